@@ -1,0 +1,6 @@
+"""Mask R-CNN, whole, with every forward and every backward pass written out in NumPy."""
+
+from . import presets
+
+__all__ = ["presets"]
+__version__ = "0.1.0"

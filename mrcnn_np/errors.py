@@ -1,0 +1,35 @@
+"""Errors that a user can cause and can mend: the command line prints them as one message and exits with code 2."""
+
+
+class UserError(Exception):
+    """Something the user gave is wrong. The message names what, where, and what was expected."""
+
+
+class ConfigError(UserError):
+    """A configuration value is unknown, of the wrong type, or contradicts another."""
+
+
+class DataError(UserError):
+    """An image, an annotation or a data set on disk cannot be used.
+
+    Parameters
+    ----------
+    message : str
+        What is wrong and what was expected.
+    path : object, optional
+        The file concerned; it is put in front of the message.
+    image_id : str, optional
+        The image concerned, so that a training loop can name it or skip it.
+    """
+
+    def __init__(self, message: str, *, path: object = None, image_id: str | None = None) -> None:
+        self.path, self.image_id = path, image_id
+        super().__init__(f"{path}: {message}" if path is not None else message)
+
+
+class CheckpointError(UserError):
+    """A checkpoint is cut short, damaged, or belongs to another configuration."""
+
+
+class NonFiniteError(UserError):
+    """A tensor holds NaN or infinity; the message names the first one met."""

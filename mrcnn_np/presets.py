@@ -1,0 +1,160 @@
+"""The presets: complete configurations by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from .config import Config
+from .errors import ConfigError
+
+
+def tiny(num_classes: int = 4, **changes: Any) -> Config:
+    """Return a small network for 128-pixel images that trains on a laptop in minutes (default: shapes' 3 classes)."""
+    config = Config(
+        name="tiny",
+        num_classes=num_classes,
+        resize_mode="square",
+        image_min_size=128,
+        image_max_size=128,
+        pad_position="bottom_right",
+        pixel_scale=255.0,
+        pixel_mean=(0.5, 0.5, 0.5),
+        pixel_std=(0.25, 0.25, 0.25),
+        backbone="tiny",
+        bn_mode="train",
+        fpn_channels=48,
+        anchor_sizes=(12.0, 20.0, 32.0, 52.0, 84.0),
+        anchor_offset=0.5,
+        rpn_channels=48,
+        rpn_box_std=(0.1, 0.1, 0.2, 0.2),
+        rpn_positive_iou=0.6,
+        rpn_anchors_per_image=128,
+        proposals_pre_nms_train=300,
+        proposals_pre_nms_test=200,
+        proposals_post_nms_train=200,
+        proposals_post_nms_test=100,
+        roi_canonical_size=56.0,
+        roi_aligned=True,
+        rois_per_image=48,
+        box_head_channels=128,
+        mask_head_convs=2,
+        mask_head_channels=48,
+        box_loss_denominator="positives",
+        rpn_smooth_l1_beta=1.0,
+        head_smooth_l1_beta=1.0,
+        detection_classes="argmax",
+        detection_nms_iou=0.4,
+        detections_per_image=50,
+        learning_rate=0.02,
+        clip_norm=5.0,
+        batch_size=8,
+        steps=1000,
+        warmup_steps=50,
+        warmup_factor=0.05,
+        decay_at=(0.7, 0.9),
+    )
+    return config.replace(**changes)
+
+
+def matterport(num_classes: int = 81, **changes: Any) -> Config:
+    """Return what the Keras implementation (matterport/Mask_RCNN) computes, ResNet-101 unless ``backbone`` is changed."""
+    config = Config(
+        name="matterport",
+        num_classes=num_classes,
+        resize_mode="square",
+        image_min_size=800,
+        image_max_size=1024,
+        pad_position="centre",
+        pad_before_normalise=True,
+        pixel_scale=1.0,
+        pixel_mean=(123.7, 116.8, 103.9),
+        pixel_std=(1.0, 1.0, 1.0),
+        backbone="resnet101",
+        stride_in_1x1=True,
+        conv_bias=True,
+        bn_eps=1e-3,
+        stem_pool_padding="same",
+        anchor_ratio_meaning="width_over_height",
+        rpn_channels=512,
+        rpn_objectness="softmax",
+        rpn_box_std=(0.1, 0.1, 0.2, 0.2),
+        max_log_scale=None,
+        crowd_iou=0.001,
+        proposals_pre_nms_train=6000,
+        proposals_pre_nms_test=6000,
+        proposals_per_level=False,
+        proposals_min_size=0.0,
+        roi_level_rounding="round",
+        roi_method="crop_and_resize",
+        gt_joins_proposals=False,
+        rois_per_image=200,
+        roi_positive_fraction=0.33,
+        roi_negatives="ratio",
+        mask_target_method="crop_and_resize",
+        mask_target_rounded=True,
+        box_head="conv",
+        mask_head_norm=True,
+        rpn_smooth_l1_beta=1.0,
+        head_smooth_l1_beta=1.0,
+        box_loss_denominator="positives",
+        class_loss_active_only=True,
+        detection_classes="argmax",
+        detection_score_threshold=0.7,
+        detection_score_inclusive=True,
+        detection_nms_iou=0.3,
+        mask_paste="resize",
+        learning_rate=0.001,
+        clip_norm=5.0,
+    )
+    return config.replace(**changes)
+
+
+def torchvision(num_classes: int = 91, **changes: Any) -> Config:
+    """Return what ``torchvision.models.detection.maskrcnn_resnet50_fpn`` computes."""
+    config = Config(
+        name="torchvision",
+        num_classes=num_classes,
+        anchor_stride_from_grid=True,
+        anchor_rounding=True,
+        detection_min_size=1e-2,
+        mask_paste="plus_one",
+    )
+    return config.replace(**changes)
+
+
+def detectron2(num_classes: int = 81, **changes: Any) -> Config:
+    """Return what detectron2's ``mask_rcnn_R_50_FPN`` model-zoo entries compute (class 0 is background here)."""
+    config = Config(
+        name="detectron2",
+        num_classes=num_classes,
+        resize_filter="pil",
+        channel_order="bgr",
+        pixel_scale=1.0,
+        pixel_mean=(103.53, 116.28, 123.675),
+        pixel_std=(1.0, 1.0, 1.0),
+        stride_in_1x1=True,
+        proposals_min_size=0.0,
+        roi_sampling_ratio=0,
+        roi_aligned=True,
+        mask_target_rounded=True,
+        rpn_smooth_l1_beta=0.0,
+        head_smooth_l1_beta=0.0,
+        mask_paste="grid_sample",
+    )
+    return config.replace(**changes)
+
+
+PRESETS: dict[str, Callable[..., Config]] = {
+    "tiny": tiny,
+    "matterport": matterport,
+    "torchvision": torchvision,
+    "detectron2": detectron2,
+}
+
+
+def by_name(name: str, **changes: Any) -> Config:
+    """Return the preset called ``name``; an unknown name is a ``ConfigError`` that lists the known ones."""
+    if name not in PRESETS:
+        raise ConfigError(f"unknown preset {name!r}; expected one of {', '.join(PRESETS)}")
+    return PRESETS[name](**changes)
