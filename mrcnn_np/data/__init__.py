@@ -1,0 +1,1 @@
+"""Data sets: generated shapes and Pascal VOC, both read by the same loader."""
