@@ -1,0 +1,95 @@
+"""Anchors: the fixed boxes, several per cell of every pyramid level, that the region proposal network refines."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+
+
+def pyramid_anchors(
+    image_shape: tuple[int, ...],
+    *,
+    sizes: Sequence[float],
+    strides: Sequence[int],
+    aspect_ratios: Sequence[float] = (0.5, 1.0, 2.0),
+    ratio_meaning: Literal["height_over_width", "width_over_height"] = "height_over_width",
+    rounding: bool = False,
+    offset: float = 0.0,
+    feature_shapes: Sequence[tuple[int, int]] | None = None,
+    stride_from_grid: bool = False,
+    dtype: np.dtype | type = np.float32,
+) -> list[np.ndarray]:
+    """Return the anchors of every pyramid level: one size per level, every aspect ratio at every cell.
+
+    An anchor of size ``s`` and ratio ``r = h / w`` keeps the area ``s^2``: ``h = s sqrt(r)``, ``w = s / sqrt(r)``. The
+    one at row ``i``, column ``j`` has its centre at ``((i + offset) stride_y, (j + offset) stride_x)``.
+
+    Parameters
+    ----------
+    image_shape : tuple ``(H, W, ...)``
+        The padded image, in pixels.
+    sizes : sequence of L floats
+        Side of the square anchor of each level, pixels: 32, 64, 128, 256, 512 on P2..P6.
+    strides : sequence of L ints
+        Image pixels per cell of each level: 4, 8, 16, 32, 64.
+    aspect_ratios : sequence of floats
+        Their number is the number of anchors per cell.
+    ratio_meaning : {"height_over_width", "width_over_height"}
+        What 0.5 means: a wide anchor (torchvision, detectron2) or a tall one (matterport).
+    rounding : bool
+        Round half-sides to whole pixels, halves to even, as torchvision does: 181.02 x 90.51 becomes 182 x 90.
+    offset : float
+        0: the centre lies on the cell's top-left corner (all three frameworks). 0.5: on the cell's centre.
+    feature_shapes : sequence of L pairs, optional
+        Rows and columns of each feature map; by default the image divided by the stride, rounded up.
+    stride_from_grid : bool
+        Take the distance between anchors as image side // cells, per axis (torchvision): 800 rows over 13 cells are 61
+        pixels apart although P6 has stride 64.
+    dtype : dtype
+        Of the result.
+
+    Returns
+    -------
+    list of L ndarrays of shape (rows * columns * ratios, 4)
+        ``(y1, x1, y2, x2)``, pixels, half-open, not clipped. Order: row, column, ratio, as a convolution output
+        (rows, columns, ratios * 4) is reshaped to (rows * columns * ratios, 4).
+
+    Raises
+    ------
+    ValueError
+        The number of sizes, strides or feature maps differs, or a size, stride or ratio is not positive.
+    """
+    if feature_shapes is None:
+        feature_shapes = [(-(-image_shape[0] // s), -(-image_shape[1] // s)) for s in strides]
+    if not len(feature_shapes) == len(sizes) == len(strides):
+        counts = f"{len(feature_shapes)} feature maps, {len(sizes)} sizes, {len(strides)} strides"
+        raise ValueError(f"{counts}: expected one size and one stride per feature map")
+    for name, values in (("sizes", sizes), ("strides", strides), ("aspect_ratios", aspect_ratios)):
+        if not all(v > 0 for v in values):
+            raise ValueError(f"{name} is {tuple(values)}; expected positive numbers")
+
+    levels = []
+    for size, stride, (rows, columns) in zip(sizes, strides, feature_shapes):
+        step_y, step_x = stride, stride
+        if stride_from_grid:
+            step_y, step_x = image_shape[0] // max(rows, 1), image_shape[1] // max(columns, 1)
+        cell = _cell_anchors(size, aspect_ratios, ratio_meaning, rounding)  # (ratios, 4)
+        y, x = np.meshgrid((np.arange(rows) + offset) * step_y, (np.arange(columns) + offset) * step_x, indexing="ij")
+        centres = np.stack([y, x, y, x], axis=-1)  # (rows, columns, 4)
+        levels.append((centres[:, :, None] + cell).reshape(-1, 4).astype(dtype))
+    return levels
+
+
+def _cell_anchors(size: float, aspect_ratios: Sequence[float], ratio_meaning: str, rounding: bool) -> np.ndarray:
+    """Return one anchor per ratio, centred on (0, 0): shape (ratios, 4), float64."""
+    if ratio_meaning not in ("height_over_width", "width_over_height"):
+        raise ValueError(f"ratio_meaning is {ratio_meaning!r}; expected 'height_over_width' or 'width_over_height'")
+    root = np.sqrt(np.asarray(aspect_ratios, dtype=np.float64))
+    half_height, half_width = size * root / 2, size / root / 2
+    if ratio_meaning == "width_over_height":
+        half_height, half_width = half_width, half_height
+    if rounding:
+        half_height, half_width = np.round(half_height), np.round(half_width)
+    return np.stack([-half_height, -half_width, half_height, half_width], axis=-1)
