@@ -1,0 +1,38 @@
+# Every target sets up what it needs on a fresh machine: a virtual environment in .venv with the package in it.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+RUN ?= runs/shapes-tiny
+
+.PHONY: setup train train-voc test lint tutorial clean
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	touch $@
+
+# The main job: generate the shapes data set, train the tiny preset on it, evaluate on held-out images, draw.
+train: $(STAMP)
+	$(BIN)/mrcnn-np train --data shapes --preset tiny --out $(RUN) $(ARGS)
+
+# The same on Pascal VOC; VOC_ROOT names the VOCdevkit folder.
+train-voc: $(STAMP)
+	$(BIN)/mrcnn-np train --data voc --preset tiny-voc --eval-splits train,val --out runs/voc $(ARGS)
+
+test: $(STAMP)
+	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(ARGS)
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+tutorial: $(STAMP)
+	for script in tutorial/[0-9]*.py; do $(BIN)/python $$script || exit 1; done
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
