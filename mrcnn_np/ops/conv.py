@@ -183,7 +183,7 @@ def _gather(x: np.ndarray, w: np.ndarray, stride: tuple[int, int]) -> np.ndarray
 
 
 def _scatter(y: np.ndarray, w: np.ndarray, stride: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
-    """Add every cell of ``y`` times the kernel ``(kh, kw, C_y, C_x)`` onto a map of ``size``: the transpose of ``_gather``."""
+    """Add every cell of ``y`` times the kernel ``(kh, kw, C_y, C_x)`` onto a map of ``size``: ``_gather`` transposed."""
     n, rows, columns, channels = y.shape
     (kh, kw, _, c), (sy, sx) = w.shape, stride
     x = np.zeros((n, *size, c), np.result_type(y, w))
@@ -202,7 +202,7 @@ def _weight_gradient(x: np.ndarray, dy: np.ndarray, kernel: tuple[int, int], str
     """Multiply every window of ``x`` by the gradient of its output and sum: ``(kh, kw, C_x, C_y)``."""
     windows = _windows(x, kernel, stride)
     matrix = np.zeros((int(np.prod(windows.shape[3:])), dy.shape[3]), np.result_type(x, dy))
-    for block in _blocks(*windows.shape[:2], windows[:1, :1].size * x.itemsize):
+    for block in _blocks(len(windows), windows.shape[1], windows[:1, :1].size * x.itemsize):
         matrix += windows[block].reshape(-1, len(matrix)).T @ dy[block].reshape(-1, dy.shape[3])
     return matrix.reshape(*kernel, x.shape[3], dy.shape[3])
 
