@@ -1,0 +1,148 @@
+"""Random horizontal flip and scale jitter; image, boxes, masks and void stay consistent."""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image
+
+from .sample import Sample
+
+
+def augment(
+    sample: Sample,
+    rng: np.random.Generator,
+    *,
+    flip: float = 0.5,
+    scale_jitter: tuple[float, float] = (1.0, 1.0),
+) -> Sample:
+    """Return a randomly flipped and rescaled copy of a sample, of the same size.
+
+    Parameters
+    ----------
+    sample : Sample
+    rng : Generator
+        Two numbers decide about flip and scale, and two more about the place; all four are drawn at every call, so
+        the state afterwards does not depend on the outcome.
+    flip : float
+        Probability of a horizontal flip.
+    scale_jitter : (low, high)
+        The scale is uniform in this range.
+
+    Returns
+    -------
+    augmented : Sample
+        ``sample`` is not modified. Instances that the crop removed are left out.
+    """
+    chance, share, down, right = rng.random(4)
+    scale = scale_jitter[0] + (scale_jitter[1] - scale_jitter[0]) * share
+    if chance < flip:
+        sample = flip_horizontal(sample)
+    if scale != 1:
+        sample = rescale(sample, scale, (down, right))
+    return sample
+
+
+def flip_horizontal(sample: Sample) -> Sample:
+    """Mirror a sample left to right.
+
+    Half-open boxes make this exact: ``[x1, x2)`` becomes ``[W - x2, W - x1)``. Two flips are the identity.
+    """
+    width = sample.image.shape[1]
+    y1, x1, y2, x2 = sample.gt_boxes.T
+    return sample.replace(
+        image=sample.image[:, ::-1].copy(),
+        gt_boxes=np.stack([y1, width - x2, y2, width - x1], axis=1),
+        gt_masks=sample.gt_masks[:, :, ::-1].copy(),
+        void=sample.void[:, ::-1].copy(),
+    )
+
+
+def rescale(sample: Sample, scale: float, place: tuple[float, float] = (0.5, 0.5)) -> Sample:
+    """Enlarge a sample and crop it, or shrink it and pad it, to the size it had.
+
+    Parameters
+    ----------
+    sample : Sample
+    scale : float
+        Above 1 enlarges.
+    place : (down, right)
+        Where the crop lies in the enlarged image, or the shrunk image on the canvas: 0 top or left, 1 bottom or right.
+
+    Returns
+    -------
+    rescaled : Sample
+        Instances of which no pixel is left are dropped.
+
+    Notes
+    -----
+    Pixels are resized bilinearly, masks and void by nearest neighbour; padding has the image's mean colour and counts
+    as background. A box is the tight box of the new mask, widened by the margins that the old box had around the old
+    mask (times the scale) and clipped to the image: tight boxes stay tight, VOC's boxes keep their margin, and an
+    object that the crop cuts gets the box of what is left of it. An instance without any mask pixel keeps its box,
+    moved, scaled and clipped.
+    """
+    size = np.array(sample.image.shape[:2])
+    new_size = np.maximum(np.rint(size * scale).astype(int), 1)
+    offset = np.floor((size - new_size) * np.array(place) + 0.5).astype(int)  # of the new image on the canvas
+    factor = np.tile(new_size / size, 2)  # (y, x, y, x): what the rounded size really scales by
+
+    mean = np.rint(sample.image.mean(axis=(0, 1))).astype(np.uint8)
+    image = _lay(_resized(sample.image, new_size, Image.Resampling.BILINEAR), offset, size, mean)
+    nearest = [_resized(m, new_size, Image.Resampling.NEAREST) for m in [*sample.gt_masks, sample.void]]
+    *masks, void = [_lay(m, offset, size, np.bool_(False)) for m in nearest]
+
+    keep, boxes = [], []
+    for k, (old_box, old_mask, mask) in enumerate(zip(sample.gt_boxes.astype(np.float64), sample.gt_masks, masks)):
+        if old_mask.any():
+            if not mask.any():
+                continue
+            box = tight_box(mask) + (old_box - tight_box(old_mask)) * factor
+        else:
+            box = old_box * factor + np.tile(offset, 2)
+        box = np.clip(box, 0, np.tile(size, 2))
+        if (box[2:] > box[:2]).all():
+            keep.append(k)
+            boxes.append(box)
+    return sample.replace(
+        image=image,
+        gt_boxes=np.array(boxes, dtype=sample.gt_boxes.dtype).reshape(-1, 4),
+        gt_class_ids=sample.gt_class_ids[keep],
+        gt_masks=np.array([masks[k] for k in keep], dtype=bool).reshape(-1, *size),
+        gt_crowd=sample.gt_crowd[keep],
+        gt_difficult=sample.gt_difficult[keep],
+        void=void,
+    )
+
+
+def tight_box(mask: np.ndarray) -> np.ndarray:
+    """Return the tight box of a mask with at least one pixel.
+
+    Parameters
+    ----------
+    mask : ndarray of shape (H, W), bool
+
+    Returns
+    -------
+    box : ndarray of shape (4,), float64
+        ``(y1, x1, y2, x2)`` half-open: y2 and x2 are the last row and column plus one.
+    """
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    return np.array([rows[0], columns[0], rows[-1] + 1, columns[-1] + 1], dtype=np.float64)
+
+
+def _resized(array: np.ndarray, size: np.ndarray, method: Image.Resampling) -> np.ndarray:
+    """Resize an 8-bit image or a mask; pixel centres lie at (i + 0.5) / size on both grids."""
+    picture = Image.fromarray(array.astype(np.uint8)).resize((int(size[1]), int(size[0])), method)
+    return np.asarray(picture).astype(array.dtype)
+
+
+def _lay(array: np.ndarray, offset: np.ndarray, size: np.ndarray, fill: np.ndarray | np.bool_) -> np.ndarray:
+    """Lay an array on a canvas of ``size`` at ``offset`` (negative: its top and left are cut off)."""
+    canvas = np.empty((*size, *array.shape[2:]), dtype=array.dtype)
+    canvas[...] = fill
+    to = np.maximum(offset, 0)
+    start = np.maximum(-offset, 0)
+    extent = np.minimum(np.array(array.shape[:2]) - start, size - to)
+    source = array[start[0] : start[0] + extent[0], start[1] : start[1] + extent[1]]
+    canvas[to[0] : to[0] + extent[0], to[1] : to[1] + extent[1]] = source
+    return canvas

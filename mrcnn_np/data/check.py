@@ -1,0 +1,121 @@
+"""Check a data set before hours of training are spent on it: read every image and collect what is wrong."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..errors import DataError
+from .sample import Dataset
+
+
+@dataclass
+class Report:
+    """What `check_dataset` found.
+
+    Attributes
+    ----------
+    class_names : tuple of str
+    images : int
+        Images that could be read.
+    empty : int
+        Of these, images without instance: they train as background.
+    image_sizes : ndarray of shape (images, 2)
+        Height and width.
+    instances : ndarray of shape (num_classes,), int64
+        Per class.
+    difficult, crowd : int
+        Instances with these flags.
+    box_sizes : ndarray of shape (instances, 2), float64
+        Height and width of the boxes in pixels.
+    problems : list of str
+        One message per image that cannot be used.
+    bad_ids : list of str
+        Their ids.
+    """
+
+    class_names: tuple[str, ...]
+    images: int = 0
+    empty: int = 0
+    image_sizes: np.ndarray = field(default_factory=lambda: np.zeros((0, 2), dtype=np.int64))
+    instances: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    difficult: int = 0
+    crowd: int = 0
+    box_sizes: np.ndarray = field(default_factory=lambda: np.zeros((0, 2)))
+    problems: list[str] = field(default_factory=list)
+    bad_ids: list[str] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        """Say whether every image can be used."""
+        return not self.problems
+
+
+def check_dataset(dataset: Dataset) -> Report:
+    """Read every sample of a data set; a problem is noted and does not stop the check.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        Where it has a method ``check_classes(index)``, as VOC has, that is called too.
+
+    Returns
+    -------
+    report : Report
+    """
+    report = Report(tuple(dataset.class_names))
+    sizes, boxes = [], [np.zeros((0, 4))]
+    report.instances = np.zeros(len(dataset.class_names), dtype=np.int64)
+    for index in range(len(dataset)):
+        try:
+            sample = dataset.load(index)
+            if hasattr(dataset, "check_classes"):
+                dataset.check_classes(index)
+        except DataError as error:
+            report.problems.append(str(error))
+            report.bad_ids.append(dataset.ids[index])
+            continue
+        report.images += 1
+        report.empty += len(sample.gt_class_ids) == 0
+        report.difficult += int(sample.gt_difficult.sum())
+        report.crowd += int(sample.gt_crowd.sum())
+        report.instances += np.bincount(sample.gt_class_ids, minlength=len(report.instances))
+        sizes.append(sample.image.shape[:2])
+        boxes.append(sample.gt_boxes.astype(np.float64))
+    report.image_sizes = np.array(sizes, dtype=np.int64).reshape(-1, 2)
+    corners = np.concatenate(boxes)
+    report.box_sizes = corners[:, 2:] - corners[:, :2]
+    return report
+
+
+def describe(report: Report) -> str:
+    """Return a report as text for the command line.
+
+    Parameters
+    ----------
+    report : Report
+
+    Returns
+    -------
+    text : str
+        Several lines: images, instances per class, sizes, and each problem.
+    """
+    lines = [f"images     {report.images}" + (f" ({report.empty} without instance)" if report.empty else "")]
+    if report.images:
+        (h1, w1), (h2, w2) = report.image_sizes.min(axis=0), report.image_sizes.max(axis=0)
+        lines.append(f"sizes      height {h1} .. {h2}, width {w1} .. {w2} pixels")
+    total = int(report.instances.sum())
+    flags = [f"{n} {name}" for n, name in ((report.difficult, "difficult"), (report.crowd, "crowd")) if n]
+    lines.append(f"instances  {total}" + (f" ({', '.join(flags)})" if flags else ""))
+    width = max(len(name) for name in report.class_names)
+    lines += [f"  {name:<{width}}  {n:>6}" for name, n in zip(report.class_names[1:], report.instances[1:])]
+    if total:
+        # The side of a square of the box's area: what anchor sizes are compared with.
+        sides = np.sqrt(report.box_sizes.prod(axis=1))
+        low, q1, median, q3, high = np.percentile(sides, [0, 25, 50, 75, 100])
+        quartiles = f"quartiles {q1:.0f}, {median:.0f}, {q3:.0f}"
+        lines.append(f"box side   {low:.0f} .. {high:.0f} pixels ({quartiles}; square root of the area)")
+    lines.append(f"problems   {len(report.problems) or 'none'}")
+    lines += [f"  {problem}" for problem in report.problems]
+    return "\n".join(lines)
