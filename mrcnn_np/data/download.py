@@ -13,7 +13,7 @@ from ..errors import DataError
 VOC2012_URL = "http://host.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar"
 VOC2012_HASH = "md5:6cd6e144f989b92b3379bac3b3de84fd"
 
-_CHUNK = 1 << 20
+_CHUNK = 1 << 16  # what arrived of the last chunk is lost when the connection breaks
 
 
 def download_voc2012(

@@ -6,6 +6,7 @@ whole path from files to losses.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import tempfile
@@ -104,8 +105,9 @@ def _partial_prefix(root: Path) -> str:
 def _remove_stale(root: Path) -> None:
     """Remove what killed runs left behind; a younger folder may belong to a run that is still writing."""
     for leftover in root.parent.glob(_partial_prefix(root) + "*"):
-        if time.time() - leftover.stat().st_mtime > 3600:
-            shutil.rmtree(leftover, ignore_errors=True)
+        with contextlib.suppress(FileNotFoundError):  # its owner may be renaming it just now
+            if time.time() - leftover.stat().st_mtime > 3600:
+                shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _put_in_place(partial: Path, root: Path, stamp: dict[str, int]) -> None:
