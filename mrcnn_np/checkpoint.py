@@ -73,8 +73,9 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     UserError
         The file cannot be written; an older checkpoint of that name is untouched.
     """
-    tensors = {f"params/{name}": np.ascontiguousarray(t) for name, t in checkpoint.params.items()}
-    tensors |= {f"velocity/{name}": np.ascontiguousarray(t) for name, t in checkpoint.velocity.items()}
+    # not ascontiguousarray, which turns a number of shape () into an array of shape (1,)
+    tensors = {f"params/{name}": np.asarray(t, order="C") for name, t in checkpoint.params.items()}
+    tensors |= {f"velocity/{name}": np.asarray(t, order="C") for name, t in checkpoint.velocity.items()}
     header = {
         "format": FORMAT,
         "step": checkpoint.step,

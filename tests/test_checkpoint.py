@@ -22,6 +22,7 @@ def example(step=7, dtype=np.float32):
     params = {
         "z.w": rng.normal(size=(2, 3)).astype(dtype),
         "a.b": rng.normal(size=0).astype(dtype),
+        "a.number": np.array(2.5, dtype),
         "a.mean": np.array([np.pi, -0.0], dtype),
         "m.w": rng.normal(size=(3, 2)).astype(dtype).T,  # not contiguous
     }
