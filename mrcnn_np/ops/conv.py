@@ -183,7 +183,7 @@ def _gather(x: np.ndarray, w: np.ndarray, stride: tuple[int, int]) -> np.ndarray
 
 
 def _scatter(y: np.ndarray, w: np.ndarray, stride: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
-    """Add every cell of ``y`` times the kernel ``(kh, kw, C_y, C_x)`` onto a map of ``size``: ``_gather`` transposed."""
+    """Add every cell of ``y`` times the kernel ``(kh, kw, C_y, C_x)`` to a map of ``size``: ``_gather`` transposed."""
     n, rows, columns, channels = y.shape
     (kh, kw, _, c), (sy, sx) = w.shape, stride
     x = np.zeros((n, *size, c), np.result_type(y, w))

@@ -105,8 +105,8 @@ def sigmoid_cross_entropy_backward(dloss: np.ndarray, cache: tuple[Any, ...]) ->
 
     Notes
     -----
-    ``d(-log sigma(x)) = -(1 - sigma)`` and ``d(-log(1 - sigma(x))) = sigma``; weighted with ``t`` and ``1 - t`` they add
-    up to ``sigma - t``.
+    ``d(-log sigma(x)) = -(1 - sigma)`` and ``d(-log(1 - sigma(x))) = sigma``; weighted with ``t`` and ``1 - t`` they
+    add up to ``sigma - t``.
     """
     logits, targets = cache
     return dloss * (sigmoid(logits)[0] - targets)
@@ -141,6 +141,7 @@ def smooth_l1(pred: np.ndarray, target: np.ndarray, *, beta: float = 1.0) -> tup
     """
     if not beta >= 0:
         raise ValueError(f"smooth_l1: beta is {beta}, expected 0 or more")
+    beta = float(beta)  # a NumPy float64 would turn float32 losses into float64
     difference = pred - _like("smooth_l1: target", target, pred)
     size = np.abs(difference)
     if beta == 0:
@@ -149,7 +150,7 @@ def smooth_l1(pred: np.ndarray, target: np.ndarray, *, beta: float = 1.0) -> tup
 
 
 def smooth_l1_backward(dloss: np.ndarray, cache: tuple[Any, ...]) -> np.ndarray:
-    """Return the gradient of ``pred``: ``dloss clip(d / beta, -1, 1)``; with beta 0 the sign of ``d`` (0 at ``d = 0``)."""
+    """Return the gradient of ``pred``: ``dloss clip(d / beta, -1, 1)``, or ``dloss sign(d)`` (0 at 0) if beta is 0."""
     difference, beta = cache
     slope = np.sign(difference) if beta == 0 else np.clip(difference / beta, -1, 1)
     return dloss * slope

@@ -71,7 +71,7 @@ def batch_norm(
         var[...] = (1 - momentum) * var + momentum * sigma2 * (count / max(1, count - 1))
     else:
         mu, sigma2 = mean.copy(), var  # a copy: a later training step must not change this cache
-    inverse_std = 1 / np.sqrt(sigma2 + eps)
+    inverse_std = 1 / np.sqrt(sigma2 + float(eps))  # float: a NumPy float64 would turn float32 into float64
     scale = gamma * inverse_std
     y = (x - mu) * scale
     y += beta
