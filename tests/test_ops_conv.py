@@ -170,8 +170,9 @@ def test_float32_agrees_with_float64():
     rng = np.random.default_rng(5)
     x, w = rng.normal(size=(2, 9, 9, 16)), rng.normal(size=(3, 3, 16, 8))
     y, _ = conv2d(x.astype(np.float32), w.astype(np.float32), padding=1)
-    # 144 products of size 1 per sum; measured error 1e-5.
-    np.testing.assert_allclose(y, conv2d(x, w, padding=1)[0], rtol=0, atol=2e-5)
+    # 144 products of size 1 per sum; measured error 1.6e-5 (the order of summation
+    # is the BLAS library's).
+    np.testing.assert_allclose(y, conv2d(x, w, padding=1)[0], rtol=0, atol=5e-5)
 
 
 def test_no_bias_and_empty_batch():

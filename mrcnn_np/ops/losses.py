@@ -146,7 +146,8 @@ def smooth_l1(pred: np.ndarray, target: np.ndarray, *, beta: float = 1.0) -> tup
     size = np.abs(difference)
     if beta == 0:
         return size, (difference, beta)
-    return np.where(size < beta, size**2 / (2 * beta), size - beta / 2), (difference, beta)
+    parabola = np.minimum(size, beta) ** 2 / (2 * beta)  # the minimum keeps the branch not taken from overflowing
+    return np.where(size < beta, parabola, size - beta / 2), (difference, beta)
 
 
 def smooth_l1_backward(dloss: np.ndarray, cache: tuple[Any, ...]) -> np.ndarray:
@@ -160,5 +161,5 @@ def _like(name: str, targets: np.ndarray, reference: np.ndarray) -> np.ndarray:
     """Return the targets in the dtype of the predictions; shapes must be equal (broadcasting hides mistakes here)."""
     targets = np.asarray(targets, dtype=reference.dtype)
     if targets.shape != reference.shape:
-        raise ValueError(f"{name} have shape {targets.shape}, expected {reference.shape}")
+        raise ValueError(f"{name} of shape {targets.shape}, expected {reference.shape}")
     return targets
