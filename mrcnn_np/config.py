@@ -37,6 +37,8 @@ class Config:
     image_min_size: int = 800
     image_max_size: int = 1333
     pad_multiple: int = 32
+    #: the resized sides, in pixels: torchvision rounds down, the others to the nearest
+    resize_rounding: Literal["floor", "nearest"] = "nearest"
     #: where the image sits in its padding: matterport centres it, the others pad at the bottom and right
     pad_position: Literal["centre", "bottom_right"] = "bottom_right"
     #: matterport pads with black pixels and then subtracts the mean; the others pad with zeros afterwards

@@ -6,6 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .boxes import clip_boxes, decode_boxes
+from .config import Config
+from .nms import batched_nms
+from .ops.activation import softmax
+
 
 @dataclass(frozen=True)
 class Detections:
@@ -26,3 +31,125 @@ class Detections:
     class_ids: np.ndarray
     scores: np.ndarray
     masks: np.ndarray
+
+
+def refine(
+    proposals: np.ndarray,
+    class_logits: np.ndarray,
+    deltas: np.ndarray,
+    window: tuple[float, float, float, float],
+    config: Config,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Turn the box head's output for one image into its final boxes.
+
+    Classify, apply the deltas of the class, clip, drop what scores low or is too small, suppress per class, keep the
+    best ``detections_per_image``.
+
+    Parameters
+    ----------
+    proposals : ndarray of shape (P, 4)
+        ``(y1, x1, y2, x2)`` in molded pixels.
+    class_logits : ndarray of shape (P, K)
+    deltas : ndarray of shape (P, K, 4)
+    window : tuple
+        ``(y1, x1, y2, x2)`` of the image within the canvas.
+    config : Config
+        The ``detection_*`` fields.
+
+    Returns
+    -------
+    boxes : ndarray of shape (D, 4)
+        In molded pixels, best score first.
+    class_ids : ndarray of shape (D,), int64
+    scores : ndarray of shape (D,)
+    """
+    probabilities = softmax(class_logits)[0]
+    if config.detection_classes == "argmax":
+        rows = np.arange(len(proposals))
+        class_ids = probabilities.argmax(axis=1)
+    else:  # every class of every proposal is a candidate of its own
+        rows, class_ids = (a.ravel() for a in np.indices(probabilities.shape))
+    scores = probabilities[rows, class_ids]
+    confident = scores >= config.detection_score_threshold
+    if not config.detection_score_inclusive:
+        confident &= scores > config.detection_score_threshold
+    candidate = np.flatnonzero(confident & (class_ids > 0))
+    rows, class_ids, scores = rows[candidate], class_ids[candidate], scores[candidate]
+
+    boxes = decode_boxes(
+        deltas[rows, class_ids], proposals[rows], std=config.head_box_std, max_log_scale=config.max_log_scale
+    )
+    boxes = clip_boxes(boxes, window)
+    sides = boxes[:, 2:] - boxes[:, :2]
+    large = ((sides >= config.detection_min_size) & (sides > 0)).all(axis=1)
+    boxes, class_ids, scores = boxes[large], class_ids[large], scores[large]
+    kept = batched_nms(boxes, scores, class_ids, config.detection_nms_iou)[: config.detections_per_image]
+    return boxes[kept], class_ids[kept].astype(np.int64), scores[kept]
+
+
+def paste_masks(
+    masks: np.ndarray, boxes: np.ndarray, image_shape: tuple[int, int], config: Config
+) -> np.ndarray:
+    """Resize each m x m mask to its box, put it into the image, and threshold it.
+
+    Bilinear interpolation is separable: the pasted patch is ``Wy @ mask @ Wx.T``, where row i of ``Wy`` holds the
+    weights with which the mask's rows make up image row i. The three variants of ``config.mask_paste`` differ only in
+    where they sample (mask coordinate t of image pixel i for a box side from a to b):
+
+    - ``"grid_sample"``: t = (i + 1/2 - a) / (b - a) * m - 1/2, exact for fractional boxes; outside the mask is 0.
+    - ``"resize"``: the same after rounding a and b to whole pixels; nothing is painted outside.
+    - ``"plus_one"``: the mask gets a border of one zero cell, the box grows with it, is truncated to whole pixels, and
+      its last pixel is painted too, so that a box from 10 to 38 covers 29 pixels.
+
+    Parameters
+    ----------
+    masks : ndarray of shape (D, m, m)
+        Probabilities.
+    boxes : ndarray of shape (D, 4)
+        ``(y1, x1, y2, x2)`` in pixels of the image; pixel i spans [i, i + 1).
+    image_shape : tuple of int
+        (H, W).
+    config : Config
+        ``mask_paste`` and ``mask_threshold``.
+
+    Returns
+    -------
+    ndarray of shape (D, H, W), bool
+    """
+    pasted = np.zeros((len(masks), *image_shape), bool)
+    for d, (mask, box) in enumerate(zip(masks, boxes)):
+        y, wy = _paste_axis(float(box[0]), float(box[2]), mask.shape[0], image_shape[0], config.mask_paste)
+        x, wx = _paste_axis(float(box[1]), float(box[3]), mask.shape[1], image_shape[1], config.mask_paste)
+        if config.mask_paste == "plus_one":
+            mask = np.pad(mask, 1)
+        patch = wy.astype(mask.dtype) @ mask @ wx.astype(mask.dtype).T
+        pasted[d, y : y + len(wy), x : x + len(wx)] = patch >= config.mask_threshold
+    return pasted
+
+
+def _paste_axis(a: float, b: float, m: int, length: int, method: str) -> tuple[int, np.ndarray]:
+    """Return the first image pixel that a mask side of m cells over [a, b) paints, and the weights, (pixels, cells)."""
+    border = 0
+    if method == "grid_sample":
+        start, stop = int(np.floor(a)), int(np.ceil(b))
+    elif method == "resize":
+        a, b = float(np.round(a)), float(np.round(b))
+        start, stop = int(a), int(b)
+    else:  # plus_one
+        centre, half = (a + b) / 2, (b - a) / 2 * (m + 2) / m
+        a, b, border = float(int(centre - half)), float(int(centre + half)), 1
+        b = max(b + 1, a + 1)
+        start, stop = int(a), int(b)
+    cells = m + 2 * border
+    start, stop = max(start, 0), min(stop, length)
+    if stop <= start or b <= a:
+        return min(start, length), np.zeros((0, cells))
+    t = (np.arange(start, stop) + 0.5 - a) / (b - a) * cells - 0.5
+    if method != "grid_sample":
+        t = np.clip(t, 0, cells - 1)  # resizing repeats the edge; grid sampling sees zeros beyond it
+    low = np.floor(t).astype(int)
+    weights = np.zeros((len(t), cells))
+    for cell, weight in ((low, 1 - (t - low)), (low + 1, t - low)):
+        inside = (cell >= 0) & (cell < cells)
+        weights[np.flatnonzero(inside), cell[inside]] += weight[inside]
+    return start, weights

@@ -115,6 +115,7 @@ def torchvision(num_classes: int = 91, **changes: Any) -> Config:
     config = Config(
         name="torchvision",
         num_classes=num_classes,
+        resize_rounding="floor",
         anchor_stride_from_grid=True,
         anchor_rounding=True,
         detection_min_size=1e-2,

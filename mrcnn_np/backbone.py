@@ -1,0 +1,330 @@
+"""ResNet and ResNeXt: image -> C2, C3, C4, C5, features at 1/4, 1/8, 1/16 and 1/32 of its size.
+
+A stage is a row of residual blocks, ``y = relu(F(x) + shortcut(x))``. The first block of a stage changes the number of
+channels (and, from C3 on, halves the map), so its shortcut is a 1x1 convolution with batch norm, a *projection*; the
+others add ``x`` itself, an *identity*.
+
+==========  ====================================================  =================
+kind        F                                                     networks
+==========  ====================================================  =================
+basic       3x3, 3x3                                              ResNet-18, -34
+bottleneck  1x1 down, 3x3 (grouped in ResNeXt), 1x1 up (x4)       ResNet-50 and up
+==========  ====================================================  =================
+
+References
+----------
+He et al., "Deep residual learning for image recognition" (2016), table 1 and figure 5; Xie et al., "Aggregated residual
+transformations for deep neural networks" (2017), table 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .config import Config
+from .errors import ConfigError
+from .ops.activation import relu, relu_backward
+from .ops.conv import conv2d, conv2d_backward
+from .ops.norm import batch_norm, batch_norm_backward
+from .ops.pool import max_pool2d, max_pool2d_backward
+from .params import Params, Spec, conv_spec, norm_spec
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """The row of the ResNet paper's table 1 that a name stands for."""
+
+    kind: str  # "basic" or "bottleneck"
+    blocks: tuple[int, int, int, int]  # blocks in C2, C3, C4, C5
+    width: tuple[int, int, int, int] = (64, 128, 256, 512)  # channels of the inner 3x3
+    stem: int = 64
+    stem_kernel: int = 7
+    groups: int = 1
+
+    @property
+    def out_channels(self) -> tuple[int, ...]:
+        """Channels of C2 .. C5."""
+        if self.kind == "basic":
+            return self.width
+        return (256, 512, 1024, 2048)
+
+
+ARCHITECTURES = {
+    "tiny": Architecture("basic", (1, 1, 1, 1), (24, 32, 64, 96), stem=16, stem_kernel=3),
+    "resnet18": Architecture("basic", (2, 2, 2, 2)),
+    "resnet34": Architecture("basic", (3, 4, 6, 3)),
+    "resnet50": Architecture("bottleneck", (3, 4, 6, 3)),
+    "resnet101": Architecture("bottleneck", (3, 4, 23, 3)),
+    "resnet152": Architecture("bottleneck", (3, 8, 36, 3)),
+    # 32 groups of 4 (8) channels in C2: the inner width is 128 (256) and doubles from stage to stage
+    "resnext50_32x4d": Architecture("bottleneck", (3, 4, 6, 3), (128, 256, 512, 1024), groups=32),
+    "resnext101_32x8d": Architecture("bottleneck", (3, 4, 23, 3), (256, 512, 1024, 2048), groups=32),
+}
+
+
+def architecture(config: Config) -> Architecture:
+    """Look up ``config.backbone``; an unknown name is a ``ConfigError``."""
+    if config.backbone not in ARCHITECTURES:
+        raise ConfigError(f"backbone is {config.backbone!r}; expected one of {', '.join(ARCHITECTURES)}")
+    return ARCHITECTURES[config.backbone]
+
+
+def backbone_spec(config: Config) -> dict[str, Spec]:
+    """List the backbone's tensors."""
+    arch, bias = architecture(config), config.conv_bias
+    spec = conv_spec("backbone.stem.conv", arch.stem_kernel, 3, arch.stem, bias=bias)
+    spec |= norm_spec("backbone.stem.bn", arch.stem)
+    c_in = arch.stem
+    for stage, blocks, width, c_out in zip((2, 3, 4, 5), arch.blocks, arch.width, arch.out_channels):
+        for i in range(blocks):
+            name = f"backbone.c{stage}.{i}"
+            for j, (kernel, a, b) in enumerate(_block_convs(arch, c_in, width, c_out), start=1):
+                spec |= conv_spec(f"{name}.conv{j}", kernel, a, b, bias=bias)
+                spec |= norm_spec(f"{name}.bn{j}", b)
+            # The first block projects, except where neither size nor channels change (C2 of ResNet-18 and -34)
+            if i == 0 and (stage > 2 or c_in != c_out):
+                spec |= conv_spec(f"{name}.shortcut.conv", 1, c_in, c_out, bias=bias)
+                spec |= norm_spec(f"{name}.shortcut.bn", c_out)
+            c_in = c_out
+    return spec
+
+
+def _block_convs(arch: Architecture, c_in: int, width: int, c_out: int) -> list[tuple[int, int, int]]:
+    """Return (kernel, weight's input channels, output channels) of each convolution of a block."""
+    if arch.kind == "basic":
+        return [(3, c_in, width), (3, width, c_out)]
+    return [(1, c_in, width), (3, width // arch.groups, width), (1, width, c_out)]
+
+
+# --- convolution + batch norm (+ ReLU), the unit everything here is made of ---------------------------------------
+
+
+def conv_bn(
+    x: np.ndarray,
+    params: Params,
+    conv: str,
+    bn: str,
+    config: Config,
+    *,
+    stride: int = 1,
+    padding: int = 0,
+    groups: int = 1,
+    activate: bool = True,
+    training: bool = False,
+) -> tuple[np.ndarray, tuple[Any, ...]]:
+    """Convolve, normalise and, if ``activate``, rectify: ``relu(bn(conv(x)))``.
+
+    Parameters
+    ----------
+    x : ndarray of shape (N, H, W, C_in)
+    params : dict
+        Holds ``{conv}.w`` (and ``.b``) and ``{bn}.gamma``, ``.beta``, ``.mean``, ``.var``.
+    conv, bn : str
+        The two names.
+    config : Config
+        Supplies ``bn_mode``, ``bn_eps`` and ``bn_momentum``.
+    stride, padding, groups : int
+        As in ``conv2d``.
+    activate : bool
+        Apply ReLU; the last convolution of a block and its shortcut do not, the sum is rectified instead.
+    training : bool
+        With ``bn_mode="train"``: use batch statistics and update the running ones.
+
+    Returns
+    -------
+    y : ndarray of shape (N, H', W', C_out)
+    cache : tuple
+        (names, conv cache, norm cache, relu cache or None)
+    """
+    y, conv_cache = conv2d(
+        x, params[f"{conv}.w"], params.get(f"{conv}.b"), stride=stride, padding=padding, groups=groups
+    )
+    y, bn_cache = batch_norm(
+        y,
+        *(params[f"{bn}.{s}"] for s in ("gamma", "beta", "mean", "var")),
+        training=training and config.bn_mode == "train",
+        eps=config.bn_eps,
+        momentum=config.bn_momentum,
+    )
+    relu_cache = None
+    if activate:
+        y, relu_cache = relu(y)
+    return y, (conv, bn, conv_cache, bn_cache, relu_cache)
+
+
+def conv_bn_backward(dy: np.ndarray, cache: tuple[Any, ...], grads: Params) -> np.ndarray:
+    """Return ``dx`` and add the parameter gradients to ``grads``."""
+    conv, bn, conv_cache, bn_cache, relu_cache = cache
+    if relu_cache is not None:
+        dy = relu_backward(dy, relu_cache)
+    dy, dgamma, dbeta = batch_norm_backward(dy, bn_cache)
+    dx, dw, db = conv2d_backward(dy, conv_cache)
+    accumulate(grads, f"{bn}.gamma", dgamma)
+    accumulate(grads, f"{bn}.beta", dbeta)
+    accumulate(grads, f"{conv}.w", dw)
+    if db is not None:
+        accumulate(grads, f"{conv}.b", db)
+    return dx
+
+
+def accumulate(grads: Params, name: str, gradient: np.ndarray) -> None:
+    """Add a gradient to what is there: a parameter that is used twice receives the sum of both uses."""
+    grads[name] = grads[name] + gradient if name in grads else gradient
+
+
+# --- blocks ---------------------------------------------------------------------------------------------------------
+
+
+def residual_block(
+    x: np.ndarray,
+    params: Params,
+    name: str,
+    arch: Architecture,
+    config: Config,
+    *,
+    stride: int = 1,
+    training: bool = False,
+) -> tuple[np.ndarray, tuple[Any, ...]]:
+    """Compute ``relu(F(x) + shortcut(x))`` for a basic or a bottleneck block.
+
+    Parameters
+    ----------
+    x : ndarray of shape (N, H, W, C_in)
+    params : dict
+        Those of ``name`` are used; a projection is made if ``{name}.shortcut.conv.w`` is among them.
+    name : str
+        For example ``"backbone.c3.0"``.
+    arch : Architecture
+        Gives the kind of block and the number of groups.
+    config : Config
+        ``stride_in_1x1`` says which convolution of a bottleneck strides.
+    stride : int
+        2 in the first block of C3, C4 and C5.
+    training : bool
+        As in ``conv_bn``.
+
+    Returns
+    -------
+    y : ndarray of shape (N, ceil(H / stride), ceil(W / stride), C_out)
+    cache : tuple
+        (caches of the convolutions, cache of the shortcut or None, relu cache)
+    """
+    if arch.kind == "basic":
+        plan = [(stride, 1, 1), (1, 1, 1)]  # (stride, padding, groups)
+    elif config.stride_in_1x1:
+        plan = [(stride, 0, 1), (1, 1, arch.groups), (1, 0, 1)]
+    else:
+        plan = [(1, 0, 1), (stride, 1, arch.groups), (1, 0, 1)]
+
+    y, caches = x, []
+    for i, (s, p, g) in enumerate(plan, start=1):
+        y, cache = conv_bn(
+            y, params, f"{name}.conv{i}", f"{name}.bn{i}", config,
+            stride=s, padding=p, groups=g, activate=i < len(plan), training=training,
+        )  # fmt: skip
+        caches.append(cache)
+
+    shortcut, shortcut_cache = x, None
+    if f"{name}.shortcut.conv.w" in params:
+        shortcut, shortcut_cache = conv_bn(
+            x, params, f"{name}.shortcut.conv", f"{name}.shortcut.bn", config,
+            stride=stride, activate=False, training=training,
+        )  # fmt: skip
+    y, relu_cache = relu(y + shortcut)
+    return y, (caches, shortcut_cache, relu_cache)
+
+
+def residual_block_backward(dy: np.ndarray, cache: tuple[Any, ...], grads: Params) -> np.ndarray:
+    """Return ``dx``: the sum's gradient goes down both branches, and the two results meet in a ``+``."""
+    caches, shortcut_cache, relu_cache = cache
+    dsum = relu_backward(dy, relu_cache)
+    dx = dsum if shortcut_cache is None else conv_bn_backward(dsum, shortcut_cache, grads)
+    dbranch = dsum
+    for conv_cache in reversed(caches):
+        dbranch = conv_bn_backward(dbranch, conv_cache, grads)
+    return dx + dbranch
+
+
+# --- the whole backbone ---------------------------------------------------------------------------------------------
+
+
+def backbone(
+    images: np.ndarray, params: Params, config: Config, *, training: bool = False
+) -> tuple[list[np.ndarray], tuple[Any, ...]]:
+    """Run the stem and the four stages.
+
+    Parameters
+    ----------
+    images : ndarray of shape (N, H, W, 3)
+        Molded; H and W multiples of 32.
+    params : dict
+    config : Config
+    training : bool
+        As in ``conv_bn``.
+
+    Returns
+    -------
+    features : list of ndarray
+        ``[c2, c3, c4, c5]`` of shapes (N, H/4, W/4, .), (N, H/8, W/8, .), (N, H/16, W/16, .), (N, H/32, W/32, .).
+    cache : tuple
+        (stem cache, pool cache, list of stages, each a list of block caches)
+    """
+    arch = architecture(config)
+    c1, stem_cache = conv_bn(
+        images, params, "backbone.stem.conv", "backbone.stem.bn", config,
+        stride=2, padding=arch.stem_kernel // 2, training=training,
+    )  # fmt: skip
+    padding = 1 if config.stem_pool_padding == "one" else _same_padding(c1.shape, kernel=3, stride=2)
+    x, pool_cache = max_pool2d(c1, kernel_size=3, stride=2, padding=padding)
+
+    features, stage_caches = [], []
+    for stage, blocks in zip((2, 3, 4, 5), arch.blocks):
+        caches = []
+        for i in range(blocks):
+            stride = 2 if i == 0 and stage > 2 else 1
+            x, cache = residual_block(
+                x, params, f"backbone.c{stage}.{i}", arch, config, stride=stride, training=training
+            )
+            caches.append(cache)
+        features.append(x)
+        stage_caches.append(caches)
+    return features, (stem_cache, pool_cache, stage_caches)
+
+
+def backbone_backward(dfeatures: list[np.ndarray], cache: tuple[Any, ...], grads: Params) -> np.ndarray:
+    """Walk the stages backwards; each stage's output feeds both the pyramid and the next stage.
+
+    Parameters
+    ----------
+    dfeatures : list of ndarray
+        Gradients of ``[c2, c3, c4, c5]`` that come from the pyramid.
+    cache : tuple
+    grads : dict
+        Receives the parameter gradients.
+
+    Returns
+    -------
+    ndarray of shape (N, H, W, 3)
+        Gradient of the molded images.
+    """
+    stem_cache, pool_cache, stage_caches = cache
+    dx: np.ndarray | None = None
+    for dfeature, caches in zip(reversed(dfeatures), reversed(stage_caches)):
+        dx = dfeature if dx is None else dx + dfeature
+        for block_cache in reversed(caches):
+            dx = residual_block_backward(dx, block_cache, grads)
+    assert dx is not None
+    dc1 = max_pool2d_backward(dx, pool_cache)
+    return conv_bn_backward(dc1, stem_cache, grads)
+
+
+def _same_padding(shape: tuple[int, ...], *, kernel: int, stride: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Return TensorFlow's SAME padding, ((top, bottom), (left, right)): what is odd goes to the bottom and right."""
+    pads = []
+    for side in shape[1:3]:
+        total = max((-(-side // stride) - 1) * stride + kernel - side, 0)
+        pads.append((total // 2, total - total // 2))
+    return pads[0], pads[1]

@@ -1,0 +1,323 @@
+"""The wiring. ``losses``, ``backward`` and ``detect`` each read as the architecture::
+
+    images -> backbone -> C2..C5 -> fpn -> P2..P6 -> rpn_head -> logits, deltas -> propose -> proposals
+                                            |                                                    |
+                                            +--- P2..P5 -> pyramid_roi_align (7x7) <- RoIs ------+
+                                            |                     |                              |
+                                            |                  box_head -> class logits, deltas  |
+                                            |                                                    |
+                                            +--- P2..P5 -> pyramid_roi_align (14x14) <- positives (training)
+                                                                  |             or detections (inference)
+                                                               mask_head -> mask logits
+
+In training the mask head sees the positive RoIs; in inference it sees the final detections, which are fewer and better
+placed than the proposals. Boxes are constants: no gradient flows from a RoI's features into its coordinates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from .anchors import pyramid_anchors
+from .backbone import backbone, backbone_backward
+from .config import Config
+from .detections import Detections, paste_masks, refine
+from .errors import NonFiniteError
+from .fpn import fpn, fpn_backward
+from .heads import box_head, box_head_backward, mask_head, mask_head_backward
+from .molding import Batch, Molding, mold_image
+from .objective import (
+    head_box_loss,
+    head_box_loss_backward,
+    head_class_loss,
+    head_class_loss_backward,
+    head_mask_loss,
+    head_mask_loss_backward,
+    rpn_box_loss,
+    rpn_box_loss_backward,
+    rpn_class_loss,
+    rpn_class_loss_backward,
+)
+from .ops.activation import sigmoid
+from .params import Params, check, first_non_finite, initialise
+from .proposals import propose
+from .pyramid import pyramid_roi_align, pyramid_roi_align_backward
+from .rpn import rpn_head, rpn_head_backward
+from .targets import Targets, roi_targets, rpn_targets
+
+LOSSES = ("rpn_class", "rpn_box", "head_class", "head_box", "head_mask")
+
+
+class MaskRCNN:
+    """Mask R-CNN: a configuration and the parameters that belong to it.
+
+    Parameters
+    ----------
+    config : Config
+    params : dict of str to ndarray, optional
+        Names and shapes must be those of ``params.spec(config)``. They are used, not copied.
+    rng : numpy.random.Generator, optional
+        Draws fresh parameters when none are given; ``numpy.random.default_rng(0)`` if that is not given either.
+
+    Raises
+    ------
+    CheckpointError
+        If the parameters do not fit the configuration.
+    NonFiniteError
+        If a parameter holds NaN or infinity.
+    """
+
+    def __init__(self, config: Config, params: Params | None = None, *, rng: np.random.Generator | None = None) -> None:
+        self.config = config
+        self.params = initialise(config, rng or np.random.default_rng(0)) if params is None else params
+        check(self.params, config)
+        bad = first_non_finite(self.params.items())
+        if bad is not None:
+            raise NonFiniteError(f"parameter {bad} holds NaN or infinity")
+
+    @property
+    def dtype(self) -> type:
+        """The floating-point type of the parameters, in which everything is computed."""
+        return next(iter(self.params.values())).dtype.type
+
+    # --- training ---------------------------------------------------------------------------------------------------
+
+    def losses(
+        self, batch: Batch, rng: np.random.Generator, *, targets: Targets | None = None
+    ) -> tuple[dict[str, float], tuple[Any, ...]]:
+        """Compute the five losses of a batch.
+
+        Parameters
+        ----------
+        batch : Batch
+            Made by ``molding.make_batch``.
+        rng : numpy.random.Generator
+            Chooses which anchors and RoIs are sampled. Every image gets a generator spawned from it, so two batches of
+            one image draw what one batch of two would.
+        targets : Targets, optional
+            Use these instead of sampling: the losses are then a smooth function of the parameters, which a gradient
+            check needs, and the same function that another implementation computes from the same choice.
+
+        Returns
+        -------
+        losses : dict
+            ``rpn_class, rpn_box, head_class, head_box, head_mask``, times ``config.loss_weights``.
+        cache : tuple
+            For ``backward``; its last entry is the ``Targets`` that were used.
+
+        Raises
+        ------
+        NonFiniteError
+            If NaN or infinity appears on the way; the message names the first tensor that holds one.
+        """
+        config, params = self.config, self.params
+        features, backbone_cache = backbone(batch.images, params, config, training=True)
+        pyramid, fpn_cache = fpn(features, params)
+        rpn_logits, rpn_deltas, rpn_cache = rpn_head(pyramid, params, config)
+        self._require_finite(batch.images, features, pyramid, rpn_logits, rpn_deltas)
+
+        if targets is None:
+            targets = self.sample_targets(batch, pyramid, rpn_logits, rpn_deltas, rng)
+        t = targets
+        roi_features, box_align_cache = self._roi_features(
+            pyramid, t.rois, t.image_index, config.box_pool_size, batch.images.shape
+        )
+        class_logits, deltas, box_head_cache = box_head(roi_features, params, config, training=True)
+        positive = np.flatnonzero(t.class_ids > 0)
+        mask_features, mask_align_cache = self._roi_features(
+            pyramid, t.rois[positive], t.image_index[positive], config.mask_pool_size, batch.images.shape
+        )
+        mask_logits, mask_head_cache = mask_head(mask_features, params, config, training=True)
+
+        values, caches = {}, {}
+        values["rpn_class"], caches["rpn_class"] = rpn_class_loss(rpn_logits, t.rpn_labels)
+        values["rpn_box"], caches["rpn_box"] = rpn_box_loss(rpn_deltas, t.rpn_labels, t.rpn_deltas, config)
+        active = batch.active_class_ids[t.image_index]
+        values["head_class"], caches["head_class"] = head_class_loss(class_logits, t.class_ids, active, config)
+        values["head_box"], caches["head_box"] = head_box_loss(deltas, t.class_ids, t.deltas, config)
+        values["head_mask"], caches["head_mask"] = head_mask_loss(mask_logits, t.class_ids[positive], t.masks)
+        values = {name: weight * values[name] for name, weight in zip(LOSSES, config.loss_weights)}
+        cache = (
+            backbone_cache, fpn_cache, rpn_cache,
+            box_align_cache, box_head_cache, mask_align_cache, mask_head_cache, caches, targets,
+        )  # fmt: skip
+        return values, cache
+
+    def sample_targets(
+        self,
+        batch: Batch,
+        pyramid: list[np.ndarray],
+        rpn_logits: np.ndarray,
+        rpn_deltas: np.ndarray,
+        rng: np.random.Generator,
+    ) -> Targets:
+        """Choose the anchors and RoIs that carry losses, image by image, and what they should say."""
+        config = self.config
+        anchors = self.anchors(batch.images.shape[1:3], pyramid)
+        all_anchors = np.concatenate(anchors)
+        rpn, rois = [], []
+        for n, image_rng in enumerate(rng.spawn(len(batch.images))):
+            gt_boxes, gt_class_ids = batch.gt_boxes[n], batch.gt_class_ids[n]
+            gt_masks, gt_crowd = batch.gt_masks[n], batch.gt_crowd[n]
+            rpn.append(rpn_targets(all_anchors, gt_boxes, gt_crowd, config, image_rng))
+            window = batch.moldings[n].window
+            proposals, _ = propose(rpn_logits[n], rpn_deltas[n], anchors, window, config, training=True)
+            rois.append(roi_targets(proposals, gt_boxes, gt_class_ids, gt_masks, gt_crowd, config, image_rng))
+        return Targets(
+            rpn_labels=np.stack([labels for labels, _ in rpn]),
+            rpn_deltas=np.stack([deltas for _, deltas in rpn]),
+            rois=np.concatenate([r.rois for r in rois]),
+            image_index=np.repeat(np.arange(len(rois)), [len(r.rois) for r in rois]),
+            class_ids=np.concatenate([r.class_ids for r in rois]),
+            deltas=np.concatenate([r.deltas for r in rois]),
+            masks=np.concatenate([r.masks for r in rois]),
+        )
+
+    def backward(self, cache: tuple[Any, ...]) -> Params:
+        """Return the gradient of the sum of the five losses for every trainable parameter.
+
+        Read it beside ``losses``, from the last line up. The pyramid's gradient is the sum of three: from the mask
+        head, the box head and the proposal head.
+
+        Parameters
+        ----------
+        cache : tuple
+            From ``losses``.
+
+        Returns
+        -------
+        dict of str to ndarray
+            Same names and shapes as the trainable parameters.
+        """
+        (
+            backbone_cache, fpn_cache, rpn_cache,
+            box_align_cache, box_head_cache, mask_align_cache, mask_head_cache, caches, targets,
+        ) = cache  # fmt: skip
+        grads: Params = {}
+        weight = dict(zip(LOSSES, self.config.loss_weights))
+
+        dmask_logits = head_mask_loss_backward(weight["head_mask"], caches["head_mask"])
+        ddeltas = head_box_loss_backward(weight["head_box"], caches["head_box"])
+        dclass_logits = head_class_loss_backward(weight["head_class"], caches["head_class"])
+        drpn_deltas = rpn_box_loss_backward(weight["rpn_box"], caches["rpn_box"])
+        drpn_logits = rpn_class_loss_backward(weight["rpn_class"], caches["rpn_class"])
+
+        dmask_features = mask_head_backward(dmask_logits, mask_head_cache, grads)
+        dfrom_masks = pyramid_roi_align_backward(dmask_features, mask_align_cache)
+        droi_features = box_head_backward(dclass_logits, ddeltas, box_head_cache, grads)
+        dfrom_boxes = pyramid_roi_align_backward(droi_features, box_align_cache)
+
+        dpyramid = rpn_head_backward(drpn_logits, drpn_deltas, rpn_cache, grads)
+        for level in range(4):  # P2..P5; no RoI reads P6
+            dpyramid[level] = dpyramid[level] + dfrom_boxes[level] + dfrom_masks[level]
+        dfeatures = fpn_backward(dpyramid, fpn_cache, grads)
+        backbone_backward(dfeatures, backbone_cache, grads)
+        return grads
+
+    # --- inference --------------------------------------------------------------------------------------------------
+
+    def detect(self, images: Sequence[np.ndarray]) -> list[Detections]:
+        """Find the objects in images of any sizes.
+
+        Each image is molded and run by itself, so its result does not depend on its neighbours.
+
+        Parameters
+        ----------
+        images : sequence of ndarray of shape (H, W, 3), uint8
+            RGB.
+
+        Returns
+        -------
+        list of Detections
+            In the pixels of the original images.
+        """
+        return list(self.iter_detect(images))
+
+    def iter_detect(self, images: Sequence[np.ndarray]) -> Iterator[Detections]:
+        """Yield what ``detect`` returns, one image at a time, so that masks of many images need not fit in memory."""
+        for image in images:
+            molded, molding = mold_image(image, self.config, self.dtype)
+            yield self.detect_molded(molded[None], molding)
+
+    def detect_molded(self, images: np.ndarray, molding: Molding) -> Detections:
+        """Run one molded image, (1, H, W, 3), through the network and bring the result back to its original size."""
+        config, params = self.config, self.params
+        features, _ = backbone(images, params, config)
+        pyramid, _ = fpn(features, params)
+        rpn_logits, rpn_deltas, _ = rpn_head(pyramid, params, config)
+        self._require_finite(images, features, pyramid, rpn_logits, rpn_deltas)
+
+        anchors = self.anchors(images.shape[1:3], pyramid)
+        proposals, _ = propose(rpn_logits[0], rpn_deltas[0], anchors, molding.window, config, training=False)
+
+        image_index = np.zeros(len(proposals), np.int64)
+        roi_features, _ = self._roi_features(pyramid, proposals, image_index, config.box_pool_size, images.shape)
+        class_logits, deltas, _ = box_head(roi_features, params, config)
+        boxes, class_ids, scores = refine(proposals, class_logits, deltas, molding.window, config)
+
+        image_index = np.zeros(len(boxes), np.int64)
+        mask_features, _ = self._roi_features(pyramid, boxes, image_index, config.mask_pool_size, images.shape)
+        mask_logits, _ = mask_head(mask_features, params, config)
+        masks = sigmoid(mask_logits[np.arange(len(boxes)), :, :, class_ids])[0]
+
+        boxes = molding.unmold_boxes(boxes)
+        return Detections(boxes, class_ids, scores, paste_masks(masks, boxes, molding.original_shape, config))
+
+    # --- shared by both ---------------------------------------------------------------------------------------------
+
+    def anchors(self, image_shape: tuple[int, ...], pyramid: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Return the anchors of P2..P6 for a canvas of ``image_shape`` (H, W), in molded pixels."""
+        config = self.config
+        return pyramid_anchors(
+            (image_shape[0], image_shape[1]),
+            sizes=config.anchor_sizes,
+            strides=config.anchor_strides,
+            aspect_ratios=config.anchor_ratios,
+            ratio_meaning=config.anchor_ratio_meaning,
+            rounding=config.anchor_rounding,
+            offset=config.anchor_offset,
+            feature_shapes=[(p.shape[1], p.shape[2]) for p in pyramid],
+            stride_from_grid=config.anchor_stride_from_grid,
+            dtype=self.dtype,
+        )
+
+    def _roi_features(
+        self, pyramid: list[np.ndarray], boxes: np.ndarray, image_index: np.ndarray, size: int, shape: tuple[int, ...]
+    ) -> tuple[np.ndarray, tuple[Any, ...]]:
+        """Read size x size features of each RoI from the level of P2..P5 that fits it."""
+        config = self.config
+        return pyramid_roi_align(
+            pyramid[:4],
+            boxes,
+            image_index,
+            output_size=size,
+            strides=config.anchor_strides[:4],
+            canonical_size=config.roi_canonical_size,
+            canonical_level=config.roi_canonical_level,
+            rounding=config.roi_level_rounding,
+            method=config.roi_method,
+            sampling_ratio=config.roi_sampling_ratio,
+            aligned=config.roi_aligned,
+            reduce=config.roi_reduce,
+            image_shape=(shape[1], shape[2]),
+        )
+
+    def _require_finite(
+        self,
+        images: np.ndarray,
+        features: list[np.ndarray],
+        pyramid: list[np.ndarray],
+        logits: np.ndarray,
+        deltas: np.ndarray,
+    ) -> None:
+        """Stop before a NaN turns into boxes; the message names the first tensor that went wrong."""
+        if np.isfinite(logits).all() and np.isfinite(deltas).all():
+            return
+        named = [("molded images", images), *self.params.items()]
+        named += [(f"c{level}", c) for level, c in zip((2, 3, 4, 5), features)]
+        named += [(f"p{level}", p) for level, p in zip((2, 3, 4, 5, 6), pyramid)]
+        named += [("rpn logits", logits), ("rpn deltas", deltas)]
+        raise NonFiniteError(f"{first_non_finite(named)} holds NaN or infinity")

@@ -1,0 +1,294 @@
+"""Image -> molded input and back: resize, pad, normalise, and the exact inverse for boxes.
+
+The network wants maps whose sides are multiples of 32 and pixels around zero. *Molding* resizes the image to the
+network's scale, puts it in a padded canvas and normalises its colours. The *window* is the part of the canvas that is
+image rather than padding; boxes go over by one scale and one shift per axis::
+
+    molded = original * scale + offset          original = (molded - offset) / scale
+
+The scale is taken from the resized shape (after rounding to pixels), which makes the inverse exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from .config import Config
+from .data.sample import Sample
+from .ops.resize import resize_bilinear, resize_nearest
+
+
+@dataclass(frozen=True)
+class Molding:
+    """Where an image went.
+
+    Attributes
+    ----------
+    original_shape : tuple of int
+        (H, W) of the image as read.
+    resized_shape : tuple of int
+        (H, W) after resizing, before padding.
+    molded_shape : tuple of int
+        (H, W) of the canvas.
+    offset : tuple of int
+        (top, left) padding.
+    """
+
+    original_shape: tuple[int, int]
+    resized_shape: tuple[int, int]
+    molded_shape: tuple[int, int]
+    offset: tuple[int, int]
+
+    @property
+    def scale(self) -> tuple[float, float]:
+        """Vertical and horizontal scale, molded pixels per original pixel."""
+        (h, w), (rh, rw) = self.original_shape, self.resized_shape
+        return rh / h, rw / w
+
+    @property
+    def window(self) -> tuple[int, int, int, int]:
+        """``(y1, x1, y2, x2)`` of the image within the canvas, half-open."""
+        (top, left), (h, w) = self.offset, self.resized_shape
+        return top, left, top + h, left + w
+
+    def mold_boxes(self, boxes: np.ndarray) -> np.ndarray:
+        """Bring ``(y1, x1, y2, x2)`` from original to molded pixels."""
+        (sy, sx), (top, left) = self.scale, self.offset
+        return (boxes * np.array([sy, sx, sy, sx]) + np.array([top, left, top, left])).astype(boxes.dtype)
+
+    def unmold_boxes(self, boxes: np.ndarray) -> np.ndarray:
+        """Bring ``(y1, x1, y2, x2)`` from molded to original pixels, the inverse of ``mold_boxes``."""
+        (sy, sx), (top, left) = self.scale, self.offset
+        return ((boxes - np.array([top, left, top, left])) / np.array([sy, sx, sy, sx])).astype(boxes.dtype)
+
+    def mold_masks(self, masks: np.ndarray) -> np.ndarray:
+        """Bring (G, H, W) boolean masks onto the canvas by nearest neighbour."""
+        top, left, bottom, right = self.window
+        molded = np.zeros((len(masks), *self.molded_shape), bool)
+        molded[:, top:bottom, left:right] = resize_nearest(masks, self.resized_shape)
+        return molded
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Molded images and their ground truth, what ``MaskRCNN.losses`` takes.
+
+    Attributes
+    ----------
+    image_ids : tuple of str
+    images : ndarray of shape (N, H, W, 3)
+        Normalised, padded to one size.
+    moldings : tuple of Molding
+    gt_boxes : tuple of ndarray of shape (G, 4)
+        ``(y1, x1, y2, x2)`` in molded pixels, one array per image.
+    gt_class_ids : tuple of ndarray of shape (G,)
+    gt_masks : tuple of ndarray of shape (G, H, W), bool
+        On the canvas; of shape (G, h, w) inside the box if ``config.mini_mask_shape`` is set.
+    gt_crowd : tuple of ndarray of shape (G,), bool
+    active_class_ids : ndarray of shape (N, K), bool
+        The classes that the image's data set annotates (all, unless data sets are mixed).
+    """
+
+    image_ids: tuple[str, ...]
+    images: np.ndarray
+    moldings: tuple[Molding, ...]
+    gt_boxes: tuple[np.ndarray, ...]
+    gt_class_ids: tuple[np.ndarray, ...]
+    gt_masks: tuple[np.ndarray, ...]
+    gt_crowd: tuple[np.ndarray, ...]
+    active_class_ids: np.ndarray
+
+
+def resized_shape(shape: tuple[int, int], config: Config) -> tuple[int, int]:
+    """Return the size an image of ``shape`` (H, W) is resized to; no side falls below one pixel."""
+    short, long = min(shape), max(shape)
+    if config.resize_mode == "square":
+        # Never shrunk for the short side's sake, only to fit the square: matterport's rule
+        scale = max(1.0, config.image_min_size / short)
+        if round(long * scale) > config.image_max_size:
+            scale = config.image_max_size / long
+    else:
+        scale = min(config.image_min_size / short, config.image_max_size / long)
+    rounded = np.floor if config.resize_rounding == "floor" else np.round
+    # 1e-9: a product such as 375 * (800 / 375) must not round down to 799
+    h, w = (max(1, int(rounded(side * scale + (1e-9 if config.resize_rounding == "floor" else 0.0)))) for side in shape)
+    return h, w
+
+
+def plan(shape: tuple[int, int], config: Config) -> Molding:
+    """Decide where an image of ``shape`` (H, W) goes."""
+    h, w = resized_shape(shape, config)
+    if config.resize_mode == "square":
+        canvas = (config.image_max_size, config.image_max_size)
+    else:
+        m = config.pad_multiple
+        canvas = (-(-h // m) * m, -(-w // m) * m)
+    if config.pad_position == "centre":
+        offset = ((canvas[0] - h) // 2, (canvas[1] - w) // 2)
+    else:
+        offset = (0, 0)
+    return Molding((int(shape[0]), int(shape[1])), (h, w), canvas, offset)
+
+
+def mold_image(image: np.ndarray, config: Config, dtype: type = np.float32) -> tuple[np.ndarray, Molding]:
+    """Resize, pad and normalise one image.
+
+    Parameters
+    ----------
+    image : ndarray of shape (H, W, 3), uint8
+        RGB.
+    config : Config
+        The fields under "image".
+    dtype : type
+        float32 or float64.
+
+    Returns
+    -------
+    molded : ndarray of shape (H', W', 3)
+        ``(pixel / pixel_scale - mean) / std`` in ``config.channel_order``.
+    molding : Molding
+        The way back.
+
+    Raises
+    ------
+    ValueError
+        If the image is not (H, W, 3) of uint8.
+    """
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
+        raise ValueError(f"image has shape {image.shape} and type {image.dtype}; expected (H, W, 3) of uint8")
+    molding = plan((image.shape[0], image.shape[1]), config)
+    h, w = molding.resized_shape
+    if (h, w) == image.shape[:2]:
+        resized = image.astype(dtype)
+    elif config.resize_filter == "pil":
+        resized = np.asarray(Image.fromarray(image).resize((w, h), Image.Resampling.BILINEAR)).astype(dtype)
+    else:
+        resized = resize_bilinear(image.astype(dtype), (h, w))[0]
+    if config.channel_order == "bgr":
+        resized = resized[..., ::-1]
+
+    def normalise(x: np.ndarray) -> np.ndarray:
+        mean, std = np.array(config.pixel_mean, dtype), np.array(config.pixel_std, dtype)
+        return (x / dtype(config.pixel_scale) - mean) / std
+
+    top, left, bottom, right = molding.window
+    molded = np.zeros((*molding.molded_shape, 3), dtype)
+    if config.pad_before_normalise:
+        molded[top:bottom, left:right] = resized
+        return normalise(molded), molding
+    molded[top:bottom, left:right] = normalise(resized)
+    return molded, molding
+
+
+def make_batch(samples: Sequence[Sample], config: Config, dtype: type = np.float32) -> Batch:
+    """Mold several samples into one batch; smaller canvases are padded at the bottom and right to the largest.
+
+    Parameters
+    ----------
+    samples : sequence of Sample
+        At least one; sizes may differ.
+    config : Config
+    dtype : type
+        float32 or float64.
+
+    Returns
+    -------
+    Batch
+    """
+    if not samples:
+        raise ValueError("make_batch needs at least one sample")
+    pairs = [mold_image(s.image, config, dtype) for s in samples]
+    height, width = (max(m.molded_shape[axis] for _, m in pairs) for axis in (0, 1))
+    images = np.zeros((len(samples), height, width, 3), dtype)
+    moldings = []
+    for n, (image, m) in enumerate(pairs):
+        images[n, : image.shape[0], : image.shape[1]] = image
+        moldings.append(Molding(m.original_shape, m.resized_shape, (height, width), m.offset))
+    boxes = [m.mold_boxes(s.gt_boxes.astype(dtype)) for s, m in zip(samples, moldings)]
+    masks = [m.mold_masks(s.gt_masks) for s, m in zip(samples, moldings)]
+    if config.mini_mask_shape is not None:
+        masks = [minimise_masks(b, m, config.mini_mask_shape) for b, m in zip(boxes, masks)]
+    return Batch(
+        image_ids=tuple(s.image_id for s in samples),
+        images=images,
+        moldings=tuple(moldings),
+        gt_boxes=tuple(boxes),
+        gt_class_ids=tuple(s.gt_class_ids for s in samples),
+        gt_masks=tuple(masks),
+        gt_crowd=tuple(s.gt_crowd for s in samples),
+        active_class_ids=np.ones((len(samples), config.num_classes), bool),
+    )
+
+
+# --- mini masks -----------------------------------------------------------------------------------------------------
+
+
+def minimise_masks(boxes: np.ndarray, masks: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Keep of each mask only what lies in its box, resized to ``shape``: memory falls by the image's area.
+
+    The price: what is thinner than a mini pixel is lost, and what lies outside the box is gone. ``expand_masks`` shows
+    the damage. The box is widened to whole pixels.
+
+    Parameters
+    ----------
+    boxes : ndarray of shape (G, 4)
+    masks : ndarray of shape (G, H, W), bool
+    shape : tuple of int
+        (h, w), (56, 56) in the Keras implementation.
+
+    Returns
+    -------
+    ndarray of shape (G, h, w), bool
+    """
+    mini = np.zeros((len(masks), *shape), bool)
+    for g, (y1, x1, y2, x2) in enumerate(_pixel_boxes(boxes, masks.shape[1:])):
+        crop = masks[g, y1:y2, x1:x2, None].astype(np.float32)
+        mini[g] = resize_bilinear(crop, shape)[0][..., 0] >= 0.5
+    return mini
+
+
+def expand_masks(boxes: np.ndarray, mini: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Put mini masks back on a canvas of ``shape`` (H, W): the approximate inverse of ``minimise_masks``."""
+    masks = np.zeros((len(mini), *shape), bool)
+    for g, (y1, x1, y2, x2) in enumerate(_pixel_boxes(boxes, shape)):
+        full = resize_bilinear(mini[g, :, :, None].astype(np.float32), (y2 - y1, x2 - x1))[0]
+        masks[g, y1:y2, x1:x2] = full[..., 0] >= 0.5
+    return masks
+
+
+def _pixel_boxes(boxes: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Widen boxes to whole pixels within the canvas, at least one pixel each."""
+    low = np.clip(np.floor(boxes[:, :2] + 1e-3).astype(int), 0, np.array(shape) - 1)
+    high = np.clip(np.ceil(boxes[:, 2:] - 1e-3).astype(int), low + 1, np.array(shape))
+    return np.concatenate([low, high], axis=1)
+
+
+# --- image meta -----------------------------------------------------------------------------------------------------
+
+
+def compose_meta(image_id: int, molding: Molding, active_class_ids: np.ndarray) -> np.ndarray:
+    """Pack what the Keras network is told about an image into one vector of 1 + 3 + 3 + 4 + 1 + K numbers.
+
+    The order is: id, original shape, molded shape, window, scale, active classes.
+    """
+    return np.concatenate(
+        [
+            [image_id],
+            [*molding.original_shape, 3],
+            [*molding.molded_shape, 3],
+            molding.window,
+            [molding.scale[0]],
+            np.asarray(active_class_ids, float),
+        ]
+    )
+
+
+def parse_meta(meta: np.ndarray) -> dict[str, np.ndarray]:
+    """Unpack ``compose_meta``'s vector (or rows of them) into named parts."""
+    cuts = {"image_id": (0, 1), "original_shape": (1, 4), "molded_shape": (4, 7), "window": (7, 11), "scale": (11, 12)}
+    parts = {name: meta[..., a:b] for name, (a, b) in cuts.items()}
+    return {**parts, "active_class_ids": meta[..., 12:]}

@@ -1,0 +1,143 @@
+"""Parameters are a flat dictionary ``name -> ndarray``: initialise, name, count.
+
+Names follow the data flow: ``backbone.c3.0.conv2.w`` is the weight of the second convolution in the first block of C3.
+The last part says what the array is:
+
+====== =================================================== =========================================
+suffix meaning                                             shape
+====== =================================================== =========================================
+w      weight                                              (kh, kw, C_in, C_out) or (C_in, C_out)
+b      bias                                                (C_out,)
+gamma  batch-norm scale                                    (C,)
+beta   batch-norm shift                                    (C,)
+mean   batch-norm running mean (not trained)               (C,)
+var    batch-norm running variance (not trained)           (C,)
+====== =================================================== =========================================
+
+``spec(config)`` lists every tensor with its shape and initialiser, in the order of the data flow, so that counting
+the parameters of a ResNet-152 allocates nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from .config import Config
+from .errors import CheckpointError
+
+Params = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Spec:
+    """One tensor: its shape and how it starts.
+
+    ``init`` is ``"zeros"``, ``"ones"``, or the standard deviation of a normal distribution.
+    """
+
+    shape: tuple[int, ...]
+    init: str | float
+
+
+def he_std(fan_in: int) -> float:
+    """Return the deviation that keeps a ReLU layer's variance, sqrt(2 / fan_in) (He et al. 2015, eq. 10)."""
+    return float(np.sqrt(2.0 / fan_in))
+
+
+def conv_spec(name: str, kernel: int, c_in: int, c_out: int, *, bias: bool, std: float | None = None) -> dict[str, Spec]:
+    """Return the tensors of a convolution with a square kernel; ``std=None`` is He initialisation."""
+    spec = {f"{name}.w": Spec((kernel, kernel, c_in, c_out), he_std(kernel * kernel * c_in) if std is None else std)}
+    if bias:
+        spec[f"{name}.b"] = Spec((c_out,), "zeros")
+    return spec
+
+
+def norm_spec(name: str, channels: int, *, gamma: str = "ones") -> dict[str, Spec]:
+    """Return the tensors of a batch normalisation."""
+    shape = (channels,)
+    return {
+        f"{name}.gamma": Spec(shape, gamma),
+        f"{name}.beta": Spec(shape, "zeros"),
+        f"{name}.mean": Spec(shape, "zeros"),
+        f"{name}.var": Spec(shape, "ones"),
+    }
+
+
+def linear_spec(name: str, c_in: int, c_out: int, *, std: float | None = None) -> dict[str, Spec]:
+    """Return the tensors of a fully connected layer; ``std=None`` is He initialisation."""
+    return {
+        f"{name}.w": Spec((c_in, c_out), he_std(c_in) if std is None else std),
+        f"{name}.b": Spec((c_out,), "zeros"),
+    }
+
+
+def spec(config: Config) -> dict[str, Spec]:
+    """List every tensor of the network that ``config`` describes, in the order of the data flow."""
+    from . import backbone, fpn, heads, rpn
+
+    return {
+        **backbone.backbone_spec(config),
+        **fpn.fpn_spec(config),
+        **rpn.rpn_spec(config),
+        **heads.box_head_spec(config),
+        **heads.mask_head_spec(config),
+    }
+
+
+def initialise(config: Config, rng: np.random.Generator, dtype: type = np.float32) -> Params:
+    """Draw fresh parameters.
+
+    Parameters
+    ----------
+    config : Config
+    rng : numpy.random.Generator
+        Each tensor is drawn in turn, in the order of ``spec``.
+    dtype : type
+        float32, or float64 for gradient checks.
+
+    Returns
+    -------
+    dict of str to ndarray
+    """
+    params: Params = {}
+    for name, tensor in spec(config).items():
+        if tensor.init == "zeros":
+            params[name] = np.zeros(tensor.shape, dtype)
+        elif tensor.init == "ones":
+            params[name] = np.ones(tensor.shape, dtype)
+        else:
+            params[name] = (rng.standard_normal(tensor.shape) * float(tensor.init)).astype(dtype)
+    return params
+
+
+def trainable(name: str) -> bool:
+    """Tell whether a tensor is learned by gradient descent; running statistics are not."""
+    return not name.endswith((".mean", ".var"))
+
+
+def count(shapes: Mapping[str, Spec] | Mapping[str, np.ndarray], prefix: str = "") -> int:
+    """Count the trainable numbers in all tensors whose name starts with ``prefix``."""
+    return sum(int(np.prod(t.shape)) for name, t in shapes.items() if trainable(name) and name.startswith(prefix))
+
+
+def check(params: Mapping[str, np.ndarray], config: Config) -> None:
+    """Raise ``CheckpointError`` with a table if names or shapes are not those that ``config`` needs."""
+    expected = spec(config)
+    rows = [f"  missing     {name} {t.shape}" for name, t in expected.items() if name not in params]
+    rows += [f"  unexpected  {name} {p.shape}" for name, p in params.items() if name not in expected]
+    rows += [
+        f"  shape       {name} is {params[name].shape}, expected {t.shape}"
+        for name, t in expected.items()
+        if name in params and params[name].shape != t.shape
+    ]
+    if rows:
+        shown = rows[:20] + ([f"  ... and {len(rows) - 20} more"] if len(rows) > 20 else [])
+        raise CheckpointError(f"parameters do not fit the configuration {config.name!r}:\n" + "\n".join(shown))
+
+
+def first_non_finite(tensors: Iterable[tuple[str, np.ndarray]]) -> str | None:
+    """Return the name of the first tensor that holds NaN or infinity, or ``None``."""
+    return next((name for name, t in tensors if not np.isfinite(t).all()), None)

@@ -1,0 +1,89 @@
+"""Proposals: the best anchors, moved by their deltas, clipped, and thinned by non-maximum suppression.
+
+Nothing here has a gradient. The boxes are inputs of the second stage, not activations: the proposal network learns
+from its own targets, and ``backward`` stops at the boxes ("approximate joint training").
+
+References
+----------
+Ren et al., "Faster R-CNN" (2015), sections 3.2 and 3.3.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .boxes import clip_boxes, decode_boxes
+from .config import Config
+from .nms import batched_nms
+from .ops.activation import sigmoid, softmax
+
+
+def objectness_scores(logits: np.ndarray, config: Config) -> np.ndarray:
+    """Return the probability that an anchor holds an object, shape (..., A).
+
+    Two softmax logits and one sigmoid logit say the same: softmax(a, b)[1] = sigmoid(b - a).
+    """
+    if config.rpn_objectness == "softmax":
+        return softmax(logits)[0][..., 1]
+    return sigmoid(logits)[0]
+
+
+def top_k(scores: np.ndarray, k: int) -> np.ndarray:
+    """Return the indices of the k best scores, best first, ties by index."""
+    return np.argsort(-scores, kind="stable")[:k]
+
+
+def propose(
+    logits: np.ndarray,
+    deltas: np.ndarray,
+    anchors: list[np.ndarray],
+    window: tuple[float, float, float, float],
+    config: Config,
+    *,
+    training: bool,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Turn the proposal head's output for one image into proposals.
+
+    Top-k by score, decode, clip to the window, drop boxes that are too small, NMS, top-k again.
+
+    Parameters
+    ----------
+    logits : ndarray of shape (A,) or (A, 2)
+    deltas : ndarray of shape (A, 4)
+    anchors : list of ndarray
+        One (A_l, 4) array per level, ``(y1, x1, y2, x2)`` in molded pixels.
+    window : tuple
+        ``(y1, x1, y2, x2)``: proposals are clipped to it.
+    config : Config
+        ``proposals_*`` fields: how many, per level or over all levels, which IoU.
+    training : bool
+        Chooses between the ``_train`` and ``_test`` counts.
+
+    Returns
+    -------
+    boxes : ndarray of shape (P, 4)
+        In molded pixels, best first.
+    scores : ndarray of shape (P,)
+    """
+    pre_nms = config.proposals_pre_nms_train if training else config.proposals_pre_nms_test
+    post_nms = config.proposals_post_nms_train if training else config.proposals_post_nms_test
+    # Ranked by logit, not by probability: a saturated sigmoid has ties that its logits do not have.
+    ranks = logits[:, 1] - logits[:, 0] if config.rpn_objectness == "softmax" else logits
+
+    level = np.repeat(np.arange(len(anchors)), [len(a) for a in anchors])
+    if config.proposals_per_level:
+        starts = np.cumsum([0, *(len(a) for a in anchors)])
+        kept = np.concatenate([a + top_k(ranks[a:b], pre_nms) for a, b in zip(starts[:-1], starts[1:])])
+    else:
+        kept = top_k(ranks, pre_nms)
+        level = np.zeros_like(level)  # one pool: levels may suppress each other
+
+    all_anchors = np.concatenate(anchors)[kept]
+    boxes = decode_boxes(deltas[kept], all_anchors, std=config.rpn_box_std, max_log_scale=config.max_log_scale)
+    boxes = clip_boxes(boxes, window)
+    sides = boxes[:, 2:] - boxes[:, :2]
+    # A box without area is no region at all, whatever the threshold
+    large = (sides >= config.proposals_min_size).all(axis=1) & (sides > 0).all(axis=1)
+    boxes, kept = boxes[large], kept[large]
+    chosen = batched_nms(boxes, ranks[kept], level[kept], config.proposals_nms_iou)[:post_nms]
+    return boxes[chosen], objectness_scores(logits[kept[chosen]], config)

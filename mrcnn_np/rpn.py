@@ -1,0 +1,103 @@
+"""Region proposal network: one small head slides over P2..P6 and judges every anchor.
+
+For each anchor it says how likely it holds an object (*objectness*) and how to move and stretch it (*deltas*). The
+same weights serve all five levels, so their gradients are the sum over levels: ``rpn_head`` keeps one cache per level.
+
+References
+----------
+Ren et al., "Faster R-CNN" (2015), section 3.1; Lin et al., "Feature pyramid networks" (2017), section 4.1.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .backbone import accumulate
+from .config import Config
+from .ops.activation import relu, relu_backward
+from .ops.conv import conv2d, conv2d_backward
+from .params import Params, Spec, conv_spec
+
+
+def logits_per_anchor(config: Config) -> int:
+    """Return 2 for softmax (background, object), 1 for sigmoid."""
+    return 2 if config.rpn_objectness == "softmax" else 1
+
+
+def rpn_spec(config: Config) -> dict[str, Spec]:
+    """List the head's tensors."""
+    anchors, channels = len(config.anchor_ratios), config.rpn_channels
+    spec = conv_spec("rpn.conv", 3, config.fpn_channels, channels, bias=True, std=0.01)
+    spec |= conv_spec("rpn.objectness", 1, channels, anchors * logits_per_anchor(config), bias=True, std=0.01)
+    spec |= conv_spec("rpn.deltas", 1, channels, anchors * 4, bias=True, std=0.01)
+    return spec
+
+
+def rpn_head(
+    pyramid: list[np.ndarray], params: Params, config: Config
+) -> tuple[np.ndarray, np.ndarray, tuple[Any, ...]]:
+    """Apply the head to every level and lay the results end to end, in the order of ``pyramid_anchors``.
+
+    Parameters
+    ----------
+    pyramid : list of ndarray
+        ``[p2, ..., p6]``, each (N, H_l, W_l, C).
+    params : dict
+    config : Config
+
+    Returns
+    -------
+    logits : ndarray of shape (N, A) for sigmoid or (N, A, 2) for softmax
+        A counts the anchors of all levels.
+    deltas : ndarray of shape (N, A, 4)
+        (dy, dx, log dh, log dw), still divided by ``config.rpn_box_std``.
+    cache : tuple
+        (per level: conv, relu, objectness and deltas caches), (per level: map shape)
+    """
+    logits, deltas, caches, shapes = [], [], [], []
+    n, k = pyramid[0].shape[0], logits_per_anchor(config)
+    for p in pyramid:
+        hidden, conv_cache = conv2d(p, params["rpn.conv.w"], params["rpn.conv.b"], padding=1)
+        hidden, relu_cache = relu(hidden)
+        level_logits, objectness_cache = conv2d(hidden, params["rpn.objectness.w"], params["rpn.objectness.b"])
+        level_deltas, deltas_cache = conv2d(hidden, params["rpn.deltas.w"], params["rpn.deltas.b"])
+        # The last axis holds one anchor after the other, so a reshape turns cells into anchors.
+        logits.append(level_logits.reshape(n, -1, k))
+        deltas.append(level_deltas.reshape(n, -1, 4))
+        caches.append((conv_cache, relu_cache, objectness_cache, deltas_cache))
+        shapes.append((level_logits.shape, level_deltas.shape))
+    all_logits = np.concatenate(logits, axis=1)
+    if k == 1:
+        all_logits = all_logits[..., 0]
+    return all_logits, np.concatenate(deltas, axis=1), (caches, shapes)
+
+
+def rpn_head_backward(
+    dlogits: np.ndarray, ddeltas: np.ndarray, cache: tuple[Any, ...], grads: Params
+) -> list[np.ndarray]:
+    """Cut the gradients into levels again and return the gradients of ``[p2, ..., p6]``.
+
+    The weights are shared: every level adds its share to the same entries of ``grads``.
+    """
+    caches, shapes = cache
+    n = ddeltas.shape[0]
+    dlogits = dlogits.reshape(n, ddeltas.shape[1], -1)
+    dpyramid, start = [], 0
+    for (conv_cache, relu_cache, objectness_cache, deltas_cache), (logits_shape, deltas_shape) in zip(caches, shapes):
+        anchors = int(np.prod(deltas_shape[1:])) // 4
+        stop = start + anchors
+        dhidden, dw, db = conv2d_backward(dlogits[:, start:stop].reshape(logits_shape), objectness_cache)
+        accumulate(grads, "rpn.objectness.w", dw)
+        accumulate(grads, "rpn.objectness.b", db)
+        dh, dw, db = conv2d_backward(ddeltas[:, start:stop].reshape(deltas_shape), deltas_cache)
+        accumulate(grads, "rpn.deltas.w", dw)
+        accumulate(grads, "rpn.deltas.b", db)
+        dhidden = relu_backward(dhidden + dh, relu_cache)
+        dp, dw, db = conv2d_backward(dhidden, conv_cache)
+        accumulate(grads, "rpn.conv.w", dw)
+        accumulate(grads, "rpn.conv.b", db)
+        dpyramid.append(dp)
+        start = stop
+    return dpyramid

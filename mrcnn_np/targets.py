@@ -1,0 +1,277 @@
+"""What each anchor, each RoI and each mask should have said.
+
+Nothing here has a gradient: targets are constants. Labels of anchors are ``1`` positive, ``-1`` negative, ``0``
+neutral (carries no loss). Random choices take the image's own ``rng``, so that an image's targets do not depend on
+what else is in its batch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .boxes import encode_boxes, iou
+from .config import Config
+from .ops.crop_and_resize import crop_and_resize
+from .ops.roi_align import roi_align
+from .pyramid import normalise_boxes
+
+# IoUs closer than this are the same: several anchors that contain a small object have equal IoU, up to rounding.
+TIE = 1e-6
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Everything the losses of a batch compare with. RoIs of all images form one list.
+
+    Attributes
+    ----------
+    rpn_labels : ndarray of shape (N, A), int8
+        1 positive, -1 negative, 0 not sampled.
+    rpn_deltas : ndarray of shape (N, A, 4)
+    rois : ndarray of shape (R, 4)
+        ``(y1, x1, y2, x2)`` in molded pixels.
+    image_index : ndarray of shape (R,)
+        The image of each RoI.
+    class_ids : ndarray of shape (R,)
+        0 for negatives.
+    deltas : ndarray of shape (R, 4)
+    masks : ndarray of shape (P, m, m)
+        For the P RoIs whose class is not 0, in their order.
+    """
+
+    rpn_labels: np.ndarray
+    rpn_deltas: np.ndarray
+    rois: np.ndarray
+    image_index: np.ndarray
+    class_ids: np.ndarray
+    deltas: np.ndarray
+    masks: np.ndarray
+
+
+# --- anchors --------------------------------------------------------------------------------------------------------
+
+
+def match_anchors(
+    anchors: np.ndarray, gt_boxes: np.ndarray, gt_crowd: np.ndarray, config: Config
+) -> tuple[np.ndarray, np.ndarray]:
+    """Label every anchor by its overlap with the ground truth.
+
+    Positive: IoU >= ``rpn_positive_iou`` with some object, or the best anchor of an object (all of them, on ties), so
+    that no object goes without. Negative: IoU < ``rpn_negative_iou`` with every object. Else neutral. With
+    ``crowd_iou``, an anchor that touches a crowd region is no negative: there may be an object under it.
+
+    Parameters
+    ----------
+    anchors : ndarray of shape (A, 4)
+    gt_boxes : ndarray of shape (G, 4)
+        Same frame as the anchors.
+    gt_crowd : ndarray of shape (G,), bool
+    config : Config
+
+    Returns
+    -------
+    labels : ndarray of shape (A,), int8
+        1, -1 or 0.
+    matched : ndarray of shape (A,), int64
+        Index of the object with the highest IoU (0 where there is none).
+
+    References
+    ----------
+    Ren et al., "Faster R-CNN" (2015), section 3.1.2.
+    """
+    labels = np.full(len(anchors), -1, np.int8)
+    matched = np.zeros(len(anchors), np.int64)
+    objects = np.flatnonzero(~gt_crowd)
+    if len(objects):
+        overlaps = iou(anchors, gt_boxes[objects])  # (A, G)
+        best = overlaps.max(axis=1)
+        matched = objects[overlaps.argmax(axis=1)]
+        labels[best >= config.rpn_negative_iou] = 0
+        best_of_object = overlaps.max(axis=0)  # (G,)
+        # An object that no anchor touches would otherwise make every anchor its "best"
+        is_best = (overlaps >= best_of_object - TIE) & (best_of_object > 0)
+        labels[is_best.any(axis=1)] = 1
+        labels[best >= config.rpn_positive_iou] = 1
+    if config.crowd_iou is not None and gt_crowd.any():
+        near_crowd = iou(anchors, gt_boxes[gt_crowd]).max(axis=1) >= config.crowd_iou
+        labels[near_crowd & (labels == -1)] = 0
+    return labels, matched
+
+
+def subsample(labels: np.ndarray, count: int, positive_fraction: float, rng: np.random.Generator) -> np.ndarray:
+    """Keep ``count`` labels, at most ``positive_fraction`` of them positive, and make the others neutral.
+
+    Negatives fill what positives leave, because there are always enough of them.
+    """
+    positives, negatives = np.flatnonzero(labels == 1), np.flatnonzero(labels == -1)
+    keep_positive = _choose(positives, int(count * positive_fraction), rng)
+    keep_negative = _choose(negatives, count - len(keep_positive), rng)
+    sampled = np.zeros_like(labels)
+    sampled[keep_positive] = 1
+    sampled[keep_negative] = -1
+    return sampled
+
+
+def rpn_targets(
+    anchors: np.ndarray, gt_boxes: np.ndarray, gt_crowd: np.ndarray, config: Config, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Label and subsample the anchors of one image and encode what the positives should become.
+
+    Returns
+    -------
+    labels : ndarray of shape (A,), int8
+        1, -1 or 0; at most ``rpn_anchors_per_image`` are not 0.
+    deltas : ndarray of shape (A, 4)
+        (dy, dx, log dh, log dw) / ``rpn_box_std`` where the label is 1, zero elsewhere.
+    """
+    labels, matched = match_anchors(anchors, gt_boxes, gt_crowd, config)
+    labels = subsample(labels, config.rpn_anchors_per_image, config.rpn_positive_fraction, rng)
+    deltas = np.zeros_like(anchors)
+    positive = labels == 1
+    deltas[positive] = encode_boxes(gt_boxes[matched[positive]], anchors[positive], std=config.rpn_box_std)
+    return labels, deltas
+
+
+def _choose(indices: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw ``count`` of the indices without replacement, in ascending order; all of them if there are no more."""
+    if len(indices) <= count:
+        return indices
+    return np.sort(rng.choice(indices, count, replace=False))
+
+
+# --- regions of interest --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class RoiTargets:
+    """The sampled RoIs of one image, positives first.
+
+    Attributes
+    ----------
+    rois : ndarray of shape (R, 4)
+        ``(y1, x1, y2, x2)`` in molded pixels.
+    class_ids : ndarray of shape (R,)
+        0 for negatives.
+    deltas : ndarray of shape (R, 4)
+        Encoded with ``head_box_std``; zero for negatives.
+    masks : ndarray of shape (P, m, m)
+        In [0, 1], for the P positives.
+    """
+
+    rois: np.ndarray
+    class_ids: np.ndarray
+    deltas: np.ndarray
+    masks: np.ndarray
+
+
+def roi_targets(
+    proposals: np.ndarray,
+    gt_boxes: np.ndarray,
+    gt_class_ids: np.ndarray,
+    gt_masks: np.ndarray,
+    gt_crowd: np.ndarray,
+    config: Config,
+    rng: np.random.Generator,
+) -> RoiTargets:
+    """Sample RoIs from the proposals of one image and say what the heads should find in each.
+
+    A proposal is positive if its IoU with some object is at least ``roi_positive_iou``. Positives are limited to
+    ``roi_positive_fraction`` of ``rois_per_image``.
+
+    Parameters
+    ----------
+    proposals : ndarray of shape (P, 4)
+        ``(y1, x1, y2, x2)`` in molded pixels.
+    gt_boxes, gt_class_ids, gt_masks, gt_crowd : ndarray
+        As in ``Batch``, for one image.
+    config : Config
+    rng : numpy.random.Generator
+
+    References
+    ----------
+    He et al., "Mask R-CNN" (2017), section 3.1.
+    """
+    objects = np.flatnonzero(~gt_crowd)
+    if config.gt_joins_proposals:
+        proposals = np.concatenate([gt_boxes[objects].astype(proposals.dtype), proposals])
+    best = np.zeros(len(proposals), proposals.dtype)
+    matched = np.zeros(len(proposals), np.int64)
+    if len(objects) and len(proposals):
+        overlaps = iou(proposals, gt_boxes[objects])
+        best, matched = overlaps.max(axis=1), objects[overlaps.argmax(axis=1)]
+    negative = best < config.roi_positive_iou
+    if config.crowd_iou is not None and gt_crowd.any():
+        negative &= ~(iou(proposals, gt_boxes[gt_crowd]) >= config.crowd_iou).any(axis=1)
+    positive = best >= config.roi_positive_iou
+
+    keep_positive = _choose(np.flatnonzero(positive), int(config.rois_per_image * config.roi_positive_fraction), rng)
+    keep_negative = _choose(np.flatnonzero(negative), negative_count(len(keep_positive), config), rng)
+
+    kept = np.concatenate([keep_positive, keep_negative])
+    owner = matched[keep_positive]
+    class_ids = np.zeros(len(kept), np.int64)
+    class_ids[: len(keep_positive)] = gt_class_ids[owner]
+    deltas = np.zeros((len(kept), 4), proposals.dtype)
+    rois = proposals[kept]
+    positive_rois = rois[: len(keep_positive)]
+    deltas[: len(keep_positive)] = encode_boxes(gt_boxes[owner], positive_rois, std=config.head_box_std)
+    return RoiTargets(rois, class_ids, deltas, mask_targets(positive_rois, owner, gt_boxes, gt_masks, config))
+
+
+def negative_count(positives: int, config: Config) -> int:
+    """Return how many negatives go with this many positives.
+
+    ``"ratio"`` keeps the share exact and leaves the batch short: 10 positives at .33 take 20 negatives.
+    """
+    if config.roi_negatives == "ratio":
+        return int(positives / config.roi_positive_fraction) - positives
+    return config.rois_per_image - positives
+
+
+def mask_targets(
+    rois: np.ndarray, owner: np.ndarray, gt_boxes: np.ndarray, gt_masks: np.ndarray, config: Config
+) -> np.ndarray:
+    """Cut each RoI out of its object's mask, at the resolution the mask head predicts.
+
+    Parameters
+    ----------
+    rois : ndarray of shape (P, 4)
+        ``(y1, x1, y2, x2)`` in molded pixels.
+    owner : ndarray of shape (P,)
+        Index of each RoI's object.
+    gt_boxes : ndarray of shape (G, 4)
+    gt_masks : ndarray of shape (G, H, W), bool
+        Or mini masks.
+    config : Config
+
+    Returns
+    -------
+    ndarray of shape (P, m, m)
+        The share of each cell that the object covers, or its rounding to 0 and 1 (``mask_target_rounded``).
+    """
+    size = 2 * config.mask_pool_size
+    if len(rois) == 0:
+        return np.zeros((0, size, size), rois.dtype)
+    if config.mini_mask_shape is not None:
+        rois = _in_mini_frame(rois, gt_boxes[owner], config.mini_mask_shape)
+    used, index = np.unique(owner, return_inverse=True)
+    planes = gt_masks[used, :, :, None].astype(rois.dtype)  # (G', H, W, 1): each mask is an image of its own
+    if config.mask_target_method == "crop_and_resize":
+        boxes = normalise_boxes(rois, planes.shape[1:3])
+        targets = crop_and_resize(planes, boxes, index, output_size=size)[0]
+    else:
+        targets = roi_align(
+            planes, rois, index, output_size=size, spatial_scale=1.0, sampling_ratio=0, aligned=config.roi_aligned
+        )[0]
+    # interpolation weights sum to one only up to rounding
+    targets = np.clip(targets[..., 0], 0, 1)
+    return np.round(targets) if config.mask_target_rounded else targets
+
+
+def _in_mini_frame(rois: np.ndarray, boxes: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Express RoIs in mini-mask pixels: the object's box becomes ``[0, 0, h, w]``."""
+    origin = np.concatenate([boxes[:, :2], boxes[:, :2]], axis=1)
+    sides = np.concatenate([boxes[:, 2:] - boxes[:, :2]] * 2, axis=1)
+    return ((rois - origin) / sides * np.array([*shape, *shape])).astype(rois.dtype)
