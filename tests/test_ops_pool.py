@@ -96,7 +96,7 @@ def test_a_kernel_of_more_than_256_cells():
     np.testing.assert_array_equal(max_pool2d_backward(np.ones_like(y), cache), x == 399)
 
 
-def test_nan_wins():
+def test_nan_comes_out():
     x = np.array([1.0, np.nan, 3.0, 2.0, 1.0, 0.0]).reshape(1, 1, 6, 1)
     y, _ = max_pool2d(x, kernel_size=(1, 3))
     np.testing.assert_array_equal(y.ravel(), [np.nan, 2])

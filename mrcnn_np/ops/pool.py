@@ -41,8 +41,8 @@ def max_pool2d(
 
     Notes
     -----
-    Ties: the first of the equal cells in row-major order wins and gets the whole gradient. NaN is larger than every
-    number, so that it comes out.
+    Ties: the first of the equal cells in row-major order wins and gets the whole gradient. A window
+    with NaN gives NaN.
     """
     kernel = kh, kw = as_pair(kernel_size, "kernel_size")
     stride = kernel if stride is None else as_pair(stride, "stride")
@@ -60,9 +60,10 @@ def max_pool2d(
     winner = np.zeros(y.shape, np.min_scalar_type(kh * kw - 1))
     for k, tap in enumerate(taps[1:], start=1):
         candidate = padded[tap]
-        better = (candidate > y) | np.isnan(candidate)  # ">" and not ">=": the first of equals stays
-        np.copyto(y, candidate, where=better)
-        np.copyto(winner, k, where=better, casting="unsafe")
+        better = candidate > y  # not ">=": the first of equals stays
+        # k grows, so the largest k that was better so far is the winner; this is far faster than winner[better] = k.
+        np.maximum(winner, better * winner.dtype.type(k), out=winner)
+        np.maximum(y, candidate, out=y)
     return y, (winner, x.shape, kernel, stride, padding)
 
 
