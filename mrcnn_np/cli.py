@@ -1,0 +1,241 @@
+"""The command line ``mrcnn-np``: options, and one message in place of a traceback for what a user can mend."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from . import __version__
+from .errors import UserError
+from .presets import PRESETS
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Without the program's name; ``sys.argv`` by default.
+
+    Returns
+    -------
+    int
+        0; 2 for something the user can mend (a message is on stderr); 130 after Ctrl-C.
+    """
+    args = build_parser().parse_args(argv)
+    try:
+        return _command(args)(args)
+    except BrokenPipeError:  # the reader of a pipe, say `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (UserError, OSError) as error:  # OSError: a disk that filled up while a picture was written, say
+        if args.debug:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+        return 130
+
+
+def _command(args: argparse.Namespace) -> Callable[[argparse.Namespace], int]:
+    """Find the function of a command. Imported here, so that --help answers at once."""
+    if args.command == "train":
+        from .train_command import run_train
+
+        return run_train
+    from . import commands
+
+    name = args.data_command if args.command == "data" else args.command
+    return getattr(commands, f"run_{name}")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Describe all commands and options."""
+    parser = argparse.ArgumentParser(
+        prog="mrcnn-np", description="Mask R-CNN in NumPy: train it, detect with it, measure it."
+    )
+    parser.add_argument("--version", action="version", version=f"mrcnn-np {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="train | detect | eval | data")
+    _add_train(commands)
+    _add_detect(commands)
+    _add_eval(commands)
+    _add_data(commands)
+    return parser
+
+
+def _add(commands: argparse._SubParsersAction, name: str, summary: str, example: str) -> argparse.ArgumentParser:
+    """Add one command with what all commands share."""
+    command: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=summary,
+        description=summary[0].upper() + summary[1:] + ".",
+        epilog=f"example:\n{example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    command.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    command.add_argument("--quiet", action="store_true", help="no progress bars")
+    return command
+
+
+def _at_least(least: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = least - 1
+        if number < least:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {least}")
+        return number
+
+    return parse
+
+
+def _probability(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number between 0 and 1")
+    return number
+
+
+def _add_source(command: argparse.ArgumentParser, *, split: str, default: str) -> None:
+    """Add the options that choose images."""
+    command.add_argument("--data", choices=("shapes", "voc"), help=f"data set (default: {default})")
+    command.add_argument(
+        "--root",
+        metavar="DIR",
+        help="its folder (default: datasets/shapes, generated if missing; for voc the environment variable VOC_ROOT)",
+    )
+    command.add_argument("--split", help=f"train, val or trainval (default: {split})")
+    command.add_argument("--subset", type=_at_least(1), metavar="N", help="the first N images only (default: all)")
+    command.add_argument("--ids", metavar="FILE", help="only the images whose ids stand in this file, one on a line")
+
+
+def _add_train(commands: argparse._SubParsersAction) -> None:
+    """Add ``train``. Defaults are None here where a resumed run is to remember them (train_command.Options)."""
+    command = _add(
+        commands,
+        "train",
+        "train a model, evaluate it and draw what it finds",
+        "  mrcnn-np train                                     the tiny preset on generated shapes, about 10 minutes\n"
+        "  mrcnn-np train --data voc --root VOCdevkit --size 256 --steps 2000 --out runs/voc\n"
+        "  mrcnn-np train --out runs/voc --resume             go on after an interruption\n"
+        "  mrcnn-np train --config learning_rate=0.01 --config 'decay_at=[0.5, 0.8]' --out runs/slow",
+    )
+    _add_source(command, split="train", default="shapes")
+    command.add_argument("--val-split", metavar="SPLIT", help="held-out split (default: val)")
+    command.add_argument("--val-subset", type=_at_least(1), metavar="N", help="evaluate the first N held-out images")
+    command.add_argument("--preset", choices=tuple(PRESETS), help="network and conventions (default: tiny)")
+    command.add_argument(
+        "--config",
+        action="append",
+        metavar="FIELD=VALUE",
+        help="change a field of the preset (they are documented in mrcnn_np/config.py), or read changes from a JSON "
+        "file; may be given several times, the last one counts",
+    )
+    command.add_argument("--steps", type=_at_least(0), metavar="N", help="training steps (default: the preset's)")
+    command.add_argument("--batch-size", type=_at_least(1), metavar="N", help="images per step (default: the preset's)")
+    command.add_argument("--size", type=_at_least(1), metavar="PIXELS", help="image size (default: the preset's)")
+    command.add_argument("--seed", type=_at_least(0), help="same seed, same machine: same bits (default: 0)")
+    command.add_argument("--out", metavar="DIR", help="folder of the run (default: runs/DATA-PRESET)")
+    command.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on from the checkpoint in --out, with the options of that run; the result is that of an uninterrupted "
+        "run, bit for bit. With a larger --steps a finished run goes on, at the rates of the longer schedule",
+    )
+    command.add_argument("--overwrite", action="store_true", help="replace a run that is in --out")
+    command.add_argument(
+        "--skip-bad", action="store_true", default=None, help="leave out images that cannot be read, and count them"
+    )
+    command.add_argument("--checkpoint-every", type=_at_least(1), metavar="N", help="steps (default: 50)")
+    command.add_argument(
+        "--eval-splits", default="val", metavar="LIST", help="what is evaluated: train, val or train,val (default: val)"
+    )
+    command.add_argument("--no-eval", action="store_true", help="do not evaluate at the end")
+    command.add_argument("--no-pictures", action="store_true", help="do not draw at the end")
+
+
+def _add_model(command: argparse.ArgumentParser) -> None:
+    which = command.add_mutually_exclusive_group(required=True)
+    which.add_argument("--run", metavar="DIR", help="folder of a training run")
+    which.add_argument("--checkpoint", metavar="FILE", help="a checkpoint file itself")
+
+
+def _add_detect(commands: argparse._SubParsersAction) -> None:
+    command = _add(
+        commands,
+        "detect",
+        "find the objects in images",
+        "  mrcnn-np detect --run runs/shapes-tiny photo.jpg another.png --out found --score 0.5\n\n"
+        "writes for every image NAME_detections.png (a picture), NAME_detections.json (classes, scores, boxes) and\n"
+        "NAME_instances.png (a mask: pixel value n belongs to detection n). A file that is no image is reported, the\n"
+        "others are done, and the exit code is 2.",
+    )
+    _add_model(command)
+    command.add_argument("images", nargs="+", metavar="IMAGE", help="JPEG, PNG, ...")
+    command.add_argument("--out", default="detections", metavar="DIR", help="default: %(default)s")
+    command.add_argument(
+        "--score", type=_probability, metavar="S", help="show detections above this score (default: the run's setting)"
+    )
+
+
+def _add_eval(commands: argparse._SubParsersAction) -> None:
+    command = _add(
+        commands,
+        "eval",
+        "measure average precision on a split",
+        "  mrcnn-np eval --run runs/shapes-tiny --method coco --iou-type mask",
+    )
+    _add_model(command)
+    _add_source(command, split="the held-out split of the run", default="that of the run")
+    command.add_argument(
+        "--method", choices=("voc07", "voc10", "coco"), default="voc10", help="whose rules (default: %(default)s)"
+    )
+    command.add_argument("--iou-type", choices=("mask", "box", "both"), default="both", help="default: %(default)s")
+    command.add_argument("--skip-bad", action="store_true", help="leave out images that cannot be read")
+    command.add_argument("--out", metavar="FILE", help="the numbers as JSON (default: eval-SPLIT.json in the run)")
+
+
+def _add_data(commands: argparse._SubParsersAction) -> None:
+    summary = "generate, download or check a data set"
+    parser = commands.add_parser("data", help=summary, description=summary[0].upper() + summary[1:] + ".")
+    kinds = parser.add_subparsers(dest="data_command", required=True, metavar="shapes | voc | check")
+
+    shapes = _add(
+        kinds,
+        "shapes",
+        "generate images of circles, squares and triangles, in the layout of Pascal VOC",
+        "  mrcnn-np data shapes --root datasets/shapes-256 --size 256 --train 500",
+    )
+    shapes.add_argument("--root", default="datasets/shapes", metavar="DIR", help="default: %(default)s")
+    for name, default, least in (("train", 1000, 1), ("val", 200, 1), ("size", 128, 32), ("seed", 0, 0)):
+        what = {"size": "side in pixels", "seed": "random seed"}.get(name, f"images in {name}")
+        shapes.add_argument(f"--{name}", type=_at_least(least), default=default, help=f"{what} (default: {default})")
+    shapes.add_argument("--overwrite", action="store_true", help="replace shapes generated with other options")
+
+    voc = _add(
+        kinds,
+        "voc",
+        "download Pascal VOC 2012",
+        "  mrcnn-np data voc --download --root datasets",
+    )
+    voc.add_argument("--download", action="store_true", help="fetch it (2 GB); an interrupted download is continued")
+    voc.add_argument("--root", default="datasets", metavar="DIR", help="VOCdevkit goes here (default: %(default)s)")
+
+    check = _add(
+        kinds,
+        "check",
+        "read every image of a split and report what is in it and what is wrong with it (exit code 2 if anything is)",
+        "  mrcnn-np data check --data voc --root VOCdevkit --split trainval --good-ids good.txt",
+    )
+    _add_source(check, split="train", default="shapes")
+    check.set_defaults(data="shapes", split="train")
+    check.add_argument("--good-ids", metavar="FILE", help="write the ids of the images without problems here")

@@ -1,0 +1,189 @@
+"""``mrcnn-np detect``, ``eval`` and ``data``; ``train`` has a file of its own."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from . import data, visualize
+from .checkpoint import Checkpoint, load_checkpoint
+from .data.images import read_image
+from .detections import Detections
+from .errors import CheckpointError, DataError, NonFiniteError, UserError
+from .model import MaskRCNN
+from .report import evaluate_split
+from .run_folder import CHECKPOINT, OPTIONS, atomic_write, prepare, read_json, write_json
+from .train_command import Options, open_dataset, read_ids
+
+
+def checkpoint_path(args: argparse.Namespace) -> Path:
+    """Return the checkpoint that --run or --checkpoint names."""
+    return Path(args.checkpoint) if args.checkpoint else Path(args.run) / CHECKPOINT
+
+
+def load_model(path: Path, **changes: Any) -> tuple[MaskRCNN, Checkpoint]:
+    """Load a trained model, with some fields of its configuration changed."""
+    checkpoint = load_checkpoint(path)
+    try:
+        return MaskRCNN(checkpoint.config.replace(**changes), checkpoint.params), checkpoint
+    except (CheckpointError, NonFiniteError) as error:
+        raise CheckpointError(f"{path}: {error}") from error
+
+
+# --- detect ---------------------------------------------------------------------------------------------------------
+
+
+def run_detect(args: argparse.Namespace) -> int:
+    """Detect objects in image files; a bad file is reported, and the others are done all the same."""
+    changes = {} if args.score is None else {"detection_score_threshold": args.score}
+    model, checkpoint = load_model(checkpoint_path(args), **changes)
+    out = Path(args.out)
+    prepare(out)
+    bad: list[str] = []
+    names = _unique_names([Path(p) for p in args.images])
+    for path, name in tqdm(list(names.items()), unit="image", disable=args.quiet or len(names) == 1):
+        try:
+            image = read_image(path)
+        except DataError as error:
+            bad.append(str(error))
+            continue
+        found = model.detect([image])[0]
+        _write_detections(out, name, path, image, found, checkpoint.class_names)
+        tqdm.write(f"{path}: {_in_words(found, checkpoint.class_names)} -> {out / name}_detections.png")
+    for message in bad:
+        print(f"error: {message}", file=sys.stderr)
+    return 2 if bad else 0
+
+
+def _unique_names(paths: list[Path]) -> dict[Path, str]:
+    """Name the output of each image after its file; equal names in different folders get a number."""
+    names: dict[Path, str] = {}
+    for path in dict.fromkeys(paths):
+        name, number = path.stem, 2
+        while name in names.values():
+            name, number = f"{path.stem}-{number}", number + 1
+        names[path] = name
+    return names
+
+
+def _in_words(found: Detections, class_names: tuple[str, ...]) -> str:
+    ids, counts = np.unique(found.class_ids, return_counts=True)
+    return ", ".join(f"{n} {class_names[i]}" for i, n in zip(ids, counts)) or "nothing found"
+
+
+def _write_detections(
+    out: Path, name: str, path: Path, image: np.ndarray, found: Detections, class_names: tuple[str, ...]
+) -> None:
+    """Write the picture, the numbers, and the masks as a PNG of instance numbers."""
+    visualize.draw_instances(
+        image,
+        found.boxes,
+        found.class_ids,
+        found.masks,
+        class_names,
+        scores=found.scores,
+        path=out / f"{name}_detections.png",
+    )
+    instances = np.zeros(image.shape[:2], np.uint16)
+    for number in range(len(found.scores), 0, -1):  # best last, so that it lies on top
+        instances[found.masks[number - 1]] = number
+    mask_file = f"{name}_instances.png"
+    Image.fromarray(instances.astype(np.uint8) if len(found.scores) < 256 else instances).save(out / mask_file)
+    record = {
+        "image": str(path),
+        "height": image.shape[0],
+        "width": image.shape[1],
+        "box": "y1, x1, y2, x2 in pixels, half-open: pixels y1 .. y2 - 1",
+        "masks": f"{mask_file}: 0 is background, n is detection n; where masks overlap, the better score is on top",
+        "detections": [
+            {
+                "n": n + 1,
+                "class": class_names[int(found.class_ids[n])],
+                "class_id": int(found.class_ids[n]),
+                "score": round(float(found.scores[n]), 5),
+                "box": [round(float(v), 2) for v in found.boxes[n]],
+                "pixels": int(found.masks[n].sum()),
+            }
+            for n in range(len(found.scores))
+        ],
+    }
+    write_json(out / f"{name}_detections.json", record)
+
+
+# --- eval -----------------------------------------------------------------------------------------------------------
+
+
+def run_eval(args: argparse.Namespace) -> int:
+    """Measure a trained model on a split."""
+    path = checkpoint_path(args)
+    folder = path.parent
+    recorded = read_json(folder / OPTIONS) if (folder / OPTIONS).exists() else {}
+    # the recorded root is no use for other data
+    same_data = args.data is None or args.data == recorded.get("data")
+    chosen = Options.merge({k: recorded[k] for k in ("data", "root") if k in recorded and same_data}, args)
+    split = args.split or recorded.get("val_split", "val")
+    dataset = open_dataset(chosen, split, subset=args.subset, ids=args.ids)
+    model, checkpoint = load_model(path)
+    if tuple(dataset.class_names) != checkpoint.class_names:
+        raise UserError(
+            f"{path} was trained on the classes {', '.join(checkpoint.class_names)}; "
+            f"the data set has {', '.join(dataset.class_names)}"
+        )
+    out = Path(args.out) if args.out else folder / f"eval-{split}.json"
+    prepare(out.parent)
+    kinds = ("box", "mask") if args.iou_type == "both" else (args.iou_type,)
+    report = evaluate_split(
+        model, dataset, method=args.method, iou_types=kinds, skip_bad=args.skip_bad, progress=not args.quiet
+    )
+    for kind, evaluation in report.evaluations.items():
+        print(f"{kind}\n{evaluation.table()}\n")
+    for image_id, reason in report.skipped.items():
+        print(f"skipped image {image_id}: {reason}", file=sys.stderr)
+    write_json(out, {"checkpoint": str(path), "step": checkpoint.step, "split": split, **report.as_dict()})
+    print(f"written to {out}")
+    return 0
+
+
+# --- data -----------------------------------------------------------------------------------------------------------
+
+
+def run_shapes(args: argparse.Namespace) -> int:
+    """Generate the shapes."""
+    root = data.generate(
+        args.root, train=args.train, val=args.val, size=args.size, seed=args.seed, force=args.overwrite
+    )
+    print(f"shapes are in {root}: {args.train} images in train, {args.val} in val")
+    return 0
+
+
+def run_voc(args: argparse.Namespace) -> int:
+    """Download VOC 2012."""
+    if not args.download:
+        raise UserError("nothing to do; --download fetches VOC 2012 (2 GB), `mrcnn-np data check --data voc` checks it")
+    root = data.download_voc2012(args.root)
+    print(f"VOC 2012 is in {root}; train with: mrcnn-np train --data voc --root {root}")
+    return 0
+
+
+def run_check(args: argparse.Namespace) -> int:
+    """Read every image of a split and report."""
+    dataset = data.open_dataset(
+        args.data,
+        args.root,
+        args.split,
+        subset=args.subset,
+        ids=None if args.ids is None else read_ids(Path(args.ids)),
+    )
+    report = data.check_dataset(dataset)
+    print(data.describe(report))
+    if args.good_ids is not None:
+        bad = set(report.bad_ids)
+        atomic_write(Path(args.good_ids), "".join(f"{i}\n" for i in dataset.ids if i not in bad).encode())
+        print(f"the ids of the images without problems are in {args.good_ids} (for --ids)")
+    return 0 if report.ok else 2

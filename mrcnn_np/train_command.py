@@ -1,0 +1,231 @@
+"""``mrcnn-np train``: from options to a finished run folder."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from . import data, presets
+from .checkpoint import Checkpoint, check_resumable, load_checkpoint
+from .config import Config
+from .data.sample import Dataset
+from .errors import CheckpointError, ConfigError, UserError
+from .model import MaskRCNN
+from .params import count
+from .report import SplitReport, draw, evaluate_split, peak_memory_mib, summarise
+from .run_folder import (
+    CHECKPOINT,
+    CONFIG,
+    FILES,
+    METRICS,
+    OPTIONS,
+    REPORT,
+    clear,
+    locked,
+    prepare,
+    read_json,
+    write_json,
+)
+from .train import INITIALISE, image_checksum, stream, train
+
+SHAPES_ROOT = "datasets/shapes"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What decides a run's course, as given on the command line; kept in ``options.json`` so that --resume knows it."""
+
+    data: str = "shapes"
+    root: str | None = None
+    split: str = "train"
+    val_split: str = "val"
+    preset: str = "tiny"
+    config: tuple[str, ...] = ()
+    steps: int | None = None
+    batch_size: int | None = None
+    size: int | None = None
+    seed: int = 0
+    subset: int | None = None
+    val_subset: int | None = None
+    ids: str | None = None
+    skip_bad: bool = False
+    checkpoint_every: int = 50
+
+    @classmethod
+    def merge(cls, recorded: dict[str, Any], given: argparse.Namespace) -> Options:
+        """Take what is given on the command line, else what was recorded, else the default."""
+        names = [f.name for f in fields(cls)]
+        values = {name: recorded[name] for name in names if name in recorded}
+        values |= {name: getattr(given, name) for name in names if getattr(given, name, None) is not None}
+        values["config"] = tuple(values.get("config", ()))
+        return cls(**values)
+
+
+def open_dataset(options: Options, split: str, *, subset: int | None, ids: str | None) -> Dataset:
+    """Open the data set; the shapes are generated the first time."""
+    root = options.root
+    if options.data == "shapes":
+        root = root or SHAPES_ROOT
+        if not Path(root).exists():
+            print(f"generating shapes in {root}", file=sys.stderr)
+            data.generate(root)
+    return data.open_dataset(options.data, root, split, subset=subset, ids=None if ids is None else read_ids(Path(ids)))
+
+
+def read_ids(path: Path) -> list[str]:
+    """Read image ids from a text file, one on each line."""
+    try:
+        return path.read_text(encoding="utf-8").split()
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read the image ids in {path}: {error}") from error
+
+
+def make_config(options: Options, class_names: tuple[str, ...]) -> Config:
+    """Build the configuration: preset, then each --config in turn, then the options of their own."""
+    config = presets.by_name(options.preset, num_classes=len(class_names))
+    for text in options.config:
+        config = config.with_overrides([text]) if "=" in text else _config_file(config, Path(text))
+    changes: dict[str, Any] = {}
+    if options.size is not None:
+        changes |= {"image_min_size": options.size, "image_max_size": options.size}
+    if options.steps is not None:
+        changes["steps"] = options.steps
+    if options.batch_size is not None:
+        changes["batch_size"] = options.batch_size
+    config = config.replace(**changes)
+    if config.num_classes != len(class_names):
+        raise ConfigError(
+            f"num_classes is {config.num_classes}; the data set has {len(class_names)} classes with background "
+            "(leave the field out: it is filled in)"
+        )
+    return config
+
+
+def _config_file(config: Config, path: Path) -> Config:
+    values = read_json(path)
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} holds {type(values).__name__}; expected a JSON object of config fields")
+    return config.replace(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+
+def refuse_existing(folder: Path) -> None:
+    """Raise ``UserError`` if the folder holds a run."""
+    existing = [name for name in FILES if (folder / name).exists()]
+    if existing:
+        raise UserError(
+            f"{folder} holds a run already ({', '.join(existing)}); continue it with --resume, replace it with "
+            "--overwrite, or choose another --out"
+        )
+
+
+def find_checkpoint(folder: Path) -> Checkpoint | None:
+    """Return the checkpoint to continue from; None if the run was stopped before it wrote the first."""
+    if (folder / CHECKPOINT).exists():
+        return load_checkpoint(folder / CHECKPOINT)
+    if (folder / METRICS).exists():
+        raise CheckpointError(f"{folder} has {METRICS} but no {CHECKPOINT}; start anew with --overwrite")
+    print(f"there is no checkpoint in {folder}: training starts at the first step", file=sys.stderr)
+    return None
+
+
+def run_train(args: argparse.Namespace) -> int:
+    """Train, evaluate, draw, summarise."""
+    folder = Path(args.out or f"runs/{args.data or Options.data}-{args.preset or Options.preset}")
+    recorded = read_json(folder / OPTIONS) if args.resume and (folder / OPTIONS).exists() else {}
+    options = Options.merge(recorded, args)
+
+    # everything that can be wrong is found before anything is written
+    checkpoint = find_checkpoint(folder) if args.resume else None
+    if not args.resume and not args.overwrite:
+        refuse_existing(folder)
+    dataset = open_dataset(options, options.split, subset=options.subset, ids=options.ids)
+    config = make_config(options, dataset.class_names)
+    splits: dict[str, Dataset] = {}
+    if not args.no_eval:
+        splits = _open_splits(args.eval_splits, options, dataset)
+    if checkpoint is not None:
+        check_resumable(
+            checkpoint,
+            config=config,
+            seed=options.seed,
+            class_names=dataset.class_names,
+            images=image_checksum(dataset),
+        )
+    prepare(folder)
+    with locked(folder):
+        if args.overwrite and not args.resume:
+            clear(folder)
+        write_json(folder / OPTIONS, asdict(options))
+        write_json(folder / CONFIG, config.to_dict())
+        return _train_and_report(args, options, folder, config, dataset, splits, checkpoint)
+
+
+def _open_splits(names: str, options: Options, dataset: Dataset) -> dict[str, Dataset]:
+    """Open what is evaluated: "train" is what is trained on, "val" is the split of --val-split."""
+    splits: dict[str, Dataset] = {}
+    for name in names.split(","):
+        if name == "train":
+            splits[name] = dataset
+        elif name == "val":
+            splits[name] = open_dataset(options, options.val_split, subset=options.val_subset, ids=None)
+        else:
+            raise UserError(f"--eval-splits names {name!r}; expected train, val, or train,val")
+    return splits
+
+
+def _train_and_report(
+    args: argparse.Namespace,
+    options: Options,
+    folder: Path,
+    config: Config,
+    dataset: Dataset,
+    splits: dict[str, Dataset],
+    checkpoint: Checkpoint | None,
+) -> int:
+    params = None if checkpoint is None else checkpoint.params
+    model = MaskRCNN(config, params, rng=stream(options.seed, 0, INITIALISE))
+    try:
+        result = train(
+            model,
+            dataset,
+            out_dir=folder,
+            seed=options.seed,
+            resume=checkpoint,
+            checkpoint_every=options.checkpoint_every,
+            skip_bad=options.skip_bad,
+            progress=not args.quiet,
+        )
+    except KeyboardInterrupt:
+        kept = load_checkpoint(folder / CHECKPOINT).step if (folder / CHECKPOINT).exists() else 0
+        print(
+            f"\ninterrupted; the checkpoint of step {kept} is kept. Continue with:\n"
+            f"  mrcnn-np train --out {folder} --resume",
+            file=sys.stderr,
+        )
+        return 130
+    after_training = peak_memory_mib()
+    reports: dict[str, SplitReport] = {}
+    for name, split in splits.items():
+        reports[name] = evaluate_split(
+            model, split, skip_bad=options.skip_bad, progress=not args.quiet, label=f"evaluate {name}"
+        )
+    pictures = [] if args.no_pictures else draw(folder, reports, dataset.class_names)
+    facts = {
+        "run": str(folder),
+        "preset": config.name,
+        "seed": options.seed,
+        "steps": result.step,
+        "batch_size": config.batch_size,
+        "images": len(dataset),
+        "parameters": count(model.params),
+        "skipped": result.skipped,
+        "peak_memory_mib": {"training": after_training, "in_all": peak_memory_mib()},
+    }
+    summarise(folder, facts, reports)
+    print((folder / REPORT).read_text())
+    for path in pictures:
+        print(f"picture: {path}")
+    return 0

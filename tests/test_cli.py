@@ -1,0 +1,366 @@
+"""The command line, end to end with the real network: a few steps on a few generated images."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mrcnn_np.checkpoint import load_checkpoint, save_checkpoint
+from mrcnn_np.cli import main
+from mrcnn_np.run_folder import read_steps
+
+SMALL = [
+    "--size", "64", "--batch-size", "2", "--steps", "4", "--checkpoint-every", "2", "--quiet", "--config",
+    "warmup_steps=2", "--config", "detection_score_threshold=0.0", "--config", "detections_per_image=5",
+]  # fmt: skip
+WRITTEN = ["checkpoint.safetensors", "config.json", "metrics.jsonl", "options.json", "summary.json", "summary.md"]
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory):
+    root = tmp_path_factory.mktemp("data") / "shapes"
+    assert main(["data", "shapes", "--root", str(root), "--train", "6", "--val", "2", "--size", "64"]) == 0
+    return str(root)
+
+
+@pytest.fixture(scope="module")
+def trained(shapes, tmp_path_factory):
+    """A finished run; tests only read it."""
+    out = tmp_path_factory.mktemp("runs") / "a"
+    assert main(["train", "--root", shapes, "--out", str(out), "--eval-splits", "train,val", *SMALL]) == 0
+    return out
+
+
+def train(shapes, out, *more):
+    return main(["train", "--root", str(shapes), "--out", str(out), "--no-eval", "--no-pictures", *SMALL, *more])
+
+
+def bits(folder):
+    return {name: (folder / name).read_bytes() for name in ("checkpoint.safetensors", "metrics.jsonl", "config.json")}
+
+
+def copy_shapes(shapes, to):
+    import shutil
+
+    shutil.copytree(shapes, to)
+    return to
+
+
+# --- train
+
+
+def test_a_run_leaves_everything(trained):
+    assert all((trained / name).stat().st_size for name in WRITTEN)
+    assert not list(trained.glob("*.tmp"))
+    assert {p.name for p in (trained / "pictures").iterdir()} == {
+        "losses.png", "detections_train.png", "detections_val.png", "precision_recall_train.png",
+        "precision_recall_val.png",
+    }  # fmt: skip
+    rows = read_steps(trained / "metrics.jsonl")
+    assert len(rows) == 4
+    summary = json.loads((trained / "summary.json").read_text())
+    assert set(summary["evaluation"]) == {"train", "val"}
+    assert summary["evaluation"]["val"]["mask"]["method"] == "voc10"
+    assert summary["images"] == 6
+    assert summary["skipped"] == {}
+    assert summary["parameters"] > 100_000
+    assert summary["peak_memory_mib"]["training"] > 50
+    report = (trained / "summary.md").read_text()
+    assert "## val: mask" in report
+    config = json.loads((trained / "config.json").read_text())
+    assert (config["num_classes"], config["image_max_size"], config["warmup_steps"]) == (4, 64, 2)
+
+
+def test_one_seed_one_result_also_from_another_folder(trained, shapes, tmp_path):
+    assert train(shapes, tmp_path / "b") == 0
+    assert bits(tmp_path / "b") == bits(trained)
+
+
+def test_a_config_file_gives_the_same_run(trained, shapes, tmp_path):
+    options = ["--batch-size", "2", "--checkpoint-every", "3", "--quiet", "--no-eval", "--no-pictures"]
+    out = tmp_path / "b"
+    config = str(trained / "config.json")
+    assert main(["train", "--root", shapes, "--out", str(out), "--config", config, *options]) == 0
+    assert bits(out) == bits(trained)
+
+
+def test_ctrl_c_says_how_to_go_on(trained, shapes, tmp_path, monkeypatch, capsys):
+    import mrcnn_np.train as module
+
+    def interrupted(*args, step, **kwargs):
+        if step == 3:
+            raise KeyboardInterrupt
+        return real(*args, step=step, **kwargs)
+
+    real = module.train_step
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "train_step", interrupted)
+        assert train(shapes, tmp_path / "b") == 130
+    message = capsys.readouterr().err
+    assert "checkpoint of step 2 is kept" in message
+    assert f"mrcnn-np train --out {tmp_path / 'b'} --resume" in message
+    # the options are remembered
+    assert main(["train", "--out", str(tmp_path / "b"), "--resume", "--quiet", "--no-eval", "--no-pictures"]) == 0
+    assert bits(tmp_path / "b") == bits(trained)
+
+
+def test_kill_minus_nine_and_resume(trained, shapes, tmp_path):
+    out = tmp_path / "b"
+    command = [sys.executable, "-m", "mrcnn_np", "train", "--root", shapes, "--out", str(out), "--no-eval", *SMALL]
+    process = subprocess.Popen([*command, "--no-pictures"], stderr=subprocess.PIPE)
+    while process.poll() is None and not (out / "timings.jsonl").exists():
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert main(["train", "--out", str(out), "--resume", "--quiet", "--no-eval", "--no-pictures"]) == 0
+    assert bits(out) == bits(trained)
+
+
+def test_resuming_before_the_first_checkpoint_starts_at_the_beginning(trained, shapes, tmp_path, capsys):
+    assert train(shapes, tmp_path / "b", "--resume") == 0
+    assert "no checkpoint" in capsys.readouterr().err
+    assert bits(tmp_path / "b") == bits(trained)
+
+
+def test_an_existing_run_is_not_touched_unless_asked(trained, shapes, tmp_path, capsys):
+    before = bits(trained)
+    assert train(shapes, trained) == 2
+    assert "holds a run already" in capsys.readouterr().err
+    assert train(shapes, trained, "--resume", "--config", "momentum=0.5") == 2
+    assert "momentum: 0.9 there, 0.5 here" in capsys.readouterr().err
+    assert train(shapes, trained, "--resume", "--seed", "1") == 2
+    assert bits(trained) == before
+    out = tmp_path / "b"
+    assert train(shapes, out, "--seed", "1") == 0
+    assert train(shapes, out, "--overwrite") == 0
+    assert bits(out) == before
+
+
+def test_a_bad_image_stops_training_or_is_skipped_and_counted(shapes, tmp_path, capsys):
+    root = copy_shapes(shapes, tmp_path / "shapes")
+    picture = root / "VOC2012" / "JPEGImages" / "train_000002.jpg"
+    picture.write_bytes(picture.read_bytes()[:300])
+    assert train(root, tmp_path / "b") == 2
+    message = capsys.readouterr().err
+    assert "train_000002" in message
+    assert "--skip-bad" in message
+    assert train(root, tmp_path / "b", "--overwrite", "--skip-bad") == 0
+    assert list(json.loads((tmp_path / "b" / "summary.json").read_text())["skipped"]) == ["train_000002"]
+    assert "images skipped because they cannot be read: 1" in (tmp_path / "b" / "summary.md").read_text()
+
+
+def test_subset_and_ids(shapes, tmp_path):
+    ids = tmp_path / "ids.txt"
+    ids.write_text("train_000004\ntrain_000001\n")
+    for name, options, images in (("a", ["--subset", "3"], 3), ("b", ["--ids", str(ids)], 2)):
+        assert train(shapes, tmp_path / name, "--steps", "1", *options) == 0
+        assert json.loads((tmp_path / name / "summary.json").read_text())["images"] == images
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--config", "lerning_rate=1"], "unknown config field 'lerning_rate'"),
+        (["--config", "learning_rate=fast"], "learning_rate is 'fast'"),
+        (["--config", "nowhere.json"], "cannot read nowhere.json"),
+        (["--config", "num_classes=7"], "num_classes is 7; the data set has 4 classes"),
+        (["--config", 'frozen=["bakbone.*"]'], "frozen pattern 'bakbone.*' matches no parameter"),
+        (["--size", "65"], "multiple of 32"),
+        (["--split", "tset"], "tset"),
+        (["--ids", "nowhere.txt"], "cannot read the image ids in nowhere.txt"),
+        (["--eval-splits", "test"], "--eval-splits names 'test'"),
+        (["--data", "voc", "--root", "nowhere"], "nowhere"),
+    ],
+)
+def test_bad_options_leave_nothing_behind(shapes, tmp_path, monkeypatch, capsys, options, message):
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "--root", shapes, "--out", "run", *SMALL, *options]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.startswith("error: ")
+    assert "Traceback" not in error
+    assert not (tmp_path / "run" / "checkpoint.safetensors").exists()
+
+
+def test_an_empty_split(shapes, tmp_path, capsys):
+    root = copy_shapes(shapes, tmp_path / "shapes")
+    (root / "VOC2012" / "ImageSets" / "Segmentation" / "train.txt").write_text("\n")
+    assert train(root, tmp_path / "b") == 2
+    assert "empty" in capsys.readouterr().err
+
+
+def test_unwritable_output_is_found_before_training(shapes, tmp_path, monkeypatch, capsys):
+    import mrcnn_np.train as module
+
+    monkeypatch.setattr(module, "train_step", lambda *a, **k: pytest.fail("training began"))
+    (tmp_path / "file").write_text("x")
+    assert train(shapes, tmp_path / "file" / "run") == 2
+    assert "cannot write into" in capsys.readouterr().err
+
+
+# --- detect
+
+
+def test_detect_writes_pictures_numbers_and_masks(trained, shapes, tmp_path, capsys):
+    source = os.path.join(shapes, "VOC2012", "JPEGImages", "val_000000.jpg")
+    narrow, broken = tmp_path / "narrow.png", tmp_path / "broken.jpg"
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 11), np.uint8)).save(narrow)
+    broken.write_bytes(b"no image")
+    out = tmp_path / "found"
+    images = [source, str(broken), str(narrow)]
+    assert main(["detect", "--run", str(trained), *images, "--out", str(out), "--score", "0", "--quiet"]) == 2
+    assert "broken.jpg" in capsys.readouterr().err
+    assert {p.name for p in out.iterdir()} == {
+        f"{name}_{kind}" for name in ("val_000000", "narrow")
+        for kind in ("detections.png", "detections.json", "instances.png")
+    }  # fmt: skip
+    for name, shape in (("val_000000", (64, 64)), ("narrow", (40, 11))):
+        record = json.loads((out / f"{name}_detections.json").read_text())
+        instances = np.array(Image.open(out / f"{name}_instances.png"))
+        assert (record["height"], record["width"]) == instances.shape == shape
+        numbers = [d["n"] for d in record["detections"]]
+        assert numbers == list(range(1, len(numbers) + 1))
+        assert set(np.unique(instances)) <= {0, *numbers}
+        scores = [d["score"] for d in record["detections"]]
+        assert scores == sorted(scores, reverse=True)
+        for d in record["detections"]:
+            y1, x1, y2, x2 = d["box"]
+            assert 0 <= y1 <= y2 <= shape[0]
+            assert 0 <= x1 <= x2 <= shape[1]
+            assert d["class"] in ("circle", "square", "triangle")
+    if record["detections"]:  # the first is on top
+        assert (instances == 1).sum() == record["detections"][0]["pixels"]
+
+
+def test_detect_keeps_images_of_one_name_apart(trained, tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        Image.new("RGB", (40, 40)).save(tmp_path / folder / "x.png")
+    images = [str(tmp_path / folder / "x.png") for folder in ("a", "b")]
+    assert main(["detect", "--run", str(trained), *images, "--out", str(tmp_path / "out"), "--quiet"]) == 0
+    assert {p.name for p in (tmp_path / "out").glob("*.json")} == {"x_detections.json", "x-2_detections.json"}
+
+
+def test_bad_checkpoints(trained, tmp_path, capsys):
+    path = tmp_path / "c.safetensors"
+    whole = (trained / "checkpoint.safetensors").read_bytes()
+    checkpoint = load_checkpoint(trained / "checkpoint.safetensors")
+
+    def cut():
+        path.write_bytes(whole[:-5])
+
+    def other_config():
+        save_checkpoint(
+            path, checkpoint.__class__(**{**vars(checkpoint), "config": checkpoint.config.replace(fpn_channels=32)})
+        )
+
+    def not_a_number():
+        name = "rpn.conv.w" if "rpn.conv.w" in checkpoint.params else list(checkpoint.params)[5]
+        checkpoint.params[name].flat[0] = np.nan
+        save_checkpoint(path, checkpoint)
+
+    for make, message in (
+        (lambda: None, "no checkpoint"),
+        (cut, "cut short or damaged"),
+        (other_config, "do not fit the configuration"),
+        (not_a_number, "holds NaN or infinity"),
+    ):
+        make()
+        assert main(["detect", "--checkpoint", str(path), "x.png", "--out", str(tmp_path / "out")]) == 2
+        error = capsys.readouterr().err
+        assert message in error
+        assert "c.safetensors" in error
+
+
+# --- eval, data
+
+
+@pytest.mark.parametrize("method", ["voc07", "coco"])
+def test_eval_prints_and_writes(trained, tmp_path, capsys, method):
+    out = tmp_path / "e.json"
+    assert main(["eval", "--run", str(trained), "--method", method, "--out", str(out), "--quiet"]) == 0
+    text = capsys.readouterr().out
+    assert "box" in text
+    assert "mask" in text
+    record = json.loads(out.read_text())
+    assert (record["split"], record["step"], record["mask"]["method"]) == ("val", 4, method)
+
+
+def test_eval_agrees_with_the_summary(trained, tmp_path):
+    out = tmp_path / "e.json"
+    command = ["eval", "--run", str(trained), "--split", "train", "--iou-type", "mask", "--out", str(out), "--quiet"]
+    assert main(command) == 0
+    summary = json.loads((trained / "summary.json").read_text())
+    assert json.loads(out.read_text())["mask"] == summary["evaluation"]["train"]["mask"]
+
+
+def test_eval_on_data_of_other_classes(trained, tmp_path, monkeypatch, capsys):
+    if "VOC_ROOT" not in os.environ:
+        pytest.skip("VOC_ROOT is not set")
+    assert main(["eval", "--run", str(trained), "--data", "voc"]) == 2
+    assert "was trained on the classes background, circle" in capsys.readouterr().err
+
+
+def test_data_check(shapes, tmp_path, capsys):
+    assert main(["data", "check", "--root", shapes, "--split", "val"]) == 0
+    assert "problems   none" in capsys.readouterr().out
+    root = copy_shapes(shapes, tmp_path / "shapes")
+    (root / "VOC2012" / "JPEGImages" / "val_000001.jpg").unlink()
+    good = tmp_path / "good.txt"
+    assert main(["data", "check", "--root", str(root), "--split", "val", "--good-ids", str(good)]) == 2
+    assert "val_000001" in capsys.readouterr().out
+    assert good.read_text() == "val_000000\n"
+
+
+def test_data_voc_without_download_does_nothing(tmp_path, capsys):
+    assert main(["data", "voc", "--root", str(tmp_path)]) == 2
+    assert "--download" in capsys.readouterr().err
+
+
+# --- the rest
+
+
+@pytest.mark.parametrize(
+    "command", [[], ["train"], ["detect"], ["eval"], ["data"], ["data", "shapes"], ["data", "voc"], ["data", "check"]]
+)
+def test_help(capsys, command):
+    with pytest.raises(SystemExit) as stop:
+        main([*command, "--help"])
+    assert stop.value.code == 0
+    text = capsys.readouterr().out
+    assert "usage: mrcnn-np" in text
+    if command and command != ["data"]:
+        assert "example" in text
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        [],
+        ["trian"],
+        ["train", "--preset", "huge"],
+        ["train", "--steps", "-1"],
+        ["train", "--seed", "x"],
+        ["train", "--step", "3"],
+        ["detect", "x.png"],
+        ["detect", "--run", "a", "--checkpoint", "b", "x.png"],
+        ["detect", "--run", "a", "x.png", "--score", "2"],
+    ],
+)
+def test_usage_errors(command):
+    with pytest.raises(SystemExit) as stop:
+        main(command)
+    assert stop.value.code == 2
+
+
+def test_debug_shows_the_traceback(tmp_path):
+    from mrcnn_np.errors import CheckpointError
+
+    with pytest.raises(CheckpointError):
+        main(["detect", "--run", str(tmp_path), "x.png", "--debug"])
