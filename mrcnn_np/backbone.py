@@ -162,17 +162,17 @@ def conv_bn_backward(dy: np.ndarray, cache: tuple[Any, ...], grads: Params) -> n
         dy = relu_backward(dy, relu_cache)
     dy, dgamma, dbeta = batch_norm_backward(dy, bn_cache)
     dx, dw, db = conv2d_backward(dy, conv_cache)
-    accumulate(grads, f"{bn}.gamma", dgamma)
-    accumulate(grads, f"{bn}.beta", dbeta)
-    accumulate(grads, f"{conv}.w", dw)
-    if db is not None:
-        accumulate(grads, f"{conv}.b", db)
+    accumulate(grads, bn, gamma=dgamma, beta=dbeta)
+    accumulate(grads, conv, w=dw, b=db)
     return dx
 
 
-def accumulate(grads: Params, name: str, gradient: np.ndarray) -> None:
-    """Add a gradient to what is there: a parameter that is used twice receives the sum of both uses."""
-    grads[name] = grads[name] + gradient if name in grads else gradient
+def accumulate(grads: Params, layer: str, **gradients: np.ndarray | None) -> None:
+    """Add a layer's gradients, ``w=dw, b=db``, to what is there: a layer used twice receives the sum of both uses."""
+    for suffix, gradient in gradients.items():
+        name = f"{layer}.{suffix}"
+        if gradient is not None:
+            grads[name] = grads[name] + gradient if name in grads else gradient
 
 
 # --- blocks ---------------------------------------------------------------------------------------------------------

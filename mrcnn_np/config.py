@@ -1,4 +1,4 @@
-"""Every convention on which Mask R-CNN implementations differ, as one frozen dataclass, and the presets that fill it in.
+"""Every convention on which Mask R-CNN implementations differ, as one frozen dataclass; presets that fill it in.
 
 A *preset* is one complete set of answers: ``presets.torchvision()`` is what torchvision computes,
 ``presets.matterport()`` what the Keras code computes, ``presets.detectron2()`` what detectron2 computes, and
@@ -21,6 +21,14 @@ from .errors import ConfigError
 
 LOG_1000_16 = math.log(1000.0 / 16.0)  # 4.135166: a decoded side is at most 62.5 times its anchor's
 
+#: fields that count or measure something there must be at least one of
+POSITIVE = (
+    "pad_multiple", "pixel_scale", "pixel_std", "mini_mask_shape", "fpn_channels", "anchor_sizes", "anchor_strides",
+    "anchor_ratios", "rpn_channels", "rpn_box_std", "rpn_anchors_per_image", "proposals_pre_nms_train", "proposals_pre_nms_test",
+    "proposals_post_nms_train", "proposals_post_nms_test", "roi_canonical_size", "box_pool_size", "mask_pool_size",
+    "rois_per_image", "box_head_channels", "head_box_std", "mask_head_channels", "detections_per_image", "batch_size",
+)  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Config:
@@ -37,13 +45,13 @@ class Config:
     image_min_size: int = 800
     image_max_size: int = 1333
     pad_multiple: int = 32
-    #: the resized sides, in pixels: torchvision rounds down, the others to the nearest
+    #: the resized sides, in pixels: torchvision rounds down, the others to the nearest ("square" always does)
     resize_rounding: Literal["floor", "nearest"] = "nearest"
     #: where the image sits in its padding: matterport centres it, the others pad at the bottom and right
     pad_position: Literal["centre", "bottom_right"] = "bottom_right"
     #: matterport pads with black pixels and then subtracts the mean; the others pad with zeros afterwards
     pad_before_normalise: bool = False
-    #: "bilinear" interpolates 4 neighbours in float; "pil" also low-passes when shrinking and works on uint8 (detectron2)
+    #: "bilinear" interpolates 4 neighbours in float; "pil" (detectron2) low-passes when shrinking and works on uint8
     resize_filter: Literal["bilinear", "pil"] = "bilinear"
     #: detectron2's model zoo was trained on BGR images
     channel_order: Literal["rgb", "bgr"] = "rgb"
@@ -202,12 +210,18 @@ class Config:
             (self.resize_mode != "square" or self.image_max_size % 32 == 0, "image_max_size", "a multiple of 32"),
             (self.rpn_negative_iou <= self.rpn_positive_iou, "rpn_negative_iou", "at most rpn_positive_iou"),
             (0 < self.roi_positive_fraction <= 1, "roi_positive_fraction", "in (0, 1]"),
-            (self.batch_size >= 1, "batch_size", "at least 1"),
+            (0 <= self.rpn_positive_fraction <= 1, "rpn_positive_fraction", "in [0, 1]"),
+            (len(self.anchor_ratios) >= 1, "anchor_ratios", "at least one"),
+            (0 <= self.flip <= 1, "flip", "a probability in [0, 1]"),
             (self.steps >= 0, "steps", "0 or more"),
             (self.learning_rate >= 0, "learning_rate", "0 or more"),
             (self.clip_norm is None or self.clip_norm > 0, "clip_norm", "positive, or none"),
             (0 < self.scale_jitter[0] <= self.scale_jitter[1], "scale_jitter", "0 < low <= high"),
         ]
+        for field in POSITIVE:
+            value = getattr(self, field)
+            numbers = value if isinstance(value, tuple) else (value,)
+            checks.append((all(v is None or v > 0 for v in numbers), field, "positive"))
         for holds, field, expected in checks:
             if not holds:
                 raise ConfigError(f"{field} is {getattr(self, field)!r}; expected {expected}")
@@ -231,7 +245,8 @@ class Config:
             if key not in known:
                 raise ConfigError(f"unknown config field {key!r}; the fields are documented in mrcnn_np/config.py")
         try:
-            return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+            fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+            return cls(**fields)
         except TypeError as error:
             raise ConfigError(f"incomplete config: {error}") from error
 

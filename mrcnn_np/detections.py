@@ -87,9 +87,7 @@ def refine(
     return boxes[kept], class_ids[kept].astype(np.int64), scores[kept]
 
 
-def paste_masks(
-    masks: np.ndarray, boxes: np.ndarray, image_shape: tuple[int, int], config: Config
-) -> np.ndarray:
+def paste_masks(masks: np.ndarray, boxes: np.ndarray, image_shape: tuple[int, int], config: Config) -> np.ndarray:
     """Resize each m x m mask to its box, put it into the image, and threshold it.
 
     Bilinear interpolation is separable: the pasted patch is ``Wy @ mask @ Wx.T``, where row i of ``Wy`` holds the
@@ -131,7 +129,8 @@ def _paste_axis(a: float, b: float, m: int, length: int, method: str) -> tuple[i
     """Return the first image pixel that a mask side of m cells over [a, b) paints, and the weights, (pixels, cells)."""
     border = 0
     if method == "grid_sample":
-        start, stop = int(np.floor(a)), int(np.ceil(b))
+        # One pixel more on either side: bilinear weights reach half a mask cell beyond the box, as in detectron2
+        start, stop = int(np.floor(a)) - 1, int(np.ceil(b)) + 1
     elif method == "resize":
         a, b = float(np.round(a)), float(np.round(b))
         start, stop = int(a), int(b)

@@ -104,8 +104,7 @@ def fpn_backward(dpyramid: list[np.ndarray], cache: tuple[Any, ...], grads: Para
     dlaterals = []
     for level, d, output_cache in zip(LEVELS, dp, output_caches):
         dm, dw, db = conv2d_backward(d, output_cache)
-        accumulate(grads, f"fpn.output{level}.w", dw)
-        accumulate(grads, f"fpn.output{level}.b", db)
+        accumulate(grads, f"fpn.output{level}", w=dw, b=db)
         dlaterals.append(dm)
 
     for i, upsample_cache in zip((0, 1, 2), reversed(upsample_caches)):  # m2, m3, m4: the way down, walked back up
@@ -114,7 +113,6 @@ def fpn_backward(dpyramid: list[np.ndarray], cache: tuple[Any, ...], grads: Para
     dfeatures = []
     for level, dm, lateral_cache in zip(LEVELS, dlaterals, lateral_caches):
         dc, dw, db = conv2d_backward(dm, lateral_cache)
-        accumulate(grads, f"fpn.lateral{level}.w", dw)
-        accumulate(grads, f"fpn.lateral{level}.b", db)
+        accumulate(grads, f"fpn.lateral{level}", w=dw, b=db)
         dfeatures.append(dc)
     return dfeatures

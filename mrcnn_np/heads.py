@@ -106,11 +106,9 @@ def box_head_backward(
     """Return the gradient of the RoI features, shape (R, 7, 7, C)."""
     shape, trunk_cache, class_cache, deltas_cache = cache
     dhidden, dw, db = linear_backward(dclass_logits, class_cache)
-    accumulate(grads, "box_head.class.w", dw)
-    accumulate(grads, "box_head.class.b", db)
+    accumulate(grads, "box_head.class", w=dw, b=db)
     dh, dw, db = linear_backward(ddeltas.reshape(len(ddeltas), ddeltas.shape[1] * 4), deltas_cache)
-    accumulate(grads, "box_head.deltas.w", dw)
-    accumulate(grads, "box_head.deltas.b", db)
+    accumulate(grads, "box_head.deltas", w=dw, b=db)
     dhidden = dhidden + dh
     if len(trunk_cache) == 2:
         conv1_cache, conv2_cache = trunk_cache
@@ -118,11 +116,9 @@ def box_head_backward(
         return conv_bn_backward(dhidden, conv1_cache, grads)
     fc1_cache, relu1_cache, fc2_cache, relu2_cache = trunk_cache
     dhidden, dw, db = linear_backward(relu_backward(dhidden, relu2_cache), fc2_cache)
-    accumulate(grads, "box_head.fc2.w", dw)
-    accumulate(grads, "box_head.fc2.b", db)
+    accumulate(grads, "box_head.fc2", w=dw, b=db)
     dfeatures, dw, db = linear_backward(relu_backward(dhidden, relu1_cache), fc1_cache)
-    accumulate(grads, "box_head.fc1.w", dw)
-    accumulate(grads, "box_head.fc1.b", db)
+    accumulate(grads, "box_head.fc1", w=dw, b=db)
     return dfeatures.reshape(shape)
 
 
@@ -168,17 +164,14 @@ def mask_head_backward(dlogits: np.ndarray, cache: tuple[Any, ...], grads: Param
     """Return the gradient of the RoI features, shape (R, 14, 14, C)."""
     normed, caches, deconv_cache, relu_cache, logits_cache = cache
     dx, dw, db = conv2d_backward(dlogits, logits_cache)
-    accumulate(grads, "mask_head.logits.w", dw)
-    accumulate(grads, "mask_head.logits.b", db)
+    accumulate(grads, "mask_head.logits", w=dw, b=db)
     dx, dw, db = conv2d_transpose_backward(relu_backward(dx, relu_cache), deconv_cache)
-    accumulate(grads, "mask_head.deconv.w", dw)
-    accumulate(grads, "mask_head.deconv.b", db)
+    accumulate(grads, "mask_head.deconv", w=dw, b=db)
     for i in range(len(caches), 0, -1):
         if normed:
             dx = conv_bn_backward(dx, caches[i - 1], grads)
             continue
         conv_cache, conv_relu_cache = caches[i - 1]
         dx, dw, db = conv2d_backward(relu_backward(dx, conv_relu_cache), conv_cache)
-        accumulate(grads, f"mask_head.conv{i}.w", dw)
-        accumulate(grads, f"mask_head.conv{i}.b", db)
+        accumulate(grads, f"mask_head.conv{i}", w=dw, b=db)
     return dx

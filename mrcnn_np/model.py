@@ -194,7 +194,7 @@ class MaskRCNN:
         """
         (
             backbone_cache, fpn_cache, rpn_cache,
-            box_align_cache, box_head_cache, mask_align_cache, mask_head_cache, caches, targets,
+            box_align_cache, box_head_cache, mask_align_cache, mask_head_cache, caches, _,
         ) = cache  # fmt: skip
         grads: Params = {}
         weight = dict(zip(LOSSES, self.config.loss_weights))

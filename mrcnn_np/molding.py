@@ -104,33 +104,38 @@ class Batch:
 
 
 def resized_shape(shape: tuple[int, int], config: Config) -> tuple[int, int]:
-    """Return the size an image of ``shape`` (H, W) is resized to; no side falls below one pixel."""
+    """Return the size an image of ``shape`` (H, W) is resized to; no side falls below one pixel.
+
+    Each rule multiplies and rounds in the order of the framework that it comes from. It matters: 1235 * (1333 / 1235)
+    falls short of 1333 by one bit, so torchvision resizes 447 x 1235 to 482 x 1332.
+    """
     short, long = min(shape), max(shape)
+    h, w = float(shape[0]), float(shape[1])
     if config.resize_mode == "square":
         # Never shrunk for the short side's sake, only to fit the square: matterport's rule
         scale = max(1.0, config.image_min_size / short)
         if round(long * scale) > config.image_max_size:
             scale = config.image_max_size / long
-    else:
+        h, w = round(h * scale), round(w * scale)  # halves to even
+    elif config.resize_rounding == "floor":
         scale = min(config.image_min_size / short, config.image_max_size / long)
-    rounded = np.floor if config.resize_rounding == "floor" else np.round
-    # 1e-9: a product such as 375 * (800 / 375) must not round down to 799
-    h, w = (max(1, int(rounded(side * scale + (1e-9 if config.resize_rounding == "floor" else 0.0)))) for side in shape)
-    return h, w
+        h, w = h * scale, w * scale
+    else:
+        h, w = (side * (config.image_min_size / short) for side in shape)
+        if max(h, w) > config.image_max_size:
+            scale = config.image_max_size / max(h, w)
+            h, w = h * scale, w * scale
+        h, w = h + 0.5, w + 0.5  # halves up
+    return max(1, int(h)), max(1, int(w))
 
 
 def plan(shape: tuple[int, int], config: Config) -> Molding:
     """Decide where an image of ``shape`` (H, W) goes."""
     h, w = resized_shape(shape, config)
-    if config.resize_mode == "square":
-        canvas = (config.image_max_size, config.image_max_size)
-    else:
-        m = config.pad_multiple
-        canvas = (-(-h // m) * m, -(-w // m) * m)
-    if config.pad_position == "centre":
-        offset = ((canvas[0] - h) // 2, (canvas[1] - w) // 2)
-    else:
-        offset = (0, 0)
+    m = config.image_max_size if config.resize_mode == "square" else config.pad_multiple
+    canvas = (-(-h // m) * m, -(-w // m) * m)
+    centred = config.pad_position == "centre"
+    offset = ((canvas[0] - h) // 2, (canvas[1] - w) // 2) if centred else (0, 0)
     return Molding((int(shape[0]), int(shape[1])), (h, w), canvas, offset)
 
 
@@ -163,7 +168,7 @@ def mold_image(image: np.ndarray, config: Config, dtype: type = np.float32) -> t
     molding = plan((image.shape[0], image.shape[1]), config)
     h, w = molding.resized_shape
     if (h, w) == image.shape[:2]:
-        resized = image.astype(dtype)
+        resized: np.ndarray = image.astype(dtype)
     elif config.resize_filter == "pil":
         resized = np.asarray(Image.fromarray(image).resize((w, h), Image.Resampling.BILINEAR)).astype(dtype)
     else:
@@ -172,11 +177,12 @@ def mold_image(image: np.ndarray, config: Config, dtype: type = np.float32) -> t
         resized = resized[..., ::-1]
 
     def normalise(x: np.ndarray) -> np.ndarray:
-        mean, std = np.array(config.pixel_mean, dtype), np.array(config.pixel_std, dtype)
+        mean: np.ndarray = np.array(config.pixel_mean, dtype)
+        std: np.ndarray = np.array(config.pixel_std, dtype)
         return (x / dtype(config.pixel_scale) - mean) / std
 
     top, left, bottom, right = molding.window
-    molded = np.zeros((*molding.molded_shape, 3), dtype)
+    molded: np.ndarray = np.zeros((*molding.molded_shape, 3), dtype)
     if config.pad_before_normalise:
         molded[top:bottom, left:right] = resized
         return normalise(molded), molding
@@ -203,7 +209,7 @@ def make_batch(samples: Sequence[Sample], config: Config, dtype: type = np.float
         raise ValueError("make_batch needs at least one sample")
     pairs = [mold_image(s.image, config, dtype) for s in samples]
     height, width = (max(m.molded_shape[axis] for _, m in pairs) for axis in (0, 1))
-    images = np.zeros((len(samples), height, width, 3), dtype)
+    images: np.ndarray = np.zeros((len(samples), height, width, 3), dtype)
     moldings = []
     for n, (image, m) in enumerate(pairs):
         images[n, : image.shape[0], : image.shape[1]] = image
@@ -245,7 +251,7 @@ def minimise_masks(boxes: np.ndarray, masks: np.ndarray, shape: tuple[int, int])
     ndarray of shape (G, h, w), bool
     """
     mini = np.zeros((len(masks), *shape), bool)
-    for g, (y1, x1, y2, x2) in enumerate(_pixel_boxes(boxes, masks.shape[1:])):
+    for g, (y1, x1, y2, x2) in enumerate(whole_pixels(boxes, masks.shape[1:])):
         crop = masks[g, y1:y2, x1:x2, None].astype(np.float32)
         mini[g] = resize_bilinear(crop, shape)[0][..., 0] >= 0.5
     return mini
@@ -254,16 +260,16 @@ def minimise_masks(boxes: np.ndarray, masks: np.ndarray, shape: tuple[int, int])
 def expand_masks(boxes: np.ndarray, mini: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """Put mini masks back on a canvas of ``shape`` (H, W): the approximate inverse of ``minimise_masks``."""
     masks = np.zeros((len(mini), *shape), bool)
-    for g, (y1, x1, y2, x2) in enumerate(_pixel_boxes(boxes, shape)):
+    for g, (y1, x1, y2, x2) in enumerate(whole_pixels(boxes, shape)):
         full = resize_bilinear(mini[g, :, :, None].astype(np.float32), (y2 - y1, x2 - x1))[0]
         masks[g, y1:y2, x1:x2] = full[..., 0] >= 0.5
     return masks
 
 
-def _pixel_boxes(boxes: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Widen boxes to whole pixels within the canvas, at least one pixel each."""
-    low = np.clip(np.floor(boxes[:, :2] + 1e-3).astype(int), 0, np.array(shape) - 1)
-    high = np.clip(np.ceil(boxes[:, 2:] - 1e-3).astype(int), low + 1, np.array(shape))
+def whole_pixels(boxes: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Widen boxes (G, 4) to whole pixels within a canvas (H, W), at least one pixel each: the frame of a mini mask."""
+    low = np.clip(np.floor(boxes[:, :2] + 1e-3).astype(np.int64), 0, np.array(shape) - 1)
+    high = np.clip(np.ceil(boxes[:, 2:] - 1e-3).astype(np.int64), low + 1, np.array(shape))
     return np.concatenate([low, high], axis=1)
 
 

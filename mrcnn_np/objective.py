@@ -66,9 +66,7 @@ def rpn_class_loss_backward(dloss: float, cache: Cache) -> np.ndarray:
     return dlogits
 
 
-def rpn_box_loss(
-    deltas: np.ndarray, labels: np.ndarray, targets: np.ndarray, config: Config
-) -> tuple[float, Cache]:
+def rpn_box_loss(deltas: np.ndarray, labels: np.ndarray, targets: np.ndarray, config: Config) -> tuple[float, Cache]:
     """Smooth L1 between the positive anchors' deltas and their targets.
 
     Parameters

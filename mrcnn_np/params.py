@@ -47,7 +47,9 @@ def he_std(fan_in: int) -> float:
     return float(np.sqrt(2.0 / fan_in))
 
 
-def conv_spec(name: str, kernel: int, c_in: int, c_out: int, *, bias: bool, std: float | None = None) -> dict[str, Spec]:
+def conv_spec(
+    name: str, kernel: int, c_in: int, c_out: int, *, bias: bool, std: float | None = None
+) -> dict[str, Spec]:
     """Return the tensors of a convolution with a square kernel; ``std=None`` is He initialisation."""
     spec = {f"{name}.w": Spec((kernel, kernel, c_in, c_out), he_std(kernel * kernel * c_in) if std is None else std)}
     if bias:

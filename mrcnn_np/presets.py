@@ -58,7 +58,7 @@ def tiny(num_classes: int = 4, **changes: Any) -> Config:
 
 
 def matterport(num_classes: int = 81, **changes: Any) -> Config:
-    """Return what the Keras implementation (matterport/Mask_RCNN) computes, ResNet-101 unless ``backbone`` is changed."""
+    """Return what the Keras implementation (matterport/Mask_RCNN) computes, by default with ResNet-101."""
     config = Config(
         name="matterport",
         num_classes=num_classes,
@@ -135,6 +135,7 @@ def detectron2(num_classes: int = 81, **changes: Any) -> Config:
         pixel_mean=(103.53, 116.28, 123.675),
         pixel_std=(1.0, 1.0, 1.0),
         stride_in_1x1=True,
+        proposals_post_nms_train=1000,
         proposals_min_size=0.0,
         roi_sampling_ratio=0,
         roi_aligned=True,

@@ -10,6 +10,8 @@ Ren et al., "Faster R-CNN" (2015), sections 3.2 and 3.3.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
 from .boxes import clip_boxes, decode_boxes
@@ -73,7 +75,7 @@ def propose(
     level = np.repeat(np.arange(len(anchors)), [len(a) for a in anchors])
     if config.proposals_per_level:
         starts = np.cumsum([0, *(len(a) for a in anchors)])
-        kept = np.concatenate([a + top_k(ranks[a:b], pre_nms) for a, b in zip(starts[:-1], starts[1:])])
+        kept = np.concatenate([a + top_k(ranks[a:b], pre_nms) for a, b in pairwise(starts)])
     else:
         kept = top_k(ranks, pre_nms)
         level = np.zeros_like(level)  # one pool: levels may suppress each other

@@ -89,15 +89,12 @@ def rpn_head_backward(
         anchors = int(np.prod(deltas_shape[1:])) // 4
         stop = start + anchors
         dhidden, dw, db = conv2d_backward(dlogits[:, start:stop].reshape(logits_shape), objectness_cache)
-        accumulate(grads, "rpn.objectness.w", dw)
-        accumulate(grads, "rpn.objectness.b", db)
+        accumulate(grads, "rpn.objectness", w=dw, b=db)
         dh, dw, db = conv2d_backward(ddeltas[:, start:stop].reshape(deltas_shape), deltas_cache)
-        accumulate(grads, "rpn.deltas.w", dw)
-        accumulate(grads, "rpn.deltas.b", db)
+        accumulate(grads, "rpn.deltas", w=dw, b=db)
         dhidden = relu_backward(dhidden + dh, relu_cache)
         dp, dw, db = conv2d_backward(dhidden, conv_cache)
-        accumulate(grads, "rpn.conv.w", dw)
-        accumulate(grads, "rpn.conv.b", db)
+        accumulate(grads, "rpn.conv", w=dw, b=db)
         dpyramid.append(dp)
         start = stop
     return dpyramid

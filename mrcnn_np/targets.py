@@ -13,12 +13,15 @@ import numpy as np
 
 from .boxes import encode_boxes, iou
 from .config import Config
+from .molding import whole_pixels
 from .ops.crop_and_resize import crop_and_resize
 from .ops.roi_align import roi_align
 from .pyramid import normalise_boxes
 
-# IoUs closer than this are the same: several anchors that contain a small object have equal IoU, up to rounding.
+# IoUs whose ratio is closer to 1 than this are the same: several anchors that contain a small object have equal IoU,
+# up to rounding. A ratio, because the best IoU of a tiny object is itself tiny.
 TIE = 1e-6
+UNBOUNDED = (2**31, 2**31)
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,7 @@ def match_anchors(
         labels[best >= config.rpn_negative_iou] = 0
         best_of_object = overlaps.max(axis=0)  # (G,)
         # An object that no anchor touches would otherwise make every anchor its "best"
-        is_best = (overlaps >= best_of_object - TIE) & (best_of_object > 0)
+        is_best = (overlaps >= best_of_object * (1 - TIE)) & (best_of_object > 0)
         labels[is_best.any(axis=1)] = 1
         labels[best >= config.rpn_positive_iou] = 1
     if config.crowd_iou is not None and gt_crowd.any():
@@ -267,11 +270,15 @@ def mask_targets(
         )[0]
     # interpolation weights sum to one only up to rounding
     targets = np.clip(targets[..., 0], 0, 1)
-    return np.round(targets) if config.mask_target_rounded else targets
+    if not config.mask_target_rounded:
+        return targets
+    # A cell that is covered exactly by half: tf.round gives 0 (to even), detectron2's ">= 0.5" gives 1
+    return np.round(targets) if config.mask_target_method == "crop_and_resize" else np.floor(targets + 0.5)
 
 
 def _in_mini_frame(rois: np.ndarray, boxes: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Express RoIs in mini-mask pixels: the object's box becomes ``[0, 0, h, w]``."""
+    """Express RoIs in mini-mask pixels: the object's box, in whole pixels, becomes ``[0, 0, h, w]``."""
+    boxes = whole_pixels(boxes, UNBOUNDED)  # they lie on the canvas already
     origin = np.concatenate([boxes[:, :2], boxes[:, :2]], axis=1)
     sides = np.concatenate([boxes[:, 2:] - boxes[:, :2]] * 2, axis=1)
     return ((rois - origin) / sides * np.array([*shape, *shape])).astype(rois.dtype)

@@ -174,7 +174,7 @@ def test_image_without_objects_trains_as_background():
 
 
 def test_untrained_losses_start_where_they_must(samples):
-    """ln 2 for two-way choices, ln K for the class: the heads start at zero logits, up to their small random weights."""
+    """ln 2 for two-way choices, ln K for the class: the logits start near zero."""
     config = small_config(num_classes=21)
     model = MaskRCNN(config, rng=np.random.default_rng(0))
     losses, _ = model.losses(make_batch(samples, config), np.random.default_rng(0))
