@@ -87,7 +87,8 @@ def evaluate_split(
             sample = dataset.load(index)
         except DataError as error:
             if not skip_bad:
-                raise
+                message = f"{error} (mend it, or leave such images out with --skip-bad)"
+                raise DataError(message, image_id=dataset.ids[index]) from error
             report.skipped[dataset.ids[index]] = str(error)
             continue
         found = model.detect([sample.image])[0]
@@ -147,13 +148,16 @@ def _markdown(summary: dict[str, Any], splits: dict[str, SplitReport]) -> str:
         f"- preset {summary['preset']}, {summary['parameters']:,} parameters, seed {summary['seed']}",
         f"- {summary['steps']} steps of {summary['batch_size']} images in {summary['training_seconds']:.0f} s, "
         f"{summary['images']} images in the training set",
-        f"- peak memory: {memory['training']} MiB after training, {memory['in_all']} MiB in all",
+        f"- peak memory: {memory['training']} MiB in training, {memory['with_evaluation']} MiB with evaluation",
         f"- images skipped because they cannot be read: {len(skipped) or 'none'}",
         *(f"  - {image_id}: {reason}" for image_id, reason in skipped.items()),
     ]
     if summary["losses_of_last_steps"]:
         losses = ", ".join(f"{name} {value:.3f}" for name, value in summary["losses_of_last_steps"].items())
-        lines.append(f"- mean over the last 50 steps: {losses}")
+        lines.append(f"- mean losses of the last steps: {losses}")
+    for name, report in splits.items():
+        found = [f"{k} AP50 {e.mean_ap:.3f}" for k, e in report.evaluations.items() if isinstance(e, Evaluation)]
+        lines.append(f"- **{name}: {', '.join(found)}**")
     for name, report in splits.items():
         for kind, evaluation in report.evaluations.items():
             lines += ["", f"## {name}: {kind}", "", "```", evaluation.table(), "```"]

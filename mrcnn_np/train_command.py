@@ -14,6 +14,7 @@ from .config import Config
 from .data.sample import Dataset
 from .errors import CheckpointError, ConfigError, UserError
 from .model import MaskRCNN
+from .optim import trained_names
 from .params import count
 from .report import SplitReport, draw, evaluate_split, peak_memory_mib, summarise
 from .run_folder import (
@@ -154,13 +155,15 @@ def run_train(args: argparse.Namespace) -> int:
             class_names=dataset.class_names,
             images=image_checksum(dataset),
         )
+    model = MaskRCNN(config, rng=stream(options.seed, 0, INITIALISE))
+    trained_names(model.params, config)  # a misspelt pattern of config.frozen
     prepare(folder)
     with locked(folder):
         if args.overwrite and not args.resume:
             clear(folder)
         write_json(folder / OPTIONS, asdict(options))
         write_json(folder / CONFIG, config.to_dict())
-        return _train_and_report(args, options, folder, config, dataset, splits, checkpoint)
+        return _train_and_report(args, options, folder, model, dataset, splits, checkpoint)
 
 
 def _open_splits(names: str, options: Options, dataset: Dataset) -> dict[str, Dataset]:
@@ -180,13 +183,11 @@ def _train_and_report(
     args: argparse.Namespace,
     options: Options,
     folder: Path,
-    config: Config,
+    model: MaskRCNN,
     dataset: Dataset,
     splits: dict[str, Dataset],
     checkpoint: Checkpoint | None,
 ) -> int:
-    params = None if checkpoint is None else checkpoint.params
-    model = MaskRCNN(config, params, rng=stream(options.seed, 0, INITIALISE))
     try:
         result = train(
             model,
@@ -212,17 +213,18 @@ def _train_and_report(
         reports[name] = evaluate_split(
             model, split, skip_bad=options.skip_bad, progress=not args.quiet, label=f"evaluate {name}"
         )
+    with_evaluation = peak_memory_mib()
     pictures = [] if args.no_pictures else draw(folder, reports, dataset.class_names)
     facts = {
         "run": str(folder),
-        "preset": config.name,
+        "preset": model.config.name,
         "seed": options.seed,
         "steps": result.step,
-        "batch_size": config.batch_size,
+        "batch_size": model.config.batch_size,
         "images": len(dataset),
         "parameters": count(model.params),
         "skipped": result.skipped,
-        "peak_memory_mib": {"training": after_training, "in_all": peak_memory_mib()},
+        "peak_memory_mib": {"training": after_training, "with_evaluation": with_evaluation},
     }
     summarise(folder, facts, reports)
     print((folder / REPORT).read_text())

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -46,8 +47,6 @@ def bits(folder):
 
 
 def copy_shapes(shapes, to):
-    import shutil
-
     shutil.copytree(shapes, to)
     return to
 
@@ -73,6 +72,7 @@ def test_a_run_leaves_everything(trained):
     assert summary["peak_memory_mib"]["training"] > 50
     report = (trained / "summary.md").read_text()
     assert "## val: mask" in report
+    assert f"**val: box AP50 {summary['evaluation']['val']['box']['mean_ap']:.3f}, mask AP50 " in report
     config = json.loads((trained / "config.json").read_text())
     assert (config["num_classes"], config["image_max_size"], config["warmup_steps"]) == (4, 64, 2)
 
@@ -120,6 +120,29 @@ def test_kill_minus_nine_and_resume(trained, shapes, tmp_path):
     process.communicate()
     assert main(["train", "--out", str(out), "--resume", "--quiet", "--no-eval", "--no-pictures"]) == 0
     assert bits(out) == bits(trained)
+
+
+def test_resuming_a_finished_run_evaluates_it_again(trained, tmp_path):
+    out = tmp_path / "b"
+    shutil.copytree(trained, out)
+    (out / "summary.json").unlink()
+    assert main(["train", "--out", str(out), "--resume", "--quiet", "--no-pictures"]) == 0
+    before, after = (json.loads((folder / "summary.json").read_text()) for folder in (trained, out))
+    assert after["evaluation"]["val"]["mask"] == before["evaluation"]["val"]["mask"]
+    assert bits(out) == bits(trained)
+
+
+def test_a_bad_held_out_image_is_named_and_training_is_not_lost(shapes, tmp_path, capsys):
+    root, out = copy_shapes(shapes, tmp_path / "shapes"), tmp_path / "b"
+    (root / "VOC2012" / "JPEGImages" / "val_000001.jpg").unlink()
+    assert main(["train", "--root", str(root), "--out", str(out), "--no-pictures", *SMALL]) == 2
+    message = capsys.readouterr().err
+    assert "val_000001" in message
+    assert "--skip-bad" in message
+    assert load_checkpoint(out / "checkpoint.safetensors").step == 4
+    assert main(["train", "--out", str(out), "--resume", "--skip-bad", "--quiet", "--no-pictures"]) == 0
+    summary = json.loads((out / "summary.json").read_text())
+    assert list(summary["evaluation"]["val"]["skipped"]) == ["val_000001"]
 
 
 def test_resuming_before_the_first_checkpoint_starts_at_the_beginning(trained, shapes, tmp_path, capsys):
@@ -185,7 +208,7 @@ def test_bad_options_leave_nothing_behind(shapes, tmp_path, monkeypatch, capsys,
     assert message in error
     assert error.startswith("error: ")
     assert "Traceback" not in error
-    assert not (tmp_path / "run" / "checkpoint.safetensors").exists()
+    assert not (tmp_path / "run").exists()
 
 
 def test_an_empty_split(shapes, tmp_path, capsys):
