@@ -203,8 +203,8 @@ def test_iou_is_symmetric_and_between_zero_and_one(a, b):
 @given(boxes_strategy(1), boxes_strategy(5), st.sampled_from([(1, 1, 1, 1), (0.1, 0.1, 0.2, 0.2)]))
 def test_decode_undoes_encode(box, anchors, std):
     again = decode_boxes(encode_boxes(box, anchors, std=std), anchors, std=std, max_log_scale=None)
-    # Coordinates of at most 110 and ratios of at most 120: a few hundred units of the last place, measured 1e-13.
-    np.testing.assert_allclose(again, np.broadcast_to(box, again.shape), atol=1e-11)
+    # Coordinates of at most 110 and ratios of at most 120: measured 6e-14 over 3000 draws.
+    np.testing.assert_allclose(again, np.broadcast_to(box, again.shape), rtol=0, atol=2e-13)
 
 
 @settings(max_examples=50, deadline=None)
