@@ -21,7 +21,7 @@ train: $(STAMP)
 
 # The same on Pascal VOC; VOC_ROOT names the VOCdevkit folder.
 train-voc: $(STAMP)
-	$(BIN)/mrcnn-np train --data voc --preset tiny-voc --eval-splits train,val --out runs/voc $(ARGS)
+	$(BIN)/mrcnn-np train --data voc --preset small --eval-splits train,val --out runs/voc $(ARGS)
 
 test: $(STAMP)
 	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(ARGS)

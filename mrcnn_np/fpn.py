@@ -16,7 +16,7 @@ its largest anchors, and has no parameters.
 
 References
 ----------
-Lin et al., "Feature pyramid networks for object detection" (2017), section 3 and figure 3; P6: footnote 2 of section 4.1.
+Lin et al., "Feature pyramid networks for object detection" (2017), section 3 and figure 3; P6: footnote of section 4.1.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def fpn(features: list[np.ndarray], params: Params) -> tuple[list[np.ndarray], t
 
 
 def fpn_backward(dpyramid: list[np.ndarray], cache: tuple[Any, ...], grads: Params) -> list[np.ndarray]:
-    """Return the gradients of ``[c2, c3, c4, c5]``; each merge hands its gradient to the lateral and to the level above.
+    """Return the gradients of ``[c2, c3, c4, c5]``; a merge hands its gradient to the lateral and to the level above.
 
     Parameters
     ----------

@@ -1,4 +1,6 @@
-"""The wiring. ``losses``, ``backward`` and ``detect`` each read as the architecture::
+"""The wiring: ``losses``, ``backward`` and ``detect`` each read as the architecture.
+
+::
 
     images -> backbone -> C2..C5 -> fpn -> P2..P6 -> rpn_head -> logits, deltas -> propose -> proposals
                                             |                                                    |

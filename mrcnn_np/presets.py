@@ -57,6 +57,32 @@ def tiny(num_classes: int = 4, **changes: Any) -> Config:
     return config.replace(**changes)
 
 
+def small(num_classes: int = 21, **changes: Any) -> Config:
+    """Return the tiny network a size larger, for 256-pixel photographs (default: Pascal VOC's 20 classes)."""
+    config = tiny(
+        num_classes=num_classes,
+        name="small",
+        image_min_size=256,
+        image_max_size=256,
+        backbone="small",
+        fpn_channels=64,
+        anchor_sizes=(16.0, 32.0, 64.0, 112.0, 184.0),
+        rpn_channels=64,
+        proposals_pre_nms_train=400,
+        proposals_pre_nms_test=300,
+        proposals_post_nms_train=300,
+        proposals_post_nms_test=200,
+        roi_canonical_size=112.0,
+        rois_per_image=64,
+        box_head_channels=256,
+        mask_head_channels=64,
+        detections_per_image=100,
+        batch_size=4,
+        steps=3000,
+    )
+    return config.replace(**changes)
+
+
 def matterport(num_classes: int = 81, **changes: Any) -> Config:
     """Return what the Keras implementation (matterport/Mask_RCNN) computes, by default with ResNet-101."""
     config = Config(
@@ -149,6 +175,7 @@ def detectron2(num_classes: int = 81, **changes: Any) -> Config:
 
 PRESETS: dict[str, Callable[..., Config]] = {
     "tiny": tiny,
+    "small": small,
     "matterport": matterport,
     "torchvision": torchvision,
     "detectron2": detectron2,

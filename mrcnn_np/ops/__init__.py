@@ -1,0 +1,1 @@
+"""Differentiable primitives: forward and backward of one operation in one file."""
