@@ -17,8 +17,7 @@ import numpy as np
 from .coco_metrics import CocoEvaluation, CocoEvaluator
 from .data.sample import Sample
 from .detections import Detections
-from .matching import FALSE_POSITIVE, TRUE_POSITIVE, box_iou, check_detections, check_options, class_overlaps
-from .matching import mask_iou as mask_iou
+from .matching import FALSE_POSITIVE, TRUE_POSITIVE, box_iou, check_detections, check_options, class_overlaps, mask_iou
 from .matching import match_detections as match_detections
 from .ranking import METHODS, precision_recall
 from .ranking import average_precision as average_precision

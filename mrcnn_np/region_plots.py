@@ -15,8 +15,19 @@ from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.lines import Line2D
 
 from .boxes import iou
-from .canvas import PALETTE, add_axes, add_box, add_legend, add_text, as_rgb, fit_size, new_figure, save, shorten
-from .canvas import show_image as show_image
+from .canvas import (
+    PALETTE,
+    add_axes,
+    add_box,
+    add_legend,
+    add_text,
+    as_rgb,
+    fit_size,
+    new_figure,
+    save,
+    shorten,
+    show_image,
+)
 
 
 def save_anchors(

@@ -30,8 +30,8 @@ from .canvas import (
     pixels,
     save,
     shorten,
+    show_image,
 )
-from .canvas import show_image as show_image
 from .data.sample import Sample
 from .detections import Detections
 from .plots import plot_losses as plot_losses
