@@ -143,7 +143,9 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--steps", type=_at_least(0), metavar="N", help="training steps (default: the preset's)")
     command.add_argument("--batch-size", type=_at_least(1), metavar="N", help="images per step (default: the preset's)")
     command.add_argument("--size", type=_at_least(1), metavar="PIXELS", help="image size (default: the preset's)")
-    command.add_argument("--seed", type=_at_least(0), help="same seed, same machine: same bits (default: 0)")
+    command.add_argument(
+        "--seed", type=_at_least(0), help="same seed, machine and number of threads: same bits (default: 0)"
+    )
     command.add_argument("--out", metavar="DIR", help="folder of the run (default: runs/DATA-PRESET)")
     command.add_argument(
         "--resume",
