@@ -21,12 +21,13 @@ from .errors import ConfigError
 
 LOG_1000_16 = math.log(1000.0 / 16.0)  # 4.135166: a decoded side is at most 62.5 times its anchor's
 
-#: fields that count or measure something there must be at least one of
+#: fields that count, measure or divide; the list of checks in Config would be long with them
 POSITIVE = (
     "pad_multiple", "pixel_scale", "pixel_std", "mini_mask_shape", "fpn_channels", "anchor_sizes", "anchor_strides",
-    "anchor_ratios", "rpn_channels", "rpn_box_std", "rpn_anchors_per_image", "proposals_pre_nms_train", "proposals_pre_nms_test",
-    "proposals_post_nms_train", "proposals_post_nms_test", "roi_canonical_size", "box_pool_size", "mask_pool_size",
-    "rois_per_image", "box_head_channels", "head_box_std", "mask_head_channels", "detections_per_image", "batch_size",
+    "anchor_ratios", "rpn_channels", "rpn_box_std", "rpn_anchors_per_image", "proposals_pre_nms_train",
+    "proposals_pre_nms_test", "proposals_post_nms_train", "proposals_post_nms_test", "roi_canonical_size",
+    "box_pool_size", "mask_pool_size", "rois_per_image", "box_head_channels", "head_box_std", "mask_head_channels",
+    "detections_per_image", "batch_size",
 )  # fmt: skip
 
 

@@ -1,0 +1,249 @@
+import dataclasses
+import json
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mrcnn_np import backbone
+from mrcnn_np.config import LOG_1000_16, Config, presets
+from mrcnn_np.errors import ConfigError, UserError
+
+ALL = sorted(presets.PRESETS)
+
+# Where the frameworks differ, field by field. Written out from their sources, not read from the presets.
+# (field, matterport, torchvision, detectron2)
+DIALECTS = [
+    ("resize_mode", "square", "shortest_edge", "shortest_edge"),
+    ("image_min_size", 800, 800, 800),
+    ("image_max_size", 1024, 1333, 1333),
+    ("pad_multiple", 32, 32, 32),
+    ("resize_rounding", "nearest", "floor", "nearest"),
+    ("pad_position", "centre", "bottom_right", "bottom_right"),
+    ("pad_before_normalise", True, False, False),
+    ("resize_filter", "bilinear", "bilinear", "pil"),
+    ("channel_order", "rgb", "rgb", "bgr"),
+    ("pixel_scale", 1.0, 255.0, 1.0),
+    ("pixel_mean", (123.7, 116.8, 103.9), (0.485, 0.456, 0.406), (103.53, 116.28, 123.675)),
+    ("pixel_std", (1.0, 1.0, 1.0), (0.229, 0.224, 0.225), (1.0, 1.0, 1.0)),
+    ("backbone", "resnet101", "resnet50", "resnet50"),
+    ("stride_in_1x1", True, False, True),
+    ("conv_bias", True, False, False),
+    ("bn_eps", 1e-3, 1e-5, 1e-5),
+    ("bn_mode", "frozen", "frozen", "frozen"),
+    ("stem_pool_padding", "same", "one", "one"),
+    (
+        "anchor_sizes",
+        (32.0, 64.0, 128.0, 256.0, 512.0),
+    )
+    + ((32.0, 64.0, 128.0, 256.0, 512.0),) * 2,
+    ("anchor_strides", (4, 8, 16, 32, 64), (4, 8, 16, 32, 64), (4, 8, 16, 32, 64)),
+    ("anchor_ratio_meaning", "width_over_height", "height_over_width", "height_over_width"),
+    ("anchor_rounding", False, True, False),
+    ("anchor_stride_from_grid", False, True, False),
+    ("anchor_offset", 0.0, 0.0, 0.0),
+    ("rpn_channels", 512, 256, 256),
+    ("rpn_objectness", "softmax", "sigmoid", "sigmoid"),
+    ("rpn_box_std", (0.1, 0.1, 0.2, 0.2), (1.0, 1.0, 1.0, 1.0), (1.0, 1.0, 1.0, 1.0)),
+    ("head_box_std", (0.1, 0.1, 0.2, 0.2), (0.1, 0.1, 0.2, 0.2), (0.1, 0.1, 0.2, 0.2)),
+    ("max_log_scale", None, math.log(1000 / 16), math.log(1000 / 16)),
+    ("rpn_positive_iou", 0.7, 0.7, 0.7),
+    ("rpn_negative_iou", 0.3, 0.3, 0.3),
+    ("rpn_anchors_per_image", 256, 256, 256),
+    ("rpn_positive_fraction", 0.5, 0.5, 0.5),
+    ("crowd_iou", 0.001, None, None),
+    ("proposals_pre_nms_train", 6000, 2000, 2000),
+    ("proposals_pre_nms_test", 6000, 1000, 1000),
+    ("proposals_post_nms_train", 2000, 2000, 1000),  # detectron2: POST_NMS_TOPK_TRAIN of Base-RCNN-FPN.yaml
+    ("proposals_post_nms_test", 1000, 1000, 1000),
+    ("proposals_nms_iou", 0.7, 0.7, 0.7),
+    ("proposals_per_level", False, True, True),
+    ("proposals_min_size", 0.0, 1e-3, 0.0),
+    ("roi_level_rounding", "round", "floor", "floor"),
+    ("roi_method", "crop_and_resize", "roi_align", "roi_align"),
+    ("roi_sampling_ratio", 2, 2, 0),  # matterport's has no meaning
+    ("roi_aligned", False, False, True),
+    ("gt_joins_proposals", False, True, True),
+    ("rois_per_image", 200, 512, 512),
+    ("roi_positive_fraction", 0.33, 0.25, 0.25),
+    ("roi_negatives", "ratio", "fill", "fill"),
+    ("mask_target_method", "crop_and_resize", "roi_align", "roi_align"),
+    ("mask_target_rounded", True, False, True),
+    ("box_head", "conv", "fc", "fc"),
+    ("mask_head_norm", True, False, False),
+    ("rpn_smooth_l1_beta", 1.0, 1 / 9, 0.0),
+    ("head_smooth_l1_beta", 1.0, 1 / 9, 0.0),
+    ("box_loss_denominator", "positives", "sampled", "sampled"),
+    ("class_loss_active_only", True, False, False),
+    ("detection_classes", "argmax", "all", "all"),
+    ("detection_score_threshold", 0.7, 0.05, 0.05),
+    ("detection_score_inclusive", True, False, False),
+    ("detection_nms_iou", 0.3, 0.5, 0.5),
+    ("detections_per_image", 100, 100, 100),
+    ("detection_min_size", 0.0, 1e-2, 0.0),
+    ("mask_paste", "resize", "plus_one", "grid_sample"),
+    ("mask_threshold", 0.5, 0.5, 0.5),
+]
+
+
+@pytest.mark.parametrize("field, matterport, torchvision, detectron2", DIALECTS, ids=[row[0] for row in DIALECTS])
+def test_dialect_table(field, matterport, torchvision, detectron2):
+    assert getattr(presets.matterport(), field) == matterport
+    assert getattr(presets.torchvision(), field) == torchvision
+    assert getattr(presets.detectron2(), field) == detectron2
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_presets_exist_by_name_and_take_changes(name):
+    config = presets.by_name(name, num_classes=7, momentum=0.5)
+    assert (config.num_classes, config.momentum) == (7, 0.5)
+    assert config == presets.PRESETS[name](7, momentum=0.5)
+    assert config.backbone in backbone.ARCHITECTURES
+
+
+def test_documented_number_of_classes():
+    # COCO has 80 classes and torchvision keeps COCO's 11 unused ids; shapes has three
+    found = {name: presets.by_name(name).num_classes for name in ("tiny", "matterport", "torchvision", "detectron2")}
+    assert found == {"tiny": 4, "matterport": 81, "torchvision": 91, "detectron2": 81}
+
+
+def test_log_1000_16():
+    assert round(LOG_1000_16, 6) == 4.135167  # 62.5 times
+
+
+def test_unknown_preset_lists_the_known_ones():
+    with pytest.raises(ConfigError, match=f"unknown preset 'big'; expected one of {', '.join(presets.PRESETS)}"):
+        presets.by_name("big")
+
+
+def test_a_config_cannot_be_changed_in_place():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        presets.tiny().steps = 3
+
+
+# --- dictionaries and JSON ---
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_survives_json(name):
+    config = presets.by_name(name, mini_mask_shape=(56, 56))
+    assert Config.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+def test_from_dict_refuses_unknown_and_missing_fields():
+    with pytest.raises(ConfigError, match="unknown config field 'colour'"):
+        Config.from_dict({**presets.tiny().to_dict(), "colour": 1})
+    with pytest.raises(ConfigError, match="num_classes"):
+        Config.from_dict({"name": "x"})
+
+
+def test_replace_refuses_unknown_fields():
+    with pytest.raises(ConfigError, match="unknown config field 'step'"):
+        presets.tiny().replace(step=3)
+
+
+# --- values ---
+
+BAD_VALUES = [
+    ("num_classes", 1, "at least 2"),
+    ("num_classes", 2.0, "int"),
+    ("num_classes", True, "int"),
+    ("name", 3, "str"),
+    ("learning_rate", "fast", "float"),
+    ("learning_rate", float("nan"), "float"),
+    ("learning_rate", float("inf"), "float"),
+    ("learning_rate", -0.1, "0 or more"),
+    ("resize_mode", "stretch", "square"),
+    ("bn_mode", None, "frozen"),
+    ("pixel_mean", (1.0, 2.0), "tuple"),
+    ("pixel_mean", [1.0, 2.0, 3.0], "tuple"),
+    ("pixel_std", (1.0, 0.0, 1.0), "positive"),
+    ("pixel_scale", 0.0, "positive"),
+    ("mini_mask_shape", (0, 56), "positive"),
+    ("mini_mask_shape", (56,), "tuple"),
+    ("image_min_size", 0, "between 1 and image_max_size"),
+    ("image_min_size", 2000, "between 1 and image_max_size"),
+    ("image_max_size", 1000, "a multiple of 32"),  # tiny is square
+    ("pad_multiple", 48, "a multiple of 32"),
+    ("pad_multiple", 0, "positive"),
+    ("anchor_sizes", (32.0, 64.0), "5 sizes"),
+    ("anchor_sizes", (32.0, 64.0, 0.0, 1.0, 1.0), "positive"),
+    ("anchor_strides", (4, 8, 16, 32), "5 strides"),
+    ("anchor_ratios", (), "at least one"),
+    ("anchor_ratios", (0.5, -1.0), "positive"),
+    ("rpn_negative_iou", 0.9, "at most rpn_positive_iou"),
+    ("rpn_positive_fraction", 1.5, "in [0, 1]"),
+    ("roi_positive_fraction", 0.0, "in (0, 1]"),
+    ("roi_positive_fraction", 1.1, "in (0, 1]"),
+    ("rois_per_image", 0, "positive"),
+    ("proposals_pre_nms_train", 0, "positive"),
+    ("mask_pool_size", -1, "positive"),
+    ("head_box_std", (0.1, 0.1, 0.0, 0.2), "positive"),
+    ("loss_weights", (1.0, 1.0), "tuple"),
+    ("batch_size", 0, "positive"),
+    ("steps", -1, "0 or more"),
+    ("clip_norm", 0.0, "positive, or none"),
+    ("scale_jitter", (1.2, 0.8), "low <= high"),
+    ("scale_jitter", (0.0, 1.0), "low <= high"),
+    ("flip", 1.5, "in [0, 1]"),
+    ("no_decay", ("a", 1), "tuple"),
+]
+
+
+@pytest.mark.parametrize("field, value, expected", BAD_VALUES, ids=[f"{f}={v}" for f, v, _ in BAD_VALUES])
+def test_bad_values_name_field_value_and_expectation(field, value, expected):
+    with pytest.raises(ConfigError) as error:
+        presets.tiny().replace(**{field: value})
+    assert isinstance(error.value, UserError)
+    assert f"{field} is {value!r}; expected" in str(error.value)
+    assert expected in str(error.value)
+
+
+def test_integers_pass_for_floats_and_none_where_it_is_an_option():
+    config = presets.tiny(learning_rate=1, clip_norm=None, max_log_scale=None, crowd_iou=None, bn_eps=0.0)
+    assert (config.learning_rate, config.clip_norm, config.bn_eps) == (1, None, 0.0)
+
+
+# --- command line overrides ---
+
+OVERRIDES = [
+    ("steps=5", "steps", 5),
+    ("learning_rate=1e-3", "learning_rate", 1e-3),
+    ("backbone=resnet18", "backbone", "resnet18"),
+    ('backbone="resnet18"', "backbone", "resnet18"),
+    ("clip_norm=none", "clip_norm", None),
+    ("clip_norm=None", "clip_norm", None),
+    ("clip_norm=null", "clip_norm", None),
+    ("mini_mask_shape=[28, 28]", "mini_mask_shape", (28, 28)),
+    ("roi_aligned=false", "roi_aligned", False),
+    ('frozen=["backbone.*"]', "frozen", ("backbone.*",)),
+    (" steps = 5", "steps", 5),
+]
+
+
+@pytest.mark.parametrize("text, field, value", OVERRIDES, ids=[row[0] for row in OVERRIDES])
+def test_overrides(text, field, value):
+    assert getattr(presets.tiny().with_overrides([text]), field) == value
+
+
+def test_the_last_override_wins_and_none_changes_nothing():
+    assert presets.tiny().with_overrides(["steps=5", "steps=6"]).steps == 6
+    assert presets.tiny().with_overrides([]) == presets.tiny()
+
+
+@pytest.mark.parametrize("text", ["steps", "steps:5", "", "pace=3", "steps=many", "steps=1.5", "learning_rate=NaN"])
+def test_bad_overrides(text):
+    with pytest.raises(ConfigError):
+        presets.tiny().with_overrides([text])
+
+
+def test_overrides_may_contain_an_equals_sign():
+    assert presets.tiny().with_overrides(["name=a=b"]).name == "a=b"
+
+
+@given(st.floats(0, 10), st.integers(0, 10**6))
+@settings(max_examples=20)
+def test_overrides_read_what_json_writes(rate, steps):
+    config = presets.tiny().with_overrides([f"learning_rate={json.dumps(rate)}", f"steps={steps}"])
+    assert (config.learning_rate, config.steps) == (rate, steps)
