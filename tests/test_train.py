@@ -138,51 +138,52 @@ def kill_at(monkeypatch, moment):
         tick()
 
     whole_line = StepLog.write
-    monkeypatch.setattr(os, "fsync", around(os.fsync))
+    monkeypatch.setattr(os, "fsync", around(lambda descriptor: None))  # a simulated kill loses no cache, and it is slow
     monkeypatch.setattr(os, "replace", around(os.replace))
     monkeypatch.setattr(StepLog, "write", half_a_line)
     return left
 
 
 def test_a_kill_at_any_moment_leaves_no_trace(tmp_path, monkeypatch):
-    run(tmp_path / "whole")
+    def seven_steps():
+        return LinearModel(CONFIG.replace(steps=7))
+
+    run(tmp_path / "whole", model=seven_steps())
     with monkeypatch.context() as patch:
         left = kill_at(patch, 10**6)
-        run(tmp_path / "counted")
+        run(tmp_path / "counted", model=seven_steps())
         moments = 10**6 - left[0]
-    assert moments > 60  # 12 steps with four moments each, and 7 checkpoints
+    assert moments > 60  # 7 steps with four moments each, 5 checkpoints with six each, and the logs before them
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
     for moment in range(1, moments + 1):
         folder = tmp_path / str(moment)
         with monkeypatch.context() as patch:
             kill_at(patch, moment)
             with pytest.raises(Killed):
-                run(folder)
-        run(folder, resume=True)
+                run(folder, model=seven_steps())
+        run(folder, model=seven_steps(), resume=True)
         assert files(folder) == files(tmp_path / "whole"), f"killed at moment {moment}"
         assert not list(folder.glob(".*.tmp"))
 
 
 def test_kill_minus_nine(tmp_path):
-    steps, whole, killed = 150, tmp_path / "whole", tmp_path / "killed"
+    steps, whole, killed = 100, tmp_path / "whole", tmp_path / "killed"
     program = [sys.executable, str(Path(__file__).with_name("linear_model.py"))]
     for folder in (whole, killed):
         folder.mkdir()
-    began = time.perf_counter()
     subprocess.run([*program, str(whole), str(steps)], check=True, capture_output=True)
-    choose, kills = random.Random(0), 0
-    limit = 0.2 * (time.perf_counter() - began)
-    while True:
+    choose, kills, metrics = random.Random(0), 0, killed / METRICS
+    for target in (0, 7, 20, 45):  # kill shortly after so many steps
         with subprocess.Popen([*program, str(killed), str(steps)], stdout=subprocess.PIPE) as process:
             process.stdout.readline()  # "ready": the imports are done
-            try:
-                process.wait(choose.uniform(0, limit) if kills < 5 else None)
-            except subprocess.TimeoutExpired:
-                process.send_signal(signal.SIGKILL)
-                kills += 1
-        if process.returncode == 0:
-            break
-        assert process.returncode == -signal.SIGKILL
+            while process.poll() is None and target and not (metrics.exists() and len(read_steps(metrics)) >= target):
+                time.sleep(0.0005)
+            time.sleep(choose.uniform(0, 0.004))
+            process.send_signal(signal.SIGKILL)
+        assert process.returncode in (-signal.SIGKILL, 0)
+        kills += process.returncode != 0
     assert kills >= 1
+    subprocess.run([*program, str(killed), str(steps)], check=True, capture_output=True)
     assert files(killed) == files(whole)
 
 
