@@ -176,12 +176,11 @@ def roi_align_backward(dy: np.ndarray, cache: tuple[Any, ...]) -> np.ndarray:
 
     Notes
     -----
-    With ``reduce="max"`` the whole gradient of a bin goes to its winning sample, and from there to that sample's four
-    pixels.
+    With ``reduce="max"`` the whole gradient of a bin goes to the four pixels of its winning sample.
 
     There is no gradient to the boxes. It exists almost everywhere (the samples move with the box), but the boxes are
-    proposals: the region proposal network is trained by its own loss on them, and letting the heads pull on them as
-    well is not what the paper or any framework does.
+    proposals: the region proposal network has its own loss for them, and neither the paper nor any framework lets the
+    heads pull on them as well.
     """
     shape, dtype, *rest, winner = cache
     grid = _SampleGrid(shape, dtype, *rest)
