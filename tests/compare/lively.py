@@ -26,8 +26,8 @@ def lively_model(image: torch.Tensor, *, num_classes: int = 5, **settings: int) 
     """Build maskrcnn_resnet50_fpn in float64 with frozen batch norm and weights that make every head decide something.
 
     As initialised, all scores are alike and all deltas near 0. Here every bias is random, batch norm has random scales
-    and statistics (around those of ``image``), and each predictor is shifted and scaled so that its outputs on ``image``
-    spread about 0.
+    and statistics (around those of ``image``), and each predictor is shifted and scaled so that its outputs spread
+    about 0 on ``image``.
     """
     torch.manual_seed(0)
     model = maskrcnn_resnet50_fpn(weights=None, weights_backbone=None, num_classes=num_classes, **settings).double()
