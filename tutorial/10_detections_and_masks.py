@@ -1,9 +1,9 @@
 """Lesson 10: from head outputs to detections, and from 28 x 28 to masks in the image.
 
 At inference every proposal stands for its best class (the documents), or for every class that scores above a threshold
-(torchvision and detectron2); the class's own deltas correct its box. Weak candidates are dropped and overlapping ones of
-one class suppressed. Only then the mask head runs, on the final boxes. Its 28 x 28 probabilities are stretched to the
-box and cut at one half.
+(torchvision and detectron2); the class's own deltas correct its box. Weak candidates are dropped, and overlapping ones
+of one class suppressed. Only then the mask head runs, on the final boxes. Its 28 x 28 probabilities are stretched to
+the box and cut at one half.
 
 Open beside this: mrcnn_np/model.py (detect_molded) and mrcnn_np/detections.py.
 

@@ -90,10 +90,10 @@ class Lesson:
 
     @cached_property
     def config(self) -> Config:
-        """The configuration of the trained run, or a preset."""
-        if self.checkpoint is not None:
-            return self.checkpoint.config
-        return presets.small(len(VOC_CLASSES)) if self.options.voc else presets.tiny(len(SHAPES_CLASSES))
+        """The configuration of the trained run, or a preset, with the changes of --config."""
+        config = presets.small(len(VOC_CLASSES)) if self.options.voc else presets.tiny(len(SHAPES_CLASSES))
+        config = config if self.checkpoint is None else self.checkpoint.config
+        return config.with_overrides(self.options.config)
 
     @cached_property
     def batch(self) -> Batch:
@@ -179,6 +179,7 @@ def start(doc: str | None) -> Lesson:
     parser.add_argument("--run", help="a training run to take the network from (default: runs/shapes-tiny, runs/voc)")
     parser.add_argument("--out", default="runs/tutorial", help="folder for the pictures (default: %(default)s)")
     parser.add_argument("--steps", type=int, default=80, help="without a run: steps on this image (default: 80)")
+    parser.add_argument("--config", action="append", default=[], metavar="FIELD=VALUE", help="change the configuration")
     options = parser.parse_args()
     options.run = options.run or ("runs/voc" if options.voc else "runs/shapes-tiny")
     sys.excepthook = _short_errors
