@@ -17,6 +17,7 @@ from torchvision.ops.poolers import LevelMapper  # noqa: E402
 
 from mrcnn_np import presets  # noqa: E402
 from mrcnn_np.boxes import clip_boxes, decode_boxes, encode_boxes, iou  # noqa: E402
+from mrcnn_np.model import MaskRCNN  # noqa: E402
 from mrcnn_np.nms import batched_nms, nms  # noqa: E402
 from mrcnn_np.pyramid import roi_level  # noqa: E402
 
@@ -128,21 +129,22 @@ def test_decode_per_class():
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("sizes", [(32, 64, 128, 256, 512), (33, 65, 127, 255, 511)])  # odd: halves go to even
 @pytest.mark.parametrize("image_shape", [(128, 160), (800, 1088), (800, 1344), (32, 32), (256, 352)])
-def test_anchors(image_shape, dtype):
+def test_anchors(image_shape, sizes, dtype):
     """All corners equal, in the same order."""
-    from mrcnn_np.model import MaskRCNN
-
     feature_shapes, (h, w) = [], image_shape
     for stride in (4, 8, 16, 32, 64):
         feature_shapes.append((-(-h // stride), -(-w // stride)))
     maps = [torch.zeros(1, 1, *shape, dtype=torch.from_numpy(np.zeros(0, dtype)).dtype) for shape in feature_shapes]
-    sizes = tuple((s,) for s in (32, 64, 128, 256, 512))
-    generator = AnchorGenerator(sizes, ((0.5, 1.0, 2.0),) * 5)
+    generator = AnchorGenerator(tuple((s,) for s in sizes), ((0.5, 1.0, 2.0),) * 5)
     expected = generator(ImageList(torch.zeros(1, 3, h, w), [(h, w)]), maps)[0].numpy()[:, ORDER]
 
     model = MaskRCNN.__new__(MaskRCNN)  # the preset's settings without the preset's 44 million parameters
-    model.config, model.params = presets.torchvision(), {"w": np.zeros(1, dtype)}
+    model.config, model.params = (
+        presets.torchvision(anchor_sizes=tuple(float(s) for s in sizes)),
+        {"w": np.zeros(1, dtype)},
+    )
     found = np.concatenate(model.anchors(image_shape, [np.zeros((1, *shape, 1)) for shape in feature_shapes]))
     assert found.dtype == dtype
     np.testing.assert_array_equal(found, expected)

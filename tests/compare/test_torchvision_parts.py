@@ -11,9 +11,9 @@ from convert import ORDER  # noqa: E402
 from torchvision.models.detection.roi_heads import RoIHeads, paste_masks_in_image  # noqa: E402
 from torchvision.models.detection.rpn import RegionProposalNetwork  # noqa: E402
 from torchvision.models.detection.transform import GeneralizedRCNNTransform  # noqa: E402
+from torchvision.ops import MultiScaleRoIAlign  # noqa: E402
 
 from mrcnn_np import presets  # noqa: E402
-from mrcnn_np.boxes import decode_boxes  # noqa: E402
 from mrcnn_np.detections import paste_masks, refine  # noqa: E402
 from mrcnn_np.molding import mold_image, plan  # noqa: E402
 from mrcnn_np.proposals import propose  # noqa: E402
@@ -96,9 +96,9 @@ def test_proposals_of_many_useless_boxes(training):
     total = sum(len(a) for a in anchors)
     logits = 3 * rng.standard_normal(total)
     deltas = rng.standard_normal((total, 4)) * [0.5, 0.5, 2.5, 2.5]
-    decoded = decode_boxes(deltas, np.concatenate(anchors))
+    decoded = rpn.box_coder.decode(xyxy(deltas), [xyxy(np.concatenate(anchors))])[:, 0]
     (expected,), (scores,) = rpn.filter_proposals(
-        xyxy(decoded)[None], torch.from_numpy(logits)[None], [(100, 80)], [len(a) for a in anchors]
+        decoded[None], torch.from_numpy(logits)[None], [(100, 80)], [len(a) for a in anchors]
     )
     found, found_scores = propose(logits, deltas, anchors, (0, 0, 100, 80), config, training=training)
     assert 20 < len(expected) < sum(min(len(a), 60 if training else 40) for a in anchors)
@@ -122,3 +122,17 @@ def test_refined_detections(top):
     np.testing.assert_array_equal(class_ids, labels)
     np.testing.assert_allclose(found, boxes.numpy()[:, ORDER], rtol=0, atol=1e-11)
     np.testing.assert_allclose(found_scores, scores, rtol=1e-13)
+
+
+@pytest.mark.parametrize("height, first_scale", [(800, 1 / 4), (23, 1 / 4), (22, 1 / 2)])
+def test_stride_of_a_very_flat_image(height, first_scale):
+    """torchvision divides the map's height by the image's before padding; below 23 pixels it takes P2 for P1.
+
+    An image of 50 x 5000 comes to that (13 x 1333). We use the strides of the pyramid: this is not reproduced.
+    """
+    rows = -(-height // 32) * 8
+    maps = {str(i): torch.zeros(1, 1, rows >> i, 64 >> i) for i in range(4)}
+    pooler = MultiScaleRoIAlign(["0", "1", "2", "3"], 7, 2)
+    pooler(maps, [torch.zeros(1, 4)], [(height, 256)])
+    assert pooler.scales[0] == first_scale
+    assert presets.torchvision().anchor_strides[0] == 4
