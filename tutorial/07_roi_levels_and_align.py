@@ -67,11 +67,16 @@ table(["operation", "first row of bins"], [[name, listed(bins[0, 0], 3)] for nam
 # --- pictures -------------------------------------------------------------------------------------------------------
 
 figure, axes = grid(1, 2, size=4.2, title="RoIAlign: where it reads")
-heat(axes[0, 0], corners[:4, :4], f"f(P) = {value:.2f} between four pixels", limits=(0, 160), cmap="Greys")
+heat(
+    axes[0, 0],
+    corners[:4, :4],
+    f"f(P) = {value:.2f} between four pixels (dots: where values sit)",
+    limits=(0, 160),
+    cmap="Greys",
+)
 for (y, x), v in np.ndenumerate(corners[:4, :4]):
-    tone = "white" if v else "#777777"
-    axes[0, 0].plot(x, y, ".", color=tone)
-    axes[0, 0].text(x, y - 0.2, f"{v:g}", ha="center", va="center", fontsize=10, color=tone)
+    axes[0, 0].plot(x, y, ".", color="white" if v else "#777777")
+    axes[0, 0].text(x, y - 0.2, f"{v:g}" if v else "", ha="center", va="center", fontsize=10, color="white")
 axes[0, 0].plot([1.4, 1.4], [1, 2], color=PALETTE[0], linewidth=1.5)
 for x, y, name in ((1.4, 1, f"R1 = {along_x[0]:g}"), (1.4, 2, f"R2 = {along_x[1]:g}"), (1.4, 1.7, f"P = {value:.2f}")):
     axes[0, 0].plot(x, y, "o", color=PALETTE[0], markeredgecolor="black")

@@ -65,7 +65,7 @@ def loss_at(weights: np.ndarray) -> float:
     return moved.losses(batch, np.random.default_rng(0), targets=targets)[0]["head_mask"]
 
 
-say("\nThe check: (loss(w + e v) - loss(w - e v)) / 2e against <gradient, v>.")
+say("\nThe check: (loss(w + e v) - loss(w - e v)) / 2e against <gradient, v>, e = 1e-7.")
 w = params["backbone.stem.conv.w"]
 rng = np.random.default_rng(1)
 one_weight = np.zeros_like(w)
@@ -74,7 +74,7 @@ directions = {"one weight": one_weight, "along the gradient": dstem / (np.linalg
 directions["random"] = rng.standard_normal(w.shape) / np.sqrt(w.size)
 rows = []
 for name, v in directions.items():
-    numeric, analytic = (loss_at(w + 1e-6 * v) - loss_at(w - 1e-6 * v)) / 2e-6, float((dstem * v).sum())
+    numeric, analytic = (loss_at(w + 1e-7 * v) - loss_at(w - 1e-7 * v)) / 2e-7, float((dstem * v).sum())
     error = abs(numeric - analytic) / max(abs(numeric), abs(analytic), 1e-300)
     rows.append([name, f"{numeric:.12f}", f"{analytic:.12f}", f"{error:.0e}"])
 table(["direction v", "finite difference", "backward pass", "relative error"], rows)
