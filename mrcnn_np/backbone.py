@@ -53,8 +53,8 @@ class Architecture:
 
 
 ARCHITECTURES = {
-    "tiny": Architecture("basic", (1, 1, 1, 1), (24, 32, 64, 96), stem=16, stem_kernel=3),
-    "small": Architecture("basic", (1, 1, 1, 1), (32, 64, 96, 128), stem=24, stem_kernel=3),
+    "tiny": Architecture("basic", (2, 2, 2, 1), (24, 48, 64, 96), stem=16, stem_kernel=3),
+    "small": Architecture("basic", (2, 2, 2, 2), (32, 64, 96, 128), stem=24, stem_kernel=3),
     "resnet18": Architecture("basic", (2, 2, 2, 2)),
     "resnet34": Architecture("basic", (3, 4, 6, 3)),
     "resnet50": Architecture("bottleneck", (3, 4, 6, 3)),

@@ -19,7 +19,7 @@ placed than the proposals. Boxes are constants: no gradient flows from a RoI's f
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -51,6 +51,20 @@ from .rpn import rpn_head, rpn_head_backward
 from .targets import Targets, roi_targets, rpn_targets
 
 LOSSES = ("rpn_class", "rpn_box", "head_class", "head_box", "head_mask")
+
+
+class Cache(NamedTuple):
+    """What ``losses`` leaves for ``backward``: the cache of every part, and the targets that were used."""
+
+    backbone: tuple[Any, ...]
+    fpn: tuple[Any, ...]
+    rpn: tuple[Any, ...]
+    box_align: tuple[Any, ...]
+    box_head: tuple[Any, ...]
+    mask_align: tuple[Any, ...]
+    mask_head: tuple[Any, ...]
+    losses: dict[str, tuple[Any, ...]]
+    targets: Targets
 
 
 class MaskRCNN:
@@ -89,8 +103,10 @@ class MaskRCNN:
 
     def losses(
         self, batch: Batch, rng: np.random.Generator, *, targets: Targets | None = None
-    ) -> tuple[dict[str, float], tuple[Any, ...]]:
+    ) -> tuple[dict[str, float], Cache]:
         """Compute the five losses of a batch.
+
+        With ``config.bn_mode == "train"`` this also moves the running statistics in ``params``.
 
         Parameters
         ----------
@@ -107,8 +123,8 @@ class MaskRCNN:
         -------
         losses : dict
             ``rpn_class, rpn_box, head_class, head_box, head_mask``, times ``config.loss_weights``.
-        cache : tuple
-            For ``backward``; its last entry is the ``Targets`` that were used.
+        cache : Cache
+            For ``backward``; ``cache.targets`` are the targets that were used.
 
         Raises
         ------
@@ -124,12 +140,12 @@ class MaskRCNN:
         if targets is None:
             targets = self.sample_targets(batch, pyramid, rpn_logits, rpn_deltas, rng)
         t = targets
-        roi_features, box_align_cache = self._roi_features(
+        roi_features, box_align_cache = self.roi_features(
             pyramid, t.rois, t.image_index, config.box_pool_size, batch.images.shape
         )
         class_logits, deltas, box_head_cache = box_head(roi_features, params, config, training=True)
         positive = np.flatnonzero(t.class_ids > 0)
-        mask_features, mask_align_cache = self._roi_features(
+        mask_features, mask_align_cache = self.roi_features(
             pyramid, t.rois[positive], t.image_index[positive], config.mask_pool_size, batch.images.shape
         )
         mask_logits, mask_head_cache = mask_head(mask_features, params, config, training=True)
@@ -142,7 +158,7 @@ class MaskRCNN:
         values["head_box"], caches["head_box"] = head_box_loss(deltas, t.class_ids, t.deltas, config)
         values["head_mask"], caches["head_mask"] = head_mask_loss(mask_logits, t.class_ids[positive], t.masks)
         values = {name: weight * values[name] for name, weight in zip(LOSSES, config.loss_weights)}
-        cache = (
+        cache = Cache(
             backbone_cache, fpn_cache, rpn_cache,
             box_align_cache, box_head_cache, mask_align_cache, mask_head_cache, caches, targets,
         )  # fmt: skip
@@ -178,7 +194,7 @@ class MaskRCNN:
             masks=np.concatenate([r.masks for r in rois]),
         )
 
-    def backward(self, cache: tuple[Any, ...]) -> Params:
+    def backward(self, cache: Cache) -> Params:
         """Return the gradient of the sum of the five losses for every trainable parameter.
 
         Read it beside ``losses``, from the last line up. The pyramid's gradient is the sum of three: from the mask
@@ -186,7 +202,7 @@ class MaskRCNN:
 
         Parameters
         ----------
-        cache : tuple
+        cache : Cache
             From ``losses``.
 
         Returns
@@ -194,29 +210,25 @@ class MaskRCNN:
         dict of str to ndarray
             Same names and shapes as the trainable parameters.
         """
-        (
-            backbone_cache, fpn_cache, rpn_cache,
-            box_align_cache, box_head_cache, mask_align_cache, mask_head_cache, caches, _,
-        ) = cache  # fmt: skip
         grads: Params = {}
         weight = dict(zip(LOSSES, self.config.loss_weights))
 
-        dmask_logits = head_mask_loss_backward(weight["head_mask"], caches["head_mask"])
-        ddeltas = head_box_loss_backward(weight["head_box"], caches["head_box"])
-        dclass_logits = head_class_loss_backward(weight["head_class"], caches["head_class"])
-        drpn_deltas = rpn_box_loss_backward(weight["rpn_box"], caches["rpn_box"])
-        drpn_logits = rpn_class_loss_backward(weight["rpn_class"], caches["rpn_class"])
+        dmask_logits = head_mask_loss_backward(weight["head_mask"], cache.losses["head_mask"])
+        ddeltas = head_box_loss_backward(weight["head_box"], cache.losses["head_box"])
+        dclass_logits = head_class_loss_backward(weight["head_class"], cache.losses["head_class"])
+        drpn_deltas = rpn_box_loss_backward(weight["rpn_box"], cache.losses["rpn_box"])
+        drpn_logits = rpn_class_loss_backward(weight["rpn_class"], cache.losses["rpn_class"])
 
-        dmask_features = mask_head_backward(dmask_logits, mask_head_cache, grads)
-        dfrom_masks = pyramid_roi_align_backward(dmask_features, mask_align_cache)
-        droi_features = box_head_backward(dclass_logits, ddeltas, box_head_cache, grads)
-        dfrom_boxes = pyramid_roi_align_backward(droi_features, box_align_cache)
+        dmask_features = mask_head_backward(dmask_logits, cache.mask_head, grads)
+        dfrom_masks = pyramid_roi_align_backward(dmask_features, cache.mask_align)
+        droi_features = box_head_backward(dclass_logits, ddeltas, cache.box_head, grads)
+        dfrom_boxes = pyramid_roi_align_backward(droi_features, cache.box_align)
 
-        dpyramid = rpn_head_backward(drpn_logits, drpn_deltas, rpn_cache, grads)
+        dpyramid = rpn_head_backward(drpn_logits, drpn_deltas, cache.rpn, grads)
         for level in range(4):  # P2..P5; no RoI reads P6
             dpyramid[level] = dpyramid[level] + dfrom_boxes[level] + dfrom_masks[level]
-        dfeatures = fpn_backward(dpyramid, fpn_cache, grads)
-        backbone_backward(dfeatures, backbone_cache, grads)
+        dfeatures = fpn_backward(dpyramid, cache.fpn, grads)
+        backbone_backward(dfeatures, cache.backbone, grads)
         return grads
 
     # --- inference --------------------------------------------------------------------------------------------------
@@ -256,12 +268,12 @@ class MaskRCNN:
         proposals, _ = propose(rpn_logits[0], rpn_deltas[0], anchors, molding.window, config, training=False)
 
         image_index = np.zeros(len(proposals), np.int64)
-        roi_features, _ = self._roi_features(pyramid, proposals, image_index, config.box_pool_size, images.shape)
+        roi_features, _ = self.roi_features(pyramid, proposals, image_index, config.box_pool_size, images.shape)
         class_logits, deltas, _ = box_head(roi_features, params, config)
         boxes, class_ids, scores = refine(proposals, class_logits, deltas, molding.window, config)
 
         image_index = np.zeros(len(boxes), np.int64)
-        mask_features, _ = self._roi_features(pyramid, boxes, image_index, config.mask_pool_size, images.shape)
+        mask_features, _ = self.roi_features(pyramid, boxes, image_index, config.mask_pool_size, images.shape)
         mask_logits, _ = mask_head(mask_features, params, config)
         masks = sigmoid(mask_logits[np.arange(len(boxes)), :, :, class_ids])[0]
 
@@ -286,7 +298,7 @@ class MaskRCNN:
             dtype=self.dtype,
         )
 
-    def _roi_features(
+    def roi_features(
         self, pyramid: list[np.ndarray], boxes: np.ndarray, image_index: np.ndarray, size: int, shape: tuple[int, ...]
     ) -> tuple[np.ndarray, tuple[Any, ...]]:
         """Read size x size features of each RoI from the level of P2..P5 that fits it."""

@@ -74,7 +74,7 @@ def test_every_parameter_gradient(variant, samples):
     model = MaskRCNN(config, perturbed(config, rng))
     batch = make_batch(samples, config, np.float64)
     losses, cache = model.losses(batch, np.random.default_rng(3))
-    targets = cache[-1]
+    targets = cache.targets
     assert (targets.class_ids > 0).sum() >= 4 and (targets.rpn_labels == 1).sum() >= 2
     assert all(losses[name] > 0 for name in LOSSES)
     grads = model.backward(cache)
@@ -110,22 +110,22 @@ def test_batch_of_two_is_two_batches_of_one(samples):
     model = MaskRCNN(config, perturbed(config, np.random.default_rng(4)))
     both = make_batch(samples, config, np.float64)
     _, cache = model.losses(both, np.random.default_rng(5))
-    pair = cache[-1]
+    pair = cache.targets
     rng = np.random.default_rng(5)
     singles = [model.losses(make_batch([s], config, np.float64), rng) for s in samples]
     # the same anchors and RoIs were drawn
-    assert np.array_equal(pair.rpn_labels, np.concatenate([c[-1].rpn_labels for _, c in singles]))
-    np.testing.assert_allclose(pair.rois, np.concatenate([c[-1].rois for _, c in singles]), rtol=0, atol=1e-10)
-    assert np.array_equal(pair.class_ids, np.concatenate([c[-1].class_ids for _, c in singles]))
+    assert np.array_equal(pair.rpn_labels, np.concatenate([c.targets.rpn_labels for _, c in singles]))
+    np.testing.assert_allclose(pair.rois, np.concatenate([c.targets.rois for _, c in singles]), rtol=0, atol=1e-10)
+    assert np.array_equal(pair.class_ids, np.concatenate([c.targets.class_ids for _, c in singles]))
 
     # A mean over both images is the mean of the two, weighted by how much each counted
     losses, _ = model.losses(both, np.random.default_rng(5))
     counts = {
-        "rpn_class": [(c[-1].rpn_labels != 0).sum() for _, c in singles],
-        "rpn_box": [(c[-1].rpn_labels != 0).sum() for _, c in singles],
-        "head_class": [len(c[-1].rois) for _, c in singles],
-        "head_box": [len(c[-1].rois) for _, c in singles],
-        "head_mask": [(c[-1].class_ids > 0).sum() for _, c in singles],
+        "rpn_class": [(c.targets.rpn_labels != 0).sum() for _, c in singles],
+        "rpn_box": [(c.targets.rpn_labels != 0).sum() for _, c in singles],
+        "head_class": [len(c.targets.rois) for _, c in singles],
+        "head_box": [len(c.targets.rois) for _, c in singles],
+        "head_mask": [(c.targets.class_ids > 0).sum() for _, c in singles],
     }
     for name in LOSSES:
         expected = np.average([single[name] for single, _ in singles], weights=counts[name])
@@ -190,7 +190,7 @@ def test_float32_and_float64_are_preserved(samples):
         assert model.dtype is dtype
         _, cache = model.losses(make_batch(samples, config, dtype), np.random.default_rng(0))
         assert all(g.dtype == dtype for g in model.backward(cache).values())
-        assert cache[-1].rois.dtype == cache[-1].masks.dtype == dtype
+        assert cache.targets.rois.dtype == cache.targets.masks.dtype == dtype
         assert model.detect([samples[0].image])[0].scores.dtype == dtype
 
 

@@ -23,7 +23,6 @@ from mrcnn_np.model import LOSSES, MaskRCNN
 from mrcnn_np.ops.activation import sigmoid, softmax
 from mrcnn_np.ops.losses import smooth_l1
 from mrcnn_np.params import count, spec
-from mrcnn_np.pyramid import pyramid_roi_align
 from mrcnn_np.targets import negative_count
 
 lesson = start(__doc__)
@@ -35,7 +34,7 @@ negatives = {p: negative_count(p, keras) for p in (positives, 33, 10)}
 say(f"\nOf {keras.rois_per_image} regions {positives} may be positive. Positive: negative regions are {negatives}.")
 
 losses, cache = model.losses(batch, np.random.default_rng(0))
-targets = cache[-1]
+targets = cache.targets
 positive = np.flatnonzero(targets.class_ids > 0)
 say(
     f"\nThis image: {len(targets.rois)} regions drawn, {len(positive)} of them positive. Targets: classes "
@@ -50,10 +49,7 @@ rois, own_class = targets.rois[positive], targets.class_ids[positive]
 
 def read(size: int) -> np.ndarray:
     """Read size x size features of every positive region from its level."""
-    return pyramid_roi_align(
-        pyramid[:4], rois, np.zeros(len(rois), int), output_size=size, strides=config.anchor_strides[:4],
-        canonical_size=config.roi_canonical_size, aligned=config.roi_aligned,
-    )[0]  # fmt: skip
+    return model.roi_features(pyramid, rois, np.zeros(len(rois), int), size, batch.images.shape)[0]
 
 
 class_logits, deltas, _ = box_head(read(config.box_pool_size), model.params, config)

@@ -30,18 +30,17 @@ model = MaskRCNN(config, params)
 batch = make_batch([lesson.sample], config, np.float64)
 
 losses, cache = model.losses(batch, np.random.default_rng(0))
-targets = cache[-1]
+targets = cache.targets
 say(f"\nMask loss: {losses['head_mask']:.6f}, over {len(targets.masks)} positive regions.")
 
 # model.backward, for this one loss, with a look at every station
-backbone_cache, fpn_cache, _, _, _, mask_align_cache, mask_head_cache, caches, _ = cache
 grads: dict[str, np.ndarray] = {}
-dmask_logits = head_mask_loss_backward(1.0, caches["head_mask"])
-dmask_features = mask_head_backward(dmask_logits, mask_head_cache, grads)
-dpyramid = pyramid_roi_align_backward(dmask_features, mask_align_cache)
+dmask_logits = head_mask_loss_backward(1.0, cache.losses["head_mask"])
+dmask_features = mask_head_backward(dmask_logits, cache.mask_head, grads)
+dpyramid = pyramid_roi_align_backward(dmask_features, cache.mask_align)
 dp6 = np.zeros_like(dpyramid[3][:, ::2, ::2])  # no region is read from P6
-dfeatures = fpn_backward([*dpyramid, dp6], fpn_cache, grads)
-dimage = backbone_backward(dfeatures, backbone_cache, grads)
+dfeatures = fpn_backward([*dpyramid, dp6], cache.fpn, grads)
+dimage = backbone_backward(dfeatures, cache.backbone, grads)
 dstem = grads["backbone.stem.conv.w"]
 
 stations = [("mask logits", dmask_logits), ("mask features", dmask_features)]

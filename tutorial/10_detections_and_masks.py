@@ -25,7 +25,6 @@ from mrcnn_np.heads import box_head, mask_head
 from mrcnn_np.matching import mask_iou
 from mrcnn_np.ops.activation import sigmoid, softmax
 from mrcnn_np.proposals import propose
-from mrcnn_np.pyramid import pyramid_roi_align
 from mrcnn_np.rpn import rpn_head
 from mrcnn_np.visualize import save_comparison
 
@@ -36,10 +35,7 @@ molding, gt_boxes, params = batch.moldings[0], batch.gt_boxes[0], model.params
 
 def read(boxes: np.ndarray, size: int) -> np.ndarray:
     """Read size x size features of every box from its level."""
-    return pyramid_roi_align(
-        pyramid[:4], boxes, np.zeros(len(boxes), int), output_size=size, strides=config.anchor_strides[:4],
-        canonical_size=config.roi_canonical_size, aligned=config.roi_aligned,
-    )[0]  # fmt: skip
+    return model.roi_features(pyramid, boxes, np.zeros(len(boxes), int), size, batch.images.shape)[0]
 
 
 # model.detect_molded, one step after the other

@@ -102,7 +102,7 @@ def run_ours(ours, image, proposals, boxes):
     out |= dict(zip(STAGES, [*features, *pyramid])) | {"anchors": np.concatenate(anchors)}
     out["proposals"], _ = propose(logits[0], deltas[0], anchors, molding.window, config, training=False)
     for head, rois, size in ((box_head, proposals, config.box_pool_size), (mask_head, boxes, config.mask_pool_size)):
-        pooled, _ = ours._roi_features(pyramid, rois, np.zeros(len(rois), int), size, images.shape)
+        pooled, _ = ours.roi_features(pyramid, rois, np.zeros(len(rois), int), size, images.shape)
         *outputs, _ = head(pooled, params, config)
         out |= dict(zip(("class logits", "deltas") if head is box_head else ("mask logits",), outputs))
     return out
