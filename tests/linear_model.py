@@ -8,10 +8,10 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from scenes import sample_of
 
 from mrcnn_np import presets
 from mrcnn_np.checkpoint import load_checkpoint
-from mrcnn_np.data.sample import Sample
 from mrcnn_np.errors import DataError
 from mrcnn_np.model import LOSSES
 from mrcnn_np.run_folder import CHECKPOINT
@@ -63,18 +63,8 @@ class Images:
         if index in self.bad:
             raise DataError("is cut short", path=f"{self.ids[index]}.jpg", image_id=self.ids[index])
         rng, count = np.random.default_rng(index), index % 3
-        masks = np.zeros((count, 32, 32), bool)
-        masks[:, 8:16, 8:16] = True
-        return Sample(
-            image_id=self.ids[index],
-            image=rng.integers(0, 256, (32, 32, 3), np.uint8),
-            gt_boxes=np.full((count, 4), 8, np.float32) + np.array([0, 0, 8, 8], np.float32),
-            gt_class_ids=np.ones(count, np.int64),
-            gt_masks=masks,
-            gt_crowd=np.zeros(count, bool),
-            gt_difficult=np.zeros(count, bool),
-            void=np.zeros((32, 32), bool),
-        )
+        image = rng.integers(0, 256, (32, 32, 3), np.uint8)
+        return sample_of([(8, 8, 16, 16)] * count, shape=(32, 32), name=self.ids[index], image=image)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from scenes import sample_of
 
 from mrcnn_np import presets
 from mrcnn_np.config import Config
@@ -38,23 +39,12 @@ def make_sample(
     h, w = size
     image = rng.integers(0, 100, (h, w, 3), dtype=np.uint8)
     boxes = np.zeros((objects, 4), np.float32)
-    masks = np.zeros((objects, h, w), bool)
     for g in range(objects):
         bh, bw = int(rng.integers(h // 4, h // 2)), int(rng.integers(w // 4, w // 2))
         y, x = int(rng.integers(0, h - bh)), int(rng.integers(0, w - bw))
-        masks[g, y : y + bh, x : x + bw] = True
         boxes[g] = y, x, y + bh, x + bw
         image[y : y + bh, x : x + bw] += np.uint8(100 + 20 * g)
-    return Sample(
-        image_id=name,
-        image=image,
-        gt_boxes=boxes,
-        gt_class_ids=1 + np.arange(objects) % 3,
-        gt_masks=masks,
-        gt_crowd=np.zeros(objects, bool),
-        gt_difficult=np.zeros(objects, bool),
-        void=np.zeros((h, w), bool),
-    )
+    return sample_of(boxes, 1 + np.arange(objects) % 3, shape=size, name=name, image=image)
 
 
 def as_float64(params: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

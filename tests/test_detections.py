@@ -1,9 +1,11 @@
 import math
 
+import naive_boxes
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scenes import boxes_of
 
 from mrcnn_np.config import presets
 from mrcnn_np.detections import paste_masks, refine
@@ -18,10 +20,6 @@ seeds = st.integers(0, 2**32 - 1)
 def logits_of(*rows):
     """Logits whose softmax is the given probabilities."""
     return np.log(np.array(rows, np.float64))
-
-
-def boxes_of(*rows, dtype=np.float64):
-    return np.array(rows, dtype).reshape(-1, 4)
 
 
 # --- refine, by hand ---
@@ -115,15 +113,9 @@ def test_ties_go_by_index():
 # --- refine against a loop ---
 
 
-def naive_iou(a, b):
-    height, width = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
-    shared = max(height, 0) * max(width, 0)
-    return shared / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - shared)
-
-
 def naive_refine(proposals, logits, deltas, window, config):
     candidates = []  # (score, class, box)
-    for r, (y1, x1, y2, x2) in enumerate(proposals.tolist()):
+    for r, proposal in enumerate(proposals.tolist()):
         exponentials = [math.exp(v) for v in logits[r]]
         scores = [e / sum(exponentials) for e in exponentials]
         best = max(range(len(scores)), key=lambda k: scores[k])
@@ -132,19 +124,14 @@ def naive_refine(proposals, logits, deltas, window, config):
             enough = scores[k] >= threshold if config.detection_score_inclusive else scores[k] > threshold
             if k == 0 or not enough:
                 continue
-            dy, dx, dh, dw = (d * s for d, s in zip(deltas[r, k].tolist(), config.head_box_std))
-            if config.max_log_scale is not None:
-                dh, dw = min(dh, config.max_log_scale), min(dw, config.max_log_scale)
-            cy, cx = (y1 + y2) / 2 + dy * (y2 - y1), (x1 + x2) / 2 + dx * (x2 - x1)
-            h, w = (y2 - y1) * math.exp(dh), (x2 - x1) * math.exp(dw)
-            box = [cy - h / 2, cx - w / 2, cy + h / 2, cx + w / 2]
-            box = [min(max(v, window[i % 2]), window[2 + i % 2]) for i, v in enumerate(box)]
+            box = naive_boxes.decode(proposal, deltas[r, k], config.head_box_std, config.max_log_scale)
+            box = naive_boxes.clip(box, window)
             smallest = min(box[2] - box[0], box[3] - box[1])
             if smallest > 0 and smallest >= config.detection_min_size:
                 candidates.append((scores[k], k, box))
     kept = []
     for score, k, box in sorted(candidates, key=lambda c: -c[0]):
-        if all(k != other or naive_iou(box, b) <= config.detection_nms_iou for _, other, b in kept):
+        if all(k != other or naive_boxes.iou(box, b) <= config.detection_nms_iou for _, other, b in kept):
             kept.append((score, k, box))
     kept = kept[: config.detections_per_image]
     return np.array([b for _, _, b in kept]).reshape(-1, 4), [k for _, k, _ in kept], [s for s, _, _ in kept]

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scenes import detections_of, fill, sample_of
 
 from mrcnn_np.coco_metrics import AREA_RANGES
-from mrcnn_np.data.sample import Sample
 from mrcnn_np.detections import Detections
 from mrcnn_np.evaluate import (
     Evaluator,
@@ -28,35 +28,6 @@ NAMES = ("background", "cat", "dog", "cow")
 METHODS = ("voc07", "voc10", "coco")
 # Sums of fewer than 200 doubles in [0, 1] in another order: measured 4e-16.
 EXACT = 1e-12
-
-
-def fill(boxes, shape):
-    """Masks that fill integer boxes."""
-    masks = np.zeros((len(boxes), *shape), bool)
-    for mask, (y1, x1, y2, x2) in zip(masks, boxes):
-        mask[int(y1) : int(y2), int(x1) : int(x2)] = True
-    return masks
-
-
-def make_sample(boxes, classes=None, *, name="1", shape=(20, 20), crowd=None, difficult=None, void=None):
-    boxes = np.asarray(boxes, np.float32).reshape(-1, 4)
-    count = len(boxes)
-    return Sample(
-        image_id=name,
-        image=np.zeros((*shape, 3), np.uint8),
-        gt_boxes=boxes,
-        gt_class_ids=np.ones(count, np.int64) if classes is None else np.asarray(classes, np.int64),
-        gt_masks=fill(boxes, shape),
-        gt_crowd=np.zeros(count, bool) if crowd is None else np.asarray(crowd, bool),
-        gt_difficult=np.zeros(count, bool) if difficult is None else np.asarray(difficult, bool),
-        void=np.zeros(shape, bool) if void is None else void,
-    )
-
-
-def make_detections(boxes, scores, classes=None, *, shape=(20, 20)):
-    boxes = np.asarray(boxes, np.float32).reshape(-1, 4)
-    class_ids = np.ones(len(boxes), np.int64) if classes is None else np.asarray(classes, np.int64)
-    return Detections(boxes, class_ids, np.asarray(scores, np.float32), fill(boxes, shape))
 
 
 def random_scene(rng, *, images=5, shape=(40, 40), ties=False):
@@ -79,8 +50,8 @@ def random_scene(rng, *, images=5, shape=(40, 40), ties=False):
             boxes[-1] = np.clip(boxes[-1], 0, shape[0])
             boxes[-1][2:] = np.maximum(boxes[-1][2:], boxes[-1][:2])
         scores = rng.integers(0, 4, len(boxes)) / 4 if ties else rng.random(len(boxes))
-        samples.append(make_sample(gt, classes, name=str(i), shape=shape, crowd=flags[0], difficult=flags[1]))
-        detections.append(make_detections(boxes, scores, ids, shape=shape))
+        samples.append(sample_of(gt, classes, name=str(i), shape=shape, crowd=flags[0], difficult=flags[1]))
+        detections.append(detections_of(boxes, scores, ids, shape=shape))
     return detections, samples
 
 
@@ -259,10 +230,10 @@ THREE = [(0, 0, 4, 4), (0, 10, 4, 14), (10, 0, 14, 4)]
 @pytest.mark.parametrize("iou_type", ["mask", "box"])
 @pytest.mark.parametrize(("method", "expected"), [("voc10", 5 / 9), ("voc07", 6 / 11), ("coco", 56 / 101)])
 def test_fact_119_over_two_images(method, expected, iou_type):
-    samples = [make_sample(THREE[:2], name="a"), make_sample(THREE[2:], name="b")]
+    samples = [sample_of(THREE[:2], name="a"), sample_of(THREE[2:], name="b")]
     detections = [
-        make_detections([(15, 15, 20, 20), THREE[0]], [0.8, 0.9]),  # wrong (second in rank), right (first)
-        make_detections([THREE[2]], [0.7]),
+        detections_of([(15, 15, 20, 20), THREE[0]], [0.8, 0.9]),  # wrong (second in rank), right (first)
+        detections_of([THREE[2]], [0.7]),
     ]
     found = evaluate_detections(detections, samples, class_names=NAMES, method=method, iou_type=iou_type)
     assert found.ap[1] == pytest.approx(expected, abs=EXACT)
@@ -276,29 +247,29 @@ def test_fact_119_over_two_images(method, expected, iou_type):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_an_object_is_never_counted_twice(method):
-    detections = make_detections([THREE[0]] * 5, [0.9, 0.8, 0.7, 0.6, 0.5])
-    found = evaluate_detections([detections], [make_sample(THREE[:2])], class_names=NAMES, method=method)
+    detections = detections_of([THREE[0]] * 5, [0.9, 0.8, 0.7, 0.6, 0.5])
+    found = evaluate_detections([detections], [sample_of(THREE[:2])], class_names=NAMES, method=method)
     assert (found.tp[1], found.fp[1], found.max_recall[1]) == (1, 4, 0.5)
     assert found.ap[1] == {"voc07": 6 / 11, "voc10": 1 / 2, "coco": 51 / 101}[method]
 
 
 def test_difficult_and_crowd_objects_are_not_demanded():
-    sample = make_sample(THREE, difficult=[True, False, False], crowd=[False, True, False])
-    detections = make_detections([*THREE, (0, 10, 2, 12)], [0.9, 0.8, 0.7, 0.6])
+    sample = sample_of(THREE, difficult=[True, False, False], crowd=[False, True, False])
+    detections = detections_of([*THREE, (0, 10, 2, 12)], [0.9, 0.8, 0.7, 0.6])
     for method in METHODS:
         found = evaluate_detections([detections], [sample], class_names=NAMES, method=method)
         assert (found.gt[1], found.tp[1], found.fp[1], found.ap[1]) == (1, 1, 0, 1)
-    only_difficult = make_sample(THREE[:1], difficult=[True])
+    only_difficult = sample_of(THREE[:1], difficult=[True])
     found = evaluate_detections([detections], [only_difficult], class_names=NAMES)
     assert np.isnan(found.ap).all()
     assert math.isnan(found.mean_ap)
 
 
 def test_empty_detections_empty_ground_truth_and_no_images():
-    nothing, background = make_detections([], []), make_sample([])
-    found = evaluate_detections([nothing], [make_sample(THREE)], class_names=NAMES)
+    nothing, background = detections_of([], []), sample_of([])
+    found = evaluate_detections([nothing], [sample_of(THREE)], class_names=NAMES)
     assert (found.ap[1], found.mean_ap, found.max_recall[1]) == (0, 0, 0)
-    found = evaluate_detections([make_detections(THREE, [0.5] * 3)], [background], class_names=NAMES)
+    found = evaluate_detections([detections_of(THREE, [0.5] * 3)], [background], class_names=NAMES)
     assert math.isnan(found.mean_ap)
     assert found.fp[1] == 3
     for images in ([], [background]):
@@ -309,52 +280,52 @@ def test_empty_detections_empty_ground_truth_and_no_images():
 
 def test_void_pixels_are_taken_out_of_both_masks():
     void = fill([(4, 0, 10, 4)], (20, 20))[0]
-    sample = make_sample(THREE[:1], void=void)
-    detections = make_detections([(0, 0, 10, 4)], [0.9])  # 16 of 40 pixels, or 16 of 16 without void
+    sample = sample_of(THREE[:1], void=void)
+    detections = detections_of([(0, 0, 10, 4)], [0.9])  # 16 of 40 pixels, or 16 of 16 without void
     for ignore_void, ap in ((True, 1), (False, 0)):
         found = evaluate_detections([detections], [sample], class_names=NAMES, ignore_void=ignore_void)
         assert found.ap[1] == ap
 
 
 def test_masks_and_boxes_are_judged_apart():
-    detections = make_detections(THREE[:1], [0.9])
+    detections = detections_of(THREE[:1], [0.9])
     detections.masks[:] = False
     for iou_type, ap in (("mask", 0), ("box", 1)):
-        found = evaluate_detections([detections], [make_sample(THREE[:1])], class_names=NAMES, iou_type=iou_type)
+        found = evaluate_detections([detections], [sample_of(THREE[:1])], class_names=NAMES, iou_type=iou_type)
         assert found.ap[1] == ap
 
 
 def test_the_keras_map_is_a_mean_over_images_and_differs_from_voc():
     # Image a: one object, found. Image b: a false alarm with the best score, then the object. Each image alone: 1 and
     # 1/2, mean 3/4. Pooled: wrong, right, right of 2 objects: envelope 2/3 everywhere.
-    samples = [make_sample(THREE[:1], name="a"), make_sample(THREE[:1], name="b")]
+    samples = [sample_of(THREE[:1], name="a"), sample_of(THREE[:1], name="b")]
     detections = [
-        make_detections(THREE[:1], [0.6]),
-        make_detections([(10, 10, 20, 20), THREE[0]], [0.9, 0.5]),
+        detections_of(THREE[:1], [0.6]),
+        detections_of([(10, 10, 20, 20), THREE[0]], [0.9, 0.5]),
     ]
     assert matterport_map(detections, samples) == pytest.approx(3 / 4, abs=EXACT)
     assert matterport_map(detections, samples, iou_type="box") == pytest.approx(3 / 4, abs=EXACT)
     assert evaluate_detections(detections, samples, class_names=NAMES).mean_ap == pytest.approx(2 / 3, abs=EXACT)
     # A class that is always missed halves VOC's mean; here it is one more object of an image.
-    samples = [make_sample(THREE, [1, 1, 2])]
-    detections = [make_detections(THREE[:2], [0.9, 0.8])]
+    samples = [sample_of(THREE, [1, 1, 2])]
+    detections = [detections_of(THREE[:2], [0.9, 0.8])]
     assert matterport_map(detections, samples) == pytest.approx(2 / 3, abs=EXACT)
     assert evaluate_detections(detections, samples, class_names=NAMES).mean_ap == 1 / 2
 
 
 def test_the_keras_map_matches_classes_and_leaves_out_empty_images():
-    wrong_class = make_detections(THREE[:1], [0.9], [2])
-    assert matterport_map([wrong_class], [make_sample(THREE[:1])]) == 0
-    empty = make_detections([], [])
-    assert matterport_map([empty, make_detections(THREE, [1, 1, 1])], [make_sample([]), make_sample(THREE)]) == 1
-    assert math.isnan(matterport_map([empty], [make_sample([])]))
+    wrong_class = detections_of(THREE[:1], [0.9], [2])
+    assert matterport_map([wrong_class], [sample_of(THREE[:1])]) == 0
+    empty = detections_of([], [])
+    assert matterport_map([empty, detections_of(THREE, [1, 1, 1])], [sample_of([]), sample_of(THREE)]) == 1
+    assert math.isnan(matterport_map([empty], [sample_of([])]))
 
 
 def test_coco_sizes_and_limits():
     # One small (10 x 10) and one medium (40 x 40) object, both found exactly, and a large false alarm ranked first.
     boxes, shape = [(0, 0, 10, 10), (20, 20, 60, 60)], (120, 120)
-    samples = [make_sample(boxes, shape=shape)]
-    detections = [make_detections([*boxes, (0, 0, 100, 100)], [0.8, 0.7, 0.9], shape=shape)]
+    samples = [sample_of(boxes, shape=shape)]
+    detections = [detections_of([*boxes, (0, 0, 100, 100)], [0.8, 0.7, 0.9], shape=shape)]
     numbers = evaluate_coco(detections, samples, class_names=NAMES).numbers
     # everything: wrong, right, right of 2; small and medium: the large false alarm is out of range and ignored
     expected = {"AP": 2 / 3, "AP50": 2 / 3, "AP75": 2 / 3, "APs": 1, "APm": 1, "APl": -1}
@@ -365,8 +336,8 @@ def test_coco_sizes_and_limits():
 
 def test_coco_area_comes_from_the_annotation_if_given_and_ranges_include_both_ends():
     sample, found = (
-        make_sample([(0, 0, 32, 32)], shape=(40, 40)),
-        make_detections([(0, 0, 32, 32)], [1], shape=(40, 40)),
+        sample_of([(0, 0, 32, 32)], shape=(40, 40)),
+        detections_of([(0, 0, 32, 32)], [1], shape=(40, 40)),
     )
     numbers = evaluate_coco([found], [sample], class_names=NAMES).numbers
     assert (numbers["APs"], numbers["APm"], numbers["APl"]) == (1, 1, -1)
@@ -639,8 +610,8 @@ def test_perfect_detections_score_one_by_every_method():
 
 
 def test_reports_are_json_and_text():
-    samples = [make_sample(THREE[:1]), make_sample(THREE[:1])]
-    detections = [make_detections([THREE[0], (8, 8, 9, 9)], [0.9, 0.5], [1, 3]), make_detections([], [])]
+    samples = [sample_of(THREE[:1]), sample_of(THREE[:1])]
+    detections = [detections_of([THREE[0], (8, 8, 9, 9)], [0.9, 0.5], [1, 3]), detections_of([], [])]
     found = evaluate_detections(detections, samples, class_names=NAMES)
     report = json.loads(json.dumps(found.as_dict(curves=True), allow_nan=False))
     assert report["classes"]["cat"] == {
@@ -662,9 +633,9 @@ def test_reports_are_json_and_text():
 
 def test_an_evaluator_can_be_asked_in_between():
     evaluator = Evaluator(NAMES)
-    evaluator.add(make_detections(THREE[:1], [0.9]), make_sample(THREE[:1]))
+    evaluator.add(detections_of(THREE[:1], [0.9]), sample_of(THREE[:1]))
     assert evaluator.result().mean_ap == 1
-    evaluator.add(make_detections([], []), make_sample(THREE[:1]))
+    evaluator.add(detections_of([], []), sample_of(THREE[:1]))
     assert evaluator.result().mean_ap == 0.5
 
 
@@ -682,24 +653,24 @@ def test_an_evaluator_can_be_asked_in_between():
     ],
 )
 def test_detections_that_do_not_fit_their_image_are_named(change, message):
-    good = make_detections(THREE, [0.9, 0.8, 0.7])
+    good = detections_of(THREE, [0.9, 0.8, 0.7])
     bad = Detections(**{**vars(good), **change})
     for evaluate in (evaluate_detections, evaluate_coco):
         with pytest.raises(ValueError, match=message):
-            evaluate([bad], [make_sample(THREE, name="07")], class_names=NAMES)
+            evaluate([bad], [sample_of(THREE, name="07")], class_names=NAMES)
 
 
 def test_ground_truth_that_does_not_fit_is_named():
-    detections = make_detections([], [])
+    detections = detections_of([], [])
     with pytest.raises(ValueError, match="object 0 of image 07 has class id 9"):
-        evaluate_detections([detections], [make_sample(THREE[:1], [9], name="07")], class_names=NAMES)
-    wrong = make_sample(THREE, name="07").replace(gt_masks=np.zeros((2, 20, 20), bool))
+        evaluate_detections([detections], [sample_of(THREE[:1], [9], name="07")], class_names=NAMES)
+    wrong = sample_of(THREE, name="07").replace(gt_masks=np.zeros((2, 20, 20), bool))
     with pytest.raises(ValueError, match="image 07 has gt_masks of shape"):
         evaluate_detections([detections], [wrong], class_names=NAMES)
 
 
 def test_one_list_longer_than_the_other_is_refused():
-    sample, found = make_sample(THREE), make_detections([], [])
+    sample, found = sample_of(THREE), detections_of([], [])
     with pytest.raises(ValueError, match="detections ends after 1 images but samples goes on"):
         evaluate_detections([found], [sample, sample], class_names=NAMES)
     with pytest.raises(ValueError, match="samples ends after 0 images but detections goes on"):

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from scenes import sample_of
 
 from mrcnn_np.config import presets
-from mrcnn_np.data.sample import Sample
 from mrcnn_np.molding import (
     Molding,
     compose_meta,
@@ -25,24 +25,10 @@ TORCHVISION, DETECTRON2 = presets.torchvision(), presets.detectron2()
 sides = st.integers(1, 3000)
 
 
-def make_sample(shape, boxes=(), masks=None, image_id="a", seed=0):
-    """A sample whose masks fill their boxes, unless others are given."""
-    rng = np.random.default_rng(seed)
-    boxes = np.array(boxes, np.float32).reshape(-1, 4)
-    if masks is None:
-        masks = np.zeros((len(boxes), *shape), bool)
-        for mask, (y1, x1, y2, x2) in zip(masks, boxes.astype(int)):
-            mask[y1:y2, x1:x2] = True
-    return Sample(
-        image_id=image_id,
-        image=rng.integers(0, 256, (*shape, 3), dtype=np.uint8),
-        gt_boxes=boxes,
-        gt_class_ids=np.ones(len(boxes), np.int64),
-        gt_masks=masks,
-        gt_crowd=np.zeros(len(boxes), bool),
-        gt_difficult=np.zeros(len(boxes), bool),
-        void=np.zeros(shape, bool),
-    )
+def noise(shape, boxes=(), name="a"):
+    """A sample of noise whose masks fill their boxes."""
+    image = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    return sample_of(boxes, shape=shape, image=image, name=name)
 
 
 # --- where an image goes, by hand ---
@@ -189,7 +175,7 @@ def test_pixels_by_hand():
 @pytest.mark.parametrize("shape", [(1, 1), (3, 5), (40, 23), (90, 2)])
 def test_pixels_equal_a_loop(shape):
     config = TINY.replace(image_min_size=32, image_max_size=32)
-    image = make_sample(shape).image
+    image = noise(shape).image
     molded, molding = mold_image(image, config, np.float64)
     h, w = molding.resized_shape
     expected = (naive.resize_bilinear(image.astype(float), (h, w)) / 255 - 0.5) / 0.25
@@ -202,7 +188,7 @@ def test_pixels_equal_torchvision():
     resize = transform.GeneralizedRCNNTransform(80, 133, TORCHVISION.pixel_mean, TORCHVISION.pixel_std)
     config = TORCHVISION.replace(image_min_size=80, image_max_size=133)
     for shape in [(50, 70), (123, 61), (45, 124), (200, 90)]:
-        image = make_sample(shape).image
+        image = noise(shape).image
         images, _ = resize([torch.from_numpy(image).permute(2, 0, 1) / 255])
         molded, _ = mold_image(image, config)
         # torch computes coordinates in float32: the last bit of column 100 is 7.6e-6, times differences of pixels up to
@@ -211,7 +197,7 @@ def test_pixels_equal_torchvision():
 
 
 def test_pil_filter_is_pillows():
-    image = make_sample((1500, 1700)).image
+    image = noise((1500, 1700)).image
     molded, molding = mold_image(image, DETECTRON2, np.float64)
     h, w = molding.resized_shape
     expected = np.asarray(Image.fromarray(image).resize((w, h), Image.Resampling.BILINEAR))[..., ::-1]
@@ -219,7 +205,7 @@ def test_pil_filter_is_pillows():
 
 
 def test_an_image_of_the_right_size_is_not_touched():
-    image = make_sample((128, 128)).image
+    image = noise((128, 128)).image
     for resize_filter in ("bilinear", "pil"):
         molded, _ = mold_image(image, TINY.replace(resize_filter=resize_filter), np.float64)
         np.testing.assert_array_equal(np.round((molded * 0.25 + 0.5) * 255), image)
@@ -235,7 +221,7 @@ def test_a_constant_image_stays_constant(h, w):
 
 
 def test_dtype_and_input_are_kept():
-    image = make_sample((20, 30)).image
+    image = noise((20, 30)).image
     before = image.copy()
     for config in (TINY, DETECTRON2.replace(image_min_size=32, image_max_size=64)):
         for dtype in (np.float32, np.float64):
@@ -290,8 +276,8 @@ def test_enlarged_masks_come_back_exactly(h, w, factor, seed):
 
 def test_batch_pads_to_the_largest():
     config = TORCHVISION.replace(image_min_size=32, image_max_size=64)
-    a = make_sample((10, 20), [(1, 2, 5, 9)], image_id="a")
-    b = make_sample((30, 10), [(0, 0, 3, 3), (4, 5, 6, 10)], image_id="b")
+    a = noise((10, 20), [(1, 2, 5, 9)], name="a")
+    b = noise((30, 10), [(0, 0, 3, 3), (4, 5, 6, 10)], name="b")
     batch = make_batch([a, b], config)
     assert batch.image_ids == ("a", "b")
     assert batch.images.shape == (2, 64, 64, 3)
@@ -311,7 +297,7 @@ def test_batch_pads_to_the_largest():
 @pytest.mark.parametrize("shape", [(1, 1), (5000, 50), (50, 5000), (7, 9)])
 @pytest.mark.parametrize("objects", [0, 1])
 def test_batch_of_any_shape(shape, objects):
-    sample = make_sample(shape, [(0, 0, *shape)][:objects])
+    sample = noise(shape, [(0, 0, *shape)][:objects])
     batch = make_batch([sample], TINY, np.float64)
     assert batch.images.dtype == batch.gt_boxes[0].dtype == np.float64
     assert batch.gt_boxes[0].shape == (objects, 4) and batch.gt_masks[0].shape == (objects, 128, 128)
@@ -325,8 +311,8 @@ def test_batch_needs_a_sample():
 
 
 def test_batch_with_mini_masks():
-    sample = make_sample((128, 128), [(10, 20, 40, 80)])
-    batch = make_batch([sample, make_sample((128, 128))], TINY.replace(mini_mask_shape=(14, 12)))
+    sample = noise((128, 128), [(10, 20, 40, 80)])
+    batch = make_batch([sample, noise((128, 128))], TINY.replace(mini_mask_shape=(14, 12)))
     assert batch.gt_masks[0].shape == (1, 14, 12) and batch.gt_masks[0].all()
     assert batch.gt_masks[1].shape == (0, 14, 12)
 

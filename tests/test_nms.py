@@ -1,5 +1,6 @@
 import time
 
+import naive_boxes
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -23,10 +24,7 @@ def naive_nms(boxes, scores, threshold):
         kept.append(best)
         survivors = []
         for other in remaining:
-            (ay1, ax1, ay2, ax2), (by1, bx1, by2, bx2) = boxes[best], boxes[other]
-            shared = max(min(ay2, by2) - max(ay1, by1), 0) * max(min(ax2, bx2) - max(ax1, bx1), 0)
-            union = (ay2 - ay1) * (ax2 - ax1) + (by2 - by1) * (bx2 - bx1) - shared
-            if union <= 0 or shared / union <= threshold:
+            if naive_boxes.iou(boxes[best], boxes[other]) <= threshold:
                 survivors.append(other)
         remaining = survivors
     return kept

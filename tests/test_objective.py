@@ -1,5 +1,6 @@
 import math
 
+import naive
 import numpy as np
 import pytest
 from gradcheck import check_gradients
@@ -126,18 +127,12 @@ def test_untrained_values(classes):
 # --- loops ---
 
 
-def naive_smooth_l1(d, beta):
-    d = abs(d)
-    return d if beta == 0 else d * d / 2 / beta if d < beta else d - beta / 2
-
-
 def naive_softmax_loss(row, label):
-    top = max(row)
-    return math.log(sum(math.exp(v - top) for v in row)) - (row[label] - top)
+    return -math.log(naive.softmax(row)[label])
 
 
 def naive_sigmoid_loss(x, t):
-    return -t * math.log(1 / (1 + math.exp(-x))) - (1 - t) * math.log(1 / (1 + math.exp(x)))
+    return -t * math.log(naive.sigmoid(x)) - (1 - t) * math.log(naive.sigmoid(-x))
 
 
 BOX_CONFIGS = [POSITIVES, SAMPLED, TORCHVISION, DETECTRON2]
@@ -157,7 +152,7 @@ def test_rpn_losses_equal_loops(seed, anchors, config):
     assert rpn_class_loss(logits, labels)[0] == pytest.approx(expected)
     expected = sum(naive_softmax_loss(pairs[i].tolist(), int(labels[i] == 1)) for i in sampled) / count
     assert rpn_class_loss(pairs, labels)[0] == pytest.approx(expected)
-    terms = [naive_smooth_l1(d, config.rpn_smooth_l1_beta) for i in positive for d in deltas[i] - targets[i]]
+    terms = [naive.smooth_l1(d, config.rpn_smooth_l1_beta) for i in positive for d in deltas[i] - targets[i]]
     count = max(len(terms), 1) if config.box_loss_denominator == "positives" else count
     assert rpn_box_loss(deltas, labels, targets, config)[0] == pytest.approx(sum(terms) / count)
 
@@ -176,7 +171,7 @@ def test_head_losses_equal_loops(seed, rois, config, active_only):
     assert head_class_loss(logits, class_ids, active, config)[0] == pytest.approx(expected)
     positive = [r for r in range(rois) if class_ids[r] > 0]
     beta = config.head_smooth_l1_beta
-    terms = [naive_smooth_l1(deltas[r, class_ids[r], i] - targets[r, i], beta) for r in positive for i in range(4)]
+    terms = [naive.smooth_l1(deltas[r, class_ids[r], i] - targets[r, i], beta) for r in positive for i in range(4)]
     count = len(terms) if config.box_loss_denominator == "positives" else rois
     assert head_box_loss(deltas, class_ids, targets, config)[0] == pytest.approx(sum(terms) / max(count, 1))
     mask_logits, mask_targets = rng.normal(size=(len(positive), 2, 3, k)), rng.random((len(positive), 2, 3))

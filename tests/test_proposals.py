@@ -1,9 +1,11 @@
 import math
 
+import naive_boxes
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scenes import boxes_of
 
 from mrcnn_np.config import presets
 from mrcnn_np.proposals import objectness_scores, propose, top_k
@@ -22,10 +24,6 @@ def scene(seed=0, counts=(40, 12, 3), logits_per_anchor=1, dtype=np.float64):
     total = sum(counts)
     shape = (total,) if logits_per_anchor == 1 else (total, 2)
     return rng.normal(size=shape).astype(dtype), (0.3 * rng.normal(size=(total, 4))).astype(dtype), anchors
-
-
-def boxes_of(*rows):
-    return np.array(rows, np.float64).reshape(-1, 4)
 
 
 # --- by hand ---
@@ -131,27 +129,16 @@ def test_ranked_by_logit_where_the_probability_is_saturated():
 # --- a loop ---
 
 
-def naive_iou(a, b):
-    height, width = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
-    shared = max(height, 0) * max(width, 0)
-    return shared / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - shared)
-
-
 def naive_propose(logits, deltas, anchors, window, config, training):
     """Proposal layer, one anchor at a time."""
     pre = config.proposals_pre_nms_train if training else config.proposals_pre_nms_test
     post = config.proposals_post_nms_train if training else config.proposals_post_nms_test
     candidates, index = [], 0  # (logit, index, level, box)
     for level, level_anchors in enumerate(anchors):
-        for y1, x1, y2, x2 in level_anchors.tolist():
+        for anchor in level_anchors.tolist():
             logit = logits[index] if logits.ndim == 1 else logits[index, 1] - logits[index, 0]
-            dy, dx, dh, dw = (d * s for d, s in zip(deltas[index].tolist(), config.rpn_box_std))
-            if config.max_log_scale is not None:
-                dh, dw = min(dh, config.max_log_scale), min(dw, config.max_log_scale)
-            cy, cx = (y1 + y2) / 2 + dy * (y2 - y1), (x1 + x2) / 2 + dx * (x2 - x1)
-            h, w = (y2 - y1) * math.exp(dh), (x2 - x1) * math.exp(dw)
-            box = [cy - h / 2, cx - w / 2, cy + h / 2, cx + w / 2]
-            box = [min(max(v, window[i % 2]), window[2 + i % 2]) for i, v in enumerate(box)]
+            box = naive_boxes.decode(anchor, deltas[index], config.rpn_box_std, config.max_log_scale)
+            box = naive_boxes.clip(box, window)
             candidates.append((float(logit), index, level if config.proposals_per_level else 0, box))
             index += 1
     kept = []
@@ -162,7 +149,7 @@ def naive_propose(logits, deltas, anchors, window, config, training):
             smallest = min(c[3][2] - c[3][0], c[3][3] - c[3][1])
             if smallest <= 0 or smallest < config.proposals_min_size:
                 continue
-            if all(naive_iou(c[3], s[3]) <= config.proposals_nms_iou for s in survivors):
+            if all(naive_boxes.iou(c[3], s[3]) <= config.proposals_nms_iou for s in survivors):
                 survivors.append(c)
         kept += survivors
     kept = sorted(kept, key=lambda c: (-c[0], c[1]))[:post]
@@ -199,7 +186,7 @@ def test_proposals_are_ranked_inside_and_apart(seed, config):
     assert (np.diff(scores) <= 0).all()
     assert (boxes >= 0).all() and (boxes <= 100).all() and (boxes[:, 2:] > boxes[:, :2]).all()
     if not config.proposals_per_level:
-        assert all(naive_iou(a, b) <= 0.7 + 1e-12 for i, a in enumerate(boxes) for b in boxes[:i])
+        assert all(naive_boxes.iou(a, b) <= 0.7 + 1e-12 for i, a in enumerate(boxes) for b in boxes[:i])
     np.testing.assert_array_equal(logits, before[0])
     np.testing.assert_array_equal(deltas, before[1])
 

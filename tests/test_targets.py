@@ -1,10 +1,12 @@
 import math
 
+import naive_boxes
 import naive_roi
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scenes import boxes_of, fill, strips
 
 from mrcnn_np.anchors import pyramid_anchors
 from mrcnn_np.boxes import iou
@@ -17,10 +19,6 @@ DIALECTS = [MATTERPORT, TORCHVISION, DETECTRON2, presets.tiny()]
 seeds = st.integers(0, 2**32 - 1)
 
 
-def boxes_of(*rows, dtype=np.float64):
-    return np.array(rows, dtype).reshape(-1, 4)
-
-
 def flags(*values):
     return np.array(values, bool)
 
@@ -30,21 +28,9 @@ def random_boxes(rng, count, extent=100, largest=40, dtype=np.float64):
     return np.concatenate([corner, corner + rng.uniform(1, largest, (count, 2))], axis=1).astype(dtype)
 
 
-def naive_iou(a, b):
-    height, width = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
-    shared = max(height, 0) * max(width, 0)
-    union = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - shared
-    return shared / union if union > 0 else 0.0
-
-
 # --- matching anchors, by hand ---
 
-# IoU with the object [0, 0, 10, 10] by width: 10 x w inside it has IoU w / 10
 OBJECT = [0, 0, 10, 10]
-
-
-def strips(*widths):
-    return boxes_of(*([0, 0, 10, w] for w in widths))
 
 
 def test_thresholds_by_hand():
@@ -140,7 +126,7 @@ def test_matching_without_objects_or_anchors():
 
 
 def naive_match(anchors, objects, crowd, config):
-    ious = [[naive_iou(a, o) for o in objects] for a in anchors.tolist()]
+    ious = [[naive_boxes.iou(a, o) for o in objects] for a in anchors.tolist()]
     labels = []
     for row in ious:
         best = max([v for v, c in zip(row, crowd) if not c], default=0.0)
@@ -167,8 +153,8 @@ def test_matching_equals_a_loop(seed, count, config):
     labels, matched = match_anchors(anchors, objects, crowd, config)
     assert labels.tolist() == naive_match(anchors, objects.tolist(), crowd, config)
     for a in np.flatnonzero(labels == 1):
-        best = max(naive_iou(anchors[a], o) for o, c in zip(objects, crowd) if not c)
-        assert not crowd[matched[a]] and naive_iou(anchors[a], objects[matched[a]]) == pytest.approx(best)
+        best = max(naive_boxes.iou(anchors[a], o) for o, c in zip(objects, crowd) if not c)
+        assert not crowd[matched[a]] and naive_boxes.iou(anchors[a], objects[matched[a]]) == pytest.approx(best)
 
 
 def test_matching_equals_torchvision():
@@ -249,11 +235,7 @@ def test_rpn_deltas_lead_to_the_object(seed, config):
     labels, deltas = rpn_targets(anchors, objects, np.zeros(3, bool), config, rng)
     assert (deltas[labels != 1] == 0).all()
     for a in np.flatnonzero(labels == 1):
-        dy, dx, dh, dw = deltas[a] * config.rpn_box_std
-        y1, x1, y2, x2 = anchors[a]
-        centre = (y1 + y2) / 2 + dy * (y2 - y1), (x1 + x2) / 2 + dx * (x2 - x1)
-        h, w = (y2 - y1) * math.exp(dh), (x2 - x1) * math.exp(dw)
-        box = [centre[0] - h / 2, centre[1] - w / 2, centre[0] + h / 2, centre[1] + w / 2]
+        box = naive_boxes.decode(anchors[a], deltas[a], config.rpn_box_std)
         assert min(abs(np.array(box) - o).max() for o in objects) < 1e-9
 
 
@@ -274,18 +256,10 @@ def test_rpn_targets_dtype_empty_and_seed():
 # --- RoI targets ---
 
 
-def square_masks(boxes, shape=(100, 100)):
-    masks = np.zeros((len(boxes), *shape), bool)
-    for mask, box in zip(masks, boxes):
-        y1, x1, y2, x2 = (int(v) for v in box)
-        mask[y1:y2, x1:x2] = True
-    return masks
-
-
 def targets_of(proposals, objects, config, crowd=None, seed=0, masks=None):
     crowd = np.zeros(len(objects), bool) if crowd is None else crowd
     class_ids = np.arange(1, len(objects) + 1)
-    masks = square_masks(objects) if masks is None else masks
+    masks = fill(objects, (100, 100)) if masks is None else masks
     return roi_targets(proposals, objects, class_ids, masks, crowd, config, np.random.default_rng(seed))
 
 
@@ -368,9 +342,9 @@ def test_roi_targets_against_a_loop(seed, count, proposal_count, config):
     pool = [*(o.tolist() for o, c in zip(objects, crowd) if not c and config.gt_joins_proposals), *proposals.tolist()]
     positive = negative = 0
     for roi in pool:
-        best = max([naive_iou(roi, o) for o, c in zip(objects, crowd) if not c], default=0.0)
+        best = max([naive_boxes.iou(roi, o) for o, c in zip(objects, crowd) if not c], default=0.0)
         near = config.crowd_iou is not None and any(
-            c and naive_iou(roi, o) >= config.crowd_iou for o, c in zip(objects, crowd)
+            c and naive_boxes.iou(roi, o) >= config.crowd_iou for o, c in zip(objects, crowd)
         )
         positive += best >= 0.5
         negative += best < 0.5 and not near
@@ -383,7 +357,7 @@ def test_roi_targets_against_a_loop(seed, count, proposal_count, config):
         assert roi.tolist() in pool
         if class_id:
             o = objects[class_id - 1]
-            assert not crowd[class_id - 1] and naive_iou(roi, o) >= 0.5
+            assert not crowd[class_id - 1] and naive_boxes.iou(roi, o) >= 0.5
             h, w = roi[2] - roi[0], roi[3] - roi[1]
             dy, dx = (o[0] + o[2] - roi[0] - roi[2]) / 2 / h, (o[1] + o[3] - roi[1] - roi[3]) / 2 / w
             expected = [dy, dx, math.log((o[2] - o[0]) / h), math.log((o[3] - o[1]) / w)]

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from scenes import fill
 
 from mrcnn_np.canvas import PALETTE, _free_place, add_axes, as_rgb, fit_size, new_figure, pixels, shorten
 from mrcnn_np.data.sample import Sample
@@ -42,9 +43,7 @@ def no_warnings():
 
 def make_pair(boxes=((10, 10, 40, 50), (60, 60, 100, 120)), shape=(128, 128), name="im"):
     boxes = np.array(boxes, np.float32).reshape(-1, 4)
-    masks = np.zeros((len(boxes), *shape), bool)
-    for mask, (y1, x1, y2, x2) in zip(masks, boxes.astype(int)):
-        mask[max(y1, 0) : max(y2, 0), max(x1, 0) : max(x2, 0)] = True
+    masks = fill(boxes, shape)
     ids = np.arange(len(boxes)) % 2 + 1
     flags = np.arange(len(boxes)) % 2 == 1
     sample = Sample(name, np.full((*shape, 3), 90, np.uint8), boxes, ids, masks, flags, ~flags, np.zeros(shape, bool))
