@@ -124,8 +124,8 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
         commands,
         "train",
         "train a model, evaluate it and draw what it finds",
-        "  mrcnn-np train                                     the tiny preset on generated shapes, about 10 minutes\n"
-        "  mrcnn-np train --data voc --root VOCdevkit --size 256 --steps 2000 --out runs/voc\n"
+        "  mrcnn-np train                                     the tiny preset on generated shapes, some minutes\n"
+        "  mrcnn-np train --data voc --root VOCdevkit --preset small --out runs/voc\n"
         "  mrcnn-np train --out runs/voc --resume             go on after an interruption\n"
         "  mrcnn-np train --config learning_rate=0.01 --config 'decay_at=[0.5, 0.8]' --out runs/slow",
     )
@@ -185,7 +185,7 @@ def _add_detect(commands: argparse._SubParsersAction) -> None:
     command.add_argument("images", nargs="+", metavar="IMAGE", help="JPEG, PNG, ...")
     command.add_argument("--out", default="detections", metavar="DIR", help="default: %(default)s")
     command.add_argument(
-        "--score", type=_probability, metavar="S", help="show detections above this score (default: the run's setting)"
+        "--score", type=_probability, default=0.5, metavar="S", help="keep detections above this score (default: 0.5)"
     )
 
 

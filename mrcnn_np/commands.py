@@ -41,7 +41,7 @@ def load_model(path: Path, **changes: Any) -> tuple[MaskRCNN, Checkpoint]:
 
 def run_detect(args: argparse.Namespace) -> int:
     """Detect objects in image files; a bad file is reported, and the others are done all the same."""
-    changes = {} if args.score is None else {"detection_score_threshold": args.score}
+    changes = {"detection_score_threshold": args.score}
     model, checkpoint = load_model(checkpoint_path(args), **changes)
     out = Path(args.out)
     prepare(out)

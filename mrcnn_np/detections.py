@@ -32,6 +32,11 @@ class Detections:
     scores: np.ndarray
     masks: np.ndarray
 
+    def above(self, score: float) -> Detections:
+        """Return those whose score is at least ``score``."""
+        kept = self.scores >= score
+        return Detections(self.boxes[kept], self.class_ids[kept], self.scores[kept], self.masks[kept])
+
 
 def refine(
     proposals: np.ndarray,

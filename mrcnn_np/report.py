@@ -26,6 +26,8 @@ try:  # POSIX only
 except ImportError:  # pragma: no cover
     resource = None  # type: ignore[assignment]
 
+#: a gallery shows detections above this score; evaluation counts all of them
+SHOWN_SCORE = 0.5
 #: images in a gallery
 SHOWN = 12
 
@@ -96,7 +98,7 @@ def evaluate_split(
             evaluator.add(found, sample)
         if len(report.samples) < SHOWN:
             report.samples.append(sample)
-            report.detections.append(found)
+            report.detections.append(found.above(SHOWN_SCORE))
     report.evaluations = {kind: evaluator.result() for kind, evaluator in evaluators.items()}
     report.seconds = time.perf_counter() - began
     return report
