@@ -26,6 +26,8 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
+from kernels import accelerated
+
 from .linear import channel_sum
 
 BLOCK_BYTES = 4 * 2**20  # of columns held at once
@@ -34,6 +36,7 @@ Pair = int | tuple[int, int]
 Padding = int | tuple[tuple[int, int], tuple[int, int]]
 
 
+@accelerated
 def conv2d(
     x: np.ndarray,
     w: np.ndarray,
@@ -83,6 +86,7 @@ def conv2d(
     return y, (x, w, b is not None, stride, padding, groups)
 
 
+@accelerated
 def conv2d_backward(dy: np.ndarray, cache: tuple[Any, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """Return ``(dx, dw, db)``; ``db`` is None if there was no bias.
 
@@ -103,6 +107,7 @@ def conv2d_backward(dy: np.ndarray, cache: tuple[Any, ...]) -> tuple[np.ndarray,
     return crop_maps(dx, padding), dw, db
 
 
+@accelerated
 def conv2d_transpose(
     x: np.ndarray, w: np.ndarray, b: np.ndarray | None = None, *, stride: Pair = 2
 ) -> tuple[np.ndarray, tuple[Any, ...]]:
@@ -149,6 +154,7 @@ def conv2d_transpose(
     return y, (x, w, b is not None, (sy, sx))
 
 
+@accelerated
 def conv2d_transpose_backward(
     dy: np.ndarray, cache: tuple[Any, ...]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:

@@ -1,0 +1,76 @@
+"""The hot loops again, for speed: which function runs, the readable NumPy one or a compiled one of the same name.
+
+``@accelerated`` stands on a NumPy function in ``mrcnn_np``. While a backend is active, the function of the same name
+in ``kernels.cpu`` (or ``kernels.cuda``) is called first, with the same arguments; it may decline with
+``NotImplemented`` (float64, an unusual stride ...), and then the NumPy body runs. ``f.reference`` is always that body:
+the oracle of the tests.
+
+The backend is ``cpu`` unless the environment variable ``MRCNN_NP_BACKEND`` says otherwise; ``with use("numpy"):``
+changes it for a block, in the current thread. The result has one documented layout on every backend: forward on one,
+backward on another works.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+BACKENDS = ("numpy", "cpu", "cuda")
+_default: str = os.environ.get("MRCNN_NP_BACKEND", "cpu")
+_backend: ContextVar[str] = ContextVar("backend", default=_default)
+_registry: dict[str, Callable[..., Any]] = {}
+
+
+def backend() -> str:
+    """Return the name of the active backend."""
+    return _backend.get()
+
+
+@contextmanager
+def use(name: str) -> Iterator[None]:
+    """Run a block on another backend: ``with use("numpy"): ...``."""
+    _kernels(name)  # an unknown or missing backend shows now
+    token = _backend.set(name)
+    try:
+        yield
+    finally:
+        _backend.reset(token)
+
+
+def accelerated(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Let the active backend's function of the same name answer first."""
+    name = function.__name__
+
+    @functools.wraps(function)
+    def dispatch(*args: Any, **kwargs: Any) -> Any:
+        kernel = _kernels(_backend.get()).get(name)
+        result = NotImplemented if kernel is None else kernel(*args, **kwargs)
+        return function(*args, **kwargs) if result is NotImplemented else result
+
+    dispatch.reference = function  # type: ignore[attr-defined]
+    _registry[name] = dispatch
+    return dispatch
+
+
+def coverage() -> dict[str, dict[str, bool]]:
+    """Return which accelerated function has a kernel where: ``{"conv2d": {"numpy": True, "cpu": True, ...}, ...}``."""
+    tables = {name: _kernels(name) if name != "cuda" else {} for name in BACKENDS}
+    return {op: {name: name == "numpy" or op in table for name, table in tables.items()} for op in sorted(_registry)}
+
+
+@functools.cache
+def _kernels(name: str) -> dict[str, Callable[..., Any]]:
+    """Import a backend and return its functions by name."""
+    if name == "numpy":
+        return {}
+    if name not in BACKENDS:
+        raise ValueError(f"backend is {name!r}; expected one of {', '.join(BACKENDS)}")
+    try:
+        return dict(importlib.import_module(f"kernels.{name}").KERNELS)
+    except ModuleNotFoundError as error:
+        raise ValueError(f"backend {name!r} is not available: {error}") from error

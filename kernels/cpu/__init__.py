@@ -1,0 +1,38 @@
+"""Numba kernels for the CPU.
+
+Compiled code is kept on disk. Numba notices an edit of the file a kernel stands in, but not of a file it takes a helper
+from, and would go on running the old code. So the folder it keeps them in is named after the text of all files here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numba
+
+
+def _cache_folder() -> Path:
+    """Return a folder for compiled kernels that changes with any of the sources."""
+    text = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
+    name = hashlib.sha256(text + numba.__version__.encode()).hexdigest()[:16]
+    folder = Path(os.environ.get("NUMBA_CACHE_DIR") or Path.home() / ".cache" / "mrcnn_np") / name
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:  # a read-only home: compile once for each start of the machine
+        folder = Path(tempfile.gettempdir()) / "mrcnn_np" / name
+    return folder
+
+
+numba.config.CACHE_DIR = str(_cache_folder())  # type: ignore[attr-defined]
+
+from . import conv  # noqa: E402  (after the folder is set, which is read when a kernel is defined)
+
+KERNELS: dict[str, Callable[..., Any]] = {
+    function.__name__: function
+    for function in (conv.conv2d, conv.conv2d_backward, conv.conv2d_transpose, conv.conv2d_transpose_backward)
+}

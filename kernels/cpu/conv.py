@@ -1,0 +1,222 @@
+"""Convolutions on the CPU: which of the kernels takes which case. Float32 only; anything else is left to NumPy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import get_num_threads
+
+from . import direct, winograd
+from .simd import NR, VL
+
+NONE = np.empty(0, np.float32)
+NO_FLOOR = np.float32(-np.inf)
+
+
+def _suits_winograd(shape: tuple[int, ...], w: np.ndarray, stride: tuple[int, int], padding: Any, groups: int) -> bool:
+    """3x3, stride 1, one pixel of padding, whole vectors of channels, and enough tiles to fill the matrix products."""
+    return (
+        w.shape[:2] == (3, 3)
+        and stride == (1, 1)
+        and padding == ((1, 1), (1, 1))
+        and groups == 1
+        and w.shape[2] % VL == 0
+        and w.shape[3] % VL == 0
+        and w.shape[2] >= 32
+        and shape[0] * shape[1] * shape[2] >= 256
+    )
+
+
+def _vectors(scale: np.ndarray | None, shift: np.ndarray | None, channels: int) -> tuple[np.ndarray, np.ndarray]:
+    scale = np.ones(channels, np.float32) if scale is None else scale
+    return scale, np.zeros(channels, np.float32) if shift is None else np.ascontiguousarray(shift)
+
+
+def correlate(
+    x: np.ndarray,
+    w: np.ndarray,
+    out_shape: tuple[int, int],
+    stride: int,
+    top: int,
+    left: int,
+    *,
+    y: np.ndarray | None = None,
+    phase: tuple[int, int] = (0, 0),
+    step: int = 1,
+    scale: np.ndarray | None = None,
+    shift: np.ndarray | None = None,
+    residual: np.ndarray | None = None,
+    floor: np.float32 = NO_FLOOR,
+) -> np.ndarray:
+    """Slide weights (kh, kw, C_in, C_out) over x; write every ``step``-th pixel of ``y`` from ``phase`` on."""
+    kh, kw, c_in, c_out = w.shape
+    n, (out_h, out_w) = x.shape[0], out_shape
+    if y is None:
+        y = np.empty((n, out_h, out_w, c_out), np.float32)
+    packed = direct.pack(np.ascontiguousarray(w).reshape(kh, kw * c_in, c_out))
+    scale, shift = _vectors(scale, shift, c_out)
+    shape, stride_x = x.shape, stride
+    if kh == kw == stride == step == 1 and not (top or left):
+        # Pixels have no neighbours here: cut all of them, whatever their map, into equal rows
+        pixels = n * out_h * out_w
+        width = next((d for d in (96, 128, 64, 80, 72, 48, 56, 50, 34, 49) if pixels % d == 0), out_w)
+        shape, n, out_h, out_w = (1, pixels // width, width, c_in), 1, pixels // width, width
+    y_width = y.shape[2] if step > 1 else out_w
+    y_image = y.shape[1] * y.shape[2] * c_out
+    direct.correlate(
+        x.reshape(-1), shape, packed, kw, stride_x, top, left, y.reshape(-1), (n, out_h, out_w, y_image),
+        (phase[0] * y_width + phase[1]) * c_out, step * y_width * c_out, step * c_out, c_out,
+        scale, shift, NONE if residual is None else residual.reshape(-1), floor,
+    )  # fmt: skip
+    return y
+
+
+def scatter(
+    dy: np.ndarray, w: np.ndarray, shape: tuple[int, ...], stride: int, top: int, left: int, **finish: Any
+) -> np.ndarray:
+    """Return the transpose of ``correlate``: what an input (N, H, W, C_in) gets from all outputs it took part in.
+
+    Inputs that lie ``stride`` apart are reached by the same taps, so each of the stride^2 phases is a convolution of dy
+    with its share of the taps, turned by 180 degrees.
+    """
+    _, height, width, _ = shape
+    dx = np.empty(shape, np.float32)
+    turned = w.transpose(0, 1, 3, 2)
+    for a in range(min(stride, height)):
+        for b in range(min(stride, width)):
+            i0, j0 = (a + top) % stride, (b + left) % stride
+            part = turned[i0::stride, j0::stride][::-1, ::-1]
+            if 0 in part.shape:  # a stride wider than the kernel leaves inputs that nothing reads
+                shift = finish.get("shift")
+                dx[:, a::stride, b::stride] = 0 if shift is None else shift
+                continue
+            size = (-(-(height - a) // stride), -(-(width - b) // stride))
+            up = part.shape[0] - 1 - (a + top - i0) // stride
+            before = part.shape[1] - 1 - (b + left - j0) // stride
+            correlate(dy, part, size, 1, up, before, y=dx, phase=(a, b), step=stride, **finish)
+    return dx
+
+
+def weight_gradient(
+    x: np.ndarray, dy: np.ndarray, kh: int, kw: int, stride: int, padding: tuple[tuple[int, int], tuple[int, int]]
+) -> np.ndarray:
+    """Return dw (kh, kw, C_in, C_out)."""
+    (top, bottom), (left, right) = padding
+    n, height, width, c_in = x.shape
+    _, out_h, out_w, c_out = dy.shape
+    padded = direct.pad_maps(x, top, bottom, left, right)
+    wide = dy.reshape(-1, c_out)
+    if c_out % NR:
+        wide = direct.widen_channels(wide, -(-c_out // NR) * NR)
+    rows, line = top + height + bottom, (left + width + right) * c_in
+    # a block of lines of x and dy that stays in the second-level cache
+    block = max(1, 64 * 1024 // max(1, out_w * (min(stride, kw) * c_in + c_out)))
+    if kh == kw == stride == 1:
+        out_h, out_w, rows, line = 1, out_h * out_w, 1, height * line
+        if out_w > 256:  # long lines are cut into equal ones
+            cut = next((d for d in range(256, 31, -1) if out_w % d == 0), 0)
+            if cut:
+                out_h, rows, line, out_w = out_w // cut, out_w // cut, cut * c_in, cut
+        block = max(1, 64 * 1024 // max(1, out_w * (c_in + c_out)))
+    dw = direct.correlate_weights(
+        padded, n, rows, line, c_in, stride, wide, out_h, out_w, kh, kw * c_in, block, get_num_threads()
+    )
+    return np.ascontiguousarray(dw[:, : kw * c_in, :c_out]).reshape(kh, kw, c_in, c_out)
+
+
+# --- what replaces the functions of mrcnn_np.ops.conv ---------------------------------------------------------------
+
+
+def _plain(*arrays: np.ndarray | None) -> bool:
+    """Tell whether all arrays are float32; only then is there a kernel."""
+    return all(a is None or (isinstance(a, np.ndarray) and a.dtype == np.float32) for a in arrays)
+
+
+def _one_stride(stride: Any) -> int:
+    """Return the stride if it is the same both ways, else 0."""
+    down, across = (stride, stride) if isinstance(stride, (int, np.integer)) else stride
+    return int(down) if down == across and down >= 1 else 0
+
+
+def _as_padding(padding: Any) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Return ((top, bottom), (left, right)); what is neither an integer nor of this form comes back negative."""
+    if isinstance(padding, (int, np.integer)):
+        return (int(padding),) * 2, (int(padding),) * 2
+    if np.shape(padding) != (2, 2):
+        return (-1, -1), (-1, -1)
+    (top, bottom), (left, right) = padding
+    return (int(top), int(bottom)), (int(left), int(right))
+
+
+def _fits(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, padding: Any, groups: int) -> bool:
+    """Tell whether the arguments make sense; where they do not, the reference has the error message."""
+    if x.ndim != 4 or w.ndim != 4 or 0 in x.shape or 0 in w.shape or (b is not None and b.shape != w.shape[3:]):
+        return False
+    padded = (x.shape[1] + sum(padding[0]), x.shape[2] + sum(padding[1]))
+    fits = x.shape[3] == w.shape[2] * groups and w.shape[0] <= padded[0] and w.shape[1] <= padded[1]
+    return fits and min(min(side) for side in padding) >= 0
+
+
+def conv2d(
+    x: np.ndarray, w: np.ndarray, b: np.ndarray | None = None, *, stride: Any = 1, padding: Any = 0, groups: int = 1
+) -> Any:
+    """See ``mrcnn_np.ops.conv.conv2d``."""
+    step, sides = _one_stride(stride), _as_padding(padding)
+    if not (_plain(x, w, b) and step and groups == 1 and _fits(x, w, b, sides, groups)):
+        return NotImplemented
+    return _forward(x, w, step, sides, shift=b), (x, w, b is not None, (step, step), sides, groups)
+
+
+def _forward(
+    x: np.ndarray, w: np.ndarray, step: int, sides: tuple[tuple[int, int], tuple[int, int]], **finish: Any
+) -> np.ndarray:
+    (top, bottom), (left, right) = sides
+    x = np.ascontiguousarray(x)
+    if _suits_winograd(x.shape, w, (step, step), sides, 1):
+        u = winograd.transform_weights(np.ascontiguousarray(w), False)
+        return winograd.forward(x, u, w.shape[3], **finish)
+    out_h = (x.shape[1] + top + bottom - w.shape[0]) // step + 1
+    out_w = (x.shape[2] + left + right - w.shape[1]) // step + 1
+    return correlate(x, w, (out_h, out_w), step, top, left, **finish)
+
+
+def conv2d_backward(dy: np.ndarray, cache: tuple[Any, ...]) -> Any:
+    """See ``mrcnn_np.ops.conv.conv2d_backward``."""
+    x, w, has_bias, (step, across), sides, groups = cache
+    if not (_plain(dy, x, w) and step == across and groups == 1 and 0 not in dy.shape):
+        return NotImplemented
+    dy, x = np.ascontiguousarray(dy), np.ascontiguousarray(x)
+    (top, _), (left, _) = sides
+    if _suits_winograd(dy.shape, w.swapaxes(2, 3), (step, step), sides, 1):
+        turned = np.ascontiguousarray(w[::-1, ::-1].swapaxes(2, 3))
+        dx = winograd.forward(dy, winograd.transform_weights(turned, True), w.shape[2])
+    else:
+        dx = scatter(dy, w, x.shape, step, top, left)
+    if _suits_winograd(x.shape, w, (step, step), sides, 1):
+        dw = winograd.weight_gradient(x, dy)
+    else:
+        dw = weight_gradient(x, dy, w.shape[0], w.shape[1], step, sides)
+    return dx, dw, direct.channel_sum(dy.reshape(-1, dy.shape[3])) if has_bias else None
+
+
+def conv2d_transpose(x: np.ndarray, w: np.ndarray, b: np.ndarray | None = None, *, stride: Any = 2) -> Any:
+    """See ``mrcnn_np.ops.conv.conv2d_transpose``."""
+    step = _one_stride(stride)
+    if not (_plain(x, w, b) and step and _fits(x, w, b, ((w.shape[0],) * 2, (w.shape[1],) * 2), 1)):
+        return NotImplemented
+    shape = (x.shape[0], (x.shape[1] - 1) * step + w.shape[0], (x.shape[2] - 1) * step + w.shape[1], w.shape[3])
+    y = scatter(np.ascontiguousarray(x), w.swapaxes(2, 3), shape, step, 0, 0, shift=b)
+    return y, (x, w, b is not None, (step, step))
+
+
+def conv2d_transpose_backward(dy: np.ndarray, cache: tuple[Any, ...]) -> Any:
+    """See ``mrcnn_np.ops.conv.conv2d_transpose_backward``."""
+    x, w, has_bias, (step, across) = cache
+    if not (_plain(dy, x, w) and step == across and 0 not in dy.shape):
+        return NotImplemented
+    dy = np.ascontiguousarray(dy)
+    dx = correlate(dy, w.swapaxes(2, 3), x.shape[1:3], step, 0, 0)
+    dw = weight_gradient(dy, np.ascontiguousarray(x), w.shape[0], w.shape[1], step, ((0, 0), (0, 0)))
+    db = direct.channel_sum(dy.reshape(-1, dy.shape[3])) if has_bias else None
+    return dx, np.ascontiguousarray(dw.swapaxes(2, 3)), db

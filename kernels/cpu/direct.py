@@ -1,0 +1,243 @@
+"""Convolution as a matrix product that never makes its matrix.
+
+In NHWC the taps of one kernel row are neighbours in memory: ``x[n, p s + i, q s : q s + kw, :]`` is one run of
+``kw C_in`` floats. So row ``(n, p, q)`` of the im2col matrix is ``kh`` such runs, and a tile of the product can read
+them where they lie. Only the weights are packed, into panels of ``NR`` columns. Padding is not stored either: rows of
+taps above and below the map are left out, and the few outputs at the left and right border take shorter runs.
+
+The same tile does all three sums:
+
+====== ======================== ================ =================================
+sum    rows of the tile         columns          inner loop
+====== ======================== ================ =================================
+y      output pixels            output channels  taps and input channels
+dx     input pixels (1 of s*s)  input channels   taps that reach them, output channels
+dw     taps and input channels  output channels  output pixels
+====== ======================== ================ =================================
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit, prange
+
+from .simd import (
+    MR,
+    NR,
+    gemm_tile,
+    gemm_tile_finish,
+    gemm_tile_half,
+    gemm_tile_half_finish,
+    gemm_tile_one,
+    gemm_tile_one_finish,
+)
+
+HALF = MR // 2
+RUN = 8 * MR  # pixels of one task where rows do not matter
+
+
+@njit(cache=True, parallel=True, error_model="numpy")
+def pack(w):
+    """Cut (T, K, C) into panels of NR columns, (panels, T, K, NR), the last one filled up with zeros."""
+    taps, k, c_out = w.shape
+    panels = (c_out + NR - 1) // NR
+    packed = np.empty((panels, taps, k, NR), np.float32)
+    for task in prange(panels * taps):
+        panel, tap = task // taps, task % taps
+        first = panel * NR
+        columns = min(NR, c_out - first)
+        for row in range(k):
+            for c in range(columns):
+                packed[panel, tap, row, c] = w[tap, row, first + c]
+            for c in range(columns, NR):
+                packed[panel, tap, row, c] = 0
+    return packed
+
+
+@njit(cache=True, error_model="numpy", inline="never")
+def _finish(tile, rows, columns, y, at, y_row, scale, shift, channel, residual, floor):
+    """Write ``max(tile * scale + shift + residual, floor)`` to ``y[at + row y_row + column]``."""
+    for row in range(rows):
+        start = at + row * y_row
+        for c in range(columns):
+            value = tile[row, c] * scale[channel + c] + shift[channel + c]
+            if residual.size > 0:
+                value += residual[start + c]
+            y[start + c] = floor if value < floor else value
+
+
+@njit(cache=True, error_model="numpy", inline="never")
+def _pixels(
+    x, at, a_row, taps, k, b, b_tap, y, target, y_row, count, columns, channel, tile, scale, shift, residual, floor
+):
+    """Compute ``count`` pixels of one row and one panel: tiles of MR pixels, then of MR / 2, then single ones."""
+    q = 0
+    t, tn = taps.ctypes.data, taps.size
+    whole = columns == NR
+    scales, shifts = scale.ctypes.data + channel * 4, shift.ctypes.data + channel * 4
+    while q < count:
+        a = x.ctypes.data + (at + q * a_row) * 4
+        out = target + q * y_row
+        if whole:
+            o = y.ctypes.data + out * 4
+            beside = residual.ctypes.data + out * 4 if residual.size > 0 else 0
+            if count - q >= MR:
+                gemm_tile_finish(
+                    tn, t, k, a, a_row * 4, 4, b, b_tap, NR * 4, o, y_row * 4, scales, shifts, beside, floor
+                )
+                q += MR
+            elif count - q >= HALF:
+                gemm_tile_half_finish(
+                    tn, t, k, a, a_row * 4, 4, b, b_tap, NR * 4, o, y_row * 4, scales, shifts, beside, floor
+                )
+                q += HALF
+            else:
+                gemm_tile_one_finish(
+                    tn, t, k, a, a_row * 4, 4, b, b_tap, NR * 4, o, y_row * 4, scales, shifts, beside, floor
+                )
+                q += 1
+        else:
+            o = tile.ctypes.data
+            if count - q >= MR:
+                gemm_tile(tn, t, k, a, a_row * 4, 4, b, b_tap, NR * 4, o, NR * 4, 0)
+                rows = MR
+            elif count - q >= HALF:
+                gemm_tile_half(tn, t, k, a, a_row * 4, 4, b, b_tap, NR * 4, o, NR * 4, 0)
+                rows = HALF
+            else:
+                gemm_tile_one(tn, t, k, a, a_row * 4, 4, b, b_tap, NR * 4, o, NR * 4, 0)
+                rows = 1
+            _finish(tile, rows, columns, y, out, y_row, scale, shift, channel, residual, floor)
+            q += rows
+
+
+@njit(cache=True, parallel=True, error_model="numpy")
+def correlate(
+    x, x_shape, packed, kw, stride, top, left, y, y_shape, y_start, y_line, y_row, c_out, scale, shift, residual, floor
+):
+    """Slide a kernel over padded maps and write every output pixel where it belongs.
+
+    Output (n, p, q) is the sum over i, j of x[n, p stride - top + i, q stride - left + j] w[i, j], finished and written
+    to ``y[y_start + n * y_shape[3] + p * y_line + q * y_row]``; arrays are flat and positions count floats.
+    ``packed`` is (panels, kh, kw C_in, NR); ``y_shape`` is (N, outputs down, outputs across, floats of one image).
+    """
+    n_maps, height, width, c_in = x_shape
+    _, out_h, out_w, y_image = y_shape
+    panels, kh, k = packed.shape[0], packed.shape[1], packed.shape[2]
+    b_tap = k * NR * 4
+    line = width * c_in
+    # the outputs whose taps all lie inside, from left to right
+    first = min(max(0, (left + stride - 1) // stride), out_w)
+    last = max(first, min(out_w, (width - kw + left) // stride + 1 if width - kw + left >= 0 else 0))
+    together = max(1, RUN // out_w)  # lines that share a panel of weights while it is in the first-level cache
+    lines = n_maps * out_h
+    for task in prange((lines + together - 1) // together):
+        tile = np.empty((MR, NR), np.float32)
+        taps = np.empty(kh, np.int64)
+        for panel in range(panels):
+            channel = panel * NR
+            columns = min(NR, c_out - channel)
+            weights = packed.ctypes.data + panel * kh * b_tap
+            for number in range(task * together, min((task + 1) * together, lines)):
+                n, p = number // out_h, number % out_h
+                row = p * stride - top
+                above = min(max(0, -row), kh)
+                below = max(above, min(kh, height - row))
+                for i in range(above, below):
+                    taps[i - above] = (i - above) * line * 4
+                inside = taps[: below - above]
+                b = weights + above * b_tap
+                start = ((n * height + row + above) * width - left) * c_in
+                out = y_start + n * y_image + p * y_line + channel
+                for side in range(2):
+                    for q in range(0 if side == 0 else last, first if side == 0 else out_w):
+                        col = q * stride - left
+                        skip = min(max(0, -col), kw)
+                        stop = max(skip, min(kw, width - col))
+                        _pixels(
+                            x, start + (q * stride + skip) * c_in, 0, inside, (stop - skip) * c_in,
+                            b + skip * c_in * NR * 4, b_tap, y, out + q * y_row, y_row, 1, columns, channel, tile,
+                            scale, shift, residual, floor,
+                        )  # fmt: skip
+                _pixels(
+                    x, start + first * stride * c_in, stride * c_in, inside, k, b, b_tap, y, out + first * y_row,
+                    y_row, last - first, columns, channel, tile, scale, shift, residual, floor,
+                )  # fmt: skip
+
+
+@njit(cache=True, parallel=True, error_model="numpy")
+def pad_maps(x, top, bottom, left, right):
+    """Return a copy of (N, H, W, C) maps with a border of zeros, flat, and with MR floats to spare at its end."""
+    n_maps, height, width, c = x.shape
+    rows, line = top + height + bottom, (left + width + right) * c
+    padded = np.empty(n_maps * rows * line + MR, np.float32)
+    padded[n_maps * rows * line :] = 0
+    for number in prange(n_maps * rows):
+        n, row = number // rows, number % rows - top
+        at = number * line
+        if 0 <= row < height:
+            padded[at : at + left * c] = 0
+            for i in range(width):
+                for j in range(c):
+                    padded[at + (left + i) * c + j] = x[n, row, i, j]
+            padded[at + (left + width) * c : at + line] = 0
+        else:
+            padded[at : at + line] = 0
+    return padded
+
+
+@njit(cache=True, parallel=True, error_model="numpy")
+def widen_channels(dy, channels):
+    """Return (P, C) as (P, channels), filled up with zeros."""
+    pixels, c = dy.shape
+    wide = np.empty((pixels, channels), np.float32)
+    for p in prange(pixels):
+        for j in range(c):
+            wide[p, j] = dy[p, j]
+        wide[p, c:] = 0
+    return wide
+
+
+@njit(cache=True, parallel=True, error_model="numpy")
+def correlate_weights(padded, n_maps, rows, line, c_in, stride, dy, out_h, out_w, kh, k, block, threads):
+    """Return dw[i, (j, c), o]: over all outputs (n, p, q) sum x[n, p stride + i, q stride + j, c] dy[n, p, q, o].
+
+    ``padded`` comes from ``pad_maps`` (``rows`` lines of ``line`` floats a map), ``dy`` is (P, C), C a multiple of NR.
+    ``k`` is kw C_in. Every result belongs to one thread, which adds the outputs in order, ``block`` lines at a time.
+    """
+    c_out = dy.shape[1]
+    panels, tiles = c_out // NR, (k + MR - 1) // MR
+    dw = np.zeros((kh, tiles * MR, c_out), np.float32)
+    lines = n_maps * out_h
+    units = kh * tiles * panels
+    for thread in prange(threads):
+        taps = np.empty(block, np.int64)
+        for first in range(0, lines, block):
+            count = min(block, lines - first)
+            for i in range(count):
+                taps[i] = ((first + i) // out_h * rows + (first + i) % out_h * stride) * line * 4
+            b = dy.ctypes.data + first * out_w * c_out * 4
+            for unit in range(units * thread // threads, units * (thread + 1) // threads):
+                i, tile, panel = unit // (tiles * panels), unit // panels % tiles, unit % panels
+                gemm_tile(
+                    count, taps.ctypes.data, out_w, padded.ctypes.data + (i * line + tile * MR) * 4,
+                    4, stride * c_in * 4, b + panel * NR * 4, out_w * c_out * 4, c_out * 4,
+                    dw.ctypes.data + ((i * tiles * MR + tile * MR) * c_out + panel * NR) * 4, c_out * 4, 1,
+                )  # fmt: skip
+    return dw
+
+
+@njit(cache=True, parallel=True, error_model="numpy")
+def channel_sum(x):
+    """Return the sum over the rows of (P, C): 64 partial sums of fixed rows, so that threads do not matter."""
+    pixels, c = x.shape
+    partial = np.zeros((64, c), np.float32)
+    for part in prange(64):
+        for p in range(pixels * part // 64, pixels * (part + 1) // 64):
+            for j in range(c):
+                partial[part, j] += x[p, j]
+    total = np.zeros(c, np.float32)
+    for part in range(64):
+        for j in range(c):
+            total[j] += partial[part, j]
+    return total

@@ -1,0 +1,251 @@
+"""Building blocks that Numba cannot express itself: a register tile of a matrix product, and small linear transforms.
+
+Both are *intrinsics*: Python loops below write LLVM instructions on vectors of ``VL`` floats, so a tile is unrolled by
+writing a loop here, not by a thousand lines of source. All addresses and strides are in bytes, as 64-bit integers;
+there are no bounds checks. Everything above this file is ordinary Numba.
+
+With AVX-512 there are 32 registers of 16 floats: a tile of 12 x 32 results takes 24 of them. With AVX2 there are 16 of
+8 floats: 6 x 16 results take 12. In both cases the loads keep up with the two fused multiply-adds per cycle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import llvmlite.binding as llvm
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+AVX512 = bool(llvm.get_host_cpu_features().get("avx512f", False))
+VL = 16 if AVX512 else 8  # floats in a vector
+MR = 12 if AVX512 else 6  # rows of a tile
+NV = 2  # vectors across a tile
+NR = NV * VL  # columns of a tile
+
+I64, F32 = ir.IntType(64), ir.FloatType()
+VECTOR = ir.VectorType(F32, VL)
+_LANES = ir.VectorType(ir.IntType(32), VL)
+
+
+def _constant(value: float) -> ir.Constant:
+    return ir.Constant(VECTOR, [float(np.float32(value))] * VL)
+
+
+def _pointer(b: ir.IRBuilder, address: Any, kind: ir.Type) -> Any:
+    return b.inttoptr(address, kind.as_pointer())
+
+
+def _load(b: ir.IRBuilder, address: Any) -> Any:
+    value = b.load(_pointer(b, address, VECTOR))
+    value.align = 4
+    return value
+
+
+def _store(b: ir.IRBuilder, value: Any, address: Any) -> None:
+    b.store(value, _pointer(b, address, VECTOR)).align = 4
+
+
+def _splat(b: ir.IRBuilder, scalar: Any) -> Any:
+    one = b.insert_element(ir.Constant(VECTOR, ir.Undefined), scalar, ir.IntType(32)(0))
+    return b.shuffle_vector(one, ir.Constant(VECTOR, ir.Undefined), ir.Constant(_LANES, [0] * VL))
+
+
+def _fma(b: ir.IRBuilder) -> Any:
+    return cgutils.get_or_insert_function(b.module, ir.FunctionType(VECTOR, [VECTOR] * 3), f"llvm.fma.v{VL}f32")
+
+
+def _at(b: ir.IRBuilder, base: Any, stride: Any, i: int) -> Any:
+    return b.add(base, b.mul(stride, I64(i)))
+
+
+# --- matrix product -------------------------------------------------------------------------------------------------
+
+
+def _make_gemm_tile(rows: int, *, finish: bool) -> Any:
+    """Return an intrinsic that computes ``rows`` x NR results of a product whose left side lies scattered in memory.
+
+    ``sum over t, k of a[taps[t] + m a_row + k a_col] * b[t b_tap + k b_row + n]`` for m < rows, n < NR goes to
+    ``out[m out_row + n]``: added to what is there (``accumulate``), or finished: ``max(. * scale + shift + residual,
+    floor)`` with the residual laid out like the output, or absent (address 0).
+    """
+
+    def sum_up(b: ir.IRBuilder, args: Sequence[Any], acc: list[list[Any]]) -> None:
+        count, taps, k, a, a_row, a_col, right_start, b_tap, b_row = args
+        fma = _fma(b)
+        with cgutils.for_range(b, count, intp=I64) as tap:
+            start = b.add(a, b.load(_pointer(b, b.add(taps, b.mul(tap.index, I64(8))), I64)))
+            row = [_at(b, start, a_row, m) for m in range(rows)]
+            panel = b.add(right_start, b.mul(tap.index, b_tap))
+            with cgutils.for_range(b, k, intp=I64) as loop:
+                right_at = b.add(panel, b.mul(loop.index, b_row))
+                right = [_load(b, b.add(right_at, I64(4 * VL * v))) for v in range(NV)]
+                column = b.mul(loop.index, a_col)
+                for m in range(rows):
+                    left = _splat(b, b.load(_pointer(b, b.add(row[m], column), F32)))
+                    for v in range(NV):
+                        b.store(b.call(fma, [left, right[v], b.load(acc[m][v])]), acc[m][v])
+
+    cells = [(m, v) for m in range(rows) for v in range(NV)]
+
+    @intrinsic
+    def tile_accumulate(typingctx, count, taps, k, a, a_row, a_col, b_start, b_tap, b_row, out, out_row, accumulate):
+        def generate(context, b, signature, args):
+            out, out_row, accumulate = args[9:]
+            acc = [[cgutils.alloca_once(b, VECTOR) for _ in range(NV)] for _ in range(rows)]
+            outs = [[b.add(_at(b, out, out_row, m), I64(4 * VL * v)) for v in range(NV)] for m in range(rows)]
+            with b.if_else(b.icmp_signed("!=", accumulate, I64(0))) as (then, otherwise):
+                with then:
+                    for m, v in cells:
+                        b.store(_load(b, outs[m][v]), acc[m][v])
+                with otherwise:
+                    for m, v in cells:
+                        b.store(_constant(0.0), acc[m][v])
+            sum_up(b, args[:9], acc)
+            for m, v in cells:
+                _store(b, b.load(acc[m][v]), outs[m][v])
+            return context.get_dummy_value()
+
+        return types.void(*[types.int64] * 12), generate
+
+    @intrinsic
+    def tile_finish(
+        typingctx, count, taps, k, a, a_row, a_col, b_start, b_tap, b_row, out, out_row, scale, shift, residual, floor
+    ):
+        def generate(context, b, signature, args):
+            out, out_row, scale, shift, residual, floor = args[9:]
+            fma, least = _fma(b), _splat(b, floor)
+            acc = [[cgutils.alloca_once(b, VECTOR) for _ in range(NV)] for _ in range(rows)]
+            for m, v in cells:
+                b.store(_constant(0.0), acc[m][v])
+            sum_up(b, args[:9], acc)
+            scales = [_load(b, b.add(scale, I64(4 * VL * v))) for v in range(NV)]
+            shifts = [_load(b, b.add(shift, I64(4 * VL * v))) for v in range(NV)]
+
+            def place(base: Any, m: int, v: int) -> Any:
+                return b.add(_at(b, base, out_row, m), I64(4 * VL * v))
+
+            with b.if_else(b.icmp_signed("!=", residual, I64(0))) as (then, otherwise):
+                with then:
+                    for m, v in cells:
+                        value = b.call(fma, [b.load(acc[m][v]), scales[v], shifts[v]])
+                        _store(b, _finish(b, value, _load(b, place(residual, m, v)), least), place(out, m, v))
+                with otherwise:
+                    for m, v in cells:
+                        value = b.call(fma, [b.load(acc[m][v]), scales[v], shifts[v]])
+                        _store(b, _finish(b, value, _constant(-0.0), least), place(out, m, v))
+            return context.get_dummy_value()
+
+        return types.void(*[types.int64] * 14, types.float32), generate
+
+    return tile_finish if finish else tile_accumulate
+
+
+gemm_tile = _make_gemm_tile(MR, finish=False)
+gemm_tile_half = _make_gemm_tile(MR // 2, finish=False)
+gemm_tile_one = _make_gemm_tile(1, finish=False)
+gemm_tile_finish = _make_gemm_tile(MR, finish=True)
+gemm_tile_half_finish = _make_gemm_tile(MR // 2, finish=True)
+gemm_tile_one_finish = _make_gemm_tile(1, finish=True)
+
+
+# --- small linear transforms ----------------------------------------------------------------------------------------
+
+
+def _combine(b: ir.IRBuilder, fma: Any, weights: Sequence[float], values: Sequence[Any]) -> Any:
+    """Return sum of weights[i] * values[i], without multiplying by 0, 1 and -1."""
+    total = None
+    for weight, value in sorted(zip(weights, values), key=lambda pair: abs(pair[0]) != 1):
+        if weight == 0:
+            continue
+        if total is None:
+            total = value if weight == 1 else b.fmul(value, _constant(weight))
+        elif weight == 1:
+            total = b.fadd(total, value)
+        elif weight == -1:
+            total = b.fsub(total, value)
+        else:
+            total = b.call(fma, [value, _constant(weight), total])
+    return total
+
+
+def _two_sided(b: ir.IRBuilder, matrix: Sequence[Sequence[float]], grid: list[list[Any]]) -> list[list[Any]]:
+    """Return matrix @ grid @ matrix.T, where each entry of the grid is a vector."""
+    fma = _fma(b)
+    columns = [[_combine(b, fma, row, [line[j] for line in grid]) for row in matrix] for j in range(len(grid[0]))]
+    return [[_combine(b, fma, row, [column[i] for column in columns]) for row in matrix] for i in range(len(matrix))]
+
+
+def make_transform(matrix: Sequence[Sequence[float]]) -> Any:
+    """Return an intrinsic that computes ``matrix @ x @ matrix.T`` for VL channels at once.
+
+    ``x[i, j]`` is the vector at ``source + i source_row + j source_col``; the result goes to ``target`` likewise.
+    """
+    n_in = len(matrix[0])
+
+    @intrinsic
+    def transform(typingctx, source, source_row, source_col, target, target_row, target_col):
+        def generate(context, b, signature, args):
+            source, source_row, source_col, target, target_row, target_col = args
+            grid = [
+                [_load(b, _at(b, _at(b, source, source_row, i), source_col, j)) for j in range(n_in)]
+                for i in range(n_in)
+            ]
+            for i, line in enumerate(_two_sided(b, matrix, grid)):
+                for j, value in enumerate(line):
+                    _store(b, value, _at(b, _at(b, target, target_row, i), target_col, j))
+            return context.get_dummy_value()
+
+        return types.void(*[types.int64] * 6), generate
+
+    return transform
+
+
+def _finish(b: ir.IRBuilder, value: Any, residual: Any, floor: Any) -> Any:
+    """Add the residual and clamp from below; NaN stays NaN because it compares false."""
+    value = b.fadd(value, residual)
+    return b.select(b.fcmp_ordered("<", value, floor), floor, value)
+
+
+def make_transform_finish(matrix: Sequence[Sequence[float]]) -> Any:
+    """Return ``make_transform`` with an epilogue: ``max(result * scale + shift + residual, floor)``.
+
+    ``scale`` and ``shift`` are the addresses of VL floats, ``residual`` that of a map laid out like the target, or 0.
+    """
+    n_in, n_out = len(matrix[0]), len(matrix)
+
+    @intrinsic
+    def transform(
+        typingctx, source, source_row, source_col, target, target_row, target_col, scale, shift, residual, floor
+    ):
+        def generate(context, b, signature, args):
+            source, source_row, source_col, target, target_row, target_col, scale, shift, residual, floor = args
+            fma, least = _fma(b), _splat(b, floor)
+            grid = [
+                [_load(b, _at(b, _at(b, source, source_row, i), source_col, j)) for j in range(n_in)]
+                for i in range(n_in)
+            ]
+            scales, shifts = _load(b, scale), _load(b, shift)
+            lines = _two_sided(b, matrix, grid)
+            lines = [[b.call(fma, [value, scales, shifts]) for value in line] for line in lines]
+            cells = [(i, j) for i in range(n_out) for j in range(n_out)]
+
+            def place(start: Any, i: int, j: int) -> Any:
+                return _at(b, _at(b, start, target_row, i), target_col, j)
+
+            with b.if_else(b.icmp_signed("!=", residual, I64(0))) as (then, otherwise):
+                with then:
+                    for i, j in cells:
+                        value = _finish(b, lines[i][j], _load(b, place(residual, i, j)), least)
+                        _store(b, value, place(target, i, j))
+                with otherwise:
+                    for i, j in cells:
+                        _store(b, _finish(b, lines[i][j], _constant(-0.0), least), place(target, i, j))
+            return context.get_dummy_value()
+
+        return types.void(*[types.int64] * 9, types.float32), generate
+
+    return transform

@@ -1,0 +1,279 @@
+"""3x3 convolution with stride 1 by Winograd's F(4x4, 3x3): 36 multiplications where the definition needs 144.
+
+A 4x4 patch of the output depends on a 6x6 patch of the input. Both are polynomials in disguise: convolution is
+multiplication of polynomials, and a product of degree 5 is known by its values at 6 points. So transform the patch and
+the kernel to values at points (``B^T d B``, ``G w G^T``), multiply value by value, and transform back (``A^T m A``).
+With many channels "multiply value by value" is a matrix product over the channels at each of the 36 points, and that
+is where the time goes.
+
+The points are 0, 1, -1, 1/2, -2 and infinity: their powers stay small, which keeps the rounding error lower than the
+textbook's 0, 1, -1, 2, -2 does.
+
+The gradients are the same algebra. Input: convolve dy with the kernel turned by 180 degrees and its channels swapped.
+Weights: transform dy with A instead of A^T and dw with G^T instead of G (the transposes of linear maps).
+
+References
+----------
+Lavin and Gray, "Fast algorithms for convolutional neural networks" (2016), section 4; Barabasz et al., "Error analysis
+and improving the accuracy of Winograd convolution" (2020), on the choice of points.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+from numba import get_num_threads, njit, prange
+
+from .simd import MR, NR, VL, gemm_tile, make_transform, make_transform_finish
+
+POINTS = (Fraction(0), Fraction(1), Fraction(-1), Fraction(1, 2), Fraction(-2))
+N, R = 4, 3  # outputs and kernel taps along one side
+P = N + R - 1  # 6
+
+
+def _matrices() -> tuple[list[list[float]], list[list[float]], list[list[float]]]:
+    """Return A^T (4 x 6), G (6 x 3) and B^T (6 x 6) by Toom and Cook: evaluate at POINTS, multiply, interpolate."""
+
+    def times_linear(polynomial: list[Fraction], root: Fraction) -> list[Fraction]:
+        shifted, scaled = [Fraction(0), *polynomial], [*(-root * c for c in polynomial), Fraction(0)]
+        return [a + b for a, b in zip(shifted, scaled)]
+
+    bt, g = [], []
+    for point in POINTS:
+        lagrange, denominator = [Fraction(1)], Fraction(1)
+        for other in POINTS:
+            if other != point:
+                lagrange, denominator = times_linear(lagrange, other), denominator * (point - other)
+        bt.append([*lagrange, Fraction(0)])
+        g.append([point**k / denominator for k in range(R)])
+    infinity = [Fraction(1)]
+    for point in POINTS:
+        infinity = times_linear(infinity, point)
+    bt.append(infinity)
+    g.append([Fraction(0), Fraction(0), Fraction(1)])
+    at = [[*(point**i for point in POINTS), Fraction(int(i == N - 1))] for i in range(N)]
+    return tuple([[float(v) for v in row] for row in m] for m in (at, g, bt))  # type: ignore[return-value]
+
+
+AT, G, BT = _matrices()
+A = [list(column) for column in zip(*AT)]
+GT = [list(column) for column in zip(*G)]
+
+_transform_input = make_transform(BT)
+_transform_weight = make_transform(G)
+_transform_output = make_transform_finish(AT)
+_transform_dy = make_transform(A)
+_transform_dw = make_transform(GT)
+
+PAD = VL  # floats between point planes, so that their addresses do not fall on the same cache lines
+
+
+@njit(cache=True, parallel=True, error_model="numpy")
+def transform_weights(w, flip):
+    """Return G w G^T in panels, (36, ceil(C_out / NR), C_in, NR); ``flip`` gives the kernel of the input gradient.
+
+    ``w`` is (3, 3, C_in, C_out), C-contiguous; with ``flip`` it has been turned and its channels swapped already.
+    """
+    c_in, c_out = w.shape[2], w.shape[3]
+    panels = (c_out + NR - 1) // NR
+    u = np.zeros((P * P, panels, c_in, NR), np.float32)
+    plane = panels * c_in * NR * 4
+    for k in prange(c_in):
+        for first in range(0, c_out, VL):
+            panel, column = first // NR, first % NR
+            target = u.ctypes.data + ((panel * c_in + k) * NR + column) * 4
+            source = w.ctypes.data + (k * c_out + first) * 4
+            _transform_weight(source, R * c_in * c_out * 4, c_in * c_out * 4, target, P * plane, plane)
+    return u
+
+
+@njit(cache=True, error_model="numpy", inline="never")
+def _load_tile(x, n, row, col, channel, patch):
+    """Copy the part of a patch that lies in the image; the rest is zero padding."""
+    size, height, width = patch.shape[0], x.shape[1], x.shape[2]
+    for i in range(size):
+        for j in range(size):
+            inside = 0 <= row + i < height and 0 <= col + j < width
+            for c in range(VL):
+                patch[i, j, c] = x[n, row + i, col + j, channel + c] if inside else np.float32(0)
+
+
+@njit(cache=True, error_model="numpy", inline="never")
+def _gather_tiles(x, first, last, tiles_y, tiles_x, offset, v, plane, is_dy):
+    """Transform the patches of tiles first..last into ``v``: point planes of (tile, channel)."""
+    height, width, channels = x.shape[1], x.shape[2], x.shape[3]
+    size = N if is_dy else P
+    patch = np.empty((size, size, VL), np.float32)
+    row_bytes, col_bytes = width * channels * 4, channels * 4
+    for tile in range(first, last):
+        n, rest = tile // (tiles_y * tiles_x), tile % (tiles_y * tiles_x)
+        row, col = rest // tiles_x * N - offset, rest % tiles_x * N - offset
+        inside = row >= 0 and col >= 0 and row + size <= height and col + size <= width
+        for channel in range(0, channels, VL):
+            target = v.ctypes.data + ((tile - first) * channels + channel) * 4
+            if inside:
+                source = x.ctypes.data + (((n * height + row) * width + col) * channels + channel) * 4
+                if is_dy:
+                    _transform_dy(source, row_bytes, col_bytes, target, P * plane * 4, plane * 4)
+                else:
+                    _transform_input(source, row_bytes, col_bytes, target, P * plane * 4, plane * 4)
+            else:
+                _load_tile(x, n, row, col, channel, patch)
+                if is_dy:
+                    _transform_dy(patch.ctypes.data, size * VL * 4, VL * 4, target, P * plane * 4, plane * 4)
+                else:
+                    _transform_input(patch.ctypes.data, size * VL * 4, VL * 4, target, P * plane * 4, plane * 4)
+
+
+@njit(cache=True, error_model="numpy", inline="never")
+def _scatter_tiles(m, plane, columns, first, last, tiles_y, tiles_x, y, scale, shift, residual, floor):
+    """Transform back the products of tiles first..last and write their 4x4 outputs."""
+    height, width, channels = y.shape[1], y.shape[2], y.shape[3]
+    has_residual = residual.size > 0
+    patch = np.empty((N, N, VL), np.float32)
+    beside = np.zeros((N, N, VL), np.float32)
+    row_bytes, col_bytes = width * channels * 4, channels * 4
+    for tile in range(first, last):
+        n, rest = tile // (tiles_y * tiles_x), tile % (tiles_y * tiles_x)
+        row, col = rest // tiles_x * N, rest % tiles_x * N
+        rows, cols = min(N, height - row), min(N, width - col)
+        for channel in range(0, channels, VL):
+            source = m.ctypes.data + ((tile - first) * columns + channel) * 4
+            at = (((n * height + row) * width + col) * channels + channel) * 4
+            scales, shifts = scale.ctypes.data + channel * 4, shift.ctypes.data + channel * 4
+            if rows == N and cols == N:
+                beside_at = residual.ctypes.data + at if has_residual else 0
+                _transform_output(
+                    source, P * plane * 4, plane * 4, y.ctypes.data + at, row_bytes, col_bytes,
+                    scales, shifts, beside_at, floor,
+                )  # fmt: skip
+                continue
+            if has_residual:
+                for i in range(rows):
+                    for j in range(cols):
+                        for c in range(VL):
+                            beside[i, j, c] = residual[n, row + i, col + j, channel + c]
+            _transform_output(
+                source, P * plane * 4, plane * 4, patch.ctypes.data, N * VL * 4, VL * 4,
+                scales, shifts, beside.ctypes.data if has_residual else 0, floor,
+            )  # fmt: skip
+            for i in range(rows):
+                for j in range(cols):
+                    for c in range(VL):
+                        y[n, row + i, col + j, channel + c] = patch[i, j, c]
+
+
+@njit(cache=True, parallel=True, error_model="numpy")
+def convolve(x, u, y, scale, shift, residual, floor, block, threads):
+    """Write max(conv(x, w) * scale + shift + residual, floor) to ``y`` (N, H, W, C_out), padding 1.
+
+    ``u`` comes from ``transform_weights``. Each thread works through blocks of ``block`` tiles (a multiple of MR) with
+    its own scratch: transform, 36 matrix products, transform back.
+    """
+    c_in = x.shape[3]
+    panels = u.shape[1]
+    tiles_y, tiles_x = (y.shape[1] + N - 1) // N, (y.shape[2] + N - 1) // N
+    tiles = y.shape[0] * tiles_y * tiles_x
+    blocks = (tiles + block - 1) // block
+    v_plane, columns = block * c_in + PAD, panels * NR
+    m_plane = block * columns + PAD
+    scratch_v = np.empty((threads, P * P * v_plane), np.float32)
+    scratch_m = np.empty((threads, P * P * m_plane), np.float32)
+    no_taps = np.zeros(1, np.int64)
+    for thread in prange(threads):
+        v, m = scratch_v[thread], scratch_m[thread]
+        for number in range(thread, blocks, threads):
+            first, last = number * block, min((number + 1) * block, tiles)
+            _gather_tiles(x, first, last, tiles_y, tiles_x, 1, v, v_plane, False)
+            for point in range(P * P):
+                v_at, m_at = v.ctypes.data + point * v_plane * 4, m.ctypes.data + point * m_plane * 4
+                for panel in range(panels):
+                    u_at = u.ctypes.data + (point * panels + panel) * c_in * NR * 4
+                    for row in range(0, last - first, MR):
+                        gemm_tile(
+                            1, no_taps.ctypes.data, c_in, v_at + row * c_in * 4, c_in * 4, 4, u_at, 0, NR * 4,
+                            m_at + (row * columns + panel * NR) * 4, columns * 4, 0,
+                        )  # fmt: skip
+            _scatter_tiles(m, m_plane, columns, first, last, tiles_y, tiles_x, y, scale, shift, residual, floor)
+
+
+def block_size(tiles: int, threads: int, largest: int = 96) -> int:
+    """Return the tiles of a block: a multiple of MR, at most ``largest``, such that the threads get equal shares."""
+    rounds = -(-tiles // (largest * threads))
+    return -(-tiles // (rounds * threads * MR)) * MR
+
+
+def forward(
+    x: np.ndarray,
+    u: np.ndarray,
+    c_out: int,
+    *,
+    scale: np.ndarray | None = None,
+    shift: np.ndarray | None = None,
+    residual: np.ndarray | None = None,
+    floor: np.float32 = np.float32(-np.inf),  # noqa: B008
+) -> np.ndarray:
+    """Convolve (N, H, W, C_in) with transformed weights, padding 1: ``max(conv * scale + shift + residual, floor)``."""
+    y = np.empty((*x.shape[:3], c_out), np.float32)
+    scale = np.ones(c_out, np.float32) if scale is None else scale
+    shift = np.zeros(c_out, np.float32) if shift is None else shift
+    residual = np.empty((0, 0, 0, 0), np.float32) if residual is None else residual
+    tiles = x.shape[0] * -(-x.shape[1] // N) * -(-x.shape[2] // N)
+    threads = get_num_threads()
+    convolve(x, u, y, scale, shift, residual, floor, block_size(tiles, threads), threads)
+    return y
+
+
+@njit(cache=True, parallel=True, error_model="numpy")
+def _correlate_points(x, dy, c_out_wide, block, threads):
+    """Return, for each of the 36 points, the sum over tiles of (B^T x B) (A dy A^T): (36, C_in, C_out) panels.
+
+    All threads transform a chunk of tiles; then each adds up its own share of the results, in the order of the tiles.
+    """
+    c_in, c_out = x.shape[3], dy.shape[3]
+    rows, panels = (c_in + MR - 1) // MR, c_out_wide // NR
+    tiles_y, tiles_x = (x.shape[1] + N - 1) // N, (x.shape[2] + N - 1) // N
+    tiles = x.shape[0] * tiles_y * tiles_x
+    v_plane, m_plane = block * c_in + PAD, block * c_out + PAD
+    v, m = np.empty(P * P * v_plane + NR, np.float32), np.empty(P * P * m_plane + NR, np.float32)
+    du = np.zeros((P * P, rows * MR, c_out_wide), np.float32)
+    no_taps = np.zeros(1, np.int64)
+    share = 4 * threads
+    for first in range(0, tiles, block):
+        last = min(first + block, tiles)
+        for part in prange(share):
+            begin, end = first + (last - first) * part // share, first + (last - first) * (part + 1) // share
+            skip = begin - first
+            _gather_tiles(x, begin, end, tiles_y, tiles_x, 1, v[skip * c_in :], v_plane, False)
+            _gather_tiles(dy, begin, end, tiles_y, tiles_x, 0, m[skip * c_out :], m_plane, True)
+        for task in prange(P * P * rows):
+            point, row = task // rows, task % rows
+            a = v.ctypes.data + (point * v_plane + row * MR) * 4
+            for panel in range(panels):
+                gemm_tile(
+                    1, no_taps.ctypes.data, last - first, a, 4, c_in * 4,
+                    m.ctypes.data + (point * m_plane + panel * NR) * 4, 0, c_out * 4,
+                    du.ctypes.data + ((point * rows + row) * MR * c_out_wide + panel * NR) * 4, c_out_wide * 4, 1,
+                )  # fmt: skip
+    return du
+
+
+@njit(cache=True, parallel=True, error_model="numpy")
+def _transform_gradient(du, c_in, c_out):
+    """Return G^T du G, (3, 3, C_in, C_out)."""
+    dw = np.empty((R, R, c_in, c_out), np.float32)
+    plane, line = du.shape[1] * du.shape[2] * 4, du.shape[2]
+    for k in prange(c_in):
+        for first in range(0, c_out, VL):
+            source, target = du.ctypes.data + (k * line + first) * 4, dw.ctypes.data + (k * c_out + first) * 4
+            _transform_dw(source, P * plane, plane, target, R * c_in * c_out * 4, c_in * c_out * 4)
+    return dw
+
+
+def weight_gradient(x: np.ndarray, dy: np.ndarray) -> np.ndarray:
+    """Return the gradient of a 3x3 kernel, stride 1, padding 1, from the input and the gradient of the output."""
+    c_in, c_out = x.shape[3], dy.shape[3]
+    tiles = x.shape[0] * -(-x.shape[1] // N) * -(-x.shape[2] // N)
+    du = _correlate_points(x, dy, -(-c_out // NR) * NR, min(tiles, 192), get_num_threads())
+    return _transform_gradient(du, c_in, c_out)
