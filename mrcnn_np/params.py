@@ -90,13 +90,19 @@ def spec(config: Config) -> dict[str, Spec]:
 
 
 def initialise(config: Config, rng: np.random.Generator, dtype: type = np.float32) -> Params:
+    """Draw fresh parameters of the whole network; see ``draw``."""
+    return draw(spec(config), rng, dtype)
+
+
+def draw(tensors: Mapping[str, Spec], rng: np.random.Generator, dtype: type = np.float32) -> Params:
     """Draw fresh parameters.
 
     Parameters
     ----------
-    config : Config
+    tensors : dict of str to Spec
+        What ``spec`` or the ``_spec`` of one part of the network returns.
     rng : numpy.random.Generator
-        Each tensor is drawn in turn, in the order of ``spec``.
+        Each tensor is drawn in turn, in this order.
     dtype : type
         float32, or float64 for gradient checks.
 
@@ -105,7 +111,7 @@ def initialise(config: Config, rng: np.random.Generator, dtype: type = np.float3
     dict of str to ndarray
     """
     params: Params = {}
-    for name, tensor in spec(config).items():
+    for name, tensor in tensors.items():
         if tensor.init == "zeros":
             params[name] = np.zeros(tensor.shape, dtype)
         elif tensor.init == "ones":

@@ -18,9 +18,9 @@ from mrcnn_np.backbone import (
 )
 from mrcnn_np.errors import ConfigError
 from mrcnn_np.fpn import fpn, fpn_backward
-from mrcnn_np.heads import box_head, box_head_backward, mask_head, mask_head_backward, mask_head_spec
+from mrcnn_np.heads import box_head, box_head_backward, box_head_spec, mask_head, mask_head_backward, mask_head_spec
 from mrcnn_np.params import conv_spec, initialise, norm_spec
-from mrcnn_np.rpn import rpn_head, rpn_head_backward
+from mrcnn_np.rpn import rpn_head, rpn_head_backward, rpn_spec
 
 
 def draw(spec, rng):
@@ -146,7 +146,7 @@ def test_fpn_gradients_and_shapes():
 def test_rpn_head_shares_its_weights(objectness):
     config = small_config(rpn_objectness=objectness)
     rng = np.random.default_rng(0)
-    params = {k: v.astype(np.float64) for k, v in initialise(config, rng).items() if k.startswith("rpn.")}
+    params = draw(rpn_spec(config), rng)
     for p in params.values():
         p += 0.3 * rng.standard_normal(p.shape)
     pyramid = [rng.standard_normal((2, 8 // 2**i or 1, 4 // 2**i or 1, 8)) for i in range(5)]
@@ -190,7 +190,7 @@ def test_rpn_order_is_row_column_anchor():
 def test_box_head_gradients(kind, rois):
     config = small_config(box_head=kind, bn_mode="frozen")
     rng = np.random.default_rng(0)
-    params = {k: v for k, v in initialise(config, rng, np.float64).items() if k.startswith("box_head.")}
+    params = draw(box_head_spec(config), rng)
     names = [n for n in params if not n.endswith((".mean", ".var"))]
     x = rng.standard_normal((rois, 7, 7, 8))
 
