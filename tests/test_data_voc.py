@@ -2,19 +2,12 @@ import os
 
 import numpy as np
 import pytest
-from voc_tree import Tree, save_palette, xml_text
+from voc_tree import VOC_COLOURS, Tree, save_palette, xml_text
 
 from mrcnn_np.data import open_dataset
 from mrcnn_np.data.augment import tight_box
 from mrcnn_np.data.voc import VOC_CLASSES, VOCDataset, colour_map
 from mrcnn_np.errors import DataError
-
-# The table of the VOC development kit, entries 0 .. 20.
-VOC_COLOURS = [
-    (0, 0, 0), (128, 0, 0), (0, 128, 0), (128, 128, 0), (0, 0, 128), (128, 0, 128), (0, 128, 128), (128, 128, 128),
-    (64, 0, 0), (192, 0, 0), (64, 128, 0), (192, 128, 0), (64, 0, 128), (192, 0, 128), (64, 128, 128), (192, 128, 128),
-    (0, 64, 0), (128, 64, 0), (0, 192, 0), (128, 192, 0), (0, 64, 128),
-]  # fmt: skip
 
 
 @pytest.fixture

@@ -9,6 +9,13 @@ from PIL import Image
 
 from mrcnn_np.data.voc import colour_map
 
+# The table of the VOC development kit, entries 0 .. 20.
+VOC_COLOURS = [
+    (0, 0, 0), (128, 0, 0), (0, 128, 0), (128, 128, 0), (0, 0, 128), (128, 0, 128), (0, 128, 128), (128, 128, 128),
+    (64, 0, 0), (192, 0, 0), (64, 128, 0), (192, 128, 0), (64, 0, 128), (192, 0, 128), (64, 128, 128), (192, 128, 128),
+    (0, 64, 0), (128, 64, 0), (0, 192, 0), (128, 192, 0), (0, 64, 128),
+]  # fmt: skip
+
 
 def xml_text(objects, *, size=(40, 30)):
     """objects: (name, xmin, ymin, xmax, ymax[, extra XML])."""
