@@ -32,6 +32,7 @@ from .fpn import fpn, fpn_backward
 from .heads import box_head, box_head_backward, mask_head, mask_head_backward
 from .molding import Batch, Molding, mold_image
 from .objective import (
+    LOSSES,
     head_box_loss,
     head_box_loss_backward,
     head_class_loss,
@@ -49,8 +50,6 @@ from .proposals import propose
 from .pyramid import pyramid_roi_align, pyramid_roi_align_backward
 from .rpn import rpn_head, rpn_head_backward
 from .targets import Targets, roi_targets, rpn_targets
-
-LOSSES = ("rpn_class", "rpn_box", "head_class", "head_box", "head_mask")
 
 
 class Cache(NamedTuple):

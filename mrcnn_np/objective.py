@@ -37,6 +37,9 @@ from .ops.losses import (
 
 Cache = tuple[Any, ...]
 
+#: the names of the losses, in the order of the table above and of ``config.loss_weights``
+LOSSES = ("rpn_class", "rpn_box", "head_class", "head_box", "head_mask")
+
 
 def rpn_class_loss(logits: np.ndarray, labels: np.ndarray) -> tuple[float, Cache]:
     """Mean cross entropy of object against background over the sampled anchors.

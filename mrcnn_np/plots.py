@@ -13,9 +13,8 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from .canvas import DASHES, LINE_PALETTE, add_axes, add_legend, add_text, new_figure, save, shorten, style_axes
 from .evaluate import Evaluation
+from .objective import LOSSES
 from .ranking import precision_envelope
-
-LOSSES = ("rpn_class", "rpn_box", "head_class", "head_box", "head_mask")
 
 
 def running_mean(values: np.ndarray, window: int) -> np.ndarray:

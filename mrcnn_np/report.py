@@ -18,7 +18,8 @@ from .data.sample import Dataset, Sample
 from .detections import Detections
 from .errors import DataError
 from .evaluate import Evaluation, Evaluator
-from .model import LOSSES, MaskRCNN
+from .model import MaskRCNN
+from .objective import LOSSES
 from .run_folder import METRICS, PICTURES, REPORT, SUMMARY, TIMINGS, atomic_write, read_steps, write_json
 
 try:  # POSIX only

@@ -23,8 +23,9 @@ from .checkpoint import Checkpoint, check_resumable, save_checkpoint
 from .data.augment import augment
 from .data.sample import Dataset, Sample
 from .errors import DataError, NonFiniteError
-from .model import LOSSES, MaskRCNN
+from .model import MaskRCNN
 from .molding import Batch, make_batch
+from .objective import LOSSES
 from .optim import clip_gradients, learning_rate_at, sgd_step, zero_velocity
 from .params import Params, first_non_finite
 from .run_folder import CHECKPOINT, METRICS, TIMINGS, StepLog

@@ -13,7 +13,7 @@ from scenes import sample_of
 from mrcnn_np import presets
 from mrcnn_np.checkpoint import load_checkpoint
 from mrcnn_np.errors import DataError
-from mrcnn_np.model import LOSSES
+from mrcnn_np.objective import LOSSES
 from mrcnn_np.run_folder import CHECKPOINT
 from mrcnn_np.train import train
 
