@@ -126,7 +126,7 @@ def pyramid_roi_align(
     if method not in ("roi_align", "crop_and_resize"):
         raise ValueError(f"method is {method!r}; expected 'roi_align' or 'crop_and_resize'")
     rois, batch_index = np.asarray(rois), np.asarray(batch_index)
-    bins = check_rois(rois, batch_index, len(features[0]), output_size)
+    bins = check_rois(features[0], rois, batch_index, output_size)
     boxes = measured = rois
     if method == "crop_and_resize":
         if image_shape is None:

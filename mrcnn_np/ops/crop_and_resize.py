@@ -58,9 +58,7 @@ def crop_and_resize(
     backward pass is ``W^T dy``. Unlike RoIAlign, a bin far larger than a pixel is still read at one point.
     """
     image, boxes, box_index = np.asarray(image), np.asarray(boxes), np.asarray(box_index)
-    if image.ndim != 4 or 0 in image.shape[1:3]:
-        raise ValueError(f"image has shape {image.shape}; expected (N, H, W, C) with at least one pixel")
-    size = check_rois(boxes, box_index, len(image), output_size)
+    size = check_rois(image, boxes, box_index, output_size, name="image")
     if not np.issubdtype(image.dtype, np.floating):
         image = image.astype(np.float32)
     matrix, inside = _sampling_matrix(image.shape, image.dtype, boxes, box_index, size)

@@ -137,9 +137,7 @@ def roi_align(
     He et al., "Mask R-CNN", section 3 and figure 3. The paper finds mean and maximum equally good (table 2c).
     """
     features, rois, batch_index = np.asarray(features), np.asarray(rois), np.asarray(batch_index)
-    if features.ndim != 4 or 0 in features.shape[1:3]:
-        raise ValueError(f"features has shape {features.shape}; expected (N, H, W, C) with at least one pixel")
-    bins = check_rois(rois, batch_index, len(features), output_size)
+    bins = check_rois(features, rois, batch_index, output_size)
     if sampling_ratio < 0:
         raise ValueError(f"sampling_ratio is {sampling_ratio}; expected 0 (adaptive) or more")
     if reduce not in ("mean", "max"):
@@ -195,9 +193,16 @@ def roi_align_backward(dy: np.ndarray, cache: tuple[Any, ...]) -> np.ndarray:
 
 
 def check_rois(
-    rois: np.ndarray, batch_index: np.ndarray, maps: int, output_size: int | tuple[int, int]
+    features: np.ndarray,
+    rois: np.ndarray,
+    batch_index: np.ndarray,
+    output_size: int | tuple[int, int],
+    *,
+    name: str = "features",
 ) -> tuple[int, int]:
-    """Check what all RoI operations share and return the number of bins ``(ph, pw)``."""
+    """Check what all RoI operations share and return the number of bins ``(ph, pw)``; ``name`` is that of the maps."""
+    if features.ndim != 4 or 0 in features.shape[1:3]:
+        raise ValueError(f"{name} has shape {features.shape}; expected (N, H, W, C) with at least one pixel")
     bins = (output_size, output_size) if isinstance(output_size, (int, np.integer)) else tuple(output_size)
     if len(bins) != 2 or min(bins) < 1:
         raise ValueError(f"output_size is {output_size}; expected a positive int or a pair of them")
@@ -208,10 +213,10 @@ def check_rois(
     if not np.isfinite(rois).all():
         row = int(np.flatnonzero(~np.isfinite(rois).all(axis=1))[0])
         raise ValueError(f"roi {row} is {rois[row].tolist()}; expected finite numbers")
-    outside = (batch_index < 0) | (batch_index >= maps)
+    outside = (batch_index < 0) | (batch_index >= len(features))
     if outside.any():
         row = int(np.flatnonzero(outside)[0])
-        raise ValueError(f"batch_index of roi {row} is {batch_index[row]}; expected 0 to {maps - 1}")
+        raise ValueError(f"batch_index of roi {row} is {batch_index[row]}; expected 0 to {len(features) - 1}")
     return int(bins[0]), int(bins[1])
 
 

@@ -64,9 +64,7 @@ def roi_pool(
     Girshick, "Fast R-CNN", section 2.1.
     """
     features, rois, batch_index = np.asarray(features), np.asarray(rois), np.asarray(batch_index)
-    if features.ndim != 4 or 0 in features.shape[1:3]:
-        raise ValueError(f"features has shape {features.shape}; expected (N, H, W, C) with at least one pixel")
-    bins = check_rois(rois, batch_index, len(features), output_size)
+    bins = check_rois(features, rois, batch_index, output_size)
     if split not in ("caffe", "disjoint"):
         raise ValueError(f"split is {split!r}; expected 'caffe' or 'disjoint'")
     _, height, width, channels = features.shape
