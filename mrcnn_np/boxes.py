@@ -212,6 +212,27 @@ def clip_boxes(boxes: np.ndarray, window: tuple[float, float, float, float] | np
     return np.clip(boxes, low, high)
 
 
+def has_sides(boxes: np.ndarray, minimum: float = 0.0) -> np.ndarray:
+    """Tell which boxes have an area, and both sides at least ``minimum`` long.
+
+    A box without area is no region at all, whatever the minimum.
+
+    Parameters
+    ----------
+    boxes : ndarray of shape (..., 4)
+        ``(y1, x1, y2, x2)``, half-open, in any unit.
+    minimum : float
+        In the same unit.
+
+    Returns
+    -------
+    ndarray of shape (...), bool
+        False for a box that holds NaN.
+    """
+    sides = boxes[..., 2:] - boxes[..., :2]
+    return ((sides >= minimum) & (sides > 0)).all(axis=-1)
+
+
 def _checked(boxes: np.ndarray, name: str, ndim: int | None = None) -> np.ndarray:
     """Return ``boxes`` as a float array with 4 columns (integers become float32), or say what came instead."""
     boxes = np.asarray(boxes)
@@ -223,7 +244,7 @@ def _checked(boxes: np.ndarray, name: str, ndim: int | None = None) -> np.ndarra
 
 def _require_sides(boxes: np.ndarray, name: str) -> None:
     """Refuse boxes whose height or width is not positive (NaN included): their logarithm means nothing."""
-    bad = ~((boxes[..., 2] > boxes[..., 0]) & (boxes[..., 3] > boxes[..., 1]))
+    bad = ~has_sides(boxes)
     if bad.any():
         row = tuple(int(i) for i in np.argwhere(bad)[0])
         where = row[0] if len(row) == 1 else row

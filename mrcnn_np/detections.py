@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .boxes import clip_boxes, decode_boxes
+from .boxes import clip_boxes, decode_boxes, has_sides
 from .config import Config
 from .nms import batched_nms
 from .ops.activation import softmax
@@ -85,8 +85,7 @@ def refine(
         deltas[rows, class_ids], proposals[rows], std=config.head_box_std, max_log_scale=config.max_log_scale
     )
     boxes = clip_boxes(boxes, window)
-    sides = boxes[:, 2:] - boxes[:, :2]
-    large = ((sides >= config.detection_min_size) & (sides > 0)).all(axis=1)
+    large = has_sides(boxes, config.detection_min_size)
     boxes, class_ids, scores = boxes[large], class_ids[large], scores[large]
     kept = batched_nms(boxes, scores, class_ids, config.detection_nms_iou)[: config.detections_per_image]
     return boxes[kept], class_ids[kept].astype(np.int64), scores[kept]

@@ -14,7 +14,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from .boxes import clip_boxes, decode_boxes
+from .boxes import clip_boxes, decode_boxes, has_sides
 from .config import Config
 from .nms import batched_nms
 from .ops.activation import sigmoid, softmax
@@ -83,9 +83,7 @@ def propose(
     all_anchors = np.concatenate(anchors)[kept]
     boxes = decode_boxes(deltas[kept], all_anchors, std=config.rpn_box_std, max_log_scale=config.max_log_scale)
     boxes = clip_boxes(boxes, window)
-    sides = boxes[:, 2:] - boxes[:, :2]
-    # A box without area is no region at all, whatever the threshold
-    large = (sides >= config.proposals_min_size).all(axis=1) & (sides > 0).all(axis=1)
+    large = has_sides(boxes, config.proposals_min_size)
     boxes, kept = boxes[large], kept[large]
     chosen = batched_nms(boxes, ranks[kept], level[kept], config.proposals_nms_iou)[:post_nms]
     return boxes[chosen], objectness_scores(logits[kept[chosen]], config)

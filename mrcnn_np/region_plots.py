@@ -28,6 +28,7 @@ from .canvas import (
     shorten,
     show_image,
 )
+from .targets import is_positive
 
 
 def save_anchors(
@@ -58,10 +59,9 @@ def save_anchors(
         Longer side of the drawn image in pixels.
     """
     image, gt_boxes = as_rgb(image), np.asarray(gt_boxes, np.float64).reshape(-1, 4)
-    overlaps = [iou(np.asarray(level, np.float64).reshape(-1, 4), gt_boxes) for level in anchors]
-    best = np.max([o.max(axis=0, initial=0.0) for o in overlaps], axis=0) if overlaps else np.zeros(len(gt_boxes))
-    positive = [((o >= positive_iou) | ((o >= best - 1e-6) & (o > 0))).any(axis=1) for o in overlaps]
-    shown = [np.asarray(level, np.float64)[chosen] for level, chosen in zip(anchors, positive)]
+    levels = [np.asarray(level, np.float64).reshape(-1, 4) for level in anchors]
+    positive = is_positive(iou(np.concatenate([*levels, np.zeros((0, 4))]), gt_boxes), positive_iou)
+    shown = [level[chosen] for level, chosen in zip(levels, np.split(positive, np.cumsum([len(v) for v in levels])))]
     figure, ax = _photo(image, size, np.concatenate([gt_boxes, *shown]))
     handles, names = [], []
     for i, boxes in enumerate(shown):

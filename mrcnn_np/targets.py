@@ -92,15 +92,19 @@ def match_anchors(
         best = overlaps.max(axis=1)
         matched = objects[overlaps.argmax(axis=1)]
         labels[best >= config.rpn_negative_iou] = 0
-        best_of_object = overlaps.max(axis=0)  # (G,)
-        # An object that no anchor touches would otherwise make every anchor its "best"
-        is_best = (overlaps >= best_of_object * (1 - TIE)) & (best_of_object > 0)
-        labels[is_best.any(axis=1)] = 1
-        labels[best >= config.rpn_positive_iou] = 1
+        labels[is_positive(overlaps, config.rpn_positive_iou)] = 1
     if config.crowd_iou is not None and gt_crowd.any():
         near_crowd = iou(anchors, gt_boxes[gt_crowd]).max(axis=1) >= config.crowd_iou
         labels[near_crowd & (labels == -1)] = 0
     return labels, matched
+
+
+def is_positive(overlaps: np.ndarray, positive_iou: float) -> np.ndarray:
+    """Tell which anchors are positive, (A,) bool, by their IoU with the objects, (A, G); see ``match_anchors``."""
+    best_of_object = overlaps.max(axis=0, initial=0)  # (G,)
+    # An object that no anchor touches would otherwise make every anchor its "best"
+    is_best = (overlaps >= best_of_object * (1 - TIE)) & (best_of_object > 0)
+    return ((overlaps >= positive_iou) | is_best).any(axis=1)
 
 
 def subsample(labels: np.ndarray, count: int, positive_fraction: float, rng: np.random.Generator) -> np.ndarray:

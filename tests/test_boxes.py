@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from mrcnn_np.boxes import box_area, clip_boxes, decode_boxes, encode_boxes, intersection_over_area, iou
+from mrcnn_np.boxes import box_area, clip_boxes, decode_boxes, encode_boxes, has_sides, intersection_over_area, iou
 
 
 def random_boxes(rng, n, dtype=np.float64, extent=100.0):
@@ -94,6 +94,14 @@ def test_decode_broadcasts_class_specific_deltas():
     assert together.shape == (5, 3, 4)
     for k in range(3):
         np.testing.assert_array_equal(together[:, k], decode_boxes(deltas[:, k], anchors))
+
+
+def test_sides_by_hand():
+    boxes = np.array([[0, 0, 2, 3], [1, 1, 1, 5], [4, 4, 2, 2], [0, 0, np.nan, 9], [5, 5, 6, 5.5]], np.float32)
+    assert has_sides(boxes).tolist() == [True, False, False, False, True]
+    assert has_sides(boxes, 0.5).tolist() == [True, False, False, False, True]  # a side of exactly the minimum
+    assert has_sides(boxes, 1).tolist() == [True, False, False, False, False]
+    assert has_sides(boxes[:0]).shape == (0,)
 
 
 def test_clip_by_hand():
