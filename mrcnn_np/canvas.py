@@ -7,6 +7,7 @@ drawn where they are.
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import warnings
 from collections.abc import Iterator, Sequence
@@ -21,7 +22,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 
-from .errors import UserError
+from .run_folder import atomic_write, prepare
 
 DPI = 100
 #: Okabe and Ito's colours, told apart by colour-blind readers; neighbours in the list differ most
@@ -220,14 +221,9 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> Path:
     UserError
         The place cannot be written; what was there stays.
     """
-    path = Path(path)
-    temporary = path.with_name(path.name + ".part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with _missing_letters():
-            figure.savefig(temporary, format="png", dpi=DPI, metadata={"Software": None})
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True) if temporary.parent.is_dir() else None
-        raise UserError(f"{path}: cannot write the picture ({error.strerror or error})") from error
+    path, png = Path(path), io.BytesIO()
+    with _missing_letters():
+        figure.savefig(png, format="png", dpi=DPI, metadata={"Software": None})
+    prepare(path.parent)
+    atomic_write(path, png.getvalue())
     return path

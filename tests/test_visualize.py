@@ -350,11 +350,11 @@ def test_the_same_picture_has_the_same_bytes_and_no_metadata(tmp_path):
 def test_an_unwritable_place_is_a_user_error_and_leaves_what_was_there(tmp_path):
     file = tmp_path / "file"
     file.write_text("kept")
-    with pytest.raises(UserError, match="cannot write the picture"):
+    with pytest.raises(UserError, match=r"cannot write into .*file"):
         plot_losses(file / "losses.png", [])
     folder = tmp_path / "folder.png"
     folder.mkdir()
-    with pytest.raises(UserError, match=r"folder\.png: cannot write"):
+    with pytest.raises(UserError, match=r"cannot write .*folder\.png"):
         plot_losses(folder, [])
     assert file.read_text() == "kept"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "folder.png"]
