@@ -28,9 +28,13 @@ from .config import Config
 from .errors import ConfigError
 from .ops.activation import relu, relu_backward
 from .ops.conv import conv2d, conv2d_backward
+from .ops.fused import conv2d_fused
 from .ops.norm import batch_norm, batch_norm_backward
 from .ops.pool import max_pool2d, max_pool2d_backward
 from .params import Params, Spec, conv_spec, norm_spec
+
+#: what a backward pass needs; None after inference
+Cache = tuple[Any, ...] | None
 
 
 @dataclass(frozen=True)
@@ -114,8 +118,9 @@ def conv_bn(
     padding: int = 0,
     groups: int = 1,
     activate: bool = True,
+    residual: np.ndarray | None = None,
     training: bool = False,
-) -> tuple[np.ndarray, tuple[Any, ...]]:
+) -> tuple[np.ndarray, Cache]:
     """Convolve, normalise and, if ``activate``, rectify: ``relu(bn(conv(x)))``.
 
     Parameters
@@ -131,33 +136,36 @@ def conv_bn(
         As in ``conv2d``.
     activate : bool
         Apply ReLU; the last convolution of a block and its shortcut do not, the sum is rectified instead.
+    residual : ndarray, optional
+        Added before the ReLU; in inference only, where the sum of a block is taken here.
     training : bool
-        With ``bn_mode="train"``: use batch statistics and update the running ones.
+        Keep what ``conv_bn_backward`` needs and, with ``bn_mode="train"``, use batch statistics and update the running
+        ones. Otherwise statistics are frozen, and nothing is kept.
 
     Returns
     -------
     y : ndarray of shape (N, H', W', C_out)
-    cache : tuple
+    cache : tuple, or None in inference
         (names, conv cache, norm cache, relu cache or None)
     """
-    y, conv_cache = conv2d(
-        x, params[f"{conv}.w"], params.get(f"{conv}.b"), stride=stride, padding=padding, groups=groups
-    )
-    y, bn_cache = batch_norm(
-        y,
-        *(params[f"{bn}.{s}"] for s in ("gamma", "beta", "mean", "var")),
-        training=training and config.bn_mode == "train",
-        eps=config.bn_eps,
-        momentum=config.bn_momentum,
-    )
+    weight, bias = params[f"{conv}.w"], params.get(f"{conv}.b")
+    statistics = tuple(params[f"{bn}.{s}"] for s in ("gamma", "beta", "mean", "var"))
+    how: dict[str, Any] = {"stride": stride, "padding": padding, "groups": groups}
+    if not training:
+        norm = (*statistics, config.bn_eps)
+        return conv2d_fused(x, weight, bias, norm=norm, residual=residual, activate=activate, **how), None
+    y, conv_cache = conv2d(x, weight, bias, **how)
+    batch_statistics = config.bn_mode == "train"
+    y, bn_cache = batch_norm(y, *statistics, training=batch_statistics, eps=config.bn_eps, momentum=config.bn_momentum)
     relu_cache = None
     if activate:
         y, relu_cache = relu(y)
     return y, (conv, bn, conv_cache, bn_cache, relu_cache)
 
 
-def conv_bn_backward(dy: np.ndarray, cache: tuple[Any, ...], grads: Params) -> np.ndarray:
+def conv_bn_backward(dy: np.ndarray, cache: Cache, grads: Params) -> np.ndarray:
     """Return ``dx`` and add the parameter gradients to ``grads``."""
+    assert cache is not None, "no backward pass after inference"
     conv, bn, conv_cache, bn_cache, relu_cache = cache
     if relu_cache is not None:
         dy = relu_backward(dy, relu_cache)
@@ -188,7 +196,7 @@ def residual_block(
     *,
     stride: int = 1,
     training: bool = False,
-) -> tuple[np.ndarray, tuple[Any, ...]]:
+) -> tuple[np.ndarray, Cache]:
     """Compute ``relu(F(x) + shortcut(x))`` for a basic or a bottleneck block.
 
     Parameters
@@ -210,7 +218,7 @@ def residual_block(
     Returns
     -------
     y : ndarray of shape (N, ceil(H / stride), ceil(W / stride), C_out)
-    cache : tuple
+    cache : tuple, or None in inference
         (caches of the convolutions, cache of the shortcut or None, relu cache)
     """
     if arch.kind == "basic":
@@ -220,26 +228,31 @@ def residual_block(
     else:
         plan = [(1, 0, 1), (stride, 1, arch.groups), (1, 0, 1)]
 
-    y, caches = x, []
-    for i, (s, p, g) in enumerate(plan, start=1):
-        y, cache = conv_bn(
-            y, params, f"{name}.conv{i}", f"{name}.bn{i}", config,
-            stride=s, padding=p, groups=g, activate=i < len(plan), training=training,
-        )  # fmt: skip
-        caches.append(cache)
-
     shortcut, shortcut_cache = x, None
     if f"{name}.shortcut.conv.w" in params:
         shortcut, shortcut_cache = conv_bn(
             x, params, f"{name}.shortcut.conv", f"{name}.shortcut.bn", config,
             stride=stride, activate=False, training=training,
         )  # fmt: skip
+
+    y, caches = x, []
+    for i, (s, p, g) in enumerate(plan, start=1):
+        last = i == len(plan)  # in training the sum is taken below; in inference the last convolution takes it along
+        y, cache = conv_bn(
+            y, params, f"{name}.conv{i}", f"{name}.bn{i}", config,
+            stride=s, padding=p, groups=g, activate=not (last and training), training=training,
+            residual=shortcut if last and not training else None,
+        )  # fmt: skip
+        caches.append(cache)
+    if not training:
+        return y, None
     y, relu_cache = relu(y + shortcut)
     return y, (caches, shortcut_cache, relu_cache)
 
 
-def residual_block_backward(dy: np.ndarray, cache: tuple[Any, ...], grads: Params) -> np.ndarray:
+def residual_block_backward(dy: np.ndarray, cache: Cache, grads: Params) -> np.ndarray:
     """Return ``dx``: the sum's gradient goes down both branches, and the two results meet in a ``+``."""
+    assert cache is not None, "no backward pass after inference"
     caches, shortcut_cache, relu_cache = cache
     dsum = relu_backward(dy, relu_cache)
     dx = dsum if shortcut_cache is None else conv_bn_backward(dsum, shortcut_cache, grads)
@@ -254,7 +267,7 @@ def residual_block_backward(dy: np.ndarray, cache: tuple[Any, ...], grads: Param
 
 def backbone(
     images: np.ndarray, params: Params, config: Config, *, training: bool = False
-) -> tuple[list[np.ndarray], tuple[Any, ...]]:
+) -> tuple[list[np.ndarray], Cache]:
     """Run the stem and the four stages.
 
     Parameters
@@ -270,7 +283,7 @@ def backbone(
     -------
     features : list of ndarray
         ``[c2, c3, c4, c5]`` of shapes (N, H/4, W/4, .), (N, H/8, W/8, .), (N, H/16, W/16, .), (N, H/32, W/32, .).
-    cache : tuple
+    cache : tuple, or None in inference
         (stem cache, pool cache, list of stages, each a list of block caches)
     """
     arch = architecture(config)
@@ -292,10 +305,10 @@ def backbone(
             caches.append(cache)
         features.append(x)
         stage_caches.append(caches)
-    return features, (stem_cache, pool_cache, stage_caches)
+    return features, (stem_cache, pool_cache, stage_caches) if training else None
 
 
-def backbone_backward(dfeatures: list[np.ndarray], cache: tuple[Any, ...], grads: Params) -> np.ndarray:
+def backbone_backward(dfeatures: list[np.ndarray], cache: Cache, grads: Params) -> np.ndarray:
     """Walk the stages backwards; each stage's output feeds both the pyramid and the next stage.
 
     Parameters
@@ -311,6 +324,7 @@ def backbone_backward(dfeatures: list[np.ndarray], cache: tuple[Any, ...], grads
     ndarray of shape (N, H, W, 3)
         Gradient of the molded images.
     """
+    assert cache is not None, "no backward pass after inference"
     stem_cache, pool_cache, stage_caches = cache
     dx: np.ndarray | None = None
     for dfeature, caches in zip(reversed(dfeatures), reversed(stage_caches)):

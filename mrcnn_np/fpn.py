@@ -21,13 +21,12 @@ Lin et al., "Feature pyramid networks for object detection" (2017), section 3 an
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from .backbone import accumulate, architecture
+from .backbone import Cache, accumulate, architecture
 from .config import Config
 from .ops.conv import conv2d, conv2d_backward
+from .ops.fused import conv2d_fused
 from .ops.resize import upsample_nearest, upsample_nearest_backward
 from .params import Params, Spec, conv_spec
 
@@ -46,7 +45,7 @@ def fpn_spec(config: Config) -> dict[str, Spec]:
     return spec
 
 
-def fpn(features: list[np.ndarray], params: Params) -> tuple[list[np.ndarray], tuple[Any, ...]]:
+def fpn(features: list[np.ndarray], params: Params, *, training: bool = False) -> tuple[list[np.ndarray], Cache]:
     """Build the pyramid.
 
     Parameters
@@ -54,14 +53,18 @@ def fpn(features: list[np.ndarray], params: Params) -> tuple[list[np.ndarray], t
     features : list of ndarray
         ``[c2, c3, c4, c5]``, each (N, H_l, W_l, C_l), every map half the size of the one before.
     params : dict
+    training : bool
+        Keep what ``fpn_backward`` needs.
 
     Returns
     -------
     pyramid : list of ndarray
         ``[p2, p3, p4, p5, p6]``, each (N, H_l, W_l, fpn_channels).
-    cache : tuple
+    cache : tuple, or None in inference
         (lateral caches, upsampling caches, output caches, shape of p5)
     """
+    if not training:
+        return _fpn_inference(features, params), None
     laterals, lateral_caches = [], []
     for level, c in zip(LEVELS, features):
         m, cache = conv2d(c, params[f"fpn.lateral{level}.w"], params[f"fpn.lateral{level}.b"])
@@ -84,7 +87,19 @@ def fpn(features: list[np.ndarray], params: Params) -> tuple[list[np.ndarray], t
     return pyramid, (lateral_caches, upsample_caches, output_caches, p5.shape)
 
 
-def fpn_backward(dpyramid: list[np.ndarray], cache: tuple[Any, ...], grads: Params) -> list[np.ndarray]:
+def _fpn_inference(features: list[np.ndarray], params: Params) -> list[np.ndarray]:
+    """Do the same from coarse to fine, the merge being part of the lateral convolution."""
+    pyramid: list[np.ndarray] = []
+    merged: np.ndarray | None = None
+    for level, c in zip(reversed(LEVELS), reversed(features)):
+        above = None if merged is None else upsample_nearest(merged, scale=2)[0]
+        merged = conv2d_fused(c, params[f"fpn.lateral{level}.w"], params[f"fpn.lateral{level}.b"], residual=above)
+        p = conv2d_fused(merged, params[f"fpn.output{level}.w"], params[f"fpn.output{level}.b"], padding=1)
+        pyramid.insert(0, p)
+    return [*pyramid, pyramid[-1][:, ::2, ::2]]
+
+
+def fpn_backward(dpyramid: list[np.ndarray], cache: Cache, grads: Params) -> list[np.ndarray]:
     """Return the gradients of ``[c2, c3, c4, c5]``; a merge hands its gradient to the lateral and to the level above.
 
     Parameters
@@ -95,6 +110,7 @@ def fpn_backward(dpyramid: list[np.ndarray], cache: tuple[Any, ...], grads: Para
     grads : dict
         Receives the parameter gradients.
     """
+    assert cache is not None, "no backward pass after inference"
     lateral_caches, upsample_caches, output_caches, p5_shape = cache
     *dp, dp6 = dpyramid
     dp5 = np.zeros(p5_shape, dp6.dtype)

@@ -8,14 +8,13 @@ class and box head.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from .backbone import accumulate, conv_bn, conv_bn_backward
+from .backbone import Cache, accumulate, conv_bn, conv_bn_backward
 from .config import Config
 from .ops.activation import relu, relu_backward
 from .ops.conv import conv2d, conv2d_backward, conv2d_transpose, conv2d_transpose_backward
+from .ops.fused import conv2d_fused
 from .ops.linear import linear, linear_backward
 from .params import Params, Spec, conv_spec, linear_spec, norm_spec
 
@@ -55,7 +54,7 @@ def mask_head_spec(config: Config) -> dict[str, Spec]:
 
 def box_head(
     features: np.ndarray, params: Params, config: Config, *, training: bool = False
-) -> tuple[np.ndarray, np.ndarray, tuple[Any, ...]]:
+) -> tuple[np.ndarray, np.ndarray, Cache]:
     """Classify each RoI and refine its box, once per class.
 
     A 7x7 convolution without padding on a 7x7 map *is* a fully connected layer, so both variants compute the same
@@ -75,7 +74,7 @@ def box_head(
     class_logits : ndarray of shape (R, K)
     deltas : ndarray of shape (R, K, 4)
         (dy, dx, log dh, log dw) for each class, still divided by ``config.head_box_std``.
-    cache : tuple
+    cache : tuple, or None in inference
     """
     r = features.shape[0]
     if config.box_head == "fc":
@@ -85,7 +84,7 @@ def box_head(
         hidden, relu1_cache = relu(hidden)
         hidden, fc2_cache = linear(hidden, params["box_head.fc2.w"], params["box_head.fc2.b"])
         hidden, relu2_cache = relu(hidden)
-        trunk_cache: tuple[Any, ...] = (fc1_cache, relu1_cache, fc2_cache, relu2_cache)
+        trunk_cache: tuple[Cache, ...] = (fc1_cache, relu1_cache, fc2_cache, relu2_cache)
     else:
         hidden, conv1_cache = conv_bn(features, params, "box_head.conv1", "box_head.bn1", config, training=training)
         hidden, conv2_cache = conv_bn(hidden, params, "box_head.conv2", "box_head.bn2", config, training=training)
@@ -100,10 +99,9 @@ def box_head(
     )
 
 
-def box_head_backward(
-    dclass_logits: np.ndarray, ddeltas: np.ndarray, cache: tuple[Any, ...], grads: Params
-) -> np.ndarray:
+def box_head_backward(dclass_logits: np.ndarray, ddeltas: np.ndarray, cache: Cache, grads: Params) -> np.ndarray:
     """Return the gradient of the RoI features, shape (R, 7, 7, C)."""
+    assert cache is not None, "no backward pass after inference"
     shape, trunk_cache, class_cache, deltas_cache = cache
     dhidden, dw, db = linear_backward(dclass_logits, class_cache)
     accumulate(grads, "box_head.class", w=dw, b=db)
@@ -127,7 +125,7 @@ def box_head_backward(
 
 def mask_head(
     features: np.ndarray, params: Params, config: Config, *, training: bool = False
-) -> tuple[np.ndarray, tuple[Any, ...]]:
+) -> tuple[np.ndarray, Cache]:
     """Predict one mask per class for each RoI: convolutions, a transposed convolution that doubles the size, logits.
 
     Parameters
@@ -142,12 +140,14 @@ def mask_head(
     -------
     logits : ndarray of shape (R, 28, 28, K)
         One sigmoid logit per class: the classes do not compete, the class head has decided already.
-    cache : tuple
+    cache : tuple, or None in inference
     """
     x, caches = features, []
     for i in range(1, config.mask_head_convs + 1):
         name, cache = f"mask_head.conv{i}", None
-        if config.mask_head_norm:
+        if not (training or config.mask_head_norm):
+            x = conv2d_fused(x, params[f"{name}.w"], params[f"{name}.b"], padding=1, activate=True)
+        elif config.mask_head_norm:
             x, cache = conv_bn(x, params, name, f"mask_head.bn{i}", config, padding=1, training=training)
         else:
             x, conv_cache = conv2d(x, params[f"{name}.w"], params[f"{name}.b"], padding=1)
@@ -157,11 +157,12 @@ def mask_head(
     x, deconv_cache = conv2d_transpose(x, params["mask_head.deconv.w"], params["mask_head.deconv.b"], stride=2)
     x, relu_cache = relu(x)
     logits, logits_cache = conv2d(x, params["mask_head.logits.w"], params["mask_head.logits.b"])
-    return logits, (config.mask_head_norm, caches, deconv_cache, relu_cache, logits_cache)
+    return logits, (config.mask_head_norm, caches, deconv_cache, relu_cache, logits_cache) if training else None
 
 
-def mask_head_backward(dlogits: np.ndarray, cache: tuple[Any, ...], grads: Params) -> np.ndarray:
+def mask_head_backward(dlogits: np.ndarray, cache: Cache, grads: Params) -> np.ndarray:
     """Return the gradient of the RoI features, shape (R, 14, 14, C)."""
+    assert cache is not None, "no backward pass after inference"
     normed, caches, deconv_cache, relu_cache, logits_cache = cache
     dx, dw, db = conv2d_backward(dlogits, logits_cache)
     accumulate(grads, "mask_head.logits", w=dw, b=db)

@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .anchors import pyramid_anchors
+from .backbone import Cache as PartCache
 from .backbone import backbone, backbone_backward
 from .config import Config
 from .detections import Detections, paste_masks, refine
@@ -55,13 +56,13 @@ from .targets import Targets, roi_targets, rpn_targets
 class Cache(NamedTuple):
     """What ``losses`` leaves for ``backward``: the cache of every part, and the targets that were used."""
 
-    backbone: tuple[Any, ...]
-    fpn: tuple[Any, ...]
-    rpn: tuple[Any, ...]
+    backbone: PartCache
+    fpn: PartCache
+    rpn: PartCache
     box_align: tuple[Any, ...]
-    box_head: tuple[Any, ...]
+    box_head: PartCache
     mask_align: tuple[Any, ...]
-    mask_head: tuple[Any, ...]
+    mask_head: PartCache
     losses: dict[str, tuple[Any, ...]]
     targets: Targets
 
@@ -132,8 +133,8 @@ class MaskRCNN:
         """
         config, params = self.config, self.params
         features, backbone_cache = backbone(batch.images, params, config, training=True)
-        pyramid, fpn_cache = fpn(features, params)
-        rpn_logits, rpn_deltas, rpn_cache = rpn_head(pyramid, params, config)
+        pyramid, fpn_cache = fpn(features, params, training=True)
+        rpn_logits, rpn_deltas, rpn_cache = rpn_head(pyramid, params, config, training=True)
         self._require_finite(batch.images, features, pyramid, rpn_logits, rpn_deltas)
 
         if targets is None:

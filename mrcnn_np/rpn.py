@@ -10,15 +10,16 @@ Ren et al., "Faster R-CNN" (2015), section 3.1; Lin et al., "Feature pyramid net
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from .backbone import accumulate
+from .backbone import Cache, accumulate
 from .config import Config
 from .ops.activation import relu, relu_backward
 from .ops.conv import conv2d, conv2d_backward
+from .ops.fused import conv2d_fused
 from .params import Params, Spec, conv_spec
+
+LAYERS = ("rpn.conv", "rpn.objectness", "rpn.deltas")
 
 
 def logits_per_anchor(config: Config) -> int:
@@ -36,8 +37,8 @@ def rpn_spec(config: Config) -> dict[str, Spec]:
 
 
 def rpn_head(
-    pyramid: list[np.ndarray], params: Params, config: Config
-) -> tuple[np.ndarray, np.ndarray, tuple[Any, ...]]:
+    pyramid: list[np.ndarray], params: Params, config: Config, *, training: bool = False
+) -> tuple[np.ndarray, np.ndarray, Cache]:
     """Apply the head to every level and lay the results end to end, in the order of ``pyramid_anchors``.
 
     Parameters
@@ -46,6 +47,8 @@ def rpn_head(
         ``[p2, ..., p6]``, each (N, H_l, W_l, C).
     params : dict
     config : Config
+    training : bool
+        Keep what ``rpn_head_backward`` needs.
 
     Returns
     -------
@@ -53,34 +56,38 @@ def rpn_head(
         A counts the anchors of all levels.
     deltas : ndarray of shape (N, A, 4)
         (dy, dx, log dh, log dw), still divided by ``config.rpn_box_std``.
-    cache : tuple
+    cache : tuple, or None in inference
         (per level: conv, relu, objectness and deltas caches), (per level: map shape)
     """
     logits, deltas, caches, shapes = [], [], [], []
     n, k = pyramid[0].shape[0], logits_per_anchor(config)
+    conv, objectness, box = ((params[f"{name}.w"], params[f"{name}.b"]) for name in LAYERS)
     for p in pyramid:
-        hidden, conv_cache = conv2d(p, params["rpn.conv.w"], params["rpn.conv.b"], padding=1)
-        hidden, relu_cache = relu(hidden)
-        level_logits, objectness_cache = conv2d(hidden, params["rpn.objectness.w"], params["rpn.objectness.b"])
-        level_deltas, deltas_cache = conv2d(hidden, params["rpn.deltas.w"], params["rpn.deltas.b"])
+        if training:
+            hidden, conv_cache = conv2d(p, *conv, padding=1)
+            hidden, relu_cache = relu(hidden)
+            level_logits, objectness_cache = conv2d(hidden, *objectness)
+            level_deltas, deltas_cache = conv2d(hidden, *box)
+            caches.append((conv_cache, relu_cache, objectness_cache, deltas_cache))
+            shapes.append((level_logits.shape, level_deltas.shape))
+        else:
+            hidden = conv2d_fused(p, *conv, padding=1, activate=True)
+            level_logits, level_deltas = conv2d_fused(hidden, *objectness), conv2d_fused(hidden, *box)
         # The last axis holds one anchor after the other, so a reshape turns cells into anchors.
         logits.append(level_logits.reshape(n, -1, k))
         deltas.append(level_deltas.reshape(n, -1, 4))
-        caches.append((conv_cache, relu_cache, objectness_cache, deltas_cache))
-        shapes.append((level_logits.shape, level_deltas.shape))
     all_logits = np.concatenate(logits, axis=1)
     if k == 1:
         all_logits = all_logits[..., 0]
-    return all_logits, np.concatenate(deltas, axis=1), (caches, shapes)
+    return all_logits, np.concatenate(deltas, axis=1), (caches, shapes) if training else None
 
 
-def rpn_head_backward(
-    dlogits: np.ndarray, ddeltas: np.ndarray, cache: tuple[Any, ...], grads: Params
-) -> list[np.ndarray]:
+def rpn_head_backward(dlogits: np.ndarray, ddeltas: np.ndarray, cache: Cache, grads: Params) -> list[np.ndarray]:
     """Cut the gradients into levels again and return the gradients of ``[p2, ..., p6]``.
 
     The weights are shared: every level adds its share to the same entries of ``grads``.
     """
+    assert cache is not None, "no backward pass after inference"
     caches, shapes = cache
     n = ddeltas.shape[0]
     dlogits = dlogits.reshape(n, ddeltas.shape[1], -1)

@@ -71,15 +71,21 @@ def test_residual_block_gradients(kind, stride, stride_in_1x1, projection):
     params = draw(spec, rng)
     names = [n for n in params if not n.endswith((".mean", ".var"))]
     x = rng.standard_normal((2, 5, 6, c_in))
-    for training in (False, True):
+    for mode in ("frozen", "train"):
+        c = config.replace(bn_mode=mode)
         f, values = with_params(
-            lambda x, p, t=training: residual_block(x, p, "b", arch, config, stride=stride, training=t),
+            lambda x, p, c=c: residual_block(x, p, "b", arch, c, stride=stride, training=True),
             residual_block_backward,
             params,
             names,
         )
-        assert f(x, *values)[0].shape == (2, -(-5 // stride), -(-6 // stride), c_out)
+        y = f(x, *values)[0]
+        assert y.shape == (2, -(-5 // stride), -(-6 // stride), c_out)
         check_gradients(f, x, *values, rng=rng)
+        if mode == "frozen":  # inference is the same function, without a cache
+            inference, cache = residual_block(x, params, "b", arch, c, stride=stride)
+            np.testing.assert_allclose(inference, y, rtol=1e-13, atol=1e-13)
+            assert cache is None
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet50", "resnext50_32x4d", "tiny"])
@@ -113,7 +119,7 @@ def test_backbone_gradient_of_the_image():
     params = draw(backbone_spec(config), rng)
 
     def f(images):
-        features, cache = backbone(images, params, config)
+        features, cache = backbone(images, params, config, training=True)
         return features, lambda dy: backbone_backward(list(dy), cache, {})
 
     check_gradients(f, rng.standard_normal((1, 64, 32, 3)), rng=rng)
@@ -128,10 +134,12 @@ def test_fpn_gradients_and_shapes():
     pyramid, _ = fpn(features, params)
     assert [p.shape for p in pyramid] == [(2, 16, 24, 8), (2, 8, 12, 8), (2, 4, 6, 8), (2, 2, 3, 8), (2, 1, 2, 8)]
     assert np.array_equal(pyramid[4], pyramid[3][:, ::2, ::2])
+    for one, other in zip(pyramid, fpn(features, params, training=True)[0]):
+        np.testing.assert_allclose(one, other, rtol=1e-13, atol=1e-13)
     names = [n for n in params if n.startswith("fpn.")]
 
     def f(c2, c3, c4, c5, *values):
-        y, cache = fpn([c2, c3, c4, c5], params | dict(zip(names, values)))
+        y, cache = fpn([c2, c3, c4, c5], params | dict(zip(names, values)), training=True)
 
         def back(dy):
             grads = {}
@@ -156,7 +164,7 @@ def test_rpn_head_shares_its_weights(objectness):
     assert logits.shape == ((2, anchors) if objectness == "sigmoid" else (2, anchors, 2))
 
     def f(*args):
-        logits, deltas, cache = rpn_head(list(args[:5]), dict(zip(params, args[5:])), config)
+        logits, deltas, cache = rpn_head(list(args[:5]), dict(zip(params, args[5:])), config, training=True)
 
         def back(dy):
             grads = {}
@@ -195,7 +203,7 @@ def test_box_head_gradients(kind, rois):
     x = rng.standard_normal((rois, 7, 7, 8))
 
     def f(x, *values):
-        logits, deltas, cache = box_head(x, params | dict(zip(names, values)), config)
+        logits, deltas, cache = box_head(x, params | dict(zip(names, values)), config, training=True)
 
         def back(dy):
             grads = {}
@@ -234,7 +242,7 @@ def test_mask_head_gradients(norm, rois):
     # No bias is 0: where all inputs of a unit are cut off, it would sit on the kink of its ReLU
     params = draw(mask_head_spec(config), rng)
     names = [n for n in params if not n.endswith((".mean", ".var"))]
-    f, values = with_params(lambda x, p: mask_head(x, p, config), mask_head_backward, params, names)
+    f, values = with_params(lambda x, p: mask_head(x, p, config, training=True), mask_head_backward, params, names)
     x = rng.standard_normal((rois, 14, 14, 8))
     logits, back = f(x, *values)
     assert logits.shape == (rois, 28, 28, 4)
