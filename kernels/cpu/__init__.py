@@ -34,5 +34,11 @@ from . import conv  # noqa: E402  (after the folder is set, which is read when a
 
 KERNELS: dict[str, Callable[..., Any]] = {
     function.__name__: function
-    for function in (conv.conv2d, conv.conv2d_backward, conv.conv2d_transpose, conv.conv2d_transpose_backward)
+    for function in (
+        conv.conv2d,
+        conv.conv2d_backward,
+        conv.conv2d_fused,
+        conv.conv2d_transpose,
+        conv.conv2d_transpose_backward,
+    )
 }

@@ -181,6 +181,35 @@ def _forward(
     return correlate(x, w, (out_h, out_w), step, top, left, **finish)
 
 
+def conv2d_fused(
+    x: np.ndarray,
+    w: np.ndarray,
+    b: np.ndarray | None = None,
+    *,
+    norm: tuple[Any, ...] | None = None,
+    residual: np.ndarray | None = None,
+    activate: bool = False,
+    stride: Any = 1,
+    padding: Any = 0,
+    groups: int = 1,
+) -> Any:
+    """See ``mrcnn_np.ops.fused.conv2d_fused``."""
+    step, sides = _one_stride(stride), _as_padding(padding)
+    if not (_plain(x, w, b, residual) and step and groups == 1 and _fits(x, w, b, sides, groups)):
+        return NotImplemented
+    scale, shift = None, b
+    if norm is not None:
+        gamma, beta, mean, var, eps = norm
+        if not _plain(gamma, beta, mean, var):
+            return NotImplemented
+        scale = gamma / np.sqrt(var + np.float32(eps))
+        shift = beta + ((0 if b is None else b) - mean) * scale
+    if residual is not None:
+        residual = np.ascontiguousarray(residual)
+    floor = np.float32(0) if activate else NO_FLOOR
+    return _forward(x, w, step, sides, scale=scale, shift=shift, residual=residual, floor=floor)
+
+
 def conv2d_backward(dy: np.ndarray, cache: tuple[Any, ...]) -> Any:
     """See ``mrcnn_np.ops.conv.conv2d_backward``."""
     x, w, has_bias, (step, across), sides, groups = cache
