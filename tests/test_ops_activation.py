@@ -1,7 +1,5 @@
 """relu, sigmoid, softmax: values, extremes, NaN, gradients."""
 
-import warnings
-
 import naive
 import numpy as np
 import pytest
@@ -12,14 +10,7 @@ from hypothesis import strategies as st
 from mrcnn_np.ops.activation import relu, relu_backward, sigmoid, sigmoid_backward, softmax, softmax_backward
 
 OPS = {"relu": (relu, relu_backward), "sigmoid": (sigmoid, sigmoid_backward), "softmax": (softmax, softmax_backward)}
-
-
-@pytest.fixture(autouse=True)
-def no_overflow():
-    """No operation here may raise a floating-point warning."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        yield
+pytestmark = pytest.mark.filterwarnings("error")  # no overflow, no division by zero
 
 
 def test_by_hand():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -32,13 +31,7 @@ from mrcnn_np.visualize import (
 )
 
 NAMES = ("background", "cat", "dog")
-
-
-@pytest.fixture(autouse=True)
-def no_warnings():
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        yield
+pytestmark = pytest.mark.filterwarnings("error")  # no overflow, no missing letter: nothing may warn
 
 
 def make_pair(boxes=((10, 10, 40, 50), (60, 60, 100, 120)), shape=(128, 128), name="im"):
