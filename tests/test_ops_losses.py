@@ -18,7 +18,6 @@ from mrcnn_np.ops.losses import (
     softmax_cross_entropy_backward,
 )
 
-
 pytestmark = pytest.mark.filterwarnings("error")  # no overflow, no division by zero
 
 
