@@ -30,7 +30,7 @@ def _cache_folder() -> Path:
 
 numba.config.CACHE_DIR = str(_cache_folder())  # type: ignore[attr-defined]
 
-from . import conv  # noqa: E402  (after the folder is set, which is read when a kernel is defined)
+from . import activation, conv, norm, pool, resize  # noqa: E402  (the folder is read when a kernel is defined)
 
 KERNELS: dict[str, Callable[..., Any]] = {
     function.__name__: function
@@ -40,5 +40,15 @@ KERNELS: dict[str, Callable[..., Any]] = {
         conv.conv2d_fused,
         conv.conv2d_transpose,
         conv.conv2d_transpose_backward,
+        norm.batch_norm,
+        norm.batch_norm_backward,
+        pool.max_pool2d,
+        pool.max_pool2d_backward,
+        resize.upsample_nearest,
+        resize.upsample_nearest_backward,
+        resize.resize_bilinear,
+        resize.resize_nearest,
+        activation.relu,
+        activation.relu_backward,
     )
 }

@@ -6,7 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from kernels import accelerated
 
+
+@accelerated
 def relu(x: np.ndarray) -> tuple[np.ndarray, tuple[Any, ...]]:
     r"""Set what is negative to zero.
 
@@ -26,6 +29,7 @@ def relu(x: np.ndarray) -> tuple[np.ndarray, tuple[Any, ...]]:
     return y, (y,)
 
 
+@accelerated
 def relu_backward(dy: np.ndarray, cache: tuple[Any, ...]) -> np.ndarray:
     """Return ``dx``: ``dy`` where ``x > 0``, zero elsewhere; at the kink ``x = 0`` the derivative is taken as 0."""
     (y,) = cache

@@ -6,9 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from kernels import accelerated
+
 from .linear import channel_sum
 
 
+@accelerated
 def batch_norm(
     x: np.ndarray,
     gamma: np.ndarray,
@@ -78,6 +81,7 @@ def batch_norm(
     return y, (x, gamma, mu, inverse_std, training)
 
 
+@accelerated
 def batch_norm_backward(dy: np.ndarray, cache: tuple[Any, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     r"""Return ``(dx, dgamma, dbeta)``.
 

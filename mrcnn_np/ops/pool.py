@@ -6,9 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from kernels import accelerated
+
 from .conv import Padding, Pair, as_padding, as_pair, crop_maps, pad_maps
 
 
+@accelerated
 def max_pool2d(
     x: np.ndarray, *, kernel_size: Pair, stride: Pair | None = None, padding: Padding = 0
 ) -> tuple[np.ndarray, tuple[Any, ...]]:
@@ -67,6 +70,7 @@ def max_pool2d(
     return y, (winner, x.shape, kernel, stride, padding)
 
 
+@accelerated
 def max_pool2d_backward(dy: np.ndarray, cache: tuple[Any, ...]) -> np.ndarray:
     """Return ``dx``: every cell collects ``dy`` of the windows it won.
 

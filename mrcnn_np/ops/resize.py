@@ -6,7 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from kernels import accelerated
 
+
+@accelerated
 def upsample_nearest(x: np.ndarray, *, scale: int = 2) -> tuple[np.ndarray, tuple[Any, ...]]:
     r"""Repeat every cell ``scale`` times down and across: the top-down path of the FPN.
 
@@ -39,6 +42,7 @@ def upsample_nearest(x: np.ndarray, *, scale: int = 2) -> tuple[np.ndarray, tupl
     return x.repeat(scale, axis=1).repeat(scale, axis=2), (scale,)
 
 
+@accelerated
 def upsample_nearest_backward(dy: np.ndarray, cache: tuple[Any, ...]) -> np.ndarray:
     """Return ``dx``: every cell was copied to a block of ``scale`` x ``scale`` cells and collects their gradients."""
     (scale,) = cache
@@ -50,6 +54,7 @@ def upsample_nearest_backward(dy: np.ndarray, cache: tuple[Any, ...]) -> np.ndar
     return dx
 
 
+@accelerated
 def resize_bilinear(image: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, tuple[Any, ...]]:
     r"""Resize by linear interpolation, first down, then across.
 
@@ -102,6 +107,7 @@ def resize_bilinear_backward(dy: np.ndarray, cache: tuple[Any, ...]) -> np.ndarr
     return _interpolate_backward(_interpolate_backward(dy, -2, width), -3, height)
 
 
+@accelerated
 def resize_nearest(masks: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     r"""Resize masks by picking cells; no new values appear, so it suits labels. It has no backward pass.
 

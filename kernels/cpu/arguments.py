@@ -1,0 +1,39 @@
+"""What the kernels take: float32. The rest is left to NumPy, above all float64, which is never rounded."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+
+def is_float32(*arrays: Any) -> bool:
+    """Tell whether all are arrays of float32."""
+    return all(isinstance(a, np.ndarray) and a.dtype == np.float32 for a in arrays)
+
+
+def are_rois(rois: Any, batch_index: Any, maps: int) -> bool:
+    """Tell whether RoIs (R, 4) and the numbers of their maps (R,) make sense; if not, the reference says why."""
+    return bool(
+        isinstance(rois, np.ndarray)
+        and isinstance(batch_index, np.ndarray)
+        and rois.ndim == 2
+        and rois.shape[1] == 4
+        and np.issubdtype(rois.dtype, np.floating)
+        and batch_index.shape == rois.shape[:1]
+        and np.issubdtype(batch_index.dtype, np.integer)
+        and np.isfinite(rois).all()
+        and (batch_index >= 0).all()
+        and (batch_index < maps).all()
+    )
+
+
+def as_bins(output_size: Any) -> tuple[int, int]:
+    """Return the bins ``(ph, pw)``, or (0, 0) if there are none."""
+    bins = (output_size, output_size) if isinstance(output_size, (int, np.integer)) else tuple(output_size)
+    return (int(bins[0]), int(bins[1])) if len(bins) == 2 and min(bins) >= 1 else (0, 0)
+
+
+def as_pair(value: Any) -> tuple[int, int]:
+    """Return ``(down, across)``, or (0, 0) if it is not two positive integers."""
+    return as_bins(value)

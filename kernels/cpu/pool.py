@@ -1,0 +1,85 @@
+"""Max pooling: the channel loop innermost, each output row (backward: input row) written by one thread."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit, prange
+
+from .arguments import as_pair, is_float32
+from .conv import _as_padding
+
+SMALL = 1 << 12  # outputs below which NumPy is faster than starting the threads
+
+
+@njit(cache=True, parallel=True, error_model="numpy")
+def _max_pool(x, kh, kw, sy, sx, top, left, y, winner):
+    height, width, channels = x.shape[1:]
+    rows, columns = y.shape[1:3]
+    for line in prange(x.shape[0] * rows):
+        n, p = line // rows, line % rows
+        for q in range(columns):
+            largest, first = y[n, p, q], winner[n, p, q]
+            for c in range(channels):
+                largest[c] = -np.inf
+                first[c] = 0
+            for i in range(max(0, top - p * sy), min(kh, height + top - p * sy)):
+                for j in range(max(0, left - q * sx), min(kw, width + left - q * sx)):
+                    cell, k = x[n, p * sy + i - top, q * sx + j - left], np.uint8(i * kw + j)
+                    for c in range(channels):
+                        value, best = cell[c], largest[c]
+                        first[c] = k if value > best else first[c]  # not ">=": the first of equals stays
+                        largest[c] = value if value > best or value != value else best
+
+
+@njit(cache=True, parallel=True, error_model="numpy")
+def _max_pool_backward(dy, winner, kh, kw, sy, sx, top, left, dx):
+    """Each cell looks up the windows it lies in, by increasing position in the window, as the reference does."""
+    height, width, channels = dx.shape[1:]
+    rows, columns = dy.shape[1:3]
+    for line in prange(dx.shape[0] * height):
+        n, row = line // height, line % height
+        for col in range(width):
+            cell = dx[n, row, col]
+            for c in range(channels):
+                cell[c] = 0
+            for i in range((row + top) % sy, kh, sy):
+                p = (row + top - i) // sy
+                if p < 0 or p >= rows:
+                    continue
+                for j in range((col + left) % sx, kw, sx):
+                    q = (col + left - j) // sx
+                    if q < 0 or q >= columns:
+                        continue
+                    k, gradient, won = np.uint8(i * kw + j), dy[n, p, q], winner[n, p, q]
+                    for c in range(channels):
+                        cell[c] += gradient[c] if won[c] == k else np.float32(0)
+
+
+def max_pool2d(x: np.ndarray, *, kernel_size: Any, stride: Any = None, padding: Any = 0) -> Any:
+    """See ``mrcnn_np.ops.pool.max_pool2d``."""
+    kernel = kh, kw = as_pair(kernel_size)
+    steps = sy, sx = kernel if stride is None else as_pair(stride)
+    sides = (top, bottom), (left, right) = _as_padding(padding)
+    if not is_float32(x) or x.ndim != 4 or 0 in x.shape or not (kh and sy) or kh * kw > 256 or min(min(sides)) < 0:
+        return NotImplemented
+    rows, columns = (x.shape[1] + top + bottom - kh) // sy + 1, (x.shape[2] + left + right - kw) // sx + 1
+    if max(top, bottom) >= kh or max(left, right) >= kw or min(rows, columns) < 1 or min(top, left) < 0:
+        return NotImplemented
+    shape = (x.shape[0], rows, columns, x.shape[3])
+    if np.prod(shape) < SMALL:
+        return NotImplemented
+    y, winner = np.empty(shape, np.float32), np.empty(shape, np.uint8)
+    _max_pool(np.ascontiguousarray(x), kh, kw, sy, sx, top, left, y, winner)
+    return y, (winner, x.shape, kernel, steps, sides)
+
+
+def max_pool2d_backward(dy: np.ndarray, cache: tuple[Any, ...]) -> Any:
+    """See ``mrcnn_np.ops.pool.max_pool2d_backward``."""
+    winner, shape, (kh, kw), (sy, sx), ((top, _), (left, _)) = cache
+    if not is_float32(dy) or winner.dtype != np.uint8 or dy.shape != winner.shape or dy.size < SMALL:
+        return NotImplemented
+    dx = np.empty(shape, np.float32)
+    _max_pool_backward(np.ascontiguousarray(dy), np.ascontiguousarray(winner), kh, kw, sy, sx, top, left, dx)
+    return dx
