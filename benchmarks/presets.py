@@ -1,7 +1,8 @@
 """Peak memory and time of every preset: one training step and one ``detect``, each in a process of its own.
 
-Run ``python benchmarks/presets.py`` (all presets, a Markdown table) or name some: ``... tiny torchvision``. The image is
-noise with three rectangles at the preset's full size: 800 x 1088 for torchvision and detectron2, 1024 x 1024 for matterport.
+Run ``python benchmarks/presets.py`` (all presets, a Markdown table) or name some: ``... tiny torchvision``. The image
+is noise with three rectangles at the preset's full size: 800 x 1088 for torchvision and detectron2, which matterport
+molds to 1024 x 1024.
 """
 
 from __future__ import annotations
