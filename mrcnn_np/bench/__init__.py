@@ -1,0 +1,37 @@
+"""How fast, how exact, how large: this project beside PyTorch and torchvision, in one run on one machine.
+
+``mrcnn-np bench`` writes ``bench.md``, ``bench.json`` (every single time) and ``bench.png``.
+
+What is compared
+----------------
+Contenders get the same numbers (inputs, weights, gradients from above) and take turns: each round runs every contender
+once, so that a disturbance of the machine hits all of them. A time is the median over the rounds; a ratio is the
+framework's median over that of our cpu backend. PyTorch runs its convolutions in both memory formats, NCHW (its
+default) and channels-last, and whole models too; SGD runs both ways. The ratio uses the faster.
+
+Threads
+-------
+All contenders use the same number of threads (``--threads``), set by environment variables in fresh processes, because
+OpenBLAS reads its own when NumPy is imported. What disturbs whom was measured on two cores:
+
+- After a matrix product OpenBLAS' threads spin for 60 to 100 ms in the hope of another one. Until they sleep, everything
+  else runs at about half speed, PyTorch's convolution (16 ms in place of 8) and ours (7 in place of 3.3) alike.
+- The OpenMP threads of PyTorch and of Numba (two copies of libgomp) stop spinning within 5 ms: a product by NumPy
+  right after them takes 32 ms in place of 26, and after 5 ms nothing is left to see.
+
+So every contender rests ``timing.REST`` seconds before its turn. After a rest the threads have to be woken and the
+caches are cold; so a short operation runs once before the clock starts, as it would find things in the midst of
+a network. Models run in a process for each contender, which take turns too: only so can the peak of their memory be told
+apart. It is that of the whole process, with the interpreter and the libraries.
+
+Errors
+------
+Each contender's first result is held against the reference in float64: the largest difference over the largest number.
+For results that are decisions (boxes kept, pixels painted) it is the share that differs.
+
+Rooflines
+---------
+``roofline.py`` measures what the cores can do in the same run: fused multiply-adds on registers, and streams through
+memory. Convolutions are counted by their definition; Winograd's needs fewer multiplications, so it can exceed 100 %.
+Bytes are the least that has to move: inputs once, outputs once.
+"""

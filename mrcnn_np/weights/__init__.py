@@ -1,0 +1,1 @@
+"""Readers for the weights of other implementations."""
