@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from kernels import accelerated
+
 from .config import LOG_1000_16
 
 
@@ -43,6 +45,7 @@ def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     return np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
 
 
+@accelerated
 def iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Return intersection over union of every box of ``a`` with every box of ``b``.
 
@@ -143,6 +146,7 @@ def encode_boxes(
     return deltas / np.asarray(std, dtype=deltas.dtype)
 
 
+@accelerated
 def decode_boxes(
     deltas: np.ndarray,
     anchors: np.ndarray,

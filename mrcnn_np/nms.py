@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from kernels import accelerated
+
 from .boxes import box_area
 
 
+@accelerated
 def nms(boxes: np.ndarray, scores: np.ndarray, iou_threshold: float) -> np.ndarray:
     """Return the indices of the boxes that survive greedy non-maximum suppression, best score first.
 
@@ -64,6 +67,7 @@ def nms(boxes: np.ndarray, scores: np.ndarray, iou_threshold: float) -> np.ndarr
     return order[np.asarray(keep, dtype=np.int64)]
 
 
+@accelerated
 def batched_nms(boxes: np.ndarray, scores: np.ndarray, groups: np.ndarray, iou_threshold: float) -> np.ndarray:
     """Return the survivors of one NMS per group, best score first over all groups.
 

@@ -30,7 +30,7 @@ def _cache_folder() -> Path:
 
 numba.config.CACHE_DIR = str(_cache_folder())  # type: ignore[attr-defined]
 
-from . import activation, conv, norm, pool, resize  # noqa: E402  (the folder is read when a kernel is defined)
+from . import activation, boxes, conv, nms, norm, pool, resize  # noqa: E402  (when a kernel is defined, the folder is read)
 
 KERNELS: dict[str, Callable[..., Any]] = {
     function.__name__: function
@@ -48,6 +48,10 @@ KERNELS: dict[str, Callable[..., Any]] = {
         resize.upsample_nearest_backward,
         resize.resize_bilinear,
         resize.resize_nearest,
+        boxes.iou,
+        boxes.decode_boxes,
+        nms.nms,
+        nms.batched_nms,
         activation.relu,
         activation.relu_backward,
     )
