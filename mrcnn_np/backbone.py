@@ -163,14 +163,14 @@ def conv_bn(
     return y, (conv, bn, conv_cache, bn_cache, relu_cache)
 
 
-def conv_bn_backward(dy: np.ndarray, cache: Cache, grads: Params) -> np.ndarray:
-    """Return ``dx`` and add the parameter gradients to ``grads``."""
+def conv_bn_backward(dy: np.ndarray, cache: Cache, grads: Params, *, need_dx: bool = True) -> Any:
+    """Return ``dx`` (None if it is not needed) and add the parameter gradients to ``grads``."""
     assert cache is not None, "no backward pass after inference"
     conv, bn, conv_cache, bn_cache, relu_cache = cache
     if relu_cache is not None:
         dy = relu_backward(dy, relu_cache)
     dy, dgamma, dbeta = batch_norm_backward(dy, bn_cache)
-    dx, dw, db = conv2d_backward(dy, conv_cache)
+    dx, dw, db = conv2d_backward(dy, conv_cache, need_dx=need_dx)
     accumulate(grads, bn, gamma=dgamma, beta=dbeta)
     accumulate(grads, conv, w=dw, b=db)
     return dx
@@ -308,7 +308,9 @@ def backbone(
     return features, (stem_cache, pool_cache, stage_caches) if training else None
 
 
-def backbone_backward(dfeatures: list[np.ndarray], cache: Cache, grads: Params) -> np.ndarray:
+def backbone_backward(
+    dfeatures: list[np.ndarray], cache: Cache, grads: Params, *, need_dx: bool = True
+) -> np.ndarray | None:
     """Walk the stages backwards; each stage's output feeds both the pyramid and the next stage.
 
     Parameters
@@ -318,10 +320,12 @@ def backbone_backward(dfeatures: list[np.ndarray], cache: Cache, grads: Params) 
     cache : tuple
     grads : dict
         Receives the parameter gradients.
+    need_dx : bool
+        Training does not need the gradient of the images, and most of the stem's backward pass is spent on it.
 
     Returns
     -------
-    ndarray of shape (N, H, W, 3)
+    ndarray of shape (N, H, W, 3), or None
         Gradient of the molded images.
     """
     assert cache is not None, "no backward pass after inference"
@@ -333,7 +337,7 @@ def backbone_backward(dfeatures: list[np.ndarray], cache: Cache, grads: Params) 
             dx = residual_block_backward(dx, block_cache, grads)
     assert dx is not None
     dc1 = max_pool2d_backward(dx, pool_cache)
-    return conv_bn_backward(dc1, stem_cache, grads)
+    return conv_bn_backward(dc1, stem_cache, grads, need_dx=need_dx)
 
 
 def _same_padding(shape: tuple[int, ...], *, kernel: int, stride: int) -> tuple[tuple[int, int], tuple[int, int]]:

@@ -228,7 +228,7 @@ class MaskRCNN:
         for level in range(4):  # P2..P5; no RoI reads P6
             dpyramid[level] = dpyramid[level] + dfrom_boxes[level] + dfrom_masks[level]
         dfeatures = fpn_backward(dpyramid, cache.fpn, grads)
-        backbone_backward(dfeatures, cache.backbone, grads)
+        backbone_backward(dfeatures, cache.backbone, grads, need_dx=False)
         return grads
 
     # --- inference --------------------------------------------------------------------------------------------------

@@ -22,7 +22,8 @@ lesson = start(__doc__)
 model, images = lesson.model, lesson.batch.images
 height, width = images.shape[1:3]
 
-features, cache = backbone(images, model.params, model.config)
+# training=True keeps the cache for the backward pass below; frozen statistics leave the parameters as they are
+features, cache = backbone(images, model.params, model.config.replace(bn_mode="frozen"), training=True)
 say(f"\nThe batch has shape {images.shape}: (N, H, W, colours). The backbone {model.config.backbone!r} makes of it:")
 table(
     ["stage", "shape (N, H, W, C)", "stride", "zeros after ReLU", "parameters"],

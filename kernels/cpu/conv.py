@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numba import get_num_threads
 
-from . import direct, winograd
+from . import direct, grouped, winograd
 from .simd import NR, VL
 
 NONE = np.empty(0, np.float32)
@@ -163,22 +163,45 @@ def conv2d(
 ) -> Any:
     """See ``mrcnn_np.ops.conv.conv2d``."""
     step, sides = _one_stride(stride), _as_padding(padding)
-    if not (_plain(x, w, b) and step and groups == 1 and _fits(x, w, b, sides, groups)):
+    if not (_plain(x, w, b) and step and _fits(x, w, b, sides, groups)):
         return NotImplemented
-    return _forward(x, w, step, sides, shift=b), (x, w, b is not None, (step, step), sides, groups)
+    y = _forward(x, w, step, sides, groups, shift=b)
+    return y if y is NotImplemented else (y, (x, w, b is not None, (step, step), sides, groups))
 
 
 def _forward(
-    x: np.ndarray, w: np.ndarray, step: int, sides: tuple[tuple[int, int], tuple[int, int]], **finish: Any
-) -> np.ndarray:
+    x: np.ndarray, w: np.ndarray, step: int, sides: tuple[tuple[int, int], tuple[int, int]], groups: int, **finish: Any
+) -> Any:
     (top, bottom), (left, right) = sides
     x = np.ascontiguousarray(x)
+    if groups > 1:
+        together = grouped.block_of(groups, w.shape[2], w.shape[3] // groups)
+        if not together:
+            return NotImplemented
+        size = tuple((x.shape[1 + i] + sum(sides[i]) - w.shape[i]) // step + 1 for i in (0, 1))
+        y = grouped.correlate(x, np.ascontiguousarray(w), groups, together, (size[0], size[1]), step, sides)
+        return _finish(y, **finish)
     if _suits_winograd(x.shape, w, (step, step), sides, 1):
-        u = winograd.transform_weights(np.ascontiguousarray(w), False)
+        u = winograd.transform_weights(np.ascontiguousarray(w))
         return winograd.forward(x, u, w.shape[3], **finish)
     out_h = (x.shape[1] + top + bottom - w.shape[0]) // step + 1
     out_w = (x.shape[2] + left + right - w.shape[1]) // step + 1
     return correlate(x, w, (out_h, out_w), step, top, left, **finish)
+
+
+def _finish(
+    y: np.ndarray,
+    scale: np.ndarray | None = None,
+    shift: np.ndarray | None = None,
+    residual: np.ndarray | None = None,
+    floor: np.float32 = NO_FLOOR,
+) -> np.ndarray:
+    """Do in a pass of its own what the other kernels do in their last store."""
+    scale, shift = _vectors(scale, shift, y.shape[3])
+    direct.finish_in_place(
+        y.reshape(-1, y.shape[3]), scale, shift, NONE if residual is None else residual.reshape(-1), floor
+    )
+    return y
 
 
 def conv2d_fused(
@@ -195,7 +218,7 @@ def conv2d_fused(
 ) -> Any:
     """See ``mrcnn_np.ops.fused.conv2d_fused``."""
     step, sides = _one_stride(stride), _as_padding(padding)
-    if not (_plain(x, w, b, residual) and step and groups == 1 and _fits(x, w, b, sides, groups)):
+    if not (_plain(x, w, b, residual) and step and _fits(x, w, b, sides, groups)):
         return NotImplemented
     scale, shift = None, b
     if norm is not None:
@@ -207,26 +230,37 @@ def conv2d_fused(
     if residual is not None:
         residual = np.ascontiguousarray(residual)
     floor = np.float32(0) if activate else NO_FLOOR
-    return _forward(x, w, step, sides, scale=scale, shift=shift, residual=residual, floor=floor)
+    return _forward(x, w, step, sides, groups, scale=scale, shift=shift, residual=residual, floor=floor)
 
 
-def conv2d_backward(dy: np.ndarray, cache: tuple[Any, ...]) -> Any:
+def conv2d_backward(dy: np.ndarray, cache: tuple[Any, ...], *, need_dx: bool = True) -> Any:
     """See ``mrcnn_np.ops.conv.conv2d_backward``."""
     x, w, has_bias, (step, across), sides, groups = cache
-    if not (_plain(dy, x, w) and step == across and groups == 1 and 0 not in dy.shape):
+    together = grouped.block_of(groups, w.shape[2], w.shape[3] // groups) if groups > 1 else 1
+    if not (_plain(dy, x, w) and step == across and together and 0 not in dy.shape):
         return NotImplemented
     dy, x = np.ascontiguousarray(dy), np.ascontiguousarray(x)
     (top, _), (left, _) = sides
-    if _suits_winograd(dy.shape, w.swapaxes(2, 3), (step, step), sides, 1):
-        turned = np.ascontiguousarray(w[::-1, ::-1].swapaxes(2, 3))
-        dx = winograd.forward(dy, winograd.transform_weights(turned, True), w.shape[2])
+    db = direct.channel_sum(dy.reshape(-1, dy.shape[3])) if has_bias else None
+    if groups > 1:
+        dx = None
+        if need_dx:
+            dx = grouped.scatter(dy, np.ascontiguousarray(w), groups, together, x.shape, step, top, left)
+        dw = grouped.weight_gradient(x, dy, groups, together, w.shape[:2], step, sides)
+        return dx, dw, db
+    dx = None
+    if not need_dx:
+        pass
+    elif _suits_winograd(dy.shape, w.swapaxes(2, 3), (step, step), sides, 1):
+        u = winograd.transform_weights(winograd.turn(np.ascontiguousarray(w)))
+        dx = winograd.forward(dy, u, w.shape[2])
     else:
         dx = scatter(dy, w, x.shape, step, top, left)
     if _suits_winograd(x.shape, w, (step, step), sides, 1):
         dw = winograd.weight_gradient(x, dy)
     else:
         dw = weight_gradient(x, dy, w.shape[0], w.shape[1], step, sides)
-    return dx, dw, direct.channel_sum(dy.reshape(-1, dy.shape[3])) if has_bias else None
+    return dx, dw, db
 
 
 def conv2d_transpose(x: np.ndarray, w: np.ndarray, b: np.ndarray | None = None, *, stride: Any = 2) -> Any:

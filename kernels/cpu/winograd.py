@@ -70,22 +70,39 @@ PAD = VL  # floats between point planes, so that their addresses do not fall on 
 
 
 @njit(cache=True, parallel=True, error_model="numpy")
-def transform_weights(w, flip):
-    """Return G w G^T in panels, (36, ceil(C_out / NR), C_in, NR); ``flip`` gives the kernel of the input gradient.
-
-    ``w`` is (3, 3, C_in, C_out), C-contiguous; with ``flip`` it has been turned and its channels swapped already.
-    """
+def transform_weights(w):
+    """Return G w G^T for (3, 3, C_in, C_out): 36 point planes, each of panels (C_out / NR, C_in, NR), padded by PAD."""
     c_in, c_out = w.shape[2], w.shape[3]
     panels = (c_out + NR - 1) // NR
-    u = np.zeros((P * P, panels, c_in, NR), np.float32)
-    plane = panels * c_in * NR * 4
-    for k in prange(c_in):
-        for first in range(0, c_out, VL):
-            panel, column = first // NR, first % NR
-            target = u.ctypes.data + ((panel * c_in + k) * NR + column) * 4
-            source = w.ctypes.data + (k * c_out + first) * 4
-            _transform_weight(source, R * c_in * c_out * 4, c_in * c_out * 4, target, P * plane, plane)
+    plane = panels * c_in * NR + PAD
+    u = np.empty((P * P, plane), np.float32)
+    for task in prange(panels * c_in):
+        panel, k = task // c_in, task % c_in
+        at = (panel * c_in + k) * NR
+        for column in range(0, NR, VL):
+            if panel * NR + column < c_out:
+                source = w.ctypes.data + (k * c_out + panel * NR + column) * 4
+                target = u.ctypes.data + (at + column) * 4
+                _transform_weight(source, R * c_in * c_out * 4, c_in * c_out * 4, target, P * plane * 4, plane * 4)
+            else:
+                for point in range(P * P):
+                    u[point, at + column : at + column + VL] = 0
     return u
+
+
+@njit(cache=True, parallel=True, error_model="numpy")
+def turn(w):
+    """Turn a (3, 3, C_in, C_out) kernel by 180 degrees and swap its channels: the kernel of the input gradient."""
+    c_in, c_out = w.shape[2], w.shape[3]
+    turned = np.empty((R, R, c_out, c_in), np.float32)
+    for task in prange((c_out + 15) // 16):
+        for i in range(R):
+            for j in range(R):
+                for first in range(0, c_in, 16):
+                    for o in range(task * 16, min(task * 16 + 16, c_out)):
+                        for c in range(first, min(first + 16, c_in)):
+                            turned[R - 1 - i, R - 1 - j, o, c] = w[i, j, c, o]
+    return turned
 
 
 @njit(cache=True, error_model="numpy", inline="never")
@@ -172,7 +189,7 @@ def convolve(x, u, y, scale, shift, residual, floor, block, threads):
     its own scratch: transform, 36 matrix products, transform back.
     """
     c_in = x.shape[3]
-    panels = u.shape[1]
+    panels = (y.shape[3] + NR - 1) // NR
     tiles_y, tiles_x = (y.shape[1] + N - 1) // N, (y.shape[2] + N - 1) // N
     tiles = y.shape[0] * tiles_y * tiles_x
     blocks = (tiles + block - 1) // block
@@ -189,7 +206,7 @@ def convolve(x, u, y, scale, shift, residual, floor, block, threads):
             for point in range(P * P):
                 v_at, m_at = v.ctypes.data + point * v_plane * 4, m.ctypes.data + point * m_plane * 4
                 for panel in range(panels):
-                    u_at = u.ctypes.data + (point * panels + panel) * c_in * NR * 4
+                    u_at = u.ctypes.data + (point * u.shape[1] + panel * c_in * NR) * 4
                     for row in range(0, last - first, MR):
                         gemm_tile(
                             1, no_taps.ctypes.data, c_in, v_at + row * c_in * 4, c_in * 4, 4, u_at, 0, NR * 4,

@@ -87,8 +87,10 @@ def conv2d(
 
 
 @accelerated
-def conv2d_backward(dy: np.ndarray, cache: tuple[Any, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Return ``(dx, dw, db)``; ``db`` is None if there was no bias.
+def conv2d_backward(
+    dy: np.ndarray, cache: tuple[Any, ...], *, need_dx: bool = True
+) -> tuple[Any, np.ndarray, np.ndarray | None]:
+    """Return ``(dx, dw, db)``; ``db`` is None if there was no bias, ``dx`` if it is not needed (an image's gradient).
 
     Notes
     -----
@@ -101,10 +103,13 @@ def conv2d_backward(dy: np.ndarray, cache: tuple[Any, ...]) -> tuple[np.ndarray,
     padded = pad_maps(x, padding)
     size = padded.shape[1:3]
     dys, ws = _split(dy, groups), _split(w, groups)
-    dx = _join([_scatter(dyg, wg.swapaxes(2, 3), stride, size) for dyg, wg in zip(dys, ws)])
+    dx = None
+    if need_dx:
+        dx = _join([_scatter(dyg, wg.swapaxes(2, 3), stride, size) for dyg, wg in zip(dys, ws)])
+        dx = crop_maps(dx, padding)
     dw = _join([_weight_gradient(xg, dyg, w.shape[:2], stride) for xg, dyg in zip(_split(padded, groups), dys)])
     db = channel_sum(dy) if has_bias else None
-    return crop_maps(dx, padding), dw, db
+    return dx, dw, db
 
 
 @accelerated
