@@ -15,6 +15,8 @@ from typing import Any
 
 import numba
 
+from .memory import keep_freed_memory
+
 
 def _cache_folder() -> Path:
     """Return a folder for compiled kernels that changes with any of the sources."""
@@ -29,6 +31,7 @@ def _cache_folder() -> Path:
 
 
 numba.config.CACHE_DIR = str(_cache_folder())  # type: ignore[attr-defined]
+keep_freed_memory()
 
 from . import activation, boxes, conv, nms, norm, pool, resize  # noqa: E402  (when a kernel is defined, the folder is read)
 

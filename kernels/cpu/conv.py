@@ -8,7 +8,7 @@ import numpy as np
 from numba import get_num_threads
 
 from . import direct, grouped, winograd
-from .simd import NR, VL
+from .simd import MR, NR, VL
 
 NONE = np.empty(0, np.float32)
 NO_FLOOR = np.float32(-np.inf)
@@ -35,7 +35,9 @@ def _vectors(scale: np.ndarray | None, shift: np.ndarray | None, channels: int) 
 
 def correlate(
     x: np.ndarray,
-    w: np.ndarray,
+    packed: np.ndarray,
+    kw: int,
+    c_out: int,
     out_shape: tuple[int, int],
     stride: int,
     top: int,
@@ -49,27 +51,36 @@ def correlate(
     residual: np.ndarray | None = None,
     floor: np.float32 = NO_FLOOR,
 ) -> np.ndarray:
-    """Slide weights (kh, kw, C_in, C_out) over x; write every ``step``-th pixel of ``y`` from ``phase`` on."""
-    kh, kw, c_in, c_out = w.shape
-    n, (out_h, out_w) = x.shape[0], out_shape
+    """Slide packed weights of kw columns over x; write every ``step``-th pixel of ``y`` from ``phase`` on."""
+    n, height, width, c_in = x.shape
+    out_h, out_w = out_shape
     if y is None:
         y = np.empty((n, out_h, out_w, c_out), np.float32)
-    packed = direct.pack(np.ascontiguousarray(w).reshape(kh, kw * c_in, c_out))
     scale, shift = _vectors(scale, shift, c_out)
-    shape, stride_x = x.shape, stride
-    if kh == kw == stride == step == 1 and not (top or left):
+    y_width, y_image = (y.shape[2] if step > 1 else out_w), y.shape[1] * y.shape[2] * c_out
+    if packed.shape[1] == kw == stride == step == 1 and not (top or left):
         # Pixels have no neighbours here: cut all of them, whatever their map, into equal rows
         pixels = n * out_h * out_w
-        width = next((d for d in (96, 128, 64, 80, 72, 48, 56, 50, 34, 49) if pixels % d == 0), out_w)
-        shape, n, out_h, out_w = (1, pixels // width, width, c_in), 1, pixels // width, width
-    y_width = y.shape[2] if step > 1 else out_w
-    y_image = y.shape[1] * y.shape[2] * c_out
+        across = _divisor(pixels, 96, out_w)
+        n, height, width, out_h, out_w, y_width = 1, pixels // across, across, pixels // across, across, across
     direct.correlate(
-        x.reshape(-1), shape, packed, kw, stride_x, top, left, y.reshape(-1), (n, out_h, out_w, y_image),
-        (phase[0] * y_width + phase[1]) * c_out, step * y_width * c_out, step * c_out, c_out,
-        scale, shift, NONE if residual is None else residual.reshape(-1), floor,
+        x.reshape(-1), (n, height, width, c_in), packed, kw, stride, top, left, y.reshape(-1),
+        (n, out_h, out_w, y_image), (phase[0] * y_width + phase[1]) * c_out, step * y_width * c_out, step * c_out,
+        c_out, scale, shift, NONE if residual is None else residual.reshape(-1), floor,
     )  # fmt: skip
     return y
+
+
+def _divisor(number: int, near: int, otherwise: int) -> int:
+    """Return a divisor of ``number`` from near / 2 to 2 near, the closest to ``near`` there is."""
+    fitting = [d for d in range(near // 2, 2 * near + 1) if number % d == 0]
+    return min(fitting, key=lambda d: abs(d - near)) if fitting else otherwise
+
+
+def pack(w: np.ndarray) -> np.ndarray:
+    """Pack (kh, kw, C_in, C_out) weights for ``correlate``."""
+    kh, kw, c_in, c_out = w.shape
+    return direct.pack(np.ascontiguousarray(w).reshape(kh, kw * c_in, c_out))
 
 
 def scatter(
@@ -80,21 +91,23 @@ def scatter(
     Inputs that lie ``stride`` apart are reached by the same taps, so each of the stride^2 phases is a convolution of dy
     with its share of the taps, turned by 180 degrees.
     """
-    _, height, width, _ = shape
+    _, height, width, c_in = shape
+    kh, kw = w.shape[:2]
     dx = np.empty(shape, np.float32)
-    turned = w.transpose(0, 1, 3, 2)
+    w = np.ascontiguousarray(w)
     for a in range(min(stride, height)):
         for b in range(min(stride, width)):
             i0, j0 = (a + top) % stride, (b + left) % stride
-            part = turned[i0::stride, j0::stride][::-1, ::-1]
-            if 0 in part.shape:  # a stride wider than the kernel leaves inputs that nothing reads
+            rows, cols = np.arange(i0, kh, stride)[::-1], np.arange(j0, kw, stride)[::-1]
+            if not (len(rows) and len(cols)):  # a stride wider than the kernel leaves inputs that nothing reads
                 shift = finish.get("shift")
                 dx[:, a::stride, b::stride] = 0 if shift is None else shift
                 continue
+            packed = direct.pack_swapped(w, np.ascontiguousarray(rows), np.ascontiguousarray(cols))
             size = (-(-(height - a) // stride), -(-(width - b) // stride))
-            up = part.shape[0] - 1 - (a + top - i0) // stride
-            before = part.shape[1] - 1 - (b + left - j0) // stride
-            correlate(dy, part, size, 1, up, before, y=dx, phase=(a, b), step=stride, **finish)
+            up = len(rows) - 1 - (a + top - i0) // stride
+            before = len(cols) - 1 - (b + left - j0) // stride
+            correlate(dy, packed, len(cols), c_in, size, 1, up, before, y=dx, phase=(a, b), step=stride, **finish)
     return dx
 
 
@@ -105,24 +118,27 @@ def weight_gradient(
     (top, bottom), (left, right) = padding
     n, height, width, c_in = x.shape
     _, out_h, out_w, c_out = dy.shape
-    padded = direct.pad_maps(x, top, bottom, left, right)
+    k = kw * c_in
+    if k >= MR and not (top or bottom or left or right):
+        padded = x.reshape(-1)
+    else:
+        padded = direct.pad_maps(x, top, bottom, left, right)
     wide = dy.reshape(-1, c_out)
     if c_out % NR:
         wide = direct.widen_channels(wide, -(-c_out // NR) * NR)
     rows, line = top + height + bottom, (left + width + right) * c_in
+    if kh == kw == stride == 1 and padded.size == x.size:
+        across = _divisor(n * out_h * out_w, 192, out_w)
+        n, out_h, out_w, line = 1, n * out_h * out_w // across, across, across * c_in
+        rows = out_h
     # a block of lines of x and dy that stays in the second-level cache
     block = max(1, 64 * 1024 // max(1, out_w * (min(stride, kw) * c_in + c_out)))
-    if kh == kw == stride == 1:
-        out_h, out_w, rows, line = 1, out_h * out_w, 1, height * line
-        if out_w > 256:  # long lines are cut into equal ones
-            cut = next((d for d in range(256, 31, -1) if out_w % d == 0), 0)
-            if cut:
-                out_h, rows, line, out_w = out_w // cut, out_w // cut, cut * c_in, cut
-        block = max(1, 64 * 1024 // max(1, out_w * (c_in + c_out)))
     dw = direct.correlate_weights(
-        padded, n, rows, line, c_in, stride, wide, out_h, out_w, kh, kw * c_in, block, get_num_threads()
+        padded, n, rows, line, c_in, stride, wide, out_h, out_w, kh, k, block, get_num_threads()
     )
-    return np.ascontiguousarray(dw[:, : kw * c_in, :c_out]).reshape(kh, kw, c_in, c_out)
+    if k >= MR and k % MR:  # the last tile was moved up to end at k
+        dw = np.concatenate([dw[:, : k - k % MR], dw[:, -(k % MR) :]], axis=1)
+    return np.ascontiguousarray(dw[:, :k, :c_out]).reshape(kh, kw, c_in, c_out)
 
 
 # --- what replaces the functions of mrcnn_np.ops.conv ---------------------------------------------------------------
@@ -186,7 +202,7 @@ def _forward(
         return winograd.forward(x, u, w.shape[3], **finish)
     out_h = (x.shape[1] + top + bottom - w.shape[0]) // step + 1
     out_w = (x.shape[2] + left + right - w.shape[1]) // step + 1
-    return correlate(x, w, (out_h, out_w), step, top, left, **finish)
+    return correlate(x, pack(w), w.shape[1], w.shape[3], (out_h, out_w), step, top, left, **finish)
 
 
 def _finish(
@@ -279,7 +295,9 @@ def conv2d_transpose_backward(dy: np.ndarray, cache: tuple[Any, ...]) -> Any:
     if not (_plain(dy, x, w) and step == across and 0 not in dy.shape):
         return NotImplemented
     dy = np.ascontiguousarray(dy)
-    dx = correlate(dy, w.swapaxes(2, 3), x.shape[1:3], step, 0, 0)
+    # the kernel as it stands, but its channels swapped
+    packed = direct.pack_swapped(np.ascontiguousarray(w), np.arange(w.shape[0]), np.arange(w.shape[1]))
+    dx = correlate(dy, packed, w.shape[1], w.shape[2], x.shape[1:3], step, 0, 0)
     dw = weight_gradient(dy, np.ascontiguousarray(x), w.shape[0], w.shape[1], step, ((0, 0), (0, 0)))
     db = direct.channel_sum(dy.reshape(-1, dy.shape[3])) if has_bias else None
     return dx, np.ascontiguousarray(dw.swapaxes(2, 3)), db

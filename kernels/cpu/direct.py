@@ -54,6 +54,28 @@ def pack(w):
     return packed
 
 
+@njit(cache=True, parallel=True, error_model="numpy")
+def pack_swapped(w, rows, cols):
+    """Pack the taps (rows x cols) of a (kh, kw, C_in, C_out) kernel with its channels swapped, as ``pack`` would.
+
+    The result is (panels of C_in, rows, cols * C_out, NR): the kernel of the input gradient, without a copy in between.
+    """
+    c_in, c_out = w.shape[2], w.shape[3]
+    panels = (c_in + NR - 1) // NR
+    packed = np.empty((panels, rows.size, cols.size * c_out, NR), np.float32)
+    for task in prange(panels * rows.size):
+        panel, i = task // rows.size, task % rows.size
+        first = panel * NR
+        columns = min(NR, c_in - first)
+        for j in range(cols.size):
+            for o in range(c_out):
+                for c in range(columns):
+                    packed[panel, i, j * c_out + o, c] = w[rows[i], cols[j], first + c, o]
+                for c in range(columns, NR):
+                    packed[panel, i, j * c_out + o, c] = 0
+    return packed
+
+
 @njit(cache=True, error_model="numpy", inline="never")
 def _finish(tile, rows, columns, y, at, y_row, scale, shift, channel, residual, floor):
     """Write ``max(tile * scale + shift + residual, floor)`` to ``y[at + row y_row + column]``."""
@@ -204,9 +226,11 @@ def correlate_weights(padded, n_maps, rows, line, c_in, stride, dy, out_h, out_w
 
     ``padded`` comes from ``pad_maps`` (``rows`` lines of ``line`` floats a map), ``dy`` is (P, C), C a multiple of NR.
     ``k`` is kw C_in. Every result belongs to one thread, which adds the outputs in order, ``block`` lines at a time.
+    If MR does not divide k, the last tile is moved up to end at k, and some rows are computed twice.
     """
     c_out = dy.shape[1]
     panels, tiles = c_out // NR, (k + MR - 1) // MR
+    move = tiles * MR - k if k >= MR else 0
     dw = np.zeros((kh, tiles * MR, c_out), np.float32)
     lines = n_maps * out_h
     units = kh * tiles * panels
@@ -220,7 +244,8 @@ def correlate_weights(padded, n_maps, rows, line, c_in, stride, dy, out_h, out_w
             for unit in range(units * thread // threads, units * (thread + 1) // threads):
                 i, tile, panel = unit // (tiles * panels), unit // panels % tiles, unit % panels
                 gemm_tile(
-                    count, taps.ctypes.data, out_w, padded.ctypes.data + (i * line + tile * MR) * 4,
+                    count, taps.ctypes.data, out_w,
+                    padded.ctypes.data + (i * line + tile * MR - (move if tile == tiles - 1 else 0)) * 4,
                     4, stride * c_in * 4, b + panel * NR * 4, out_w * c_out * 4, c_out * 4,
                     dw.ctypes.data + ((i * tiles * MR + tile * MR) * c_out + panel * NR) * 4, c_out * 4, 1,
                 )  # fmt: skip
