@@ -47,10 +47,14 @@ def pack(w):
         first = panel * NR
         columns = min(NR, c_out - first)
         for row in range(k):
-            for c in range(columns):
-                packed[panel, tap, row, c] = w[tap, row, first + c]
-            for c in range(columns, NR):
-                packed[panel, tap, row, c] = 0
+            if columns == NR:  # a constant number of steps becomes vector moves
+                for c in range(NR):
+                    packed[panel, tap, row, c] = w[tap, row, first + c]
+            else:
+                for c in range(columns):
+                    packed[panel, tap, row, c] = w[tap, row, first + c]
+                for c in range(columns, NR):
+                    packed[panel, tap, row, c] = 0
     return packed
 
 
@@ -68,11 +72,12 @@ def pack_swapped(w, rows, cols):
         first = panel * NR
         columns = min(NR, c_in - first)
         for j in range(cols.size):
-            for o in range(c_out):
+            if columns < NR:
+                packed[panel, i, j * c_out : (j + 1) * c_out] = 0
+            for start in range(0, c_out, 16):  # 16 floats of each row at a time: one cache line
                 for c in range(columns):
-                    packed[panel, i, j * c_out + o, c] = w[rows[i], cols[j], first + c, o]
-                for c in range(columns, NR):
-                    packed[panel, i, j * c_out + o, c] = 0
+                    for o in range(start, min(start + 16, c_out)):
+                        packed[panel, i, j * c_out + o, c] = w[rows[i], cols[j], first + c, o]
     return packed
 
 
