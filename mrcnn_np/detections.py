@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from kernels import accelerated
+
 from .boxes import clip_boxes, decode_boxes, has_sides
 from .config import Config
 from .nms import batched_nms
@@ -91,6 +93,7 @@ def refine(
     return boxes[kept], class_ids[kept].astype(np.int64), scores[kept]
 
 
+@accelerated
 def paste_masks(masks: np.ndarray, boxes: np.ndarray, image_shape: tuple[int, int], config: Config) -> np.ndarray:
     """Resize each m x m mask to its box, put it into the image, and threshold it.
 

@@ -16,6 +16,8 @@ from fnmatch import fnmatchcase
 
 import numpy as np
 
+from kernels import accelerated
+
 from .config import Config
 from .errors import ConfigError
 from .params import Params, trainable
@@ -88,6 +90,7 @@ def learning_rate_at(step: int, config: Config) -> float:
     return rate * config.decay_factor ** sum(step >= round(fraction * config.steps) for fraction in config.decay_at)
 
 
+@accelerated
 def global_norm(grads: Mapping[str, np.ndarray]) -> float:
     """Return the L2 norm of all gradients taken as one long vector.
 
@@ -121,6 +124,7 @@ def clip_gradients(grads: Mapping[str, np.ndarray], max_norm: float | None) -> f
     return norm
 
 
+@accelerated
 def sgd_step(
     params: Params, grads: Mapping[str, np.ndarray], velocity: Params, *, learning_rate: float, config: Config
 ) -> None:

@@ -33,7 +33,21 @@ def _cache_folder() -> Path:
 numba.config.CACHE_DIR = str(_cache_folder())  # type: ignore[attr-defined]
 keep_freed_memory()
 
-from . import activation, boxes, conv, nms, norm, pool, resize  # noqa: E402  (when a kernel is defined, the folder is read)
+from . import (  # noqa: E402  (when a kernel is defined, the folder is read)
+    activation,
+    boxes,
+    conv,
+    crop_and_resize,
+    detections,
+    linear,
+    nms,
+    norm,
+    optim,
+    pool,
+    resize,
+    roi_align,
+    roi_pool,
+)
 
 KERNELS: dict[str, Callable[..., Any]] = {
     function.__name__: function
@@ -51,6 +65,18 @@ KERNELS: dict[str, Callable[..., Any]] = {
         resize.upsample_nearest_backward,
         resize.resize_bilinear,
         resize.resize_nearest,
+        linear.linear,
+        linear.linear_backward,
+        linear.channel_sum,
+        roi_align.roi_align,
+        roi_align.roi_align_backward,
+        roi_pool.roi_pool,
+        roi_pool.roi_pool_backward,
+        crop_and_resize.crop_and_resize,
+        crop_and_resize.crop_and_resize_backward,
+        detections.paste_masks,
+        optim.global_norm,
+        optim.sgd_step,
         boxes.iou,
         boxes.decode_boxes,
         nms.nms,

@@ -79,6 +79,6 @@ def decode_boxes(
         return NotImplemented
     out = np.empty(deltas.shape, np.float32)
     limit = np.float32(np.inf if max_log_scale is None else max_log_scale)
-    flat = (np.ascontiguousarray(x).reshape(-1, 4) for x in (deltas, anchors))
-    _decode(*flat, np.asarray(std, np.float32), limit, out.reshape(-1, 4))
+    deltas, anchors = np.ascontiguousarray(deltas).reshape(-1, 4), np.ascontiguousarray(anchors).reshape(-1, 4)
+    _decode(deltas, anchors, np.asarray(std, np.float32), limit, out.reshape(-1, 4))
     return out

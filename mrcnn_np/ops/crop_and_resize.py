@@ -11,9 +11,12 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
+from kernels import accelerated
+
 from .roi_align import check_rois
 
 
+@accelerated
 def crop_and_resize(
     image: np.ndarray,
     boxes: np.ndarray,
@@ -67,6 +70,7 @@ def crop_and_resize(
     return crops, (image.shape, image.dtype, boxes, box_index, size)
 
 
+@accelerated
 def crop_and_resize_backward(dy: np.ndarray, cache: tuple[Any, ...]) -> np.ndarray:
     """Return the gradient with respect to the image: every point hands its gradient to the four pixels it read.
 

@@ -6,7 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from kernels import accelerated
 
+
+@accelerated
 def linear(x: np.ndarray, w: np.ndarray, b: np.ndarray | None = None) -> tuple[np.ndarray, tuple[Any, ...]]:
     r"""Multiply every row by a matrix.
 
@@ -41,6 +44,7 @@ def linear(x: np.ndarray, w: np.ndarray, b: np.ndarray | None = None) -> tuple[n
     return y, (x, w, b is not None)
 
 
+@accelerated
 def linear_backward(dy: np.ndarray, cache: tuple[Any, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """Return ``(dx, dw, db)``; ``db`` is None if there was no bias.
 
@@ -53,6 +57,7 @@ def linear_backward(dy: np.ndarray, cache: tuple[Any, ...]) -> tuple[np.ndarray,
     return dy @ w.T, x.T @ dy, channel_sum(dy) if has_bias else None
 
 
+@accelerated
 def channel_sum(x: np.ndarray) -> np.ndarray:
     """Sum over all axes but the last: ``(..., C)`` to ``(C,)``.
 

@@ -12,6 +12,8 @@ from typing import Any, Literal
 import numpy as np
 from scipy import sparse
 
+from kernels import accelerated
+
 BLOCK_BYTES = 24 * 2**20  # what the temporaries of one block of RoIs may take
 
 
@@ -71,6 +73,7 @@ def bilinear_interpolate(feature: np.ndarray, y: np.ndarray | float, x: np.ndarr
     return np.einsum("...ij,...ij->...", weights, corners)
 
 
+@accelerated
 def roi_align(
     features: np.ndarray,
     rois: np.ndarray,
@@ -159,6 +162,7 @@ def roi_align(
     return pooled, cache
 
 
+@accelerated
 def roi_align_backward(dy: np.ndarray, cache: tuple[Any, ...]) -> np.ndarray:
     """Return the gradient with respect to the features only: ``dF = W^T dy``.
 

@@ -10,9 +10,12 @@ from typing import Any, Literal
 
 import numpy as np
 
+from kernels import accelerated
+
 from .roi_align import BLOCK_BYTES, check_rois
 
 
+@accelerated
 def roi_pool(
     features: np.ndarray,
     rois: np.ndarray,
@@ -114,6 +117,7 @@ def _largest_cells(
     return np.where(some, largest, features.dtype.type(0)), np.where(some, cell, -1)
 
 
+@accelerated
 def roi_pool_backward(dy: np.ndarray, cache: tuple[Any, ...]) -> np.ndarray:
     """Return the gradient with respect to the features: all of a bin's gradient goes to the cell that won it.
 
