@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 RUN ?= runs/shapes-tiny
 
-.PHONY: setup train train-voc test lint tutorial clean
+.PHONY: setup train train-voc test bench lint tutorial clean
 
 setup: $(STAMP)
 
@@ -25,6 +25,13 @@ train-voc: $(STAMP)
 
 test: $(STAMP)
 	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(ARGS)
+
+# Speed, errors and memory beside PyTorch and torchvision: runs/bench/. Installs them (CPU builds) if it can.
+bench: $(STAMP)
+	$(BIN)/python -c 'import torch, torchvision' 2>/dev/null || $(BIN)/python -m pip install --quiet \
+	    --extra-index-url https://download.pytorch.org/whl/cpu --editable '.[compare]' || \
+	    echo 'PyTorch and torchvision could not be installed: only our own backends will be measured'
+	$(BIN)/mrcnn-np bench $(ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -47,6 +47,14 @@ def _command(args: argparse.Namespace) -> Callable[[argparse.Namespace], int]:
         from .train_command import run_train
 
         return run_train
+    if args.command == "bench":
+        from .bench.command import run_bench
+
+        return run_bench
+    if args.command == "warmup":
+        from .warmup import run_warmup
+
+        return run_warmup
     from . import commands
 
     name = args.data_command if args.command == "data" else args.command
@@ -59,11 +67,14 @@ def build_parser() -> argparse.ArgumentParser:
         prog="mrcnn-np", description="Mask R-CNN in NumPy: train it, detect with it, measure it."
     )
     parser.add_argument("--version", action="version", version=f"mrcnn-np {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="train | detect | eval | data")
+    names = "train | detect | eval | data | bench | warmup"
+    commands = parser.add_subparsers(dest="command", required=True, metavar=names)
     _add_train(commands)
     _add_detect(commands)
     _add_eval(commands)
     _add_data(commands)
+    _add_bench(commands)
+    _add_warmup(commands)
     return parser
 
 
@@ -241,3 +252,35 @@ def _add_data(commands: argparse._SubParsersAction) -> None:
     _add_source(check, split="train", default="shapes")
     check.set_defaults(data="shapes", split="train")
     check.add_argument("--good-ids", metavar="FILE", help="write the ids of the images without problems here")
+
+
+def _add_bench(commands: argparse._SubParsersAction) -> None:
+    command = _add(
+        commands,
+        "bench",
+        "measure speed, errors and memory beside PyTorch and torchvision, where these are installed",
+        "  mrcnn-np bench                                     everything, about half an hour on a quiet machine\n"
+        "  mrcnn-np bench --only ops --match 'conv 3x3'",
+    )
+    command.add_argument(
+        "--only", action="append", choices=("ops", "network", "scaling", "start"), help="may be given several times"
+    )
+    command.add_argument("--match", default="", metavar="TEXT", help="operations whose name contains this")
+    command.add_argument("--repeat", type=_at_least(1), metavar="N", help="rounds (default: 7; networks: at most 3)")
+    command.add_argument("--threads", type=_at_least(1), metavar="N", help="for everyone (default: 2, if there are 2)")
+    command.add_argument("--numpy", action="store_true", help="the numpy backend in the network table too (minutes)")
+    command.add_argument("--without-torch", action="store_true", help="our own backends only")
+    command.add_argument(
+        "--quick", action="store_true", help="small sizes: tests that everything runs, measures nothing"
+    )
+    command.add_argument("--out", default="runs/bench", metavar="DIR", help="default: %(default)s")
+
+
+def _add_warmup(commands: argparse._SubParsersAction) -> None:
+    command = _add(
+        commands,
+        "warmup",
+        "compile ahead what training and detection need, which else the first run waits for",
+        "  mrcnn-np warmup --preset tiny",
+    )
+    command.add_argument("--preset", choices=tuple(PRESETS), default="tiny", help="default: %(default)s")

@@ -14,15 +14,16 @@ Threads
 All contenders use the same number of threads (``--threads``), set by environment variables in fresh processes, because
 OpenBLAS reads its own when NumPy is imported. What disturbs whom was measured on two cores:
 
-- After a matrix product OpenBLAS' threads spin for 60 to 100 ms in the hope of another one. Until they sleep, everything
-  else runs at about half speed, PyTorch's convolution (16 ms in place of 8) and ours (7 in place of 3.3) alike.
+- After a matrix product OpenBLAS' threads spin for 60 to 100 ms in the hope of another one. Until they sleep,
+  everything else runs at about half speed, PyTorch's convolution (16 ms in place of 8) and ours (7 in place of 3.3)
+  alike. (``OPENBLAS_THREAD_TIMEOUT=4`` in the environment shortens that to nothing; it is left as users have it.)
 - The OpenMP threads of PyTorch and of Numba (two copies of libgomp) stop spinning within 5 ms: a product by NumPy
   right after them takes 32 ms in place of 26, and after 5 ms nothing is left to see.
 
 So every contender rests ``timing.REST`` seconds before its turn. After a rest the threads have to be woken and the
 caches are cold; so a short operation runs once before the clock starts, as it would find things in the midst of
-a network. Models run in a process for each contender, which take turns too: only so can the peak of their memory be told
-apart. It is that of the whole process, with the interpreter and the libraries.
+a network. Models run in a process for each contender, which take turns too: only so can the peak of their memory be
+told apart. It is that of the whole process, with the interpreter and the libraries, from when the model is loaded.
 
 Errors
 ------

@@ -1,0 +1,78 @@
+"""What this machine's cores can do at best: multiply-adds on registers, and streams through memory."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numba import njit, prange, set_num_threads
+
+from kernels.cpu.simd import MR, NR, gemm_tile
+
+DEPTH = 128  # with it the operands of a tile, 6 + 16 KiB, stay in the first-level cache
+
+
+@njit(cache=True, parallel=True, error_model="numpy")
+def _multiply_add(threads: int, times: int) -> float:
+    """Let each thread compute the same small matrix product many times."""
+    total = 0.0
+    for _thread in prange(threads):
+        a = np.ones((MR, DEPTH), np.float32)
+        b = np.ones((DEPTH, NR), np.float32)
+        out = np.zeros((MR, NR), np.float32)
+        taps = np.zeros(1, np.int64)
+        for _time in range(times):
+            gemm_tile(
+                1, taps.ctypes.data, DEPTH, a.ctypes.data, DEPTH * 4, 4, b.ctypes.data, 0, NR * 4,
+                out.ctypes.data, NR * 4, 0,
+            )  # fmt: skip
+        total += out[0, 0] + a[0, 0] + b[0, 0] + taps[0]  # keeps the arrays alive until here
+    return total
+
+
+@njit(cache=True, parallel=True, error_model="numpy")
+def _copy(a: Any, b: Any) -> None:
+    for i in prange(a.size):
+        a[i] = b[i]
+
+
+@njit(cache=True, parallel=True, error_model="numpy")
+def _triad(a: Any, b: Any, c: Any) -> None:
+    for i in prange(a.size):
+        a[i] = b[i] + np.float32(3) * c[i]
+
+
+def measure(threads: int, *, quick: bool = False) -> dict[str, dict[str, float]]:
+    """Return the peaks for 1 and for ``threads`` threads.
+
+    Returns
+    -------
+    dict
+        ``{"1": {"gflops": ..., "gbytes": ...}, "2": ...}``: 10^9 float32 operations (a multiply-add is two) and 10^9
+        bytes moved a second. The best of several runs, because a peak is meant.
+    """
+    size = (1 << 20) if quick else (1 << 26)  # 256 MB each, beyond all caches
+    a, b, c = (np.full(size, value, np.float32) for value in (0, 1, 2))
+    times = 10_000 if quick else 200_000
+    peaks = {}
+    for count in sorted({1, threads}):
+        set_num_threads(count)
+        operations = 2.0 * MR * NR * DEPTH * times * count
+        gflops = operations / _best(_multiply_add, count, times) / 1e9
+        copied = 2 * a.nbytes / _best(_copy, a, b) / 1e9
+        added = 3 * a.nbytes / _best(_triad, a, b, c) / 1e9
+        peaks[str(count)] = {"gflops": gflops, "gbytes": max(copied, added)}
+    set_num_threads(threads)
+    return peaks
+
+
+def _best(run: Callable[..., Any], *args: Any, repeat: int = 5) -> float:
+    run(*args)  # compile
+    best = float("inf")
+    for _ in range(repeat):
+        began = time.perf_counter()
+        run(*args)
+        best = min(best, time.perf_counter() - began)
+    return best
