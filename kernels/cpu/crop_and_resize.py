@@ -57,7 +57,7 @@ def _axis_points(low: np.ndarray, high: np.ndarray, points: int, size: int) -> t
     return np.stack([lower, upper], axis=-1).astype(np.int64), np.stack([1 - fraction, fraction], axis=-1), inside
 
 
-def _points(boxes: np.ndarray, bins: tuple[int, int], shape: tuple[int, ...]) -> tuple[np.ndarray, ...]:
+def _points(boxes: np.ndarray, bins: tuple[int, int], shape: tuple[int, ...]) -> tuple[Any, ...]:
     boxes = boxes.astype(np.float32)
     down = _axis_points(boxes[:, 0], boxes[:, 2], bins[0], shape[1])
     return *down, *_axis_points(boxes[:, 1], boxes[:, 3], bins[1], shape[2])
@@ -79,7 +79,8 @@ def crop_and_resize(
         return NotImplemented
     crops = np.empty((len(boxes), *bins, image.shape[3]), np.float32)
     source, outside = np.ascontiguousarray(image), np.float32(extrapolation_value)
-    _crop(source, box_index.astype(np.int64), *_points(boxes, bins, image.shape), outside, crops)
+    iy, wy, in_y, ix, wx, in_x = _points(boxes, bins, image.shape)
+    _crop(source, box_index.astype(np.int64), iy, wy, in_y, ix, wx, in_x, outside, crops)
     return crops, (image.shape, image.dtype, boxes, box_index, bins)
 
 
@@ -89,6 +90,6 @@ def crop_and_resize_backward(dy: np.ndarray, cache: tuple[Any, ...]) -> Any:
     if not is_float32(dy) or dtype != np.float32 or dy.shape != (len(boxes), *bins, shape[3]) or 0 in shape:
         return NotImplemented
     dimage, parts = np.empty(shape, np.float32), channel_parts(shape[3])
-    points = _points(boxes, bins, shape)
-    _crop_backward(np.ascontiguousarray(dy), box_index.astype(np.int64), *points, parts, dimage)
+    iy, wy, in_y, ix, wx, in_x = _points(boxes, bins, shape)
+    _crop_backward(np.ascontiguousarray(dy), box_index.astype(np.int64), iy, wy, in_y, ix, wx, in_x, parts, dimage)
     return dimage

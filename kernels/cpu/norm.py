@@ -17,8 +17,8 @@ SMALL = 1 << 14  # elements below which NumPy is faster than starting the thread
 
 
 def block_rows(channels: int) -> int:
-    """Return how many rows of a (M, C) array make a block: about 32 KB, at most 256 numbers in one float32 sum."""
-    return max(32, min(256, 8192 // max(1, channels)))
+    """Return how many rows of a (M, C) array make a block: at most 64 numbers in one float32 sum, about 32 KB."""
+    return max(32, min(64, 8192 // max(1, channels)))
 
 
 @njit(cache=True, parallel=True, error_model="numpy", fastmath={"contract", "nsz"})

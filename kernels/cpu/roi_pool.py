@@ -92,7 +92,8 @@ def roi_pool(
     across = [np.clip(e, 0, width) for e in edges(scaled[:, 1], scaled[:, 3], bins[1])]
     pooled = np.empty((len(rois), *bins, channels), np.float32)
     winner = np.empty(pooled.shape, np.int32)
-    _pool(np.ascontiguousarray(features), batch_index.astype(np.int64), *down, *across, pooled, winner)
+    index = batch_index.astype(np.int64)
+    _pool(np.ascontiguousarray(features), index, down[0], down[1], across[0], across[1], pooled, winner)
     return pooled, (features.shape, features.dtype, batch_index, winner)
 
 
