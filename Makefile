@@ -16,21 +16,19 @@ $(STAMP): pyproject.toml
 	touch $@
 
 # The main job: generate the shapes data set, train the tiny preset on it, evaluate on held-out images, draw.
+# Called again it goes on where it was interrupted; ARGS=--overwrite starts afresh.
 train: $(STAMP)
-	$(BIN)/mrcnn-np train --data shapes --preset tiny --out $(RUN) $(ARGS)
+	$(BIN)/mrcnn-np train --data shapes --preset tiny --out $(RUN) $(if $(ARGS),$(ARGS),--resume)
 
 # The same on Pascal VOC; VOC_ROOT names the VOCdevkit folder.
 train-voc: $(STAMP)
-	$(BIN)/mrcnn-np train --data voc --preset small --eval-splits train,val --out runs/voc $(ARGS)
+	$(BIN)/mrcnn-np train --data voc --preset small --eval-splits train,val --out runs/voc $(if $(ARGS),$(ARGS),--resume)
 
 test: $(STAMP)
 	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(ARGS)
 
-# Speed, errors and memory beside PyTorch and torchvision: runs/bench/. Installs them (CPU builds) if it can.
+# Speed, errors and memory beside PyTorch and torchvision, if these are installed: runs/bench/.
 bench: $(STAMP)
-	$(BIN)/python -c 'import torch, torchvision' 2>/dev/null || $(BIN)/python -m pip install --quiet \
-	    --extra-index-url https://download.pytorch.org/whl/cpu --editable '.[compare]' || \
-	    echo 'PyTorch and torchvision could not be installed: only our own backends will be measured'
 	$(BIN)/mrcnn-np bench $(ARGS)
 
 lint: $(STAMP)

@@ -6,6 +6,9 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+
+import kernels
 
 from . import __version__
 from .errors import UserError
@@ -27,7 +30,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     args = build_parser().parse_args(argv)
     try:
-        return _command(args)(args)
+        with _backend(getattr(args, "backend", None)):
+            return _command(args)(args)
     except BrokenPipeError:  # the reader of a pipe, say `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -39,6 +43,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
         return 130
+
+
+def _backend(name: str | None) -> AbstractContextManager[None]:
+    """Choose the backend: the option, else the environment variable, else the compiled kernels."""
+    name = name or kernels.backend()
+    if name not in kernels.BACKENDS[:2]:
+        raise UserError(f"MRCNN_NP_BACKEND is {name!r}; expected numpy or cpu")
+    return kernels.use(name)
 
 
 def _command(args: argparse.Namespace) -> Callable[[argparse.Namespace], int]:
@@ -90,6 +102,12 @@ def _add(commands: argparse._SubParsersAction, name: str, summary: str, example:
     )
     command.add_argument("--debug", action="store_true", help="show the traceback of an error")
     command.add_argument("--quiet", action="store_true", help="no progress bars")
+    if name in ("train", "detect", "eval"):
+        command.add_argument(
+            "--backend",
+            choices=("numpy", "cpu"),
+            help="the readable NumPy code, or its compiled twin (default: cpu, or what MRCNN_NP_BACKEND says)",
+        )
     return command
 
 
@@ -155,7 +173,7 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--batch-size", type=_at_least(1), metavar="N", help="images per step (default: the preset's)")
     command.add_argument("--size", type=_at_least(1), metavar="PIXELS", help="image size (default: the preset's)")
     command.add_argument(
-        "--seed", type=_at_least(0), help="same seed, machine and number of threads: same bits (default: 0)"
+        "--seed", type=_at_least(0), help="same seed, machine, backend and number of threads: same bits (default: 0)"
     )
     command.add_argument("--out", metavar="DIR", help="folder of the run (default: runs/DATA-PRESET)")
     command.add_argument(

@@ -148,7 +148,8 @@ def _markdown(summary: dict[str, Any], splits: dict[str, SplitReport]) -> str:
     lines = [
         f"# {summary['run']}",
         "",
-        f"- preset {summary['preset']}, {summary['parameters']:,} parameters, seed {summary['seed']}",
+        f"- preset {summary['preset']}, {summary['parameters']:,} parameters, seed {summary['seed']}, "
+        f"backend {summary['backend']}",
         f"- {summary['steps']} steps of {summary['batch_size']} images in {summary['training_seconds']:.0f} s, "
         f"{summary['images']} images in the training set",
         f"- peak memory: {memory['training']} MiB in training, {memory['with_evaluation']} MiB with evaluation",

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import kernels
+
 from . import data, presets
 from .checkpoint import Checkpoint, check_resumable, load_checkpoint
 from .config import Config
@@ -218,6 +220,7 @@ def _train_and_report(
     facts = {
         "run": str(folder),
         "preset": model.config.name,
+        "backend": kernels.backend(),
         "seed": options.seed,
         "steps": result.step,
         "batch_size": model.config.batch_size,
