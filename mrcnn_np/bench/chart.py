@@ -25,7 +25,7 @@ def draw(path: Path, results: dict[str, Any]) -> Path | None:
     ax = add_axes(figure, left, top, width, height)
     style_axes(ax)
     ax.set_xscale("log", base=2)
-    least = min(0.5, *(ratio for _, ratio, _ in bars)) / 1.15
+    least = min(0.5, *(ratio for _, ratio, _ in bars)) / 1.4
     most = max(4.0, *(ratio for _, ratio, _ in bars)) * 1.25
     for row, (_, ratio, target) in enumerate(bars):
         fast = ratio >= (target or 1)

@@ -15,8 +15,9 @@ This machine at best, measured in the same run: {peaks}. Arithmetic is counted b
 convolution; Winograd's does a quarter of the multiplications and can exceed 100 %. Bytes are the least that has to
 move; what fits into a cache can exceed 100 % as well. Backward means all gradients together (input and weights).
 Errors are against float64, the largest difference over the largest number (for NMS and mask paste: the share of
-decisions that differ), for PyTorch the larger of its variants. PyTorch's NCHW and channels_last are its memory
-formats."""
+decisions that differ), for PyTorch the larger of its variants. RoIPool's are large for everyone: it rounds edges to
+cells, and some lie so close to a half that float32 and float64 round to different cells. PyTorch's NCHW and
+channels_last are its memory formats."""
 NETWORK_NOTE = """\
 `maskrcnn_resnet50_fpn` with the same random weights, adjusted so that the heads find plenty (91 classes, 1000
 proposals). The training step is losses, backward and SGD with 3 objects, batch norm frozen. Memory is the peak of the

@@ -89,13 +89,14 @@ def theirs(task: Task) -> Run:
 
     torch.set_num_threads(task["threads"])
     config, size = configuration(task), tuple(task["size"])
-    model = maskrcnn_resnet50_fpn(
-        weights=None, weights_backbone=None, num_classes=config.num_classes,
-        min_size=config.image_min_size, max_size=config.image_max_size,
-    )  # fmt: skip
+    with torch.device("meta"):  # without numbers, which would only be replaced
+        model = maskrcnn_resnet50_fpn(
+            weights=None, weights_backbone=None, num_classes=config.num_classes,
+            min_size=config.image_min_size, max_size=config.image_max_size,
+        )  # fmt: skip
     shapes = {name: tuple(t.shape) for name, t in model.state_dict().items()}
     state = to_torchvision(load_file(task["weights"]), shapes)
-    model.load_state_dict({name: torch.from_numpy(a) for name, a in state.items()})
+    model.load_state_dict({name: torch.from_numpy(a) for name, a in state.items()}, assign=True)
     del state
     if "channels_last" in task["contender"]:
         model = model.to(memory_format=torch.channels_last)
