@@ -1,13 +1,12 @@
 """The hot loops again, for speed: which function runs, the readable NumPy one or a compiled one of the same name.
 
 ``@accelerated`` stands on a NumPy function in ``mrcnn_np``. While a backend is active, the function of the same name
-in ``kernels.cpu`` (or ``kernels.cuda``) is called first, with the same arguments; it may decline with
-``NotImplemented`` (float64, an unusual stride ...), and then the NumPy body runs. ``f.reference`` is always that body:
-the oracle of the tests.
+in ``kernels.cpu`` is called first, with the same arguments; it may decline with ``NotImplemented`` (float64, an unusual
+stride ...), and then the NumPy body runs. ``f.reference`` is always that body: the oracle of the tests.
 
-The backend is ``cpu`` unless the environment variable ``MRCNN_NP_BACKEND`` says otherwise; ``with use("numpy"):``
-changes it for a block, in the current thread. The result has one documented layout on every backend: forward on one,
-backward on another works.
+The backend is ``cpu`` unless the environment variable ``MRCNN_NP_BACKEND`` says ``numpy`` (``cuda`` is a name kept for
+a backend that does not exist yet); ``with use("numpy"):`` changes it for a block, in the current thread. The result has
+one documented layout on every backend: forward on one, backward on another works.
 """
 
 from __future__ import annotations

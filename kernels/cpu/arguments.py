@@ -37,3 +37,13 @@ def as_bins(output_size: Any) -> tuple[int, int]:
 def as_pair(value: Any) -> tuple[int, int]:
     """Return ``(down, across)``, or (0, 0) if it is not two positive integers."""
     return as_bins(value)
+
+
+def as_padding(padding: Any) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Return ((top, bottom), (left, right)); what is neither an integer nor of this form comes back negative."""
+    if isinstance(padding, (int, np.integer)):
+        return (int(padding),) * 2, (int(padding),) * 2
+    if np.shape(padding) != (2, 2):
+        return (-1, -1), (-1, -1)
+    (top, bottom), (left, right) = padding
+    return (int(top), int(bottom)), (int(left), int(right))

@@ -8,6 +8,7 @@ import numpy as np
 from numba import get_num_threads
 
 from . import direct, grouped, winograd
+from .arguments import as_padding, is_float32
 from .simd import MR, NR, VL
 
 NONE = np.empty(0, np.float32)
@@ -145,24 +146,14 @@ def weight_gradient(
 
 
 def _plain(*arrays: np.ndarray | None) -> bool:
-    """Tell whether all arrays are float32; only then is there a kernel."""
-    return all(a is None or (isinstance(a, np.ndarray) and a.dtype == np.float32) for a in arrays)
+    """Tell whether all arrays that are there are float32; only then is there a kernel."""
+    return is_float32(*(a for a in arrays if a is not None))
 
 
 def _one_stride(stride: Any) -> int:
     """Return the stride if it is the same both ways, else 0."""
     down, across = (stride, stride) if isinstance(stride, (int, np.integer)) else stride
     return int(down) if down == across and down >= 1 else 0
-
-
-def _as_padding(padding: Any) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Return ((top, bottom), (left, right)); what is neither an integer nor of this form comes back negative."""
-    if isinstance(padding, (int, np.integer)):
-        return (int(padding),) * 2, (int(padding),) * 2
-    if np.shape(padding) != (2, 2):
-        return (-1, -1), (-1, -1)
-    (top, bottom), (left, right) = padding
-    return (int(top), int(bottom)), (int(left), int(right))
 
 
 def _fits(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, padding: Any, groups: int) -> bool:
@@ -178,7 +169,7 @@ def conv2d(
     x: np.ndarray, w: np.ndarray, b: np.ndarray | None = None, *, stride: Any = 1, padding: Any = 0, groups: int = 1
 ) -> Any:
     """See ``mrcnn_np.ops.conv.conv2d``."""
-    step, sides = _one_stride(stride), _as_padding(padding)
+    step, sides = _one_stride(stride), as_padding(padding)
     if not (_plain(x, w, b) and step and _fits(x, w, b, sides, groups)):
         return NotImplemented
     y = _forward(x, w, step, sides, groups, shift=b)
@@ -233,7 +224,7 @@ def conv2d_fused(
     groups: int = 1,
 ) -> Any:
     """See ``mrcnn_np.ops.fused.conv2d_fused``."""
-    step, sides = _one_stride(stride), _as_padding(padding)
+    step, sides = _one_stride(stride), as_padding(padding)
     if not (_plain(x, w, b, residual) and step and _fits(x, w, b, sides, groups)):
         return NotImplemented
     scale, shift = None, b

@@ -2,8 +2,9 @@
 
 In NHWC the taps of one kernel row are neighbours in memory: ``x[n, p s + i, q s : q s + kw, :]`` is one run of
 ``kw C_in`` floats. So row ``(n, p, q)`` of the im2col matrix is ``kh`` such runs, and a tile of the product can read
-them where they lie. Only the weights are packed, into panels of ``NR`` columns. Padding is not stored either: rows of
-taps above and below the map are left out, and the few outputs at the left and right border take shorter runs.
+them where they lie. Only the weights are packed, into panels of ``NR`` columns. For y and dx padding is not stored
+either: rows of taps above and below the map are left out, and the few outputs at the left and right border take shorter
+runs. For dw, whose inner loop runs over the outputs and cannot leave any out, ``pad_maps`` makes a padded copy.
 
 The same tile does all three sums:
 
@@ -33,7 +34,7 @@ from .simd import (
 )
 
 HALF = MR // 2
-RUN = 8 * MR  # pixels of one task where rows do not matter
+RUN = 8 * MR  # pixels of one task, about: lines shorter than this are taken together
 
 
 @njit(cache=True, parallel=True, error_model="numpy")
@@ -142,7 +143,7 @@ def _pixels(
 def correlate(
     x, x_shape, packed, kw, stride, top, left, y, y_shape, y_start, y_line, y_row, c_out, scale, shift, residual, floor
 ):
-    """Slide a kernel over padded maps and write every output pixel where it belongs.
+    """Slide a kernel over maps, as if padded, and write every output pixel where it belongs.
 
     Output (n, p, q) is the sum over i, j of x[n, p stride - top + i, q stride - left + j] w[i, j], finished and written
     to ``y[y_start + n * y_shape[3] + p * y_line + q * y_row]``; arrays are flat and positions count floats.

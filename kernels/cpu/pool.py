@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 from numba import njit, prange
 
-from .arguments import as_pair, is_float32
-from .conv import _as_padding
+from .arguments import as_padding, as_pair, is_float32
 
 SMALL = 1 << 12  # outputs below which NumPy is faster than starting the threads
 
@@ -61,7 +60,7 @@ def max_pool2d(x: np.ndarray, *, kernel_size: Any, stride: Any = None, padding: 
     """See ``mrcnn_np.ops.pool.max_pool2d``."""
     kernel = kh, kw = as_pair(kernel_size)
     steps = sy, sx = kernel if stride is None else as_pair(stride)
-    sides = (top, bottom), (left, right) = _as_padding(padding)
+    sides = (top, bottom), (left, right) = as_padding(padding)
     if not is_float32(x) or x.ndim != 4 or 0 in x.shape or not (kh and sy) or kh * kw > 256 or min(min(sides)) < 0:
         return NotImplemented
     rows, columns = (x.shape[1] + top + bottom - kh) // sy + 1, (x.shape[2] + left + right - kw) // sx + 1

@@ -1,16 +1,19 @@
 """3x3 convolution with stride 1 by Winograd's F(4x4, 3x3): 36 multiplications where the definition needs 144.
 
-A 4x4 patch of the output depends on a 6x6 patch of the input. Both are polynomials in disguise: convolution is
-multiplication of polynomials, and a product of degree 5 is known by its values at 6 points. So transform the patch and
-the kernel to values at points (``B^T d B``, ``G w G^T``), multiply value by value, and transform back (``A^T m A``).
-With many channels "multiply value by value" is a matrix product over the channels at each of the 36 points, and that
-is where the time goes.
+Take one dimension, and polynomials: one with 4 coefficients times one with 3 has degree 5 and is known by its values at
+6 points. So evaluate both (``A``, ``G``), multiply value by value, and interpolate (``B``): 6 multiplications for 12.
+A layer slides its kernel instead, 4 outputs from 6 inputs; that is the transpose of the product, and takes the same
+matrices transposed. In two dimensions, with a 6x6 patch d of the input: transform it and the kernel (``B^T d B``,
+``G w G^T``), multiply value by value, and transform back to a 4x4 patch of the output (``A^T m A``). With many channels
+"multiply value by value" is a matrix product over the channels at each of the 36 points, and that is where the time
+goes.
 
 The points are 0, 1, -1, 1/2, -2 and infinity: their powers stay small, which keeps the rounding error lower than the
 textbook's 0, 1, -1, 2, -2 does.
 
 The gradients are the same algebra. Input: convolve dy with the kernel turned by 180 degrees and its channels swapped.
-Weights: transform dy with A instead of A^T and dw with G^T instead of G (the transposes of linear maps).
+Weights: transform x as before, dy with A instead of A^T, and the sum of their products with G^T instead of G (the
+transposes of linear maps).
 
 References
 ----------
@@ -203,6 +206,7 @@ def convolve(x, u, y, scale, shift, residual, floor, block, threads):
         for number in range(thread, blocks, threads):
             first, last = number * block, min((number + 1) * block, tiles)
             _gather_tiles(x, first, last, tiles_y, tiles_x, 1, v, v_plane, False)
+            # The last rows of a tile may lie past the last patch: products of old scratch, which nobody reads
             for point in range(P * P):
                 v_at, m_at = v.ctypes.data + point * v_plane * 4, m.ctypes.data + point * m_plane * 4
                 for panel in range(panels):
@@ -244,7 +248,7 @@ def forward(
 
 @njit(cache=True, parallel=True, error_model="numpy")
 def _correlate_points(x, dy, c_out_wide, block, threads):
-    """Return, for each of the 36 points, the sum over tiles of (B^T x B) (A dy A^T): (36, C_in, C_out) panels.
+    """Return, for each of the 36 points, the sum over tiles of (B^T x B) (A dy A^T): (36, C_in, C_out), filled up.
 
     All threads transform a chunk of tiles; then each adds up its own share of the results, in the order of the tiles.
     """
@@ -253,6 +257,7 @@ def _correlate_points(x, dy, c_out_wide, block, threads):
     tiles_y, tiles_x = (x.shape[1] + N - 1) // N, (x.shape[2] + N - 1) // N
     tiles = x.shape[0] * tiles_y * tiles_x
     v_plane, m_plane = block * c_in + PAD, block * c_out + PAD
+    # NR floats to spare: whole tiles read past the last channel, and what they compute there is left behind
     v, m = np.empty(P * P * v_plane + NR, np.float32), np.empty(P * P * m_plane + NR, np.float32)
     du = np.zeros((P * P, rows * MR, c_out_wide), np.float32)
     no_taps = np.zeros(1, np.int64)
@@ -261,7 +266,7 @@ def _correlate_points(x, dy, c_out_wide, block, threads):
         last = min(first + block, tiles)
         for part in prange(share):
             begin, end = first + (last - first) * part // share, first + (last - first) * (part + 1) // share
-            skip = begin - first
+            skip = begin - first  # the tiles of this chunk that lie before those of the part
             _gather_tiles(x, begin, end, tiles_y, tiles_x, 1, v[skip * c_in :], v_plane, False)
             _gather_tiles(dy, begin, end, tiles_y, tiles_x, 0, m[skip * c_out :], m_plane, True)
         for task in prange(P * P * rows):
