@@ -121,7 +121,7 @@ def conv_bn(
     residual: np.ndarray | None = None,
     training: bool = False,
 ) -> tuple[np.ndarray, Cache]:
-    """Convolve, normalise and, if ``activate``, rectify: ``relu(bn(conv(x)))``.
+    """Convolve, normalise and, if ``activate``, rectify: ``relu(bn(conv(x)))``, in inference ``relu(... + residual)``.
 
     Parameters
     ----------
@@ -137,10 +137,12 @@ def conv_bn(
     activate : bool
         Apply ReLU; the last convolution of a block and its shortcut do not, the sum is rectified instead.
     residual : ndarray, optional
-        Added before the ReLU; in inference only, where the sum of a block is taken here.
+        Added before the ReLU, in inference. In training it is not used: ``residual_block`` takes the sum of a block
+        as an operation of its own, which has a backward pass.
     training : bool
         Keep what ``conv_bn_backward`` needs and, with ``bn_mode="train"``, use batch statistics and update the running
-        ones. Otherwise statistics are frozen, and nothing is kept.
+        ones (``bn_mode="frozen"`` uses the running ones as they are). In inference they are constants, and nothing is
+        kept.
 
     Returns
     -------

@@ -150,7 +150,7 @@ class Config:
     #: batch norm after each mask convolution (matterport)
     mask_head_norm: bool = False
 
-    # --- losses (model.py) ---
+    # --- losses (objective.py) ---
     #: where smooth L1 turns from parabola to line: 1 matterport, 1/9 torchvision, 0 (plain L1) detectron2
     rpn_smooth_l1_beta: float = 1.0 / 9.0
     head_smooth_l1_beta: float = 1.0 / 9.0
@@ -162,7 +162,7 @@ class Config:
     loss_weights: tuple[float, float, float, float, float] = (1.0, 1.0, 1.0, 1.0, 1.0)
 
     # --- detections (detections.py) ---
-    #: each RoI stands for its best class only (matterport, the documents), or for every class above the threshold
+    #: each RoI stands for its best class only (matterport), or for every class above the threshold
     detection_classes: Literal["argmax", "all"] = "all"
     detection_score_threshold: float = 0.05
     #: keep a score equal to the threshold (matterport)

@@ -1,4 +1,4 @@
-"""From head outputs to final detections: best class, its deltas, clip, threshold, per-class NMS, masks pasted."""
+"""From head outputs to final detections: best class (or every class), threshold, deltas, clip, NMS, masks pasted."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ def refine(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Turn the box head's output for one image into its final boxes.
 
-    Classify, apply the deltas of the class, clip, drop what scores low or is too small, suppress per class, keep the
-    best ``detections_per_image``.
+    Classify, drop what scores low, apply the deltas of the class, clip, drop what is too small, suppress per class,
+    keep the best ``detections_per_image``.
 
     Parameters
     ----------
@@ -77,9 +77,8 @@ def refine(
     else:  # every class of every proposal is a candidate of its own
         rows, class_ids = (a.ravel() for a in np.indices(probabilities.shape))
     scores = probabilities[rows, class_ids]
-    confident = scores >= config.detection_score_threshold
-    if not config.detection_score_inclusive:
-        confident &= scores > config.detection_score_threshold
+    threshold = config.detection_score_threshold
+    confident = scores >= threshold if config.detection_score_inclusive else scores > threshold
     candidate = np.flatnonzero(confident & (class_ids > 0))
     rows, class_ids, scores = rows[candidate], class_ids[candidate], scores[candidate]
 

@@ -75,6 +75,7 @@ def box_head(
     deltas : ndarray of shape (R, K, 4)
         (dy, dx, log dh, log dw) for each class, still divided by ``config.head_box_std``.
     cache : tuple, or None in inference
+        (shape of the features, caches of the two hidden layers, cache of the class layer, cache of the delta layer)
     """
     r = features.shape[0]
     if config.box_head == "fc":
@@ -92,11 +93,8 @@ def box_head(
         trunk_cache = (conv1_cache, conv2_cache)
     class_logits, class_cache = linear(hidden, params["box_head.class.w"], params["box_head.class.b"])
     deltas, deltas_cache = linear(hidden, params["box_head.deltas.w"], params["box_head.deltas.b"])
-    return (
-        class_logits,
-        deltas.reshape(r, config.num_classes, 4),
-        (features.shape, trunk_cache, class_cache, deltas_cache),
-    )
+    cache = (features.shape, trunk_cache, class_cache, deltas_cache) if training else None
+    return class_logits, deltas.reshape(r, config.num_classes, 4), cache
 
 
 def box_head_backward(dclass_logits: np.ndarray, ddeltas: np.ndarray, cache: Cache, grads: Params) -> np.ndarray:
@@ -141,18 +139,19 @@ def mask_head(
     logits : ndarray of shape (R, 28, 28, K)
         One sigmoid logit per class: the classes do not compete, the class head has decided already.
     cache : tuple, or None in inference
+        (batch norm or not, caches of the convolutions, deconvolution cache, its relu cache, logits cache)
     """
     x, caches = features, []
     for i in range(1, config.mask_head_convs + 1):
         name, cache = f"mask_head.conv{i}", None
-        if not (training or config.mask_head_norm):
-            x = conv2d_fused(x, params[f"{name}.w"], params[f"{name}.b"], padding=1, activate=True)
-        elif config.mask_head_norm:
+        if config.mask_head_norm:
             x, cache = conv_bn(x, params, name, f"mask_head.bn{i}", config, padding=1, training=training)
-        else:
+        elif training:
             x, conv_cache = conv2d(x, params[f"{name}.w"], params[f"{name}.b"], padding=1)
             x, relu_cache = relu(x)
             cache = (conv_cache, relu_cache)
+        else:
+            x = conv2d_fused(x, params[f"{name}.w"], params[f"{name}.b"], padding=1, activate=True)
         caches.append(cache)
     x, deconv_cache = conv2d_transpose(x, params["mask_head.deconv.w"], params["mask_head.deconv.b"], stride=2)
     x, relu_cache = relu(x)

@@ -129,7 +129,8 @@ class MaskRCNN:
         Raises
         ------
         NonFiniteError
-            If NaN or infinity appears on the way; the message names the first tensor that holds one.
+            If the proposal head's output holds NaN or infinity; the message names the first tensor on the way there
+            that does. What goes wrong in the heads shows in the losses.
         """
         config, params = self.config, self.params
         features, backbone_cache = backbone(batch.images, params, config, training=True)

@@ -204,6 +204,11 @@ def make_batch(samples: Sequence[Sample], config: Config, dtype: type = np.float
     Returns
     -------
     Batch
+
+    Raises
+    ------
+    ValueError
+        There is no sample, or an image is not (H, W, 3) of uint8.
     """
     if not samples:
         raise ValueError("make_batch needs at least one sample")
