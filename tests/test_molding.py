@@ -97,7 +97,7 @@ def test_shortest_edge_equals_torchvision():
 
 
 @given(sides, sides, st.sampled_from([TINY, MATTERPORT, TORCHVISION, DETECTRON2]))
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 def test_the_image_fits_its_canvas(h, w, config):
     molding = plan((h, w), config)
     top, left, bottom, right = molding.window
@@ -124,7 +124,7 @@ def test_boxes_by_hand():
 @given(
     sides, sides, st.integers(0, 2**32 - 1), st.sampled_from([TINY, MATTERPORT, TORCHVISION, DETECTRON2]),
 )  # fmt: skip
-@settings(max_examples=100)
+@settings(max_examples=100, deadline=None)
 def test_boxes_survive_the_round_trip(h, w, seed, config):
     molding = plan((h, w), config)
     boxes = np.random.default_rng(seed).uniform(0, 1, (5, 4)) * [h, w, h, w]
@@ -212,7 +212,7 @@ def test_an_image_of_the_right_size_is_not_touched():
 
 
 @given(st.integers(1, 60), st.integers(1, 60))
-@settings(max_examples=25)
+@settings(max_examples=25, deadline=None)
 def test_a_constant_image_stays_constant(h, w):
     molded, molding = mold_image(np.full((h, w, 3), 200, np.uint8), TINY, np.float64)
     top, left, bottom, right = molding.window
@@ -261,7 +261,7 @@ def test_masks_without_objects():
 
 
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 8), st.integers(0, 2**32 - 1))
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 def test_enlarged_masks_come_back_exactly(h, w, factor, seed):
     mask = np.random.default_rng(seed).random((2, h, w)) < 0.5
     molding = Molding((h, w), (h * factor, w * factor), (h * factor + 5, w * factor + 7), (2, 3))
@@ -344,7 +344,7 @@ def test_minimise_equals_a_loop():
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 5), st.integers(1, 5))
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 def test_mini_masks_of_whole_multiples_come_back_exactly(seed, fy, fx):
     """An object drawn in blocks no finer than the mini pixels survives, and nothing appears outside the box."""
     rng = np.random.default_rng(seed)
@@ -408,7 +408,7 @@ def test_meta_round_trip(classes, length):
 
 
 @given(sides, sides, st.integers(0, 10**6), st.integers(2, 100), st.sampled_from([TINY, MATTERPORT, TORCHVISION]))
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 def test_parse_undoes_compose(h, w, image_id, classes, config):
     molding = plan((h, w), config)
     meta = compose_meta(image_id, molding, np.ones(classes, bool))

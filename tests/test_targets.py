@@ -192,7 +192,7 @@ def test_subsample_by_hand():
 
 
 @given(st.lists(st.sampled_from([-1, 0, 1]), max_size=60), st.integers(1, 40), st.floats(0, 1), seeds)
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 def test_subsample_keeps_signs_and_counts(labels, count, fraction, seed):
     labels = np.array(labels, np.int8)
     before = labels.copy()
