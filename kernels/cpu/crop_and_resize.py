@@ -27,13 +27,11 @@ def _crop(image, box_index, iy, wy, in_y, ix, wx, in_x, outside, crops):
 
 @njit(cache=True, parallel=True, error_model="numpy")
 def _crop_backward(dy, box_index, iy, wy, in_y, ix, wx, in_x, parts, dimage):
-    maps, height, width, channels = dimage.shape
+    maps, height, _, channels = dimage.shape
+    for line in prange(maps * height):
+        dimage[line // height, line % height] = 0
     for part in prange(parts):
         first, last = channels * part // parts, channels * (part + 1) // parts
-        for n in range(maps):
-            for row in range(height):
-                for col in range(width):
-                    dimage[n, row, col, first:last] = 0
         for r in range(dy.shape[0]):
             target = dimage[box_index[r]]
             for p in range(dy.shape[1]):

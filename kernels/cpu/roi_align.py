@@ -129,12 +129,10 @@ def _mean(features, batch_index, start, side, counts, most, pooled):
 def _mean_backward(dy, batch_index, start, side, counts, most, parts, dfeatures):
     maps, height, width, channels = dfeatures.shape
     ph, pw = dy.shape[1:3]
+    for line in prange(maps * height):
+        dfeatures[line // height, line % height] = 0
     for part in prange(parts):
         first, last = channels * part // parts, channels * (part + 1) // parts
-        for n in range(maps):
-            for row in range(height):
-                for col in range(width):
-                    dfeatures[n, row, col, first:last] = 0
         iy, wy = np.empty((ph, most), np.int64), np.empty((ph, most), np.float32)
         ix, wx = np.empty((pw, most), np.int64), np.empty((pw, most), np.float32)
         ny, nx = np.empty(ph, np.int64), np.empty(pw, np.int64)
@@ -181,12 +179,10 @@ def _max(features, batch_index, start, side, counts, most, pooled, winner):
 def _max_backward(dy, winner, batch_index, start, side, counts, most, parts, dfeatures):
     maps, height, width, channels = dfeatures.shape
     ph, pw = dy.shape[1:3]
+    for line in prange(maps * height):
+        dfeatures[line // height, line % height] = 0
     for part in prange(parts):
         first, last = channels * part // parts, channels * (part + 1) // parts
-        for n in range(maps):
-            for row in range(height):
-                for col in range(width):
-                    dfeatures[n, row, col, first:last] = 0
         iy, wy = np.empty((ph, most), np.int64), np.empty((ph, most), np.float32)
         ix, wx = np.empty((pw, most), np.int64), np.empty((pw, most), np.float32)
         for r in range(dy.shape[0]):

@@ -37,11 +37,10 @@ def _pool(features, batch_index, y_first, y_end, x_first, x_end, pooled, winner)
 @njit(cache=True, parallel=True, error_model="numpy")
 def _pool_backward(dy, winner, batch_index, parts, dfeatures):
     maps, pixels, channels = dfeatures.shape
+    for pixel in prange(maps * pixels):
+        dfeatures[pixel // pixels, pixel % pixels] = 0
     for part in prange(parts):
         first, last = channels * part // parts, channels * (part + 1) // parts
-        for n in range(maps):
-            for pixel in range(pixels):
-                dfeatures[n, pixel, first:last] = 0
         for r in range(dy.shape[0]):
             target = dfeatures[batch_index[r]]
             for p in range(dy.shape[1]):
