@@ -6,8 +6,8 @@ import os
 # read when NumPy is first imported; 4 is the least it accepts.
 os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
 
-from . import presets  # noqa: E402
-from .model import MaskRCNN  # noqa: E402
+from . import presets
+from .model import MaskRCNN
 
 __all__ = ["MaskRCNN", "presets"]
 __version__ = "0.1.0"
