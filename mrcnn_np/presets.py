@@ -82,7 +82,11 @@ def small(num_classes: int = 21, **changes: Any) -> Config:
 
 
 def matterport(num_classes: int = 81, **changes: Any) -> Config:
-    """Return what the Keras implementation (matterport/Mask_RCNN) computes, by default with ResNet-101."""
+    """Return what the Keras implementation (matterport/Mask_RCNN) computes, by default with ResNet-101.
+
+    Schedule and weight decay are ``Config``'s: matterport has no warm-up, and divides the decay of each tensor by the
+    tensor's size.
+    """
     config = Config(
         name="matterport",
         num_classes=num_classes,

@@ -3,7 +3,8 @@
 **Randomness without state.** Everything random in step s is drawn from ``default_rng([seed, s, ...])``, and the order
 of images in epoch e from ``default_rng([seed, e, ...])``. No generator outlives a step, so there is none to save:
 a run continued from the checkpoint of step s draws what the uninterrupted run would have drawn. "The same bits" holds
-for one machine, one NumPy and one number of BLAS threads: another number splits the sums of a matrix product elsewhere.
+for one machine, one backend, one NumPy and one number of BLAS threads: another number splits the sums of a matrix
+product elsewhere.
 """
 
 from __future__ import annotations
