@@ -8,6 +8,7 @@ from kernel_cases import check_pair, distance, draw, error, to_float64
 
 from kernels.cpu import conv as fast
 from mrcnn_np.ops.conv import conv2d, conv2d_backward, conv2d_transpose, conv2d_transpose_backward
+from mrcnn_np.ops.fused import conv2d_fused
 
 # Slack: a result is one running sum over taps and channels, up to 3,430 terms, where BLAS adds blocks; measured: 3e-6
 CONV = (fast.conv2d, fast.conv2d_backward)
@@ -59,3 +60,57 @@ def test_what_convolutions_leave_to_numpy():
             conv2d(x, w, **change)
     exact = conv2d.reference(to_float64(x), to_float64(w), stride=(1, 2))[0]
     assert error(conv2d(x, w, stride=(1, 2))[0], exact) <= 1e-6
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_grouped_convolution(seed):
+    rng = np.random.default_rng(seed)
+    groups, kernel, stride, pad = int(rng.choice([2, 4, 8, 32])), int(rng.integers(1, 5)), int(rng.integers(1, 4)), 1
+    size = np.maximum(rng.integers(1, 20, 2), kernel)
+    per_in, per_out = rng.integers(1, 20, 2)
+    args = draw(rng, 2, *size, groups * per_in), draw(rng, kernel, kernel, per_in, groups * per_out)
+    options = {"stride": stride, "padding": pad, "groups": groups}
+    assert fast.conv2d(*args, **options) is not NotImplemented
+    check_pair(conv2d, conv2d_backward, CONV, args, options, rng, slack=1e-5)
+
+
+def test_wide_groups_are_left_to_numpy():
+    rng = np.random.default_rng(2)
+    assert fast.conv2d(draw(rng, 1, 4, 4, 80), draw(rng, 1, 1, 40, 2), groups=2) is NotImplemented
+
+
+@pytest.mark.parametrize("norm", [False, True])
+@pytest.mark.parametrize("residual", [False, True])
+@pytest.mark.parametrize("activate", [False, True])
+@pytest.mark.parametrize(
+    "case", [(3, 32, 64, 1, 1), (3, 7, 33, 2, 1), (1, 20, 40, 1, 1), (7, 3, 16, 2, 1), (3, 8, 8, 1, 4)]
+)
+def test_fused_convolution(case, norm, residual, activate):
+    """One store that normalises, adds and rectifies is the four operations one after the other."""
+    kernel, c_in, c_out, stride, groups = case
+    rng = np.random.default_rng(3)
+    x, w, b = draw(rng, 2, 21, 18, c_in), draw(rng, kernel, kernel, c_in // groups, c_out), draw(rng, c_out)
+    options = {"stride": stride, "padding": kernel // 2, "groups": groups, "activate": activate}
+    if norm:
+        options["norm"] = (*(np.abs(draw(rng, c_out)) + np.float32(0.5) for _ in range(4)), 1e-3)
+    if residual:
+        options["residual"] = draw(rng, *conv2d_fused.reference(x, w, b, **options).shape)
+    exact_options = {k: tuple(map(to_float64, v)) if k == "norm" else v for k, v in options.items()}
+    if residual:
+        exact_options["residual"] = to_float64(options["residual"])
+    exact = conv2d_fused.reference(to_float64(x), to_float64(w), to_float64(b), **exact_options)
+    fused = fast.conv2d_fused(x, w, b, **options)
+    assert fused.dtype == np.float32
+    assert error(fused, exact) <= 1e-5  # measured: 4e-6, by Winograd
+    assert fast.conv2d_fused(to_float64(x), w, b, **options) is NotImplemented
+
+
+def test_input_gradient_can_be_left_out():
+    rng = np.random.default_rng(4)
+    x, w = draw(rng, 1, 9, 8, 3), draw(rng, 3, 3, 3, 5)
+    y, cache = conv2d(x, w, stride=2, padding=1)
+    for backward in (conv2d_backward, conv2d_backward.reference):
+        dx, dw, _ = backward(y, cache, need_dx=False)
+        assert dx is None
+        np.testing.assert_array_equal(dw, backward(y, cache)[1])
