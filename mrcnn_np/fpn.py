@@ -23,8 +23,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from .backbone import Cache, accumulate, architecture
+from .backbone import architecture
 from .config import Config
+from .conv_bn import Cache, accumulate
 from .ops.conv import conv2d, conv2d_backward
 from .ops.fused import conv2d_fused
 from .ops.resize import upsample_nearest, upsample_nearest_backward

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from .backbone import Cache, accumulate, conv_bn, conv_bn_backward
 from .config import Config
+from .conv_bn import Cache, accumulate, conv_bn, conv_bn_backward
 from .ops.activation import relu, relu_backward
 from .ops.conv import conv2d, conv2d_backward, conv2d_transpose, conv2d_transpose_backward
 from .ops.fused import conv2d_fused

@@ -24,9 +24,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .anchors import pyramid_anchors
-from .backbone import Cache as PartCache
 from .backbone import backbone, backbone_backward
 from .config import Config
+from .conv_bn import Cache as PartCache
 from .detections import Detections, paste_masks, refine
 from .errors import NonFiniteError
 from .fpn import fpn, fpn_backward

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from .backbone import Cache, accumulate
 from .config import Config
+from .conv_bn import Cache, accumulate
 from .ops.activation import relu, relu_backward
 from .ops.conv import conv2d, conv2d_backward
 from .ops.fused import conv2d_fused

@@ -1,0 +1,96 @@
+"""The unit that most of the network is made of: convolution, batch norm, ReLU; and how gradients are collected."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .config import Config
+from .ops.activation import relu, relu_backward
+from .ops.conv import conv2d, conv2d_backward
+from .ops.fused import conv2d_fused
+from .ops.norm import batch_norm, batch_norm_backward
+from .params import Params
+
+#: what a backward pass needs; None after inference
+Cache = tuple[Any, ...] | None
+
+
+def conv_bn(
+    x: np.ndarray,
+    params: Params,
+    conv: str,
+    bn: str,
+    config: Config,
+    *,
+    stride: int = 1,
+    padding: int = 0,
+    groups: int = 1,
+    activate: bool = True,
+    residual: np.ndarray | None = None,
+    training: bool = False,
+) -> tuple[np.ndarray, Cache]:
+    """Convolve, normalise and, if ``activate``, rectify: ``relu(bn(conv(x)))``, in inference ``relu(... + residual)``.
+
+    Parameters
+    ----------
+    x : ndarray of shape (N, H, W, C_in)
+    params : dict
+        Holds ``{conv}.w`` (and ``.b``) and ``{bn}.gamma``, ``.beta``, ``.mean``, ``.var``.
+    conv, bn : str
+        The two names.
+    config : Config
+        Supplies ``bn_mode``, ``bn_eps`` and ``bn_momentum``.
+    stride, padding, groups : int
+        As in ``conv2d``.
+    activate : bool
+        Apply ReLU; the last convolution of a block and its shortcut do not, the sum is rectified instead.
+    residual : ndarray, optional
+        Added before the ReLU, in inference. In training it is not used: ``residual_block`` takes the sum of a block
+        as an operation of its own, which has a backward pass.
+    training : bool
+        Keep what ``conv_bn_backward`` needs and, with ``bn_mode="train"``, use batch statistics and update the running
+        ones (``bn_mode="frozen"`` uses the running ones as they are). In inference they are constants, and nothing is
+        kept.
+
+    Returns
+    -------
+    y : ndarray of shape (N, H', W', C_out)
+    cache : tuple, or None in inference
+        (names, conv cache, norm cache, relu cache or None)
+    """
+    weight, bias = params[f"{conv}.w"], params.get(f"{conv}.b")
+    statistics = tuple(params[f"{bn}.{s}"] for s in ("gamma", "beta", "mean", "var"))
+    how: dict[str, Any] = {"stride": stride, "padding": padding, "groups": groups}
+    if not training:
+        norm = (*statistics, config.bn_eps)
+        return conv2d_fused(x, weight, bias, norm=norm, residual=residual, activate=activate, **how), None
+    y, conv_cache = conv2d(x, weight, bias, **how)
+    batch_statistics = config.bn_mode == "train"
+    y, bn_cache = batch_norm(y, *statistics, training=batch_statistics, eps=config.bn_eps, momentum=config.bn_momentum)
+    relu_cache = None
+    if activate:
+        y, relu_cache = relu(y)
+    return y, (conv, bn, conv_cache, bn_cache, relu_cache)
+
+
+def conv_bn_backward(dy: np.ndarray, cache: Cache, grads: Params, *, need_dx: bool = True) -> Any:
+    """Return ``dx`` (None if it is not needed) and add the parameter gradients to ``grads``."""
+    assert cache is not None, "no backward pass after inference"
+    conv, bn, conv_cache, bn_cache, relu_cache = cache
+    if relu_cache is not None:
+        dy = relu_backward(dy, relu_cache)
+    dy, dgamma, dbeta = batch_norm_backward(dy, bn_cache)
+    dx, dw, db = conv2d_backward(dy, conv_cache, need_dx=need_dx)
+    accumulate(grads, bn, gamma=dgamma, beta=dbeta)
+    accumulate(grads, conv, w=dw, b=db)
+    return dx
+
+
+def accumulate(grads: Params, layer: str, **gradients: np.ndarray | None) -> None:
+    """Add a layer's gradients, ``w=dw, b=db``, to what is there: a layer used twice receives the sum of both uses."""
+    for suffix, gradient in gradients.items():
+        name = f"{layer}.{suffix}"
+        if gradient is not None:
+            grads[name] = grads[name] + gradient if name in grads else gradient
