@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,8 @@ from .detections import Detections
 from .errors import CheckpointError, DataError, NonFiniteError, UserError
 from .model import MaskRCNN
 from .report import evaluate_split
-from .run_folder import CHECKPOINT, OPTIONS, atomic_write, prepare, read_json, write_json
-from .train_command import Options, open_dataset, read_ids
+from .run_folder import CHECKPOINT, atomic_write, prepare, write_json
+from .train_command import Options, open_dataset, read_ids, recorded_options
 
 
 def checkpoint_path(args: argparse.Namespace) -> Path:
@@ -94,7 +95,9 @@ def _write_detections(
     for number in range(len(found.scores), 0, -1):  # best last, so that it lies on top
         instances[found.masks[number - 1]] = number
     mask_file = f"{name}_instances.png"
-    Image.fromarray(instances.astype(np.uint8) if len(found.scores) < 256 else instances).save(out / mask_file)
+    png = io.BytesIO()
+    Image.fromarray(instances.astype(np.uint8) if len(found.scores) < 256 else instances).save(png, format="png")
+    atomic_write(out / mask_file, png.getvalue())
     record = {
         "image": str(path),
         "height": image.shape[0],
@@ -123,7 +126,7 @@ def run_eval(args: argparse.Namespace) -> int:
     """Measure a trained model on a split."""
     path = checkpoint_path(args)
     folder = path.parent
-    recorded = read_json(folder / OPTIONS) if (folder / OPTIONS).exists() else {}
+    recorded = recorded_options(folder)
     # the recorded root is no use for other data
     same_data = args.data is None or args.data == recorded.get("data")
     chosen = Options.merge({k: recorded[k] for k in ("data", "root") if k in recorded and same_data}, args)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import sys
 import types
 import typing
 from collections.abc import Mapping
@@ -21,13 +22,22 @@ from .errors import ConfigError
 
 LOG_1000_16 = math.log(1000.0 / 16.0)  # 4.135166: a decoded side is at most 62.5 times its anchor's
 
-#: fields that count, measure or divide; the list of checks in Config would be long with them
+#: fields that count, measure or divide; the list of checks in Config would be long with these three groups
 POSITIVE = (
     "pad_multiple", "pixel_scale", "pixel_std", "mini_mask_shape", "fpn_channels", "anchor_sizes", "anchor_strides",
     "anchor_ratios", "rpn_channels", "rpn_box_std", "rpn_anchors_per_image", "proposals_pre_nms_train",
     "proposals_pre_nms_test", "proposals_post_nms_train", "proposals_post_nms_test", "roi_canonical_size",
     "box_pool_size", "mask_pool_size", "rois_per_image", "box_head_channels", "head_box_std", "mask_head_channels",
     "detections_per_image", "batch_size",
+)  # fmt: skip
+NOT_NEGATIVE = (
+    "bn_eps", "proposals_min_size", "roi_sampling_ratio", "mask_head_convs", "rpn_smooth_l1_beta",
+    "head_smooth_l1_beta", "loss_weights", "detection_min_size", "learning_rate", "weight_decay", "steps",
+    "warmup_steps", "warmup_factor", "decay_at", "decay_factor",
+)  # fmt: skip
+FRACTIONS = (
+    "bn_momentum", "rpn_positive_iou", "rpn_negative_iou", "rpn_positive_fraction", "crowd_iou", "proposals_nms_iou",
+    "roi_positive_iou", "detection_score_threshold", "detection_nms_iou", "mask_threshold", "momentum", "flip",
 )  # fmt: skip
 
 
@@ -211,18 +221,20 @@ class Config:
             (self.resize_mode != "square" or self.image_max_size % 32 == 0, "image_max_size", "a multiple of 32"),
             (self.rpn_negative_iou <= self.rpn_positive_iou, "rpn_negative_iou", "at most rpn_positive_iou"),
             (0 < self.roi_positive_fraction <= 1, "roi_positive_fraction", "in (0, 1]"),
-            (0 <= self.rpn_positive_fraction <= 1, "rpn_positive_fraction", "in [0, 1]"),
             (len(self.anchor_ratios) >= 1, "anchor_ratios", "at least one"),
-            (0 <= self.flip <= 1, "flip", "a probability in [0, 1]"),
-            (self.steps >= 0, "steps", "0 or more"),
-            (self.learning_rate >= 0, "learning_rate", "0 or more"),
             (self.clip_norm is None or self.clip_norm > 0, "clip_norm", "positive, or none"),
-            (0 < self.scale_jitter[0] <= self.scale_jitter[1], "scale_jitter", "0 < low <= high"),
+            # an image enlarged beyond that, before it is cropped, may fill the memory
+            (0 < self.scale_jitter[0] <= self.scale_jitter[1] <= 10, "scale_jitter", "0 < low <= high <= 10"),
         ]
-        for field in POSITIVE:
+        for field in (*POSITIVE, *NOT_NEGATIVE, *FRACTIONS):
             value = getattr(self, field)
-            numbers = value if isinstance(value, tuple) else (value,)
-            checks.append((all(v is None or v > 0 for v in numbers), field, "positive"))
+            numbers = [v for v in (value if isinstance(value, tuple) else (value,)) if v is not None]
+            if field in POSITIVE:
+                checks.append((all(v > 0 for v in numbers), field, "positive"))
+            elif field in NOT_NEGATIVE:
+                checks.append((all(v >= 0 for v in numbers), field, "0 or more"))
+            else:
+                checks.append((all(0 <= v <= 1 for v in numbers), field, "in [0, 1]"))
         for holds, field, expected in checks:
             if not holds:
                 raise ConfigError(f"{field} is {getattr(self, field)!r}; expected {expected}")
@@ -260,7 +272,7 @@ class Config:
                 raise ConfigError(f"config override {text!r} is not of the form field=value")
             try:
                 parsed = json.loads(value)
-            except json.JSONDecodeError:
+            except (ValueError, RecursionError):  # no JSON, a number of 5000 digits, 5000 brackets
                 parsed = None if value.lower() == "none" else value
             changes[field.strip()] = tuple(parsed) if isinstance(parsed, list) else parsed
         return self.replace(**changes)
@@ -291,7 +303,7 @@ def _fits(value: Any, hint: Any) -> bool:
         inner = [args[0]] * len(value) if args[-1] is Ellipsis else list(args)
         return len(inner) == len(value) and all(_fits(v, a) for v, a in zip(value, inner))
     if hint is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
     if hint is int:
         return isinstance(value, int) and not isinstance(value, bool)
     return isinstance(value, hint)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import kernels
 
@@ -58,13 +59,27 @@ class Options:
     checkpoint_every: int = 50
 
     @classmethod
-    def merge(cls, recorded: dict[str, Any], given: argparse.Namespace) -> Options:
+    def merge(cls, recorded: Mapping[str, Any], given: argparse.Namespace) -> Options:
         """Take what is given on the command line, else what was recorded, else the default."""
         names = [f.name for f in fields(cls)]
         values = {name: recorded[name] for name in names if name in recorded}
         values |= {name: getattr(given, name) for name in names if getattr(given, name, None) is not None}
         values["config"] = tuple(values.get("config", ()))
         return cls(**values)
+
+
+def recorded_options(folder: Path) -> dict[str, Any]:
+    """Return the options of the run in a folder; {} if none are recorded."""
+    path = folder / OPTIONS
+    if not path.exists():
+        return {}
+    values, types = read_json(path), get_type_hints(Options) | {"config": list}
+    if not isinstance(values, dict):
+        raise UserError(f"{path} holds {type(values).__name__}; expected a JSON object of options")
+    for name, value in values.items():
+        if name in types and not isinstance(value, types[name]):
+            raise UserError(f"{path} has {name} {value!r}; expected {getattr(types[name], '__name__', types[name])}")
+    return values
 
 
 def open_dataset(options: Options, split: str, *, subset: int | None, ids: str | None) -> Dataset:
@@ -81,7 +96,8 @@ def open_dataset(options: Options, split: str, *, subset: int | None, ids: str |
 def read_ids(path: Path) -> list[str]:
     """Read image ids from a text file, one on each line."""
     try:
-        return path.read_text(encoding="utf-8").split()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        return [line.strip() for line in lines if line.strip()]
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read the image ids in {path}: {error}") from error
 
@@ -137,7 +153,7 @@ def find_checkpoint(folder: Path) -> Checkpoint | None:
 def run_train(args: argparse.Namespace) -> int:
     """Train, evaluate, draw, summarise."""
     folder = Path(args.out or f"runs/{args.data or Options.data}-{args.preset or Options.preset}")
-    recorded = read_json(folder / OPTIONS) if args.resume and (folder / OPTIONS).exists() else {}
+    recorded = recorded_options(folder) if args.resume else {}
     options = Options.merge(recorded, args)
 
     # everything that can be wrong is found before anything is written

@@ -15,6 +15,7 @@ from PIL import Image
 from mrcnn_np.checkpoint import load_checkpoint, save_checkpoint
 from mrcnn_np.cli import main
 from mrcnn_np.run_folder import read_steps
+from mrcnn_np.train_command import read_ids
 
 SMALL = [
     "--size", "64", "--batch-size", "2", "--steps", "4", "--checkpoint-every", "2", "--quiet", "--config",
@@ -186,6 +187,38 @@ def test_subset_and_ids(shapes, tmp_path):
         assert json.loads((tmp_path / name / "summary.json").read_text())["images"] == images
 
 
+def test_ids_may_contain_spaces_and_begin_with_a_byte_order_mark(tmp_path):
+    path = tmp_path / "ids.txt"
+    path.write_bytes(b"\xef\xbb\xbfone image\r\n\n  two \n")
+    assert read_ids(path) == ["one image", "two"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[]", "holds list; expected a JSON object"),
+        ('{"root": 5}', "has root 5; expected str | None"),
+        ('{"config": 3}', "has config 3; expected list"),
+        ("{", "is not JSON"),
+    ],
+)
+def test_damaged_options_are_named(trained, tmp_path, capsys, text, message):
+    run = shutil.copytree(trained, tmp_path / "run")
+    (run / "options.json").write_text(text)
+    for command in (["train", "--out", str(run), "--resume"], ["eval", "--run", str(run)]):
+        assert main(command) == 2
+        assert f"error: {run / 'options.json'} {message}" in capsys.readouterr().err
+
+
+def test_too_little_memory_is_a_message(monkeypatch, tmp_path, capsys):
+    def fail(*args, **options):
+        raise MemoryError("Unable to allocate 8 TiB")
+
+    monkeypatch.setattr("mrcnn_np.commands.load_checkpoint", fail)
+    assert main(["detect", "--run", str(tmp_path), "x.png"]) == 2
+    assert capsys.readouterr().err.startswith("error: not enough memory (Unable to allocate 8 TiB)")
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -268,6 +301,17 @@ def test_detect_keeps_images_of_one_name_apart(trained, tmp_path):
     images = [str(tmp_path / folder / "x.png") for folder in ("a", "b")]
     assert main(["detect", "--run", str(trained), *images, "--out", str(tmp_path / "out"), "--quiet"]) == 0
     assert {p.name for p in (tmp_path / "out").glob("*.json")} == {"x_detections.json", "x-2_detections.json"}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are bytes on Linux only")
+def test_detect_takes_a_file_name_that_is_no_text(trained, tmp_path):
+    name = os.fsdecode(b"\xff.png")
+    Image.new("RGB", (40, 40)).save(tmp_path / name)
+    command = [sys.executable, "-m", "mrcnn_np", "detect", "--run", str(trained), str(tmp_path / name), "--quiet"]
+    done = subprocess.run([*command, "--out", str(tmp_path / "out")], capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    record = json.loads((tmp_path / "out" / os.fsdecode(b"\xff_detections.json")).read_text())
+    assert record["image"] == str(tmp_path / name)
 
 
 def test_bad_checkpoints(trained, tmp_path, capsys):

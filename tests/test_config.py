@@ -186,7 +186,14 @@ BAD_VALUES = [
     ("clip_norm", 0.0, "positive, or none"),
     ("scale_jitter", (1.2, 0.8), "low <= high"),
     ("scale_jitter", (0.0, 1.0), "low <= high"),
+    ("scale_jitter", (1.0, 1000.0), "high <= 10"),
     ("flip", 1.5, "in [0, 1]"),
+    ("momentum", 2.0, "in [0, 1]"),
+    ("crowd_iou", -0.1, "in [0, 1]"),
+    ("roi_sampling_ratio", -1, "0 or more"),
+    ("rpn_smooth_l1_beta", -1.0, "0 or more"),
+    ("loss_weights", (1.0, 1.0, -1.0, 1.0, 1.0), "0 or more"),
+    ("learning_rate", 10**400, "float"),
     ("no_decay", ("a", 1), "tuple"),
 ]
 
@@ -220,6 +227,12 @@ OVERRIDES = [
     ('frozen=["backbone.*"]', "frozen", ("backbone.*",)),
     (" steps = 5", "steps", 5),
 ]
+
+
+@pytest.mark.parametrize("text", ["9" * 5000, "[" * 100_000], ids=["digits", "brackets"])
+def test_an_override_that_json_gives_up_on_is_a_config_error(text):
+    with pytest.raises(ConfigError, match="learning_rate is"):
+        presets.tiny().with_overrides([f"learning_rate={text}"])
 
 
 @pytest.mark.parametrize("text, field, value", OVERRIDES, ids=[row[0] for row in OVERRIDES])

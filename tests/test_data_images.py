@@ -134,6 +134,20 @@ def test_files_that_are_no_images(tmp_path):
         read_image(text)
 
 
+@pytest.mark.parametrize("reader", ["open", "load"])
+def test_whatever_a_decoder_raises_is_a_data_error(tmp_path, monkeypatch, reader):
+    # Pillow's AVIF decoder raises RuntimeError on a damaged file, its DDS decoder NotImplementedError
+    def fail(*args, **options):
+        raise RuntimeError("Decoding of color planes failed")
+
+    path = tmp_path / "a.png"
+    Image.new("RGB", (4, 4)).save(path)
+    monkeypatch.setattr(*((Image, "open") if reader == "open" else (Image.Image, "load")), fail)
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", fail)
+    with pytest.raises(DataError, match=r"a\.png: cannot be (opened|decoded) \(Decoding"):
+        read_image(path)
+
+
 @pytest.mark.parametrize("side", [10_001, 14_000, 60_000])
 def test_claimed_huge_size_is_refused_before_decoding(tmp_path, side):
     with pytest.raises(DataError, match="too large"):

@@ -82,6 +82,19 @@ def test_extreme_sizes(tree, height, width):
     assert sample.image.shape == (height, width, 3)
 
 
+def test_a_split_may_begin_with_a_byte_order_mark(tree):
+    root = tree.add().split()
+    (tree.voc / "ImageSets" / "Segmentation" / "train.txt").write_bytes(b"\xef\xbb\xbfa\r\n")
+    assert VOCDataset(root).ids == ("a",)
+
+
+def test_xml_of_an_unknown_encoding(tree):
+    dataset = VOCDataset(tree.add().split())
+    tree.xml("a").write_text('<?xml version="1.0" encoding="klingon"?><annotation/>')
+    with pytest.raises(DataError, match=r"a\.xml: is not well-formed XML \(unknown encoding: klingon\)"):
+        dataset.load(0)
+
+
 def test_one_pixel_instance(tree):
     indices = np.zeros((30, 40), np.uint8)
     indices[7, 9] = 1

@@ -44,7 +44,7 @@ def read_annotation(path: str | Path, *, image_id: str | None = None) -> list[VO
         raise DataError("does not exist; expected the XML annotation of the image", path=path, image_id=image_id)
     try:
         root = ElementTree.parse(path).getroot()
-    except (ElementTree.ParseError, OSError, ValueError) as error:
+    except (ElementTree.ParseError, OSError, ValueError, LookupError) as error:  # LookupError: an unknown encoding
         raise DataError(f"is not well-formed XML ({error})", path=path, image_id=image_id) from error
     if root.tag != "annotation":
         raise DataError(f"has the root element <{root.tag}>; expected <annotation>", path=path, image_id=image_id)

@@ -16,9 +16,11 @@ MAX_PIXELS = 100_000_000
 """Larger images are refused before they are decoded (a small file can claim a size that fills the memory)."""
 
 _EXIF_ORIENTATION = 0x0112
-# What Pillow's decoders raise on files that are cut short or damaged. Not Exception: MemoryError and
-# KeyboardInterrupt must pass.
-_DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, struct.error, zlib.error)
+# What Pillow's decoders raise on files that are cut short or damaged (AVIF's: RuntimeError). Not Exception: MemoryError
+# and KeyboardInterrupt must pass.
+_DECODE_ERRORS = (
+    OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, RuntimeError, struct.error, zlib.error,
+)  # fmt: skip
 
 
 def read_image(path: str | Path, *, image_id: str | None = None) -> np.ndarray:

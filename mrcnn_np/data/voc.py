@@ -231,7 +231,7 @@ def _read_split(folder: Path, split: str) -> list[str]:
     """Read the image ids of a split."""
     path = folder / "ImageSets" / "Segmentation" / f"{split}.txt"
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()  # -sig: some editors begin a file with a mark
     except (OSError, ValueError) as error:
         known = ", ".join(sorted(p.stem for p in path.parent.glob("*.txt"))) or "none"
         raise DataError(f"cannot be read; expected the list of split {split!r} (found: {known})", path=path) from error
