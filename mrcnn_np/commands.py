@@ -40,6 +40,9 @@ def load_model(path: Path, **changes: Any) -> tuple[MaskRCNN, Checkpoint]:
 # --- detect ---------------------------------------------------------------------------------------------------------
 
 
+DETECT_WRITES = ("detections.png", "detections.json", "instances.png")
+
+
 def run_detect(args: argparse.Namespace) -> int:
     """Detect objects in image files; a bad file is reported, and the others are done all the same."""
     changes = {"detection_score_threshold": args.score}
@@ -48,6 +51,10 @@ def run_detect(args: argparse.Namespace) -> int:
     prepare(out)
     bad: list[str] = []
     names = _unique_names([Path(p) for p in args.images])
+    written = {(out / f"{name}_{kind}").resolve() for name in names.values() for kind in DETECT_WRITES}
+    for path in names:
+        if path.resolve() in written:
+            raise UserError(f"{path} would be overwritten by what is written into {out}; choose another --out")
     for path, name in tqdm(list(names.items()), unit="image", disable=args.quiet or len(names) == 1):
         try:
             image = read_image(path)

@@ -314,6 +314,17 @@ def test_detect_takes_a_file_name_that_is_no_text(trained, tmp_path):
     assert record["image"] == str(tmp_path / name)
 
 
+def test_detect_never_overwrites_an_image_it_was_given(trained, tmp_path, capsys):
+    images = [tmp_path / "x.png", tmp_path / "x_instances.png"]
+    for path in images:
+        Image.new("RGB", (40, 40)).save(path)
+    before = [path.read_bytes() for path in images]
+    assert main(["detect", "--run", str(trained), *map(str, images), "--out", str(tmp_path), "--quiet"]) == 2
+    assert f"{images[1]} would be overwritten" in capsys.readouterr().err
+    assert sorted(tmp_path.iterdir()) == images
+    assert [path.read_bytes() for path in images] == before
+
+
 def test_bad_checkpoints(trained, tmp_path, capsys):
     path = tmp_path / "c.safetensors"
     whole = (trained / "checkpoint.safetensors").read_bytes()

@@ -154,6 +154,11 @@ def test_claimed_huge_size_is_refused_before_decoding(tmp_path, side):
         read_image(png_header_only(tmp_path / "a.png", side, side))
 
 
+def test_a_name_that_is_too_long_is_a_missing_file(tmp_path):
+    with pytest.raises(DataError, match="does not exist; expected an image"):
+        read_image(tmp_path / ("x" * 300))
+
+
 def test_float_and_32_bit_values_are_refused(tmp_path):
     with pytest.raises(DataError, match="floating-point"):
         read_image(save(tmp_path / "a.tif", RAMP.astype(np.float32)))

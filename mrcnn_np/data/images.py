@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import warnings
 import zlib
@@ -106,8 +107,8 @@ def exif_orientation(path: str | Path) -> int:
 
 def _opened(path: str | Path, expected: str, image_id: str | None) -> Image.Image:
     """Open a file and read its header only; the pixels are decoded later."""
-    if not Path(path).is_file():
-        what = "is a folder" if Path(path).is_dir() else "does not exist"
+    if not os.path.isfile(path):  # unlike Path.is_file, no error for a name that is too long
+        what = "is a folder" if os.path.isdir(path) else "does not exist"
         raise DataError(f"{what}; expected {expected}", path=path, image_id=image_id)
     try:
         with warnings.catch_warnings():
