@@ -59,15 +59,16 @@ def correlate(
         y = np.empty((n, out_h, out_w, c_out), np.float32)
     scale, shift = _vectors(scale, shift, c_out)
     y_width, y_image = (y.shape[2] if step > 1 else out_w), y.shape[1] * y.shape[2] * c_out
+    pixels = n * out_h * out_w
     if packed.shape[1] == kw == stride == step == 1 and not (top or left):
-        # Pixels have no neighbours here: cut all of them, whatever their map, into equal rows
-        pixels = n * out_h * out_w
-        across = _divisor(pixels, 96, out_w)
-        n, height, width, out_h, out_w, y_width = 1, pixels // across, across, pixels // across, across, across
+        # Pixels have no neighbours here: cut all of them, whatever their map, into rows of whole tiles
+        out_h, out_w = -(-pixels // direct.RUN), direct.RUN
+        n, height, width, y_width = 1, out_h, out_w, out_w
     direct.correlate(
         x.reshape(-1), (n, height, width, c_in), packed, kw, stride, top, left, y.reshape(-1),
         (n, out_h, out_w, y_image), (phase[0] * y_width + phase[1]) * c_out, step * y_width * c_out, step * c_out,
         c_out, scale, shift, NONE if residual is None else residual.reshape(-1), floor,
+        pixels,
     )  # fmt: skip
     return y
 

@@ -23,18 +23,19 @@ import numpy as np
 from numba import njit, prange
 
 from .simd import (
+    FEW,
     MR,
     NR,
     gemm_tile,
+    gemm_tile_few,
+    gemm_tile_few_finish,
     gemm_tile_finish,
-    gemm_tile_half,
-    gemm_tile_half_finish,
     gemm_tile_one,
     gemm_tile_one_finish,
 )
 
-HALF = MR // 2
 RUN = 8 * MR  # pixels of one task, about: lines shorter than this are taken together
+PART = 256  # rows of a panel that fit the first-level cache beside the pixels they meet
 
 
 @njit(cache=True, parallel=True, error_model="numpy")
@@ -95,59 +96,100 @@ def _finish(tile, rows, columns, y, at, y_row, scale, shift, channel, residual, 
 
 
 @njit(cache=True, error_model="numpy", inline="never")
+def _begin(x, at, a_row, taps, k, b, b_tap, count, part, sums):
+    """Sum all but the last block of taps and channels of ``count`` pixels into ``sums``; return the blocks of a tap.
+
+    A block of ``part`` rows of the panel stays in the first-level cache while all pixels meet it.
+    """
+    blocks = (k + part - 1) // part
+    begun = 0
+    for t in range(taps.size):
+        for block in range(blocks if t < taps.size - 1 else blocks - 1):
+            first = block * part
+            length = min(part, k - first)
+            here = b + t * b_tap + first * NR * 4
+            tap = taps.ctypes.data + t * 8
+            q = 0
+            while q < count:
+                a = x.ctypes.data + (at + q * a_row + first) * 4
+                out = sums.ctypes.data + q * NR * 4
+                if count - q >= MR:
+                    gemm_tile(1, tap, length, a, a_row * 4, 4, here, 0, NR * 4, out, NR * 4, begun)
+                    q += MR
+                elif count - q >= FEW:
+                    gemm_tile_few(1, tap, length, a, a_row * 4, 4, here, 0, NR * 4, out, NR * 4, begun)
+                    q += FEW
+                else:
+                    gemm_tile_one(1, tap, length, a, a_row * 4, 4, here, 0, NR * 4, out, NR * 4, begun)
+                    q += 1
+            begun = 1
+    return blocks
+
+
+@njit(cache=True, error_model="numpy", inline="never")
 def _pixels(
-    x, at, a_row, taps, k, b, b_tap, y, target, y_row, count, columns, channel, tile, scale, shift, residual, floor
+    x, at, a_row, taps, k, b, b_tap, y, target, y_row, count, columns, channel, sums, scale, shift, residual, floor
 ):
-    """Compute ``count`` pixels of one row and one panel: tiles of MR pixels, then of MR / 2, then single ones."""
-    q = 0
+    """Compute ``count`` <= RUN pixels of a row, one panel: tiles of MR pixels, then of FEW, then single ones."""
     t, tn = taps.ctypes.data, taps.size
     whole = columns == NR
     scales, shifts = scale.ctypes.data + channel * 4, shift.ctypes.data + channel * 4
+    begun = 0
+    if whole and count >= MR and tn * k > 2 * PART:
+        part = (k + (k + PART - 1) // PART - 1) // ((k + PART - 1) // PART)  # equal parts, none above PART
+        first = (_begin(x, at, a_row, taps, k, b, b_tap, count, part, sums) - 1) * part
+        t, b = t + (tn - 1) * 8, b + (tn - 1) * b_tap + first * NR * 4
+        tn, at, k = 1, at + first, k - first
+        begun = sums.ctypes.data
+    q = 0
     while q < count:
         a = x.ctypes.data + (at + q * a_row) * 4
         out = target + q * y_row
         if whole:
             o = y.ctypes.data + out * 4
             beside = residual.ctypes.data + out * 4 if residual.size > 0 else 0
+            so_far = begun + q * NR * 4 if begun else 0
             if count - q >= MR:
                 gemm_tile_finish(
-                    tn, t, k, a, a_row * 4, 4, b, b_tap, NR * 4, o, y_row * 4, scales, shifts, beside, floor
+                    tn, t, k, a, a_row * 4, 4, b, b_tap, NR * 4, so_far, o, y_row * 4, scales, shifts, beside, floor
                 )
                 q += MR
-            elif count - q >= HALF:
-                gemm_tile_half_finish(
-                    tn, t, k, a, a_row * 4, 4, b, b_tap, NR * 4, o, y_row * 4, scales, shifts, beside, floor
+            elif count - q >= FEW:
+                gemm_tile_few_finish(
+                    tn, t, k, a, a_row * 4, 4, b, b_tap, NR * 4, so_far, o, y_row * 4, scales, shifts, beside, floor
                 )
-                q += HALF
+                q += FEW
             else:
                 gemm_tile_one_finish(
-                    tn, t, k, a, a_row * 4, 4, b, b_tap, NR * 4, o, y_row * 4, scales, shifts, beside, floor
+                    tn, t, k, a, a_row * 4, 4, b, b_tap, NR * 4, so_far, o, y_row * 4, scales, shifts, beside, floor
                 )
                 q += 1
         else:
-            o = tile.ctypes.data
+            o = sums.ctypes.data
             if count - q >= MR:
                 gemm_tile(tn, t, k, a, a_row * 4, 4, b, b_tap, NR * 4, o, NR * 4, 0)
                 rows = MR
-            elif count - q >= HALF:
-                gemm_tile_half(tn, t, k, a, a_row * 4, 4, b, b_tap, NR * 4, o, NR * 4, 0)
-                rows = HALF
+            elif count - q >= FEW:
+                gemm_tile_few(tn, t, k, a, a_row * 4, 4, b, b_tap, NR * 4, o, NR * 4, 0)
+                rows = FEW
             else:
                 gemm_tile_one(tn, t, k, a, a_row * 4, 4, b, b_tap, NR * 4, o, NR * 4, 0)
                 rows = 1
-            _finish(tile, rows, columns, y, out, y_row, scale, shift, channel, residual, floor)
+            _finish(sums, rows, columns, y, out, y_row, scale, shift, channel, residual, floor)
             q += rows
 
 
 @njit(cache=True, parallel=True, error_model="numpy")
 def correlate(
-    x, x_shape, packed, kw, stride, top, left, y, y_shape, y_start, y_line, y_row, c_out, scale, shift, residual, floor
-):
+    x, x_shape, packed, kw, stride, top, left, y, y_shape, y_start, y_line, y_row, c_out, scale, shift, residual, floor,
+    pixels,
+):  # fmt: skip
     """Slide a kernel over maps, as if padded, and write every output pixel where it belongs.
 
     Output (n, p, q) is the sum over i, j of x[n, p stride - top + i, q stride - left + j] w[i, j], finished and written
     to ``y[y_start + n * y_shape[3] + p * y_line + q * y_row]``; arrays are flat and positions count floats.
     ``packed`` is (panels, kh, kw C_in, NR); ``y_shape`` is (N, outputs down, outputs across, floats of one image).
+    Only the first ``pixels`` outputs exist: the last line may be shorter than the others.
     """
     n_maps, height, width, c_in = x_shape
     _, out_h, out_w, y_image = y_shape
@@ -160,7 +202,7 @@ def correlate(
     together = max(1, RUN // out_w)  # lines that share a panel of weights while it is in the first-level cache
     lines = n_maps * out_h
     for task in prange((lines + together - 1) // together):
-        tile = np.empty((MR, NR), np.float32)
+        sums = np.empty((RUN, NR), np.float32)
         taps = np.empty(kh, np.int64)
         for panel in range(panels):
             channel = panel * NR
@@ -184,13 +226,20 @@ def correlate(
                         stop = max(skip, min(kw, width - col))
                         _pixels(
                             x, start + (q * stride + skip) * c_in, 0, inside, (stop - skip) * c_in,
-                            b + skip * c_in * NR * 4, b_tap, y, out + q * y_row, y_row, 1, columns, channel, tile,
+                            b + skip * c_in * NR * 4, b_tap, y, out + q * y_row, y_row, 1, columns, channel, sums,
                             scale, shift, residual, floor,
                         )  # fmt: skip
-                _pixels(
-                    x, start + first * stride * c_in, stride * c_in, inside, k, b, b_tap, y, out + first * y_row,
-                    y_row, last - first, columns, channel, tile, scale, shift, residual, floor,
-                )  # fmt: skip
+                end = min(last, pixels - number * out_w)
+                for q in range(first, end, RUN):
+                    count = min(RUN, end - q)
+                    # What is left over of a tile is done by one that overlaps its neighbour, and writes the same again
+                    over = count % FEW if end - first >= FEW else 0
+                    for part in range(2 if over else 1):
+                        here, many = (q, count - over) if part == 0 else (q + count - FEW, FEW)
+                        _pixels(
+                            x, start + here * stride * c_in, stride * c_in, inside, k, b, b_tap, y, out + here * y_row,
+                            y_row, many, columns, channel, sums, scale, shift, residual, floor,
+                        )  # fmt: skip
 
 
 @njit(cache=True, parallel=True, error_model="numpy")

@@ -23,6 +23,7 @@ from numba.extending import intrinsic
 AVX512 = bool(llvm.get_host_cpu_features().get("avx512f", False))
 VL = 16 if AVX512 else 8  # floats in a vector
 MR = 12 if AVX512 else 6  # rows of a tile
+FEW = MR // 3  # rows of the tile for what is left over: 8 results in flight are what two units of latency 4 need
 NV = 2  # vectors across a tile
 NR = NV * VL  # columns of a tile
 
@@ -70,7 +71,8 @@ def _make_gemm_tile(rows: int, *, finish: bool) -> Any:
 
     ``sum over t, k of a[taps[t] + m a_row + k a_col] * b[t b_tap + k b_row + n]`` for m < rows, n < NR goes to
     ``out[m out_row + n]``: added to what is there (``accumulate``), or finished: ``max(. * scale + shift + residual,
-    floor)`` with the residual laid out like the output, or absent (address 0).
+    floor)`` with the residual laid out like the output, or absent (address 0). To finish a sum that was begun
+    elsewhere, ``initial`` is the address of its (rows, NR) values so far; else 0.
     """
 
     def sum_up(b: ir.IRBuilder, args: Sequence[Any], acc: list[list[Any]]) -> None:
@@ -113,14 +115,35 @@ def _make_gemm_tile(rows: int, *, finish: bool) -> Any:
 
     @intrinsic
     def tile_finish(
-        typingctx, count, taps, k, a, a_row, a_col, b_start, b_tap, b_row, out, out_row, scale, shift, residual, floor
+        typingctx,
+        count,
+        taps,
+        k,
+        a,
+        a_row,
+        a_col,
+        b_start,
+        b_tap,
+        b_row,
+        initial,
+        out,
+        out_row,
+        scale,
+        shift,
+        residual,
+        floor,
     ):
         def generate(context, b, signature, args):
-            out, out_row, scale, shift, residual, floor = args[9:]
+            initial, out, out_row, scale, shift, residual, floor = args[9:]
             fma, least = _fma(b), _splat(b, floor)
             acc = [[cgutils.alloca_once(b, VECTOR) for _ in range(NV)] for _ in range(rows)]
-            for m, v in cells:
-                b.store(_constant(0.0), acc[m][v])
+            with b.if_else(b.icmp_signed("!=", initial, I64(0))) as (then, otherwise):
+                with then:
+                    for m, v in cells:
+                        b.store(_load(b, b.add(initial, I64(4 * (m * NR + v * VL)))), acc[m][v])
+                with otherwise:
+                    for m, v in cells:
+                        b.store(_constant(0.0), acc[m][v])
             sum_up(b, args[:9], acc)
             scales = [_load(b, b.add(scale, I64(4 * VL * v))) for v in range(NV)]
             shifts = [_load(b, b.add(shift, I64(4 * VL * v))) for v in range(NV)]
@@ -139,16 +162,16 @@ def _make_gemm_tile(rows: int, *, finish: bool) -> Any:
                         _store(b, _finish(b, value, _constant(-0.0), least), place(out, m, v))
             return context.get_dummy_value()
 
-        return types.void(*[types.int64] * 14, types.float32), generate
+        return types.void(*[types.int64] * 15, types.float32), generate
 
     return tile_finish if finish else tile_accumulate
 
 
 gemm_tile = _make_gemm_tile(MR, finish=False)
-gemm_tile_half = _make_gemm_tile(MR // 2, finish=False)
+gemm_tile_few = _make_gemm_tile(FEW, finish=False)
 gemm_tile_one = _make_gemm_tile(1, finish=False)
 gemm_tile_finish = _make_gemm_tile(MR, finish=True)
-gemm_tile_half_finish = _make_gemm_tile(MR // 2, finish=True)
+gemm_tile_few_finish = _make_gemm_tile(FEW, finish=True)
 gemm_tile_one_finish = _make_gemm_tile(1, finish=True)
 
 
