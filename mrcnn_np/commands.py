@@ -31,6 +31,9 @@ def checkpoint_path(args: argparse.Namespace) -> Path:
 def load_model(path: Path, **changes: Any) -> tuple[MaskRCNN, Checkpoint]:
     """Load a trained model, with some fields of its configuration changed."""
     checkpoint = load_checkpoint(path)
+    if len(checkpoint.class_names) != checkpoint.config.num_classes:
+        names, classes = len(checkpoint.class_names), checkpoint.config.num_classes
+        raise CheckpointError(f"{path}: it names {names} classes, but its network has {classes}")
     try:
         return MaskRCNN(checkpoint.config.replace(**changes), checkpoint.params), checkpoint
     except (CheckpointError, NonFiniteError) as error:

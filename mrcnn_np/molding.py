@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from .config import Config
-from .data.sample import Sample
+from .data.sample import Sample, check_sample
 from .ops.resize import resize_bilinear, resize_nearest
 
 
@@ -208,10 +208,12 @@ def make_batch(samples: Sequence[Sample], config: Config, dtype: type = np.float
     Raises
     ------
     ValueError
-        There is no sample, or an image is not (H, W, 3) of uint8.
+        There is no sample, an image is not (H, W, 3) of uint8, or its ground truth contradicts itself.
     """
     if not samples:
         raise ValueError("make_batch needs at least one sample")
+    for sample in samples:
+        check_sample(sample, config.num_classes)
     pairs = [mold_image(s.image, config, dtype) for s in samples]
     height, width = (max(m.molded_shape[axis] for _, m in pairs) for axis in (0, 1))
     images: np.ndarray = np.zeros((len(samples), height, width, 3), dtype)

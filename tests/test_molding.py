@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from nets import make_sample, small_config
 from PIL import Image
 from scenes import sample_of
 
@@ -417,3 +418,20 @@ def test_parse_undoes_compose(h, w, image_id, classes, config):
     again = np.concatenate(list(parts.values()), axis=1)
     np.testing.assert_array_equal(again, [meta, meta])
     assert tuple(parts["window"][0].astype(int)) == molding.window
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"gt_boxes": np.array([[5, 5, 5, 9]], np.float32)}, r"image a: box 0 is .* expected y1 < y2"),
+        ({"gt_boxes": np.array([[5, 5, np.nan, 9]], np.float32)}, "box 0"),
+        ({"gt_masks": np.zeros((1, 3, 4), bool)}, r"gt_masks has shape \(1, 3, 4\), expected \(1, 64, 64\)"),
+        ({"gt_masks": np.zeros((0, 64, 64), bool)}, "gt_masks"),
+        ({"gt_class_ids": np.array([0])}, r"class ids \[0\], expected 1 .. 3"),
+        ({"gt_class_ids": np.array([4])}, "class ids"),
+    ],
+)
+def test_contradictory_samples_are_refused(change, message):
+    sample = make_sample(np.random.default_rng(0), objects=1)
+    with pytest.raises(ValueError, match=message):
+        make_batch([sample.replace(**change)], small_config())

@@ -48,6 +48,27 @@ class Sample:
         return replace(self, **changes)
 
 
+def check_sample(sample: Sample, num_classes: int) -> None:
+    """Raise ``ValueError`` if boxes, classes, masks and image of a sample do not belong together."""
+    g, where = len(sample.gt_boxes), f"image {sample.image_id}"
+    shapes = {
+        "gt_boxes": (sample.gt_boxes, (g, 4)),
+        "gt_class_ids": (sample.gt_class_ids, (g,)),
+        "gt_masks": (sample.gt_masks, (g, *sample.image.shape[:2])),
+        "gt_crowd": (sample.gt_crowd, (g,)),
+    }
+    for name, (array, expected) in shapes.items():
+        if array.shape != expected:
+            raise ValueError(f"{where}: {name} has shape {array.shape}, expected {expected}")
+    sides = sample.gt_boxes[:, 2:] - sample.gt_boxes[:, :2]
+    bad = np.flatnonzero(~((sides > 0) & np.isfinite(sides)).all(axis=1))
+    if len(bad):
+        box = sample.gt_boxes[bad[0]].tolist()
+        raise ValueError(f"{where}: box {bad[0]} is (y1, x1, y2, x2) = {box}, expected y1 < y2 and x1 < x2")
+    if g and (sample.gt_class_ids.min() < 1 or sample.gt_class_ids.max() >= num_classes):
+        raise ValueError(f"{where}: class ids {sample.gt_class_ids.tolist()}, expected 1 .. {num_classes - 1}")
+
+
 class Dataset(Protocol):
     """A sequence of samples with class names; ``class_names[0]`` is ``"background"``."""
 

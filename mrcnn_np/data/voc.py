@@ -171,7 +171,7 @@ def _split_masks(indices: np.ndarray, count: int, path: Path, xml_path: Path, im
     if surplus:
         raise DataError(
             f"mask id {surplus[0]} of image {image_id} has no object: {xml_path.name} holds {count} object(s); "
-            f"expected ids 1 .. {count}, 0 for background and {VOID} for void",
+            f"expected {f'ids 1 .. {count}, ' if count else ''}0 for background and {VOID} for void",
             path=path,
             image_id=image_id,
         )
