@@ -114,3 +114,17 @@ def test_input_gradient_can_be_left_out():
         dx, dw, _ = backward(y, cache, need_dx=False)
         assert dx is None
         np.testing.assert_array_equal(dw, backward(y, cache)[1])
+
+
+def test_arrays_of_the_wrong_shape_never_reach_a_kernel():
+    """A kernel has no bounds checks: what does not fit is left to NumPy, which broadcasts or raises."""
+    rng = np.random.default_rng(5)
+    x, w = draw(rng, 1, 8, 8, 4), draw(rng, 3, 3, 4, 5)
+    _, cache = fast.conv2d(x, w, padding=1)
+    assert fast.conv2d_backward(draw(rng, 1, 7, 8, 5), cache) is NotImplemented
+    assert fast.conv2d_backward(draw(rng, 1, 8, 8, 4), cache) is NotImplemented
+    _, cache = fast.conv2d_transpose(x, w)
+    assert fast.conv2d_transpose_backward(draw(rng, 1, 15, 17, 5), cache) is NotImplemented
+    assert fast.conv2d_fused(x, w, padding=1, residual=draw(rng, 1, 1, 1, 5)) is NotImplemented
+    short = (*(np.ones(4, np.float32) for _ in range(4)), 1e-5)
+    assert fast.conv2d_fused(x, w, padding=1, norm=short) is NotImplemented

@@ -166,6 +166,12 @@ def _fits(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, padding: Any, grou
     return fits and min(min(side) for side in padding) >= 0
 
 
+def _out_shape(x: np.ndarray, w: np.ndarray, step: int, sides: tuple[tuple[int, int], tuple[int, int]]) -> Any:
+    """Return the shape of a convolution's result."""
+    down, across = ((x.shape[1 + i] + sum(sides[i]) - w.shape[i]) // step + 1 for i in (0, 1))
+    return x.shape[0], down, across, w.shape[3]
+
+
 def conv2d(
     x: np.ndarray, w: np.ndarray, b: np.ndarray | None = None, *, stride: Any = 1, padding: Any = 0, groups: int = 1
 ) -> Any:
@@ -180,21 +186,20 @@ def conv2d(
 def _forward(
     x: np.ndarray, w: np.ndarray, step: int, sides: tuple[tuple[int, int], tuple[int, int]], groups: int, **finish: Any
 ) -> Any:
-    (top, bottom), (left, right) = sides
+    (top, _), (left, _) = sides
     x = np.ascontiguousarray(x)
     if groups > 1:
         together = grouped.block_of(groups, w.shape[2], w.shape[3] // groups)
         if not together:
             return NotImplemented
-        size = tuple((x.shape[1 + i] + sum(sides[i]) - w.shape[i]) // step + 1 for i in (0, 1))
-        y = grouped.correlate(x, np.ascontiguousarray(w), groups, together, (size[0], size[1]), step, sides)
+        size = _out_shape(x, w, step, sides)[1:3]
+        y = grouped.correlate(x, np.ascontiguousarray(w), groups, together, size, step, sides)
         return _finish(y, **finish)
     if _suits_winograd(x.shape, w, (step, step), sides, 1):
         u = winograd.transform_weights(np.ascontiguousarray(w))
         return winograd.forward(x, u, w.shape[3], **finish)
-    out_h = (x.shape[1] + top + bottom - w.shape[0]) // step + 1
-    out_w = (x.shape[2] + left + right - w.shape[1]) // step + 1
-    return correlate(x, pack(w), w.shape[1], w.shape[3], (out_h, out_w), step, top, left, **finish)
+    size = _out_shape(x, w, step, sides)[1:3]
+    return correlate(x, pack(w), w.shape[1], w.shape[3], size, step, top, left, **finish)
 
 
 def _finish(
@@ -231,11 +236,13 @@ def conv2d_fused(
     scale, shift = None, b
     if norm is not None:
         gamma, beta, mean, var, eps = norm
-        if not _plain(gamma, beta, mean, var):
+        if not _plain(gamma, beta, mean, var) or any(p.shape != w.shape[3:] for p in (gamma, beta, mean, var)):
             return NotImplemented
         scale = gamma / np.sqrt(var + np.float32(eps))
         shift = beta + ((0 if b is None else b) - mean) * scale
     if residual is not None:
+        if residual.shape != _out_shape(x, w, step, sides):
+            return NotImplemented
         residual = np.ascontiguousarray(residual)
     floor = np.float32(0) if activate else NO_FLOOR
     return _forward(x, w, step, sides, groups, scale=scale, shift=shift, residual=residual, floor=floor)
@@ -245,7 +252,7 @@ def conv2d_backward(dy: np.ndarray, cache: tuple[Any, ...], *, need_dx: bool = T
     """See ``mrcnn_np.ops.conv.conv2d_backward``."""
     x, w, has_bias, (step, across), sides, groups = cache
     together = grouped.block_of(groups, w.shape[2], w.shape[3] // groups) if groups > 1 else 1
-    if not (_plain(dy, x, w) and step == across and together and 0 not in dy.shape):
+    if not (_plain(dy, x, w) and step == across and together and dy.shape == _out_shape(x, w, step, sides)):
         return NotImplemented
     dy, x = np.ascontiguousarray(dy), np.ascontiguousarray(x)
     (top, _), (left, _) = sides
@@ -257,12 +264,10 @@ def conv2d_backward(dy: np.ndarray, cache: tuple[Any, ...], *, need_dx: bool = T
         dw = grouped.weight_gradient(x, dy, groups, together, w.shape[:2], step, sides)
         return dx, dw, db
     dx = None
-    if not need_dx:
-        pass
-    elif _suits_winograd(dy.shape, w.swapaxes(2, 3), (step, step), sides, 1):
+    if need_dx and _suits_winograd(dy.shape, w.swapaxes(2, 3), (step, step), sides, 1):
         u = winograd.transform_weights(winograd.turn(np.ascontiguousarray(w)))
         dx = winograd.forward(dy, u, w.shape[2])
-    else:
+    elif need_dx:
         dx = scatter(dy, w, x.shape, step, top, left)
     if _suits_winograd(x.shape, w, (step, step), sides, 1):
         dw = winograd.weight_gradient(x, dy)
@@ -284,12 +289,15 @@ def conv2d_transpose(x: np.ndarray, w: np.ndarray, b: np.ndarray | None = None, 
 def conv2d_transpose_backward(dy: np.ndarray, cache: tuple[Any, ...]) -> Any:
     """See ``mrcnn_np.ops.conv.conv2d_transpose_backward``."""
     x, w, has_bias, (step, across) = cache
-    if not (_plain(dy, x, w) and step == across and 0 not in dy.shape):
+    none = ((0, 0), (0, 0))
+    if not (_plain(dy, x, w) and step == across and dy.ndim == 4 and 0 not in dy.shape):
+        return NotImplemented
+    if dy.shape[3] != w.shape[3] or x.shape != _out_shape(dy, w.swapaxes(2, 3), step, none):
         return NotImplemented
     dy = np.ascontiguousarray(dy)
     # the kernel as it stands, but its channels swapped
     packed = direct.pack_swapped(np.ascontiguousarray(w), np.arange(w.shape[0]), np.arange(w.shape[1]))
     dx = correlate(dy, packed, w.shape[1], w.shape[2], x.shape[1:3], step, 0, 0)
-    dw = weight_gradient(dy, np.ascontiguousarray(x), w.shape[0], w.shape[1], step, ((0, 0), (0, 0)))
+    dw = weight_gradient(dy, np.ascontiguousarray(x), w.shape[0], w.shape[1], step, none)
     db = direct.channel_sum(dy.reshape(-1, dy.shape[3])) if has_bias else None
     return dx, np.ascontiguousarray(dw.swapaxes(2, 3)), db
