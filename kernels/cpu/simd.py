@@ -59,6 +59,15 @@ def _fma(b: ir.IRBuilder) -> Any:
     return cgutils.get_or_insert_function(b.module, ir.FunctionType(VECTOR, [VECTOR] * 3), f"llvm.fma.v{VL}f32")
 
 
+def _prefetch(b: ir.IRBuilder, address: Any, *, write: bool) -> None:
+    """Ask for a cache line ahead of its use."""
+    i32, byte = ir.IntType(32), ir.IntType(8).as_pointer()
+    function = cgutils.get_or_insert_function(
+        b.module, ir.FunctionType(ir.VoidType(), [byte, i32, i32, i32]), "llvm.prefetch.p0"
+    )
+    b.call(function, [b.inttoptr(address, byte), i32(int(write)), i32(3), i32(1)])
+
+
 def _at(b: ir.IRBuilder, base: Any, stride: Any, i: int) -> Any:
     return b.add(base, b.mul(stride, I64(i)))
 
@@ -137,6 +146,13 @@ def _make_gemm_tile(rows: int, *, finish: bool) -> Any:
             initial, out, out_row, scale, shift, residual, floor = args[9:]
             fma, least = _fma(b), _splat(b, floor)
             acc = [[cgutils.alloca_once(b, VECTOR) for _ in range(NV)] for _ in range(rows)]
+            for m in range(rows):
+                for line in range(0, NR * 4, 64):
+                    _prefetch(b, b.add(_at(b, out, out_row, m), I64(line)), write=True)
+            with b.if_then(b.icmp_signed("!=", residual, I64(0))):
+                for m in range(rows):
+                    for line in range(0, NR * 4, 64):
+                        _prefetch(b, b.add(_at(b, residual, out_row, m), I64(line)), write=False)
             with b.if_else(b.icmp_signed("!=", initial, I64(0))) as (then, otherwise):
                 with then:
                     for m, v in cells:
