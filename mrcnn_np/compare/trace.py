@@ -63,8 +63,9 @@ def trace_ours(model: MaskRCNN, image: np.ndarray, *, given: Mapping[str, np.nda
     image : ndarray of shape (H, W, 3), uint8
         RGB.
     given : mapping of str to ndarray, optional
-        Tensors, by the names of ``GIVEN``, that take the place of the model's own (*teacher forcing*): with another
-        implementation's proposals the box head can be compared row by row whatever the proposal network did.
+        Tensors, by the names of ``GIVEN``, that the run goes on with in place of the model's own (*teacher forcing*):
+        with another implementation's proposals the box head can be compared row by row whatever the proposal network
+        did. The trace keeps what the model itself had found.
 
     Returns
     -------
@@ -75,10 +76,8 @@ def trace_ours(model: MaskRCNN, image: np.ndarray, *, given: Mapping[str, np.nda
     kept: Trace = {}
 
     def observe(name: str, x: np.ndarray) -> np.ndarray:
-        if name in given:
-            x = given[name].astype(x.dtype)
         kept[name] = x
-        return x
+        return given[name].astype(x.dtype) if name in given else x
 
     molded, molding = mold_image(image, model.config, model.dtype)
     model.detect_molded(molded[None], molding, observe=observe)
