@@ -26,6 +26,7 @@ import numpy as np
 from .config import Config
 from .conv_bn import Cache, conv_bn, conv_bn_backward
 from .errors import ConfigError
+from .observe import Observe, unobserved
 from .ops.activation import relu, relu_backward
 from .ops.pool import max_pool2d, max_pool2d_backward
 from .params import Params, Spec, conv_spec, norm_spec
@@ -180,7 +181,7 @@ def residual_block_backward(dy: np.ndarray, cache: Cache, grads: Params) -> np.n
 
 
 def backbone(
-    images: np.ndarray, params: Params, config: Config, *, training: bool = False
+    images: np.ndarray, params: Params, config: Config, *, training: bool = False, observe: Observe = unobserved
 ) -> tuple[list[np.ndarray], Cache]:
     """Run the stem and the four stages.
 
@@ -192,6 +193,8 @@ def backbone(
     config : Config
     training : bool
         As in ``conv_bn``.
+    observe : callable
+        Sees ``c1`` and every block: ``c2.0``, ``c2.1`` ..., the last of a stage as ``c2``.
 
     Returns
     -------
@@ -205,6 +208,7 @@ def backbone(
         images, params, "backbone.stem.conv", "backbone.stem.bn", config,
         stride=2, padding=arch.stem_kernel // 2, training=training,
     )  # fmt: skip
+    c1 = observe("c1", c1)
     padding = 1 if config.stem_pool_padding == "one" else _same_padding(c1.shape, kernel=3, stride=2)
     x, pool_cache = max_pool2d(c1, kernel_size=3, stride=2, padding=padding)
 
@@ -216,6 +220,7 @@ def backbone(
             x, cache = residual_block(
                 x, params, f"backbone.c{stage}.{i}", arch, config, stride=stride, training=training
             )
+            x = observe(f"c{stage}" if i == blocks - 1 else f"c{stage}.{i}", x)
             caches.append(cache)
         features.append(x)
         stage_caches.append(caches)

@@ -45,6 +45,7 @@ from .objective import (
     rpn_class_loss,
     rpn_class_loss_backward,
 )
+from .observe import Observe, unobserved
 from .ops.activation import sigmoid
 from .params import Params, check, first_non_finite, initialise
 from .proposals import propose
@@ -257,29 +258,42 @@ class MaskRCNN:
             molded, molding = mold_image(image, self.config, self.dtype)
             yield self.detect_molded(molded[None], molding)
 
-    def detect_molded(self, images: np.ndarray, molding: Molding) -> Detections:
-        """Run one molded image, (1, H, W, 3), through the network and bring the result back to its original size."""
+    def detect_molded(self, images: np.ndarray, molding: Molding, *, observe: Observe = unobserved) -> Detections:
+        """Run one molded image, (1, H, W, 3), through the network and bring the result back to its original size.
+
+        ``observe(name, tensor)`` is shown every tensor on the way and returns the one to go on with.
+        """
         config, params = self.config, self.params
-        features, _ = backbone(images, params, config)
+        images = observe("molded", images)
+        features, _ = backbone(images, params, config, observe=observe)
         pyramid, _ = fpn(features, params)
+        pyramid = [observe(f"p{level}", p) for level, p in enumerate(pyramid, start=2)]
         rpn_logits, rpn_deltas, _ = rpn_head(pyramid, params, config)
         self._require_finite(images, features, pyramid, rpn_logits, rpn_deltas)
+        rpn_logits, rpn_deltas = observe("rpn_logits", rpn_logits), observe("rpn_deltas", rpn_deltas)
 
         anchors = self.anchors(images.shape[1:3], pyramid)
-        proposals, _ = propose(rpn_logits[0], rpn_deltas[0], anchors, molding.window, config, training=False)
+        anchors = [observe(f"anchors.p{level}", a) for level, a in enumerate(anchors, start=2)]
+        proposals, objectness = propose(rpn_logits[0], rpn_deltas[0], anchors, molding.window, config, training=False)
+        proposals, _ = observe("proposals", proposals), observe("proposal_scores", objectness)
 
         image_index = np.zeros(len(proposals), np.int64)
         roi_features, _ = self.roi_features(pyramid, proposals, image_index, config.box_pool_size, images.shape)
-        class_logits, deltas, _ = box_head(roi_features, params, config)
+        class_logits, deltas, _ = box_head(observe("box_features", roi_features), params, config)
+        class_logits, deltas = observe("class_logits", class_logits), observe("box_deltas", deltas)
         boxes, class_ids, scores = refine(proposals, class_logits, deltas, molding.window, config)
+        boxes, class_ids = observe("detection_boxes", boxes), observe("detection_classes", class_ids)
+        scores = observe("detection_scores", scores)
 
         image_index = np.zeros(len(boxes), np.int64)
         mask_features, _ = self.roi_features(pyramid, boxes, image_index, config.mask_pool_size, images.shape)
-        mask_logits, _ = mask_head(mask_features, params, config)
-        masks = sigmoid(mask_logits[np.arange(len(boxes)), :, :, class_ids])[0]
+        mask_logits, _ = mask_head(observe("mask_features", mask_features), params, config)
+        mask_logits = observe("mask_logits", mask_logits)
+        masks = observe("mask_probabilities", sigmoid(mask_logits[np.arange(len(boxes)), :, :, class_ids])[0])
 
-        boxes = molding.unmold_boxes(boxes)
-        return Detections(boxes, class_ids, scores, paste_masks(masks, boxes, molding.original_shape, config))
+        boxes = observe("boxes", molding.unmold_boxes(boxes))
+        pasted = observe("masks", paste_masks(masks, boxes, molding.original_shape, config))
+        return Detections(boxes, class_ids, scores, pasted)
 
     # --- shared by both ---------------------------------------------------------------------------------------------
 
