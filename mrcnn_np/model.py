@@ -222,13 +222,10 @@ class MaskRCNN:
         drpn_logits = rpn_class_loss_backward(weight["rpn_class"], cache.losses["rpn_class"])
 
         dmask_features = mask_head_backward(dmask_logits, cache.mask_head, grads)
-        dfrom_masks = pyramid_roi_align_backward(dmask_features, cache.mask_align)
         droi_features = box_head_backward(dclass_logits, ddeltas, cache.box_head, grads)
-        dfrom_boxes = pyramid_roi_align_backward(droi_features, cache.box_align)
-
         dpyramid = rpn_head_backward(drpn_logits, drpn_deltas, cache.rpn, grads)
-        for level in range(4):  # P2..P5; no RoI reads P6
-            dpyramid[level] = dpyramid[level] + dfrom_boxes[level] + dfrom_masks[level]
+        pyramid_roi_align_backward(dmask_features, cache.mask_align, into=dpyramid[:4])  # +=; no RoI reads P6
+        pyramid_roi_align_backward(droi_features, cache.box_align, into=dpyramid[:4])
         dfeatures = fpn_backward(dpyramid, cache.fpn, grads)
         backbone_backward(dfeatures, cache.backbone, grads, need_dx=False)
         return grads

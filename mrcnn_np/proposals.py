@@ -32,7 +32,11 @@ def objectness_scores(logits: np.ndarray, config: Config) -> np.ndarray:
 
 def top_k(scores: np.ndarray, k: int) -> np.ndarray:
     """Return the indices of the k best scores, best first, ties by index."""
-    return np.argsort(-scores, kind="stable")[:k]
+    candidates = np.arange(len(scores))
+    if 0 < k < len(scores):  # find the k-th best without sorting the rest; its equals are candidates, too
+        least = np.partition(scores, len(scores) - k)[len(scores) - k]
+        candidates = np.flatnonzero(scores >= least)
+    return candidates[np.argsort(-scores[candidates], kind="stable")][:k]
 
 
 def propose(

@@ -41,6 +41,10 @@ def test_top_k_ties_by_index():
     scores = np.array([0.5, 0.9, 0.5, 0.9, 0.1])
     assert top_k(scores, 3).tolist() == [1, 3, 0]
     assert top_k(scores, 9).tolist() == [1, 3, 0, 2, 4]
+    assert top_k(scores, 0).tolist() == []
+    many = np.random.default_rng(0).integers(0, 5, 50) / 4  # more ties than places
+    for k in range(52):
+        assert top_k(many, k).tolist() == np.argsort(-many, kind="stable")[:k].tolist()
     assert top_k(np.zeros(0), 3).tolist() == []
 
 
