@@ -28,7 +28,7 @@ from fractions import Fraction
 import numpy as np
 from numba import get_num_threads, njit, prange
 
-from .simd import MR, NR, VL, gemm_tile, make_transform, make_transform_finish
+from .simd import MR, NR, VL, gemm_tile, make_transform, make_transform_finish, make_transform_from
 
 POINTS = (Fraction(0), Fraction(1), Fraction(-1), Fraction(1, 2), Fraction(-2))
 N, R = 4, 3  # outputs and kernel taps along one side
@@ -63,10 +63,10 @@ AT, G, BT = _matrices()
 A = [list(column) for column in zip(*AT)]
 GT = [list(column) for column in zip(*G)]
 
-_transform_input = make_transform(BT)
+_transform_input = make_transform_from(BT)
 _transform_weight = make_transform(G)
 _transform_output = make_transform_finish(AT)
-_transform_dy = make_transform(A)
+_transform_dy = make_transform_from(A)
 _transform_dw = make_transform(GT)
 
 PAD = VL  # floats between point planes, so that their addresses do not fall on the same cache lines
@@ -109,79 +109,53 @@ def turn(w):
 
 
 @njit(cache=True, error_model="numpy", inline="never")
-def _load_tile(x, n, row, col, channel, patch):
-    """Copy the part of a patch that lies in the image; the rest is zero padding."""
-    size, height, width = patch.shape[0], x.shape[1], x.shape[2]
+def _addresses(x, n, row, col, elsewhere, table):
+    """Write where the pixels of a patch stand in memory; what lies outside the map is ``elsewhere``."""
+    size, height, width, channels = table.shape[0], x.shape[1], x.shape[2], x.shape[3]
     for i in range(size):
         for j in range(size):
             inside = 0 <= row + i < height and 0 <= col + j < width
-            for c in range(VL):
-                patch[i, j, c] = x[n, row + i, col + j, channel + c] if inside else np.float32(0)
+            at = x.ctypes.data + ((n * height + row + i) * width + col + j) * channels * 4
+            table[i, j] = at if inside else elsewhere
 
 
 @njit(cache=True, error_model="numpy", inline="never")
 def _gather_tiles(x, first, last, tiles_y, tiles_x, offset, v, plane, is_dy):
     """Transform the patches of tiles first..last into ``v``: point planes of (tile, channel)."""
-    height, width, channels = x.shape[1], x.shape[2], x.shape[3]
+    channels = x.shape[3]
     size = N if is_dy else P
-    patch = np.empty((size, size, VL), np.float32)
-    row_bytes, col_bytes = width * channels * 4, channels * 4
+    table, zeros = np.empty((size, size), np.int64), np.zeros(channels, np.float32)
     for tile in range(first, last):
         n, rest = tile // (tiles_y * tiles_x), tile % (tiles_y * tiles_x)
-        row, col = rest // tiles_x * N - offset, rest % tiles_x * N - offset
-        inside = row >= 0 and col >= 0 and row + size <= height and col + size <= width
+        _addresses(x, n, rest // tiles_x * N - offset, rest % tiles_x * N - offset, zeros.ctypes.data, table)
         for channel in range(0, channels, VL):
             target = v.ctypes.data + ((tile - first) * channels + channel) * 4
-            if inside:
-                source = x.ctypes.data + (((n * height + row) * width + col) * channels + channel) * 4
-                if is_dy:
-                    _transform_dy(source, row_bytes, col_bytes, target, P * plane * 4, plane * 4)
-                else:
-                    _transform_input(source, row_bytes, col_bytes, target, P * plane * 4, plane * 4)
+            if is_dy:
+                _transform_dy(table.ctypes.data, channel * 4, target, P * plane * 4, plane * 4)
             else:
-                _load_tile(x, n, row, col, channel, patch)
-                if is_dy:
-                    _transform_dy(patch.ctypes.data, size * VL * 4, VL * 4, target, P * plane * 4, plane * 4)
-                else:
-                    _transform_input(patch.ctypes.data, size * VL * 4, VL * 4, target, P * plane * 4, plane * 4)
+                _transform_input(table.ctypes.data, channel * 4, target, P * plane * 4, plane * 4)
 
 
 @njit(cache=True, error_model="numpy", inline="never")
 def _scatter_tiles(m, plane, columns, first, last, tiles_y, tiles_x, y, scale, shift, residual, floor):
     """Transform back the products of tiles first..last and write their 4x4 outputs."""
-    height, width, channels = y.shape[1], y.shape[2], y.shape[3]
-    has_residual = residual.size > 0
-    patch = np.empty((N, N, VL), np.float32)
-    beside = np.zeros((N, N, VL), np.float32)
-    row_bytes, col_bytes = width * channels * 4, channels * 4
+    channels = y.shape[3]
+    table, beside = np.empty((N, N), np.int64), np.empty((N, N), np.int64)
+    unused, zeros = np.empty(channels, np.float32), np.zeros(channels, np.float32)
     for tile in range(first, last):
         n, rest = tile // (tiles_y * tiles_x), tile % (tiles_y * tiles_x)
         row, col = rest // tiles_x * N, rest % tiles_x * N
-        rows, cols = min(N, height - row), min(N, width - col)
+        _addresses(y, n, row, col, unused.ctypes.data, table)
+        besides = 0
+        if residual.size > 0:
+            _addresses(residual, n, row, col, zeros.ctypes.data, beside)
+            besides = beside.ctypes.data
         for channel in range(0, channels, VL):
-            source = m.ctypes.data + ((tile - first) * columns + channel) * 4
-            at = (((n * height + row) * width + col) * channels + channel) * 4
-            scales, shifts = scale.ctypes.data + channel * 4, shift.ctypes.data + channel * 4
-            if rows == N and cols == N:
-                beside_at = residual.ctypes.data + at if has_residual else 0
-                _transform_output(
-                    source, P * plane * 4, plane * 4, y.ctypes.data + at, row_bytes, col_bytes,
-                    scales, shifts, beside_at, floor,
-                )  # fmt: skip
-                continue
-            if has_residual:
-                for i in range(rows):
-                    for j in range(cols):
-                        for c in range(VL):
-                            beside[i, j, c] = residual[n, row + i, col + j, channel + c]
             _transform_output(
-                source, P * plane * 4, plane * 4, patch.ctypes.data, N * VL * 4, VL * 4,
-                scales, shifts, beside.ctypes.data if has_residual else 0, floor,
+                m.ctypes.data + ((tile - first) * columns + channel) * 4, P * plane * 4, plane * 4,
+                table.ctypes.data, channel * 4, scale.ctypes.data + channel * 4, shift.ctypes.data + channel * 4,
+                besides, floor,
             )  # fmt: skip
-            for i in range(rows):
-                for j in range(cols):
-                    for c in range(VL):
-                        y[n, row + i, col + j, channel + c] = patch[i, j, c]
 
 
 @njit(cache=True, parallel=True, error_model="numpy")
