@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numba import get_num_threads
 
-from . import direct, grouped, winograd
+from . import direct, grouped, winograd, winograd_weights
 from .activation import masked_sum
 from .arguments import as_padding, is_float32
 from .fold import FusedGradients, scaled, unfold
@@ -200,8 +200,7 @@ def _forward(
         y = grouped.correlate(x, np.ascontiguousarray(w), groups, together, size, step, sides)
         return _finish(y, **finish)
     if _suits_winograd(x.shape, w, (step, step), sides, 1):
-        u = winograd.transform_weights(np.ascontiguousarray(w))
-        return winograd.forward(x, u, w.shape[3], **finish)
+        return winograd.forward(x, np.ascontiguousarray(w), **finish)
     size = _out_shape(x, w, step, sides)[1:3]
     return correlate(x, pack(w), w.shape[1], w.shape[3], size, step, top, left, **finish)
 
@@ -326,12 +325,11 @@ def _gradients(
             dx = dx if residual is None else _finish(dx, residual=residual)
         return dx, grouped.weight_gradient(x, dy, groups, together, w.shape[:2], step, sides)
     if need_dx and _suits_winograd(dy.shape, w.swapaxes(2, 3), (step, step), sides, 1):
-        u = winograd.transform_weights(winograd.turn(np.ascontiguousarray(w)))
-        dx = winograd.forward(dy, u, w.shape[2], residual=residual)
+        dx = winograd.forward(dy, np.ascontiguousarray(w), turned=True, residual=residual)
     elif need_dx:
         dx = scatter(dy, w, x.shape, step, top, left, residual=residual)
     if _suits_winograd(x.shape, w, (step, step), sides, 1):
-        return dx, winograd.weight_gradient(x, dy)
+        return dx, winograd_weights.weight_gradient(x, dy)
     return dx, weight_gradient(x, dy, w.shape[0], w.shape[1], step, sides)
 
 

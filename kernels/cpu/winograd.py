@@ -12,8 +12,7 @@ The points are 0, 1, -1, 1/2, -2 and infinity: their powers stay small, which ke
 textbook's 0, 1, -1, 2, -2 does.
 
 The gradients are the same algebra. Input: convolve dy with the kernel turned by 180 degrees and its channels swapped.
-Weights: transform x as before, dy with A instead of A^T, and the sum of their products with G^T instead of G (the
-transposes of linear maps).
+Weights: see ``winograd_weights``.
 
 References
 ----------
@@ -61,14 +60,13 @@ def _matrices() -> tuple[list[list[float]], list[list[float]], list[list[float]]
 
 AT, G, BT = _matrices()
 A = [list(column) for column in zip(*AT)]
-GT = [list(column) for column in zip(*G)]
 
 _transform_input = make_transform_from(BT)
 _transform_weight = make_transform(G)
 _transform_output = make_transform_finish(AT)
 _transform_dy = make_transform_from(A)
-_transform_dw = make_transform(GT)
 
+FEW_TILES = 256  # up to here the weights are more work than the map
 PAD = VL  # floats between point planes, so that their addresses do not fall on the same cache lines
 
 
@@ -120,7 +118,7 @@ def _addresses(x, n, row, col, elsewhere, table):
 
 
 @njit(cache=True, error_model="numpy", inline="never")
-def _gather_tiles(x, first, last, tiles_y, tiles_x, offset, v, plane, is_dy):
+def gather_tiles(x, first, last, tiles_y, tiles_x, offset, v, plane, is_dy):
     """Transform the patches of tiles first..last into ``v``: point planes of (tile, channel)."""
     channels = x.shape[3]
     size = N if is_dy else P
@@ -137,11 +135,11 @@ def _gather_tiles(x, first, last, tiles_y, tiles_x, offset, v, plane, is_dy):
 
 
 @njit(cache=True, error_model="numpy", inline="never")
-def _scatter_tiles(m, plane, columns, first, last, tiles_y, tiles_x, y, scale, shift, residual, floor):
-    """Transform back the products of tiles first..last and write their 4x4 outputs."""
-    channels = y.shape[3]
+def _scatter_tiles(m, plane, columns, first, last, tiles_y, tiles_x, y, channels, scale, shift, residual, floor):
+    """Transform back the products of tiles first..last and write their 4x4 outputs, from channel to channel."""
+    begin, end = channels
     table, beside = np.empty((N, N), np.int64), np.empty((N, N), np.int64)
-    unused, zeros = np.empty(channels, np.float32), np.zeros(channels, np.float32)
+    unused, zeros = np.empty(y.shape[3], np.float32), np.zeros(y.shape[3], np.float32)
     for tile in range(first, last):
         n, rest = tile // (tiles_y * tiles_x), tile % (tiles_y * tiles_x)
         row, col = rest // tiles_x * N, rest % tiles_x * N
@@ -150,9 +148,9 @@ def _scatter_tiles(m, plane, columns, first, last, tiles_y, tiles_x, y, scale, s
         if residual.size > 0:
             _addresses(residual, n, row, col, zeros.ctypes.data, beside)
             besides = beside.ctypes.data
-        for channel in range(0, channels, VL):
+        for channel in range(begin, end, VL):
             _transform_output(
-                m.ctypes.data + ((tile - first) * columns + channel) * 4, P * plane * 4, plane * 4,
+                m.ctypes.data + ((tile - first) * columns + channel - begin) * 4, P * plane * 4, plane * 4,
                 table.ctypes.data, channel * 4, scale.ctypes.data + channel * 4, shift.ctypes.data + channel * 4,
                 besides, floor,
             )  # fmt: skip
@@ -179,7 +177,7 @@ def convolve(x, u, y, scale, shift, residual, floor, block, threads):
         v, m = scratch_v[thread], scratch_m[thread]
         for number in range(thread, blocks, threads):
             first, last = number * block, min((number + 1) * block, tiles)
-            _gather_tiles(x, first, last, tiles_y, tiles_x, 1, v, v_plane, False)
+            gather_tiles(x, first, last, tiles_y, tiles_x, 1, v, v_plane, False)
             # The last rows of a tile may lie past the last patch: products of old scratch, which nobody reads
             for point in range(P * P):
                 v_at, m_at = v.ctypes.data + point * v_plane * 4, m.ctypes.data + point * m_plane * 4
@@ -190,7 +188,68 @@ def convolve(x, u, y, scale, shift, residual, floor, block, threads):
                             1, no_taps.ctypes.data, c_in, v_at + row * c_in * 4, c_in * 4, 4, u_at, 0, NR * 4,
                             m_at + (row * columns + panel * NR) * 4, columns * 4, 0,
                         )  # fmt: skip
-            _scatter_tiles(m, m_plane, columns, first, last, tiles_y, tiles_x, y, scale, shift, residual, floor)
+            _scatter_tiles(
+                m, m_plane, columns, first, last, tiles_y, tiles_x, y, (0, y.shape[3]), scale, shift, residual, floor
+            )
+
+
+@njit(cache=True, error_model="numpy", inline="never")
+def _transform_panel(w, panel, turned, part, u, plane):
+    """Write the 36 point planes (K, NR) of one panel of weights; ``turned``: of the kernel of the input gradient."""
+    k, c_out = (w.shape[3], w.shape[2]) if turned else (w.shape[2], w.shape[3])
+    columns = min(NR, c_out - panel * NR)
+    source, line = w.ctypes.data + panel * NR * 4, c_out
+    if turned:
+        for i in range(R):
+            for j in range(R):
+                for first in range(0, k, 16):  # a cache line of each row at a time
+                    for c in range(columns):
+                        for o in range(first, min(first + 16, k)):
+                            part[R - 1 - i, R - 1 - j, o, c] = w[i, j, panel * NR + c, o]
+        source, line = part.ctypes.data, NR
+    for row in range(k):
+        for column in range(0, columns, VL):
+            _transform_weight(
+                source + (row * line + column) * 4, R * k * line * 4, k * line * 4,
+                u.ctypes.data + (row * NR + column) * 4, P * plane * 4, plane * 4,
+            )  # fmt: skip
+
+
+@njit(cache=True, parallel=True, error_model="numpy")
+def convolve_few(x, w, turned, y, scale, shift, residual, floor, threads):
+    """Do what ``convolve`` does, for a map of few tiles, panel by panel of the output channels.
+
+    A small map has many channels, and its transformed weights are larger than the third-level cache. Here each panel of
+    them is transformed, multiplied with all tiles, and forgotten.
+    """
+    c_in, c_out = x.shape[3], y.shape[3]
+    panels = (c_out + NR - 1) // NR
+    tiles_y, tiles_x = (y.shape[1] + N - 1) // N, (y.shape[2] + N - 1) // N
+    tiles = y.shape[0] * tiles_y * tiles_x
+    rows = (tiles + MR - 1) // MR * MR
+    v_plane, u_plane, m_plane = rows * c_in + PAD, c_in * NR + PAD, rows * NR + PAD
+    v = np.empty(P * P * v_plane, np.float32)
+    share = min(4 * threads, tiles)
+    for part in prange(share):
+        begin, end = tiles * part // share, tiles * (part + 1) // share
+        gather_tiles(x, begin, end, tiles_y, tiles_x, 1, v[begin * c_in :], v_plane, False)
+    scratch_u = np.zeros((threads, P * P * u_plane), np.float32)
+    scratch_m = np.empty((threads, P * P * m_plane), np.float32)
+    no_taps = np.zeros(1, np.int64)
+    for thread in prange(threads):
+        u, m = scratch_u[thread], scratch_m[thread]
+        piece = np.empty((R, R, c_in, NR) if turned else (R, R, 0, NR), np.float32)
+        for panel in range(thread, panels, threads):
+            _transform_panel(w, panel, turned, piece, u, u_plane)
+            for point in range(P * P):
+                u_at = u.ctypes.data + point * u_plane * 4
+                for row in range(0, rows, MR):
+                    gemm_tile(
+                        1, no_taps.ctypes.data, c_in, v.ctypes.data + (point * v_plane + row * c_in) * 4, c_in * 4, 4,
+                        u_at, 0, NR * 4, m.ctypes.data + (point * m_plane + row * NR) * 4, NR * 4, 0,
+                    )  # fmt: skip
+            channels = (panel * NR, min(panel * NR + NR, c_out))
+            _scatter_tiles(m, m_plane, NR, 0, tiles, tiles_y, tiles_x, y, channels, scale, shift, residual, floor)
 
 
 def block_size(tiles: int, threads: int, largest: int = 96) -> int:
@@ -201,75 +260,28 @@ def block_size(tiles: int, threads: int, largest: int = 96) -> int:
 
 def forward(
     x: np.ndarray,
-    u: np.ndarray,
-    c_out: int,
+    w: np.ndarray,
     *,
+    turned: bool = False,
     scale: np.ndarray | None = None,
     shift: np.ndarray | None = None,
     residual: np.ndarray | None = None,
     floor: np.float32 = np.float32(-np.inf),  # noqa: B008
 ) -> np.ndarray:
-    """Convolve (N, H, W, C_in) with transformed weights, padding 1: ``max(conv * scale + shift + residual, floor)``."""
+    """Convolve (N, H, W, C_in) with (3, 3, C_in, C_out), padding 1: ``max(conv * scale + shift + residual, floor)``.
+
+    ``turned``: ``x`` is a gradient (N, H, W, C_out), and the kernel is turned and its channels swapped on the way.
+    """
+    c_out = w.shape[2] if turned else w.shape[3]
     y = np.empty((*x.shape[:3], c_out), np.float32)
     scale = np.ones(c_out, np.float32) if scale is None else scale
     shift = np.zeros(c_out, np.float32) if shift is None else shift
     residual = np.empty((0, 0, 0, 0), np.float32) if residual is None else residual
     tiles = x.shape[0] * -(-x.shape[1] // N) * -(-x.shape[2] // N)
     threads = get_num_threads()
-    convolve(x, u, y, scale, shift, residual, floor, block_size(tiles, threads), threads)
+    if tiles <= FEW_TILES:
+        convolve_few(x, w, turned, y, scale, shift, residual, floor, threads)
+    else:
+        u = transform_weights(turn(w) if turned else w)
+        convolve(x, u, y, scale, shift, residual, floor, block_size(tiles, threads), threads)
     return y
-
-
-@njit(cache=True, parallel=True, error_model="numpy")
-def _correlate_points(x, dy, c_out_wide, block, threads):
-    """Return, for each of the 36 points, the sum over tiles of (B^T x B) (A dy A^T): (36, C_in, C_out), filled up.
-
-    All threads transform a chunk of tiles; then each adds up its own share of the results, in the order of the tiles.
-    """
-    c_in, c_out = x.shape[3], dy.shape[3]
-    rows, panels = (c_in + MR - 1) // MR, c_out_wide // NR
-    tiles_y, tiles_x = (x.shape[1] + N - 1) // N, (x.shape[2] + N - 1) // N
-    tiles = x.shape[0] * tiles_y * tiles_x
-    v_plane, m_plane = block * c_in + PAD, block * c_out + PAD
-    # NR floats to spare: whole tiles read past the last channel, and what they compute there is left behind
-    v, m = np.empty(P * P * v_plane + NR, np.float32), np.empty(P * P * m_plane + NR, np.float32)
-    du = np.zeros((P * P, rows * MR, c_out_wide), np.float32)
-    no_taps = np.zeros(1, np.int64)
-    share = 4 * threads
-    for first in range(0, tiles, block):
-        last = min(first + block, tiles)
-        for part in prange(share):
-            begin, end = first + (last - first) * part // share, first + (last - first) * (part + 1) // share
-            skip = begin - first  # the tiles of this chunk that lie before those of the part
-            _gather_tiles(x, begin, end, tiles_y, tiles_x, 1, v[skip * c_in :], v_plane, False)
-            _gather_tiles(dy, begin, end, tiles_y, tiles_x, 0, m[skip * c_out :], m_plane, True)
-        for task in prange(P * P * rows):
-            point, row = task // rows, task % rows
-            a = v.ctypes.data + (point * v_plane + row * MR) * 4
-            for panel in range(panels):
-                gemm_tile(
-                    1, no_taps.ctypes.data, last - first, a, 4, c_in * 4,
-                    m.ctypes.data + (point * m_plane + panel * NR) * 4, 0, c_out * 4,
-                    du.ctypes.data + ((point * rows + row) * MR * c_out_wide + panel * NR) * 4, c_out_wide * 4, 1,
-                )  # fmt: skip
-    return du
-
-
-@njit(cache=True, parallel=True, error_model="numpy")
-def _transform_gradient(du, c_in, c_out):
-    """Return G^T du G, (3, 3, C_in, C_out)."""
-    dw = np.empty((R, R, c_in, c_out), np.float32)
-    plane, line = du.shape[1] * du.shape[2] * 4, du.shape[2]
-    for k in prange(c_in):
-        for first in range(0, c_out, VL):
-            source, target = du.ctypes.data + (k * line + first) * 4, dw.ctypes.data + (k * c_out + first) * 4
-            _transform_dw(source, P * plane, plane, target, R * c_in * c_out * 4, c_in * c_out * 4)
-    return dw
-
-
-def weight_gradient(x: np.ndarray, dy: np.ndarray) -> np.ndarray:
-    """Return the gradient of a 3x3 kernel, stride 1, padding 1, from the input and the gradient of the output."""
-    c_in, c_out = x.shape[3], dy.shape[3]
-    tiles = x.shape[0] * -(-x.shape[1] // N) * -(-x.shape[2] // N)
-    du = _correlate_points(x, dy, -(-c_out // NR) * NR, min(tiles, 192), get_num_threads())
-    return _transform_gradient(du, c_in, c_out)
