@@ -64,6 +64,16 @@ class Config:
     pad_before_normalise: bool = False
     #: "bilinear" interpolates 4 neighbours in float; "pil" (detectron2) low-passes when shrinking and works on uint8
     resize_filter: Literal["bilinear", "pil"] = "bilinear"
+    #: what bilinear interpolation finds beyond the edge of an image or a mini mask: the edge again, or 0 (matterport)
+    resize_border: Literal["edge", "zero"] = "edge"
+    #: cut the resized image off to whole grey levels, because it goes back to uint8 (matterport)
+    resize_truncated: bool = False
+    #: ground-truth masks are resized by the nearest cell with the edges of both grids aligned, or the centres of
+    #: their first and last cells (matterport: scipy.ndimage.zoom)
+    mask_resize: Literal["edges", "centres"] = "edges"
+    #: ground-truth boxes enclose the resized masks, and objects whose mask vanished are dropped (matterport); or they
+    #: are the annotated boxes, scaled
+    gt_boxes_from_masks: bool = False
     #: detectron2's model zoo was trained on BGR images
     channel_order: Literal["rgb", "bgr"] = "rgb"
     #: input = (pixel / pixel_scale - pixel_mean) / pixel_std, in channel_order
@@ -101,6 +111,12 @@ class Config:
     #: centre of cell i: (i + offset) * stride; 0 in all three frameworks, 0.5 is the cell's centre
     anchor_offset: float = 0.0
 
+    # --- boxes (boxes.py) ---
+    #: what proposals, RoIs and detections are measured, moved and compared between: "edges", side = x2 - x1, or
+    #: "centres" of their first and last pixels, side = x2 - 1 - x1 (matterport, whose normalised coordinates divide
+    #: that by the image's side - 1). Anchors and their targets are measured between edges in all frameworks
+    box_frame: Literal["edges", "centres"] = "edges"
+
     # --- region proposal network (rpn.py, targets.py, proposals.py) ---
     rpn_channels: int = 256
     #: two softmax logits per anchor (matterport) or one sigmoid logit
@@ -122,8 +138,10 @@ class Config:
     proposals_nms_iou: float = 0.7
     #: top-k and NMS level by level (torchvision, detectron2) or over all anchors at once (matterport)
     proposals_per_level: bool = True
-    #: proposals with a side below this many pixels are dropped (torchvision 1e-3)
-    proposals_min_size: float = 1e-3
+    #: proposals with a side below this many pixels are dropped (torchvision 1e-3), or without area (0); None: none are
+    proposals_min_size: float | None = 1e-3
+    #: proposals are clipped to the image, or to the whole canvas with its padding (matterport)
+    proposals_window: Literal["image", "canvas"] = "image"
 
     # --- regions of interest (pyramid.py, targets.py) ---
     roi_level_rounding: Literal["floor", "round"] = "floor"
@@ -145,6 +163,8 @@ class Config:
     roi_positive_iou: float = 0.5
     #: negatives "fill" the batch, or keep the positive:negative "ratio" and leave it short (matterport)
     roi_negatives: Literal["fill", "ratio"] = "fill"
+    #: fill a short batch up with RoIs of the image's first pixel, which count as background (matterport)
+    rois_padded: bool = False
     #: how a ground-truth mask is brought into a RoI's frame
     mask_target_method: Literal["roi_align", "crop_and_resize"] = "roi_align"
     #: threshold the target at 0.5 (matterport, detectron2) or keep the fractions (torchvision)
@@ -168,6 +188,8 @@ class Config:
     box_loss_denominator: Literal["positives", "sampled"] = "sampled"
     #: RoIs predicted as a class that the image's data set does not annotate carry no class loss (matterport)
     class_loss_active_only: bool = False
+    #: whose annotated classes these are: each image's own, or the first image's for the whole batch (matterport)
+    active_classes: Literal["own", "first"] = "own"
     #: weights of rpn_class, rpn_box, head_class, head_box, head_mask
     loss_weights: tuple[float, float, float, float, float] = (1.0, 1.0, 1.0, 1.0, 1.0)
 
@@ -179,17 +201,24 @@ class Config:
     detection_score_inclusive: bool = False
     detection_nms_iou: float = 0.5
     detections_per_image: int = 100
-    #: detections with a side below this many molded pixels are dropped (torchvision 1e-2)
-    detection_min_size: float = 0.0
-    #: "resize": mask to the box rounded to pixels (matterport). "plus_one": the box's last pixel counts, and the mask
-    #: is padded by one (torchvision). "grid_sample": every pixel centre is mapped back exactly (detectron2)
-    mask_paste: Literal["resize", "plus_one", "grid_sample"] = "grid_sample"
+    #: detections with a side below this many molded pixels are dropped (torchvision 1e-2), or without area (0);
+    #: None: none are (matterport)
+    detection_min_size: float | None = 0.0
+    #: final boxes are whole pixels of the original image (matterport)
+    detection_rounded: bool = False
+    #: "resize": mask to the box rounded to pixels. "resize_zero": the same with 0 beyond the mask's edge (matterport).
+    #: "plus_one": the box's last pixel counts, and the mask is padded by one (torchvision). "grid_sample": every pixel
+    #: centre is mapped back exactly (detectron2)
+    mask_paste: Literal["resize", "resize_zero", "plus_one", "grid_sample"] = "grid_sample"
     mask_threshold: float = 0.5
 
     # --- training (optim.py, train.py) ---
     learning_rate: float = 0.02
     momentum: float = 0.9
     weight_decay: float = 1e-4
+    #: the penalty is weight_decay / 2 times the sum of squares, or weight_decay times each tensor's mean square, which
+    #: decays a large tensor hardly at all (matterport)
+    weight_decay_on: Literal["sum", "mean"] = "sum"
     #: parameter names (fnmatch patterns) without weight decay
     no_decay: tuple[str, ...] = ("*.b", "*.gamma", "*.beta")
     #: parameter names (fnmatch patterns) that are not trained
