@@ -61,9 +61,9 @@ def match_anchors(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Label every anchor by its overlap with the ground truth.
 
-    Positive: IoU >= ``rpn_positive_iou`` with some object, or the best anchor of an object (all of them, on ties), so
-    that no object goes without. Negative: IoU < ``rpn_negative_iou`` with every object. Else neutral. With
-    ``crowd_iou``, an anchor that touches a crowd region is no negative: there may be an object under it.
+    Positive: IoU >= ``rpn_positive_iou`` with some object, or (``rpn_match_best``) the best anchor of an object (all
+    of them, on ties), so that no object goes without. Negative: IoU < ``rpn_negative_iou`` with every object. Else
+    neutral. With ``crowd_iou``, an anchor that touches a crowd region is no negative: there may be an object under it.
 
     Parameters
     ----------
@@ -92,15 +92,17 @@ def match_anchors(
         best = overlaps.max(axis=1)
         matched = objects[overlaps.argmax(axis=1)]
         labels[best >= config.rpn_negative_iou] = 0
-        labels[is_positive(overlaps, config.rpn_positive_iou)] = 1
+        labels[is_positive(overlaps, config.rpn_positive_iou, match_best=config.rpn_match_best)] = 1
     if config.crowd_iou is not None and gt_crowd.any():
         near_crowd = iou(anchors, gt_boxes[gt_crowd]).max(axis=1) >= config.crowd_iou
         labels[near_crowd & (labels == -1)] = 0
     return labels, matched
 
 
-def is_positive(overlaps: np.ndarray, positive_iou: float) -> np.ndarray:
+def is_positive(overlaps: np.ndarray, positive_iou: float, *, match_best: bool = True) -> np.ndarray:
     """Tell which anchors are positive, (A,) bool, by their IoU with the objects, (A, G); see ``match_anchors``."""
+    if not match_best:
+        return (overlaps >= positive_iou).any(axis=1)
     best_of_object = overlaps.max(axis=0, initial=0)  # (G,)
     # An object that no anchor touches would otherwise make every anchor its "best"
     is_best = (overlaps >= best_of_object * (1 - TIE)) & (best_of_object > 0)

@@ -50,6 +50,7 @@ DIALECTS = [
     ("max_log_scale", None, math.log(1000 / 16), math.log(1000 / 16)),
     ("rpn_positive_iou", 0.7, 0.7, 0.7),
     ("rpn_negative_iou", 0.3, 0.3, 0.3),
+    ("rpn_match_best", True, True, True),
     ("rpn_anchors_per_image", 256, 256, 256),
     ("rpn_positive_fraction", 0.5, 0.5, 0.5),
     ("crowd_iou", 0.001, None, None),
@@ -152,8 +153,13 @@ def test_from_dict_refuses_unknown_and_missing_fields():
 
 
 def test_replace_refuses_unknown_fields():
-    with pytest.raises(ConfigError, match="unknown config field 'step'"):
+    with pytest.raises(ConfigError, match="unknown config field 'step'; did you mean 'steps'?"):
         presets.tiny().replace(step=3)
+
+
+def test_a_bad_choice_lists_the_choices():
+    with pytest.raises(ConfigError, match="^resize_mode is 'stretch'; expected 'square' or 'shortest_edge'$"):
+        presets.tiny().replace(resize_mode="stretch")
 
 
 # --- values ---

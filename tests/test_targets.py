@@ -47,6 +47,9 @@ def test_the_best_anchor_of_an_object_is_positive_however_bad():
     anchors = boxes_of([0, 0, 10, 2], [0, 0, 10, 1], [50, 50, 60, 60])
     labels, _ = match_anchors(anchors, boxes_of(OBJECT), flags(False), TORCHVISION)
     assert labels.tolist() == [1, -1, -1]
+    thresholds_only = TORCHVISION.replace(rpn_match_best=False)
+    labels, _ = match_anchors(anchors, boxes_of(OBJECT), flags(False), thresholds_only)
+    assert labels.tolist() == [-1, -1, -1]
 
 
 def test_the_best_anchor_learns_the_object_it_overlaps_most():
