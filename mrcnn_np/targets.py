@@ -102,7 +102,7 @@ def match_anchors(
 def is_positive(overlaps: np.ndarray, positive_iou: float, *, match_best: bool = True) -> np.ndarray:
     """Tell which anchors are positive, (A,) bool, by their IoU with the objects, (A, G); see ``match_anchors``."""
     if not match_best:
-        return (overlaps >= positive_iou).any(axis=1)
+        return np.any(overlaps >= positive_iou, axis=1)
     best_of_object = overlaps.max(axis=0, initial=0)  # (G,)
     # An object that no anchor touches would otherwise make every anchor its "best"
     is_best = (overlaps >= best_of_object * (1 - TIE)) & (best_of_object > 0)
