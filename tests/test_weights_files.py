@@ -4,6 +4,7 @@ import io
 import pickle
 import struct
 import sys
+import tracemalloc
 import zipfile
 
 import numpy as np
@@ -142,9 +143,8 @@ def test_torch_save_and_our_reader_agree_with_torch(tmp_path, monkeypatch, zippe
     check(ours, theirs.tensors)
     assert ours.tensors["bfloat"].dtype == np.float32 and ours.tensors["half"].dtype == np.float16
     for key, t in tensors.items():
-        np.testing.assert_array_equal(
-            ours.tensors[key], t.detach().to(t.dtype if t.dtype != torch.bfloat16 else torch.float32).numpy()
-        )
+        expected = t.detach().float() if t.dtype == torch.bfloat16 else t.detach()
+        np.testing.assert_array_equal(ours.tensors[key], expected.numpy())
     shared = ours.tensors["part"]
     assert np.shares_memory(shared, ours.tensors["view"]) and shared.tolist() == [3, 5, 7]
 
@@ -177,7 +177,7 @@ def test_big_endian_storages(tmp_path, monkeypatch):
 # --- damage ---------------------------------------------------------------------------------------------------------
 
 
-def broken(tmp_path, content, message):
+def broken(tmp_path, content, message=None):
     path = tmp_path / "weights.pth"
     path.write_bytes(content)
     with pytest.raises(WeightFileError, match=message) as caught:
@@ -234,7 +234,7 @@ def test_a_file_cut_anywhere(tmp_path, reader, kind):
         np.savez(whole, **ARRAYS)
     content = whole.getvalue()
     for length in [*range(0, len(content), max(1, len(content) // 25)), len(content) - 1]:
-        broken(tmp_path, content[:length], "")
+        broken(tmp_path, content[:length])
 
 
 def test_a_stream_cut_anywhere_without_torch(tmp_path, monkeypatch):
@@ -244,7 +244,7 @@ def test_a_stream_cut_anywhere_without_torch(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     content = whole.getvalue()
     for length in [*range(1, len(content), max(1, len(content) // 25)), len(content) - 1]:
-        broken(tmp_path, content[:length], "")
+        broken(tmp_path, content[:length])
 
 
 def test_a_flipped_bit_in_the_numbers_is_noticed(tmp_path, monkeypatch):
@@ -303,7 +303,7 @@ def test_code_in_a_torch_file_is_not_run(tmp_path, reader):
     ],
 )
 def test_every_way_to_call_is_closed(tmp_path, opcodes):
-    broken(tmp_path, b"\x80\x04" + opcodes + b".", "")
+    broken(tmp_path, b"\x80\x04" + opcodes + b".")
     with pytest.raises((Refused, WeightFileError)):
         read(tmp_path / "weights.pth")
 
@@ -389,7 +389,11 @@ def test_pickles_that_copy_over_and_over(tmp_path):
     ],
 )
 def test_nonsense_that_wants_memory(tmp_path, opcodes):
-    broken(tmp_path, b"\x80\x05" + opcodes + b".", "")
+    tracemalloc.start()
+    broken(tmp_path, b"\x80\x05" + opcodes + b".")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 20_000_000
 
 
 def test_streams_within_streams_do_not_multiply(tmp_path, monkeypatch):
@@ -446,10 +450,8 @@ def test_safetensors_that_lie(tmp_path):
     broken(tmp_path, good.replace(b"[0,16]", b"[0,99]"), "cut short or damaged")
     broken(tmp_path, good.replace(b"F32", b"Q99"), "cut short or damaged")
     broken(tmp_path, good.replace(b"F32", b"U99"), "cut short or damaged")
-    half = safetensors.numpy.save({"a": np.zeros(4, np.int16)}).replace(b"I16", b"BF16").replace(b'"}  ', b'"} ')
     path = tmp_path / "b.safetensors"
     header = b'{"a":{"dtype":"BF16","shape":[2],"data_offsets":[0,4]}}'
     path.write_bytes(struct.pack("<Q", len(header)) + header + bytes(4))
-    assert half
     with pytest.raises(WeightFileError, match="bfloat16"):
         read(path)

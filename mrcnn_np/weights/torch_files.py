@@ -87,8 +87,8 @@ def _by_torch(path: Path) -> Any:
     except pickle.UnpicklingError as error:
         reason = str(error).split("WeightsUnpickler error: ")[-1].strip().splitlines()[0]
         raise WeightFileError(f"PyTorch refuses it, and nothing was run: {reason}") from error
-    except RuntimeError as error:
-        raise ValueError(str(error).splitlines()[0]) from error
+    except Exception as error:  # what a damaged file makes of PyTorch's readers is documented nowhere
+        raise ValueError((str(error) or type(error).__name__).splitlines()[0]) from error
     return _as_arrays(content)
 
 

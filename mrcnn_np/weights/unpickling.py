@@ -103,7 +103,9 @@ class _Machine:
         return value
 
     def pop_to_mark(self) -> list[Any]:
-        at = next(i for i in range(len(self.stack) - 1, -1, -1) if self.stack[i] is MARK)
+        at = next((i for i in range(len(self.stack) - 1, -1, -1) if self.stack[i] is MARK), None)
+        if at is None:
+            raise ValueError("no mark where one is needed")
         values = self.stack[at + 1 :]
         del self.stack[at:]
         return values
