@@ -155,7 +155,8 @@ class MaskRCNN:
         values, caches = {}, {}
         values["rpn_class"], caches["rpn_class"] = rpn_class_loss(rpn_logits, t.rpn_labels)
         values["rpn_box"], caches["rpn_box"] = rpn_box_loss(rpn_deltas, t.rpn_labels, t.rpn_deltas, config)
-        active = batch.active_class_ids[t.image_index]
+        image_index = t.image_index if config.active_classes == "own" else np.zeros_like(t.image_index)
+        active = batch.active_class_ids[image_index]
         values["head_class"], caches["head_class"] = head_class_loss(class_logits, t.class_ids, active, config)
         values["head_box"], caches["head_box"] = head_box_loss(deltas, t.class_ids, t.deltas, config)
         values["head_mask"], caches["head_mask"] = head_mask_loss(mask_logits, t.class_ids[positive], t.masks)
@@ -183,7 +184,7 @@ class MaskRCNN:
             gt_boxes, gt_class_ids = batch.gt_boxes[n], batch.gt_class_ids[n]
             gt_masks, gt_crowd = batch.gt_masks[n], batch.gt_crowd[n]
             rpn.append(rpn_targets(all_anchors, gt_boxes, gt_crowd, config, image_rng))
-            window = batch.moldings[n].window
+            window = batch.moldings[n].proposal_window(config)
             proposals, _ = propose(rpn_logits[n], rpn_deltas[n], anchors, window, config, training=True)
             rois.append(roi_targets(proposals, gt_boxes, gt_class_ids, gt_masks, gt_crowd, config, image_rng))
         return Targets(
@@ -271,7 +272,8 @@ class MaskRCNN:
 
         anchors = self.anchors(images.shape[1:3], pyramid)
         anchors = [observe(f"anchors.p{level}", a) for level, a in enumerate(anchors, start=2)]
-        proposals, objectness = propose(rpn_logits[0], rpn_deltas[0], anchors, molding.window, config, training=False)
+        window = molding.proposal_window(config)
+        proposals, objectness = propose(rpn_logits[0], rpn_deltas[0], anchors, window, config, training=False)
         proposals, _ = observe("proposals", proposals), observe("proposal_scores", objectness)
 
         image_index = np.zeros(len(proposals), np.int64)
@@ -288,7 +290,8 @@ class MaskRCNN:
         mask_logits = observe("mask_logits", mask_logits)
         masks = observe("mask_probabilities", sigmoid(mask_logits[np.arange(len(boxes)), :, :, class_ids])[0])
 
-        boxes = observe("boxes", molding.unmold_boxes(boxes))
+        boxes = molding.unmold_boxes(boxes, config.box_frame)
+        boxes = observe("boxes", np.round(boxes) if config.detection_rounded else boxes)
         pasted = observe("masks", paste_masks(masks, boxes, molding.original_shape, config))
         return Detections(boxes, class_ids, scores, pasted)
 
