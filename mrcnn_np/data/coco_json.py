@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -147,7 +147,9 @@ class Instances:
         )
 
     def _image(self, number: int, image: dict[str, Any]) -> ImageEntry:
-        name, height, width = (image.get(key) for key in ("file_name", "height", "width"))
+        name: Any = image.get("file_name")
+        height: Any = image.get("height")
+        width: Any = image.get("width")
         if not isinstance(name, str) or not name or Path(name).is_absolute() or ".." in Path(name).parts:
             raise self._error(f"image {number} has file_name {name!r}; expected a name inside the image folder")
         if not all(type(side) is int and side > 0 for side in (height, width)) or height * width > MAX_PIXELS:
@@ -175,7 +177,7 @@ class Instances:
         return DataError(message, path=self.path, image_id=image_id)
 
 
-def is_number(value: object) -> bool:
+def is_number(value: Any) -> TypeGuard[float]:
     """Say whether a value from JSON is a finite number."""
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
 
