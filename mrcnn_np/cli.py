@@ -149,11 +149,12 @@ def _probability(text: str) -> float:
 
 def _add_source(command: argparse.ArgumentParser, *, split: str, default: str) -> None:
     """Add the options that choose images."""
-    command.add_argument("--data", choices=("shapes", "voc"), help=f"data set (default: {default})")
+    command.add_argument("--data", choices=("shapes", "voc", "coco"), help=f"data set (default: {default})")
     command.add_argument(
         "--root",
         metavar="DIR",
-        help="its folder (default: datasets/shapes, generated if missing; for voc the environment variable VOC_ROOT)",
+        help="its folder (default: datasets/shapes, generated if missing; for voc and coco the environment variable "
+        "VOC_ROOT or COCO_ROOT)",
     )
     command.add_argument("--split", help=f"train, val or trainval (default: {split})")
     command.add_argument("--subset", type=_at_least(1), metavar="N", help="the first N images only (default: all)")
@@ -207,10 +208,16 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--no-pictures", action="store_true", help="do not draw at the end")
 
 
-def _add_model(command: argparse.ArgumentParser) -> None:
+def _add_model(command: argparse.ArgumentParser) -> argparse._MutuallyExclusiveGroup:
     which = command.add_mutually_exclusive_group(required=True)
     which.add_argument("--run", metavar="DIR", help="folder of a training run")
     which.add_argument("--checkpoint", metavar="FILE", help="a checkpoint file itself")
+    return which
+
+
+def _add_coco_results(command: argparse.ArgumentParser, ground_truth: str) -> None:
+    command.add_argument("--coco-results", metavar="FILE", help="write the detections as COCO's results JSON, too")
+    command.add_argument("--ground-truth", metavar="FILE", help=ground_truth)
 
 
 def _add_detect(commands: argparse._SubParsersAction) -> None:
@@ -229,6 +236,8 @@ def _add_detect(commands: argparse._SubParsersAction) -> None:
     command.add_argument(
         "--score", type=_probability, default=0.5, metavar="S", help="keep detections above this score (default: 0.5)"
     )
+    numbers = "an instances JSON from which --coco-results takes the ids of images (by file name) and categories"
+    _add_coco_results(command, numbers)
 
 
 def _add_eval(commands: argparse._SubParsersAction) -> None:
@@ -236,12 +245,22 @@ def _add_eval(commands: argparse._SubParsersAction) -> None:
         commands,
         "eval",
         "measure average precision on a split",
-        "  mrcnn-np eval --run runs/shapes-tiny --method coco --iou-type mask",
+        "  mrcnn-np eval --run runs/shapes-tiny --method coco --iou-type mask\n"
+        "  mrcnn-np eval --results found.json --ground-truth instances_val2017.json",
     )
-    _add_model(command)
+    which = _add_model(command)
+    which.add_argument("--results", metavar="FILE", help="detections of any model, as COCO's results JSON")
+    _add_coco_results(command, "the instances JSON that --results belongs to (default: that of --split of --data coco)")
+    command.add_argument(
+        "--area",
+        choices=("mask", "box"),
+        default="mask",
+        help="by what --results calls a detection small, medium or large where masks are compared: its mask, or its "
+        "box, as pycocotools does with a file that has both (default: %(default)s)",
+    )
     _add_source(command, split="the held-out split of the run", default="that of the run")
     command.add_argument(
-        "--method", choices=("voc07", "voc10", "coco"), default="voc10", help="whose rules (default: %(default)s)"
+        "--method", choices=("voc07", "voc10", "coco"), help="whose rules (default: voc10; with --results: coco)"
     )
     command.add_argument("--iou-type", choices=("mask", "box", "both"), default="both", help="default: %(default)s")
     command.add_argument("--skip-bad", action="store_true", help="leave out images that cannot be read")
@@ -251,7 +270,7 @@ def _add_eval(commands: argparse._SubParsersAction) -> None:
 def _add_data(commands: argparse._SubParsersAction) -> None:
     summary = "generate, download or check a data set"
     parser = commands.add_parser("data", help=summary, description=summary[0].upper() + summary[1:] + ".")
-    kinds = parser.add_subparsers(dest="data_command", required=True, metavar="shapes | voc | check")
+    kinds = parser.add_subparsers(dest="data_command", required=True, metavar="shapes | voc | coco | check")
 
     shapes = _add(
         kinds,
@@ -273,6 +292,16 @@ def _add_data(commands: argparse._SubParsersAction) -> None:
     )
     voc.add_argument("--download", action="store_true", help="fetch it (2 GB); an interrupted download is continued")
     voc.add_argument("--root", default="datasets", metavar="DIR", help="VOCdevkit goes here (default: %(default)s)")
+
+    coco = _add(
+        kinds,
+        "coco",
+        "write the ground truth of a split as COCO's instances JSON, for other tools",
+        "  mrcnn-np data coco --data voc --split val --out instances_val.json",
+    )
+    _add_source(coco, split="train", default="shapes")
+    coco.set_defaults(data="shapes", split="train")
+    coco.add_argument("--out", required=True, metavar="FILE", help="the file to write")
 
     check = _add(
         kinds,

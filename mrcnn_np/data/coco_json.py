@@ -59,6 +59,8 @@ class Instances:
     Parameters
     ----------
     path : path
+    annotated : bool
+        Whether there must be annotations; the lists of COCO's test images have none.
 
     Attributes
     ----------
@@ -76,7 +78,7 @@ class Instances:
         What is wrong *within* an annotation shows when its image is read.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, *, annotated: bool = True) -> None:
         self.path = Path(path)
         content = read_json_file(self.path, "COCO's instances JSON")
         if not isinstance(content, dict):
@@ -97,7 +99,8 @@ class Instances:
         images = self._entries(content, "images", "image")
         self.images = {number: self._image(number, images[number]) for number in sorted(images)}
         self._annotations: dict[int, list[dict[str, Any]]] = {number: [] for number in self.images}
-        for number, annotation in self._entries(content, "annotations", "annotation").items():
+        annotations = self._entries(content, "annotations", "annotation") if annotated else {}
+        for number, annotation in annotations.items():
             image_id, category_id = annotation.get("image_id"), annotation.get("category_id")
             if type(image_id) is not int or image_id not in self.images:
                 raise self._error(
