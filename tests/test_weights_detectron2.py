@@ -153,8 +153,8 @@ def test_other_models_of_detectron2(tmp_path):
     cut = {name: s for name, s in rcnn_shapes().items() if "mask" not in name}
     with pytest.raises(WeightMismatchError, match=r"12 missing(?s:.*)mask_head\.conv1\.w +\(3, 3, 256, 256\) +missing"):
         load_weights(pickled(tmp_path, {"model": {n: np.zeros(s, np.float16) for n, s in cut.items()}}))
-    with pytest.raises(WeightFileError, match=r"cls_score\.weight' has shape \(2, 3, 4, 5, 6\)"):
-        from_detectron2({"roi_heads.box_predictor.cls_score.weight": np.zeros((2, 3, 4, 5, 6))})
+    with pytest.raises(WeightFileError, match=r"bbox_pred\.weight' has shape \(13, 4\), which no such layer has"):
+        from_detectron2({"roi_heads.box_predictor.bbox_pred.weight": np.zeros((13, 4))})
 
 
 @pytest.mark.parametrize("name", ["backbone.fpn_lateral2.bias", "roi_heads.box_predictor.bbox_pred.bias"])

@@ -142,7 +142,7 @@ def from_torch_layout(layer: str, suffix: str, a: np.ndarray, *, channels: int) 
 
 def recognise(tensors: Mapping[str, np.ndarray]) -> bool:
     """Tell whether these are the names of torchvision's detection models."""
-    return any(name.startswith(("backbone.body.", "roi_heads.box_predictor.")) for name in tensors)
+    return any(name.startswith(("backbone.body.", "rpn.head.")) for name in tensors)
 
 
 def read_torchvision(tensors: Mapping[str, np.ndarray]) -> tuple[Params, Manifest, list[str]]:
