@@ -86,6 +86,8 @@ class Instances:
         categories = self._entries(content, "categories", "category")
         names: dict[int, str] = {}
         for number, category in categories.items():
+            if number < 0:
+                raise self._error(f"category id is {number}; expected 0 or more")
             name = category.get("name")
             if not isinstance(name, str) or not name or name == "background" or name in names.values():
                 raise self._error(
