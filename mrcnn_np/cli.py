@@ -351,6 +351,7 @@ def _add_conventions(commands: argparse._SubParsersAction) -> None:
     which = command.add_mutually_exclusive_group()
     which.add_argument("--run", metavar="DIR", help="folder of a training run")
     which.add_argument("--checkpoint", metavar="FILE", help="a checkpoint file itself")
+    which.add_argument("--weights", metavar="FILE", help="weights of torchvision, detectron2, matterport or our own")
     which.add_argument("--preset", choices=tuple(PRESETS), help="random weights of this preset (default: tiny)")
     command.add_argument("--config", action="append", metavar="FIELD=VALUE", help="change the starting point")
     command.add_argument("--only", action="append", metavar="FIELD", help="this field; may be given several times")

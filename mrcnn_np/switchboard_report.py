@@ -69,9 +69,12 @@ def _assembled(board: Switchboard, class_names: Sequence[str], title: str, table
     if rows:
         parts.append("Needs other weights, no exact conversion is known:")
         parts.append(table(("convention", "from", "to", "who", "why"), [(*_names(row.flip), row.note) for row in rows]))
-    idle = [f"{row.flip.field} ({row.flip.old} to {row.flip.new})" for row in board.rows if row.effect == NOTHING]
-    if idle:
-        parts.append("No tensor changes here, with this network on this image: " + ", ".join(idle) + ".")
+    rows = [row for row in board.rows if row.effect == NOTHING]
+    if rows:
+        where = "No tensor changes here, with this network on this image"
+        if not len(board.sample.gt_boxes):
+            where = "Nothing changes in detection; to see what does in training, the image needs annotated objects"
+        parts.append(where + ": " + ", ".join(f"{r.flip.field} ({r.flip.old} to {r.flip.new})" for r in rows) + ".")
     return "\n\n".join(parts) + "\n"
 
 
