@@ -75,6 +75,10 @@ def _command(args: argparse.Namespace) -> Callable[[argparse.Namespace], int]:
         from .switchboard_command import run_conventions
 
         return run_conventions
+    if args.command == "weights":
+        from .weights.command import run_weights
+
+        return run_weights
     if args.command == "warmup":
         from .warmup import run_warmup
 
@@ -91,7 +95,7 @@ def build_parser() -> argparse.ArgumentParser:
         prog="mrcnn-np", description="Mask R-CNN in NumPy: train it, detect with it, measure it."
     )
     parser.add_argument("--version", action="version", version=f"mrcnn-np {__version__}")
-    names = "train | detect | eval | data | bench | conventions | warmup"
+    names = "train | detect | eval | data | bench | conventions | weights | warmup"
     commands = parser.add_subparsers(dest="command", required=True, metavar=names)
     _add_train(commands)
     _add_detect(commands)
@@ -99,6 +103,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_data(commands)
     _add_bench(commands)
     _add_conventions(commands)
+    _add_weights(commands)
     _add_warmup(commands)
     return parser
 
@@ -225,12 +230,17 @@ def _add_detect(commands: argparse._SubParsersAction) -> None:
         commands,
         "detect",
         "find the objects in images",
-        "  mrcnn-np detect --run runs/shapes-tiny photo.jpg another.png --out found --score 0.5\n\n"
+        "  mrcnn-np detect --run runs/shapes-tiny photo.jpg another.png --out found --score 0.5\n"
+        "  mrcnn-np detect --weights model_final_f10217.pkl --preset detectron2 photo.jpg\n\n"
         "writes for every image NAME_detections.png (a picture), NAME_detections.json (classes, scores, boxes) and\n"
         "NAME_instances.png (a mask: pixel value n belongs to detection n). A file that is no image is reported, the\n"
         "others are done, and the exit code is 2.",
     )
-    _add_model(command)
+    which = _add_model(command)
+    which.add_argument(
+        "--weights", metavar="FILE", help="weights of torchvision, detectron2, matterport or this package"
+    )
+    _add_conventions_of_weights(command)
     command.add_argument("images", nargs="+", metavar="IMAGE", help="JPEG, PNG, ...")
     command.add_argument("--out", default="detections", metavar="DIR", help="default: %(default)s")
     command.add_argument(
@@ -361,6 +371,53 @@ def _add_conventions(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--seed", type=_at_least(0), default=5, help="of the generated image (default: %(default)s)")
     command.add_argument("--out", default="runs/conventions", metavar="DIR", help="default: %(default)s")
     command.add_argument("--list", action="store_true", help="print the table of all fields as Markdown, and stop")
+
+
+def _add_conventions_of_weights(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--preset", choices=tuple(PRESETS), help="refuse weights of other conventions than these")
+    command.add_argument(
+        "--config",
+        action="append",
+        metavar="FIELD=VALUE",
+        help="change a field of the configuration that the weights imply; may be given several times",
+    )
+
+
+def _add_weights(commands: argparse._SubParsersAction) -> None:
+    summary = "look into, convert or download weights of torchvision, detectron2 and matterport"
+    parser = commands.add_parser("weights", help=summary, description=summary[0].upper() + summary[1:] + ".")
+    kinds = parser.add_subparsers(dest="weights_command", required=True, metavar="info | convert | download")
+
+    info = _add(
+        kinds,
+        "info",
+        "print what a file holds, and the conventions that belong to it; nothing in it is executed",
+        "  mrcnn-np weights info maskrcnn_resnet50_fpn_coco-bf2d0c1e.pth",
+    )
+    info.add_argument("file", metavar="FILE", help="of torch.save, safetensors, detectron2 (.pkl), Keras (.h5) ...")
+    _add_conventions_of_weights(info)
+
+    convert = _add(
+        kinds,
+        "convert",
+        "write weights of any kind as safetensors with their conventions, or as torchvision's state_dict",
+        "  mrcnn-np weights convert model_final_f10217.pkl mask_rcnn_R_50_FPN.safetensors\n"
+        "  mrcnn-np weights convert finetuned.safetensors for_torchvision.pth",
+    )
+    convert.add_argument("source", metavar="IN")
+    convert.add_argument("target", metavar="OUT", help="replaced if it exists")
+    convert.add_argument("--to", choices=("safetensors", "torchvision"), help="default: by the ending of OUT")
+    _add_conventions_of_weights(convert)
+
+    download = _add(
+        kinds,
+        "download",
+        "fetch published weights, check them where a checksum is published, and print their sha256",
+        "  mrcnn-np weights download                          the names\n"
+        "  mrcnn-np weights download maskrcnn_resnet50_fpn --root weights",
+    )
+    download.add_argument("name", nargs="?", metavar="NAME", help="without it: list the names")
+    download.add_argument("--root", default="weights", metavar="DIR", help="default: %(default)s")
 
 
 def _add_warmup(commands: argparse._SubParsersAction) -> None:

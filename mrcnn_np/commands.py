@@ -50,8 +50,7 @@ DETECT_WRITES = ("detections.png", "detections.json", "instances.png")
 
 def run_detect(args: argparse.Namespace) -> int:
     """Detect objects in image files; a bad file is reported, and the others are done all the same."""
-    changes = {"detection_score_threshold": args.score}
-    model, checkpoint = load_model(checkpoint_path(args), **changes)
+    model, class_names = _detector(args)
     out = Path(args.out)
     prepare(out)
     bad: list[str] = []
@@ -60,7 +59,7 @@ def run_detect(args: argparse.Namespace) -> int:
     results = None
     if args.coco_results is not None:
         written.add(Path(args.coco_results).resolve())
-        results = ResultsFile.of_files(args.coco_results, names, checkpoint.class_names, args.ground_truth)
+        results = ResultsFile.of_files(args.coco_results, names, class_names, args.ground_truth)
     elif args.ground_truth is not None:
         raise UserError("--ground-truth numbers the images of --coco-results; expected that option, too")
     for path in names:
@@ -73,15 +72,28 @@ def run_detect(args: argparse.Namespace) -> int:
             bad.append(str(error))
             continue
         found = model.detect([image])[0]
-        _write_detections(out, name, path, image, found, checkpoint.class_names)
+        _write_detections(out, name, path, image, found, class_names)
         if results is not None:
             results.add(name, found)
-        tqdm.write(f"{path}: {_in_words(found, checkpoint.class_names)} -> {out / name}_detections.png")
+        tqdm.write(f"{path}: {_in_words(found, class_names)} -> {out / name}_detections.png")
     if results is not None:
         results.write()
     for message in bad:
         print(f"error: {message}", file=sys.stderr)
     return 2 if bad else 0
+
+
+def _detector(args: argparse.Namespace) -> tuple[MaskRCNN, tuple[str, ...]]:
+    """Load the network that --run, --checkpoint or --weights names, and the names of its classes."""
+    changes = {"detection_score_threshold": args.score}
+    if args.weights is not None:
+        from .weights.command import network
+
+        return network(Path(args.weights), args.preset, args.config, **changes)
+    if args.preset is not None or args.config:
+        raise UserError("--preset and --config go with --weights; a training run has its own configuration")
+    model, checkpoint = load_model(checkpoint_path(args), **changes)
+    return model, checkpoint.class_names
 
 
 def _unique_names(paths: list[Path]) -> dict[Path, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import io
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,8 +20,10 @@ from ..params import Params, draw, spec
 from ..presets import by_name
 from ..run_folder import atomic_write
 from . import detectron2, imagenet, torchvision
+from .class_names import coco_names
 from .files import Contents, naming, read, sniff
 from .manifest import KEY, Manifest, match
+from .torchvision import SIZE_FIELDS
 
 FORMATS = ("mrcnn-np", "torchvision", "detectron2", "imagenet", "matterport")
 
@@ -49,6 +52,7 @@ def load_weights(
     path: str | Path,
     config: Config | None = None,
     *,
+    preset: str | None = None,
     format: str = "auto",
     trust_config: bool = False,
     rng: np.random.Generator | None = None,
@@ -62,6 +66,8 @@ def load_weights(
         weights or a checkpoint of this package. The contents decide, not the name.
     config : Config, optional
         The network they are for. Without it they say themselves, see ``Manifest.config``.
+    preset : str, optional
+        Instead of a config: only the conventions of this preset will do, the sizes are those of the file.
     format : str
         ``"auto"``, or one of ``FORMATS`` to refuse anything else.
     trust_config : bool
@@ -85,11 +91,11 @@ def load_weights(
     path = Path(path)
     if format not in ("auto", *FORMATS):
         raise UserError(f"unknown format of weights {format!r}; expected auto or one of {', '.join(FORMATS)}")
-    params, manifest, aside = _read(path, format, config)
+    params, manifest, aside = _read(path, format, config or (None if preset is None else by_name(preset)))
     if config is None:
-        config = manifest.config()
+        config = manifest.config() if preset is None else _of_preset(manifest, preset, path)
     elif trust_config:
-        manifest = _trusting(manifest, config)
+        manifest = trusting(manifest, config)
     else:
         manifest.check(config, path)
     expected = {name: tensor for name, tensor in spec(config).items() if _loaded(name, manifest)}
@@ -99,6 +105,15 @@ def load_weights(
     dtype = next(iter(params.values())).dtype.type
     params = {name: params[name] for name in expected} | draw(rest, rng or np.random.default_rng(0), dtype)
     return Weights(params, manifest, tuple(aside), tuple(rest))
+
+
+def _of_preset(manifest: Manifest, preset: str, path: Path) -> Config:
+    """Return the config of the weights if it is that of the preset; its sizes may be others."""
+    config = manifest.config()
+    if manifest.preset != preset:
+        manifest.check(by_name(preset, **{name: getattr(config, name) for name in ("backbone", *SIZE_FIELDS)}), path)
+        raise WeightMismatchError(f"{path} belongs to the preset {manifest.preset!r}, not {preset!r}")
+    return config
 
 
 def _loaded(name: str, manifest: Manifest) -> bool:
@@ -111,7 +126,11 @@ def _read(path: Path, format: str, config: Config | None) -> tuple[Params, Manif
         _require(path, "matterport", format)
         from .matterport_h5 import read_matterport
 
-        return (*read_matterport(path), [])
+        params, manifest = read_matterport(path)
+        if not manifest.class_names:
+            names = coco_names(manifest.num_classes)
+            manifest = replace(manifest, class_names=names, presumed=(*manifest.presumed, "class_names"))
+        return params, manifest, []
     contents = read(path)
     if CHECKPOINT_KEY in contents.metadata and contents.kind == "safetensors":
         _require(path, "mrcnn-np", format)
@@ -154,7 +173,7 @@ def _own_manifest(contents: Contents, config: Config | None) -> Manifest:
     return Manifest.from_config(config, source="mrcnn-np")
 
 
-def _trusting(manifest: Manifest, config: Config) -> Manifest:
+def trusting(manifest: Manifest, config: Config) -> Manifest:
     """Return the manifest with the conventions of ``config``."""
     return Manifest.from_config(
         config,
@@ -194,7 +213,7 @@ def save_weights(
     path : path
         Replaced atomically.
     params : mapping of str to ndarray
-        Those of ``config``.
+        Those of ``config``, or its backbone's alone, if the manifest says so (``num_classes`` is None).
     config : Config
     format : str
         ``"safetensors"``: our names, with a manifest. ``"torchvision"``: a ``state_dict`` that torchvision's model
@@ -208,20 +227,23 @@ def save_weights(
         The parameters are not those of ``config``, or torchvision's model does not compute what ``config`` says.
     """
     path = Path(path)
-    match(params, {name: tensor.shape for name, tensor in spec(config).items()}, "the set of parameters")
+    manifest = manifest or Manifest.from_config(config, source="mrcnn-np")
+    manifest.check(config, "the manifest")
+    expected = {name: tensor.shape for name, tensor in spec(config).items() if _loaded(name, manifest)}
+    match(params, expected, "the set of parameters")
     if format == "safetensors":
-        manifest = manifest or Manifest.from_config(config, source="mrcnn-np")
-        manifest.check(config, "the manifest")
         tensors = {name: np.asarray(a, order="C") for name, a in params.items()}
         atomic_write(path, safetensors.numpy.save(tensors, {KEY: manifest.to_json()}))
     elif format == "torchvision":
+        if manifest.num_classes is None:
+            raise WeightMismatchError(f"torchvision's Mask R-CNN needs more than the {manifest.backbone} that there is")
         atomic_write(path, _torchvision_file(params, config))
     else:
         raise UserError(f"cannot write weights as {format!r}; expected safetensors or torchvision")
 
 
 def _torchvision_file(params: Mapping[str, np.ndarray], config: Config) -> bytes:
-    theirs: dict[str, Any] = {name: getattr(config, name) for name in ("backbone", "bn_eps", *torchvision.SIZE_FIELDS)}
+    theirs: dict[str, Any] = {name: getattr(config, name) for name in ("backbone", "bn_eps", *SIZE_FIELDS)}
     Manifest.from_config(config, source="mrcnn-np").check(by_name("torchvision", **theirs), "torchvision's model")
     state = torchvision.to_torchvision(params, torchvision.state_shapes(config), channels=config.fpn_channels)
     if importlib.util.find_spec("torch") is None:
