@@ -3,7 +3,7 @@
 ::
 
     board = switchboard(model, sample)
-    print(board.table())
+    print(switchboard_report.text(board, class_names, "title"))
 
 Each row says how far the detections move when one field of the configuration takes the value that another framework
 has there. Detections are paired with those of the unchanged network by class and box IoU.
@@ -21,7 +21,7 @@ from tqdm import tqdm
 from .boxes import iou
 from .compare.trace import Trace, trace_ours
 from .config import Config
-from .conventions import Flip, flips
+from .conventions import Flip, flips, own_sizes
 from .conversions import convert
 from .data.sample import Sample
 from .detections import Detections
@@ -35,7 +35,7 @@ SAME_OBJECT = 0.5
 #: after a conversion, tensors differ by rounding: what changes by less, relative to the largest number, is the same
 ROUNDING = 1e-4
 
-MOVES, TRAINING, NOTHING, OTHER_WEIGHTS = "detections", "training", "nothing here", "needs other weights"
+MOVES, TRAINING, NOTHING, IMPOSSIBLE = "detections", "training", "nothing here", "not possible"
 
 
 @dataclass(frozen=True)
@@ -113,6 +113,8 @@ class Switchboard:
         Of the unchanged network; those below ``score`` are left out.
     score : float
     rows : list of Row
+    sizes : list of str
+        Fields that were left alone because they are sizes of this network (``conventions.own_sizes``).
     """
 
     config: Config
@@ -120,6 +122,7 @@ class Switchboard:
     baseline: Detections
     score: float
     rows: list[Row]
+    sizes: list[str]
 
 
 def switchboard(
@@ -155,14 +158,15 @@ def switchboard(
     Raises
     ------
     ConfigError
-        A name in ``fields`` is no field.
+        A name in ``fields`` is no field, or no convention.
     """
     sample = image if isinstance(image, Sample) else without_objects(image)
     base = trace_ours(model, sample.image)
     losses = _training_trace(model, sample, seed)
     changes = tqdm(flips(model.config, fields), unit="convention", disable=not progress, leave=False)
     rows = [_measure(model, sample, flip, base, losses, score, seed) for flip in changes]
-    return Switchboard(model.config, sample, detections_of(base).above(score), score, rows)
+    sizes = own_sizes(model.config) if fields is None else []
+    return Switchboard(model.config, sample, detections_of(base).above(score), score, rows, sizes)
 
 
 def without_objects(image: np.ndarray, name: str = "image") -> Sample:
@@ -195,9 +199,9 @@ def _measure(
         config = model.config.replace(**flip.changes)
         params = convert(model.params, model.config, config)
     except ConfigError as error:
-        return Row(flip, OTHER_WEIGHTS, note=str(error))
+        return Row(flip, IMPOSSIBLE, note=str(error))
     except CheckpointError as error:
-        return Row(flip, OTHER_WEIGHTS, note=_first_mismatch(str(error)))
+        return Row(flip, IMPOSSIBLE, note=_first_mismatch(str(error)))
     converted = any(params[name] is not model.params.get(name) for name in params)
     flipped = MaskRCNN(config, params)
     trace = trace_ours(flipped, sample.image)
