@@ -51,7 +51,7 @@ def test_info(theirs, capsys):
     out = capsys.readouterr().out
     for expected in (
         "Mask R-CNN, tiny with FPN, 4 classes with background", "source torchvision", "sha256",
-        "channel_order rgb (presumed)", "delta_order dx dy dw dh", "class_names not in the file", "float32",
+        "channel_order rgb (presumed)", "delta_order dx dy dw dh", "class_names not known", "float32",
     ):  # fmt: skip
         assert expected in " ".join(out.split())
     assert main(["weights", "info", str(theirs), "--config", "channel_order=bgr"]) == 0

@@ -20,7 +20,7 @@ import numpy as np
 
 from .. import presets
 from ..config import Config
-from ..errors import CheckpointError
+from ..errors import CheckpointError, WeightMismatchError
 from ..params import Params
 from ..params import spec as params_spec
 from .architecture import sizes
@@ -140,6 +140,13 @@ def from_torch_layout(layer: str, suffix: str, a: np.ndarray, *, channels: int) 
     return np.ascontiguousarray(a).copy()
 
 
+#: what only the second version has
+V2 = frozenset(
+    ["backbone.fpn.inner_blocks.0.1.weight", "rpn.head.conv.1.0.weight", "roi_heads.mask_head.0.1.weight"]
+    + ["roi_heads.box_head.0.0.weight", "roi_heads.box_head.5.weight"]
+)
+
+
 def recognise(tensors: Mapping[str, np.ndarray]) -> bool:
     """Tell whether these are the names of torchvision's detection models."""
     return any(name.startswith(("backbone.body.", "rpn.head.")) for name in tensors)
@@ -157,7 +164,19 @@ def read_torchvision(tensors: Mapping[str, np.ndarray]) -> tuple[Params, Manifes
         like any other; there ``bn_eps=0.0`` has to be said.
     aside : list of str
         Empty: every tensor is used, but for the counters of batches.
+
+    Raises
+    ------
+    CheckpointError, WeightMismatchError
+        A tensor that ``maskrcnn_resnet50_fpn`` does not have; that of the second version are told apart.
+    ValueError, IndexError
+        A shape that such a layer cannot have.
     """
+    if V2 & set(tensors):
+        raise WeightMismatchError(
+            "these are weights of maskrcnn_resnet50_fpn_v2, whose pyramid and heads have batch norm and more layers; "
+            "expected those of maskrcnn_resnet50_fpn"
+        )
     lateral = next((a for name, a in tensors.items() if re.search(r"inner_blocks\.\d\.(0\.)?bias$", name)), None)
     params = from_torchvision(tensors, channels=256 if lateral is None else len(lateral))
     published = (

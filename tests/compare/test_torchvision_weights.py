@@ -10,15 +10,15 @@ torchvision = pytest.importorskip("torchvision", reason="comparison needs torchv
 
 from agreement import error, nhwc  # noqa: E402
 from lively import as_tensor, lively_model, picture  # noqa: E402
-from torchvision.models.detection import maskrcnn_resnet50_fpn  # noqa: E402
+from torchvision.models.detection import maskrcnn_resnet50_fpn, maskrcnn_resnet50_fpn_v2  # noqa: E402
 
 import kernels  # noqa: E402
 from mrcnn_np import MaskRCNN, presets  # noqa: E402
 from mrcnn_np.backbone import ARCHITECTURES, backbone  # noqa: E402
 from mrcnn_np.params import spec  # noqa: E402
-from mrcnn_np.weights import load_weights, save_weights  # noqa: E402
+from mrcnn_np.weights import WeightMismatchError, load_weights, save_weights  # noqa: E402
 from mrcnn_np.weights.imagenet import from_imagenet  # noqa: E402
-from mrcnn_np.weights.torchvision import state_shapes  # noqa: E402
+from mrcnn_np.weights.torchvision import read_torchvision, state_shapes  # noqa: E402
 
 NAMES = [name for name in ARCHITECTURES if name.startswith("res")]
 
@@ -51,7 +51,7 @@ def test_a_checkpoint_of_distributed_training_detects_as_the_model_does(model, t
     np.testing.assert_allclose(np.sort(found.scores), np.sort(expected["scores"].numpy()), rtol=0, atol=1e-4)
     boxes = expected["boxes"].numpy()[:, [1, 0, 3, 2]]
     distance = np.abs(found.boxes[:, None] - boxes[None]).max(axis=2)
-    assert distance.min(axis=0).max() < 1e-2 and distance.min(axis=1).max() < 1e-2  # measured: 1e-4 pixels
+    assert distance.min(axis=0).max() < 1e-2 and distance.min(axis=1).max() < 1e-2  # measured: 3e-4 pixels; scores 1e-5
 
 
 def test_our_file_is_theirs_bit_for_bit(model, tmp_path):
@@ -115,14 +115,16 @@ def test_features_of_a_classification_network(tmp_path, name):
         x = network.maxpool(network.relu(network.bn1(network.conv1(x))))
         for level, stage in enumerate((network.layer1, network.layer2, network.layer3, network.layer4)):
             x = stage(x)
-            assert error(features[level], nhwc(x).numpy()) < 1e-13  # measured: 3e-15
+            assert error(features[level], nhwc(x).numpy()) < 1e-13  # measured: 4e-15
 
 
-def test_a_wide_resnet_is_told_apart():
+def test_other_networks_of_torchvision_are_told_apart():
+    with torch.device("meta"):
+        state = maskrcnn_resnet50_fpn_v2(weights=None, weights_backbone=None).state_dict()
+    with pytest.raises(WeightMismatchError, match="these are weights of maskrcnn_resnet50_fpn_v2"):
+        read_torchvision({n: np.broadcast_to(np.float16(1), tuple(t.shape)) for n, t in state.items()})
     with torch.device("meta"):
         state = torchvision.models.wide_resnet50_2(weights=None).state_dict()
-    from mrcnn_np.weights import WeightMismatchError
-
     tensors = {n: np.broadcast_to(np.float16(1), tuple(t.shape)) for n, t in state.items()}
     with pytest.raises(WeightMismatchError, match=r"3-4-6-3 bottleneck blocks.* from 128 to 128 channels"):
         from_imagenet(tensors)
