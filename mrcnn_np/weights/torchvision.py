@@ -142,8 +142,13 @@ def from_torch_layout(layer: str, suffix: str, a: np.ndarray, *, channels: int) 
 
 #: what only the second version has
 V2 = frozenset(
-    ["backbone.fpn.inner_blocks.0.1.weight", "rpn.head.conv.1.0.weight", "roi_heads.mask_head.0.1.weight"]
-    + ["roi_heads.box_head.0.0.weight", "roi_heads.box_head.5.weight"]
+    [
+        "backbone.fpn.inner_blocks.0.1.weight",
+        "rpn.head.conv.1.0.weight",
+        "roi_heads.mask_head.0.1.weight",
+        "roi_heads.box_head.0.0.weight",
+        "roi_heads.box_head.5.weight",
+    ]
 )
 
 
