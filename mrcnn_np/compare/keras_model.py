@@ -109,8 +109,8 @@ def trace(params: Mapping[str, np.ndarray], config: Config, image: np.ndarray) -
     masks = tf.sigmoid(mask_logits).numpy()[np.arange(len(classes)), :, :, classes]
     kept["mask_features"], kept["mask_logits"] = features[: len(detections)].numpy(), mask_logits.numpy()
     kept["mask_probabilities"] = masks
-    final, kept["masks"] = unmold(detections, masks, (image.shape[0], image.shape[1]), canvas, molded.window)
-    kept["boxes"] = final.astype(np.float32)
+    final, pasted = unmold(detections, masks, (image.shape[0], image.shape[1]), canvas, molded.window)
+    kept["boxes"], kept["masks"] = final.astype(np.float32), pasted
     return kept
 
 
