@@ -25,7 +25,7 @@ from .conventions import Flip, flips, own_sizes
 from .conversions import convert
 from .data.sample import Sample
 from .detections import Detections
-from .errors import CheckpointError, ConfigError
+from .errors import CheckpointError, ConfigError, NonFiniteError
 from .model import MaskRCNN
 from .molding import make_batch
 from .objective import LOSSES
@@ -64,7 +64,8 @@ class Row:
     flip : Flip
     effect : str
         "detections": tensors of ``detect`` change. "training": only targets or losses do. "nothing here": neither on
-        this image with this network. "needs other weights": parameters of other shapes, without an exact conversion.
+        this image with this network. "not possible": it needs parameters of other shapes, without an exact conversion,
+        contradicts another field, or lets numbers overflow; ``note`` says which.
     first : str
         Name of the first tensor that changes, in the order of the data flow.
     kept, lost, new : int
@@ -204,7 +205,11 @@ def _measure(
         return Row(flip, IMPOSSIBLE, note=_first_mismatch(str(error)))
     converted = any(params[name] is not model.params.get(name) for name in params)
     flipped = MaskRCNN(config, params)
-    trace = trace_ours(flipped, sample.image)
+    try:
+        with np.errstate(over="ignore", invalid="ignore"):  # found by name
+            trace = trace_ours(flipped, sample.image)
+    except NonFiniteError as error:  # numbers far from those that the weights were made for
+        return Row(flip, IMPOSSIBLE, note=str(error))
     first = first_change(base, trace, ROUNDING if converted else 0.0)
     if first or converted:
         return _moved(flip, first, detections_of(base), detections_of(trace), score, converted)

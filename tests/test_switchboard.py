@@ -12,6 +12,7 @@ from scenes import detections_of
 from mrcnn_np import MaskRCNN, presets
 from mrcnn_np.cli import main
 from mrcnn_np.compare.lively import lively_params, picture
+from mrcnn_np.compare.trace import trace_ours
 from mrcnn_np.conventions import FRAMEWORKS, Flip, flips, in_words, markdown_table, own_sizes
 from mrcnn_np.errors import ConfigError
 from mrcnn_np.switchboard import (
@@ -185,6 +186,22 @@ def test_an_image_without_objects(model):
     written = text(board, NAMES, "title")
     assert "rpn.conv.w is (3, 3, 8, 8), expected (3, 3, 8, 512) and 3 more" in written
     assert "the image needs annotated objects: gt_joins_proposals (yes to no)." in written
+
+
+def test_numbers_that_overflow_are_a_row_not_the_end(model):
+    # The stem's output just fits float32; with pixels 65 times as large it does not
+    params = {name: p.copy() for name, p in model.params.items()}
+    largest = trace_ours(model, picture((50, 64)))["c1"].max()
+    factor = np.float32(2e37 / largest)
+    for name in ("gamma", "beta"):
+        params[f"backbone.stem.bn.{name}"] *= factor
+    for name in ("conv1", "shortcut.conv"):
+        params[f"backbone.c2.0.{name}.w"] /= factor
+    board = switchboard(MaskRCNN(model.config, params), picture((50, 64)), ["pixel_mean", "mask_paste"])
+    effects = {(row.flip.field, row.flip.whose): row.effect for row in board.rows}
+    assert effects["pixel_mean", "torchvision"] == effects["mask_paste", "torchvision"] == MOVES
+    assert effects["pixel_mean", "matterport"] == IMPOSSIBLE
+    assert "holds NaN or infinity" in text(board, NAMES, "title")
 
 
 def test_no_detection_at_all(model, tmp_path):
