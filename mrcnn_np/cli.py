@@ -71,6 +71,10 @@ def _command(args: argparse.Namespace) -> Callable[[argparse.Namespace], int]:
         from .bench.command import run_bench
 
         return run_bench
+    if args.command == "compare":
+        from .compare.command import run_compare
+
+        return run_compare
     if args.command == "conventions":
         from .switchboard_command import run_conventions
 
@@ -95,13 +99,14 @@ def build_parser() -> argparse.ArgumentParser:
         prog="mrcnn-np", description="Mask R-CNN in NumPy: train it, detect with it, measure it."
     )
     parser.add_argument("--version", action="version", version=f"mrcnn-np {__version__}")
-    names = "train | detect | eval | data | bench | conventions | weights | warmup"
+    names = "train | detect | eval | data | bench | compare | conventions | weights | warmup"
     commands = parser.add_subparsers(dest="command", required=True, metavar=names)
     _add_train(commands)
     _add_detect(commands)
     _add_eval(commands)
     _add_data(commands)
     _add_bench(commands)
+    _add_compare(commands)
     _add_conventions(commands)
     _add_weights(commands)
     _add_warmup(commands)
@@ -120,7 +125,7 @@ def _add(commands: argparse._SubParsersAction, name: str, summary: str, example:
     )
     command.add_argument("--debug", action="store_true", help="show the traceback of an error")
     command.add_argument("--quiet", action="store_true", help="no progress bars")
-    if name in ("train", "detect", "eval", "conventions"):
+    if name in ("train", "detect", "eval", "compare", "conventions"):
         command.add_argument(
             "--backend",
             choices=("numpy", "cpu"),
@@ -344,6 +349,25 @@ def _add_bench(commands: argparse._SubParsersAction) -> None:
         "--quick", action="store_true", help="small sizes: tests that everything runs, measures nothing"
     )
     command.add_argument("--out", default="runs/bench", metavar="DIR", help="default: %(default)s")
+
+
+def _add_compare(commands: argparse._SubParsersAction) -> None:
+    from .compare.options import add_options
+
+    add_options(
+        _add(
+            commands,
+            "compare",
+            "run torchvision's or Keras's Mask R-CNN beside ours, from the same weights, and compare every tensor",
+            "  mrcnn-np compare --with torchvision photo.jpg      every tensor from the molded image to the masks\n"
+            "  mrcnn-np compare --with torchvision --dtype float64 --size 256\n"
+            "  mrcnn-np compare --with torchvision --only-ours bn_eps=0.001    which tensor shows it first?\n"
+            "  mrcnn-np compare --with torchvision --train-steps 20 --size 128  losses and gradients\n"
+            "  mrcnn-np compare --ops                             every operation, forward and backward\n"
+            "  mrcnn-np compare --with keras --size 256\n\n"
+            "exit code: 0 they agree, 1 they differ, 2 bad input or a framework that is not installed",
+        )
+    )
 
 
 def _add_conventions(commands: argparse._SubParsersAction) -> None:
