@@ -186,7 +186,8 @@ class MaskRCNN:
             rpn.append(rpn_targets(all_anchors, gt_boxes, gt_crowd, config, image_rng))
             window = batch.moldings[n].proposal_window(config)
             proposals, _ = propose(rpn_logits[n], rpn_deltas[n], anchors, window, config, training=True)
-            rois.append(roi_targets(proposals, gt_boxes, gt_class_ids, gt_masks, gt_crowd, config, image_rng))
+            truth = (gt_boxes, gt_class_ids, gt_masks, gt_crowd)
+            rois.append(roi_targets(proposals, *truth, config, image_rng, window=batch.moldings[n].window))
         return Targets(
             rpn_labels=np.stack([labels for labels, _ in rpn]),
             rpn_deltas=np.stack([deltas for _, deltas in rpn]),

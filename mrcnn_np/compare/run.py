@@ -38,7 +38,8 @@ class Framework:
 
 FRAMEWORKS = {
     "torchvision": Framework(".torchvision_side", ("torch", "torchvision"), "compare", "torchvision"),
-    "keras": Framework(".keras_model", ("tensorflow", "keras"), "compare-tf", "matterport"),
+    # tf.image crops and suppresses in float32 only
+    "keras": Framework(".keras_model", ("tensorflow", "keras"), "compare-tf", "matterport", ("float32",)),
 }
 
 

@@ -148,8 +148,15 @@ class Manifest:
             if name not in ("overrides", "presumed", "class_names", "num_classes", "backbone"):
                 rows.append((name, _text(value) + (" (presumed)" if name in self.presumed else "")))
         rows += [(name, _text(value)) for name, value in self.overrides.items()]
-        rows.append(("class_names", _text(self.class_names) if self.class_names else "not in the file"))
+        rows.append(("class_names", self._classes()))
         return table((), rows)
+
+    def _classes(self) -> str:
+        """Return the first names and the last."""
+        if not self.class_names:
+            return "not known"
+        names = self.class_names if len(self.class_names) <= 8 else (*self.class_names[:6], "...", self.class_names[-1])
+        return ", ".join(names) + (" (presumed)" if "class_names" in self.presumed else "")
 
     def to_json(self) -> str:
         """Return a text that ``from_json`` reads back."""
@@ -161,7 +168,18 @@ class Manifest:
         try:
             values = {name: _tuples(value) for name, value in json.loads(text).items()}
             manifest = cls(**values)
-            manifest.config()  # names and types are those of a config
+            config = manifest.config()  # names and types are those of a config
+            texts = (
+                manifest.source,
+                manifest.delta_order,
+                manifest.box_order,
+                *manifest.class_names,
+                *manifest.presumed,
+            )
+            if not all(isinstance(text, str) for text in texts):
+                raise ValueError("numbers where names are expected")
+            if manifest.class_names and len(manifest.class_names) != config.num_classes:
+                raise ValueError(f"{len(manifest.class_names)} class names for {config.num_classes} classes")
             return manifest
         except (ValueError, TypeError, AttributeError, RecursionError, ConfigError) as error:
             raise WeightFileError(f"{source}: its manifest cannot be used: {error}") from error
