@@ -131,7 +131,8 @@ def undecided(kept: Trace) -> dict[str, np.ndarray]:
         One number per row, by the name of the tensor.
     """
     ends = np.array(kept["molded"].shape[1:3]) - 0.01
-    touching = {name: (kept[name][:, 2:] > ends).any(axis=1) for name in ("proposals", "detection_boxes")}
+    boxes = ("proposals", "detection_boxes")
+    touching = {name: np.asarray((kept[name][:, 2:] > ends).any(axis=1)) for name in boxes}
     box_head = dict.fromkeys(("box_features", "class_logits", "box_deltas"), touching["proposals"])
     masks = ("mask_features", "mask_logits", "mask_probabilities")
     return box_head | dict.fromkeys(masks, touching["detection_boxes"])
