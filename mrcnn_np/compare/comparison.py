@@ -261,8 +261,8 @@ def _row(name: str, a: np.ndarray, b: np.ndarray, tolerance: float, note: str) -
         different = f"{int((a != b).sum())} pixels differ" if worst else ""
         return Row(name, a.shape, worst, worst, worst <= 10 * tolerance, ", ".join(filter(None, (note, different))))
     if a.dtype.kind in "iu":
-        different = int((a != b).sum())
-        return Row(name, a.shape, different, different / a.size, different == 0, note)
+        count = int((a != b).sum())
+        return Row(name, a.shape, count, count / a.size, count == 0, note)
     max_abs, relative = errors(a, b)
     return Row(name, a.shape, max_abs, relative, bool(relative <= tolerance), note)
 

@@ -165,8 +165,8 @@ def layers() -> Iterator[Case]:
             return y, lambda dy: norm.batch_norm_backward(dy, cache)
 
         def theirs(x: Any, gamma: Any, beta: Any, *, training: bool = training) -> Any:
-            running = (torch.from_numpy(a).to(x.dtype, copy=True) for a in (mean, var))
-            return nhwc(F.batch_norm(nchw(x), *running, gamma, beta, training=training, eps=1e-5))
+            running = [torch.from_numpy(a).to(x.dtype, copy=True) for a in (mean, var)]
+            return nhwc(F.batch_norm(nchw(x), running[0], running[1], gamma, beta, training=training, eps=1e-5))
 
         yield Case("batch_norm", "of the batch" if training else "frozen", inputs, ours, theirs)
 

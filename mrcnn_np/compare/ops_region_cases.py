@@ -33,11 +33,12 @@ def _rois(count: int = 40) -> tuple[np.ndarray, np.ndarray]:
 def regions() -> Iterator[Case]:
     """Features of regions of interest."""
     features, (rois, index) = normal(1, 3, 13, 17, 8), _rois()
-    for name, how in (
+    kinds: tuple[tuple[str, dict[str, Any]], ...] = (
         ("2x2 samples", {"sampling_ratio": 2, "aligned": False}),
         ("2x2 samples, aligned", {"sampling_ratio": 2, "aligned": True}),
         ("adaptive, aligned", {"sampling_ratio": 0, "aligned": True}),
-    ):
+    )
+    for name, how in kinds:
         how = {"output_size": 7, "spatial_scale": 0.25, **how}
 
         def ours(x: Any, *, how: Any = how) -> Any:
