@@ -190,7 +190,7 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
         "--config",
         action="append",
         metavar="FIELD=VALUE",
-        help="change a field of the preset (they are documented in mrcnn_np/config.py), or read changes from a JSON "
+        help="change a field of the preset (listed by mrcnn-np conventions --list), or read changes from a JSON "
         "file; may be given several times, the last one counts",
     )
     command.add_argument("--steps", type=_at_least(0), metavar="N", help="training steps (default: the preset's)")

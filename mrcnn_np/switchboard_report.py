@@ -62,7 +62,10 @@ def _assembled(board: Switchboard, class_names: Sequence[str], title: str, table
             )
     rows = [row for row in board.rows if row.effect == TRAINING]
     if rows:
-        parts.append("Only training changes. Losses on the same image, divided by those before:")
+        parts.append(
+            "Only training changes. Losses on the same image, divided by those before "
+            "(1 without decimals: to the last bit):"
+        )
         header = ("convention", "from", "to", "who", *LOSSES, "first tensor that changes")
         parts.append(table(header, [(*_names(row.flip), *_ratios(row), row.first) for row in rows]))
     rows = [row for row in board.rows if row.effect == IMPOSSIBLE]

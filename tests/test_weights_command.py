@@ -152,7 +152,26 @@ def test_files_that_are_no_weights(tmp_path, capsys, command):
         assert message in refused(capsys, *command, str(path))
 
 
-def test_a_broken_picture_of_nan(params, image, tmp_path, capsys):
+@pytest.mark.filterwarnings("ignore:overflow", "ignore:invalid value")
+@pytest.mark.parametrize(
+    ("rpn", "head", "what"),
+    [
+        (3e38, 0.0, "a proposal"),  # an infinite centre less an infinite half side
+        (0.0, 3e38, "a detected box"),
+    ],
+)
+def test_boxes_that_overflow(image, tmp_path, capsys, rpn, head, what):
+    """matterport's decoding has no limit, so weights of something else can reach infinity."""
+    config = presets.matterport(backbone="tiny", num_classes=3, image_min_size=64, image_max_size=64, rpn_channels=8)
+    params, path = lively_params(config), tmp_path / "w.safetensors"
+    params["rpn.deltas.b"] += np.float32(rpn)
+    params["box_head.deltas.b"] += np.float32(head)
+    save_weights(path, params, config)
+    err = refused(capsys, "detect", "--weights", str(path), image, "--score", "0", "--out", str(tmp_path))
+    assert f"{what} holds NaN or infinity" in err
+
+
+def test_a_parameter_that_is_nan(params, image, tmp_path, capsys):
     path = tmp_path / "nan.safetensors"
     save_weights(path, params | {"rpn.conv.b": np.full(8, np.nan, np.float32)}, CONFIG)
     assert "rpn.conv.b holds NaN" in refused(capsys, "detect", "--weights", str(path), image)

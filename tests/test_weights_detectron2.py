@@ -114,8 +114,10 @@ def test_a_backbone_in_caffe2s_names(tmp_path, backbone):
 
 
 def test_a_backbone_converted_from_torchvision(tmp_path, backbone):
-    content = {"model": backbone, "__author__": "torchvision", "matching_heuristics": True}
-    manifest = load_weights(pickled(tmp_path, content)).manifest
+    classifier = {"stem.fc.weight": np.zeros((1000, 2048), "f4"), "stem.fc.bias": np.zeros(1000, "f4")}
+    content = {"model": backbone | classifier, "__author__": "torchvision", "matching_heuristics": True}
+    _, manifest, aside, _ = load_weights(pickled(tmp_path, content))
+    assert aside == tuple(classifier)
     assert (manifest.channel_order, manifest.stride_in_1x1) == ("rgb", False)
     assert manifest.pixel_mean == (123.675, 116.28, 103.53) and manifest.pixel_std == (58.395, 57.12, 57.375)
     with pytest.raises(WeightMismatchError, match=r"channel_order +rgb \(presumed\) +bgr"):

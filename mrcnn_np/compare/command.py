@@ -121,11 +121,11 @@ def _training(
 def _ops(args: argparse.Namespace, out: Path) -> int:
     if args.framework != "torchvision":
         raise UserError(f"--ops compares with PyTorch only, not with {args.framework}")
-    from .ops import check_all, markdown, text, within, write
+    from .ops import check_all, text, within, write
 
     prepare(out)
     rows = check_all(progress=not args.quiet)
     facts = versions(require(args.framework))
     print(text(rows))
-    _say_written(write(rows, facts, out, markdown))
+    _say_written(write(rows, facts, out))
     return AGREE if all(within(row) for row in rows) else DIFFER

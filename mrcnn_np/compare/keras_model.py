@@ -114,6 +114,30 @@ def trace(params: Mapping[str, np.ndarray], config: Config, image: np.ndarray) -
     return kept
 
 
+def undecided(kept: Trace) -> dict[str, np.ndarray]:
+    """Say which rows of a trace round-off decides: those of RoIs that end on the canvas's last row or column.
+
+    ``tf.image.crop_and_resize`` takes 0 for what lies outside the map, however little, and the last samples of such a
+    RoI lie exactly on the edge: a difference of 1e-7 can turn a row of its features to 0.
+
+    Parameters
+    ----------
+    kept : dict of str to ndarray
+        From ``trace``.
+
+    Returns
+    -------
+    dict of str to ndarray of bool
+        One number per row, by the name of the tensor.
+    """
+    ends = np.array(kept["molded"].shape[1:3]) - 0.01
+    boxes = ("proposals", "detection_boxes")
+    touching = {name: np.asarray((kept[name][:, 2:] > ends).any(axis=1)) for name in boxes}
+    box_head = dict.fromkeys(("box_features", "class_logits", "box_deltas"), touching["proposals"])
+    masks = ("mask_features", "mask_logits", "mask_probabilities")
+    return box_head | dict.fromkeys(masks, touching["detection_boxes"])
+
+
 class Step(NamedTuple):
     """What ``train_step`` returns.
 

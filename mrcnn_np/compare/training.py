@@ -219,7 +219,8 @@ def _facts(batch: Batch, config: Config, dtype: str, targets: Targets | None) ->
 def _optimiser(model: Any, config: Config) -> Any:
     import torch
 
-    decayed, free = [], []
+    decayed: list[Any] = []
+    free: list[Any] = []
     for name, p in model.named_parameters():
         (ours,) = from_torchvision({name: np.broadcast_to(np.float32(0), p.shape)}, channels=config.fpn_channels)
         (free if matches(ours, config.no_decay) else decayed).append(p)

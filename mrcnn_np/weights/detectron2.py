@@ -71,7 +71,8 @@ CAFFE2: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
 ]
 #: what such files hold besides: a classifier, a bias before batch norm (which detectron2 ignores too), anchors
 ASIDE = re.compile(
-    r"^(backbone\.bottom_up\.)?(fc1000|pred|linear)[._]|^conv1_b$|\.cell_anchors\.|^pixel_(mean|std)$|_momentum$|"
+    r"^(backbone\.bottom_up\.)?((fc1000|pred|linear|stem\.fc)[._]|stem\.conv1\.bias$)|^conv1_b$|\.cell_anchors\.|"
+    r"^pixel_(mean|std)$|_momentum$|"
     r"num_batches_tracked$|^(lr|iter)$"
 )
 

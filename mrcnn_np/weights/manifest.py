@@ -29,9 +29,9 @@ BACKBONE_FIELDS = (
 )  # fmt: skip
 #: further config fields without which the numbers mean something else; thresholds and sizes of images are free
 NETWORK_FIELDS = (
-    "num_classes", "fpn_channels", "anchor_ratios", "anchor_ratio_meaning", "rpn_channels", "rpn_objectness",
-    "rpn_box_std", "roi_method", "roi_aligned", "box_head", "box_head_channels", "head_box_std", "mask_head_convs",
-    "mask_head_channels", "mask_head_norm",
+    "num_classes", "fpn_channels", "anchor_ratios", "anchor_ratio_meaning", "anchor_offset", "rpn_channels",
+    "rpn_objectness", "rpn_box_std", "roi_method", "roi_aligned", "box_pool_size", "mask_pool_size", "box_head",
+    "box_head_channels", "head_box_std", "mask_head_convs", "mask_head_channels", "mask_head_norm",
 )  # fmt: skip
 
 
@@ -126,7 +126,7 @@ class Manifest:
     def differences(self, config: Config) -> list[tuple[str, Any, Any]]:
         """List (field, value of the weights, value of ``config``) where a network would misread the weights."""
         own = self.config()
-        fields = BACKBONE_FIELDS if self.num_classes is None else (*BACKBONE_FIELDS, *NETWORK_FIELDS)
+        fields = (*BACKBONE_FIELDS, "stem_pool_padding", *(() if self.num_classes is None else NETWORK_FIELDS))
         pairs = [(name, getattr(own, name), getattr(config, name)) for name in fields]
         return [(name, a, b) for name, a, b in pairs if a != b]
 

@@ -20,7 +20,7 @@ from mrcnn_np.compare import keras_model, keras_network, keras_regions  # noqa: 
 from mrcnn_np.compare.comparison import compare  # noqa: E402
 from mrcnn_np.compare.keras_data import mold, resize, unmold  # noqa: E402
 from mrcnn_np.compare.lively import lively_params, picture  # noqa: E402
-from mrcnn_np.compare.trace import GIVEN, trace_ours  # noqa: E402
+from mrcnn_np.compare.trace import GIVEN, PER_DETECTION, trace_ours  # noqa: E402
 from mrcnn_np.detections import paste_masks  # noqa: E402
 from mrcnn_np.errors import ConfigError, WeightFileError  # noqa: E402
 from mrcnn_np.molding import mold_image  # noqa: E402
@@ -81,14 +81,24 @@ def test_every_tensor_of_a_detection(lively, backbone, size, shape):
 def test_proposals_and_detections_of_its_own(lively):
     """Nothing is handed over: our proposals, ranked and suppressed, are theirs, and so is what becomes of them."""
     ours, theirs = run_both(lively["resnet50"], TEST_TIME, picture((100, 150), 3), teacher_forced=False)
-    result = compare(ours, theirs)
-    rows = {row.name: row for row in result.rows}
+    result = compare(ours, theirs, undecided=keras_model.undecided(theirs))
     assert len(theirs["proposals"]) == 300
-    assert rows["proposals"].within and rows["proposal_scores"].within  # measured: 3e-7, 2e-6
-    # detections whose proposals flipped no coin: their boxes are whole pixels and equal
-    inside = (theirs["detection_boxes"][:, 2:] < 127.99).all(axis=1)
+    # measured: proposals 3e-7, box features 4e-6 but for 4 of 114 on the edge
+    assert [row.name for row in result.rows if row.within is False and row.name not in PER_DETECTION] == []
+    # a detection whose proposal is among these 4 differs, and may suppress another
     equal = [(ours["boxes"] == box).all(axis=1).any() for box in theirs["boxes"]]
-    assert np.mean(np.array(equal)[inside]) >= 0.9
+    assert len(equal) >= 10 and np.mean(equal) >= 0.8
+
+
+def test_few_rows_may_be_left_to_round_off():
+    theirs = {"molded": np.zeros((1, 64, 64, 3), np.float32), "box_features": np.ones((50, 7), np.float32)}
+    undecided = {"box_features": np.arange(50) < 40}
+    for differing, within in (([], True), ([3, 4], True), (range(30), False), ([45], False)):
+        ours = {name: a.copy() for name, a in theirs.items()}
+        ours["box_features"][list(differing), 2] = 0
+        row = compare(ours, theirs, teacher_forced=True, undecided=undecided).rows[1]
+        assert row.within is within
+        assert ("without 2 of 40 rows" in row.note) == (len(differing) == 2)
 
 
 def test_masks_are_pasted_alike():
