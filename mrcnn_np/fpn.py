@@ -64,7 +64,8 @@ def fpn(features: list[np.ndarray], params: Params, *, training: bool = False) -
     cache : tuple, or None in inference
         (for each level: upsampling, lateral and output cache), shape of p5
     """
-    pyramid, caches = [], []
+    pyramid: list[np.ndarray] = []
+    caches: list[Cache] = []
     merged: np.ndarray | None = None
     for level, c in zip(reversed(LEVELS), reversed(features)):  # from coarse to fine
         above, up_cache = (None, None) if merged is None else upsample_nearest(merged, scale=2)

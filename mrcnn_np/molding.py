@@ -184,7 +184,8 @@ def mold_image(image: np.ndarray, config: Config, dtype: type = np.float32) -> t
     def normalise(x: np.ndarray) -> np.ndarray:
         # Repeated along a line of pixels, so that NumPy's inner loop runs over lines and not over three channels
         width = x.shape[1]
-        mean, std = (np.tile(np.array(v, dtype), width) for v in (config.pixel_mean, config.pixel_std))
+        mean: np.ndarray = np.tile(np.array(config.pixel_mean, dtype), width)
+        std: np.ndarray = np.tile(np.array(config.pixel_std, dtype), width)
         lines = np.divide(x.reshape(len(x), -1), dtype(config.pixel_scale), dtype=dtype)
         lines -= mean
         lines /= std

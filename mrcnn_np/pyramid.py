@@ -182,8 +182,8 @@ def pyramid_roi_align_backward(
     """
     method, members, caches = cache
     backward = roi_align_backward if method == "roi_align" else crop_and_resize_backward
-    into = [None] * len(members) if into is None else into
-    return [backward(dy[rows], level_cache, into=level) for rows, level_cache, level in zip(members, caches, into)]
+    levels: Sequence[np.ndarray | None] = [None] * len(members) if into is None else into
+    return [backward(dy[rows], level_cache, into=level) for rows, level_cache, level in zip(members, caches, levels)]
 
 
 def normalise_boxes(boxes: np.ndarray, image_shape: tuple[int, ...]) -> np.ndarray:

@@ -273,7 +273,8 @@ def conv2d_fused_backward(
         gradients = _gradients(dy, x, w, step, sides, groups, need_dx, plus)
         if gradients is NotImplemented:
             return NotImplemented
-        return FusedGradients(*gradients, None if b is None else dshift, None, None, dresidual)
+        dx, dw = gradients
+        return FusedGradients(dx, dw, None if b is None else dshift, None, None, dresidual)
     gamma, _, mean, var, eps = norm
     inverse_std = 1 / np.sqrt(var + np.float32(eps))
     scale = gamma * inverse_std

@@ -137,19 +137,34 @@ def _fused() -> Iterator[Case]:
         ("1x1, batch norm, sum, ReLU", (1, 16, 20, 64), (1, 1, 64, 64), 0),
         ("3x3, batch norm, sum, ReLU", (1, 16, 20, 64), (3, 3, 64, 64), 1),
     ):
+        c = kernel[3]
+        mean, var = normal(6, c), np.random.default_rng(3).uniform(0.5, 2, c).astype(np.float32)
 
-        def ours(x: Any, w: Any, b: Any, gamma: Any, beta: Any, mean: Any, var: Any, z: Any, *, padding: int = padding):  # type: ignore[no-untyped-def]
-            how: dict[str, Any] = {"norm": (gamma, beta, mean, var, 1e-5), "residual": z, "activate": True}
-            return fused.conv2d_fused(x, w, b, padding=padding, **how), None
+        def ours(
+            x: Any,
+            w: Any,
+            b: Any,
+            gamma: Any,
+            beta: Any,
+            z: Any,
+            *,
+            padding: int = padding,
+            mean: Any = mean,
+            var: Any = var,
+        ) -> Any:
+            norm = (gamma, beta, mean.astype(x.dtype), var.astype(x.dtype), 1e-5)
+            y, cache = fused.conv2d_fused(x, w, b, padding=padding, norm=norm, residual=z, activate=True)
+            return y, lambda dy: tuple(fused.conv2d_fused_backward(dy, cache))
 
-        def theirs(x: Any, w: Any, b: Any, gamma: Any, beta: Any, mean: Any, var: Any, z: Any, *, p: int = padding):  # type: ignore[no-untyped-def]
-            y = F.batch_norm(F.conv2d(nchw(x), oihw(w), b, padding=p), mean, var, gamma, beta, eps=1e-5)
+        def theirs(
+            x: Any, w: Any, b: Any, gamma: Any, beta: Any, z: Any, *, p: int = padding, mean: Any = mean, var: Any = var
+        ) -> Any:
+            mu, sigma2 = torch.from_numpy(mean).to(x.dtype), torch.from_numpy(var).to(x.dtype)
+            y = F.batch_norm(F.conv2d(nchw(x), oihw(w), b, padding=p), mu, sigma2, gamma, beta, eps=1e-5)
             return F.relu(nhwc(y) + z)
 
-        c = kernel[3]
-        var = np.random.default_rng(3).uniform(0.5, 2, c).astype(np.float32)
-        vectors = (normal(4, c), normal(5, c), normal(6, c), normal(7, c), var)
-        inputs = (normal(0, *shape), normal(1, *kernel), *vectors, normal(2, *shape[:3], c))
+        vectors = (normal(2, c), normal(4, c), normal(5, c))
+        inputs = (normal(0, *shape), normal(1, *kernel), *vectors, normal(7, *shape[:3], c))
         yield Case("conv2d_fused", name, inputs, ours, theirs, winograd=kernel[0] == 3)
 
 
