@@ -153,6 +153,8 @@ def test_keras_reads_and_writes_what_we_do(lively, tmp_path):
     with h5py.File(tmp_path / "theirs.h5", "w") as file:
         legacy_h5_format.save_weights_to_hdf5_group(file, whole)
     found, manifest = read_matterport(tmp_path / "theirs.h5")
+    for name in ("ours.h5", "theirs.h5"):
+        (tmp_path / name).unlink()  # 180 MB each, which pytest would keep
     assert manifest.num_classes == 7 and manifest.backbone == "resnet50"
     for name, p in params.items():
         np.testing.assert_array_equal(found[name], p, err_msg=name)
