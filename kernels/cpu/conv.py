@@ -162,7 +162,8 @@ def _fits(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, padding: Any, grou
     if x.ndim != 4 or w.ndim != 4 or 0 in x.shape or 0 in w.shape or (b is not None and b.shape != w.shape[3:]):
         return False
     padded = (x.shape[1] + sum(padding[0]), x.shape[2] + sum(padding[1]))
-    fits = x.shape[3] == w.shape[2] * groups and w.shape[0] <= padded[0] and w.shape[1] <= padded[1]
+    fits = groups >= 1 and x.shape[3] == w.shape[2] * groups and w.shape[3] % groups == 0
+    fits = fits and w.shape[0] <= padded[0] and w.shape[1] <= padded[1]
     return fits and min(min(side) for side in padding) >= 0
 
 
@@ -180,7 +181,7 @@ def conv2d(
     if not (_plain(x, w, b) and step and _fits(x, w, b, sides, groups)):
         return NotImplemented
     y = _forward(x, w, step, sides, groups, shift=b)
-    return y if y is NotImplemented else (y, (x, w, b is not None, (step, step), sides, groups))
+    return y, (x, w, b is not None, (step, step), sides, groups)
 
 
 def _forward(
@@ -189,32 +190,17 @@ def _forward(
     (top, _), (left, _) = sides
     x = np.ascontiguousarray(x)
     if groups > 1:
-        together = grouped.block_of(groups, w.shape[2], w.shape[3] // groups)
-        if not together:
-            return NotImplemented
         size = _out_shape(x, w, step, sides)[1:3]
-        y = grouped.correlate(x, np.ascontiguousarray(w), groups, together, size, step, sides)
-        return _finish(y, **finish)
+        scale, shift = _vectors(finish.get("scale"), finish.get("shift"), w.shape[3])
+        beside, floor = finish.get("residual"), finish.get("floor", NO_FLOOR)
+        return grouped.correlate(
+            x, w, groups, size, step, top, left, scale, shift, NONE if beside is None else beside, floor
+        )
     if _suits_winograd(x.shape, w, (step, step), sides, 1):
         u = winograd.transform_weights(np.ascontiguousarray(w))
         return winograd.forward(x, u, w.shape[3], **finish)
     size = _out_shape(x, w, step, sides)[1:3]
     return correlate(x, pack(w), w.shape[1], w.shape[3], size, step, top, left, **finish)
-
-
-def _finish(
-    y: np.ndarray,
-    scale: np.ndarray | None = None,
-    shift: np.ndarray | None = None,
-    residual: np.ndarray | None = None,
-    floor: np.float32 = NO_FLOOR,
-) -> np.ndarray:
-    """Do in a pass of its own what the other kernels do in their last store."""
-    scale, shift = _vectors(scale, shift, y.shape[3])
-    direct.finish_in_place(
-        y.reshape(-1, y.shape[3]), scale, shift, NONE if residual is None else residual.reshape(-1), floor
-    )
-    return y
 
 
 def conv2d_fused(
@@ -251,18 +237,14 @@ def conv2d_fused(
 def conv2d_backward(dy: np.ndarray, cache: tuple[Any, ...], *, need_dx: bool = True) -> Any:
     """See ``mrcnn_np.ops.conv.conv2d_backward``."""
     x, w, has_bias, (step, across), sides, groups = cache
-    together = grouped.block_of(groups, w.shape[2], w.shape[3] // groups) if groups > 1 else 1
-    if not (_plain(dy, x, w) and step == across and together and dy.shape == _out_shape(x, w, step, sides)):
+    if not (_plain(dy, x, w) and step == across and dy.shape == _out_shape(x, w, step, sides)):
         return NotImplemented
     dy, x = np.ascontiguousarray(dy), np.ascontiguousarray(x)
     (top, _), (left, _) = sides
     db = direct.channel_sum(dy.reshape(-1, dy.shape[3])) if has_bias else None
     if groups > 1:
-        dx = None
-        if need_dx:
-            dx = grouped.scatter(dy, np.ascontiguousarray(w), groups, together, x.shape, step, top, left)
-        dw = grouped.weight_gradient(x, dy, groups, together, w.shape[:2], step, sides)
-        return dx, dw, db
+        dx = grouped.scatter(dy, w, groups, x.shape, step, top, left) if need_dx else None
+        return dx, grouped.weight_gradient(x, dy, groups, w.shape[:2], step, top, left), db
     dx = None
     if need_dx and _suits_winograd(dy.shape, w.swapaxes(2, 3), (step, step), sides, 1):
         u = winograd.transform_weights(winograd.turn(np.ascontiguousarray(w)))

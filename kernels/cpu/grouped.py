@@ -1,185 +1,346 @@
-"""Convolution in groups (ResNeXt's 32 groups of 4 channels), on the tiles that dense convolutions use.
+"""Convolution in groups (ResNeXt's 32 groups of 4 channels) on the narrow tiles of ``slide``: no multiplication by zero.
 
-A tile is NR columns wide and a group may have as few as four. So as many neighbouring groups as fit become one dense
-*block* whose weights are zero between groups: most multiplications are by zero, but they run at full speed, which is
-still faster than narrow products. Gradients of the weights are computed for whole blocks, and the groups cut out.
-
-Borders are stored: each call works on a padded copy of its input, in which the taps of an output are plain offsets.
+Like the dense kernels it reads x and dy where they lie, writes every output once, and finishes it in the last store;
+only the weights are packed, into vectors of output channels. Groups of a size that has no tile, say of 3 channels, are
+filled up with zeros to the next size that has one; that takes copies, but no network here has such groups.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 from numba import get_num_threads, njit, prange
 
-from .direct import pad_maps
-from .simd import MR, NR, gemm_tile, gemm_tile_one
+from .simd import VL
+from .slide import (
+    BLOCK,
+    FEW,
+    LANES,
+    PIXELS,
+    prefetch,
+    slide_one,
+    slide_one_few,
+    slide_one_single,
+    slide_three,
+    slide_three_apart,
+    slide_weights_one,
+    slide_weights_one_single,
+    slide_weights_three,
+    slide_weights_three_apart,
+    slide_weights_three_single,
+)
 
-Sides = tuple[tuple[int, int], tuple[int, int]]
+NONE = np.empty(0, np.float32)
+NO_FLOOR = np.float32(-np.inf)
+STRETCH = 2  # tiles
+RESIDENT = 128 * 1024  # floats of x and dy that stay in the second-level cache
 
 
-def block_of(groups: int, per_in: int, per_out: int) -> int:
-    """Return how many groups share a block: as many as fill NR columns both ways, and divide ``groups``; 0 for none."""
-    widest = max(per_in, per_out)
-    if widest > NR:
-        return 0
-    return next((m for m in range(NR // widest, 0, -1) if groups % m == 0), 0)
+class Groups(NamedTuple):
+    """How many groups there are, and the input and output channels of each."""
+
+    count: int
+    per_in: int
+    per_out: int
+
+    def turned(self) -> Groups:
+        """Return the groups of the input gradient, whose outputs are the inputs."""
+        return Groups(self.count, self.per_out, self.per_in)
+
+    def mode(self) -> int:
+        """Return the mode of ``slide``; for groups that are filled up."""
+        return self.per_in if self.per_in == self.per_out and self.per_in in LANES else 0
+
+    def filled(self) -> Groups:
+        """Return the smallest groups that have tiles, both ways, and so many of them that they fill whole vectors."""
+        lanes = next((size for size in LANES if size >= max(self.per_in, self.per_out)), 0)
+        if lanes:
+            return Groups(-(-self.count * lanes // VL) * VL // lanes, lanes, lanes)
+        return Groups(self.count, -(-self.per_in // VL) * VL, -(-self.per_out // VL) * VL)
 
 
-def _blocks(w: np.ndarray, groups: int, together: int) -> np.ndarray:
-    """Return (blocks, taps, together * C_in, NR) block-diagonal weights from (kh, kw, C_in of a group, C_out)."""
-    kh, kw, per_in, c_out = w.shape
-    per_out = c_out // groups
-    parts = w.reshape(kh * kw, per_in, groups // together, together, per_out)
-    dense = np.zeros((groups // together, kh * kw, together * per_in, NR), np.float32)
-    for g in range(together):
-        target = dense[:, :, g * per_in : (g + 1) * per_in, g * per_out : (g + 1) * per_out]
-        target[...] = parts[:, :, :, g].transpose(2, 0, 1, 3)
-    return dense
+def _fill(a: np.ndarray, count: int, per: int, filled_count: int, filled_per: int) -> np.ndarray:
+    """Return ``a``, whose last axis is (count * per), with zeros where its groups are filled up."""
+    if (count, per) == (filled_count, filled_per):
+        return a
+    filled = np.zeros((*a.shape[:-1], filled_count, filled_per), np.float32)
+    filled[..., :count, :per] = a.reshape(*a.shape[:-1], count, per)
+    return filled.reshape(*a.shape[:-1], -1)
+
+
+def _cut(a: np.ndarray, count: int, per: int, filled_count: int, filled_per: int) -> np.ndarray:
+    """Undo ``_fill``."""
+    if (count, per) == (filled_count, filled_per):
+        return a
+    parts = a.reshape(*a.shape[:-1], filled_count, filled_per)[..., :count, :per]
+    return np.ascontiguousarray(parts).reshape(*a.shape[:-1], -1)
+
+
+def _fill_weights(w: np.ndarray, groups: Groups, filled: Groups) -> np.ndarray:
+    wide = _fill(np.ascontiguousarray(w), groups.count, groups.per_out, filled.count, filled.per_out)
+    if filled.per_in == groups.per_in:
+        return wide
+    return np.pad(wide, ((0, 0), (0, 0), (0, filled.per_in - groups.per_in), (0, 0)))
+
+
+# --- compiled -------------------------------------------------------------------------------------------------------
+
+
+@njit(cache=True, parallel=True, error_model="numpy")
+def _pack(w, per_in, per_out, rows, cols, turned):
+    """Cut the taps (rows x cols) of a (kh, kw, per_in, C_out) kernel into vectors of VL output channels.
+
+    The result is (vectors, rows, cols, per_in, VL); or, for the input gradient, whose outputs are the inputs,
+    (vectors, rows, cols, per_out, VL).
+    """
+    groups = w.shape[3] // per_out
+    inner = per_out if turned else per_in
+    vectors = groups * (per_in if turned else per_out) // VL
+    packed = np.empty((vectors, rows.size, cols.size, inner, VL), np.float32)
+    for task in prange(vectors * rows.size):
+        v, i = task // rows.size, task % rows.size
+        for j in range(cols.size):
+            target, source = packed[v, i, j], w[rows[i], cols[j]]
+            if turned:
+                for lane in range(VL):
+                    group, c = (v * VL + lane) // per_in, (v * VL + lane) % per_in
+                    for o in range(per_out):
+                        target[o, lane] = source[c, group * per_out + o]
+            else:
+                for c in range(per_in):
+                    for lane in range(VL):
+                        target[c, lane] = source[c, v * VL + lane]
+    return packed
+
+
+@njit(cache=True, error_model="numpy", inline="never")
+def _slide_line(
+    mode, runs, count, x, x_step, positions, next_row, next_size, zeros, packed, per_in, per_out, y, target, y_row,
+    out_w, size, kind, scale, shift, residual, floor,
+):  # fmt: skip
+    """Write a line of outputs with tiles of ``size`` of them, a stretch of few tiles and all of its channels at a time.
+
+    The last tile may overlap its neighbour, and writes the same again. An output is ``positions`` positions of x.
+    """
+    r, none, step = runs.ctypes.data, zeros.ctypes.data, y_row * 4
+    vectors, w_vector = packed.shape[0], packed.shape[1] * packed.shape[2] * per_in * VL * 4
+    tiles = (out_w + size - 1) // size
+    fetch = (next_size + tiles * vectors * 64 - 1) // (tiles * vectors * 64)
+    fetched = 0
+    for stretch in range(0, out_w, STRETCH * size):
+        for v in range(vectors):
+            inputs = v * VL if mode else v * VL // per_out * per_in
+            a, w = x + inputs * 4, packed.ctypes.data + v * w_vector
+            scales, shifts = scale.ctypes.data + v * VL * 4, shift.ctypes.data + v * VL * 4
+            for start in range(stretch, min(stretch + STRETCH * size, out_w), size):
+                q = min(start, out_w - size)
+                place = (target + q * y_row + v * VL) * 4
+                out, at = y.ctypes.data + place, q * positions
+                side = residual.ctypes.data + place if residual.size > 0 else 0
+                for line in range(fetched, min(fetched + fetch * 64, next_size), 64):
+                    prefetch(next_row + line)
+                fetched += fetch * 64
+                if kind == 3:
+                    slide_three(mode, count, r, a, x_step, at, none, per_in, w, out, step, scales, shifts, side, floor)
+                elif kind == 2:
+                    slide_three_apart(
+                        mode, count, r, a, x_step, at, none, per_in, w, out, step, scales, shifts, side, floor
+                    )
+                elif size == PIXELS:
+                    slide_one(mode, count, r, a, x_step, at, none, per_in, w, out, step, scales, shifts, side, floor)
+                elif size == FEW:
+                    slide_one_few(
+                        mode, count, r, a, x_step, at, none, per_in, w, out, step, scales, shifts, side, floor
+                    )
+                else:
+                    slide_one_single(
+                        mode, count, r, a, x_step, at, none, per_in, w, out, step, scales, shifts, side, floor
+                    )
 
 
 @njit(cache=True, parallel=True, error_model="numpy")
 def _slide(
-    padded, rows, line, c_in, dense, taps, stride, y, y_start, y_image, y_line, y_row, n_maps, out_h, out_w, wide
-):
-    """Write output (n, p, q), block by block, to ``y[y_start + n y_image + p y_line + q y_row + block * wide]``."""
-    blocks, k = dense.shape[0], dense.shape[2]
-    t = taps.ctypes.data
+    x, x_shape, packed, mode, per_out, stride, top, left, y, y_shape, y_start, y_line, y_row, scale, shift, residual,
+    floor,
+):  # fmt: skip
+    """Write output (n, p, q), finished, to ``y[y_start + n * y_shape[3] + p * y_line + q * y_row]``.
+
+    Arrays are flat and positions count floats, as in ``direct.correlate``; ``y_shape`` is (N, outputs down, outputs
+    across, floats of one image).
+    """
+    n_maps, height, width, channels = x_shape
+    _, out_h, out_w, y_image = y_shape
+    kh, kw, per_in = packed.shape[1:4]
+    size = PIXELS if out_w >= PIXELS else FEW if out_w >= FEW else 1
+    together = 3 if kw == 3 and stride <= 2 and size == PIXELS else 1  # columns of a run
+    kind = 0 if together == 1 else 3 if stride == 1 else 2
+    apart = 1 if together == 3 else stride  # columns of the map from one position of a run to the next
+    zeros = np.zeros(max(per_in, VL), np.float32)
     for number in prange(n_maps * out_h):
-        tile = np.empty((MR, NR), np.float32)
-        out = tile.ctypes.data
         n, p = number // out_h, number % out_h
-        for block in range(blocks):
-            b = dense.ctypes.data + block * taps.size * k * NR * 4
-            at = (n * rows + p * stride) * line + block * k
-            target = y_start + n * y_image + p * y_line + block * wide
-            q = 0
-            while q < out_w:
-                a = padded.ctypes.data + (at + q * stride * c_in) * 4
-                if out_w - q >= MR:
-                    gemm_tile(taps.size, t, k, a, stride * c_in * 4, 4, b, k * NR * 4, NR * 4, out, NR * 4, 0)
-                    done = MR
-                else:
-                    gemm_tile_one(taps.size, t, k, a, stride * c_in * 4, 4, b, k * NR * 4, NR * 4, out, NR * 4, 0)
-                    done = 1
-                for m in range(done):
-                    for c in range(wide):
-                        y[target + (q + m) * y_row + c] = tile[m, c]
-                q += done
+        row = p * stride - top
+        runs = np.empty((kh * kw, 4), np.int64)
+        count = 0
+        for i in range(max(0, -row), min(kh, height - row)):
+            for j in range(0, kw, together):
+                before = left - j  # columns of padding that the run starts with
+                runs[count, 0] = ((row + i) * width - before) * channels * 4
+                runs[count, 1] = (i * kw + j) * per_in * VL * 4
+                runs[count, 2] = -(-before // apart)
+                runs[count, 3] = -(-(width + before) // apart)
+                count += 1
+        # while this line is computed, fetch the rows of x that only the next one needs
+        new = min(max(row + max(kh, stride), 0), height)
+        ahead = (min(new + stride, height) - new) * width * channels * 4
+        image = x.ctypes.data + n * height * width * channels * 4
+        _slide_line(
+            mode, runs, count, image, apart * channels * 4, stride // apart, image + new * width * channels * 4, ahead,
+            zeros, packed, per_in, per_out, y, y_start + n * y_image + p * y_line, y_row, out_w, size, kind, scale, shift,
+            residual, floor,
+        )  # fmt: skip
+
+
+@njit(cache=True, parallel=True, error_model="numpy")
+def _slide_weights(x, x_shape, mode, per_in, per_out, stride, top, left, dy, out_h, out_w, kh, kw, block, threads):
+    """Return dw (kh, kw, per_in, C_out).
+
+    A unit of work is a kernel row, a vector of output channels and 4 input channels. Each belongs to one thread, which
+    adds the lines in order, ``block`` of them at a time for all of its units.
+    """
+    n_maps, height, width, channels = x_shape
+    c_out = dy.size // (n_maps * out_h * out_w)
+    dw = np.zeros((kh, kw, per_in, c_out), np.float32)
+    zeros = np.zeros(VL, np.float32)
+    blocks, lines = per_in // BLOCK, n_maps * out_h
+    units = c_out // VL * kh * blocks
+    together = 3 if kw == 3 and stride <= 2 else 1
+    apart = 1 if together == 3 else stride
+    x_step, dy_step, whole = apart * channels * 4, c_out * 4, out_w // 4 * 4
+    for thread in prange(threads):
+        for begin in range(0, lines, block):
+            for unit in range(units * thread // threads, units * (thread + 1) // threads):
+                v, i, part = unit // (kh * blocks), unit // blocks % kh, unit % blocks
+                inputs = v * VL if mode else v * VL // per_out * per_in
+                for number in range(begin, min(begin + block, lines)):
+                    n, p = number // out_h, number % out_h
+                    row = p * stride - top + i
+                    if not 0 <= row < height:
+                        continue
+                    none, b = zeros.ctypes.data, dy.ctypes.data + (number * out_w * c_out + v * VL) * 4
+                    for j in range(0, kw, together):
+                        before = left - j
+                        low, high = -(-before // apart), -(-(width + before) // apart)
+                        a = x.ctypes.data + (((n * height + row) * width - before) * channels + inputs) * 4
+                        out = dw.ctypes.data + (((i * kw + j) * per_in + part * BLOCK) * c_out + v * VL) * 4
+                        tap = per_in * c_out * 4
+                        if together == 3 and stride == 1:
+                            slide_weights_three(
+                                mode, part, whole, a, x_step, low, high, none, b, dy_step, out, tap, dy_step
+                            )
+                        elif together == 3:
+                            slide_weights_three_apart(
+                                mode, part, whole, a, x_step, low, high, none, b, dy_step, out, tap, dy_step
+                            )
+                        else:
+                            slide_weights_one(
+                                mode, part, whole, a, x_step, low, high, none, b, dy_step, out, tap, dy_step
+                            )
+                        for q in range(whole, out_w):
+                            skip = q * stride // apart
+                            a_q, b_q = a + skip * x_step, b + q * dy_step
+                            if together == 3:
+                                slide_weights_three_single(
+                                    mode, part, 1, a_q, x_step, low - skip, high - skip, none, b_q, dy_step, out, tap,
+                                    dy_step,
+                                )  # fmt: skip
+                            else:
+                                slide_weights_one_single(
+                                    mode, part, 1, a_q, x_step, low - skip, high - skip, none, b_q, dy_step, out, tap,
+                                    dy_step,
+                                )  # fmt: skip
+    return dw
+
+
+# --- what conv.py calls ---------------------------------------------------------------------------------------------
 
 
 def correlate(
     x: np.ndarray,
     w: np.ndarray,
     groups: int,
-    together: int,
     size: tuple[int, int],
     stride: int,
-    sides: Sides,
-    *,
-    y: np.ndarray | None = None,
-    phase: tuple[int, int] = (0, 0),
-    step: int = 1,
+    top: int,
+    left: int,
+    scale: np.ndarray,
+    shift: np.ndarray,
+    residual: np.ndarray,
+    floor: np.float32,
 ) -> np.ndarray:
-    """Slide grouped weights over padded maps; write every ``step``-th pixel of ``y`` from ``phase`` on."""
-    n, height, width, c_in = x.shape
-    kh, kw, _, c_out = w.shape
-    (top, bottom), (left, right) = sides
-    padded = pad_maps(x, top, bottom, left, right)
-    line = (left + width + right) * c_in
-    taps = np.array([i * line + j * c_in for i in range(kh) for j in range(kw)], np.int64) * 4
-    if y is None:
-        y = np.empty((n, *size, c_out), np.float32)
+    """Return ``max(conv * scale + shift + residual, floor)`` for outputs of ``size``; no residual is an empty array."""
+    plain = Groups(groups, w.shape[2], w.shape[3] // groups)
+    filled = plain.filled()
+    (count, per_in, per_out), (total, wide_in, wide_out) = plain, filled
+    inside = _fill(x, count, per_in, total, wide_in)
+    rows, cols = np.arange(w.shape[0]), np.arange(w.shape[1])
+    packed = _pack(_fill_weights(w, plain, filled), wide_in, wide_out, rows, cols, False)
+    if residual.size:
+        residual = _fill(residual, count, per_out, total, wide_out)
+    y = np.empty((len(x), *size, total * wide_out), np.float32)
     _slide(
-        padded, top + height + bottom, line, c_in, _blocks(w, groups, together), taps, stride, y.reshape(-1),
-        (phase[0] * y.shape[2] + phase[1]) * c_out, y.shape[1] * y.shape[2] * c_out, step * y.shape[2] * c_out,
-        step * c_out, n, size[0], size[1], together * c_out // groups,
+        inside.reshape(-1), inside.shape, packed, filled.mode(), wide_out, stride, top, left, y.reshape(-1),
+        (*y.shape[:3], size[0] * size[1] * y.shape[3]), 0, size[1] * y.shape[3], y.shape[3],
+        _fill(scale, count, per_out, total, wide_out), _fill(shift, count, per_out, total, wide_out),
+        residual.reshape(-1), floor,
     )  # fmt: skip
-    return y
+    return _cut(y, count, per_out, total, wide_out)
 
 
 def scatter(
-    dy: np.ndarray, w: np.ndarray, groups: int, together: int, shape: tuple[int, ...], stride: int, top: int, left: int
+    dy: np.ndarray, w: np.ndarray, groups: int, shape: tuple[int, ...], stride: int, top: int, left: int
 ) -> np.ndarray:
     """Return the transpose of ``correlate``, phase by phase as in ``conv.scatter``."""
-    _, height, width, c_in = shape
-    kh, kw, per_in, c_out = w.shape
-    # swap the channels within each group: (kh, kw, C_out of a group, C_in)
-    swapped = w.reshape(kh, kw, per_in, groups, c_out // groups).transpose(0, 1, 4, 3, 2)
-    swapped = swapped.reshape(kh, kw, c_out // groups, c_in)
-    dx = np.empty(shape, np.float32)
+    n, height, width, _ = shape
+    kh, kw = w.shape[:2]
+    plain = Groups(groups, w.shape[2], w.shape[3] // groups)
+    filled = plain.filled()
+    (count, per_in, per_out), (total, wide_in, wide_out) = plain, filled
+    dy, w = _fill(dy, count, per_out, total, wide_out), _fill_weights(w, plain, filled)
+    channels = total * wide_in
+    dx = np.empty((n, height, width, channels), np.float32)
+    one, zero = np.ones(channels, np.float32), np.zeros(channels, np.float32)
     for a in range(min(stride, height)):
         for b in range(min(stride, width)):
             i0, j0 = (a + top) % stride, (b + left) % stride
-            part = np.ascontiguousarray(swapped[i0::stride, j0::stride][::-1, ::-1])
-            if 0 in part.shape:
+            rows, cols = np.arange(i0, kh, stride)[::-1], np.arange(j0, kw, stride)[::-1]
+            if not (len(rows) and len(cols)):
                 dx[:, a::stride, b::stride] = 0
                 continue
+            packed = _pack(w, wide_in, wide_out, np.ascontiguousarray(rows), np.ascontiguousarray(cols), True)
             size = (-(-(height - a) // stride), -(-(width - b) // stride))
-            sides, inside = [], dy
-            for axis, first, taps, count in (
-                (1, (a + top - i0) // stride, part.shape[0], size[0]),
-                (2, (b + left - j0) // stride, part.shape[1], size[1]),
-            ):
-                before = taps - 1 - first  # the first output starts this far before dy; if negative, inside it
-                if before < 0:
-                    inside = inside[:, -before:] if axis == 1 else inside[:, :, -before:]
-                after = count + taps - 1 - max(before, 0) - inside.shape[axis]
-                sides.append((max(before, 0), max(after, 0)))
-            inside = np.ascontiguousarray(inside)
-            correlate(inside, part, groups, together, size, 1, (sides[0], sides[1]), y=dx, phase=(a, b), step=stride)
-    return dx
-
-
-@njit(cache=True, parallel=True, error_model="numpy")
-def _block_gradients(padded, rows, line, c_in, taps, k, stride, dy, out_h, out_w, n_maps, wide, block, threads):
-    """Return, for every block and tap, the (k, NR) products of the block's inputs and output gradients."""
-    c_out = dy.size // (n_maps * out_h * out_w)
-    blocks, tiles = c_in // k, (k + MR - 1) // MR
-    dw = np.zeros((blocks, taps.size, tiles * MR, NR), np.float32)
-    units = blocks * taps.size * tiles
-    lines = n_maps * out_h
-    for thread in prange(threads):
-        offsets = np.empty(block, np.int64)
-        for first in range(0, lines, block):
-            count = min(block, lines - first)
-            for i in range(count):
-                offsets[i] = ((first + i) // out_h * rows + (first + i) % out_h * stride) * line * 4
-            for unit in range(units * thread // threads, units * (thread + 1) // threads):
-                number, tap, tile = unit // (taps.size * tiles), unit // tiles % taps.size, unit % tiles
-                gemm_tile(
-                    count, offsets.ctypes.data, out_w, padded.ctypes.data + taps[tap] + (number * k + tile * MR) * 4,
-                    4, stride * c_in * 4, dy.ctypes.data + (first * out_w * c_out + number * wide) * 4,
-                    out_w * c_out * 4, c_out * 4,
-                    dw.ctypes.data + ((number * taps.size + tap) * tiles + tile) * MR * NR * 4, NR * 4, 1,
-                )  # fmt: skip
-    return dw
+            _slide(
+                dy.reshape(-1), dy.shape, packed, filled.mode(), wide_in, 1,
+                len(rows) - 1 - (a + top - i0) // stride, len(cols) - 1 - (b + left - j0) // stride, dx.reshape(-1),
+                (n, *size, height * width * channels), (a * width + b) * channels, stride * width * channels,
+                stride * channels, one, zero, NONE, NO_FLOOR,
+            )  # fmt: skip
+    return _cut(dx, count, per_in, total, wide_in)
 
 
 def weight_gradient(
-    x: np.ndarray, dy: np.ndarray, groups: int, together: int, kernel: tuple[int, int], stride: int, sides: Sides
+    x: np.ndarray, dy: np.ndarray, groups: int, kernel: tuple[int, int], stride: int, top: int, left: int
 ) -> np.ndarray:
     """Return dw (kh, kw, C_in of a group, C_out)."""
-    n, height, width, c_in = x.shape
-    _, out_h, out_w, c_out = dy.shape
-    (top, bottom), (left, right) = sides
-    kh, kw = kernel
-    per_in, per_out = c_in // groups, c_out // groups
-    k, wide = together * per_in, together * per_out
-    padded = pad_maps(x, top, bottom, left, right)
-    line = (left + width + right) * c_in
-    taps = np.array([i * line + j * c_in for i in range(kh) for j in range(kw)], np.int64) * 4
-    spare = np.zeros(dy.size + NR, np.float32)  # a tile reads NR columns, past the end for the last pixel's last block
-    spare[: dy.size] = dy.reshape(-1)
-    lines = max(1, 64 * 1024 // max(1, out_w * (stride * c_in + c_out)))
-    dense: Any = _block_gradients(
-        padded, top + height + bottom, line, c_in, taps, k, stride, spare[: dy.size], out_h, out_w, n, wide, lines,
-        get_num_threads(),
+    plain = Groups(groups, x.shape[3] // groups, dy.shape[3] // groups)
+    filled = plain.filled()
+    (count, per_in, per_out), (total, wide_in, wide_out) = plain, filled
+    x, dy = _fill(x, count, per_in, total, wide_in), _fill(dy, count, per_out, total, wide_out)
+    out_h, out_w = dy.shape[1:3]
+    threads = get_num_threads()
+    lines = max(1, threads * RESIDENT // max(1, stride * x.shape[2] * x.shape[3] + out_w * dy.shape[3]))
+    dw = _slide_weights(
+        x.reshape(-1), x.shape, filled.mode(), wide_in, wide_out, stride, top, left, dy.reshape(-1), out_h, out_w,
+        *kernel, lines, threads,
     )  # fmt: skip
-    dw = np.empty((kh * kw, per_in, groups // together, together, per_out), np.float32)
-    for g in range(together):
-        part = dense[:, :, g * per_in : (g + 1) * per_in, g * per_out : (g + 1) * per_out]
-        dw[:, :, :, g] = part.transpose(1, 2, 0, 3)
-    return dw.reshape(kh, kw, per_in, c_out)
+    return _cut(dw[:, :, :per_in], count, per_out, total, wide_out)
