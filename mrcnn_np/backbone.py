@@ -26,7 +26,7 @@ import numpy as np
 from .config import Config
 from .conv_bn import Cache, conv_bn, conv_bn_backward
 from .errors import ConfigError
-from .ops.activation import relu, relu_backward
+from .observe import Observe, unobserved
 from .ops.pool import max_pool2d, max_pool2d_backward
 from .params import Params, Spec, conv_spec, norm_spec
 
@@ -133,7 +133,7 @@ def residual_block(
     -------
     y : ndarray of shape (N, ceil(H / stride), ceil(W / stride), C_out)
     cache : tuple, or None in inference
-        (caches of the convolutions, cache of the shortcut or None, relu cache)
+        (caches of the convolutions, cache of the shortcut or None)
     """
     if arch.kind == "basic":
         plan = [(stride, 1, 1), (1, 1, 1)]  # (stride, padding, groups)
@@ -151,36 +151,32 @@ def residual_block(
 
     y, caches = x, []
     for i, (s, p, g) in enumerate(plan, start=1):
-        last = i == len(plan)  # in training the sum is taken below; in inference the last convolution takes it along
         y, cache = conv_bn(
             y, params, f"{name}.conv{i}", f"{name}.bn{i}", config,
-            stride=s, padding=p, groups=g, activate=not (last and training), training=training,
-            residual=shortcut if last and not training else None,
+            stride=s, padding=p, groups=g, residual=shortcut if i == len(plan) else None, training=training,
         )  # fmt: skip
         caches.append(cache)
-    if not training:
-        return y, None
-    y, relu_cache = relu(y + shortcut)
-    return y, (caches, shortcut_cache, relu_cache)
+    return y, (caches, shortcut_cache) if training else None
 
 
 def residual_block_backward(dy: np.ndarray, cache: Cache, grads: Params) -> np.ndarray:
-    """Return ``dx``: the sum's gradient goes down both branches, and the two results meet in a ``+``."""
+    """Return ``dx``: the sum's gradient goes down both branches, and the two results meet in ``plus``."""
     assert cache is not None, "no backward pass after inference"
-    caches, shortcut_cache, relu_cache = cache
-    dsum = relu_backward(dy, relu_cache)
-    dx = dsum if shortcut_cache is None else conv_bn_backward(dsum, shortcut_cache, grads)
-    dbranch = dsum
-    for conv_cache in reversed(caches):
-        dbranch = conv_bn_backward(dbranch, conv_cache, grads)
-    return dx + dbranch
+    caches, shortcut_cache = cache
+    dbranch, dshortcut = conv_bn_backward(dy, caches[-1], grads)
+    for conv_cache in caches[-2:0:-1]:
+        dbranch, _ = conv_bn_backward(dbranch, conv_cache, grads)
+    if shortcut_cache is not None:
+        dshortcut, _ = conv_bn_backward(dshortcut, shortcut_cache, grads)
+    dx, _ = conv_bn_backward(dbranch, caches[0], grads, plus=dshortcut)
+    return dx
 
 
 # --- the whole backbone ---------------------------------------------------------------------------------------------
 
 
 def backbone(
-    images: np.ndarray, params: Params, config: Config, *, training: bool = False
+    images: np.ndarray, params: Params, config: Config, *, training: bool = False, observe: Observe = unobserved
 ) -> tuple[list[np.ndarray], Cache]:
     """Run the stem and the four stages.
 
@@ -192,6 +188,8 @@ def backbone(
     config : Config
     training : bool
         As in ``conv_bn``.
+    observe : callable
+        Sees ``c1`` and every block: ``c2.0``, ``c2.1`` ..., the last of a stage as ``c2``.
 
     Returns
     -------
@@ -205,6 +203,7 @@ def backbone(
         images, params, "backbone.stem.conv", "backbone.stem.bn", config,
         stride=2, padding=arch.stem_kernel // 2, training=training,
     )  # fmt: skip
+    c1 = observe("c1", c1)
     padding = 1 if config.stem_pool_padding == "one" else _same_padding(c1.shape, kernel=3, stride=2)
     x, pool_cache = max_pool2d(c1, kernel_size=3, stride=2, padding=padding)
 
@@ -216,6 +215,7 @@ def backbone(
             x, cache = residual_block(
                 x, params, f"backbone.c{stage}.{i}", arch, config, stride=stride, training=training
             )
+            x = observe(f"c{stage}" if i == blocks - 1 else f"c{stage}.{i}", x)
             caches.append(cache)
         features.append(x)
         stage_caches.append(caches)
@@ -251,7 +251,7 @@ def backbone_backward(
             dx = residual_block_backward(dx, block_cache, grads)
     assert dx is not None
     dc1 = max_pool2d_backward(dx, pool_cache)
-    return conv_bn_backward(dc1, stem_cache, grads, need_dx=need_dx)
+    return conv_bn_backward(dc1, stem_cache, grads, need_dx=need_dx)[0]
 
 
 def _same_padding(shape: tuple[int, ...], *, kernel: int, stride: int) -> tuple[tuple[int, int], tuple[int, int]]:

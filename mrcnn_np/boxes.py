@@ -188,6 +188,30 @@ def decode_boxes(
     return np.concatenate([new_centres - half, new_centres + half], axis=-1)
 
 
+def enter_frame(boxes: np.ndarray, frame: str) -> np.ndarray:
+    """Express half-open pixel boxes by what a dialect measures them between.
+
+    Parameters
+    ----------
+    boxes : ndarray of shape (..., 4)
+        ``(y1, x1, y2, x2)``, half-open, pixels.
+    frame : {"edges", "centres"}
+        ``config.box_frame``. "edges": as they are. "centres": ``(y1, x1, y2 - 1, x2 - 1)``, from the first pixel to
+        the last, as in matterport's normalised coordinates (which divide this by the image's sides - 1; deltas and
+        IoU do not depend on that). The box of one pixel has no area there.
+
+    Returns
+    -------
+    ndarray of shape (..., 4)
+    """
+    return boxes if frame == "edges" else boxes - np.array([0, 0, 1, 1], boxes.dtype)
+
+
+def leave_frame(boxes: np.ndarray, frame: str) -> np.ndarray:
+    """Return half-open pixel boxes: the inverse of ``enter_frame``."""
+    return boxes if frame == "edges" else boxes + np.array([0, 0, 1, 1], boxes.dtype)
+
+
 def clip_boxes(boxes: np.ndarray, window: tuple[float, float, float, float] | np.ndarray) -> np.ndarray:
     """Move every corner into the window; a box entirely outside becomes one without area on the window's edge.
 
@@ -216,16 +240,16 @@ def clip_boxes(boxes: np.ndarray, window: tuple[float, float, float, float] | np
     return np.clip(boxes, low, high)
 
 
-def has_sides(boxes: np.ndarray, minimum: float = 0.0) -> np.ndarray:
+def has_sides(boxes: np.ndarray, minimum: float | None = 0.0) -> np.ndarray:
     """Tell which boxes have an area, and both sides at least ``minimum`` long.
 
-    A box without area is no region at all, whatever the minimum.
+    A box without area is no region at all, whatever the minimum; only ``minimum=None`` lets every box pass.
 
     Parameters
     ----------
     boxes : ndarray of shape (..., 4)
         ``(y1, x1, y2, x2)``, half-open, in any unit.
-    minimum : float
+    minimum : float or None
         In the same unit.
 
     Returns
@@ -234,6 +258,8 @@ def has_sides(boxes: np.ndarray, minimum: float = 0.0) -> np.ndarray:
         False for a box that holds NaN.
     """
     sides = boxes[..., 2:] - boxes[..., :2]
+    if minimum is None:
+        return np.ones(sides.shape[:-1], bool)
     return ((sides >= minimum) & (sides > 0)).all(axis=-1)
 
 

@@ -71,6 +71,10 @@ def _command(args: argparse.Namespace) -> Callable[[argparse.Namespace], int]:
         from .bench.command import run_bench
 
         return run_bench
+    if args.command == "conventions":
+        from .switchboard_command import run_conventions
+
+        return run_conventions
     if args.command == "warmup":
         from .warmup import run_warmup
 
@@ -87,13 +91,14 @@ def build_parser() -> argparse.ArgumentParser:
         prog="mrcnn-np", description="Mask R-CNN in NumPy: train it, detect with it, measure it."
     )
     parser.add_argument("--version", action="version", version=f"mrcnn-np {__version__}")
-    names = "train | detect | eval | data | bench | warmup"
+    names = "train | detect | eval | data | bench | conventions | warmup"
     commands = parser.add_subparsers(dest="command", required=True, metavar=names)
     _add_train(commands)
     _add_detect(commands)
     _add_eval(commands)
     _add_data(commands)
     _add_bench(commands)
+    _add_conventions(commands)
     _add_warmup(commands)
     return parser
 
@@ -110,7 +115,7 @@ def _add(commands: argparse._SubParsersAction, name: str, summary: str, example:
     )
     command.add_argument("--debug", action="store_true", help="show the traceback of an error")
     command.add_argument("--quiet", action="store_true", help="no progress bars")
-    if name in ("train", "detect", "eval"):
+    if name in ("train", "detect", "eval", "conventions"):
         command.add_argument(
             "--backend",
             choices=("numpy", "cpu"),
@@ -300,6 +305,32 @@ def _add_bench(commands: argparse._SubParsersAction) -> None:
         "--quick", action="store_true", help="small sizes: tests that everything runs, measures nothing"
     )
     command.add_argument("--out", default="runs/bench", metavar="DIR", help="default: %(default)s")
+
+
+def _add_conventions(commands: argparse._SubParsersAction) -> None:
+    command = _add(
+        commands,
+        "conventions",
+        "change one convention at a time and measure how far boxes, scores and masks move",
+        "  mrcnn-np conventions --run runs/shapes-tiny              a trained network on a generated image\n"
+        "  mrcnn-np conventions photo.jpg --run runs/voc --only roi_aligned --only anchor_offset\n"
+        "  mrcnn-np conventions --preset torchvision                random weights, at full size (minutes)\n"
+        "  mrcnn-np conventions --list                              what every field means and who has what\n\n"
+        "writes conventions.md, conventions.json, conventions.png and crops.png into --out.",
+    )
+    command.add_argument("image", nargs="?", metavar="IMAGE", help="JPEG, PNG, ... (default: generated shapes)")
+    which = command.add_mutually_exclusive_group()
+    which.add_argument("--run", metavar="DIR", help="folder of a training run")
+    which.add_argument("--checkpoint", metavar="FILE", help="a checkpoint file itself")
+    which.add_argument("--preset", choices=tuple(PRESETS), help="random weights of this preset (default: tiny)")
+    command.add_argument("--config", action="append", metavar="FIELD=VALUE", help="change the starting point")
+    command.add_argument("--only", action="append", metavar="FIELD", help="this field; may be given several times")
+    command.add_argument(
+        "--score", type=_probability, default=0.3, metavar="S", help="leave out detections below (default: %(default)s)"
+    )
+    command.add_argument("--seed", type=_at_least(0), default=5, help="of the generated image (default: %(default)s)")
+    command.add_argument("--out", default="runs/conventions", metavar="DIR", help="default: %(default)s")
+    command.add_argument("--list", action="store_true", help="print the table of all fields as Markdown, and stop")
 
 
 def _add_warmup(commands: argparse._SubParsersAction) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from kernels import accelerated
 
-from .boxes import clip_boxes, decode_boxes, has_sides
+from .boxes import clip_boxes, decode_boxes, enter_frame, has_sides, leave_frame
 from .config import Config
 from .nms import batched_nms
 from .ops.activation import softmax
@@ -82,14 +82,18 @@ def refine(
     candidate = np.flatnonzero(confident & (class_ids > 0))
     rows, class_ids, scores = rows[candidate], class_ids[candidate], scores[candidate]
 
+    frame = config.box_frame
     boxes = decode_boxes(
-        deltas[rows, class_ids], proposals[rows], std=config.head_box_std, max_log_scale=config.max_log_scale
+        deltas[rows, class_ids],
+        enter_frame(proposals[rows], frame),
+        std=config.head_box_std,
+        max_log_scale=config.max_log_scale,
     )
-    boxes = clip_boxes(boxes, window)
+    boxes = clip_boxes(boxes, enter_frame(np.array(window, boxes.dtype), frame))
     large = has_sides(boxes, config.detection_min_size)
     boxes, class_ids, scores = boxes[large], class_ids[large], scores[large]
     kept = batched_nms(boxes, scores, class_ids, config.detection_nms_iou)[: config.detections_per_image]
-    return boxes[kept], class_ids[kept].astype(np.int64), scores[kept]
+    return leave_frame(boxes[kept], frame), class_ids[kept].astype(np.int64), scores[kept]
 
 
 @accelerated
@@ -97,11 +101,14 @@ def paste_masks(masks: np.ndarray, boxes: np.ndarray, image_shape: tuple[int, in
     """Resize each m x m mask to its box, put it into the image, and threshold it.
 
     Bilinear interpolation is separable: the pasted patch is ``Wy @ mask @ Wx.T``, where row i of ``Wy`` holds the
-    weights with which the mask's rows make up image row i. The three variants of ``config.mask_paste`` differ only in
-    where they sample (mask coordinate t of image pixel i for a box side from a to b):
+    weights with which the mask's rows make up image row i. The variants of ``config.mask_paste`` differ only in where
+    they sample (mask coordinate t of image pixel i for a box side from a to b) and in what lies beyond the mask:
 
     - ``"grid_sample"``: t = (i + 1/2 - a) / (b - a) * m - 1/2, exact for fractional boxes; outside the mask is 0.
-    - ``"resize"``: the same after rounding a and b to whole pixels; nothing is painted outside.
+    - ``"resize"``: the same after rounding a and b to whole pixels; nothing is painted outside, and beyond the outer
+      centres the edge value continues.
+    - ``"resize_zero"``: beyond the outer centres the mask falls towards 0, but not below its own smallest value, so
+      that enlarged masks lose up to half a cell along the box.
     - ``"plus_one"``: the mask gets a border of one zero cell, the box grows with it, is truncated to whole pixels, and
       its last pixel is painted too, so that a box from 10 to 38 covers 29 pixels.
 
@@ -127,6 +134,8 @@ def paste_masks(masks: np.ndarray, boxes: np.ndarray, image_shape: tuple[int, in
         if config.mask_paste == "plus_one":
             mask = np.pad(mask, 1)
         patch = wy.astype(mask.dtype) @ mask @ wx.astype(mask.dtype).T
+        if config.mask_paste == "resize_zero":
+            patch = np.maximum(patch, mask.min())
         pasted[d, y : y + len(wy), x : x + len(wx)] = patch >= config.mask_threshold
     return pasted
 
@@ -137,7 +146,7 @@ def _paste_axis(a: float, b: float, m: int, length: int, method: str) -> tuple[i
     if method == "grid_sample":
         # One pixel more on either side: bilinear weights reach half a mask cell beyond the box, as in detectron2
         start, stop = int(np.floor(a)) - 1, int(np.ceil(b)) + 1
-    elif method == "resize":
+    elif method.startswith("resize"):
         a, b = float(np.round(a)), float(np.round(b))
         start, stop = int(a), int(b)
     else:  # plus_one
@@ -150,8 +159,8 @@ def _paste_axis(a: float, b: float, m: int, length: int, method: str) -> tuple[i
     if stop <= start or b <= a:
         return min(start, length), np.zeros((0, cells))
     t = (np.arange(start, stop) + 0.5 - a) / (b - a) * cells - 0.5
-    if method != "grid_sample":
-        t = np.clip(t, 0, cells - 1)  # resizing repeats the edge; grid sampling sees zeros beyond it
+    if method in ("resize", "plus_one"):
+        t = np.clip(t, 0, cells - 1)  # the edge is repeated; the others see zeros beyond it
     low = np.floor(t).astype(int)
     weights = np.zeros((len(t), cells))
     for cell, weight in ((low, 1 - (t - low)), (low + 1, t - low)):

@@ -33,3 +33,11 @@ class CheckpointError(UserError):
 
 class NonFiniteError(UserError):
     """A tensor holds NaN or infinity; the message names the first one met."""
+
+
+class WeightFileError(UserError):
+    """A file of weights cannot be read: it is no such file, cut short, damaged, or asks for more than arrays."""
+
+
+class WeightMismatchError(WeightFileError):
+    """Weights do not fit the network or its conventions; the message is a table."""

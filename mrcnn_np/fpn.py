@@ -26,12 +26,12 @@ import numpy as np
 from .backbone import architecture
 from .config import Config
 from .conv_bn import Cache, accumulate
-from .ops.conv import conv2d, conv2d_backward
-from .ops.fused import conv2d_fused
+from .ops.fused import conv2d_fused, conv2d_fused_backward
 from .ops.resize import upsample_nearest, upsample_nearest_backward
 from .params import Params, Spec, conv_spec
 
 LEVELS = (2, 3, 4, 5)
+LAYERS = ("lateral", "output")
 
 
 def fpn_spec(config: Config) -> dict[str, Spec]:
@@ -62,42 +62,19 @@ def fpn(features: list[np.ndarray], params: Params, *, training: bool = False) -
     pyramid : list of ndarray
         ``[p2, p3, p4, p5, p6]``, each (N, H_l, W_l, fpn_channels).
     cache : tuple, or None in inference
-        (lateral caches, upsampling caches, output caches, shape of p5)
+        (for each level: upsampling, lateral and output cache), shape of p5
     """
-    if not training:
-        return _fpn_inference(features, params), None
-    laterals, lateral_caches = [], []
-    for level, c in zip(LEVELS, features):
-        m, cache = conv2d(c, params[f"fpn.lateral{level}.w"], params[f"fpn.lateral{level}.b"])
-        laterals.append(m)
-        lateral_caches.append(cache)
-
-    upsample_caches = []
-    for i in (2, 1, 0):  # m4, m3, m2: from coarse to fine
-        up, cache = upsample_nearest(laterals[i + 1], scale=2)
-        laterals[i] = laterals[i] + up
-        upsample_caches.append(cache)
-
-    pyramid, output_caches = [], []
-    for level, m in zip(LEVELS, laterals):
-        p, cache = conv2d(m, params[f"fpn.output{level}.w"], params[f"fpn.output{level}.b"], padding=1)
-        pyramid.append(p)
-        output_caches.append(cache)
-    p5 = pyramid[-1]
-    pyramid.append(p5[:, ::2, ::2])
-    return pyramid, (lateral_caches, upsample_caches, output_caches, p5.shape)
-
-
-def _fpn_inference(features: list[np.ndarray], params: Params) -> list[np.ndarray]:
-    """Do the same from coarse to fine, the merge being part of the lateral convolution."""
-    pyramid: list[np.ndarray] = []
+    pyramid, caches = [], []
     merged: np.ndarray | None = None
-    for level, c in zip(reversed(LEVELS), reversed(features)):
-        above = None if merged is None else upsample_nearest(merged, scale=2)[0]
-        merged = conv2d_fused(c, params[f"fpn.lateral{level}.w"], params[f"fpn.lateral{level}.b"], residual=above)
-        p = conv2d_fused(merged, params[f"fpn.output{level}.w"], params[f"fpn.output{level}.b"], padding=1)
+    for level, c in zip(reversed(LEVELS), reversed(features)):  # from coarse to fine
+        above, up_cache = (None, None) if merged is None else upsample_nearest(merged, scale=2)
+        lateral, output = ((params[f"fpn.{name}{level}.w"], params[f"fpn.{name}{level}.b"]) for name in LAYERS)
+        merged, lateral_cache = conv2d_fused(c, *lateral, residual=above)
+        p, output_cache = conv2d_fused(merged, *output, padding=1)
         pyramid.insert(0, p)
-    return [*pyramid, pyramid[-1][:, ::2, ::2]]
+        caches.insert(0, (up_cache, lateral_cache, output_cache) if training else None)
+    p5 = pyramid[-1]
+    return [*pyramid, p5[:, ::2, ::2]], (caches, p5.shape) if training else None
 
 
 def fpn_backward(dpyramid: list[np.ndarray], cache: Cache, grads: Params) -> list[np.ndarray]:
@@ -112,24 +89,20 @@ def fpn_backward(dpyramid: list[np.ndarray], cache: Cache, grads: Params) -> lis
         Receives the parameter gradients.
     """
     assert cache is not None, "no backward pass after inference"
-    lateral_caches, upsample_caches, output_caches, p5_shape = cache
+    caches, p5_shape = cache
     *dp, dp6 = dpyramid
     dp5 = np.zeros(p5_shape, dp6.dtype)
     dp5[:, ::2, ::2] = dp6
     dp[-1] = dp[-1] + dp5
 
-    dlaterals = []
-    for level, d, output_cache in zip(LEVELS, dp, output_caches):
-        dm, dw, db = conv2d_backward(d, output_cache)
-        accumulate(grads, f"fpn.output{level}", w=dw, b=db)
-        dlaterals.append(dm)
-
-    for i, upsample_cache in zip((0, 1, 2), reversed(upsample_caches)):  # m2, m3, m4: the way down, walked back up
-        dlaterals[i + 1] = dlaterals[i + 1] + upsample_nearest_backward(dlaterals[i], upsample_cache)
-
     dfeatures = []
-    for level, dm, lateral_cache in zip(LEVELS, dlaterals, lateral_caches):
-        dc, dw, db = conv2d_backward(dm, lateral_cache)
-        accumulate(grads, f"fpn.lateral{level}", w=dw, b=db)
-        dfeatures.append(dc)
+    from_finer: np.ndarray | None = None  # what a merged map receives from the one below, which it was copied to
+    for level, d, (up_cache, lateral_cache, output_cache) in zip(LEVELS, dp, caches):
+        output = conv2d_fused_backward(d, output_cache, plus=from_finer)
+        accumulate(grads, f"fpn.output{level}", w=output.dw, b=output.db)
+        lateral = conv2d_fused_backward(output.dx, lateral_cache)
+        accumulate(grads, f"fpn.lateral{level}", w=lateral.dw, b=lateral.db)
+        dfeatures.append(lateral.dx)
+        if up_cache is not None:
+            from_finer = upsample_nearest_backward(lateral.dresidual, up_cache)
     return dfeatures

@@ -14,7 +14,7 @@ from .config import Config
 from .conv_bn import Cache, accumulate, conv_bn, conv_bn_backward
 from .ops.activation import relu, relu_backward
 from .ops.conv import conv2d, conv2d_backward, conv2d_transpose, conv2d_transpose_backward
-from .ops.fused import conv2d_fused
+from .ops.fused import conv2d_fused, conv2d_fused_backward
 from .ops.linear import linear, linear_backward
 from .params import Params, Spec, conv_spec, linear_spec, norm_spec
 
@@ -108,8 +108,8 @@ def box_head_backward(dclass_logits: np.ndarray, ddeltas: np.ndarray, cache: Cac
     dhidden = dhidden + dh
     if len(trunk_cache) == 2:
         conv1_cache, conv2_cache = trunk_cache
-        dhidden = conv_bn_backward(dhidden[:, None, None, :], conv2_cache, grads)
-        return conv_bn_backward(dhidden, conv1_cache, grads)
+        dhidden, _ = conv_bn_backward(dhidden[:, None, None, :], conv2_cache, grads)
+        return conv_bn_backward(dhidden, conv1_cache, grads)[0]
     fc1_cache, relu1_cache, fc2_cache, relu2_cache = trunk_cache
     dhidden, dw, db = linear_backward(relu_backward(dhidden, relu2_cache), fc2_cache)
     accumulate(grads, "box_head.fc2", w=dw, b=db)
@@ -146,12 +146,9 @@ def mask_head(
         name, cache = f"mask_head.conv{i}", None
         if config.mask_head_norm:
             x, cache = conv_bn(x, params, name, f"mask_head.bn{i}", config, padding=1, training=training)
-        elif training:
-            x, conv_cache = conv2d(x, params[f"{name}.w"], params[f"{name}.b"], padding=1)
-            x, relu_cache = relu(x)
-            cache = (conv_cache, relu_cache)
         else:
-            x = conv2d_fused(x, params[f"{name}.w"], params[f"{name}.b"], padding=1, activate=True)
+            x, fused_cache = conv2d_fused(x, params[f"{name}.w"], params[f"{name}.b"], padding=1, activate=True)
+            cache = fused_cache if training else None
         caches.append(cache)
     x, deconv_cache = conv2d_transpose(x, params["mask_head.deconv.w"], params["mask_head.deconv.b"], stride=2)
     x, relu_cache = relu(x)
@@ -169,9 +166,9 @@ def mask_head_backward(dlogits: np.ndarray, cache: Cache, grads: Params) -> np.n
     accumulate(grads, "mask_head.deconv", w=dw, b=db)
     for i in range(len(caches), 0, -1):
         if normed:
-            dx = conv_bn_backward(dx, caches[i - 1], grads)
+            dx, _ = conv_bn_backward(dx, caches[i - 1], grads)
             continue
-        conv_cache, conv_relu_cache = caches[i - 1]
-        dx, dw, db = conv2d_backward(relu_backward(dx, conv_relu_cache), conv_cache)
-        accumulate(grads, f"mask_head.conv{i}", w=dw, b=db)
+        gradients = conv2d_fused_backward(dx, caches[i - 1])
+        accumulate(grads, f"mask_head.conv{i}", w=gradients.dw, b=gradients.db)
+        dx = gradients.dx
     return dx

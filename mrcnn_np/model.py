@@ -45,6 +45,7 @@ from .objective import (
     rpn_class_loss,
     rpn_class_loss_backward,
 )
+from .observe import Observe, unobserved
 from .ops.activation import sigmoid
 from .params import Params, check, first_non_finite, initialise
 from .proposals import propose
@@ -154,7 +155,8 @@ class MaskRCNN:
         values, caches = {}, {}
         values["rpn_class"], caches["rpn_class"] = rpn_class_loss(rpn_logits, t.rpn_labels)
         values["rpn_box"], caches["rpn_box"] = rpn_box_loss(rpn_deltas, t.rpn_labels, t.rpn_deltas, config)
-        active = batch.active_class_ids[t.image_index]
+        image_index = t.image_index if config.active_classes == "own" else np.zeros_like(t.image_index)
+        active = batch.active_class_ids[image_index]
         values["head_class"], caches["head_class"] = head_class_loss(class_logits, t.class_ids, active, config)
         values["head_box"], caches["head_box"] = head_box_loss(deltas, t.class_ids, t.deltas, config)
         values["head_mask"], caches["head_mask"] = head_mask_loss(mask_logits, t.class_ids[positive], t.masks)
@@ -182,7 +184,7 @@ class MaskRCNN:
             gt_boxes, gt_class_ids = batch.gt_boxes[n], batch.gt_class_ids[n]
             gt_masks, gt_crowd = batch.gt_masks[n], batch.gt_crowd[n]
             rpn.append(rpn_targets(all_anchors, gt_boxes, gt_crowd, config, image_rng))
-            window = batch.moldings[n].window
+            window = batch.moldings[n].proposal_window(config)
             proposals, _ = propose(rpn_logits[n], rpn_deltas[n], anchors, window, config, training=True)
             rois.append(roi_targets(proposals, gt_boxes, gt_class_ids, gt_masks, gt_crowd, config, image_rng))
         return Targets(
@@ -221,13 +223,10 @@ class MaskRCNN:
         drpn_logits = rpn_class_loss_backward(weight["rpn_class"], cache.losses["rpn_class"])
 
         dmask_features = mask_head_backward(dmask_logits, cache.mask_head, grads)
-        dfrom_masks = pyramid_roi_align_backward(dmask_features, cache.mask_align)
         droi_features = box_head_backward(dclass_logits, ddeltas, cache.box_head, grads)
-        dfrom_boxes = pyramid_roi_align_backward(droi_features, cache.box_align)
-
         dpyramid = rpn_head_backward(drpn_logits, drpn_deltas, cache.rpn, grads)
-        for level in range(4):  # P2..P5; no RoI reads P6
-            dpyramid[level] = dpyramid[level] + dfrom_boxes[level] + dfrom_masks[level]
+        pyramid_roi_align_backward(dmask_features, cache.mask_align, into=dpyramid[:4])  # +=; no RoI reads P6
+        pyramid_roi_align_backward(droi_features, cache.box_align, into=dpyramid[:4])
         dfeatures = fpn_backward(dpyramid, cache.fpn, grads)
         backbone_backward(dfeatures, cache.backbone, grads, need_dx=False)
         return grads
@@ -257,29 +256,44 @@ class MaskRCNN:
             molded, molding = mold_image(image, self.config, self.dtype)
             yield self.detect_molded(molded[None], molding)
 
-    def detect_molded(self, images: np.ndarray, molding: Molding) -> Detections:
-        """Run one molded image, (1, H, W, 3), through the network and bring the result back to its original size."""
+    def detect_molded(self, images: np.ndarray, molding: Molding, *, observe: Observe = unobserved) -> Detections:
+        """Run one molded image, (1, H, W, 3), through the network and bring the result back to its original size.
+
+        ``observe(name, tensor)`` is shown every tensor on the way and returns the one to go on with.
+        """
         config, params = self.config, self.params
-        features, _ = backbone(images, params, config)
+        images = observe("molded", images)
+        features, _ = backbone(images, params, config, observe=observe)
         pyramid, _ = fpn(features, params)
+        pyramid = [observe(f"p{level}", p) for level, p in enumerate(pyramid, start=2)]
         rpn_logits, rpn_deltas, _ = rpn_head(pyramid, params, config)
         self._require_finite(images, features, pyramid, rpn_logits, rpn_deltas)
+        rpn_logits, rpn_deltas = observe("rpn_logits", rpn_logits), observe("rpn_deltas", rpn_deltas)
 
         anchors = self.anchors(images.shape[1:3], pyramid)
-        proposals, _ = propose(rpn_logits[0], rpn_deltas[0], anchors, molding.window, config, training=False)
+        anchors = [observe(f"anchors.p{level}", a) for level, a in enumerate(anchors, start=2)]
+        window = molding.proposal_window(config)
+        proposals, objectness = propose(rpn_logits[0], rpn_deltas[0], anchors, window, config, training=False)
+        proposals, _ = observe("proposals", proposals), observe("proposal_scores", objectness)
 
         image_index = np.zeros(len(proposals), np.int64)
         roi_features, _ = self.roi_features(pyramid, proposals, image_index, config.box_pool_size, images.shape)
-        class_logits, deltas, _ = box_head(roi_features, params, config)
+        class_logits, deltas, _ = box_head(observe("box_features", roi_features), params, config)
+        class_logits, deltas = observe("class_logits", class_logits), observe("box_deltas", deltas)
         boxes, class_ids, scores = refine(proposals, class_logits, deltas, molding.window, config)
+        boxes, class_ids = observe("detection_boxes", boxes), observe("detection_classes", class_ids)
+        scores = observe("detection_scores", scores)
 
         image_index = np.zeros(len(boxes), np.int64)
         mask_features, _ = self.roi_features(pyramid, boxes, image_index, config.mask_pool_size, images.shape)
-        mask_logits, _ = mask_head(mask_features, params, config)
-        masks = sigmoid(mask_logits[np.arange(len(boxes)), :, :, class_ids])[0]
+        mask_logits, _ = mask_head(observe("mask_features", mask_features), params, config)
+        mask_logits = observe("mask_logits", mask_logits)
+        masks = observe("mask_probabilities", sigmoid(mask_logits[np.arange(len(boxes)), :, :, class_ids])[0])
 
-        boxes = molding.unmold_boxes(boxes)
-        return Detections(boxes, class_ids, scores, paste_masks(masks, boxes, molding.original_shape, config))
+        boxes = molding.unmold_boxes(boxes, config.box_frame)
+        boxes = observe("boxes", np.round(boxes) if config.detection_rounded else boxes)
+        pasted = observe("masks", paste_masks(masks, boxes, molding.original_shape, config))
+        return Detections(boxes, class_ids, scores, pasted)
 
     # --- shared by both ---------------------------------------------------------------------------------------------
 

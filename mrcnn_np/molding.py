@@ -15,11 +15,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
 
+from .boxes import enter_frame, leave_frame
 from .config import Config
 from .data.sample import Sample, check_sample
-from .ops.resize import resize_bilinear, resize_nearest
+from .resizing import enclosing_boxes, resize_image, resize_masks, resize_with_border
 
 
 @dataclass(frozen=True)
@@ -60,17 +60,28 @@ class Molding:
         (sy, sx), (top, left) = self.scale, self.offset
         return (boxes * np.array([sy, sx, sy, sx]) + np.array([top, left, top, left])).astype(boxes.dtype)
 
-    def unmold_boxes(self, boxes: np.ndarray) -> np.ndarray:
-        """Bring ``(y1, x1, y2, x2)`` from molded to original pixels, the inverse of ``mold_boxes``."""
-        (sy, sx), (top, left) = self.scale, self.offset
-        return ((boxes - np.array([top, left, top, left])) / np.array([sy, sx, sy, sx])).astype(boxes.dtype)
+    def unmold_boxes(self, boxes: np.ndarray, frame: str = "edges") -> np.ndarray:
+        """Bring ``(y1, x1, y2, x2)`` from molded to original pixels, the inverse of ``mold_boxes``.
 
-    def mold_masks(self, masks: np.ndarray) -> np.ndarray:
-        """Bring (G, H, W) boolean masks onto the canvas by nearest neighbour."""
+        In the frame "centres" the first and last pixels of the two images correspond, not their edges.
+        """
+        (sy, sx), (top, left) = self.scale, self.offset
+        if frame == "centres":
+            pairs = zip(self.resized_shape, self.original_shape)
+            sy, sx = ((r - 1) / (o - 1) if min(r, o) > 1 else r / o for r, o in pairs)
+        shifted = enter_frame(boxes, frame) - np.array([top, left, top, left])
+        return leave_frame(shifted / np.array([sy, sx, sy, sx]), frame).astype(boxes.dtype)
+
+    def mold_masks(self, masks: np.ndarray, align: str = "edges") -> np.ndarray:
+        """Bring (G, H, W) boolean masks onto the canvas by nearest neighbour; ``align`` is ``config.mask_resize``."""
         top, left, bottom, right = self.window
         molded = np.zeros((len(masks), *self.molded_shape), bool)
-        molded[:, top:bottom, left:right] = resize_nearest(masks, self.resized_shape)
+        molded[:, top:bottom, left:right] = resize_masks(masks, self.resized_shape, align)
         return molded
+
+    def proposal_window(self, config: Config) -> tuple[int, int, int, int]:
+        """``(y1, x1, y2, x2)`` that proposals are clipped to: the image's window, or the whole canvas."""
+        return self.window if config.proposals_window == "image" else (0, 0, *self.molded_shape)
 
 
 @dataclass(frozen=True)
@@ -166,13 +177,7 @@ def mold_image(image: np.ndarray, config: Config, dtype: type = np.float32) -> t
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
         raise ValueError(f"image has shape {image.shape} and type {image.dtype}; expected (H, W, 3) of uint8")
     molding = plan((image.shape[0], image.shape[1]), config)
-    h, w = molding.resized_shape
-    if (h, w) == image.shape[:2]:
-        resized: np.ndarray = image.astype(dtype)
-    elif config.resize_filter == "pil":
-        resized = np.asarray(Image.fromarray(image).resize((w, h), Image.Resampling.BILINEAR)).astype(dtype)
-    else:
-        resized = resize_bilinear(image.astype(dtype), (h, w))[0]
+    resized = resize_image(image, molding.resized_shape, config, dtype)
     if config.channel_order == "bgr":
         resized = resized[..., ::-1]
 
@@ -221,26 +226,37 @@ def make_batch(samples: Sequence[Sample], config: Config, dtype: type = np.float
     for n, (image, m) in enumerate(pairs):
         images[n, : image.shape[0], : image.shape[1]] = image
         moldings.append(Molding(m.original_shape, m.resized_shape, (height, width), m.offset))
-    boxes = [m.mold_boxes(s.gt_boxes.astype(dtype)) for s, m in zip(samples, moldings)]
-    masks = [m.mold_masks(s.gt_masks) for s, m in zip(samples, moldings)]
-    if config.mini_mask_shape is not None:
-        masks = [minimise_masks(b, m, config.mini_mask_shape) for b, m in zip(boxes, masks)]
+    boxes, class_ids, masks, crowd = zip(*(_mold_objects(s, m, config, dtype) for s, m in zip(samples, moldings)))
     return Batch(
         image_ids=tuple(s.image_id for s in samples),
         images=images,
         moldings=tuple(moldings),
-        gt_boxes=tuple(boxes),
-        gt_class_ids=tuple(s.gt_class_ids for s in samples),
-        gt_masks=tuple(masks),
-        gt_crowd=tuple(s.gt_crowd for s in samples),
+        gt_boxes=boxes,
+        gt_class_ids=class_ids,
+        gt_masks=masks,
+        gt_crowd=crowd,
         active_class_ids=np.ones((len(samples), config.num_classes), bool),
     )
+
+
+def _mold_objects(
+    sample: Sample, molding: Molding, config: Config, dtype: type
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Bring boxes, class ids, masks and crowd flags of a sample's objects onto the canvas."""
+    boxes, class_ids, crowd = molding.mold_boxes(sample.gt_boxes.astype(dtype)), sample.gt_class_ids, sample.gt_crowd
+    masks = molding.mold_masks(sample.gt_masks, config.mask_resize)
+    if config.gt_boxes_from_masks:
+        seen = masks.any(axis=(1, 2))
+        boxes, class_ids, masks, crowd = enclosing_boxes(masks[seen], dtype), class_ids[seen], masks[seen], crowd[seen]
+    if config.mini_mask_shape is not None:
+        masks = minimise_masks(boxes, masks, config.mini_mask_shape, border=config.resize_border)
+    return boxes, class_ids, masks, crowd
 
 
 # --- mini masks -----------------------------------------------------------------------------------------------------
 
 
-def minimise_masks(boxes: np.ndarray, masks: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+def minimise_masks(boxes: np.ndarray, masks: np.ndarray, shape: tuple[int, int], *, border: str = "edge") -> np.ndarray:
     """Keep of each mask only what lies in its box, resized to ``shape``: memory falls by the image's area.
 
     The price: what is thinner than a mini pixel is lost, and what lies outside the box is gone. ``expand_masks`` shows
@@ -252,6 +268,8 @@ def minimise_masks(boxes: np.ndarray, masks: np.ndarray, shape: tuple[int, int])
     masks : ndarray of shape (G, H, W), bool
     shape : tuple of int
         (h, w), (56, 56) in the Keras implementation.
+    border : {"edge", "zero"}
+        ``config.resize_border``: "zero" makes the outline of an object that is enlarged recede.
 
     Returns
     -------
@@ -260,7 +278,7 @@ def minimise_masks(boxes: np.ndarray, masks: np.ndarray, shape: tuple[int, int])
     mini = np.zeros((len(masks), *shape), bool)
     for g, (y1, x1, y2, x2) in enumerate(whole_pixels(boxes, masks.shape[1:])):
         crop = masks[g, y1:y2, x1:x2, None].astype(np.float32)
-        mini[g] = resize_bilinear(crop, shape)[0][..., 0] >= 0.5
+        mini[g] = resize_with_border(crop, shape, border)[..., 0] > 0.5  # rounded, a half to even
     return mini
 
 
@@ -268,8 +286,8 @@ def expand_masks(boxes: np.ndarray, mini: np.ndarray, shape: tuple[int, int]) ->
     """Put mini masks back on a canvas of ``shape`` (H, W): the approximate inverse of ``minimise_masks``."""
     masks = np.zeros((len(mini), *shape), bool)
     for g, (y1, x1, y2, x2) in enumerate(whole_pixels(boxes, shape)):
-        full = resize_bilinear(mini[g, :, :, None].astype(np.float32), (y2 - y1, x2 - x1))[0]
-        masks[g, y1:y2, x1:x2] = full[..., 0] >= 0.5
+        full = resize_with_border(mini[g, :, :, None].astype(np.float32), (y2 - y1, x2 - x1), "edge")
+        masks[g, y1:y2, x1:x2] = full[..., 0] > 0.5
     return masks
 
 

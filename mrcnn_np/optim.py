@@ -3,7 +3,7 @@
 One step of training, once the gradients are there::
 
     norm = clip_gradients(grads, config.clip_norm)
-    sgd_step(params, grads, velocity, learning_rate=learning_rate_at(step, config), config=config)
+    update(params, grads, velocity, learning_rate=learning_rate_at(step, config), config=config)
 
 ``velocity`` is the whole state of the optimiser: a dict with the names of the tensors that are trained.
 """
@@ -122,6 +122,29 @@ def clip_gradients(grads: Mapping[str, np.ndarray], max_norm: float | None) -> f
         for g in grads.values():
             g *= max_norm / norm
     return norm
+
+
+def update(
+    params: Params, grads: Mapping[str, np.ndarray], velocity: Params, *, learning_rate: float, config: Config
+) -> None:
+    r"""Do ``sgd_step`` with the weight decay that ``config.weight_decay_on`` asks for, **in place**.
+
+    "sum" is ``sgd_step`` itself: the penalty :math:`\frac{\lambda}{2} \sum p^2` has the gradient :math:`\lambda p`.
+    "mean" is the penalty :math:`\lambda\,\mathrm{mean}(p^2)` of each tensor, gradient :math:`2 \lambda p / n` for n
+    numbers: tensors of one size take their step together.
+
+    Parameters
+    ----------
+    params, grads, velocity, learning_rate, config
+        As in ``sgd_step``.
+    """
+    if config.weight_decay_on == "sum":
+        sgd_step(params, grads, velocity, learning_rate=learning_rate, config=config)
+        return
+    for size in sorted({v.size for v in velocity.values()}):
+        group = {name: v for name, v in velocity.items() if v.size == size}
+        own = config.replace(weight_decay=2 * config.weight_decay / size)
+        sgd_step(params, grads, group, learning_rate=learning_rate, config=own)
 
 
 @accelerated

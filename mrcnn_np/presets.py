@@ -84,8 +84,8 @@ def small(num_classes: int = 21, **changes: Any) -> Config:
 def matterport(num_classes: int = 81, **changes: Any) -> Config:
     """Return what the Keras implementation (matterport/Mask_RCNN) computes, by default with ResNet-101.
 
-    Schedule and weight decay are ``Config``'s: matterport has no warm-up, and divides the decay of each tensor by the
-    tensor's size.
+    Its schedule is the user's (``model.train`` is called stage by stage with a constant rate), so ``steps`` and
+    ``decay_at`` are ``Config``'s. Not followed: at most 100 objects per image, drawn at random, enter its training.
     """
     config = Config(
         name="matterport",
@@ -98,12 +98,18 @@ def matterport(num_classes: int = 81, **changes: Any) -> Config:
         pixel_scale=1.0,
         pixel_mean=(123.7, 116.8, 103.9),
         pixel_std=(1.0, 1.0, 1.0),
+        resize_border="zero",
+        resize_truncated=True,
+        mask_resize="centres",
+        gt_boxes_from_masks=True,
+        mini_mask_shape=(56, 56),
         backbone="resnet101",
         stride_in_1x1=True,
         conv_bias=True,
         bn_eps=1e-3,
         stem_pool_padding="same",
         anchor_ratio_meaning="width_over_height",
+        box_frame="centres",
         rpn_channels=512,
         rpn_objectness="softmax",
         rpn_box_std=(0.1, 0.1, 0.2, 0.2),
@@ -112,13 +118,15 @@ def matterport(num_classes: int = 81, **changes: Any) -> Config:
         proposals_pre_nms_train=6000,
         proposals_pre_nms_test=6000,
         proposals_per_level=False,
-        proposals_min_size=0.0,
+        proposals_min_size=None,
+        proposals_window="canvas",
         roi_level_rounding="round",
         roi_method="crop_and_resize",
         gt_joins_proposals=False,
         rois_per_image=200,
         roi_positive_fraction=0.33,
         roi_negatives="ratio",
+        rois_padded=True,
         mask_target_method="crop_and_resize",
         mask_target_rounded=True,
         box_head="conv",
@@ -127,12 +135,18 @@ def matterport(num_classes: int = 81, **changes: Any) -> Config:
         head_smooth_l1_beta=1.0,
         box_loss_denominator="positives",
         class_loss_active_only=True,
+        active_classes="first",
         detection_classes="argmax",
         detection_score_threshold=0.7,
         detection_score_inclusive=True,
         detection_nms_iou=0.3,
-        mask_paste="resize",
+        detection_min_size=None,
+        detection_rounded=True,
+        mask_paste="resize_zero",
         learning_rate=0.001,
+        weight_decay_on="mean",
+        no_decay=("*.gamma", "*.beta"),
+        warmup_steps=0,
         clip_norm=5.0,
     )
     return config.replace(**changes)

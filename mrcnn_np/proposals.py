@@ -14,7 +14,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from .boxes import clip_boxes, decode_boxes, has_sides
+from .boxes import clip_boxes, decode_boxes, enter_frame, has_sides, leave_frame
 from .config import Config
 from .nms import batched_nms
 from .ops.activation import sigmoid, softmax
@@ -32,7 +32,11 @@ def objectness_scores(logits: np.ndarray, config: Config) -> np.ndarray:
 
 def top_k(scores: np.ndarray, k: int) -> np.ndarray:
     """Return the indices of the k best scores, best first, ties by index."""
-    return np.argsort(-scores, kind="stable")[:k]
+    candidates = np.arange(len(scores))
+    if 0 < k < len(scores):  # find the k-th best without sorting the rest; its equals are candidates, too
+        least = np.partition(scores, len(scores) - k)[len(scores) - k]
+        candidates = np.flatnonzero(scores >= least)
+    return candidates[np.argsort(-scores[candidates], kind="stable")][:k]
 
 
 def propose(
@@ -55,7 +59,7 @@ def propose(
     anchors : list of ndarray
         One (A_l, 4) array per level, ``(y1, x1, y2, x2)`` in molded pixels.
     window : tuple
-        ``(y1, x1, y2, x2)``: proposals are clipped to it.
+        ``(y1, x1, y2, x2)``: proposals are clipped to it; ``Molding.proposal_window`` knows which.
     config : Config
         ``proposals_*`` fields: how many, per level or over all levels, which IoU.
     training : bool
@@ -80,10 +84,10 @@ def propose(
         kept = top_k(ranks, pre_nms)
         level = np.zeros_like(level)  # one pool: levels may suppress each other
 
-    all_anchors = np.concatenate(anchors)[kept]
+    all_anchors = enter_frame(np.concatenate(anchors)[kept], config.box_frame)
     boxes = decode_boxes(deltas[kept], all_anchors, std=config.rpn_box_std, max_log_scale=config.max_log_scale)
-    boxes = clip_boxes(boxes, window)
+    boxes = clip_boxes(boxes, enter_frame(np.array(window, boxes.dtype), config.box_frame))
     large = has_sides(boxes, config.proposals_min_size)
     boxes, kept = boxes[large], kept[large]
     chosen = batched_nms(boxes, ranks[kept], level[kept], config.proposals_nms_iou)[:post_nms]
-    return boxes[chosen], objectness_scores(logits[kept[chosen]], config)
+    return leave_frame(boxes[chosen], config.box_frame), objectness_scores(logits[kept[chosen]], config)

@@ -162,7 +162,9 @@ def pyramid_roi_align(
     return pooled, (method, members, caches)
 
 
-def pyramid_roi_align_backward(dy: np.ndarray, cache: tuple[Any, ...]) -> list[np.ndarray]:
+def pyramid_roi_align_backward(
+    dy: np.ndarray, cache: tuple[Any, ...], *, into: Sequence[np.ndarray] | None = None
+) -> list[np.ndarray]:
     """Return the gradient of each level: every RoI's gradient goes back to the level it was read from, no other.
 
     Parameters
@@ -170,6 +172,8 @@ def pyramid_roi_align_backward(dy: np.ndarray, cache: tuple[Any, ...]) -> list[n
     dy : ndarray of shape (R, ph, pw, C)
     cache : tuple
         From ``pyramid_roi_align``.
+    into : sequence of L ndarrays of shape (N, H_l, W_l, C), optional
+        Add the gradients to these, in place: what the levels receive from elsewhere.
 
     Returns
     -------
@@ -178,7 +182,8 @@ def pyramid_roi_align_backward(dy: np.ndarray, cache: tuple[Any, ...]) -> list[n
     """
     method, members, caches = cache
     backward = roi_align_backward if method == "roi_align" else crop_and_resize_backward
-    return [backward(dy[rows], level_cache) for rows, level_cache in zip(members, caches)]
+    into = [None] * len(members) if into is None else into
+    return [backward(dy[rows], level_cache, into=level) for rows, level_cache, level in zip(members, caches, into)]
 
 
 def normalise_boxes(boxes: np.ndarray, image_shape: tuple[int, ...]) -> np.ndarray:

@@ -14,9 +14,7 @@ import numpy as np
 
 from .config import Config
 from .conv_bn import Cache, accumulate
-from .ops.activation import relu, relu_backward
-from .ops.conv import conv2d, conv2d_backward
-from .ops.fused import conv2d_fused
+from .ops.fused import conv2d_fused, conv2d_fused_backward
 from .params import Params, Spec, conv_spec
 
 LAYERS = ("rpn.conv", "rpn.objectness", "rpn.deltas")
@@ -57,22 +55,18 @@ def rpn_head(
     deltas : ndarray of shape (N, A, 4)
         (dy, dx, log dh, log dw), still divided by ``config.rpn_box_std``.
     cache : tuple, or None in inference
-        (per level: conv, relu, objectness and deltas caches), (per level: map shape)
+        (per level: conv, objectness and deltas caches), (per level: map shape)
     """
     logits, deltas, caches, shapes = [], [], [], []
     n, k = pyramid[0].shape[0], logits_per_anchor(config)
     conv, objectness, box = ((params[f"{name}.w"], params[f"{name}.b"]) for name in LAYERS)
     for p in pyramid:
+        hidden, conv_cache = conv2d_fused(p, *conv, padding=1, activate=True)
+        level_logits, objectness_cache = conv2d_fused(hidden, *objectness)
+        level_deltas, deltas_cache = conv2d_fused(hidden, *box)
         if training:
-            hidden, conv_cache = conv2d(p, *conv, padding=1)
-            hidden, relu_cache = relu(hidden)
-            level_logits, objectness_cache = conv2d(hidden, *objectness)
-            level_deltas, deltas_cache = conv2d(hidden, *box)
-            caches.append((conv_cache, relu_cache, objectness_cache, deltas_cache))
+            caches.append((conv_cache, objectness_cache, deltas_cache))
             shapes.append((level_logits.shape, level_deltas.shape))
-        else:
-            hidden = conv2d_fused(p, *conv, padding=1, activate=True)
-            level_logits, level_deltas = conv2d_fused(hidden, *objectness), conv2d_fused(hidden, *box)
         # The last axis holds one anchor after the other, so a reshape turns cells into anchors.
         logits.append(level_logits.reshape(n, -1, k))
         deltas.append(level_deltas.reshape(n, -1, 4))
@@ -92,16 +86,15 @@ def rpn_head_backward(dlogits: np.ndarray, ddeltas: np.ndarray, cache: Cache, gr
     n = ddeltas.shape[0]
     dlogits = dlogits.reshape(n, ddeltas.shape[1], -1)
     dpyramid, start = [], 0
-    for (conv_cache, relu_cache, objectness_cache, deltas_cache), (logits_shape, deltas_shape) in zip(caches, shapes):
+    for (conv_cache, objectness_cache, deltas_cache), (logits_shape, deltas_shape) in zip(caches, shapes):
         anchors = int(np.prod(deltas_shape[1:])) // 4
         stop = start + anchors
-        dhidden, dw, db = conv2d_backward(dlogits[:, start:stop].reshape(logits_shape), objectness_cache)
-        accumulate(grads, "rpn.objectness", w=dw, b=db)
-        dh, dw, db = conv2d_backward(ddeltas[:, start:stop].reshape(deltas_shape), deltas_cache)
-        accumulate(grads, "rpn.deltas", w=dw, b=db)
-        dhidden = relu_backward(dhidden + dh, relu_cache)
-        dp, dw, db = conv2d_backward(dhidden, conv_cache)
-        accumulate(grads, "rpn.conv", w=dw, b=db)
-        dpyramid.append(dp)
+        box = conv2d_fused_backward(ddeltas[:, start:stop].reshape(deltas_shape), deltas_cache)
+        accumulate(grads, "rpn.deltas", w=box.dw, b=box.db)
+        objectness = conv2d_fused_backward(dlogits[:, start:stop].reshape(logits_shape), objectness_cache, plus=box.dx)
+        accumulate(grads, "rpn.objectness", w=objectness.dw, b=objectness.db)
+        conv = conv2d_fused_backward(objectness.dx, conv_cache)
+        accumulate(grads, "rpn.conv", w=conv.dw, b=conv.db)
+        dpyramid.append(conv.dx)
         start = stop
     return dpyramid

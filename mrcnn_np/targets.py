@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .boxes import encode_boxes, iou
+from .boxes import encode_boxes, enter_frame, iou, leave_frame
 from .config import Config
 from .molding import whole_pixels
 from .ops.crop_and_resize import crop_and_resize
@@ -61,9 +61,9 @@ def match_anchors(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Label every anchor by its overlap with the ground truth.
 
-    Positive: IoU >= ``rpn_positive_iou`` with some object, or the best anchor of an object (all of them, on ties), so
-    that no object goes without. Negative: IoU < ``rpn_negative_iou`` with every object. Else neutral. With
-    ``crowd_iou``, an anchor that touches a crowd region is no negative: there may be an object under it.
+    Positive: IoU >= ``rpn_positive_iou`` with some object, or (``rpn_match_best``) the best anchor of an object (all
+    of them, on ties), so that no object goes without. Negative: IoU < ``rpn_negative_iou`` with every object. Else
+    neutral. With ``crowd_iou``, an anchor that touches a crowd region is no negative: there may be an object under it.
 
     Parameters
     ----------
@@ -92,15 +92,17 @@ def match_anchors(
         best = overlaps.max(axis=1)
         matched = objects[overlaps.argmax(axis=1)]
         labels[best >= config.rpn_negative_iou] = 0
-        labels[is_positive(overlaps, config.rpn_positive_iou)] = 1
+        labels[is_positive(overlaps, config.rpn_positive_iou, match_best=config.rpn_match_best)] = 1
     if config.crowd_iou is not None and gt_crowd.any():
         near_crowd = iou(anchors, gt_boxes[gt_crowd]).max(axis=1) >= config.crowd_iou
         labels[near_crowd & (labels == -1)] = 0
     return labels, matched
 
 
-def is_positive(overlaps: np.ndarray, positive_iou: float) -> np.ndarray:
+def is_positive(overlaps: np.ndarray, positive_iou: float, *, match_best: bool = True) -> np.ndarray:
     """Tell which anchors are positive, (A,) bool, by their IoU with the objects, (A, G); see ``match_anchors``."""
+    if not match_best:
+        return np.any(overlaps >= positive_iou, axis=1)
     best_of_object = overlaps.max(axis=0, initial=0)  # (G,)
     # An object that no anchor touches would otherwise make every anchor its "best"
     is_best = (overlaps >= best_of_object * (1 - TIE)) & (best_of_object > 0)
@@ -205,12 +207,13 @@ def roi_targets(
         proposals = np.concatenate([gt_boxes[objects].astype(proposals.dtype), proposals])
     best = np.zeros(len(proposals), proposals.dtype)
     matched = np.zeros(len(proposals), np.int64)
+    framed, gt_framed = enter_frame(proposals, config.box_frame), enter_frame(gt_boxes, config.box_frame)
     if len(objects) and len(proposals):
-        overlaps = iou(proposals, gt_boxes[objects])
+        overlaps = iou(framed, gt_framed[objects])
         best, matched = overlaps.max(axis=1), objects[overlaps.argmax(axis=1)]
     negative = best < config.roi_positive_iou
     if config.crowd_iou is not None and gt_crowd.any():
-        negative &= ~(iou(proposals, gt_boxes[gt_crowd]) >= config.crowd_iou).any(axis=1)
+        negative &= ~(iou(framed, gt_framed[gt_crowd]) >= config.crowd_iou).any(axis=1)
     positive = best >= config.roi_positive_iou
 
     keep_positive = _choose(np.flatnonzero(positive), int(config.rois_per_image * config.roi_positive_fraction), rng)
@@ -221,10 +224,22 @@ def roi_targets(
     class_ids = np.zeros(len(kept), np.int64)
     class_ids[: len(keep_positive)] = gt_class_ids[owner]
     deltas = np.zeros((len(kept), 4), proposals.dtype)
-    rois = proposals[kept]
-    positive_rois = rois[: len(keep_positive)]
-    deltas[: len(keep_positive)] = encode_boxes(gt_boxes[owner], positive_rois, std=config.head_box_std)
-    return RoiTargets(rois, class_ids, deltas, mask_targets(positive_rois, owner, gt_boxes, gt_masks, config))
+    deltas[: len(keep_positive)] = encode_boxes(gt_framed[owner], framed[keep_positive], std=config.head_box_std)
+    masks = mask_targets(proposals[keep_positive], owner, gt_boxes, gt_masks, config)
+    targets = RoiTargets(proposals[kept], class_ids, deltas, masks)
+    return _padded(targets, config.rois_per_image) if config.rois_padded else targets
+
+
+def _padded(targets: RoiTargets, count: int) -> RoiTargets:
+    """Fill up to ``count`` with background RoIs of the image's first pixel: what zeros mean to matterport."""
+    missing = count - len(targets.rois)
+    first_pixel = np.tile(np.array([0, 0, 1, 1], targets.rois.dtype), (missing, 1))
+    return RoiTargets(
+        np.concatenate([targets.rois, first_pixel]),
+        np.pad(targets.class_ids, (0, missing)),
+        np.pad(targets.deltas, ((0, missing), (0, 0))),
+        targets.masks,
+    )
 
 
 def negative_count(positives: int, config: Config) -> int:
@@ -262,7 +277,7 @@ def mask_targets(
     if len(rois) == 0:
         return np.zeros((0, size, size), rois.dtype)
     if config.mini_mask_shape is not None:
-        rois = _in_mini_frame(rois, gt_boxes[owner], config.mini_mask_shape)
+        rois = _in_mini_frame(rois, gt_boxes[owner], config.mini_mask_shape, config.box_frame)
     used, index = np.unique(owner, return_inverse=True)
     planes = gt_masks[used, :, :, None].astype(rois.dtype)  # (G', H, W, 1): each mask is an image of its own
     if config.mask_target_method == "crop_and_resize":
@@ -280,9 +295,14 @@ def mask_targets(
     return np.round(targets) if config.mask_target_method == "crop_and_resize" else np.floor(targets + 0.5)
 
 
-def _in_mini_frame(rois: np.ndarray, boxes: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Express RoIs in mini-mask pixels: the object's box, in whole pixels, becomes ``[0, 0, h, w]``."""
-    boxes = whole_pixels(boxes, UNBOUNDED)  # they lie on the canvas already
+def _in_mini_frame(rois: np.ndarray, boxes: np.ndarray, shape: tuple[int, int], frame: str) -> np.ndarray:
+    """Express RoIs in mini-mask pixels: the object's box, in whole pixels, becomes ``[0, 0, h, w]``.
+
+    In the frame "centres" the object's first and last pixels become the mask's.
+    """
+    boxes = enter_frame(whole_pixels(boxes, UNBOUNDED), frame)  # they lie on the canvas already
+    _, _, h, w = enter_frame(np.array([0, 0, *shape]), frame)
     origin = np.concatenate([boxes[:, :2], boxes[:, :2]], axis=1)
     sides = np.concatenate([boxes[:, 2:] - boxes[:, :2]] * 2, axis=1)
-    return ((rois - origin) / sides * np.array([*shape, *shape])).astype(rois.dtype)
+    inside = (enter_frame(rois, frame) - origin) / sides * np.array([h, w, h, w])
+    return leave_frame(inside, frame).astype(rois.dtype)

@@ -22,12 +22,12 @@ from tqdm import tqdm
 
 from .checkpoint import Checkpoint, check_resumable, save_checkpoint
 from .data.augment import augment
-from .data.sample import Dataset, Sample
+from .data.sample import Dataset, Sample, for_training
 from .errors import DataError, NonFiniteError
 from .model import MaskRCNN
 from .molding import Batch, make_batch
 from .objective import LOSSES
-from .optim import clip_gradients, learning_rate_at, sgd_step, zero_velocity
+from .optim import clip_gradients, learning_rate_at, update, zero_velocity
 from .params import Params, first_non_finite
 from .run_folder import CHECKPOINT, METRICS, TIMINGS, StepLog
 
@@ -139,7 +139,7 @@ def train_step(
         require_finite("gradient of", grads.items())
     grad_norm = clip_gradients(grads, model.config.clip_norm)
     learning_rate = learning_rate_at(step, model.config)
-    sgd_step(model.params, grads, velocity, learning_rate=learning_rate, config=model.config)
+    update(model.params, grads, velocity, learning_rate=learning_rate, config=model.config)
     numbers = {name: float(losses[name]) for name in LOSSES}
     return {"loss": sum(numbers.values()), **numbers, "grad_norm": grad_norm, "learning_rate": learning_rate}
 
@@ -247,6 +247,7 @@ def train(
             rng = stream(seed, step, STEP)
             indices = batch_indices(seed, step, config.batch_size, len(dataset))
             samples = load_samples(dataset, indices, skipped if skip_bad else None)
+            samples = [for_training(sample) for sample in samples]
             samples = [augment(s, rng, flip=config.flip, scale_jitter=config.scale_jitter) for s in samples]
             try:
                 record = train_step(model, make_batch(samples, config), velocity, step=step, rng=rng)

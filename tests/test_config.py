@@ -50,6 +50,7 @@ DIALECTS = [
     ("max_log_scale", None, math.log(1000 / 16), math.log(1000 / 16)),
     ("rpn_positive_iou", 0.7, 0.7, 0.7),
     ("rpn_negative_iou", 0.3, 0.3, 0.3),
+    ("rpn_match_best", True, True, True),
     ("rpn_anchors_per_image", 256, 256, 256),
     ("rpn_positive_fraction", 0.5, 0.5, 0.5),
     ("crowd_iou", 0.001, None, None),
@@ -59,7 +60,20 @@ DIALECTS = [
     ("proposals_post_nms_test", 1000, 1000, 1000),
     ("proposals_nms_iou", 0.7, 0.7, 0.7),
     ("proposals_per_level", False, True, True),
-    ("proposals_min_size", 0.0, 1e-3, 0.0),
+    ("resize_border", "zero", "edge", "edge"),
+    ("resize_truncated", True, False, False),
+    ("mask_resize", "centres", "edges", "edges"),
+    ("gt_boxes_from_masks", True, False, False),
+    ("mini_mask_shape", (56, 56), None, None),
+    ("box_frame", "centres", "edges", "edges"),
+    ("proposals_min_size", None, 1e-3, 0.0),
+    ("proposals_window", "canvas", "image", "image"),
+    ("rois_padded", True, False, False),
+    ("active_classes", "first", "own", "own"),
+    ("detection_rounded", True, False, False),
+    ("weight_decay_on", "mean", "sum", "sum"),
+    ("no_decay", ("*.gamma", "*.beta"), ("*.b", "*.gamma", "*.beta"), ("*.b", "*.gamma", "*.beta")),
+    ("warmup_steps", 0, 1000, 1000),
     ("roi_level_rounding", "round", "floor", "floor"),
     ("roi_method", "crop_and_resize", "roi_align", "roi_align"),
     ("roi_sampling_ratio", 2, 2, 0),  # matterport's has no meaning
@@ -81,8 +95,8 @@ DIALECTS = [
     ("detection_score_inclusive", True, False, False),
     ("detection_nms_iou", 0.3, 0.5, 0.5),
     ("detections_per_image", 100, 100, 100),
-    ("detection_min_size", 0.0, 1e-2, 0.0),
-    ("mask_paste", "resize", "plus_one", "grid_sample"),
+    ("detection_min_size", None, 1e-2, 0.0),
+    ("mask_paste", "resize_zero", "plus_one", "grid_sample"),
     ("mask_threshold", 0.5, 0.5, 0.5),
 ]
 
@@ -139,8 +153,13 @@ def test_from_dict_refuses_unknown_and_missing_fields():
 
 
 def test_replace_refuses_unknown_fields():
-    with pytest.raises(ConfigError, match="unknown config field 'step'"):
+    with pytest.raises(ConfigError, match="unknown config field 'step'; did you mean 'steps'?"):
         presets.tiny().replace(step=3)
+
+
+def test_a_bad_choice_lists_the_choices():
+    with pytest.raises(ConfigError, match="^resize_mode is 'stretch'; expected 'square' or 'shortest_edge'$"):
+        presets.tiny().replace(resize_mode="stretch")
 
 
 # --- values ---

@@ -156,8 +156,8 @@ def test_open_dataset_says_how_to_get_the_data(tmp_path, tree, monkeypatch):
             open_dataset("voc", root)
     with pytest.raises(DataError, match="run `mrcnn-np data shapes`"):
         open_dataset("shapes", tmp_path / "none")
-    with pytest.raises(DataError, match="unknown data set 'coco'; expected shapes or voc"):
-        open_dataset("coco", tmp_path)
+    with pytest.raises(DataError, match="unknown data set 'imagenet'; expected shapes, voc, coco"):
+        open_dataset("imagenet", tmp_path)
     monkeypatch.setenv("VOC_ROOT", str(tree.add().split()))
     assert len(open_dataset("voc", None)) == 1
 

@@ -10,9 +10,16 @@ from scenes import boxes_of
 from mrcnn_np.config import presets
 from mrcnn_np.detections import paste_masks, refine
 
-MATTERPORT, TORCHVISION, DETECTRON2 = presets.matterport(), presets.torchvision(), presets.detectron2()
+# Measured between edges and without padding, so that the examples are round numbers; see test_dialect_frame.py
+MATTERPORT = presets.matterport(box_frame="edges", detection_min_size=0.0)
+TORCHVISION, DETECTRON2 = presets.torchvision(), presets.detectron2()
 DIALECTS = [MATTERPORT, TORCHVISION, DETECTRON2, presets.tiny()]
-METHODS = {"resize": MATTERPORT, "plus_one": TORCHVISION, "grid_sample": DETECTRON2}
+METHODS = {
+    "resize": MATTERPORT.replace(mask_paste="resize"),
+    "resize_zero": MATTERPORT,
+    "plus_one": TORCHVISION,
+    "grid_sample": DETECTRON2,
+}
 WINDOW = (0, 0, 100, 100)
 seeds = st.integers(0, 2**32 - 1)
 
@@ -309,7 +316,7 @@ def naive_paste(mask, box, shape, method):
             first, last = int((a + b) / 2 - half), int((a + b) / 2 + half)  # towards zero
             grown.append((first, max(last - first + 1, 1)))
         (top, height), (left, width) = grown
-    elif method == "resize":
+    elif method.startswith("resize"):
         top, left = round(y1), round(x1)
         height, width = round(y2) - top, round(x2) - left
     else:
@@ -321,8 +328,8 @@ def naive_paste(mask, box, shape, method):
             inside = top <= i < top + height and left <= j < left + width
             if method == "grid_sample" or inside:
                 t, u = ((i + 0.5 - top) / height * len(mask) - 0.5), ((j + 0.5 - left) / width * len(mask) - 0.5)
-                values[i, j] = between_cells(mask, t, u, "zero" if method == "grid_sample" else "edge")
-    return values
+                values[i, j] = between_cells(mask, t, u, "zero" if method in ("grid_sample", "resize_zero") else "edge")
+    return np.maximum(values, np.min(mask)) if method == "resize_zero" else values
 
 
 def random_case(seed, size=40):

@@ -51,7 +51,11 @@ from mrcnn_np.pyramid import normalise_boxes, pyramid_roi_align, pyramid_roi_ali
 from mrcnn_np.rpn import rpn_head, rpn_spec
 from mrcnn_np.targets import mask_targets, match_anchors, negative_count, roi_targets, rpn_targets
 
-MATTERPORT, TORCHVISION, DETECTRON2 = FRAMEWORKS = presets.matterport(), presets.torchvision(), presets.detectron2()
+# Measured between edges, unpadded, with whole masks, so that the examples are those of the documents; what matterport
+# does instead is in test_dialect_frame.py
+MATTERPORT = presets.matterport(box_frame="edges", rois_padded=False, mini_mask_shape=None, detection_min_size=0.0)
+TORCHVISION, DETECTRON2 = presets.torchvision(), presets.detectron2()
+FRAMEWORKS = MATTERPORT, TORCHVISION, DETECTRON2
 ONE = np.zeros(1, int)  # the batch index of a single RoI
 SIZES, STRIDES = (32, 64, 128, 256, 512), (4, 8, 16, 32, 64)
 

@@ -21,8 +21,16 @@ from mrcnn_np.ops import activation, linear, norm, pool, resize
 from mrcnn_np.optim import global_norm, sgd_step
 
 ACCELERATED = [
-    *("batch_norm", "batch_norm_backward", "batched_nms", "channel_sum", "conv2d", "conv2d_backward", "conv2d_fused"),
-    *("conv2d_transpose", "conv2d_transpose_backward", "crop_and_resize", "crop_and_resize_backward", "decode_boxes"),
+    *("batch_norm", "batch_norm_backward", "batched_nms", "channel_sum", "conv2d", "conv2d_backward"),
+    *(
+        "conv2d_fused",
+        "conv2d_fused_backward",
+        "conv2d_transpose",
+        "conv2d_transpose_backward",
+        "crop_and_resize",
+        "crop_and_resize_backward",
+        "decode_boxes",
+    ),
     *("global_norm", "iou", "linear", "linear_backward", "max_pool2d", "max_pool2d_backward", "nms", "paste_masks"),
     *("relu", "relu_backward", "resize_bilinear", "resize_nearest", "roi_align", "roi_align_backward", "roi_pool"),
     *("roi_pool_backward", "sgd_step", "upsample_nearest", "upsample_nearest_backward"),

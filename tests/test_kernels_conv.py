@@ -9,7 +9,7 @@ from kernel_cases import check_pair, distance, draw, error, to_float64
 from kernels.cpu import conv as fast
 from kernels.cpu.simd import NR
 from mrcnn_np.ops.conv import conv2d, conv2d_backward, conv2d_transpose, conv2d_transpose_backward
-from mrcnn_np.ops.fused import conv2d_fused
+from mrcnn_np.ops.fused import conv2d_fused, conv2d_fused_backward
 
 # Slack: a result is one running sum over taps and channels, up to 3,430 terms, where BLAS adds blocks; measured: 3e-6
 CONV = (fast.conv2d, fast.conv2d_backward)
@@ -96,15 +96,31 @@ def test_fused_convolution(case, norm, residual, activate):
     if norm:
         options["norm"] = (*(np.abs(draw(rng, c_out)) + np.float32(0.5) for _ in range(4)), 1e-3)
     if residual:
-        options["residual"] = draw(rng, *conv2d_fused.reference(x, w, b, **options).shape)
+        options["residual"] = draw(rng, *conv2d_fused.reference(x, w, b, **options)[0].shape)
     exact_options = {k: tuple(map(to_float64, v)) if k == "norm" else v for k, v in options.items()}
     if residual:
         exact_options["residual"] = to_float64(options["residual"])
-    exact = conv2d_fused.reference(to_float64(x), to_float64(w), to_float64(b), **exact_options)
-    fused = fast.conv2d_fused(x, w, b, **options)
+    exact, exact_cache = conv2d_fused.reference(to_float64(x), to_float64(w), to_float64(b), **exact_options)
+    fused, cache = fast.conv2d_fused(x, w, b, **options)
     assert fused.dtype == np.float32
     assert error(fused, exact) <= 1e-5  # measured: 4e-6, by Winograd
     assert fast.conv2d_fused(to_float64(x), w, b, **options) is NotImplemented
+
+    dy, plus = draw(rng, *fused.shape), draw(rng, *x.shape)
+    if activate:  # the same side of the kink on both, whatever the rounding
+        exact_cache = (*exact_cache[:5], to_float64(fused), *exact_cache[6:])
+    wanted = conv2d_fused_backward.reference(to_float64(dy), exact_cache, plus=to_float64(plus))
+    got = fast.conv2d_fused_backward(dy, cache, plus=plus)
+    assert got._fields == wanted._fields
+    for name, ours, exactly in zip(got._fields, got, wanted):
+        assert (ours is None) == (exactly is None), name
+        if ours is not None:
+            assert ours.dtype == np.float32 and ours.shape == exactly.shape, name
+            assert error(ours, exactly) <= 2e-5, name  # measured: 6e-6, by Winograd
+    assert fast.conv2d_fused_backward(dy, cache, need_dx=False).dx is None
+    assert fast.conv2d_fused_backward(to_float64(dy), cache) is NotImplemented
+    assert fast.conv2d_fused_backward(dy, cache, plus=plus[:, 1:]) is NotImplemented
+    assert fast.conv2d_fused_backward(dy[:, 1:], cache) is NotImplemented
 
 
 def test_input_gradient_can_be_left_out():

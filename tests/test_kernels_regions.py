@@ -72,6 +72,30 @@ def test_roi_align_of_the_largest_sample(shape, sampling_ratio, aligned):
                 np.testing.assert_array_equal(got, fast_align.roi_align_backward(dy, c))
 
 
+@pytest.mark.parametrize("reduce", ["mean", "max", "crop"])
+def test_gradients_are_added_to_what_is_there(reduce):
+    """With ``into`` both backends add in place; an array that a kernel cannot add to is left to the reference."""
+    rng = np.random.default_rng(1)
+    features, index = draw(rng, 2, 9, 13, 5), rng.integers(0, 2, 6)
+    if reduce == "crop":
+        boxes = (draw_boxes(rng, 6, 20) / 20).astype(np.float32)
+        y, cache = crop_and_resize(features, boxes, index, output_size=3)
+        backward, kernel = crop_and_resize_backward, fast_crop.crop_and_resize_backward
+    else:
+        options = {"output_size": 3, "spatial_scale": 0.5, "reduce": reduce, "sampling_ratio": 2}
+        y, cache = roi_align(features, draw_boxes(rng, 6, 20), index, **options)
+        backward, kernel = roi_align_backward, fast_align.roi_align_backward
+    dy, there = draw(rng, *y.shape), draw(rng, *features.shape)
+    wanted = there + backward.reference(dy, cache)
+    for function in (backward.reference, kernel):
+        into = there.copy()
+        assert function(dy, cache, into=into) is into
+        assert error(into, wanted.astype(np.float64)) <= 2e-6  # measured: 4e-7
+    wide = np.zeros((2, 9, 13, 10), np.float32)
+    assert kernel(dy, cache, into=wide[..., ::2]) is NotImplemented
+    assert kernel(dy, cache, into=wide) is NotImplemented
+
+
 def test_roi_align_cache_is_that_of_the_reference():
     rng = np.random.default_rng(0)
     args = draw(rng, 2, 9, 13, 5), draw_boxes(rng, 6, 20), rng.integers(0, 2, 6)

@@ -331,7 +331,7 @@ def test_whole_pixels():
 def naive_mini(box, mask, shape):
     """matterport's minimise: cut out, resize, round."""
     y1, x1, y2, x2 = (int(v) for v in box)
-    return naive.resize_bilinear(mask[y1:y2, x1:x2, None].astype(float), shape)[..., 0] >= 0.5
+    return naive.resize_bilinear(mask[y1:y2, x1:x2, None].astype(float), shape)[..., 0] > 0.5  # a half to even
 
 
 def test_minimise_equals_a_loop():

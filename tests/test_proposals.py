@@ -10,7 +10,9 @@ from scenes import boxes_of
 from mrcnn_np.config import presets
 from mrcnn_np.proposals import objectness_scores, propose, top_k
 
-MATTERPORT, TORCHVISION, DETECTRON2 = presets.matterport(), presets.torchvision(), presets.detectron2()
+# Measured between edges and without padding, so that the examples are round numbers; see test_dialect_frame.py
+MATTERPORT = presets.matterport(box_frame="edges", proposals_min_size=0.0)
+TORCHVISION, DETECTRON2 = presets.torchvision(), presets.detectron2()
 WINDOW = (0, 0, 100, 100)
 
 
@@ -41,6 +43,10 @@ def test_top_k_ties_by_index():
     scores = np.array([0.5, 0.9, 0.5, 0.9, 0.1])
     assert top_k(scores, 3).tolist() == [1, 3, 0]
     assert top_k(scores, 9).tolist() == [1, 3, 0, 2, 4]
+    assert top_k(scores, 0).tolist() == []
+    many = np.random.default_rng(0).integers(0, 5, 50) / 4  # more ties than places
+    for k in range(52):
+        assert top_k(many, k).tolist() == np.argsort(-many, kind="stable")[:k].tolist()
     assert top_k(np.zeros(0), 3).tolist() == []
 
 

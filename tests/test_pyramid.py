@@ -154,6 +154,11 @@ def test_a_level_without_rois_has_zero_gradient(method):
     assert {g.dtype for g in gradients} == {y.dtype} == {np.dtype(np.float32)}
     assert not gradients[2][1].any()  # the other image of the batch
 
+    there = [np.ones_like(f) for f in features]
+    assert all(a is b for a, b in zip(pyramid_roi_align_backward(np.ones_like(y), cache, into=there), there))
+    for level, gradient in zip(there, gradients):
+        np.testing.assert_allclose(level, 1 + gradient, rtol=1e-6)
+
 
 @pytest.mark.parametrize("method", ["roi_align", "crop_and_resize"])
 def test_no_rois(method):

@@ -14,7 +14,9 @@ from mrcnn_np.config import presets
 from mrcnn_np.molding import minimise_masks
 from mrcnn_np.targets import mask_targets, match_anchors, negative_count, roi_targets, rpn_targets, subsample
 
-MATTERPORT, TORCHVISION, DETECTRON2 = presets.matterport(), presets.torchvision(), presets.detectron2()
+# Measured between edges and without padding, so that the examples are round numbers; see test_dialect_frame.py
+MATTERPORT = presets.matterport(box_frame="edges", rois_padded=False, mini_mask_shape=None)
+TORCHVISION, DETECTRON2 = presets.torchvision(), presets.detectron2()
 DIALECTS = [MATTERPORT, TORCHVISION, DETECTRON2, presets.tiny()]
 seeds = st.integers(0, 2**32 - 1)
 
@@ -45,6 +47,9 @@ def test_the_best_anchor_of_an_object_is_positive_however_bad():
     anchors = boxes_of([0, 0, 10, 2], [0, 0, 10, 1], [50, 50, 60, 60])
     labels, _ = match_anchors(anchors, boxes_of(OBJECT), flags(False), TORCHVISION)
     assert labels.tolist() == [1, -1, -1]
+    thresholds_only = TORCHVISION.replace(rpn_match_best=False)
+    labels, _ = match_anchors(anchors, boxes_of(OBJECT), flags(False), thresholds_only)
+    assert labels.tolist() == [-1, -1, -1]
 
 
 def test_the_best_anchor_learns_the_object_it_overlaps_most():

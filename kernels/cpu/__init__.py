@@ -55,6 +55,7 @@ KERNELS: dict[str, Callable[..., Any]] = {
         conv.conv2d,
         conv.conv2d_backward,
         conv.conv2d_fused,
+        conv.conv2d_fused_backward,
         conv.conv2d_transpose,
         conv.conv2d_transpose_backward,
         norm.batch_norm,

@@ -25,6 +25,35 @@ def _relu_backward(dy, y, dx):
         dx[i] = dy[i] * (np.float32(0) if y[i] <= np.float32(0) else np.float32(1))
 
 
+@njit(cache=True, parallel=True, error_model="numpy")
+def _masked_sum(dy, y, dx, partial):
+    """Write dy where y > 0, else 0, and sum it over the rows: every part of the rows has its own sums."""
+    rows, c = dy.shape
+    parts = partial.shape[0]
+    for part in prange(parts):
+        total = partial[part]
+        total[:] = 0
+        for row in range(rows * part // parts, rows * (part + 1) // parts):
+            source, mask, target = dy[row], y[row], dx[row]
+            for j in range(c):
+                value = source[j] * (np.float32(0) if mask[j] <= np.float32(0) else np.float32(1))
+                target[j] = value
+                total[j] += value
+
+
+def masked_sum(dy: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the gradient that passes a ReLU and its sum over all but the last axis.
+
+    The parts depend on the shape only, so the bits do not depend on the number of threads.
+    """
+    channels = dy.shape[-1]
+    flat, mask = dy.reshape(-1, channels), np.ascontiguousarray(y).reshape(-1, channels)
+    dx = np.empty_like(flat)
+    partial = np.empty((max(1, min(256, len(flat) // 64)), channels), np.float32)
+    _masked_sum(flat, mask, dx, partial)
+    return dx.reshape(dy.shape), partial.sum(axis=0)
+
+
 def relu(x: np.ndarray) -> Any:
     """See ``mrcnn_np.ops.activation.relu``."""
     if not is_float32(x) or x.size < SMALL:

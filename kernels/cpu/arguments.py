@@ -47,3 +47,12 @@ def as_padding(padding: Any) -> tuple[tuple[int, int], tuple[int, int]]:
         return (-1, -1), (-1, -1)
     (top, bottom), (left, right) = padding
     return (int(top), int(bottom)), (int(left), int(right))
+
+
+def is_target(array: Any, shape: tuple[int, ...]) -> bool:
+    """Tell whether a kernel can add to this array in place; None, for a new one, will do."""
+    if array is None:
+        return True
+    return (
+        is_float32(array) and array.shape == tuple(shape) and bool(array.flags.c_contiguous and array.flags.writeable)
+    )

@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 from numba import get_num_threads
 
-from . import direct, grouped, winograd
+from . import direct, grouped, winograd, winograd_weights
+from .activation import masked_sum
 from .arguments import as_padding, is_float32
+from .fold import FusedGradients, scaled, unfold
 from .simd import MR, NR, VL
 
 NONE = np.empty(0, np.float32)
@@ -102,8 +104,10 @@ def scatter(
             i0, j0 = (a + top) % stride, (b + left) % stride
             rows, cols = np.arange(i0, kh, stride)[::-1], np.arange(j0, kw, stride)[::-1]
             if not (len(rows) and len(cols)):  # a stride wider than the kernel leaves inputs that nothing reads
-                shift = finish.get("shift")
+                shift, beside = finish.get("shift"), finish.get("residual")
                 dx[:, a::stride, b::stride] = 0 if shift is None else shift
+                if beside is not None:
+                    dx[:, a::stride, b::stride] += beside[:, a::stride, b::stride]
                 continue
             packed = direct.pack_swapped(w, np.ascontiguousarray(rows), np.ascontiguousarray(cols))
             size = (-(-(height - a) // stride), -(-(width - b) // stride))
@@ -191,14 +195,9 @@ def _forward(
     x = np.ascontiguousarray(x)
     if groups > 1:
         size = _out_shape(x, w, step, sides)[1:3]
-        scale, shift = _vectors(finish.get("scale"), finish.get("shift"), w.shape[3])
-        beside, floor = finish.get("residual"), finish.get("floor", NO_FLOOR)
-        return grouped.correlate(
-            x, w, groups, size, step, top, left, scale, shift, NONE if beside is None else beside, floor
-        )
+        return grouped.correlate(x, w, groups, size, step, top, left, **finish)
     if _suits_winograd(x.shape, w, (step, step), sides, 1):
-        u = winograd.transform_weights(np.ascontiguousarray(w))
-        return winograd.forward(x, u, w.shape[3], **finish)
+        return winograd.forward(x, np.ascontiguousarray(w), **finish)
     size = _out_shape(x, w, step, sides)[1:3]
     return correlate(x, pack(w), w.shape[1], w.shape[3], size, step, top, left, **finish)
 
@@ -231,7 +230,39 @@ def conv2d_fused(
             return NotImplemented
         residual = np.ascontiguousarray(residual)
     floor = np.float32(0) if activate else NO_FLOOR
-    return _forward(x, w, step, sides, groups, scale=scale, shift=shift, residual=residual, floor=floor)
+    y = _forward(x, w, step, sides, groups, scale=scale, shift=shift, residual=residual, floor=floor)
+    return y, (x, w, b, norm, residual is not None, y if activate else None, (step, step), sides, groups)
+
+
+def conv2d_fused_backward(
+    dy: np.ndarray, cache: tuple[Any, ...], *, need_dx: bool = True, plus: np.ndarray | None = None
+) -> Any:
+    """See ``mrcnn_np.ops.fused.conv2d_fused_backward``."""
+    x, w, b, norm, has_residual, y, (step, across), sides, groups = cache
+    if not (_plain(dy, x, w, b, y, plus) and step == across and dy.shape == _out_shape(x, w, step, sides)):
+        return NotImplemented
+    if (plus is not None and plus.shape != x.shape) or (norm is not None and not _plain(*norm[:4])):
+        return NotImplemented
+    dy = np.ascontiguousarray(dy)
+    if y is None:
+        dshift = direct.channel_sum(dy.reshape(-1, dy.shape[3]))
+    else:
+        dy, dshift = masked_sum(dy, y)
+    dresidual = dy if has_residual else None
+    if norm is None:
+        gradients = _gradients(dy, x, w, step, sides, groups, need_dx, plus)
+        return FusedGradients(*gradients, None if b is None else dshift, None, None, dresidual)
+    gamma, _, mean, var, eps = norm
+    inverse_std = 1 / np.sqrt(var + np.float32(eps))
+    scale = gamma * inverse_std
+    rows = np.ascontiguousarray(w).reshape(-1, w.shape[3])
+    dx, dv = _gradients(dy, x, scaled(rows, scale).reshape(w.shape), step, sides, groups, need_dx, plus)
+    dw, dscale = unfold(rows, dv.reshape(rows.shape), scale)
+    offset = -mean if b is None else b - mean
+    dgamma = (dscale + offset * dshift) * inverse_std
+    return FusedGradients(
+        dx, dw.reshape(w.shape), None if b is None else dshift * scale, dgamma, dshift, dresidual
+    )  # fmt: skip
 
 
 def conv2d_backward(dy: np.ndarray, cache: tuple[Any, ...], *, need_dx: bool = True) -> Any:
@@ -239,23 +270,35 @@ def conv2d_backward(dy: np.ndarray, cache: tuple[Any, ...], *, need_dx: bool = T
     x, w, has_bias, (step, across), sides, groups = cache
     if not (_plain(dy, x, w) and step == across and dy.shape == _out_shape(x, w, step, sides)):
         return NotImplemented
-    dy, x = np.ascontiguousarray(dy), np.ascontiguousarray(x)
-    (top, _), (left, _) = sides
-    db = direct.channel_sum(dy.reshape(-1, dy.shape[3])) if has_bias else None
-    if groups > 1:
-        dx = grouped.scatter(dy, w, groups, x.shape, step, top, left) if need_dx else None
-        return dx, grouped.weight_gradient(x, dy, groups, w.shape[:2], step, top, left), db
+    dy = np.ascontiguousarray(dy)
+    gradients = _gradients(dy, x, w, step, sides, groups, need_dx)
+    return *gradients, direct.channel_sum(dy.reshape(-1, dy.shape[3])) if has_bias else None
+
+
+def _gradients(
+    dy: np.ndarray,
+    x: np.ndarray,
+    w: np.ndarray,
+    step: int,
+    sides: tuple[tuple[int, int], tuple[int, int]],
+    groups: int,
+    need_dx: bool,
+    plus: np.ndarray | None = None,
+) -> tuple[np.ndarray | None, np.ndarray]:
+    """Return dx (+ ``plus``; None if it is not needed) and dw."""
+    x, (top, _), (left, _) = np.ascontiguousarray(x), *sides
+    residual = None if plus is None else np.ascontiguousarray(plus)
     dx = None
+    if groups > 1:
+        dx = grouped.scatter(dy, w, groups, x.shape, step, top, left, residual=residual) if need_dx else None
+        return dx, grouped.weight_gradient(x, dy, groups, w.shape[:2], step, top, left)
     if need_dx and _suits_winograd(dy.shape, w.swapaxes(2, 3), (step, step), sides, 1):
-        u = winograd.transform_weights(winograd.turn(np.ascontiguousarray(w)))
-        dx = winograd.forward(dy, u, w.shape[2])
+        dx = winograd.forward(dy, np.ascontiguousarray(w), turned=True, residual=residual)
     elif need_dx:
-        dx = scatter(dy, w, x.shape, step, top, left)
+        dx = scatter(dy, w, x.shape, step, top, left, residual=residual)
     if _suits_winograd(x.shape, w, (step, step), sides, 1):
-        dw = winograd.weight_gradient(x, dy)
-    else:
-        dw = weight_gradient(x, dy, w.shape[0], w.shape[1], step, sides)
-    return dx, dw, db
+        return dx, winograd_weights.weight_gradient(x, dy)
+    return dx, weight_gradient(x, dy, w.shape[0], w.shape[1], step, sides)
 
 
 def conv2d_transpose(x: np.ndarray, w: np.ndarray, b: np.ndarray | None = None, *, stride: Any = 2) -> Any:

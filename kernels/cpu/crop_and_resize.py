@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numba import njit, prange
 
-from .arguments import are_rois, as_bins, is_float32
-from .roi_align import _gather, _scatter, channel_parts
+from .arguments import are_rois, as_bins, is_float32, is_target
+from .roi_align import _gather, _scatter, channel_parts, zeros
 
 
 @njit(cache=True, parallel=True, error_model="numpy")
@@ -27,9 +27,7 @@ def _crop(image, box_index, iy, wy, in_y, ix, wx, in_x, outside, crops):
 
 @njit(cache=True, parallel=True, error_model="numpy")
 def _crop_backward(dy, box_index, iy, wy, in_y, ix, wx, in_x, parts, dimage):
-    maps, height, _, channels = dimage.shape
-    for line in prange(maps * height):
-        dimage[line // height, line % height] = 0
+    channels = dimage.shape[3]
     for part in prange(parts):
         first, last = channels * part // parts, channels * (part + 1) // parts
         for r in range(dy.shape[0]):
@@ -82,12 +80,14 @@ def crop_and_resize(
     return crops, (image.shape, image.dtype, boxes, box_index, bins)
 
 
-def crop_and_resize_backward(dy: np.ndarray, cache: tuple[Any, ...]) -> Any:
+def crop_and_resize_backward(dy: np.ndarray, cache: tuple[Any, ...], *, into: np.ndarray | None = None) -> Any:
     """See ``mrcnn_np.ops.crop_and_resize.crop_and_resize_backward``."""
     shape, dtype, boxes, box_index, bins = cache
     if not is_float32(dy) or dtype != np.float32 or dy.shape != (len(boxes), *bins, shape[3]) or 0 in shape:
         return NotImplemented
-    dimage, parts = np.empty(shape, np.float32), channel_parts(shape[3])
+    if not is_target(into, shape):
+        return NotImplemented
+    dimage, parts = zeros(shape) if into is None else into, channel_parts(shape[3])
     iy, wy, in_y, ix, wx, in_x = _points(boxes, bins, shape)
     _crop_backward(np.ascontiguousarray(dy), box_index.astype(np.int64), iy, wy, in_y, ix, wx, in_x, parts, dimage)
     return dimage

@@ -273,34 +273,44 @@ def correlate(
     stride: int,
     top: int,
     left: int,
-    scale: np.ndarray,
-    shift: np.ndarray,
-    residual: np.ndarray,
-    floor: np.float32,
+    *,
+    scale: np.ndarray | None = None,
+    shift: np.ndarray | None = None,
+    residual: np.ndarray | None = None,
+    floor: np.float32 = NO_FLOOR,
 ) -> np.ndarray:
-    """Return ``max(conv * scale + shift + residual, floor)`` for outputs of ``size``; no residual is an empty array."""
+    """Return ``max(conv * scale + shift + residual, floor)`` for outputs of ``size``."""
     plain = Groups(groups, w.shape[2], w.shape[3] // groups)
     filled = plain.filled()
     (count, per_in, per_out), (total, wide_in, wide_out) = plain, filled
     inside = _fill(x, count, per_in, total, wide_in)
     rows, cols = np.arange(w.shape[0]), np.arange(w.shape[1])
     packed = _pack(_fill_weights(w, plain, filled), wide_in, wide_out, rows, cols, False)
-    if residual.size:
-        residual = _fill(residual, count, per_out, total, wide_out)
+    scale = np.ones(count * per_out, np.float32) if scale is None else scale
+    shift = np.zeros(count * per_out, np.float32) if shift is None else np.ascontiguousarray(shift)
+    beside = NONE if residual is None else _fill(residual, count, per_out, total, wide_out)
     y = np.empty((len(x), *size, total * wide_out), np.float32)
     _slide(
         inside.reshape(-1), inside.shape, packed, filled.mode(), wide_out, stride, top, left, y.reshape(-1),
         (*y.shape[:3], size[0] * size[1] * y.shape[3]), 0, size[1] * y.shape[3], y.shape[3],
         _fill(scale, count, per_out, total, wide_out), _fill(shift, count, per_out, total, wide_out),
-        residual.reshape(-1), floor,
+        beside.reshape(-1), floor,
     )  # fmt: skip
     return _cut(y, count, per_out, total, wide_out)
 
 
 def scatter(
-    dy: np.ndarray, w: np.ndarray, groups: int, shape: tuple[int, ...], stride: int, top: int, left: int
+    dy: np.ndarray,
+    w: np.ndarray,
+    groups: int,
+    shape: tuple[int, ...],
+    stride: int,
+    top: int,
+    left: int,
+    *,
+    residual: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Return the transpose of ``correlate``, phase by phase as in ``conv.scatter``."""
+    """Return the transpose of ``correlate``, phase by phase as in ``conv.scatter``, plus ``residual``."""
     n, height, width, _ = shape
     kh, kw = w.shape[:2]
     plain = Groups(groups, w.shape[2], w.shape[3] // groups)
@@ -308,6 +318,7 @@ def scatter(
     (count, per_in, per_out), (total, wide_in, wide_out) = plain, filled
     dy, w = _fill(dy, count, per_out, total, wide_out), _fill_weights(w, plain, filled)
     channels = total * wide_in
+    beside = NONE if residual is None else _fill(residual, count, per_in, total, wide_in)
     dx = np.empty((n, height, width, channels), np.float32)
     one, zero = np.ones(channels, np.float32), np.zeros(channels, np.float32)
     for a in range(min(stride, height)):
@@ -315,7 +326,7 @@ def scatter(
             i0, j0 = (a + top) % stride, (b + left) % stride
             rows, cols = np.arange(i0, kh, stride)[::-1], np.arange(j0, kw, stride)[::-1]
             if not (len(rows) and len(cols)):
-                dx[:, a::stride, b::stride] = 0
+                dx[:, a::stride, b::stride] = beside[:, a::stride, b::stride] if beside.size else 0
                 continue
             packed = _pack(w, wide_in, wide_out, np.ascontiguousarray(rows), np.ascontiguousarray(cols), True)
             size = (-(-(height - a) // stride), -(-(width - b) // stride))
@@ -323,7 +334,7 @@ def scatter(
                 dy.reshape(-1), dy.shape, packed, filled.mode(), wide_in, 1,
                 len(rows) - 1 - (a + top - i0) // stride, len(cols) - 1 - (b + left - j0) // stride, dx.reshape(-1),
                 (n, *size, height * width * channels), (a * width + b) * channels, stride * width * channels,
-                stride * channels, one, zero, NONE, NO_FLOOR,
+                stride * channels, one, zero, beside.reshape(-1), NO_FLOOR,
             )  # fmt: skip
     return _cut(dx, count, per_in, total, wide_in)
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numba import get_num_threads, njit, prange
 
-from .arguments import are_rois, as_bins, is_float32
+from .arguments import are_rois, as_bins, is_float32, is_target
 
 
 @njit(cache=True, error_model="numpy", inline="never")
@@ -127,10 +127,8 @@ def _mean(features, batch_index, start, side, counts, most, pooled):
 
 @njit(cache=True, parallel=True, error_model="numpy")
 def _mean_backward(dy, batch_index, start, side, counts, most, parts, dfeatures):
-    maps, height, width, channels = dfeatures.shape
+    _, height, width, channels = dfeatures.shape
     ph, pw = dy.shape[1:3]
-    for line in prange(maps * height):
-        dfeatures[line // height, line % height] = 0
     for part in prange(parts):
         first, last = channels * part // parts, channels * (part + 1) // parts
         iy, wy = np.empty((ph, most), np.int64), np.empty((ph, most), np.float32)
@@ -177,10 +175,8 @@ def _max(features, batch_index, start, side, counts, most, pooled, winner):
 
 @njit(cache=True, parallel=True, error_model="numpy")
 def _max_backward(dy, winner, batch_index, start, side, counts, most, parts, dfeatures):
-    maps, height, width, channels = dfeatures.shape
+    _, height, width, channels = dfeatures.shape
     ph, pw = dy.shape[1:3]
-    for line in prange(maps * height):
-        dfeatures[line // height, line % height] = 0
     for part in prange(parts):
         first, last = channels * part // parts, channels * (part + 1) // parts
         iy, wy = np.empty((ph, most), np.int64), np.empty((ph, most), np.float32)
@@ -198,6 +194,19 @@ def _max_backward(dy, winner, batch_index, start, side, counts, most, parts, dfe
                         for a in range(2 * i, 2 * i + 2):
                             for b in range(2 * j, 2 * j + 2):
                                 image[iy[p, a], ix[q, b], k] += wy[p, a] * wx[q, b] * dy[r, p, q, k]
+
+
+@njit(cache=True, parallel=True, error_model="numpy")
+def _clear(x):
+    for i in prange(x.size):
+        x[i] = 0
+
+
+def zeros(shape: tuple[int, ...]) -> np.ndarray:
+    """Return float32 zeros: memory that is kept has to be cleared, and all threads do that together."""
+    x = np.empty(shape, np.float32)
+    _clear(x.reshape(-1))
+    return x
 
 
 def channel_parts(channels: int) -> int:
@@ -250,13 +259,16 @@ def roi_align(
     )  # fmt: skip
 
 
-def roi_align_backward(dy: np.ndarray, cache: tuple[Any, ...]) -> Any:
+def roi_align_backward(dy: np.ndarray, cache: tuple[Any, ...], *, into: np.ndarray | None = None) -> Any:
     """See ``mrcnn_np.ops.roi_align.roi_align_backward``."""
     shape, dtype, rois, batch_index, bins, spatial_scale, sampling_ratio, aligned, winner = cache
     if not is_float32(dy) or dtype != np.float32 or dy.shape != (len(rois), *bins, shape[3]) or 0 in shape:
         return NotImplemented
+    if not is_target(into, shape):
+        return NotImplemented
     start, side, counts, most = _grid(rois, bins, spatial_scale, sampling_ratio, aligned)
-    dy, index, dfeatures = np.ascontiguousarray(dy), batch_index.astype(np.int64), np.empty(shape, np.float32)
+    dy, index = np.ascontiguousarray(dy), batch_index.astype(np.int64)
+    dfeatures = zeros(shape) if into is None else into
     parts = channel_parts(shape[3])
     if winner is None:
         _mean_backward(dy, index, start, side, counts, most, parts, dfeatures)

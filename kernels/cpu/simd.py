@@ -59,6 +59,15 @@ def _fma(b: ir.IRBuilder) -> Any:
     return cgutils.get_or_insert_function(b.module, ir.FunctionType(VECTOR, [VECTOR] * 3), f"llvm.fma.v{VL}f32")
 
 
+def _prefetch(b: ir.IRBuilder, address: Any, *, write: bool) -> None:
+    """Ask for a cache line ahead of its use."""
+    i32, byte = ir.IntType(32), ir.IntType(8).as_pointer()
+    function = cgutils.get_or_insert_function(
+        b.module, ir.FunctionType(ir.VoidType(), [byte, i32, i32, i32]), "llvm.prefetch.p0"
+    )
+    b.call(function, [b.inttoptr(address, byte), i32(int(write)), i32(3), i32(1)])
+
+
 def _at(b: ir.IRBuilder, base: Any, stride: Any, i: int) -> Any:
     return b.add(base, b.mul(stride, I64(i)))
 
@@ -137,6 +146,13 @@ def _make_gemm_tile(rows: int, *, finish: bool) -> Any:
             initial, out, out_row, scale, shift, residual, floor = args[9:]
             fma, least = _fma(b), _splat(b, floor)
             acc = [[cgutils.alloca_once(b, VECTOR) for _ in range(NV)] for _ in range(rows)]
+            for m in range(rows):
+                for line in range(0, NR * 4, 64):
+                    _prefetch(b, b.add(_at(b, out, out_row, m), I64(line)), write=True)
+            with b.if_then(b.icmp_signed("!=", residual, I64(0))):
+                for m in range(rows):
+                    for line in range(0, NR * 4, 64):
+                        _prefetch(b, b.add(_at(b, residual, out_row, m), I64(line)), write=False)
             with b.if_else(b.icmp_signed("!=", initial, I64(0))) as (then, otherwise):
                 with then:
                     for m, v in cells:
@@ -227,6 +243,34 @@ def make_transform(matrix: Sequence[Sequence[float]]) -> Any:
     return transform
 
 
+def _entry(b: ir.IRBuilder, table: Any, index: int, offset: Any) -> Any:
+    """Return an address of a table plus an offset."""
+    return b.add(b.load(_pointer(b, b.add(table, I64(8 * index)), I64)), offset)
+
+
+def make_transform_from(matrix: Sequence[Sequence[float]]) -> Any:
+    """Return ``make_transform`` whose vectors ``x[i, j]`` stand at ``sources[i, j] + offset``, a table of addresses.
+
+    So the pixels of a patch that lie outside the map can be read from a row of zeros, and a patch at the border takes
+    no longer than one inside.
+    """
+    n_in = len(matrix[0])
+
+    @intrinsic
+    def transform(typingctx, sources, offset, target, target_row, target_col):
+        def generate(context, b, signature, args):
+            sources, offset, target, target_row, target_col = args
+            grid = [[_load(b, _entry(b, sources, i * n_in + j, offset)) for j in range(n_in)] for i in range(n_in)]
+            for i, line in enumerate(_two_sided(b, matrix, grid)):
+                for j, value in enumerate(line):
+                    _store(b, value, _at(b, _at(b, target, target_row, i), target_col, j))
+            return context.get_dummy_value()
+
+        return types.void(*[types.int64] * 5), generate
+
+    return transform
+
+
 def _finish(b: ir.IRBuilder, value: Any, residual: Any, floor: Any) -> Any:
     """Add the residual and clamp from below; NaN stays NaN because it compares false."""
     value = b.fadd(value, residual)
@@ -234,18 +278,17 @@ def _finish(b: ir.IRBuilder, value: Any, residual: Any, floor: Any) -> Any:
 
 
 def make_transform_finish(matrix: Sequence[Sequence[float]]) -> Any:
-    """Return ``make_transform`` with an epilogue: ``max(result * scale + shift + residual, floor)``.
+    """Return ``make_transform`` with an epilogue, ``max(result * scale + shift + residual, floor)``.
 
-    ``scale`` and ``shift`` are the addresses of VL floats, ``residual`` that of a map laid out like the target, or 0.
+    Result (i, j) goes to ``targets[i, j] + offset``, a table of addresses: what lies outside the map goes to a row that
+    nobody reads. ``scale`` and ``shift`` are the addresses of VL floats. ``residuals`` is a table like ``targets``, or 0 for none.
     """
     n_in, n_out = len(matrix[0]), len(matrix)
 
     @intrinsic
-    def transform(
-        typingctx, source, source_row, source_col, target, target_row, target_col, scale, shift, residual, floor
-    ):
+    def transform(typingctx, source, source_row, source_col, targets, offset, scale, shift, residuals, floor):
         def generate(context, b, signature, args):
-            source, source_row, source_col, target, target_row, target_col, scale, shift, residual, floor = args
+            source, source_row, source_col, targets, offset, scale, shift, residuals, floor = args
             fma, least = _fma(b), _splat(b, floor)
             grid = [
                 [_load(b, _at(b, _at(b, source, source_row, i), source_col, j)) for j in range(n_in)]
@@ -255,20 +298,17 @@ def make_transform_finish(matrix: Sequence[Sequence[float]]) -> Any:
             lines = _two_sided(b, matrix, grid)
             lines = [[b.call(fma, [value, scales, shifts]) for value in line] for line in lines]
             cells = [(i, j) for i in range(n_out) for j in range(n_out)]
-
-            def place(start: Any, i: int, j: int) -> Any:
-                return _at(b, _at(b, start, target_row, i), target_col, j)
-
-            with b.if_else(b.icmp_signed("!=", residual, I64(0))) as (then, otherwise):
+            with b.if_else(b.icmp_signed("!=", residuals, I64(0))) as (then, otherwise):
                 with then:
                     for i, j in cells:
-                        value = _finish(b, lines[i][j], _load(b, place(residual, i, j)), least)
-                        _store(b, value, place(target, i, j))
+                        beside = _load(b, _entry(b, residuals, i * n_out + j, offset))
+                        _store(b, _finish(b, lines[i][j], beside, least), _entry(b, targets, i * n_out + j, offset))
                 with otherwise:
                     for i, j in cells:
-                        _store(b, _finish(b, lines[i][j], _constant(-0.0), least), place(target, i, j))
+                        value = _finish(b, lines[i][j], _constant(-0.0), least)
+                        _store(b, value, _entry(b, targets, i * n_out + j, offset))
             return context.get_dummy_value()
 
-        return types.void(*[types.int64] * 9, types.float32), generate
+        return types.void(*[types.int64] * 8, types.float32), generate
 
     return transform

@@ -12,8 +12,7 @@ The points are 0, 1, -1, 1/2, -2 and infinity: their powers stay small, which ke
 textbook's 0, 1, -1, 2, -2 does.
 
 The gradients are the same algebra. Input: convolve dy with the kernel turned by 180 degrees and its channels swapped.
-Weights: transform x as before, dy with A instead of A^T, and the sum of their products with G^T instead of G (the
-transposes of linear maps).
+Weights: see ``winograd_weights``.
 
 References
 ----------
@@ -28,7 +27,7 @@ from fractions import Fraction
 import numpy as np
 from numba import get_num_threads, njit, prange
 
-from .simd import MR, NR, VL, gemm_tile, make_transform, make_transform_finish
+from .simd import MR, NR, VL, gemm_tile, make_transform, make_transform_finish, make_transform_from
 
 POINTS = (Fraction(0), Fraction(1), Fraction(-1), Fraction(1, 2), Fraction(-2))
 N, R = 4, 3  # outputs and kernel taps along one side
@@ -61,14 +60,13 @@ def _matrices() -> tuple[list[list[float]], list[list[float]], list[list[float]]
 
 AT, G, BT = _matrices()
 A = [list(column) for column in zip(*AT)]
-GT = [list(column) for column in zip(*G)]
 
-_transform_input = make_transform(BT)
+_transform_input = make_transform_from(BT)
 _transform_weight = make_transform(G)
 _transform_output = make_transform_finish(AT)
-_transform_dy = make_transform(A)
-_transform_dw = make_transform(GT)
+_transform_dy = make_transform_from(A)
 
+FEW_TILES = 256  # up to here the weights are more work than the map
 PAD = VL  # floats between point planes, so that their addresses do not fall on the same cache lines
 
 
@@ -109,79 +107,53 @@ def turn(w):
 
 
 @njit(cache=True, error_model="numpy", inline="never")
-def _load_tile(x, n, row, col, channel, patch):
-    """Copy the part of a patch that lies in the image; the rest is zero padding."""
-    size, height, width = patch.shape[0], x.shape[1], x.shape[2]
+def _addresses(x, n, row, col, elsewhere, table):
+    """Write where the pixels of a patch stand in memory; what lies outside the map is ``elsewhere``."""
+    size, height, width, channels = table.shape[0], x.shape[1], x.shape[2], x.shape[3]
     for i in range(size):
         for j in range(size):
             inside = 0 <= row + i < height and 0 <= col + j < width
-            for c in range(VL):
-                patch[i, j, c] = x[n, row + i, col + j, channel + c] if inside else np.float32(0)
+            at = x.ctypes.data + ((n * height + row + i) * width + col + j) * channels * 4
+            table[i, j] = at if inside else elsewhere
 
 
 @njit(cache=True, error_model="numpy", inline="never")
-def _gather_tiles(x, first, last, tiles_y, tiles_x, offset, v, plane, is_dy):
+def gather_tiles(x, first, last, tiles_y, tiles_x, offset, v, plane, is_dy):
     """Transform the patches of tiles first..last into ``v``: point planes of (tile, channel)."""
-    height, width, channels = x.shape[1], x.shape[2], x.shape[3]
+    channels = x.shape[3]
     size = N if is_dy else P
-    patch = np.empty((size, size, VL), np.float32)
-    row_bytes, col_bytes = width * channels * 4, channels * 4
+    table, zeros = np.empty((size, size), np.int64), np.zeros(channels, np.float32)
     for tile in range(first, last):
         n, rest = tile // (tiles_y * tiles_x), tile % (tiles_y * tiles_x)
-        row, col = rest // tiles_x * N - offset, rest % tiles_x * N - offset
-        inside = row >= 0 and col >= 0 and row + size <= height and col + size <= width
+        _addresses(x, n, rest // tiles_x * N - offset, rest % tiles_x * N - offset, zeros.ctypes.data, table)
         for channel in range(0, channels, VL):
             target = v.ctypes.data + ((tile - first) * channels + channel) * 4
-            if inside:
-                source = x.ctypes.data + (((n * height + row) * width + col) * channels + channel) * 4
-                if is_dy:
-                    _transform_dy(source, row_bytes, col_bytes, target, P * plane * 4, plane * 4)
-                else:
-                    _transform_input(source, row_bytes, col_bytes, target, P * plane * 4, plane * 4)
+            if is_dy:
+                _transform_dy(table.ctypes.data, channel * 4, target, P * plane * 4, plane * 4)
             else:
-                _load_tile(x, n, row, col, channel, patch)
-                if is_dy:
-                    _transform_dy(patch.ctypes.data, size * VL * 4, VL * 4, target, P * plane * 4, plane * 4)
-                else:
-                    _transform_input(patch.ctypes.data, size * VL * 4, VL * 4, target, P * plane * 4, plane * 4)
+                _transform_input(table.ctypes.data, channel * 4, target, P * plane * 4, plane * 4)
 
 
 @njit(cache=True, error_model="numpy", inline="never")
-def _scatter_tiles(m, plane, columns, first, last, tiles_y, tiles_x, y, scale, shift, residual, floor):
-    """Transform back the products of tiles first..last and write their 4x4 outputs."""
-    height, width, channels = y.shape[1], y.shape[2], y.shape[3]
-    has_residual = residual.size > 0
-    patch = np.empty((N, N, VL), np.float32)
-    beside = np.zeros((N, N, VL), np.float32)
-    row_bytes, col_bytes = width * channels * 4, channels * 4
+def _scatter_tiles(m, plane, columns, first, last, tiles_y, tiles_x, y, channels, scale, shift, residual, floor):
+    """Transform back the products of tiles first..last and write their 4x4 outputs, from channel to channel."""
+    begin, end = channels
+    table, beside = np.empty((N, N), np.int64), np.empty((N, N), np.int64)
+    unused, zeros = np.empty(y.shape[3], np.float32), np.zeros(y.shape[3], np.float32)
     for tile in range(first, last):
         n, rest = tile // (tiles_y * tiles_x), tile % (tiles_y * tiles_x)
         row, col = rest // tiles_x * N, rest % tiles_x * N
-        rows, cols = min(N, height - row), min(N, width - col)
-        for channel in range(0, channels, VL):
-            source = m.ctypes.data + ((tile - first) * columns + channel) * 4
-            at = (((n * height + row) * width + col) * channels + channel) * 4
-            scales, shifts = scale.ctypes.data + channel * 4, shift.ctypes.data + channel * 4
-            if rows == N and cols == N:
-                beside_at = residual.ctypes.data + at if has_residual else 0
-                _transform_output(
-                    source, P * plane * 4, plane * 4, y.ctypes.data + at, row_bytes, col_bytes,
-                    scales, shifts, beside_at, floor,
-                )  # fmt: skip
-                continue
-            if has_residual:
-                for i in range(rows):
-                    for j in range(cols):
-                        for c in range(VL):
-                            beside[i, j, c] = residual[n, row + i, col + j, channel + c]
+        _addresses(y, n, row, col, unused.ctypes.data, table)
+        besides = 0
+        if residual.size > 0:
+            _addresses(residual, n, row, col, zeros.ctypes.data, beside)
+            besides = beside.ctypes.data
+        for channel in range(begin, end, VL):
             _transform_output(
-                source, P * plane * 4, plane * 4, patch.ctypes.data, N * VL * 4, VL * 4,
-                scales, shifts, beside.ctypes.data if has_residual else 0, floor,
+                m.ctypes.data + ((tile - first) * columns + channel - begin) * 4, P * plane * 4, plane * 4,
+                table.ctypes.data, channel * 4, scale.ctypes.data + channel * 4, shift.ctypes.data + channel * 4,
+                besides, floor,
             )  # fmt: skip
-            for i in range(rows):
-                for j in range(cols):
-                    for c in range(VL):
-                        y[n, row + i, col + j, channel + c] = patch[i, j, c]
 
 
 @njit(cache=True, parallel=True, error_model="numpy")
@@ -205,7 +177,7 @@ def convolve(x, u, y, scale, shift, residual, floor, block, threads):
         v, m = scratch_v[thread], scratch_m[thread]
         for number in range(thread, blocks, threads):
             first, last = number * block, min((number + 1) * block, tiles)
-            _gather_tiles(x, first, last, tiles_y, tiles_x, 1, v, v_plane, False)
+            gather_tiles(x, first, last, tiles_y, tiles_x, 1, v, v_plane, False)
             # The last rows of a tile may lie past the last patch: products of old scratch, which nobody reads
             for point in range(P * P):
                 v_at, m_at = v.ctypes.data + point * v_plane * 4, m.ctypes.data + point * m_plane * 4
@@ -216,7 +188,68 @@ def convolve(x, u, y, scale, shift, residual, floor, block, threads):
                             1, no_taps.ctypes.data, c_in, v_at + row * c_in * 4, c_in * 4, 4, u_at, 0, NR * 4,
                             m_at + (row * columns + panel * NR) * 4, columns * 4, 0,
                         )  # fmt: skip
-            _scatter_tiles(m, m_plane, columns, first, last, tiles_y, tiles_x, y, scale, shift, residual, floor)
+            _scatter_tiles(
+                m, m_plane, columns, first, last, tiles_y, tiles_x, y, (0, y.shape[3]), scale, shift, residual, floor
+            )
+
+
+@njit(cache=True, error_model="numpy", inline="never")
+def _transform_panel(w, panel, turned, part, u, plane):
+    """Write the 36 point planes (K, NR) of one panel of weights; ``turned``: of the kernel of the input gradient."""
+    k, c_out = (w.shape[3], w.shape[2]) if turned else (w.shape[2], w.shape[3])
+    columns = min(NR, c_out - panel * NR)
+    source, line = w.ctypes.data + panel * NR * 4, c_out
+    if turned:
+        for i in range(R):
+            for j in range(R):
+                for first in range(0, k, 16):  # a cache line of each row at a time
+                    for c in range(columns):
+                        for o in range(first, min(first + 16, k)):
+                            part[R - 1 - i, R - 1 - j, o, c] = w[i, j, panel * NR + c, o]
+        source, line = part.ctypes.data, NR
+    for row in range(k):
+        for column in range(0, columns, VL):
+            _transform_weight(
+                source + (row * line + column) * 4, R * k * line * 4, k * line * 4,
+                u.ctypes.data + (row * NR + column) * 4, P * plane * 4, plane * 4,
+            )  # fmt: skip
+
+
+@njit(cache=True, parallel=True, error_model="numpy")
+def convolve_few(x, w, turned, y, scale, shift, residual, floor, threads):
+    """Do what ``convolve`` does, for a map of few tiles, panel by panel of the output channels.
+
+    A small map has many channels, and its transformed weights are larger than the third-level cache. Here each panel of
+    them is transformed, multiplied with all tiles, and forgotten.
+    """
+    c_in, c_out = x.shape[3], y.shape[3]
+    panels = (c_out + NR - 1) // NR
+    tiles_y, tiles_x = (y.shape[1] + N - 1) // N, (y.shape[2] + N - 1) // N
+    tiles = y.shape[0] * tiles_y * tiles_x
+    rows = (tiles + MR - 1) // MR * MR
+    v_plane, u_plane, m_plane = rows * c_in + PAD, c_in * NR + PAD, rows * NR + PAD
+    v = np.empty(P * P * v_plane, np.float32)
+    share = min(4 * threads, tiles)
+    for part in prange(share):
+        begin, end = tiles * part // share, tiles * (part + 1) // share
+        gather_tiles(x, begin, end, tiles_y, tiles_x, 1, v[begin * c_in :], v_plane, False)
+    scratch_u = np.zeros((threads, P * P * u_plane), np.float32)
+    scratch_m = np.empty((threads, P * P * m_plane), np.float32)
+    no_taps = np.zeros(1, np.int64)
+    for thread in prange(threads):
+        u, m = scratch_u[thread], scratch_m[thread]
+        piece = np.empty((R, R, c_in, NR) if turned else (R, R, 0, NR), np.float32)
+        for panel in range(thread, panels, threads):
+            _transform_panel(w, panel, turned, piece, u, u_plane)
+            for point in range(P * P):
+                u_at = u.ctypes.data + point * u_plane * 4
+                for row in range(0, rows, MR):
+                    gemm_tile(
+                        1, no_taps.ctypes.data, c_in, v.ctypes.data + (point * v_plane + row * c_in) * 4, c_in * 4, 4,
+                        u_at, 0, NR * 4, m.ctypes.data + (point * m_plane + row * NR) * 4, NR * 4, 0,
+                    )  # fmt: skip
+            channels = (panel * NR, min(panel * NR + NR, c_out))
+            _scatter_tiles(m, m_plane, NR, 0, tiles, tiles_y, tiles_x, y, channels, scale, shift, residual, floor)
 
 
 def block_size(tiles: int, threads: int, largest: int = 96) -> int:
@@ -227,75 +260,28 @@ def block_size(tiles: int, threads: int, largest: int = 96) -> int:
 
 def forward(
     x: np.ndarray,
-    u: np.ndarray,
-    c_out: int,
+    w: np.ndarray,
     *,
+    turned: bool = False,
     scale: np.ndarray | None = None,
     shift: np.ndarray | None = None,
     residual: np.ndarray | None = None,
     floor: np.float32 = np.float32(-np.inf),  # noqa: B008
 ) -> np.ndarray:
-    """Convolve (N, H, W, C_in) with transformed weights, padding 1: ``max(conv * scale + shift + residual, floor)``."""
+    """Convolve (N, H, W, C_in) with (3, 3, C_in, C_out), padding 1: ``max(conv * scale + shift + residual, floor)``.
+
+    ``turned``: ``x`` is a gradient (N, H, W, C_out), and the kernel is turned and its channels swapped on the way.
+    """
+    c_out = w.shape[2] if turned else w.shape[3]
     y = np.empty((*x.shape[:3], c_out), np.float32)
     scale = np.ones(c_out, np.float32) if scale is None else scale
     shift = np.zeros(c_out, np.float32) if shift is None else shift
     residual = np.empty((0, 0, 0, 0), np.float32) if residual is None else residual
     tiles = x.shape[0] * -(-x.shape[1] // N) * -(-x.shape[2] // N)
     threads = get_num_threads()
-    convolve(x, u, y, scale, shift, residual, floor, block_size(tiles, threads), threads)
+    if tiles <= FEW_TILES:
+        convolve_few(x, w, turned, y, scale, shift, residual, floor, threads)
+    else:
+        u = transform_weights(turn(w) if turned else w)
+        convolve(x, u, y, scale, shift, residual, floor, block_size(tiles, threads), threads)
     return y
-
-
-@njit(cache=True, parallel=True, error_model="numpy")
-def _correlate_points(x, dy, c_out_wide, block, threads):
-    """Return, for each of the 36 points, the sum over tiles of (B^T x B) (A dy A^T): (36, C_in, C_out), filled up.
-
-    All threads transform a chunk of tiles; then each adds up its own share of the results, in the order of the tiles.
-    """
-    c_in, c_out = x.shape[3], dy.shape[3]
-    rows, panels = (c_in + MR - 1) // MR, c_out_wide // NR
-    tiles_y, tiles_x = (x.shape[1] + N - 1) // N, (x.shape[2] + N - 1) // N
-    tiles = x.shape[0] * tiles_y * tiles_x
-    v_plane, m_plane = block * c_in + PAD, block * c_out + PAD
-    # NR floats to spare: whole tiles read past the last channel, and what they compute there is left behind
-    v, m = np.empty(P * P * v_plane + NR, np.float32), np.empty(P * P * m_plane + NR, np.float32)
-    du = np.zeros((P * P, rows * MR, c_out_wide), np.float32)
-    no_taps = np.zeros(1, np.int64)
-    share = 4 * threads
-    for first in range(0, tiles, block):
-        last = min(first + block, tiles)
-        for part in prange(share):
-            begin, end = first + (last - first) * part // share, first + (last - first) * (part + 1) // share
-            skip = begin - first  # the tiles of this chunk that lie before those of the part
-            _gather_tiles(x, begin, end, tiles_y, tiles_x, 1, v[skip * c_in :], v_plane, False)
-            _gather_tiles(dy, begin, end, tiles_y, tiles_x, 0, m[skip * c_out :], m_plane, True)
-        for task in prange(P * P * rows):
-            point, row = task // rows, task % rows
-            a = v.ctypes.data + (point * v_plane + row * MR) * 4
-            for panel in range(panels):
-                gemm_tile(
-                    1, no_taps.ctypes.data, last - first, a, 4, c_in * 4,
-                    m.ctypes.data + (point * m_plane + panel * NR) * 4, 0, c_out * 4,
-                    du.ctypes.data + ((point * rows + row) * MR * c_out_wide + panel * NR) * 4, c_out_wide * 4, 1,
-                )  # fmt: skip
-    return du
-
-
-@njit(cache=True, parallel=True, error_model="numpy")
-def _transform_gradient(du, c_in, c_out):
-    """Return G^T du G, (3, 3, C_in, C_out)."""
-    dw = np.empty((R, R, c_in, c_out), np.float32)
-    plane, line = du.shape[1] * du.shape[2] * 4, du.shape[2]
-    for k in prange(c_in):
-        for first in range(0, c_out, VL):
-            source, target = du.ctypes.data + (k * line + first) * 4, dw.ctypes.data + (k * c_out + first) * 4
-            _transform_dw(source, P * plane, plane, target, R * c_in * c_out * 4, c_in * c_out * 4)
-    return dw
-
-
-def weight_gradient(x: np.ndarray, dy: np.ndarray) -> np.ndarray:
-    """Return the gradient of a 3x3 kernel, stride 1, padding 1, from the input and the gradient of the output."""
-    c_in, c_out = x.shape[3], dy.shape[3]
-    tiles = x.shape[0] * -(-x.shape[1] // N) * -(-x.shape[2] // N)
-    du = _correlate_points(x, dy, -(-c_out // NR) * NR, min(tiles, 192), get_num_threads())
-    return _transform_gradient(du, c_in, c_out)

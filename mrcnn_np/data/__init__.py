@@ -1,4 +1,4 @@
-"""Data sets: generated shapes and Pascal VOC, both read by the same loader."""
+"""Data sets: generated shapes, Pascal VOC, and COCO's format."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from ..errors import DataError
 from .augment import augment
 from .check import Report, check_dataset, describe
+from .coco import COCO_CATEGORIES, COCODataset
 from .download import download_voc2012
 from .images import read_image
 from .sample import Dataset, Sample
@@ -16,8 +17,10 @@ from .shapes import SHAPES_CLASSES, generate
 from .voc import VOC_CLASSES, VOCDataset, colour_map
 
 __all__ = [
+    "COCO_CATEGORIES",
     "SHAPES_CLASSES",
     "VOC_CLASSES",
+    "COCODataset",
     "Dataset",
     "Report",
     "Sample",
@@ -33,6 +36,15 @@ __all__ = [
 ]
 
 
+#: where a data set is, if no folder is given
+ROOT_VARIABLES = {"voc": "VOC_ROOT", "coco": "COCO_ROOT"}
+_ADVICE = {
+    "shapes": "run `mrcnn-np data shapes` to generate it",
+    "voc": "set VOC_ROOT to the VOCdevkit folder, or run `mrcnn-np data voc --download`",
+    "coco": "set COCO_ROOT to the folder that holds annotations/ and the images",
+}
+
+
 def open_dataset(
     kind: str,
     root: str | Path | None,
@@ -40,40 +52,39 @@ def open_dataset(
     *,
     subset: int | None = None,
     ids: Sequence[str] | None = None,
-) -> VOCDataset:
+) -> VOCDataset | COCODataset:
     """Open a data set by name.
 
     Parameters
     ----------
     kind : str
-        ``"shapes"`` or ``"voc"``.
+        ``"shapes"``, ``"voc"`` or ``"coco"``.
     root : path or None
-        Where it is on disk; for VOC, None stands for the environment variable ``VOC_ROOT``.
+        Where it is on disk; None stands for the environment variable ``VOC_ROOT`` or ``COCO_ROOT``.
     split : str
-        ``"train"``, ``"val"`` or ``"trainval"``.
+        ``"train"``, ``"val"``, ...
     subset, ids : optional
         See `VOCDataset`.
 
     Returns
     -------
-    dataset : VOCDataset
-        Shapes, too, are in VOC layout.
+    dataset : VOCDataset or COCODataset
+        Shapes are in VOC layout.
 
     Raises
     ------
     DataError
-        The kind is unknown, the folder is missing (the message says how to get it), or as `VOCDataset`.
+        The kind is unknown, the folder is missing (the message says how to get it), or as `VOCDataset` or
+        `COCODataset`.
     """
-    if kind not in ("shapes", "voc"):
-        raise DataError(f"unknown data set {kind!r}; expected shapes or voc")
-    if root is None and kind == "voc":
-        root = os.environ.get("VOC_ROOT") or None
+    if kind not in _ADVICE:
+        raise DataError(f"unknown data set {kind!r}; expected {', '.join(_ADVICE)}")
+    if root is None and kind in ROOT_VARIABLES:
+        root = os.environ.get(ROOT_VARIABLES[kind]) or None
     if root is None or not Path(root).is_dir():
         where = "no folder is given" if root is None else "does not exist"
-        if kind == "voc":
-            advice = "set VOC_ROOT to the VOCdevkit folder, or run `mrcnn-np data voc --download`"
-        else:
-            advice = "run `mrcnn-np data shapes` to generate it"
-        raise DataError(f"{where}; expected the {kind} data set: {advice}", path=root)
+        raise DataError(f"{where}; expected the {kind} data set: {_ADVICE[kind]}", path=root)
+    if kind == "coco":
+        return COCODataset(root, split, subset=subset, ids=ids)
     names = VOC_CLASSES if kind == "voc" else SHAPES_CLASSES
     return VOCDataset(root, split, class_names=names, subset=subset, ids=ids)

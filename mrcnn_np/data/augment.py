@@ -111,6 +111,7 @@ def rescale(sample: Sample, scale: float, place: tuple[float, float] = (0.5, 0.5
         gt_crowd=sample.gt_crowd[keep],
         gt_difficult=sample.gt_difficult[keep],
         void=void,
+        gt_areas=None,  # the crop may have cut objects: count the new masks
     )
 
 

@@ -7,6 +7,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from ..boxes import clip_boxes
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -18,7 +20,7 @@ class Sample:
         Name of the image within its data set.
     image : ndarray of shape (H, W, 3), uint8
         RGB.
-    gt_boxes : ndarray of shape (G, 4), float32
+    gt_boxes : ndarray of shape (G, 4), float32 or float64
         ``(y1, x1, y2, x2)`` in pixels, half-open: the box of pixels 3 and 4 is ``[3, 5)``.
     gt_class_ids : ndarray of shape (G,), int64
         1 .. num_classes - 1; 0 is background and never annotated.
@@ -31,6 +33,8 @@ class Sample:
         Pixels nobody labelled (VOC's 255).
     path : str
         Where the image came from, for messages.
+    gt_areas : ndarray of shape (G,), optional
+        Areas in pixels as annotated, by which COCO calls an object small, medium or large; None: count the mask.
     """
 
     image_id: str
@@ -42,10 +46,30 @@ class Sample:
     gt_difficult: np.ndarray
     void: np.ndarray
     path: str = field(default="")
+    gt_areas: np.ndarray | None = None
 
     def replace(self, **changes: Any) -> Sample:
         """Return a copy with some fields changed."""
         return replace(self, **changes)
+
+
+def for_training(sample: Sample) -> Sample:
+    """Clip the boxes to the image and leave out objects whose box is empty then: COCO has a few that are a line.
+
+    Evaluation keeps such an object; as nothing overlaps it, it is always missed.
+    """
+    boxes = clip_boxes(sample.gt_boxes, (0.0, 0.0, *sample.image.shape[:2]))
+    if (boxes[:, 2:] > boxes[:, :2]).all():
+        return sample.replace(gt_boxes=boxes)
+    keep = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+    return sample.replace(
+        gt_boxes=boxes[keep],
+        gt_class_ids=sample.gt_class_ids[keep],
+        gt_masks=sample.gt_masks[keep],
+        gt_crowd=sample.gt_crowd[keep],
+        gt_difficult=sample.gt_difficult[keep],
+        gt_areas=None if sample.gt_areas is None else sample.gt_areas[keep],
+    )
 
 
 def check_sample(sample: Sample, num_classes: int) -> None:

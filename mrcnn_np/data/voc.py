@@ -9,6 +9,7 @@ import numpy as np
 
 from ..errors import DataError
 from .annotation import VOCObject, empty_box_message, read_annotation
+from .choice import choose_ids
 from .images import exif_orientation, read_image, read_index_mask
 from .sample import Sample
 
@@ -91,7 +92,7 @@ class VOCDataset:
         self.folder = _voc_folder(Path(root), year)
         self.split = split
         self.class_names = tuple(class_names)
-        self.ids = _choose(_read_split(self.folder, split), self.folder, split, subset, ids)
+        self.ids = choose_ids(_read_split(self.folder, split), self.folder, split, subset, ids)
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -244,24 +245,3 @@ def _read_split(folder: Path, split: str) -> list[str]:
             raise DataError(f"names image {image_id} twice; expected every id once", path=path, image_id=image_id)
         seen.add(image_id)
     return ids
-
-
-def _choose(
-    available: list[str], folder: Path, split: str, subset: int | None, ids: Sequence[str] | None
-) -> tuple[str, ...]:
-    """Apply ``ids`` and ``subset`` to the ids of a split."""
-    chosen = list(available if ids is None else ids)
-    if not chosen:
-        raise DataError("the list of image ids is empty; expected at least one", path=folder)
-    for place, image_id in enumerate(chosen):
-        if image_id not in available:
-            raise DataError(
-                f"image {image_id!r} is not in split {split!r} ({len(available)} images, {available[0]} ...)",
-                path=folder,
-                image_id=image_id,
-            )
-        if ids is not None and image_id in chosen[:place]:
-            raise DataError(f"image {image_id} is listed twice; expected every id once", path=folder, image_id=image_id)
-    if subset is not None and subset < 1:
-        raise DataError(f"subset is {subset}; expected at least 1 image", path=folder)
-    return tuple(chosen[:subset])

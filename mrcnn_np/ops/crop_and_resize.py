@@ -71,7 +71,7 @@ def crop_and_resize(
 
 
 @accelerated
-def crop_and_resize_backward(dy: np.ndarray, cache: tuple[Any, ...]) -> np.ndarray:
+def crop_and_resize_backward(dy: np.ndarray, cache: tuple[Any, ...], *, into: np.ndarray | None = None) -> np.ndarray:
     """Return the gradient with respect to the image: every point hands its gradient to the four pixels it read.
 
     Parameters
@@ -79,6 +79,8 @@ def crop_and_resize_backward(dy: np.ndarray, cache: tuple[Any, ...]) -> np.ndarr
     dy : ndarray of shape (R, ph, pw, C)
     cache : tuple
         From ``crop_and_resize``.
+    into : ndarray of shape (N, H, W, C), optional
+        Add the gradient to this array, in place, and return it.
 
     Returns
     -------
@@ -91,7 +93,9 @@ def crop_and_resize_backward(dy: np.ndarray, cache: tuple[Any, ...]) -> np.ndarr
     """
     shape = cache[0]
     matrix, _ = _sampling_matrix(*cache)
-    return (matrix.T @ dy.reshape(-1, shape[3])).reshape(shape)
+    dimage = np.zeros(shape, dy.dtype) if into is None else into
+    dimage += (matrix.T @ dy.reshape(-1, shape[3])).reshape(shape)
+    return dimage
 
 
 def _axis_points(

@@ -164,7 +164,7 @@ def roi_align(
 
 
 @accelerated
-def roi_align_backward(dy: np.ndarray, cache: tuple[Any, ...]) -> np.ndarray:
+def roi_align_backward(dy: np.ndarray, cache: tuple[Any, ...], *, into: np.ndarray | None = None) -> np.ndarray:
     """Return the gradient with respect to the features only: ``dF = W^T dy``.
 
     Parameters
@@ -172,6 +172,8 @@ def roi_align_backward(dy: np.ndarray, cache: tuple[Any, ...]) -> np.ndarray:
     dy : ndarray of shape (R, ph, pw, C)
     cache : tuple
         From ``roi_align``.
+    into : ndarray of shape (N, H, W, C), optional
+        Add the gradient to this array, in place, and return it: what the features receive on other ways.
 
     Returns
     -------
@@ -187,14 +189,15 @@ def roi_align_backward(dy: np.ndarray, cache: tuple[Any, ...]) -> np.ndarray:
     """
     shape, dtype, *rest, winner = cache
     grid = _SampleGrid(shape, dtype, *rest)
+    dfeatures = np.zeros(shape, dtype) if into is None else into
     if winner is None:
-        return (grid.mean_matrix().T @ dy.reshape(-1, shape[3])).reshape(shape)
-    dpixels = np.zeros((shape[0] * shape[1] * shape[2], shape[3]), dtype)
+        dfeatures += (grid.mean_matrix().T @ dy.reshape(-1, shape[3])).reshape(shape)
+        return dfeatures
     for members, matrix, samples in grid.sample_matrices():
         dvalues = np.zeros((*dy[members].shape[:3], samples, shape[3]), dtype)
         np.put_along_axis(dvalues, winner[members][..., None, :].astype(np.intp), dy[members][..., None, :], 3)
-        dpixels += matrix.T @ dvalues.reshape(-1, shape[3])
-    return dpixels.reshape(shape)
+        dfeatures += (matrix.T @ dvalues.reshape(-1, shape[3])).reshape(shape)
+    return dfeatures
 
 
 def check_rois(

@@ -1,0 +1,267 @@
+"""Two traces, tensor by tensor: how far they are apart, and which is the first that is too far.
+
+Rounding alone changes an order: two proposals whose scores agree in six digits may trade places, and a box at the edge
+of the suppression threshold may stay on one side only. Rows of proposals and of detections are therefore paired by
+overlap and score first; what found no partner is counted, and said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..boxes import iou
+from .trace import PER_DETECTION, PER_PROPOSAL, Trace
+
+#: largest relative error that rounding explains, by precision of the run
+TOLERANCE = {"float32": 1e-4, "float64": 1e-11}
+#: share of the proposals that may have no partner: each is the outcome of hundreds of yes-or-no decisions
+LOST_PROPOSALS = {"float32": 0.01, "float64": 0.0}
+#: what settles a tensor, given all tensors before it: where to look when it is the first to differ
+SETTLED_BY = {
+    "molded": "image_*, resize_*, pad_*, channel_order, pixel_*",
+    "c1": "the stem's convolution, bn_eps, bn_mode, conv_bias",
+    "c2": "stem_pool_padding, blocks of the backbone",
+    "c": "stride_in_1x1, backbone (blocks, groups)",
+    "p": "lateral and output convolutions, upsampling, P6",
+    "rpn_logits": "rpn_channels, rpn_objectness, order of the anchors of a cell",
+    "rpn_deltas": "order of the deltas and of the anchors of a cell",
+    "anchors": "anchor_*",
+    "proposals": "rpn_box_std, max_log_scale, proposals_*",
+    "proposal_scores": "rpn_objectness",
+    "box_features": "roi_*, box_pool_size",
+    "class_logits": "box_head, order of height, width and channels before the first layer",
+    "box_deltas": "order of the deltas and of the classes",
+    "detection": "head_box_std, max_log_scale, detection_*",
+    "mask_features": "roi_*, mask_pool_size",
+    "mask_logits": "mask_head_*, order of the classes",
+    "mask_probabilities": "which class's mask is taken",
+    "boxes": "the scale on the way back to the original image",
+    "masks": "mask_paste, mask_threshold",
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One tensor of both sides.
+
+    Attributes
+    ----------
+    name : str
+    shape : tuple of int
+        Ours.
+    max_abs : float
+        Largest difference; of classes how many differ; of masks 1 - IoU of the worst pair.
+    relative : float
+        That over the largest magnitude of theirs; of classes the share that differs.
+    within : bool or None
+        Within the tolerance? None if there is nothing to compare.
+    note : str
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    max_abs: float
+    relative: float
+    within: bool | None
+    note: str = ""
+
+
+@dataclass
+class Comparison:
+    """The outcome: a row for every tensor. Printed it is a table; a notebook shows it with its pictures.
+
+    Attributes
+    ----------
+    rows : list of Row
+        In the order of the data flow.
+    tolerance : float
+        For relative errors.
+    names : tuple of str
+        Of the two sides.
+    info : dict of str to str
+        What was compared, on what.
+    ours, theirs : dict of str to ndarray
+        The traces.
+    image : ndarray of shape (H, W, 3), uint8, or None
+    """
+
+    rows: list[Row]
+    tolerance: float
+    names: tuple[str, str] = ("mrcnn-np", "the other")
+    info: dict[str, str] = field(default_factory=dict)
+    ours: Trace = field(default_factory=dict, repr=False)
+    theirs: Trace = field(default_factory=dict, repr=False)
+    image: np.ndarray | None = field(default=None, repr=False)
+
+    @property
+    def first(self) -> Row | None:
+        """The first row that exceeds the tolerance, None if none does."""
+        return next((row for row in self.rows if row.within is False), None)
+
+    @property
+    def agree(self) -> bool:
+        """Whether no row exceeds the tolerance."""
+        return self.first is None
+
+    @property
+    def verdict(self) -> str:
+        """One sentence: do they agree, and if not, which tensor is the first that differs and what settles it."""
+        compared = sum(row.within is not None for row in self.rows)
+        first = self.first
+        if first is None:
+            return f"all {compared} tensors agree within {self.tolerance:.0e}"
+        before = [row.name for row in self.rows[: self.rows.index(first)] if row.within]
+        after = f"; {before[-1]} before it agrees" if before else ""
+        exceeds = np.isfinite(first.relative) and first.relative > self.tolerance
+        how_far = f"relative error {first.relative:.1e}" if exceeds else first.note
+        return (
+            f"first to differ: {first.name}, {how_far}, tolerance {self.tolerance:.0e}{after}. "
+            f"It is settled by: {settled_by(first.name)}"
+        )
+
+    def __str__(self) -> str:
+        from .report import text
+
+        return text(self)
+
+    def _repr_html_(self) -> str:
+        from .report import html
+
+        return html(self, whole=False)
+
+
+def compare(
+    ours: Mapping[str, np.ndarray],
+    theirs: Mapping[str, np.ndarray],
+    tolerance: float | None = None,
+    *,
+    teacher_forced: bool = False,
+    names: tuple[str, str] = ("mrcnn-np", "the other"),
+) -> Comparison:
+    """Compare two traces with the names of ``trace.py``.
+
+    Parameters
+    ----------
+    ours, theirs : mapping of str to ndarray
+    tolerance : float, optional
+        Largest relative error; by default that of ``TOLERANCE`` for the precision of our molded image. Masks may
+        differ in ten times this share of their pixels.
+    teacher_forced : bool
+        Our second stage was given their proposals and our mask head their detections (``trace_ours(given=...)``), so
+        that its rows are theirs one by one.
+    names : tuple of str
+        Of the two sides.
+
+    Returns
+    -------
+    Comparison
+    """
+    dtype = str(next(iter(ours.values())).dtype)
+    tolerance = TOLERANCE.get(dtype, 1e-4) if tolerance is None else tolerance
+    proposals = pair(ours, theirs, "proposals", "proposal_scores", None)
+    detections = pair(ours, theirs, "detection_boxes", "detection_scores", "detection_classes")
+    rows = []
+    for name in [*ours, *(name for name in theirs if name not in ours)]:
+        if name not in ours or name not in theirs:
+            a = ours[name] if name in ours else theirs[name]
+            rows.append(Row(name, a.shape, np.nan, np.nan, None, f"not traced by {names[name in ours]}"))
+            continue
+        a, b, note, lost = ours[name], theirs[name], "", 0.0
+        decided_before = name in ("proposals", "proposal_scores") or name.startswith("detection_")
+        if name in PER_PROPOSAL + PER_DETECTION and (decided_before or not teacher_forced):
+            pairs = proposals if name in PER_PROPOSAL else detections
+            a, b, note, lost = _paired(a, b, pairs)
+            if len(a) == 0 and lost:
+                # what comes of rows that have no partner says nothing about the layer
+                within = False if name in ("proposals", "detection_boxes") else None
+                rows.append(Row(name, ours[name].shape, np.nan, np.nan, within, note))
+                continue
+        allowed = LOST_PROPOSALS.get(dtype, 0.0) if name in PER_PROPOSAL else 0.0
+        row = _row(name, a, b, tolerance, note)
+        if lost > allowed and name in ("proposals", "detection_boxes"):
+            row = Row(name, row.shape, row.max_abs, row.relative, False, row.note)
+        rows.append(Row(name, ours[name].shape, row.max_abs, row.relative, row.within, row.note))
+    return Comparison(rows, tolerance, names, ours=dict(ours), theirs=dict(theirs))
+
+
+def pair(
+    ours: Mapping[str, np.ndarray], theirs: Mapping[str, np.ndarray], boxes: str, scores: str, classes: str | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pair boxes one to one so that overlaps are large, scores close and classes equal, in sum over all pairs.
+
+    Returns
+    -------
+    mine, their : ndarray of int64
+        Indices of the pairs, in their order. A pair whose IoU is below 0.5 is none.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    if any(name not in side for side in (ours, theirs) for name in (boxes, scores)):
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    overlap = iou(ours[boxes].astype(np.float64), theirs[boxes].astype(np.float64))
+    cost = 1 - overlap + np.abs(ours[scores][:, None].astype(np.float64) - theirs[scores][None])
+    if classes is not None and classes in ours and classes in theirs:
+        cost = cost + 0.5 * (ours[classes][:, None] != theirs[classes][None])
+    mine, their = linear_sum_assignment(np.nan_to_num(cost, nan=10.0))
+    good = overlap[mine, their] >= 0.5
+    order = np.argsort(their[good], kind="stable")
+    return mine[good][order], their[good][order]
+
+
+def _paired(
+    a: np.ndarray, b: np.ndarray, pairs: tuple[np.ndarray, np.ndarray]
+) -> tuple[np.ndarray, np.ndarray, str, float]:
+    """Return the rows that have a partner, a note on those that have none or stand elsewhere, and the share lost."""
+    mine, their = pairs
+    most = max(len(a), len(b))
+    notes = []
+    if len(mine) < most:
+        notes.append(f"{len(mine)} of {len(a)} and {len(b)} paired")
+    moved = int((np.argsort(np.argsort(mine)) != np.arange(len(mine))).sum())
+    if moved:
+        notes.append(f"{moved} in another order")
+    return a[mine], b[their], ", ".join(notes), 1 - len(mine) / most if most else 0.0
+
+
+def _row(name: str, a: np.ndarray, b: np.ndarray, tolerance: float, note: str) -> Row:
+    if a.shape != b.shape:
+        return Row(name, a.shape, np.nan, np.inf, False, f"shape {a.shape} against {b.shape}")
+    if a.size == 0:
+        return Row(name, a.shape, 0.0, 0.0, True, note or "empty")
+    if a.dtype == bool:
+        axes = tuple(range(1, a.ndim))
+        shared, either = (a & b).sum(axis=axes), (a | b).sum(axis=axes)
+        worst = float((1 - shared / np.maximum(either, 1))[either > 0].max(initial=0.0))
+        different = f"{int((a != b).sum())} pixels differ" if worst else ""
+        return Row(name, a.shape, worst, worst, worst <= 10 * tolerance, ", ".join(filter(None, (note, different))))
+    if a.dtype.kind in "iu":
+        different = int((a != b).sum())
+        return Row(name, a.shape, different, different / a.size, different == 0, note)
+    max_abs, relative = errors(a, b)
+    return Row(name, a.shape, max_abs, relative, bool(relative <= tolerance), note)
+
+
+def errors(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
+    """Return the largest difference, and that over the largest magnitude of ``b``; NaN counts as infinitely far."""
+    if a.size == 0:
+        return 0.0, 0.0
+    b = b.astype(np.float64)
+    max_abs = float(np.abs(a - b).max())
+    if np.isnan(max_abs):
+        return np.inf, np.inf
+    if max_abs == 0:
+        return 0.0, 0.0
+    magnitude = float(np.abs(b).max())
+    return max_abs, max_abs / magnitude if magnitude else np.inf
+
+
+def settled_by(name: str) -> str:
+    """Return the config fields and steps that decide a tensor, given the tensors before it."""
+    kind = name.partition(".")[0]
+    for key in (kind, kind.rstrip("23456"), kind.partition("_")[0]):
+        if key in SETTLED_BY:
+            return SETTLED_BY[key]
+    return "the step before it"

@@ -1,0 +1,96 @@
+"""How images and ground-truth masks are resized: the choices between filters, borders and grids."""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image
+
+from .config import Config
+from .ops.resize import resize_bilinear, resize_nearest
+
+#: a grey level of 100 that float arithmetic makes 99.9999999 must not become 99
+LEVEL_TOLERANCE = 1e-6
+
+
+def resize_image(image: np.ndarray, size: tuple[int, int], config: Config, dtype: type) -> np.ndarray:
+    """Resize an image by ``config.resize_filter``, ``resize_border`` and ``resize_truncated``.
+
+    Parameters
+    ----------
+    image : ndarray of shape (H, W, 3), uint8
+    size : (int, int)
+        New height and width.
+    config : Config
+    dtype : type
+        Of the result.
+
+    Returns
+    -------
+    ndarray of shape (h, w, 3)
+        Grey levels, 0 .. 255. An image that has the size already stays as it is.
+    """
+    if image.shape[:2] == tuple(size):
+        return image.astype(dtype)
+    if config.resize_filter == "pil":
+        pil = Image.fromarray(image).resize((size[1], size[0]), Image.Resampling.BILINEAR)
+        return np.asarray(pil).astype(dtype)
+    # Whether 100 is reached must not depend on float32
+    exact = np.float64 if config.resize_truncated else dtype
+    resized = resize_with_border(image.astype(exact), size, config.resize_border)
+    if config.resize_truncated:
+        resized = np.floor(resized + LEVEL_TOLERANCE)
+    return resized.astype(dtype)
+
+
+def resize_with_border(x: np.ndarray, size: tuple[int, int], border: str) -> np.ndarray:
+    """Interpolate bilinearly; beyond the edge lies the edge again ("edge") or 0 ("zero").
+
+    With "zero", pixels outside the centres of the first and last cells fade, as in scikit-image's
+    ``resize(mode="constant")``; like there nothing falls below the smallest value of ``x``.
+
+    Parameters
+    ----------
+    x : ndarray of shape (H, W, C), float
+    size : (int, int)
+    border : {"edge", "zero"}
+        ``config.resize_border``.
+
+    Returns
+    -------
+    ndarray of shape (h, w, C)
+    """
+    resized = resize_bilinear(x, size)[0]
+    if border == "edge":
+        return resized
+    rows, columns = (_inside(n, m).astype(x.dtype) for n, m in zip(x.shape, size))
+    return np.maximum(resized * rows[:, None, None] * columns[None, :, None], x.min())
+
+
+def _inside(n: int, m: int) -> np.ndarray:
+    """Return, for each of ``m`` cells read from ``n``, the share of its two neighbours that exist, (m,)."""
+    u = (np.arange(m) + 0.5) * (n / m) - 0.5
+    return 1 - np.maximum(np.maximum(-u, u - (n - 1)), 0)
+
+
+def resize_masks(masks: np.ndarray, size: tuple[int, int], align: str) -> np.ndarray:
+    """Resize (G, H, W) masks to the nearest cell, with the grids aligned as ``config.mask_resize`` says.
+
+    "edges" is ``resize_nearest``. "centres" maps first cell to first and last to last: output ``i`` of ``m`` reads
+    cell ``i (n - 1) / (m - 1)`` of ``n``, halves up, as ``scipy.ndimage.zoom`` of order 0.
+    """
+    if align == "edges":
+        return resize_nearest(masks, size)
+    rows, columns = (
+        np.floor(np.arange(m) * ((n - 1) / max(m - 1, 1)) + 0.5).astype(np.intp) for n, m in zip(masks.shape[1:], size)
+    )
+    return masks[:, rows[:, None], columns]
+
+
+def enclosing_boxes(masks: np.ndarray, dtype: type) -> np.ndarray:
+    """Return the smallest box of whole pixels around each of (G, H, W) masks, ``(0, 0, 0, 0)`` for an empty one."""
+    boxes = np.zeros((len(masks), 4), dtype)
+    for box, mask in zip(boxes, masks):
+        rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+        if len(rows):
+            box[:] = rows[0], columns[0], rows[-1] + 1, columns[-1] + 1
+    return boxes

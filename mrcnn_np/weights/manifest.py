@@ -1,0 +1,226 @@
+"""What must be known about weights besides their numbers, and the tables that say why weights do not fit.
+
+The same numbers mean something else when the image is BGR, when the stride sits on the other convolution, or when the
+background is the last class. None of this can be read off the tensors. A manifest keeps it with them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ..config import Config
+from ..errors import ConfigError, WeightFileError, WeightMismatchError
+from ..presets import PRESETS, by_name
+
+#: key of the manifest in the metadata of a safetensors file
+KEY = "mrcnn_np_manifest"
+#: rows of one kind that a table shows before it only counts
+SHOWN = 12
+
+#: fields of a manifest that are fields of the config
+BACKBONE_FIELDS = (
+    "backbone", "channel_order", "pixel_scale", "pixel_mean", "pixel_std", "stride_in_1x1", "conv_bias", "bn_eps",
+)  # fmt: skip
+#: further config fields without which the numbers mean something else; thresholds and sizes of images are free
+NETWORK_FIELDS = (
+    "num_classes", "fpn_channels", "anchor_ratios", "anchor_ratio_meaning", "rpn_channels", "rpn_objectness",
+    "rpn_box_std", "roi_method", "roi_aligned", "box_head", "box_head_channels", "head_box_std", "mask_head_convs",
+    "mask_head_channels", "mask_head_norm",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The conventions that belong to a set of weights.
+
+    Attributes
+    ----------
+    source : str
+        Whose file it is, and of what kind: ``"torchvision"``, ``"detectron2"``, ``"matterport"``, ``"mrcnn-np"`` ...
+    preset : str
+        Name of the preset that computes what the source computes.
+    backbone : str
+        A name in ``backbone.ARCHITECTURES``.
+    num_classes : int or None
+        With background; None if the weights are those of a backbone only.
+    channel_order, pixel_scale, pixel_mean, pixel_std, stride_in_1x1, conv_bias, bn_eps
+        As in ``Config``.
+    class_names : tuple of str
+        ``class_names[0]`` is the background. Empty: not known.
+    delta_order, box_order : str
+        How the *file* orders predicted deltas and boxes; parameters in memory are always (dy, dx, dh, dw).
+    background : str
+        Whether the file has the background as its ``"first"`` or ``"last"`` class; in memory it is the first.
+    flatten_order : str
+        Order in which the file's first fully connected layer reads the RoI features; in memory H W C.
+    overrides : mapping
+        Further config fields in which the source differs from the preset.
+    presumed : tuple of str
+        Fields that do not stand in the file: they are what the source usually has.
+    """
+
+    source: str
+    preset: str
+    backbone: str
+    num_classes: int | None
+    channel_order: str
+    pixel_scale: float
+    pixel_mean: tuple[float, ...]
+    pixel_std: tuple[float, ...]
+    stride_in_1x1: bool
+    conv_bias: bool
+    bn_eps: float
+    class_names: tuple[str, ...] = ()
+    delta_order: str = "dy dx dh dw"
+    box_order: str = "y1 x1 y2 x2"
+    background: str = "first"
+    flatten_order: str = "H W C"
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    presumed: tuple[str, ...] = ()
+
+    @classmethod
+    def from_config(cls, config: Config, *, source: str, backbone_only: bool = False, **fields: Any) -> Manifest:
+        """Fill in what ``config`` says; ``fields`` are those that a config does not have.
+
+        For example ``Manifest.from_config(presets.matterport(backbone="resnet50"), source="matterport",
+        delta_order="dy dx dh dw")``.
+        """
+        base = by_name(config.name) if config.name in PRESETS else Config(config.name, config.num_classes)
+        named = (*BACKBONE_FIELDS, "name", "num_classes")
+        overrides = {
+            name: value
+            for name, value in config.to_dict().items()
+            if name not in named and value != getattr(base, name)
+        }
+        return cls(
+            source=source,
+            preset=config.name,
+            num_classes=None if backbone_only else config.num_classes,
+            overrides=overrides,
+            **{name: getattr(config, name) for name in BACKBONE_FIELDS},
+            **fields,
+        )
+
+    @property
+    def architecture(self) -> str:
+        """The network in words."""
+        if self.num_classes is None:
+            return f"{self.backbone}, backbone only"
+        return f"Mask R-CNN, {self.backbone} with FPN, {self.num_classes} classes with background"
+
+    def config(self, **changes: Any) -> Config:
+        """Return the configuration under which these weights compute what their source computes."""
+        fields = {name: getattr(self, name) for name in BACKBONE_FIELDS} | dict(self.overrides)
+        if self.num_classes is not None:
+            fields["num_classes"] = self.num_classes
+        if self.preset in PRESETS:
+            return by_name(self.preset, **{**fields, **changes})
+        return Config.from_dict({"name": self.preset, "num_classes": 2} | fields).replace(**changes)
+
+    def differences(self, config: Config) -> list[tuple[str, Any, Any]]:
+        """List (field, value of the weights, value of ``config``) where a network would misread the weights."""
+        own = self.config()
+        fields = BACKBONE_FIELDS if self.num_classes is None else (*BACKBONE_FIELDS, *NETWORK_FIELDS)
+        pairs = [(name, getattr(own, name), getattr(config, name)) for name in fields]
+        return [(name, a, b) for name, a, b in pairs if a != b]
+
+    def check(self, config: Config, source: object) -> None:
+        """Raise ``WeightMismatchError`` with a table if ``config`` contradicts the manifest."""
+        differences = self.differences(config)
+        if differences:
+            rows = [
+                (name, _text(a) + (" (presumed)" if name in self.presumed else ""), _text(b))
+                for name, a, b in differences
+            ]
+            lines = table(("convention", "the weights", f"configuration {config.name!r}"), rows)
+            raise WeightMismatchError(f"{source} belongs to another configuration:\n{lines}")
+
+    def describe(self) -> str:
+        """Return a table of all fields."""
+        rows = [("architecture", self.architecture)]
+        for name, value in dataclasses.asdict(self).items():
+            if name not in ("overrides", "presumed", "class_names", "num_classes", "backbone"):
+                rows.append((name, _text(value) + (" (presumed)" if name in self.presumed else "")))
+        rows += [(name, _text(value)) for name, value in self.overrides.items()]
+        rows.append(("class_names", _text(self.class_names) if self.class_names else "not in the file"))
+        return table((), rows)
+
+    def to_json(self) -> str:
+        """Return a text that ``from_json`` reads back."""
+        return json.dumps(dataclasses.asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str, source: object = "manifest") -> Manifest:
+        """Read what ``to_json`` wrote; anything else is a ``WeightFileError``."""
+        try:
+            values = {name: _tuples(value) for name, value in json.loads(text).items()}
+            manifest = cls(**values)
+            manifest.config()  # names and types are those of a config
+            return manifest
+        except (ValueError, TypeError, AttributeError, RecursionError, ConfigError) as error:
+            raise WeightFileError(f"{source}: its manifest cannot be used: {error}") from error
+
+
+def match(found: Mapping[str, np.ndarray], expected: Mapping[str, Sequence[int]], source: object) -> None:
+    """Check that tensors have the names and shapes expected.
+
+    Parameters
+    ----------
+    found : mapping of str to ndarray
+        What a file holds.
+    expected : mapping of str to tuple of int
+        What the network needs: ``{name: s.shape for name, s in params.spec(config).items()}``.
+    source : object
+        The file, for the message.
+
+    Raises
+    ------
+    WeightMismatchError
+        With a table of what is missing, what is not expected, and which shapes differ; long lists end with a count.
+    """
+    missing = [(name, _text(shape), "missing") for name, shape in expected.items() if name not in found]
+    unexpected = [(name, "not expected", _text(a.shape)) for name, a in found.items() if name not in expected]
+    shapes = [
+        (name, _text(shape), _text(found[name].shape))
+        for name, shape in expected.items()
+        if name in found and tuple(found[name].shape) != tuple(shape)
+    ]
+    if not (missing or unexpected or shapes):
+        return
+    counts = ((len(missing), "missing"), (len(unexpected), "not expected"), (len(shapes), "of another shape"))
+    summary = ", ".join(f"{n} {what}" for n, what in counts if n)
+    rows: list[tuple[str, ...]] = []
+    for kind in (missing, unexpected, shapes):
+        rows += kind[:SHOWN]
+        if len(kind) > SHOWN:
+            rows.append((f"... and {len(kind) - SHOWN} more", "", ""))
+    lines = table(("tensor", "expected", "found"), rows)
+    raise WeightMismatchError(f"{source} does not fit the network: of {len(expected)} tensors {summary}\n{lines}")
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Lay out rows of text in columns, indented by two."""
+    lines = [tuple(head), *map(tuple, rows)] if head else list(map(tuple, rows))
+    widths = [max(map(len, column)) for column in zip(*lines)]
+    return "\n".join("  " + "  ".join(cell.ljust(w) for cell, w in zip(line, widths)).rstrip() for line in lines)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, tuple):
+        return f"({', '.join(map(_text, value))})"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _tuples(value: Any) -> Any:
+    """Turn JSON's lists into tuples, within a mapping too."""
+    if isinstance(value, dict):
+        return {name: _tuples(v) for name, v in value.items()}
+    return tuple(_tuples(v) for v in value) if isinstance(value, list) else value
