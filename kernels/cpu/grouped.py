@@ -12,7 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from numba import get_num_threads, njit, prange
 
-from .simd import VL
+from . import memory
+from .simd import VL, fence
 from .slide import (
     BLOCK,
     FEW,
@@ -117,7 +118,7 @@ def _pack(w, per_in, per_out, rows, cols, turned):
 @njit(cache=True, error_model="numpy", inline="never")
 def _slide_line(
     mode, runs, count, x, x_step, positions, next_row, next_size, zeros, packed, per_in, per_out, y, target, y_row,
-    out_w, size, kind, scale, shift, residual, floor,
+    out_w, size, kind, scale, shift, residual, floor, stream,
 ):  # fmt: skip
     """Write a line of outputs with tiles of ``size`` of them, a stretch of few tiles and all of its channels at a time.
 
@@ -142,27 +143,31 @@ def _slide_line(
                     prefetch(next_row + line)
                 fetched += fetch * 64
                 if kind == 3:
-                    slide_three(mode, count, r, a, x_step, at, none, per_in, w, out, step, scales, shifts, side, floor)
+                    slide_three(
+                        mode, count, r, a, x_step, at, none, per_in, w, out, step, scales, shifts, side, floor, stream
+                    )
                 elif kind == 2:
                     slide_three_apart(
-                        mode, count, r, a, x_step, at, none, per_in, w, out, step, scales, shifts, side, floor
+                        mode, count, r, a, x_step, at, none, per_in, w, out, step, scales, shifts, side, floor, stream
                     )
                 elif size == PIXELS:
-                    slide_one(mode, count, r, a, x_step, at, none, per_in, w, out, step, scales, shifts, side, floor)
+                    slide_one(
+                        mode, count, r, a, x_step, at, none, per_in, w, out, step, scales, shifts, side, floor, stream
+                    )
                 elif size == FEW:
                     slide_one_few(
-                        mode, count, r, a, x_step, at, none, per_in, w, out, step, scales, shifts, side, floor
+                        mode, count, r, a, x_step, at, none, per_in, w, out, step, scales, shifts, side, floor, stream
                     )
                 else:
                     slide_one_single(
-                        mode, count, r, a, x_step, at, none, per_in, w, out, step, scales, shifts, side, floor
+                        mode, count, r, a, x_step, at, none, per_in, w, out, step, scales, shifts, side, floor, stream
                     )
 
 
 @njit(cache=True, parallel=True, error_model="numpy")
 def _slide(
     x, x_shape, packed, mode, per_out, stride, top, left, y, y_shape, y_start, y_line, y_row, scale, shift, residual,
-    floor,
+    floor, stream,
 ):  # fmt: skip
     """Write output (n, p, q), finished, to ``y[y_start + n * y_shape[3] + p * y_line + q * y_row]``.
 
@@ -197,8 +202,10 @@ def _slide(
         _slide_line(
             mode, runs, count, image, apart * channels * 4, stride // apart, image + new * width * channels * 4, ahead,
             zeros, packed, per_in, per_out, y, y_start + n * y_image + p * y_line, y_row, out_w, size, kind, scale, shift,
-            residual, floor,
+            residual, floor, stream,
         )  # fmt: skip
+        if stream:
+            fence()
 
 
 @njit(cache=True, parallel=True, error_model="numpy")
@@ -289,12 +296,12 @@ def correlate(
     scale = np.ones(count * per_out, np.float32) if scale is None else scale
     shift = np.zeros(count * per_out, np.float32) if shift is None else np.ascontiguousarray(shift)
     beside = NONE if residual is None else _fill(residual, count, per_out, total, wide_out)
-    y = np.empty((len(x), *size, total * wide_out), np.float32)
+    y = memory.empty((len(x), *size, total * wide_out))
     _slide(
         inside.reshape(-1), inside.shape, packed, filled.mode(), wide_out, stride, top, left, y.reshape(-1),
         (*y.shape[:3], size[0] * size[1] * y.shape[3]), 0, size[1] * y.shape[3], y.shape[3],
         _fill(scale, count, per_out, total, wide_out), _fill(shift, count, per_out, total, wide_out),
-        beside.reshape(-1), floor,
+        beside.reshape(-1), floor, memory.streams(y),
     )  # fmt: skip
     return _cut(y, count, per_out, total, wide_out)
 
@@ -319,7 +326,7 @@ def scatter(
     dy, w = _fill(dy, count, per_out, total, wide_out), _fill_weights(w, plain, filled)
     channels = total * wide_in
     beside = NONE if residual is None else _fill(residual, count, per_in, total, wide_in)
-    dx = np.empty((n, height, width, channels), np.float32)
+    dx = memory.empty((n, height, width, channels))
     one, zero = np.ones(channels, np.float32), np.zeros(channels, np.float32)
     for a in range(min(stride, height)):
         for b in range(min(stride, width)):
@@ -334,7 +341,7 @@ def scatter(
                 dy.reshape(-1), dy.shape, packed, filled.mode(), wide_in, 1,
                 len(rows) - 1 - (a + top - i0) // stride, len(cols) - 1 - (b + left - j0) // stride, dx.reshape(-1),
                 (n, *size, height * width * channels), (a * width + b) * channels, stride * width * channels,
-                stride * channels, one, zero, beside.reshape(-1), NO_FLOOR,
+                stride * channels, one, zero, beside.reshape(-1), NO_FLOOR, memory.streams(dx),
             )  # fmt: skip
     return _cut(dx, count, per_in, total, wide_in)
 

@@ -31,7 +31,23 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .simd import AVX512, F32, I64, VECTOR, VL, _at, _constant, _finish, _fma, _load, _pointer, _splat, _store
+from .simd import (
+    AVX512,
+    F32,
+    I64,
+    VECTOR,
+    VL,
+    _at,
+    _constant,
+    _finish,
+    _fma,
+    _load,
+    _pointer,
+    _prefetch,
+    _splat,
+    _store,
+    _stream,
+)
 
 PIXELS = 12 if AVX512 else 8  # outputs of the large tile: they, and the weights of three columns, fill 32 registers
 FEW = 4
@@ -46,7 +62,9 @@ def _picked(b: ir.IRBuilder, mode: int, address: Any, block: int) -> list[Any]:
     value, undefined = _load(b, address), ir.Constant(VECTOR, ir.Undefined)
     lanes = ir.VectorType(ir.IntType(32), VL)
     return [
-        b.shuffle_vector(value, undefined, ir.Constant(lanes, [o // mode * mode + block * BLOCK + c for o in range(VL)]))
+        b.shuffle_vector(
+            value, undefined, ir.Constant(lanes, [o // mode * mode + block * BLOCK + c for o in range(VL)])
+        )
         for c in range(BLOCK)
     ]
 
@@ -79,11 +97,7 @@ def prefetch(typingctx, address):
     """Ask for the cache line at an address; nothing happens if there is none."""
 
     def generate(context, b, signature, args):
-        pointer = ir.IntType(8).as_pointer()
-        kind = ir.FunctionType(ir.VoidType(), [pointer] + [ir.IntType(32)] * 3)
-        function = cgutils.get_or_insert_function(b.module, kind, "llvm.prefetch.p0i8")
-        read, nearby, data = 0, 2, 1  # into the second-level cache
-        b.call(function, [b.inttoptr(args[0], pointer), *(ir.IntType(32)(v) for v in (read, nearby, data))])
+        _prefetch(b, args[0], write=False)
         return context.get_dummy_value()
 
     return types.void(types.int64), generate
@@ -128,16 +142,19 @@ def make_slide(pixels: int, columns: int, stride: int) -> Any:
     ``first + stride m + j`` of the run times the weights of tap j. A run is four integers: the addresses of its
     position 0 and of its weights, (columns, channels, VL) of them, from ``x`` and ``w`` on, and the positions [low,
     high) that exist; the others are zero. Positions are ``x_step`` apart, and ``max(sum * scale + shift + residual,
-    floor)`` goes to ``out + m out_step``. ``zeros`` is the address of as many zeros as there are channels, or VL.
+    floor)`` goes to ``out + m out_step``, past the caches if ``stream``. ``zeros`` is the address of as many zeros as
+    there are channels, or VL.
     """
     positions = stride * (pixels - 1) + columns
 
     @intrinsic
     def slide(
-        typingctx, mode, count, runs, x, x_step, first, zeros, channels, w, out, out_step, scale, shift, residual, floor
+        typingctx, mode, count, runs, x, x_step, first, zeros, channels, w, out, out_step, scale, shift, residual, floor,
+        stream,
     ):  # fmt: skip
         def generate(context, b, signature, args):
-            mode, count, runs, x, x_step, first, zeros, channels, w, out, out_step, scale, shift, residual, floor = args
+            (mode, count, runs, x, x_step, first, zeros, channels, w, out, out_step, scale, shift, residual, floor,
+             stream) = args  # fmt: skip
             fma = _fma(b)
             _align_stack(b)
             acc = [cgutils.alloca_once(b, VECTOR) for _ in range(pixels)]
@@ -179,16 +196,22 @@ def make_slide(pixels: int, columns: int, stride: int) -> Any:
 
             _for_mode(b, mode, body)
             scales, shifts, least = _load(b, scale), _load(b, shift), _splat(b, floor)
+            for cell in acc:
+                b.store(b.call(fma, [b.load(cell), scales, shifts]), cell)
             with b.if_else(b.icmp_signed("!=", residual, I64(0))) as (then, otherwise):
                 for branch, beside in ((then, True), (otherwise, False)):
                     with branch:
-                        for m in range(pixels):
-                            value = b.call(fma, [b.load(acc[m]), scales, shifts])
+                        for m, cell in enumerate(acc):
                             added = _load(b, _at(b, residual, out_step, m)) if beside else _constant(-0.0)
-                            _store(b, _finish(b, value, added, least), _at(b, out, out_step, m))
+                            b.store(_finish(b, b.load(cell), added, least), cell)
+            with b.if_else(b.icmp_signed("!=", stream, I64(0))) as (then, otherwise):
+                for branch, write in ((then, _stream), (otherwise, _store)):
+                    with branch:
+                        for m, cell in enumerate(acc):
+                            write(b, b.load(cell), _at(b, out, out_step, m))
             return context.get_dummy_value()
 
-        return types.void(*[types.int64] * 14, types.float32), generate
+        return types.void(*[types.int64] * 14, types.float32, types.int64), generate
 
     return slide
 
@@ -210,9 +233,7 @@ def make_slide_weights(outputs: int, columns: int, stride: int) -> Any:
     positions = stride * (outputs - 1) + columns
 
     @intrinsic
-    def slide_weights(
-        typingctx, mode, block, count, x, x_step, low, high, zeros, dy, dy_step, dw, dw_tap, dw_channel
-    ):
+    def slide_weights(typingctx, mode, block, count, x, x_step, low, high, zeros, dy, dy_step, dw, dw_tap, dw_channel):
         def generate(context, b, signature, args):
             mode, block, count, x, x_step, low, high, zeros, dy, dy_step, dw, dw_tap, dw_channel = args
             fma = _fma(b)
