@@ -32,6 +32,7 @@ from .simd import (
     gemm_tile_finish,
     gemm_tile_one,
     gemm_tile_one_finish,
+    gemm_tile_sum,
 )
 
 RUN = 8 * MR  # pixels of one task, about: lines shorter than this are taken together
@@ -298,7 +299,7 @@ def correlate_weights(padded, n_maps, rows, line, c_in, stride, dy, out_h, out_w
             b = dy.ctypes.data + first * out_w * c_out * 4
             for unit in range(units * thread // threads, units * (thread + 1) // threads):
                 i, tile, panel = unit // (tiles * panels), unit // panels % tiles, unit % panels
-                gemm_tile(
+                gemm_tile_sum(
                     count, taps.ctypes.data, out_w,
                     padded.ctypes.data + (i * line + tile * MR - (move if tile == tiles - 1 else 0)) * 4,
                     4, stride * c_in * 4, b + panel * NR * 4, out_w * c_out * 4, c_out * 4,

@@ -77,13 +77,13 @@ def _fma(b: ir.IRBuilder) -> Any:
     return cgutils.get_or_insert_function(b.module, ir.FunctionType(VECTOR, [VECTOR] * 3), f"llvm.fma.v{VL}f32")
 
 
-def _prefetch(b: ir.IRBuilder, address: Any, *, write: bool) -> None:
-    """Ask for a cache line ahead of its use."""
+def _prefetch(b: ir.IRBuilder, address: Any, *, write: bool, locality: int = 3) -> None:
+    """Ask for a cache line ahead of its use: into the first-level cache (locality 3) or the second (2)."""
     i32, byte = ir.IntType(32), ir.IntType(8).as_pointer()
     function = cgutils.get_or_insert_function(
         b.module, ir.FunctionType(ir.VoidType(), [byte, i32, i32, i32]), "llvm.prefetch.p0"
     )
-    b.call(function, [b.inttoptr(address, byte), i32(int(write)), i32(3), i32(1)])
+    b.call(function, [b.inttoptr(address, byte), i32(int(write)), i32(locality), i32(1)])
 
 
 def _at(b: ir.IRBuilder, base: Any, stride: Any, i: int) -> Any:
@@ -93,13 +93,17 @@ def _at(b: ir.IRBuilder, base: Any, stride: Any, i: int) -> Any:
 # --- matrix product -------------------------------------------------------------------------------------------------
 
 
-def _make_gemm_tile(rows: int, *, finish: bool) -> Any:
+def _make_gemm_tile(rows: int, *, finish: bool = False, ahead: bool = True) -> Any:
     """Return an intrinsic that computes ``rows`` x NR results of a product whose left side lies scattered in memory.
 
     ``sum over t, k of a[taps[t] + m a_row + k a_col] * b[t b_tap + k b_row + n]`` for m < rows, n < NR goes to
     ``out[m out_row + n]``: added to what is there (``accumulate``), or finished: ``max(. * scale + shift + residual,
     floor)`` with the residual laid out like the output, or absent (address 0). To finish a sum that was begun
     elsewhere, ``initial`` is the address of its (rows, NR) values so far; else 0.
+
+    What takes long is not the arithmetic but the memory behind it. So a tile asks for the lines that it will write
+    before it computes, and (``ahead``) on its way for those of the left side that follow its own rows: where the rows
+    are pixels, the next tile reads them.
     """
 
     def sum_up(b: ir.IRBuilder, args: Sequence[Any], acc: list[list[Any]]) -> None:
@@ -113,6 +117,9 @@ def _make_gemm_tile(rows: int, *, finish: bool) -> Any:
                 right_at = b.add(panel, b.mul(loop.index, b_row))
                 right = [_load(b, b.add(right_at, I64(4 * VL * v))) for v in range(NV)]
                 column = b.mul(loop.index, a_col)
+                if ahead:
+                    line = b.add(_at(b, start, a_row, rows), b.mul(loop.index, I64(64)))
+                    _prefetch(b, line, write=False, locality=2)
                 for m in range(rows):
                     left = _splat(b, b.load(_pointer(b, b.add(row[m], column), F32)))
                     for v in range(NV):
@@ -201,9 +208,10 @@ def _make_gemm_tile(rows: int, *, finish: bool) -> Any:
     return tile_finish if finish else tile_accumulate
 
 
-gemm_tile = _make_gemm_tile(MR, finish=False)
-gemm_tile_few = _make_gemm_tile(FEW, finish=False)
-gemm_tile_one = _make_gemm_tile(1, finish=False)
+gemm_tile = _make_gemm_tile(MR)
+gemm_tile_few = _make_gemm_tile(FEW)
+gemm_tile_one = _make_gemm_tile(1)
+gemm_tile_sum = _make_gemm_tile(MR, ahead=False)
 gemm_tile_finish = _make_gemm_tile(MR, finish=True)
 gemm_tile_few_finish = _make_gemm_tile(FEW, finish=True)
 gemm_tile_one_finish = _make_gemm_tile(1, finish=True)
@@ -299,7 +307,8 @@ def make_transform_finish(matrix: Sequence[Sequence[float]]) -> Any:
     """Return ``make_transform`` with an epilogue, ``max(result * scale + shift + residual, floor)``.
 
     Result (i, j) goes to ``targets[i, j] + offset``, a table of addresses: what lies outside the map goes to a row that
-    nobody reads. ``scale`` and ``shift`` are the addresses of VL floats. ``residuals`` is a table like ``targets``, or 0 for none.
+    nobody reads. ``scale`` and ``shift`` are the addresses of VL floats. ``residuals`` is a table like ``targets``,
+    or 0 for none.
     """
     n_in, n_out = len(matrix[0]), len(matrix)
 

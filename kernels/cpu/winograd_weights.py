@@ -1,8 +1,8 @@
 """The weight gradient of a 3x3 convolution by Winograd's F(4x4, 3x3).
 
-The forward pass is ``y = A^T [sum over channels (G w G^T) (B^T d B)] A``, a linear map of w. Its transpose takes dy with
-A instead of A^T and gives dw with G^T instead of G; d is transformed as before: ``dw = G^T [sum over tiles (B^T d B)
-(A dy A^T)] G``. At each of the 36 points the sum over the tiles is a product of two matrices.
+The forward pass is ``y = A^T [sum over channels (G w G^T) (B^T d B)] A``, a linear map of w. Its transpose takes dy
+with A instead of A^T and gives dw with G^T instead of G; d is transformed as before: ``dw = G^T [sum over tiles (B^T d
+B) (A dy A^T)] G``. At each of the 36 points the sum over the tiles is a product of two matrices.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numba import get_num_threads, njit, prange
 
-from .simd import MR, NR, VL, gemm_tile, make_transform
+from .simd import MR, NR, VL, gemm_tile_sum, make_transform
 from .winograd import FEW_TILES, PAD, G, N, P, R, gather_tiles
 
 _transform_dw = make_transform([list(column) for column in zip(*G)])
@@ -43,7 +43,7 @@ def _correlate_points(x, dy, c_out_wide, block, threads):
             point, row = task // rows, task % rows
             a = v.ctypes.data + (point * v_plane + row * MR) * 4
             for panel in range(panels):
-                gemm_tile(
+                gemm_tile_sum(
                     1, no_taps.ctypes.data, last - first, a, 4, c_in * 4,
                     m.ctypes.data + (point * m_plane + panel * NR) * 4, 0, c_out * 4,
                     du.ctypes.data + ((point * rows + row) * MR * c_out_wide + panel * NR) * 4, c_out_wide * 4, 1,
@@ -85,7 +85,7 @@ def _gradient_few(x, dy, c_out_wide, threads):
         for row in range(rows * thread // threads, rows * (thread + 1) // threads):
             for point in range(P * P):
                 for panel in range(panels):
-                    gemm_tile(
+                    gemm_tile_sum(
                         1, no_taps.ctypes.data, tiles, v.ctypes.data + (point * v_plane + row * MR) * 4, 4, c_in * 4,
                         m.ctypes.data + (point * m_plane + panel * NR) * 4, 0, c_out * 4,
                         du.ctypes.data + (point * u_plane + panel * NR) * 4, c_out_wide * 4, 0,
