@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import get_num_threads, njit, prange
 
-from . import memory
+from . import grouped_winograd, memory
 from .simd import VL, fence
 from .slide import (
     BLOCK,
@@ -32,7 +32,7 @@ from .slide import (
     slide_weights_three_single,
 )
 
-NONE = np.empty(0, np.float32)
+NO_MAP = np.empty((0, 0, 0, 0), np.float32)
 NO_FLOOR = np.float32(-np.inf)
 STRETCH = 2  # tiles
 RESIDENT = 128 * 1024  # floats of x and dy that stay in the second-level cache
@@ -295,8 +295,11 @@ def correlate(
     packed = _pack(_fill_weights(w, plain, filled), wide_in, wide_out, rows, cols, False)
     scale = np.ones(count * per_out, np.float32) if scale is None else scale
     shift = np.zeros(count * per_out, np.float32) if shift is None else np.ascontiguousarray(shift)
-    beside = NONE if residual is None else _fill(residual, count, per_out, total, wide_out)
+    beside: np.ndarray = NO_MAP if residual is None else _fill(residual, count, per_out, total, wide_out)
     y = memory.empty((len(x), *size, total * wide_out))
+    if grouped_winograd.suits(x.shape, w.shape, stride, top, left, (per_in, per_out)) and size == x.shape[1:3]:
+        grouped_winograd.convolve(x, packed, per_out, y, scale, shift, beside, floor)
+        return y
     _slide(
         inside.reshape(-1), inside.shape, packed, filled.mode(), wide_out, stride, top, left, y.reshape(-1),
         (*y.shape[:3], size[0] * size[1] * y.shape[3]), 0, size[1] * y.shape[3], y.shape[3],
@@ -325,7 +328,7 @@ def scatter(
     (count, per_in, per_out), (total, wide_in, wide_out) = plain, filled
     dy, w = _fill(dy, count, per_out, total, wide_out), _fill_weights(w, plain, filled)
     channels = total * wide_in
-    beside = NONE if residual is None else _fill(residual, count, per_in, total, wide_in)
+    beside: np.ndarray = NO_MAP if residual is None else _fill(residual, count, per_in, total, wide_in)
     dx = memory.empty((n, height, width, channels))
     one, zero = np.ones(channels, np.float32), np.zeros(channels, np.float32)
     for a in range(min(stride, height)):
@@ -337,6 +340,9 @@ def scatter(
                 continue
             packed = _pack(w, wide_in, wide_out, np.ascontiguousarray(rows), np.ascontiguousarray(cols), True)
             size = (-(-(height - a) // stride), -(-(width - b) // stride))
+            if grouped_winograd.suits(dy.shape, w.shape, stride, top, left, (per_out, per_in)) and size == dy.shape[1:3]:
+                grouped_winograd.convolve(dy, packed, per_in, dx, one, zero, beside, NO_FLOOR)
+                continue
             _slide(
                 dy.reshape(-1), dy.shape, packed, filled.mode(), wide_in, 1,
                 len(rows) - 1 - (a + top - i0) // stride, len(cols) - 1 - (b + left - j0) // stride, dx.reshape(-1),
@@ -355,6 +361,8 @@ def weight_gradient(
     (count, per_in, per_out), (total, wide_in, wide_out) = plain, filled
     x, dy = _fill(x, count, per_in, total, wide_in), _fill(dy, count, per_out, total, wide_out)
     out_h, out_w = dy.shape[1:3]
+    if grouped_winograd.suits(x.shape, kernel, stride, top, left, (per_in, per_out)) and dy.shape[:3] == x.shape[:3]:
+        return grouped_winograd.weight_gradient(x, dy, per_in, per_out)
     threads = get_num_threads()
     lines = max(1, threads * RESIDENT // max(1, stride * x.shape[2] * x.shape[3] + out_w * dy.shape[3]))
     dw = _slide_weights(
