@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numba import get_num_threads
 
-from . import direct, grouped, winograd, winograd_weights
+from . import direct, few_channels, grouped, winograd, winograd_weights
 from .activation import masked_sum
 from .arguments import as_padding, is_float32
 from .fold import FusedGradients, scaled, unfold
@@ -294,6 +294,8 @@ def _gradients(
         return dx, grouped.weight_gradient(x, dy, groups, w.shape[:2], step, top, left)
     if need_dx and _suits_winograd(dy.shape, w.swapaxes(2, 3), (step, step), sides, 1):
         dx = winograd.forward(dy, np.ascontiguousarray(w), turned=True, residual=residual)
+    elif need_dx and residual is None and few_channels.suits(w.shape[2], w.shape[3], step):
+        dx = few_channels.scatter(dy, w, x.shape, step, top, left)
     elif need_dx:
         dx = scatter(dy, w, x.shape, step, top, left, residual=residual)
     if _suits_winograd(x.shape, w, (step, step), sides, 1):

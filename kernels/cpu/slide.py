@@ -217,6 +217,7 @@ def make_slide(pixels: int, columns: int, stride: int) -> Any:
 
 
 slide_three = make_slide(PIXELS, 3, 1)
+slide_pair = make_slide(PIXELS, 2, 1)
 slide_three_apart = make_slide(PIXELS, 3, 2)
 slide_one = make_slide(PIXELS, 1, 1)
 slide_one_few = make_slide(FEW, 1, 1)
