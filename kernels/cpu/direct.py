@@ -150,19 +150,69 @@ def _pixels(
             o = y.ctypes.data + out * 4
             beside = residual.ctypes.data + out * 4 if residual.size > 0 else 0
             so_far = begun + q * NR * 4 if begun else 0
+            # While this run is computed, the output and the residual of the next are fetched, in the order of memory
+            further = (RUN * y_row - channel - q * y_row + (channel * 8 // NR + q // MR) * MR * NR) * 4
             if count - q >= MR:
                 gemm_tile_finish(
-                    tn, t, k, a, a_row * 4, 4, b, b_tap, NR * 4, so_far, o, y_row * 4, scales, shifts, beside, floor
+                    tn,
+                    t,
+                    k,
+                    a,
+                    a_row * 4,
+                    4,
+                    b,
+                    b_tap,
+                    NR * 4,
+                    so_far,
+                    o,
+                    y_row * 4,
+                    further,
+                    scales,
+                    shifts,
+                    beside,
+                    floor,
                 )
                 q += MR
             elif count - q >= FEW:
                 gemm_tile_few_finish(
-                    tn, t, k, a, a_row * 4, 4, b, b_tap, NR * 4, so_far, o, y_row * 4, scales, shifts, beside, floor
+                    tn,
+                    t,
+                    k,
+                    a,
+                    a_row * 4,
+                    4,
+                    b,
+                    b_tap,
+                    NR * 4,
+                    so_far,
+                    o,
+                    y_row * 4,
+                    further,
+                    scales,
+                    shifts,
+                    beside,
+                    floor,
                 )
                 q += FEW
             else:
                 gemm_tile_one_finish(
-                    tn, t, k, a, a_row * 4, 4, b, b_tap, NR * 4, so_far, o, y_row * 4, scales, shifts, beside, floor
+                    tn,
+                    t,
+                    k,
+                    a,
+                    a_row * 4,
+                    4,
+                    b,
+                    b_tap,
+                    NR * 4,
+                    so_far,
+                    o,
+                    y_row * 4,
+                    further,
+                    scales,
+                    shifts,
+                    beside,
+                    floor,
                 )
                 q += 1
         else:

@@ -106,9 +106,10 @@ def _make_gemm_tile(rows: int, *, finish: bool = False, ahead: bool = True) -> A
     are pixels, the next tile reads them.
     """
 
-    def sum_up(b: ir.IRBuilder, args: Sequence[Any], acc: list[list[Any]]) -> None:
+    def sum_up(b: ir.IRBuilder, args: Sequence[Any], acc: list[list[Any]], beside: Any = None) -> None:
         count, taps, k, a, a_row, a_col, right_start, b_tap, b_row = args
         fma = _fma(b)
+        pace = b.sdiv(I64(rows * NR * 4), b.add(k, I64(1)))  # so many bytes of ``beside`` in every step
         with cgutils.for_range(b, count, intp=I64) as tap:
             start = b.add(a, b.load(_pointer(b, b.add(taps, b.mul(tap.index, I64(8))), I64)))
             row = [_at(b, start, a_row, m) for m in range(rows)]
@@ -120,6 +121,8 @@ def _make_gemm_tile(rows: int, *, finish: bool = False, ahead: bool = True) -> A
                 if ahead:
                     line = b.add(_at(b, start, a_row, rows), b.mul(loop.index, I64(64)))
                     _prefetch(b, line, write=False, locality=2)
+                if beside is not None:
+                    _prefetch(b, b.add(beside, b.mul(loop.index, pace)), write=False, locality=2)
                 for m in range(rows):
                     left = _splat(b, b.load(_pointer(b, b.add(row[m], column), F32)))
                     for v in range(NV):
@@ -162,22 +165,19 @@ def _make_gemm_tile(rows: int, *, finish: bool = False, ahead: bool = True) -> A
         initial,
         out,
         out_row,
+        ahead_by,
         scale,
         shift,
         residual,
         floor,
     ):
         def generate(context, b, signature, args):
-            initial, out, out_row, scale, shift, residual, floor = args[9:]
+            initial, out, out_row, ahead_by, scale, shift, residual, floor = args[9:]
             fma, least = _fma(b), _splat(b, floor)
             acc = [[cgutils.alloca_once(b, VECTOR) for _ in range(NV)] for _ in range(rows)]
-            for m in range(rows):
-                for line in range(0, NR * 4, 64):
-                    _prefetch(b, b.add(_at(b, out, out_row, m), I64(line)), write=True)
-            with b.if_then(b.icmp_signed("!=", residual, I64(0))):
-                for m in range(rows):
-                    for line in range(0, NR * 4, 64):
-                        _prefetch(b, b.add(_at(b, residual, out_row, m), I64(line)), write=False)
+            for line in range(0, rows * NR * 4, 64):
+                _prefetch(b, b.add(b.add(out, ahead_by), I64(line)), write=True, locality=2)
+            beside = b.add(b.select(b.icmp_signed("!=", residual, I64(0)), residual, out), ahead_by)
             with b.if_else(b.icmp_signed("!=", initial, I64(0))) as (then, otherwise):
                 with then:
                     for m, v in cells:
@@ -185,7 +185,7 @@ def _make_gemm_tile(rows: int, *, finish: bool = False, ahead: bool = True) -> A
                 with otherwise:
                     for m, v in cells:
                         b.store(_constant(0.0), acc[m][v])
-            sum_up(b, args[:9], acc)
+            sum_up(b, args[:9], acc, beside)
             scales = [_load(b, b.add(scale, I64(4 * VL * v))) for v in range(NV)]
             shifts = [_load(b, b.add(shift, I64(4 * VL * v))) for v in range(NV)]
 
@@ -203,7 +203,7 @@ def _make_gemm_tile(rows: int, *, finish: bool = False, ahead: bool = True) -> A
                         _store(b, _finish(b, value, _constant(-0.0), least), place(out, m, v))
             return context.get_dummy_value()
 
-        return types.void(*[types.int64] * 15, types.float32), generate
+        return types.void(*[types.int64] * 16, types.float32), generate
 
     return tile_finish if finish else tile_accumulate
 
