@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numba import get_num_threads
 
-from . import direct, few_channels, grouped, winograd, winograd_weights
+from . import direct, few_channels, grouped, memory, winograd, winograd_weights
 from .activation import masked_sum
 from .arguments import as_padding, is_float32
 from .fold import FusedGradients, scaled, unfold
@@ -58,7 +58,7 @@ def correlate(
     n, height, width, c_in = x.shape
     out_h, out_w = out_shape
     if y is None:
-        y = np.empty((n, out_h, out_w, c_out), np.float32)
+        y = memory.empty((n, out_h, out_w, c_out))
     scale, shift = _vectors(scale, shift, c_out)
     y_width, y_image = (y.shape[2] if step > 1 else out_w), y.shape[1] * y.shape[2] * c_out
     pixels = n * out_h * out_w
@@ -70,7 +70,7 @@ def correlate(
         x.reshape(-1), (n, height, width, c_in), packed, kw, stride, top, left, y.reshape(-1),
         (n, out_h, out_w, y_image), (phase[0] * y_width + phase[1]) * c_out, step * y_width * c_out, step * c_out,
         c_out, scale, shift, NONE if residual is None else residual.reshape(-1), floor,
-        pixels,
+        pixels, memory.streams(y),
     )  # fmt: skip
     return y
 
@@ -97,7 +97,7 @@ def scatter(
     """
     _, height, width, c_in = shape
     kh, kw = w.shape[:2]
-    dx = np.empty(shape, np.float32)
+    dx = memory.empty(shape)
     w = np.ascontiguousarray(w)
     for a in range(min(stride, height)):
         for b in range(min(stride, width)):
