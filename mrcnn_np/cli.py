@@ -71,10 +71,18 @@ def _command(args: argparse.Namespace) -> Callable[[argparse.Namespace], int]:
         from .bench.command import run_bench
 
         return run_bench
+    if args.command == "compare":
+        from .compare.command import run_compare
+
+        return run_compare
     if args.command == "conventions":
         from .switchboard_command import run_conventions
 
         return run_conventions
+    if args.command == "weights":
+        from .weights.command import run_weights
+
+        return run_weights
     if args.command == "warmup":
         from .warmup import run_warmup
 
@@ -91,14 +99,16 @@ def build_parser() -> argparse.ArgumentParser:
         prog="mrcnn-np", description="Mask R-CNN in NumPy: train it, detect with it, measure it."
     )
     parser.add_argument("--version", action="version", version=f"mrcnn-np {__version__}")
-    names = "train | detect | eval | data | bench | conventions | warmup"
+    names = "train | detect | eval | data | bench | compare | conventions | weights | warmup"
     commands = parser.add_subparsers(dest="command", required=True, metavar=names)
     _add_train(commands)
     _add_detect(commands)
     _add_eval(commands)
     _add_data(commands)
     _add_bench(commands)
+    _add_compare(commands)
     _add_conventions(commands)
+    _add_weights(commands)
     _add_warmup(commands)
     return parser
 
@@ -115,7 +125,7 @@ def _add(commands: argparse._SubParsersAction, name: str, summary: str, example:
     )
     command.add_argument("--debug", action="store_true", help="show the traceback of an error")
     command.add_argument("--quiet", action="store_true", help="no progress bars")
-    if name in ("train", "detect", "eval", "conventions"):
+    if name in ("train", "detect", "eval", "compare", "conventions"):
         command.add_argument(
             "--backend",
             choices=("numpy", "cpu"),
@@ -149,11 +159,12 @@ def _probability(text: str) -> float:
 
 def _add_source(command: argparse.ArgumentParser, *, split: str, default: str) -> None:
     """Add the options that choose images."""
-    command.add_argument("--data", choices=("shapes", "voc"), help=f"data set (default: {default})")
+    command.add_argument("--data", choices=("shapes", "voc", "coco"), help=f"data set (default: {default})")
     command.add_argument(
         "--root",
         metavar="DIR",
-        help="its folder (default: datasets/shapes, generated if missing; for voc the environment variable VOC_ROOT)",
+        help="its folder (default: datasets/shapes, generated if missing; for voc and coco the environment variable "
+        "VOC_ROOT or COCO_ROOT)",
     )
     command.add_argument("--split", help=f"train, val or trainval (default: {split})")
     command.add_argument("--subset", type=_at_least(1), metavar="N", help="the first N images only (default: all)")
@@ -179,7 +190,7 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
         "--config",
         action="append",
         metavar="FIELD=VALUE",
-        help="change a field of the preset (they are documented in mrcnn_np/config.py), or read changes from a JSON "
+        help="change a field of the preset (listed by mrcnn-np conventions --list), or read changes from a JSON "
         "file; may be given several times, the last one counts",
     )
     command.add_argument("--steps", type=_at_least(0), metavar="N", help="training steps (default: the preset's)")
@@ -207,10 +218,16 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--no-pictures", action="store_true", help="do not draw at the end")
 
 
-def _add_model(command: argparse.ArgumentParser) -> None:
+def _add_model(command: argparse.ArgumentParser) -> argparse._MutuallyExclusiveGroup:
     which = command.add_mutually_exclusive_group(required=True)
     which.add_argument("--run", metavar="DIR", help="folder of a training run")
     which.add_argument("--checkpoint", metavar="FILE", help="a checkpoint file itself")
+    return which
+
+
+def _add_coco_results(command: argparse.ArgumentParser, ground_truth: str) -> None:
+    command.add_argument("--coco-results", metavar="FILE", help="write the detections as COCO's results JSON, too")
+    command.add_argument("--ground-truth", metavar="FILE", help=ground_truth)
 
 
 def _add_detect(commands: argparse._SubParsersAction) -> None:
@@ -218,17 +235,24 @@ def _add_detect(commands: argparse._SubParsersAction) -> None:
         commands,
         "detect",
         "find the objects in images",
-        "  mrcnn-np detect --run runs/shapes-tiny photo.jpg another.png --out found --score 0.5\n\n"
+        "  mrcnn-np detect --run runs/shapes-tiny photo.jpg another.png --out found --score 0.5\n"
+        "  mrcnn-np detect --weights model_final_f10217.pkl --preset detectron2 photo.jpg\n\n"
         "writes for every image NAME_detections.png (a picture), NAME_detections.json (classes, scores, boxes) and\n"
         "NAME_instances.png (a mask: pixel value n belongs to detection n). A file that is no image is reported, the\n"
         "others are done, and the exit code is 2.",
     )
-    _add_model(command)
+    which = _add_model(command)
+    which.add_argument(
+        "--weights", metavar="FILE", help="weights of torchvision, detectron2, matterport or this package"
+    )
+    _add_conventions_of_weights(command)
     command.add_argument("images", nargs="+", metavar="IMAGE", help="JPEG, PNG, ...")
     command.add_argument("--out", default="detections", metavar="DIR", help="default: %(default)s")
     command.add_argument(
         "--score", type=_probability, default=0.5, metavar="S", help="keep detections above this score (default: 0.5)"
     )
+    numbers = "an instances JSON from which --coco-results takes the ids of images (by file name) and categories"
+    _add_coco_results(command, numbers)
 
 
 def _add_eval(commands: argparse._SubParsersAction) -> None:
@@ -236,12 +260,22 @@ def _add_eval(commands: argparse._SubParsersAction) -> None:
         commands,
         "eval",
         "measure average precision on a split",
-        "  mrcnn-np eval --run runs/shapes-tiny --method coco --iou-type mask",
+        "  mrcnn-np eval --run runs/shapes-tiny --method coco --iou-type mask\n"
+        "  mrcnn-np eval --results found.json --ground-truth instances_val2017.json",
     )
-    _add_model(command)
+    which = _add_model(command)
+    which.add_argument("--results", metavar="FILE", help="detections of any model, as COCO's results JSON")
+    _add_coco_results(command, "the instances JSON that --results belongs to (default: that of --split of --data coco)")
+    command.add_argument(
+        "--area",
+        choices=("mask", "box"),
+        default="mask",
+        help="by what --results calls a detection small, medium or large where masks are compared: its mask, or its "
+        "box, as pycocotools does with a file that has both (default: %(default)s)",
+    )
     _add_source(command, split="the held-out split of the run", default="that of the run")
     command.add_argument(
-        "--method", choices=("voc07", "voc10", "coco"), default="voc10", help="whose rules (default: %(default)s)"
+        "--method", choices=("voc07", "voc10", "coco"), help="whose rules (default: voc10; with --results: coco)"
     )
     command.add_argument("--iou-type", choices=("mask", "box", "both"), default="both", help="default: %(default)s")
     command.add_argument("--skip-bad", action="store_true", help="leave out images that cannot be read")
@@ -251,7 +285,7 @@ def _add_eval(commands: argparse._SubParsersAction) -> None:
 def _add_data(commands: argparse._SubParsersAction) -> None:
     summary = "generate, download or check a data set"
     parser = commands.add_parser("data", help=summary, description=summary[0].upper() + summary[1:] + ".")
-    kinds = parser.add_subparsers(dest="data_command", required=True, metavar="shapes | voc | check")
+    kinds = parser.add_subparsers(dest="data_command", required=True, metavar="shapes | voc | coco | check")
 
     shapes = _add(
         kinds,
@@ -273,6 +307,16 @@ def _add_data(commands: argparse._SubParsersAction) -> None:
     )
     voc.add_argument("--download", action="store_true", help="fetch it (2 GB); an interrupted download is continued")
     voc.add_argument("--root", default="datasets", metavar="DIR", help="VOCdevkit goes here (default: %(default)s)")
+
+    coco = _add(
+        kinds,
+        "coco",
+        "write the ground truth of a split as COCO's instances JSON, for other tools",
+        "  mrcnn-np data coco --data voc --split val --out instances_val.json",
+    )
+    _add_source(coco, split="train", default="shapes")
+    coco.set_defaults(data="shapes", split="train")
+    coco.add_argument("--out", required=True, metavar="FILE", help="the file to write")
 
     check = _add(
         kinds,
@@ -307,6 +351,25 @@ def _add_bench(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--out", default="runs/bench", metavar="DIR", help="default: %(default)s")
 
 
+def _add_compare(commands: argparse._SubParsersAction) -> None:
+    from .compare.options import add_options
+
+    add_options(
+        _add(
+            commands,
+            "compare",
+            "run torchvision's or Keras's Mask R-CNN beside ours, from the same weights, and compare every tensor",
+            "  mrcnn-np compare --with torchvision photo.jpg      every tensor from the molded image to the masks\n"
+            "  mrcnn-np compare --with torchvision --dtype float64 --size 256\n"
+            "  mrcnn-np compare --with torchvision --only-ours bn_eps=0.001    which tensor shows it first?\n"
+            "  mrcnn-np compare --with torchvision --train-steps 20 --size 128  losses and gradients\n"
+            "  mrcnn-np compare --ops                             every operation, forward and backward\n"
+            "  mrcnn-np compare --with keras --size 256\n\n"
+            "exit code: 0 they agree, 1 they differ, 2 bad input or a framework that is not installed",
+        )
+    )
+
+
 def _add_conventions(commands: argparse._SubParsersAction) -> None:
     command = _add(
         commands,
@@ -322,6 +385,7 @@ def _add_conventions(commands: argparse._SubParsersAction) -> None:
     which = command.add_mutually_exclusive_group()
     which.add_argument("--run", metavar="DIR", help="folder of a training run")
     which.add_argument("--checkpoint", metavar="FILE", help="a checkpoint file itself")
+    which.add_argument("--weights", metavar="FILE", help="weights of torchvision, detectron2, matterport or our own")
     which.add_argument("--preset", choices=tuple(PRESETS), help="random weights of this preset (default: tiny)")
     command.add_argument("--config", action="append", metavar="FIELD=VALUE", help="change the starting point")
     command.add_argument("--only", action="append", metavar="FIELD", help="this field; may be given several times")
@@ -331,6 +395,53 @@ def _add_conventions(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--seed", type=_at_least(0), default=5, help="of the generated image (default: %(default)s)")
     command.add_argument("--out", default="runs/conventions", metavar="DIR", help="default: %(default)s")
     command.add_argument("--list", action="store_true", help="print the table of all fields as Markdown, and stop")
+
+
+def _add_conventions_of_weights(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--preset", choices=tuple(PRESETS), help="refuse weights of other conventions than these")
+    command.add_argument(
+        "--config",
+        action="append",
+        metavar="FIELD=VALUE",
+        help="change a field of the configuration that the weights imply; may be given several times",
+    )
+
+
+def _add_weights(commands: argparse._SubParsersAction) -> None:
+    summary = "look into, convert or download weights of torchvision, detectron2 and matterport"
+    parser = commands.add_parser("weights", help=summary, description=summary[0].upper() + summary[1:] + ".")
+    kinds = parser.add_subparsers(dest="weights_command", required=True, metavar="info | convert | download")
+
+    info = _add(
+        kinds,
+        "info",
+        "print what a file holds, and the conventions that belong to it; nothing in it is executed",
+        "  mrcnn-np weights info maskrcnn_resnet50_fpn_coco-bf2d0c1e.pth",
+    )
+    info.add_argument("file", metavar="FILE", help="of torch.save, safetensors, detectron2 (.pkl), Keras (.h5) ...")
+    _add_conventions_of_weights(info)
+
+    convert = _add(
+        kinds,
+        "convert",
+        "write weights of any kind as safetensors with their conventions, or as torchvision's state_dict",
+        "  mrcnn-np weights convert model_final_f10217.pkl mask_rcnn_R_50_FPN.safetensors\n"
+        "  mrcnn-np weights convert finetuned.safetensors for_torchvision.pth",
+    )
+    convert.add_argument("source", metavar="IN")
+    convert.add_argument("target", metavar="OUT", help="replaced if it exists")
+    convert.add_argument("--to", choices=("safetensors", "torchvision"), help="default: by the ending of OUT")
+    _add_conventions_of_weights(convert)
+
+    download = _add(
+        kinds,
+        "download",
+        "fetch published weights, check them where a checksum is published, and print their sha256",
+        "  mrcnn-np weights download                          the names\n"
+        "  mrcnn-np weights download maskrcnn_resnet50_fpn --root weights",
+    )
+    download.add_argument("name", nargs="?", metavar="NAME", help="without it: list the names")
+    download.add_argument("--root", default="weights", metavar="DIR", help="default: %(default)s")
 
 
 def _add_warmup(commands: argparse._SubParsersAction) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from .data.sample import Sample
 from .detections import Detections
-from .matching import IGNORED, check_options, class_overlaps, match_detections
+from .matching import FALSE_POSITIVE, IGNORED, ClassOverlaps, check_options, class_overlaps, match_detections
 from .ranking import average_precision, precision_recall
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
@@ -84,22 +84,31 @@ class CocoEvaluator:
         self._gt = np.zeros((classes, len(AREA_RANGES)), np.int64)
 
     def add(self, detections: Detections, sample: Sample, *, gt_areas: np.ndarray | None = None) -> None:
-        """Match the detections of one image; ``gt_areas`` (G,) default to the pixels of the ground-truth masks."""
-        for found in class_overlaps(
-            detections,
-            sample,
-            len(self.class_names),
-            iou_type=self.iou_type,
-            ignore_void=self.ignore_void,
-            gt_areas=gt_areas,
-            limit=DETECTION_LIMITS[-1],
-        ):
+        """Match the detections of one image; ``gt_areas`` (G,) default to those of the sample, else to pixels."""
+        self.add_overlaps(
+            class_overlaps(
+                detections,
+                sample,
+                len(self.class_names),
+                iou_type=self.iou_type,
+                ignore_void=self.ignore_void,
+                gt_areas=sample.gt_areas if gt_areas is None else gt_areas,
+                limit=DETECTION_LIMITS[-1],
+            )
+        )
+
+    def add_overlaps(self, image: Iterable[ClassOverlaps]) -> None:
+        """Match the detections of one image, given class by class, at most 100 of each."""
+        for found in image:
             k, count = found.class_id, len(found.scores)
             outcomes = np.empty((len(AREA_RANGES), len(IOU_THRESHOLDS), count), np.int8)
             for a, (low, high) in enumerate(AREA_RANGES.values()):
                 ignored = found.difficult | found.crowd | (found.gt_areas < low) | (found.gt_areas > high)
                 outside = (found.areas < low) | (found.areas > high)
                 self._gt[k, a] += (~ignored).sum()
+                if not found.ious.size:  # most classes of most images
+                    outcomes[a] = np.where(outside, IGNORED, FALSE_POSITIVE)
+                    continue
                 for t, threshold in enumerate(IOU_THRESHOLDS):
                     outcome, matched = match_detections(
                         found.ious, iou_threshold=float(threshold), rule="coco", ignored=ignored, crowd=found.crowd

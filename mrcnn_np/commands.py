@@ -14,6 +14,8 @@ from tqdm import tqdm
 
 from . import data, visualize
 from .checkpoint import Checkpoint, load_checkpoint
+from .coco_commands import ResultsFile, run_eval_results
+from .coco_commands import run_coco as run_coco
 from .data.images import read_image
 from .detections import Detections
 from .errors import CheckpointError, DataError, NonFiniteError, UserError
@@ -48,13 +50,18 @@ DETECT_WRITES = ("detections.png", "detections.json", "instances.png")
 
 def run_detect(args: argparse.Namespace) -> int:
     """Detect objects in image files; a bad file is reported, and the others are done all the same."""
-    changes = {"detection_score_threshold": args.score}
-    model, checkpoint = load_model(checkpoint_path(args), **changes)
+    model, class_names = _detector(args)
     out = Path(args.out)
     prepare(out)
     bad: list[str] = []
     names = _unique_names([Path(p) for p in args.images])
     written = {(out / f"{name}_{kind}").resolve() for name in names.values() for kind in DETECT_WRITES}
+    results = None
+    if args.coco_results is not None:
+        written.add(Path(args.coco_results).resolve())
+        results = ResultsFile.of_files(args.coco_results, names, class_names, args.ground_truth)
+    elif args.ground_truth is not None:
+        raise UserError("--ground-truth numbers the images of --coco-results; expected that option, too")
     for path in names:
         if path.resolve() in written:
             raise UserError(f"{path} would be overwritten by what is written into {out}; choose another --out")
@@ -65,11 +72,28 @@ def run_detect(args: argparse.Namespace) -> int:
             bad.append(str(error))
             continue
         found = model.detect([image])[0]
-        _write_detections(out, name, path, image, found, checkpoint.class_names)
-        tqdm.write(f"{path}: {_in_words(found, checkpoint.class_names)} -> {out / name}_detections.png")
+        _write_detections(out, name, path, image, found, class_names)
+        if results is not None:
+            results.add(name, found)
+        tqdm.write(f"{path}: {_in_words(found, class_names)} -> {out / name}_detections.png")
+    if results is not None:
+        results.write()
     for message in bad:
         print(f"error: {message}", file=sys.stderr)
     return 2 if bad else 0
+
+
+def _detector(args: argparse.Namespace) -> tuple[MaskRCNN, tuple[str, ...]]:
+    """Load the network that --run, --checkpoint or --weights names, and the names of its classes."""
+    changes = {"detection_score_threshold": args.score}
+    if args.weights is not None:
+        from .weights.command import network
+
+        return network(Path(args.weights), args.preset, args.config, **changes)
+    if args.preset is not None or args.config:
+        raise UserError("--preset and --config go with --weights; a training run has its own configuration")
+    model, checkpoint = load_model(checkpoint_path(args), **changes)
+    return model, checkpoint.class_names
 
 
 def _unique_names(paths: list[Path]) -> dict[Path, str]:
@@ -133,7 +157,11 @@ def _write_detections(
 
 
 def run_eval(args: argparse.Namespace) -> int:
-    """Measure a trained model on a split."""
+    """Measure a trained model on a split, or detections in a file."""
+    if args.results is not None:
+        return run_eval_results(args)
+    if args.ground_truth is not None:
+        raise UserError("--ground-truth belongs to --results; a model is measured on the images of --data")
     path = checkpoint_path(args)
     folder = path.parent
     recorded = recorded_options(folder)
@@ -151,8 +179,15 @@ def run_eval(args: argparse.Namespace) -> int:
     out = Path(args.out) if args.out else folder / f"eval-{split}.json"
     prepare(out.parent)
     kinds = ("box", "mask") if args.iou_type == "both" else (args.iou_type,)
+    results = None if args.coco_results is None else ResultsFile.of_dataset(args.coco_results, dataset)
     report = evaluate_split(
-        model, dataset, method=args.method, iou_types=kinds, skip_bad=args.skip_bad, progress=not args.quiet
+        model,
+        dataset,
+        method=args.method or "voc10",
+        iou_types=kinds,
+        skip_bad=args.skip_bad,
+        progress=not args.quiet,
+        on_image=None if results is None else results.add,
     )
     for kind, evaluation in report.evaluations.items():
         print(f"{kind}\n{evaluation.table()}\n")
@@ -160,6 +195,8 @@ def run_eval(args: argparse.Namespace) -> int:
         print(f"skipped image {image_id}: {reason}", file=sys.stderr)
     write_json(out, {"checkpoint": str(path), "step": checkpoint.step, "split": split, **report.as_dict()})
     print(f"written to {out}")
+    if results is not None:
+        results.write()
     return 0
 
 

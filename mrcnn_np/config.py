@@ -93,7 +93,7 @@ class Config(
 
     def replace(self, **changes: Any) -> Config:
         """Return a copy with some fields changed; an unknown field is a ``ConfigError``."""
-        _check_names(changes)
+        check_names(changes)
         return dataclasses.replace(self, **changes)
 
     def to_dict(self) -> dict[str, Any]:
@@ -103,7 +103,7 @@ class Config(
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Config:
         """Build a config from ``to_dict``'s output (lists become tuples)."""
-        _check_names(values)
+        check_names(values)
         try:
             fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
             return cls(**fields)
@@ -135,7 +135,7 @@ def _check_types(config: Config) -> None:
             raise ConfigError(f"{field} is {value!r}; expected {expected}")
 
 
-def _check_names(names: Iterable[str]) -> None:
+def check_names(names: Iterable[str]) -> None:
     """Reject the first name that is no field, with the most similar one that is."""
     known = list(Config.__dataclass_fields__)
     for name in names:

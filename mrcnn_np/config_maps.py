@@ -16,7 +16,7 @@ LOG_1000_16 = math.log(1000.0 / 16.0)  # 4.135166: a decoded side is at most 62.
 
 @dataclass(frozen=True)
 class IdentityFields:
-    """What the configuration is called, and what it tells apart.
+    """Name and classes.
 
     Attributes
     ----------

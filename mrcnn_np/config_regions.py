@@ -52,8 +52,8 @@ class RoiFields:
     rois_padded : bool
         Fill a short batch up with RoIs of the image's first pixel, which count as background (matterport's zeros).
     mask_target_method : "roi_align" or "crop_and_resize"
-        How a ground-truth mask is brought into its RoI's frame: RoIAlign with adaptive sampling (torchvision,
-        detectron2's bitmasks) or one sample per cell (matterport). [75]
+        How a ground-truth mask is brought into its RoI's frame: RoIAlign with adaptive sampling, of the mask without
+        the image's padding (torchvision, detectron2's bitmasks), or one sample per cell (matterport). [75]
     mask_target_rounded : bool
         Round the target to 0 and 1 (matterport, halves to even; detectron2, halves up) or keep fractions (torchvision).
         [75]
@@ -118,7 +118,7 @@ class LossFields:
         Where the proposal network's smooth L1 turns from parabola to line: 1 matterport, 1/9 torchvision, 0 (L1)
         detectron2. [98]
     head_smooth_l1_beta : delta units
-        The same for the box head. [98]
+        The same for the box head: 1 matterport, 1/9 torchvision, 0 detectron2. [98]
     box_loss_denominator : "positives" or "sampled"
         Box losses are the mean over the positives' deltas (matterport), or the sum divided by all sampled anchors or
         RoIs (torchvision). detectron2 divides its two RPN losses by 256 per image, which is the same unless fewer
@@ -202,7 +202,8 @@ class TrainingFields:
         fnmatch patterns of tensors that are not trained. torchvision and detectron2 freeze the stem and C2 of
         pre-trained backbones.
     clip_norm : L2 norm or None
-        All gradients together are scaled down to it. matterport clips at 5, each tensor by itself; the others do not.
+        All gradients together are scaled down to it: 5 in matterport (Keras 2.0; newer ones take each tensor by
+        itself), None in torchvision and detectron2.
     batch_size : images per step
         2 in matterport and torchvision's scripts (per GPU), 16 in detectron2.
     steps : steps

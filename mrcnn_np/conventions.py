@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 from functools import cache
 from typing import Any
 
-from .config import Config
+from .config import Config, check_names
 from .errors import ConfigError
 from .presets import by_name
 
@@ -23,8 +23,6 @@ OTHER_VALUES: dict[str, tuple[tuple[Any, str], ...]] = {
     "roi_reduce": (("max", "the documents"), ("mean", "all three")),
     "rpn_match_best": ((False, "thresholds only"), (True, "all three")),
 }
-#: numbers that mean something only together
-TOGETHER = {"pixel_mean": ("pixel_scale", "pixel_mean", "pixel_std")}
 #: what a network was built and trained for, and by how much it is worked: no convention unless it is a framework's
 SIZES = (
     "image_min_size", "image_max_size", "pad_multiple", "backbone", "fpn_channels", "anchor_sizes", "anchor_strides",
@@ -109,7 +107,7 @@ def flips(config: Config, only: Sequence[str] | None = None) -> list[Flip]:
     ----------
     config : Config
     only : sequence of str, optional
-        Fields; others are left out.
+        Fields; others are left out. By default all but ``own_sizes``.
 
     Returns
     -------
@@ -119,41 +117,53 @@ def flips(config: Config, only: Sequence[str] | None = None) -> list[Flip]:
     Raises
     ------
     ConfigError
-        A name in ``only`` is no field.
+        A name in ``only`` is no field, or no convention.
     """
-    names = [f.name for f in fields(Config)]
-    for name in only or ():
-        if name not in names:
-            raise ConfigError(f"unknown config field {name!r}; `mrcnn-np conventions --list` shows all")
-    partners = {name for group in TOGETHER.values() for name in group} - set(TOGETHER)
+    check_names(only or ())
+    partners = {name: key for key, group in _together(config).items() for name in group if name != key}
+    wanted = None if only is None else {partners.get(name, name) for name in only}
+    for name in wanted or ():
+        if name in NO_CONVENTION:
+            raise ConfigError(f"{name} is no convention on which the frameworks differ in what they compute")
     found: list[Flip] = []
-    for name in names:
-        if name in NO_CONVENTION or name in partners or (only is not None and name not in only):
+    for name in (f.name for f in fields(Config)):
+        if name in NO_CONVENTION or name in partners or (wanted is not None and name not in wanted):
+            continue
+        if wanted is None and name in own_sizes(config):
             continue
         found += _flips_of(name, config)
     return found
 
 
+def own_sizes(config: Config) -> list[str]:
+    """List the sizes that this network has to itself: a framework's value would say nothing about a convention."""
+    presets = [by_name(name) for name in FRAMEWORKS]
+    return [name for name in SIZES if getattr(config, name) not in [getattr(preset, name) for preset in presets]]
+
+
+def _together(config: Config) -> dict[str, tuple[str, ...]]:
+    """Return the fields that mean something only together, under the name of one of them."""
+    groups: dict[str, tuple[str, ...]] = {"pixel_mean": ("pixel_scale", "pixel_mean", "pixel_std")}
+    if "image_max_size" not in own_sizes(config):  # the side of a square has to be a multiple of 32
+        groups["resize_mode"] = ("resize_mode", "image_max_size")
+    return groups
+
+
 def _flips_of(name: str, config: Config) -> list[Flip]:
-    group = TOGETHER.get(name, (name,))
+    group = _together(config).get(name, (name,))
     current = tuple(getattr(config, n) for n in group)
     owners: dict[tuple[Any, ...], list[str]] = {}
     for framework in FRAMEWORKS:
         preset = by_name(framework)
         owners.setdefault(tuple(getattr(preset, n) for n in group), []).append(framework)
-    if name in SIZES and current not in owners:
-        return []
     for value, whose in OTHER_VALUES.get(name, ()):
         owners.setdefault((value,), [whose])
     found = []
     for values, who in owners.items():
         if values == current:
             continue
-        changes = dict(zip(group, values))
-        if name == "resize_mode" and config.image_max_size in {by_name(f).image_max_size for f in FRAMEWORKS}:
-            changes["image_max_size"] = by_name(who[0]).image_max_size  # a square has a multiple of 32
         old, new = (", ".join(in_words(v) for v in pair) for pair in (current, values))
-        found.append(Flip(name, changes, old, new, ", ".join(who)))
+        found.append(Flip(name, dict(zip(group, values)), old, new, ", ".join(who)))
     return found
 
 

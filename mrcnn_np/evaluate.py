@@ -221,8 +221,8 @@ def evaluate_coco(
 ) -> CocoEvaluation:
     """Return COCO's twelve numbers and the AP of each class.
 
-    ``gt_areas``, one array (G,) per image, are areas as annotated; by default the pixels of the masks. COCO breaks ties
-    of scores by the order of image ids: pass the images in that order.
+    ``gt_areas``, one array (G,) per image, are areas as annotated; by default those of the samples, where these have
+    none the pixels of the masks. COCO breaks ties of scores by the order of image ids: pass the images in that order.
     """
     evaluator = CocoEvaluator(class_names, iou_type=iou_type, ignore_void=ignore_void)
     for i, (found, sample) in enumerate(_pairs(detections, samples)):

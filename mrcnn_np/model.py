@@ -186,7 +186,8 @@ class MaskRCNN:
             rpn.append(rpn_targets(all_anchors, gt_boxes, gt_crowd, config, image_rng))
             window = batch.moldings[n].proposal_window(config)
             proposals, _ = propose(rpn_logits[n], rpn_deltas[n], anchors, window, config, training=True)
-            rois.append(roi_targets(proposals, gt_boxes, gt_class_ids, gt_masks, gt_crowd, config, image_rng))
+            truth = (gt_boxes, gt_class_ids, gt_masks, gt_crowd)
+            rois.append(roi_targets(proposals, *truth, config, image_rng, window=batch.moldings[n].window))
         return Targets(
             rpn_labels=np.stack([labels for labels, _ in rpn]),
             rpn_deltas=np.stack([deltas for _, deltas in rpn]),
@@ -275,6 +276,7 @@ class MaskRCNN:
         window = molding.proposal_window(config)
         proposals, objectness = propose(rpn_logits[0], rpn_deltas[0], anchors, window, config, training=False)
         proposals, _ = observe("proposals", proposals), observe("proposal_scores", objectness)
+        _require_boxes("a proposal", proposals)
 
         image_index = np.zeros(len(proposals), np.int64)
         roi_features, _ = self.roi_features(pyramid, proposals, image_index, config.box_pool_size, images.shape)
@@ -283,6 +285,7 @@ class MaskRCNN:
         boxes, class_ids, scores = refine(proposals, class_logits, deltas, molding.window, config)
         boxes, class_ids = observe("detection_boxes", boxes), observe("detection_classes", class_ids)
         scores = observe("detection_scores", scores)
+        _require_boxes("a detected box", boxes)
 
         image_index = np.zeros(len(boxes), np.int64)
         mask_features, _ = self.roi_features(pyramid, boxes, image_index, config.mask_pool_size, images.shape)
@@ -350,3 +353,9 @@ class MaskRCNN:
         named += [(f"p{level}", p) for level, p in zip((2, 3, 4, 5, 6), pyramid)]
         named += [("rpn logits", logits), ("rpn deltas", deltas)]
         raise NonFiniteError(f"{first_non_finite(named)} holds NaN or infinity")
+
+
+def _require_boxes(what: str, boxes: np.ndarray) -> None:
+    """Stop at sides that overflowed, which weights of another network bring about."""
+    if not np.isfinite(boxes).all():
+        raise NonFiniteError(f"{what} holds NaN or infinity: exp(delta) overflows, which max_log_scale would prevent")

@@ -153,7 +153,11 @@ def matterport(num_classes: int = 81, **changes: Any) -> Config:
 
 
 def torchvision(num_classes: int = 91, **changes: Any) -> Config:
-    """Return what ``torchvision.models.detection.maskrcnn_resnet50_fpn`` computes."""
+    """Return what ``torchvision.models.detection.maskrcnn_resnet50_fpn`` computes.
+
+    Its published COCO weights go with ``bn_eps=0.0``. Not followed: torchvision returns masks as probabilities; here
+    they are cut at ``mask_threshold``. The schedule is ``Config``'s, because the model has none.
+    """
     config = Config(
         name="torchvision",
         num_classes=num_classes,
@@ -167,7 +171,13 @@ def torchvision(num_classes: int = 91, **changes: Any) -> Config:
 
 
 def detectron2(num_classes: int = 81, **changes: Any) -> Config:
-    """Return what detectron2's ``mask_rcnn_R_50_FPN`` model-zoo entries compute (class 0 is background here)."""
+    """Return what detectron2's ``mask_rcnn_R_50_FPN`` model-zoo entries compute (class 0 is background here).
+
+    Not followed: mask targets are cut out of masks, which is detectron2's ``MASK_FORMAT = "bitmask"``; by default it
+    rasterises polygons in each RoI. Its RPN losses are divided by 256 for each image, here by the number of sampled
+    anchors, which is less only if an image has fewer than 256 to sample. Boxes that clipping leaves without area are
+    dropped before NMS, there at the very end.
+    """
     config = Config(
         name="detectron2",
         num_classes=num_classes,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,7 @@ def evaluate_split(
     skip_bad: bool = False,
     progress: bool = True,
     label: str = "evaluate",
+    on_image: Callable[[str, Detections], None] | None = None,
 ) -> SplitReport:
     """Detect the objects of every image and compare them with the ground truth, one image in memory at a time.
 
@@ -73,6 +75,8 @@ def evaluate_split(
         Show a progress bar.
     label : str
         What the bar says.
+    on_image : callable, optional
+        Called with the id and the detections of every image.
 
     Returns
     -------
@@ -97,6 +101,8 @@ def evaluate_split(
         found = model.detect([sample.image])[0]
         for evaluator in evaluators.values():
             evaluator.add(found, sample)
+        if on_image is not None:
+            on_image(sample.image_id, found)
         if len(report.samples) < SHOWN:
             report.samples.append(sample)
             report.detections.append(found.above(SHOWN_SCORE))

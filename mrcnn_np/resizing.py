@@ -88,7 +88,7 @@ def resize_masks(masks: np.ndarray, size: tuple[int, int], align: str) -> np.nda
 
 def enclosing_boxes(masks: np.ndarray, dtype: type) -> np.ndarray:
     """Return the smallest box of whole pixels around each of (G, H, W) masks, ``(0, 0, 0, 0)`` for an empty one."""
-    boxes = np.zeros((len(masks), 4), dtype)
+    boxes: np.ndarray = np.zeros((len(masks), 4), dtype)
     for box, mask in zip(boxes, masks):
         rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
         if len(rows):

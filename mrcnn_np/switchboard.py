@@ -3,7 +3,7 @@
 ::
 
     board = switchboard(model, sample)
-    print(board.table())
+    print(switchboard_report.text(board, class_names, "title"))
 
 Each row says how far the detections move when one field of the configuration takes the value that another framework
 has there. Detections are paired with those of the unchanged network by class and box IoU.
@@ -21,11 +21,11 @@ from tqdm import tqdm
 from .boxes import iou
 from .compare.trace import Trace, trace_ours
 from .config import Config
-from .conventions import Flip, flips
+from .conventions import Flip, flips, own_sizes
 from .conversions import convert
 from .data.sample import Sample
 from .detections import Detections
-from .errors import CheckpointError, ConfigError
+from .errors import CheckpointError, ConfigError, NonFiniteError
 from .model import MaskRCNN
 from .molding import make_batch
 from .objective import LOSSES
@@ -35,7 +35,7 @@ SAME_OBJECT = 0.5
 #: after a conversion, tensors differ by rounding: what changes by less, relative to the largest number, is the same
 ROUNDING = 1e-4
 
-MOVES, TRAINING, NOTHING, OTHER_WEIGHTS = "detections", "training", "nothing here", "needs other weights"
+MOVES, TRAINING, NOTHING, IMPOSSIBLE = "detections", "training", "nothing here", "not possible"
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,8 @@ class Row:
     flip : Flip
     effect : str
         "detections": tensors of ``detect`` change. "training": only targets or losses do. "nothing here": neither on
-        this image with this network. "needs other weights": parameters of other shapes, without an exact conversion.
+        this image with this network. "not possible": it needs parameters of other shapes, without an exact conversion,
+        contradicts another field, or lets numbers overflow; ``note`` says which.
     first : str
         Name of the first tensor that changes, in the order of the data flow.
     kept, lost, new : int
@@ -113,6 +114,8 @@ class Switchboard:
         Of the unchanged network; those below ``score`` are left out.
     score : float
     rows : list of Row
+    sizes : list of str
+        Fields that were left alone because they are sizes of this network (``conventions.own_sizes``).
     """
 
     config: Config
@@ -120,6 +123,7 @@ class Switchboard:
     baseline: Detections
     score: float
     rows: list[Row]
+    sizes: list[str]
 
 
 def switchboard(
@@ -155,14 +159,15 @@ def switchboard(
     Raises
     ------
     ConfigError
-        A name in ``fields`` is no field.
+        A name in ``fields`` is no field, or no convention.
     """
     sample = image if isinstance(image, Sample) else without_objects(image)
     base = trace_ours(model, sample.image)
     losses = _training_trace(model, sample, seed)
     changes = tqdm(flips(model.config, fields), unit="convention", disable=not progress, leave=False)
     rows = [_measure(model, sample, flip, base, losses, score, seed) for flip in changes]
-    return Switchboard(model.config, sample, detections_of(base).above(score), score, rows)
+    sizes = own_sizes(model.config) if fields is None else []
+    return Switchboard(model.config, sample, detections_of(base).above(score), score, rows, sizes)
 
 
 def without_objects(image: np.ndarray, name: str = "image") -> Sample:
@@ -195,12 +200,16 @@ def _measure(
         config = model.config.replace(**flip.changes)
         params = convert(model.params, model.config, config)
     except ConfigError as error:
-        return Row(flip, OTHER_WEIGHTS, note=str(error))
+        return Row(flip, IMPOSSIBLE, note=str(error))
     except CheckpointError as error:
-        return Row(flip, OTHER_WEIGHTS, note=_first_mismatch(str(error)))
+        return Row(flip, IMPOSSIBLE, note=_first_mismatch(str(error)))
     converted = any(params[name] is not model.params.get(name) for name in params)
     flipped = MaskRCNN(config, params)
-    trace = trace_ours(flipped, sample.image)
+    try:
+        with np.errstate(over="ignore", invalid="ignore"):  # found by name
+            trace = trace_ours(flipped, sample.image)
+    except NonFiniteError as error:  # numbers far from those that the weights were made for
+        return Row(flip, IMPOSSIBLE, note=str(error))
     first = first_change(base, trace, ROUNDING if converted else 0.0)
     if first or converted:
         return _moved(flip, first, detections_of(base), detections_of(trace), score, converted)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from .presets import by_name
 from .run_folder import prepare
 from .switchboard import switchboard, without_objects
 from .switchboard_report import write_report
+from .weights.load import load_weights
 
 
 def run_conventions(args: argparse.Namespace) -> int:
@@ -42,7 +44,7 @@ def run_conventions(args: argparse.Namespace) -> int:
 
 
 def _model(args: argparse.Namespace) -> tuple[MaskRCNN, tuple[str, ...], str]:
-    """Return the network, its classes, and where it comes from, in words."""
+    """Return the network, its classes, and where it comes from, in words; by default one with random weights."""
     if args.run or args.checkpoint:
         from .commands import checkpoint_path, load_model
 
@@ -51,10 +53,21 @@ def _model(args: argparse.Namespace) -> tuple[MaskRCNN, tuple[str, ...], str]:
         config = model.config.with_overrides(args.config or [])
         described = f"{path} ({config.name}, {checkpoint.step} steps)"
         return MaskRCNN(config, model.params), checkpoint.class_names, described
+    if args.weights:
+        weights = load_weights(args.weights)
+        config = weights.manifest.config().with_overrides(args.config or [])
+        model = MaskRCNN(config, weights.params)
+        return model, _class_names(config, weights.manifest.class_names), f"{args.weights} ({weights.manifest.source})"
     config = by_name(args.preset or "tiny").with_overrides(args.config or [])
-    known = SHAPES_CLASSES if config.num_classes == len(SHAPES_CLASSES) else SHAPES_CLASSES[:1]
-    names = (*known, *(f"class {k}" for k in range(len(known), config.num_classes)))
+    names = _class_names(config, SHAPES_CLASSES)
     return MaskRCNN(config, lively_params(config)), names, f"random weights, preset {config.name}"
+
+
+def _class_names(config: Config, names: Sequence[str]) -> tuple[str, ...]:
+    """Return the names if there is one for each class, else numbers."""
+    if len(names) == config.num_classes:
+        return tuple(names)
+    return ("background", *(f"class {k}" for k in range(1, config.num_classes)))
 
 
 def generated_sample(config: Config, seed: int = 0) -> Sample:

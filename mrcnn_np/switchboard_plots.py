@@ -88,11 +88,11 @@ def _draw_row(axes: Sequence[Axes], y: int, row: Row) -> None:
 
 def _draw_key(ax: Axes, parts: set[str], below: float) -> None:
     """Name the colours below the chart, in the order of the data flow."""
-    x = -0.8
+    x = -0.9
     for part in (p for p in COLOURS if p in parts):
         name = part.partition(",")[0]
         add_text(ax, x, -below, "● " + name, transform=ax.transAxes, va="top", color=COLOURS[part], fontsize=8)
-        x += 0.06 + 0.0165 * len(name)
+        x += 0.07 + 0.0185 * len(name)
 
 
 def save_crops(

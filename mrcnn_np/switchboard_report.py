@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from .conventions import Flip
+from .conventions import Flip, in_words
 from .objective import LOSSES
 from .run_folder import atomic_write, write_json
-from .switchboard import MOVES, NOTHING, OTHER_WEIGHTS, TRAINING, Row, Switchboard
+from .switchboard import IMPOSSIBLE, MOVES, NOTHING, TRAINING, Row, Switchboard
 from .switchboard_plots import save_chart, save_crops
 
 MOVES_HEADER = (
@@ -62,16 +62,25 @@ def _assembled(board: Switchboard, class_names: Sequence[str], title: str, table
             )
     rows = [row for row in board.rows if row.effect == TRAINING]
     if rows:
-        parts.append("Only training changes. Losses on the same image, divided by those before:")
+        parts.append(
+            "Only training changes. Losses on the same image, divided by those before "
+            "(1 without decimals: to the last bit):"
+        )
         header = ("convention", "from", "to", "who", *LOSSES, "first tensor that changes")
         parts.append(table(header, [(*_names(row.flip), *_ratios(row), row.first) for row in rows]))
-    rows = [row for row in board.rows if row.effect == OTHER_WEIGHTS]
+    rows = [row for row in board.rows if row.effect == IMPOSSIBLE]
     if rows:
-        parts.append("Needs other weights, no exact conversion is known:")
+        parts.append("Not possible with these weights, no exact conversion is known:")
         parts.append(table(("convention", "from", "to", "who", "why"), [(*_names(row.flip), row.note) for row in rows]))
-    idle = [f"{row.flip.field} ({row.flip.old} to {row.flip.new})" for row in board.rows if row.effect == NOTHING]
-    if idle:
-        parts.append("No tensor changes here, with this network on this image: " + ", ".join(idle) + ".")
+    rows = [row for row in board.rows if row.effect == NOTHING]
+    if rows:
+        where = "No tensor changes here, with this network on this image"
+        if not len(board.sample.gt_boxes):
+            where = "Nothing changes in detection; to see what does in training, the image needs annotated objects"
+        parts.append(where + ": " + ", ".join(f"{r.flip.field} ({r.flip.old} to {r.flip.new})" for r in rows) + ".")
+    if board.sizes:
+        values = (f"{name} = {in_words(getattr(board.config, name))}" for name in board.sizes)
+        parts.append("Not changed, because they are sizes of this network: " + ", ".join(values) + ".")
     return "\n\n".join(parts) + "\n"
 
 

@@ -183,6 +183,8 @@ def roi_targets(
     gt_crowd: np.ndarray,
     config: Config,
     rng: np.random.Generator,
+    *,
+    window: tuple[int, int, int, int] | None = None,
 ) -> RoiTargets:
     """Sample RoIs from the proposals of one image and say what the heads should find in each.
 
@@ -197,6 +199,8 @@ def roi_targets(
         As in ``Batch``, for one image.
     config : Config
     rng : numpy.random.Generator
+    window : tuple of int, optional
+        As in ``mask_targets``.
 
     References
     ----------
@@ -225,7 +229,7 @@ def roi_targets(
     class_ids[: len(keep_positive)] = gt_class_ids[owner]
     deltas = np.zeros((len(kept), 4), proposals.dtype)
     deltas[: len(keep_positive)] = encode_boxes(gt_framed[owner], framed[keep_positive], std=config.head_box_std)
-    masks = mask_targets(proposals[keep_positive], owner, gt_boxes, gt_masks, config)
+    masks = mask_targets(proposals[keep_positive], owner, gt_boxes, gt_masks, config, window=window)
     targets = RoiTargets(proposals[kept], class_ids, deltas, masks)
     return _padded(targets, config.rois_per_image) if config.rois_padded else targets
 
@@ -253,9 +257,18 @@ def negative_count(positives: int, config: Config) -> int:
 
 
 def mask_targets(
-    rois: np.ndarray, owner: np.ndarray, gt_boxes: np.ndarray, gt_masks: np.ndarray, config: Config
+    rois: np.ndarray,
+    owner: np.ndarray,
+    gt_boxes: np.ndarray,
+    gt_masks: np.ndarray,
+    config: Config,
+    *,
+    window: tuple[int, int, int, int] | None = None,
 ) -> np.ndarray:
     """Cut each RoI out of its object's mask, at the resolution the mask head predicts.
+
+    RoIAlign's samples of a RoI that touches the image's border reach half a pixel beyond its last row. There the mask
+    goes on as it ends: torchvision and detectron2 read it from the image without its padding, which would say "no".
 
     Parameters
     ----------
@@ -267,6 +280,8 @@ def mask_targets(
     gt_masks : ndarray of shape (G, H, W), bool
         Or mini masks.
     config : Config
+    window : tuple of int, optional
+        ``(y1, x1, y2, x2)`` of the image within the canvas; the whole canvas if it is not given.
 
     Returns
     -------
@@ -278,6 +293,9 @@ def mask_targets(
         return np.zeros((0, size, size), rois.dtype)
     if config.mini_mask_shape is not None:
         rois = _in_mini_frame(rois, gt_boxes[owner], config.mini_mask_shape, config.box_frame)
+    elif config.mask_target_method == "roi_align" and window is not None:
+        top, left, bottom, right = window
+        gt_masks, rois = gt_masks[:, top:bottom, left:right], rois - np.array([top, left, top, left], rois.dtype)
     used, index = np.unique(owner, return_inverse=True)
     planes = gt_masks[used, :, :, None].astype(rois.dtype)  # (G', H, W, 1): each mask is an image of its own
     if config.mask_target_method == "crop_and_resize":

@@ -1,6 +1,5 @@
 import dataclasses
 import json
-import math
 
 import pytest
 from hypothesis import given, settings
@@ -11,101 +10,6 @@ from mrcnn_np.config import LOG_1000_16, Config, presets
 from mrcnn_np.errors import ConfigError, UserError
 
 ALL = sorted(presets.PRESETS)
-
-# Where the frameworks differ, field by field. Written out from their sources, not read from the presets.
-# (field, matterport, torchvision, detectron2)
-DIALECTS = [
-    ("resize_mode", "square", "shortest_edge", "shortest_edge"),
-    ("image_min_size", 800, 800, 800),
-    ("image_max_size", 1024, 1333, 1333),
-    ("pad_multiple", 32, 32, 32),
-    ("resize_rounding", "nearest", "floor", "nearest"),
-    ("pad_position", "centre", "bottom_right", "bottom_right"),
-    ("pad_before_normalise", True, False, False),
-    ("resize_filter", "bilinear", "bilinear", "pil"),
-    ("channel_order", "rgb", "rgb", "bgr"),
-    ("pixel_scale", 1.0, 255.0, 1.0),
-    ("pixel_mean", (123.7, 116.8, 103.9), (0.485, 0.456, 0.406), (103.53, 116.28, 123.675)),
-    ("pixel_std", (1.0, 1.0, 1.0), (0.229, 0.224, 0.225), (1.0, 1.0, 1.0)),
-    ("backbone", "resnet101", "resnet50", "resnet50"),
-    ("stride_in_1x1", True, False, True),
-    ("conv_bias", True, False, False),
-    ("bn_eps", 1e-3, 1e-5, 1e-5),
-    ("bn_mode", "frozen", "frozen", "frozen"),
-    ("stem_pool_padding", "same", "one", "one"),
-    (
-        "anchor_sizes",
-        (32.0, 64.0, 128.0, 256.0, 512.0),
-    )
-    + ((32.0, 64.0, 128.0, 256.0, 512.0),) * 2,
-    ("anchor_strides", (4, 8, 16, 32, 64), (4, 8, 16, 32, 64), (4, 8, 16, 32, 64)),
-    ("anchor_ratio_meaning", "width_over_height", "height_over_width", "height_over_width"),
-    ("anchor_rounding", False, True, False),
-    ("anchor_stride_from_grid", False, True, False),
-    ("anchor_offset", 0.0, 0.0, 0.0),
-    ("rpn_channels", 512, 256, 256),
-    ("rpn_objectness", "softmax", "sigmoid", "sigmoid"),
-    ("rpn_box_std", (0.1, 0.1, 0.2, 0.2), (1.0, 1.0, 1.0, 1.0), (1.0, 1.0, 1.0, 1.0)),
-    ("head_box_std", (0.1, 0.1, 0.2, 0.2), (0.1, 0.1, 0.2, 0.2), (0.1, 0.1, 0.2, 0.2)),
-    ("max_log_scale", None, math.log(1000 / 16), math.log(1000 / 16)),
-    ("rpn_positive_iou", 0.7, 0.7, 0.7),
-    ("rpn_negative_iou", 0.3, 0.3, 0.3),
-    ("rpn_match_best", True, True, True),
-    ("rpn_anchors_per_image", 256, 256, 256),
-    ("rpn_positive_fraction", 0.5, 0.5, 0.5),
-    ("crowd_iou", 0.001, None, None),
-    ("proposals_pre_nms_train", 6000, 2000, 2000),
-    ("proposals_pre_nms_test", 6000, 1000, 1000),
-    ("proposals_post_nms_train", 2000, 2000, 1000),  # detectron2: POST_NMS_TOPK_TRAIN of Base-RCNN-FPN.yaml
-    ("proposals_post_nms_test", 1000, 1000, 1000),
-    ("proposals_nms_iou", 0.7, 0.7, 0.7),
-    ("proposals_per_level", False, True, True),
-    ("resize_border", "zero", "edge", "edge"),
-    ("resize_truncated", True, False, False),
-    ("mask_resize", "centres", "edges", "edges"),
-    ("gt_boxes_from_masks", True, False, False),
-    ("mini_mask_shape", (56, 56), None, None),
-    ("box_frame", "centres", "edges", "edges"),
-    ("proposals_min_size", None, 1e-3, 0.0),
-    ("proposals_window", "canvas", "image", "image"),
-    ("rois_padded", True, False, False),
-    ("active_classes", "first", "own", "own"),
-    ("detection_rounded", True, False, False),
-    ("weight_decay_on", "mean", "sum", "sum"),
-    ("no_decay", ("*.gamma", "*.beta"), ("*.b", "*.gamma", "*.beta"), ("*.b", "*.gamma", "*.beta")),
-    ("warmup_steps", 0, 1000, 1000),
-    ("roi_level_rounding", "round", "floor", "floor"),
-    ("roi_method", "crop_and_resize", "roi_align", "roi_align"),
-    ("roi_sampling_ratio", 2, 2, 0),  # matterport's has no meaning
-    ("roi_aligned", False, False, True),
-    ("gt_joins_proposals", False, True, True),
-    ("rois_per_image", 200, 512, 512),
-    ("roi_positive_fraction", 0.33, 0.25, 0.25),
-    ("roi_negatives", "ratio", "fill", "fill"),
-    ("mask_target_method", "crop_and_resize", "roi_align", "roi_align"),
-    ("mask_target_rounded", True, False, True),
-    ("box_head", "conv", "fc", "fc"),
-    ("mask_head_norm", True, False, False),
-    ("rpn_smooth_l1_beta", 1.0, 1 / 9, 0.0),
-    ("head_smooth_l1_beta", 1.0, 1 / 9, 0.0),
-    ("box_loss_denominator", "positives", "sampled", "sampled"),
-    ("class_loss_active_only", True, False, False),
-    ("detection_classes", "argmax", "all", "all"),
-    ("detection_score_threshold", 0.7, 0.05, 0.05),
-    ("detection_score_inclusive", True, False, False),
-    ("detection_nms_iou", 0.3, 0.5, 0.5),
-    ("detections_per_image", 100, 100, 100),
-    ("detection_min_size", None, 1e-2, 0.0),
-    ("mask_paste", "resize_zero", "plus_one", "grid_sample"),
-    ("mask_threshold", 0.5, 0.5, 0.5),
-]
-
-
-@pytest.mark.parametrize("field, matterport, torchvision, detectron2", DIALECTS, ids=[row[0] for row in DIALECTS])
-def test_dialect_table(field, matterport, torchvision, detectron2):
-    assert getattr(presets.matterport(), field) == matterport
-    assert getattr(presets.torchvision(), field) == torchvision
-    assert getattr(presets.detectron2(), field) == detectron2
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -153,13 +57,14 @@ def test_from_dict_refuses_unknown_and_missing_fields():
 
 
 def test_replace_refuses_unknown_fields():
-    with pytest.raises(ConfigError, match="unknown config field 'step'; did you mean 'steps'?"):
+    with pytest.raises(ConfigError, match="unknown config field 'step'; did you mean 'steps'"):
         presets.tiny().replace(step=3)
 
 
 def test_a_bad_choice_lists_the_choices():
-    with pytest.raises(ConfigError, match="^resize_mode is 'stretch'; expected 'square' or 'shortest_edge'$"):
+    with pytest.raises(ConfigError) as error:
         presets.tiny().replace(resize_mode="stretch")
+    assert str(error.value) == "resize_mode is 'stretch'; expected 'square' or 'shortest_edge'"
 
 
 # --- values ---

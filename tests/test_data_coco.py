@@ -8,6 +8,7 @@ from PIL import Image
 
 from mrcnn_np import presets
 from mrcnn_np.data import COCO_CATEGORIES, COCODataset, check_dataset, open_dataset
+from mrcnn_np.data.augment import augment
 from mrcnn_np.data.coco import category_ids_of
 from mrcnn_np.data.coco_json import Instances, dump_json, image_numbers, instances_of
 from mrcnn_np.data.sample import check_sample, for_training
@@ -97,6 +98,12 @@ def test_a_box_without_area_is_evaluated_but_not_trained_on(tree):
     check_sample(kept, 3)
 
 
+def test_augmentation_forgets_annotated_areas_that_no_longer_hold(tree):
+    sample = opened(tree.image(1).rectangle(1, 4, 5, 6, 7, area=40)).load(0)
+    assert augment(sample, np.random.default_rng(0), flip=1).gt_areas.tolist() == [40]
+    assert augment(sample, np.random.default_rng(0), scale_jitter=(1.5, 1.5)).gt_areas is None
+
+
 def test_boxes_only_need_no_masks(tree):
     tree.image(1).rectangle(1, 4, 5, 6, 7, segmentation=...)
     (found,) = Instances(tree.save() / "annotations" / "instances_train.json").objects(1, masks=False)
@@ -115,10 +122,13 @@ def test_splits_and_years(tree):
     (root / "annotations" / "instances_val2017.json").rename(root / "annotations" / "instances_val2014.json")
     (root / "images" / "val2017").rename(root / "val2014")
     assert COCODataset(root, "val").load(0).image.shape == (30, 40, 3)
-    with pytest.raises(DataError, match=r"expected one for split 'test' \(found: train, val2014\)"):
+    with pytest.raises(DataError, match=r"has no annotations/instances_test\*\.json; .* \(found: train, val2014\)"):
         COCODataset(root, "test")
     (root / "annotations" / "instances_val2015.json").write_text("{}")
-    with pytest.raises(DataError, match=r"no single annotations/instances_val\*\.json"):
+    with pytest.raises(
+        DataError,
+        match=r"has several annotations/instances_val\*\.json; expected one, or its whole name \(found: .*val2014",
+    ):
         COCODataset(root, "val")
 
 
@@ -177,6 +187,7 @@ def test_open_dataset_says_how_to_get_the_data(tmp_path, tree, monkeypatch):
         ('{"categories": [{"id": 1, "name": "a"}, {"id": 2, "name": "a"}]}', "category 2 has the name 'a'"),
         ('{"categories": [{"id": 0, "name": "background"}]}', "category 0 has the name 'background'"),
         ('{"categories": [{"id": "1", "name": "a"}]}', "entry 0 of categories has the id '1'"),
+        ('{"categories": [{"id": -1, "name": "a"}]}', "category id is -1; expected 0 or more"),
         ('{"categories": [7]}', "entry 0 of categories has the id None"),
         ('{"categories": [], "images": [{"id": 1}]}', "image 1 has file_name None"),
         (

@@ -160,8 +160,8 @@ def test_overlaps_of_nothing():
         ([[1, 1, 2, 2, 3, 1], [1, 2, 3, 4, 5, 6, 7]], "polygon 2 has 7 coordinates; .* an even number"),
         ([1, 2, 3, 4, 5, 6], r"polygon 1 is 1; expected a list of coordinates"),
         ([[1, 2, "3", 4, 5, 6]], "polygon 1 is .* expected a list of coordinates"),
-        ([[1, 2, float("nan"), 4, 5, 6]], "polygon 1 has the coordinate nan; expected pixels"),
-        ([[1, 2, 1e9, 4, 5, 6]], r"polygon 1 has the coordinate 1000000000.0; expected pixels"),
+        ([[1, 2, float("nan"), 4, 5, 6]], "polygon 1 has the coordinate nan, far outside the image"),
+        ([[1, 2, 1e9, 4, 5, 6]], "polygon 1 has the coordinate 1000000000.0, far outside the image; expected pixels"),
         ([[1, 2, 10**400, 4, 5, 6]], "polygon 1 has a coordinate of hundreds of digits"),
         ({"size": [3, 4], "counts": [12]}, r"RLE has the size \[3, 4\]; expected \[3, 3\], height and width"),
         ({"size": 3, "counts": [9]}, "RLE has the size 3; expected"),
@@ -176,9 +176,9 @@ def test_overlaps_of_nothing():
         ({"size": [3, 3], "counts": "331N0h"}, "end in the middle of a number"),
         ({"size": [3, 3], "counts": "33 N0"}, "character 2 of the run lengths is ' '"),
         ({"size": [3, 3], "counts": "33é"}, "character 2 of the run lengths"),
-        ({"size": [3, 3], "counts": "o" * 500}, "character 13 of the run lengths"),
-        ({"size": [3, 3], "counts": "ooooooooooo?"}, "is longer than any image|add up to"),
-        ({"size": [3, 3], "counts": "O"}, "run length -1 is negative"),
+        ({"size": [3, 3], "counts": "o" * 500}, "end in the middle of a number"),
+        ({"size": [3, 3], "counts": "ooooooooooo?"}, "a run is longer than any image"),
+        ({"size": [3, 3], "counts": "9O"}, "run length -1 is negative"),
         ({"size": [3, 3], "counts": ""}, "add up to 0 pixels"),
     ],
 )
@@ -249,6 +249,7 @@ def test_random_polygons_like_pycocotools(coco_mask, seed):
     assert drawn > 200
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools' own
 @pytest.mark.parametrize("variable", ["COCO_ROOT", "COCO_POSE_ROOT"])
 def test_every_real_segmentation_like_pycocotools(coco_mask, variable):
     """All annotations of a small copy, the first 5000 of a large one."""

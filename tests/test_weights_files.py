@@ -1,6 +1,7 @@
 """Kinds of files, damage, and files that want to do harm: nothing may be executed, and every message is clear."""
 
 import io
+import os
 import pickle
 import struct
 import sys
@@ -360,6 +361,57 @@ def test_archives_that_claim_more_than_their_size(tmp_path, reader):
         archive.writestr("a.npy", bytes(10**8))
     with pytest.raises(WeightFileError, match="unpacks to far more"):
         read(path)
+
+
+def test_arrays_that_announce_more_than_there_is(tmp_path):
+    """NumPy would set the terabyte aside before it reads the first number."""
+    out = io.BytesIO()
+    np.lib.format.write_array_header_1_0(out, {"descr": "<f4", "fortran_order": False, "shape": (2**38,)})
+    path = tmp_path / "x.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.npy", out.getvalue() + bytes(16))
+    with pytest.raises(WeightFileError, match=r"a\.npy announces 1099511627776 bytes and has 144"):
+        read(path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(WeightFileError, match="is no regular file"):
+        read(tmp_path / "pipe")
+
+
+@pytest.mark.parametrize("kind", ["torch", "safetensors", "pickle", "npz", "stream"])
+def test_damaged_bytes_end_in_one_message_or_in_arrays(tmp_path, monkeypatch, kind):
+    """400 files with one to four wrong bytes each; what cannot be noticed (a number changed) is read."""
+    monkeypatch.setitem(sys.modules, "torch", None)
+    whole, path = tmp_path / "whole", tmp_path / "x"
+    if kind == "torch":
+        save_like_torch(whole, ARRAYS)
+    elif kind == "stream":
+        reference = tensor_opcodes("0", 4, [4], [1]).replace(b"tQ", b"NtQ")
+        head = torch_files.MAGIC + pickle.dumps(1001, 2) + pickle.dumps({"little_endian": True}, 2)
+        tail = pickle.dumps(["0"], 2) + struct.pack("<q", 4) + np.arange(4, dtype="<f4").tobytes()
+        whole.write_bytes(head + b"\x80\x02" + dictionary({"w": reference}) + b"." + tail)
+        np.testing.assert_array_equal(read(whole).tensors["w"], np.arange(4))
+    elif kind == "safetensors":
+        whole.write_bytes(safetensors.numpy.save(ARRAYS))
+    elif kind == "pickle":
+        whole.write_bytes(pickle.dumps({"model": ARRAYS}, protocol=4))
+    else:
+        with open(whole, "wb") as file:
+            np.savez(file, **ARRAYS)
+    content, rng, read_anyway = whole.read_bytes(), np.random.default_rng(0), 0
+    for _ in range(400):
+        damaged = bytearray(content)
+        for at in rng.integers(0, len(content), rng.integers(1, 5)):
+            damaged[at] = rng.integers(0, 256)
+        path.write_bytes(damaged)
+        try:
+            read_anyway += len(read(path).tensors) > 0
+        except WeightFileError as error:
+            assert str(path) in str(error)
+    assert read_anyway < 300
 
 
 def test_pickles_that_copy_over_and_over(tmp_path):

@@ -22,7 +22,8 @@ from mrcnn_np.weights.manifest import SHOWN, Manifest, match
     ],
 )
 def test_a_config_survives_its_manifest_and_json(config):
-    manifest = Manifest.from_config(config, source="test", class_names=("background", "a"))
+    names = tuple(f"class {i}" for i in range(config.num_classes))
+    manifest = Manifest.from_config(config, source="test", class_names=names)
     assert manifest.config() == config
     again = Manifest.from_json(manifest.to_json())
     assert again == manifest and again.config() == config
@@ -82,7 +83,20 @@ def test_a_broken_manifest_is_an_error_of_the_file(text):
         Manifest.from_json(text, "f.safetensors")
 
 
-@pytest.mark.parametrize("change", [{"backbone": 3}, {"overrides": {"no_such_field": 1}}, {"overrides": 4}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"backbone": 3},
+        {"overrides": {"no_such_field": 1}},
+        {"overrides": 4},
+        {"class_names": ["a"]},
+        {"class_names": [1, 2, 3, 4]},
+        {"class_names": 3},
+        {"source": 3},
+        {"num_classes": 1},
+        {"pixel_mean": [1, 2]},
+    ],
+)
 def test_a_manifest_with_values_of_another_type(change):
     values = json.loads(Manifest.from_config(presets.tiny(), source="x").to_json()) | change
     with pytest.raises(WeightFileError, match="its manifest"):

@@ -21,6 +21,8 @@ SMALL_SUM = 1 << 14
 STRETCH = 192  # of the inner dimension at a time
 PANELS = 32  # of the right matrix in one task
 ROWS = 16 * MR  # of the left matrix in one task, at most
+TALL = 84 * MR  # the same where the right matrix is larger than the caches
+LARGE = 1 << 21  # elements
 
 
 @njit(cache=True, parallel=True, error_model="numpy")
@@ -68,17 +70,20 @@ def _copy_left(a, transposed, row, rows, first, size, block):
 
 
 @njit(cache=True, parallel=True, error_model="numpy")
-def _multiply(a, transposed, packed, rows, shift, out):
-    """Write a @ b + shift (or a.T @ b + shift) to ``out`` (M, N), ``rows`` of its rows (a multiple of MR) in a task."""
+def _multiply(a, transposed, packed, rows, across, shift, out):
+    """Write a @ b + shift (or a.T @ b + shift) to ``out`` (M, N).
+
+    A task has ``rows`` rows of the result (a multiple of MR) and ``across`` panels of columns.
+    """
     m, n = out.shape
     panels, k = packed.shape[0], packed.shape[2]
-    groups = (panels + PANELS - 1) // PANELS
+    groups = (panels + across - 1) // across
     for task in prange((m + rows - 1) // rows * groups):
         no_taps = np.zeros(1, np.int64)
         row, group = task // groups * rows, task % groups
         count = min(rows, m - row)
         tiles = (count + MR - 1) // MR
-        begin, end = group * PANELS, min((group + 1) * PANELS, panels)
+        begin, end = group * across, min((group + 1) * across, panels)
         width = (end - begin) * NR
         left, sums = np.empty(rows * STRETCH, np.float32), np.empty((rows, width), np.float32)
         partial = np.empty((MR, NR), np.float32)
@@ -104,6 +109,19 @@ def _multiply(a, transposed, packed, rows, shift, out):
                 target[j] = source[j] + added[j]
 
 
+def _shares(rows: int, packed: tuple[int, ...], threads: int) -> tuple[int, int]:
+    """Return rows (a multiple of MR) and panels of a task, so that all threads get equal shares.
+
+    A block of rows reads all panels. If these have to come from memory, blocks are tall and the columns are shared out.
+    """
+    panels = packed[0]
+    if int(np.prod(packed)) >= LARGE and panels >= 4 * threads:
+        blocks = -(-rows // TALL)
+        return -(-rows // (blocks * MR)) * MR, -(-panels // max(threads, -(-panels // PANELS)))
+    blocks = threads * -(-rows // (ROWS * threads))
+    return -(-rows // (blocks * MR)) * MR, PANELS
+
+
 def multiply(
     a: np.ndarray, packed: np.ndarray, columns: int, *, transposed: bool = False, shift: np.ndarray | None = None
 ) -> np.ndarray:
@@ -111,8 +129,8 @@ def multiply(
     m = a.shape[1] if transposed else a.shape[0]
     out = np.empty((m, columns), np.float32)
     shift = np.zeros(columns, np.float32) if shift is None else np.ascontiguousarray(shift)
-    share = get_num_threads() * -(-m // (ROWS * get_num_threads()))  # tasks of equal size
-    _multiply(a, transposed, packed, -(-m // (share * MR)) * MR, shift, out)
+    rows, across = _shares(m, packed.shape, get_num_threads())
+    _multiply(a, transposed, packed, rows, across, shift, out)
     return out
 
 

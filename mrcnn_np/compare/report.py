@@ -5,9 +5,10 @@ from __future__ import annotations
 import base64
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,12 +17,14 @@ from ..run_folder import atomic_write, prepare
 from ..visualize import draw_on
 from .comparison import Comparison, Row
 
+if TYPE_CHECKING:
+    from .training import TrainingComparison
+
 HEAD = ("tensor", "shape", "max abs", "relative", "", "")
 STYLE = """\
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 72em; padding: 0 1em; color: #222 }
+.compare { font: 15px/1.5 system-ui, sans-serif; max-width: 72em; color: #222 }
 .compare table { border-collapse: collapse; font-size: 13px }
 .compare td, .compare th { border: 1px solid #ddd; padding: 2px 8px; text-align: left }
-.compare td.n { text-align: right; font-variant-numeric: tabular-nums }
 .compare tr.bad { background: #fbd9d3 } .compare tr.first { background: #d55e00; color: white }
 .compare tr.none { color: #888 } .compare img { max-width: 100%; display: block; margin: 1em 0 }
 """
@@ -54,11 +57,16 @@ def heading(comparison: Comparison) -> str:
 
 def text(comparison: Comparison) -> str:
     """Return the table for a terminal, and the verdict."""
-    lines = [HEAD, *(cells(row) for row in comparison.rows)]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(HEAD))]
-    table = ["  ".join(c.ljust(w) for c, w in zip(line, widths)).rstrip() for line in lines]
     facts = [f"{key}: {value}" for key, value in comparison.info.items()]
-    return "\n".join([heading(comparison), *facts, "", *table, "", comparison.verdict])
+    lines = columns(HEAD, [cells(row) for row in comparison.rows])
+    return "\n".join([heading(comparison), *facts, "", lines, "", comparison.verdict])
+
+
+def columns(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """Return a table for a terminal."""
+    lines = [head, *lines]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
+    return "\n".join("  ".join(c.ljust(w) for c, w in zip(line, widths)).rstrip() for line in lines)
 
 
 def table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
@@ -79,30 +87,84 @@ def markdown(comparison: Comparison, pictures: Sequence[str] = ()) -> str:
 def html(comparison: Comparison, *, whole: bool = True) -> str:
     """Return a web page that needs no other file, or (``whole=False``) the part of one that a notebook shows."""
     first = comparison.first
-    lines = []
-    for row in comparison.rows:
-        kind = "first" if row is first else {True: "", False: "bad", None: "none"}[row.within]
-        number_columns = (2, 3)
-        line = "".join(
-            f'<td class="n">{escape(c)}</td>' if i in number_columns else f"<td>{escape(c)}</td>"
-            for i, c in enumerate(cells(row))
-        )
-        lines.append(f'<tr class="{kind}">{line}</tr>')
-    head = "".join(f"<th>{escape(name)}</th>" for name in HEAD)
-    facts = "".join(f"<li>{escape(key)}: {escape(value)}</li>" for key, value in comparison.info.items())
+    kinds = ["first" if row is first else {True: "", False: "bad", None: "none"}[row.within] for row in comparison.rows]
     images = "".join(
         f'<img alt="{name}" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
         for name, png in pictures(comparison).items()
     )
+    rows = html_table(HEAD, [cells(row) for row in comparison.rows], kinds)
+    return page(heading(comparison), comparison.info, comparison.verdict, images + rows, whole=whole)
+
+
+def html_table(head: Sequence[str], lines: Sequence[Sequence[str]], kinds: Sequence[str]) -> str:
+    """Return a table; ``kinds`` are the rows' classes."""
+    top = "".join(f"<th>{escape(name)}</th>" for name in head)
+    rows = [
+        f'<tr class="{kind}">' + "".join(f"<td>{escape(c)}</td>" for c in line) + "</tr>"
+        for kind, line in zip(kinds, lines)
+    ]
+    return f"<table><tr>{top}</tr>{''.join(rows)}</table>"
+
+
+def page(title: str, info: Mapping[str, str], verdict: str, content: str, *, whole: bool) -> str:
+    """Return a web page, or the part of one."""
+    facts = "".join(f"<li>{escape(key)}: {escape(value)}</li>" for key, value in info.items())
     body = (
-        f"<style>{STYLE if whole else STYLE.partition(chr(10))[2]}</style>"
-        f'<div class="compare"><h2>{escape(heading(comparison))}</h2><ul>{facts}</ul>'
-        f"<p><b>{escape(comparison.verdict)}</b></p>{images}<table><tr>{head}</tr>{''.join(lines)}</table></div>"
+        f'<style>{STYLE}</style><div class="compare"><h2>{escape(title)}</h2><ul>{facts}</ul>'
+        f"<p><b>{escape(verdict)}</b></p>{content}</div>"
     )
     if not whole:
         return body
-    head = f'<meta charset="utf-8"><title>{escape(heading(comparison))}</title>'
+    head = f'<meta charset="utf-8"><title>{escape(title)}</title>'
     return f'<!doctype html><html lang="en"><head>{head}</head><body>{body}</body></html>\n'
+
+
+# --- training -------------------------------------------------------------------------------------------------------
+
+
+TRAINING_HEAD = ("step", "loss", "mrcnn-np", "torchvision", "relative")
+
+
+def training_lines(training: TrainingComparison) -> list[tuple[str, ...]]:
+    """Return a line for every loss of every step."""
+    return [
+        (str(step + 1), name, f"{ours[name]:.6f}", f"{theirs[name]:.6f}", number(training.relative(step, name)))
+        for step, (ours, theirs) in enumerate(zip(training.ours, training.theirs))
+        for name in ours
+    ]
+
+
+def gradient_lines(training: TrainingComparison) -> list[tuple[str, ...]]:
+    """Return a line for every gradient of the first step, the farthest off first."""
+    return [cells(row) for row in sorted(training.gradients, key=lambda row: -row.relative)]
+
+
+def training_text(training: TrainingComparison) -> str:
+    """Return losses and the ten worst gradients for a terminal, and the verdict."""
+    facts = [f"{key}: {value}" for key, value in training.info.items()]
+    losses = columns(TRAINING_HEAD, training_lines(training))
+    gradients = columns(("gradient, step 1", *HEAD[1:]), gradient_lines(training)[:10])
+    return "\n".join([*facts, "", losses, "", gradients, "", training.verdict])
+
+
+def training_html(training: TrainingComparison, *, whole: bool = True) -> str:
+    """Return losses and all gradients as a web page, or the part of one."""
+    losses, gradients = training_lines(training), gradient_lines(training)
+    content = html_table(TRAINING_HEAD, losses, [""] * len(losses))
+    content += "<h3>Gradients of the first step</h3>" + html_table(HEAD, gradients, [""] * len(gradients))
+    return page("Training beside torchvision", training.info, training.verdict, content, whole=whole)
+
+
+def write_training(training: TrainingComparison, folder: Path) -> list[Path]:
+    """Write ``training.md`` and ``training.html``; return their paths."""
+    prepare(folder)
+    facts = "\n".join(f"- {key}: {value}" for key, value in training.info.items())
+    parts = ["# Training beside torchvision", facts, f"**{training.verdict}**"]
+    parts += [table(TRAINING_HEAD, training_lines(training)), "## Gradients of the first step"]
+    parts.append(table(HEAD, gradient_lines(training)))
+    atomic_write(folder / "training.md", ("\n\n".join(parts) + "\n").encode())
+    atomic_write(folder / "training.html", training_html(training).encode())
+    return [folder / "training.md", folder / "training.html"]
 
 
 # --- pictures -------------------------------------------------------------------------------------------------------

@@ -29,7 +29,7 @@ SIZE = (240, 320)
 class Framework:
     """Where the other side comes from."""
 
-    module: str  # has trace(params, config, image) -> dict of tensors
+    module: str  # has check(config), trace(params, config, image) -> dict of tensors, and may have undecided(trace)
     packages: tuple[str, ...]
     extra: str
     preset: str
@@ -38,7 +38,8 @@ class Framework:
 
 FRAMEWORKS = {
     "torchvision": Framework(".torchvision_side", ("torch", "torchvision"), "compare", "torchvision"),
-    "keras": Framework(".keras_model", ("tensorflow", "keras"), "compare-tf", "matterport"),
+    # tf.image crops and suppresses in float32 only
+    "keras": Framework(".keras_model", ("tensorflow", "keras"), "compare-tf", "matterport", ("float32",)),
 }
 
 
@@ -135,7 +136,10 @@ def compare_with(
     theirs = side.trace(params, config, image)
     given = {name: theirs[name] for name in GIVEN if name in theirs} if teacher_forced else None
     ours = trace_ours(MaskRCNN(ours_config, _copied(params)), image, given=given)
-    result = compare(ours, theirs, tolerance, teacher_forced=teacher_forced, names=("mrcnn-np", framework))
+    undecided = side.undecided(theirs) if hasattr(side, "undecided") else None
+    result = compare(
+        ours, theirs, tolerance, teacher_forced=teacher_forced, names=("mrcnn-np", framework), undecided=undecided
+    )
     result.image = image
     height, width = image.shape[:2]
     canvas = ours["molded"].shape

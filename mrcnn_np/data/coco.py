@@ -150,8 +150,9 @@ def find_instances(root: Path, split: str) -> Path:
     if not root.is_dir():
         raise DataError("does not exist; expected the folder that holds annotations/ and the images", path=root)
     found = f"found: {', '.join(known)}" if known else "there is no annotations/instances_*.json"
+    count = "several" if years else "no"
     raise DataError(
-        f"has no single annotations/instances_{split}*.json; expected one for split {split!r} ({found})", path=root
+        f"has {count} annotations/instances_{split}*.json; expected one, or its whole name ({found})", path=root
     )
 
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -59,6 +59,8 @@ class Instances:
     Parameters
     ----------
     path : path
+    annotated : bool
+        Whether there must be annotations; the lists of COCO's test images have none.
 
     Attributes
     ----------
@@ -76,7 +78,7 @@ class Instances:
         What is wrong *within* an annotation shows when its image is read.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, *, annotated: bool = True) -> None:
         self.path = Path(path)
         content = read_json_file(self.path, "COCO's instances JSON")
         if not isinstance(content, dict):
@@ -84,6 +86,8 @@ class Instances:
         categories = self._entries(content, "categories", "category")
         names: dict[int, str] = {}
         for number, category in categories.items():
+            if number < 0:
+                raise self._error(f"category id is {number}; expected 0 or more")
             name = category.get("name")
             if not isinstance(name, str) or not name or name == "background" or name in names.values():
                 raise self._error(
@@ -97,7 +101,8 @@ class Instances:
         images = self._entries(content, "images", "image")
         self.images = {number: self._image(number, images[number]) for number in sorted(images)}
         self._annotations: dict[int, list[dict[str, Any]]] = {number: [] for number in self.images}
-        for number, annotation in self._entries(content, "annotations", "annotation").items():
+        annotations = self._entries(content, "annotations", "annotation") if annotated else {}
+        for number, annotation in annotations.items():
             image_id, category_id = annotation.get("image_id"), annotation.get("category_id")
             if type(image_id) is not int or image_id not in self.images:
                 raise self._error(
@@ -147,7 +152,9 @@ class Instances:
         )
 
     def _image(self, number: int, image: dict[str, Any]) -> ImageEntry:
-        name, height, width = (image.get(key) for key in ("file_name", "height", "width"))
+        name: Any = image.get("file_name")
+        height: Any = image.get("height")
+        width: Any = image.get("width")
         if not isinstance(name, str) or not name or Path(name).is_absolute() or ".." in Path(name).parts:
             raise self._error(f"image {number} has file_name {name!r}; expected a name inside the image folder")
         if not all(type(side) is int and side > 0 for side in (height, width)) or height * width > MAX_PIXELS:
@@ -175,7 +182,7 @@ class Instances:
         return DataError(message, path=self.path, image_id=image_id)
 
 
-def is_number(value: object) -> bool:
+def is_number(value: Any) -> TypeGuard[float]:
     """Say whether a value from JSON is a finite number."""
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
 

@@ -68,7 +68,8 @@ def download_voc2012(
     otherwise = "expected a network connection; or unpack the archive yourself and set VOC_ROOT to its VOCdevkit folder"
     try:
         dest.mkdir(parents=True, exist_ok=True)
-        archive = pooch.retrieve(url, known_hash, fname=name, path=dest, downloader=_Resuming(progress, timeout))
+        downloader = ResumingDownloader(progress, timeout)
+        archive = pooch.retrieve(url, known_hash, fname=name, path=dest, downloader=downloader)
         _unpack(Path(archive), dest)
         if not keep_archive:
             Path(archive).unlink()
@@ -81,7 +82,7 @@ def download_voc2012(
     return root
 
 
-class _Resuming:
+class ResumingDownloader:
     """A downloader for pooch that continues a ``.part`` file from an earlier, interrupted call."""
 
     def __init__(self, progress: bool, timeout: float) -> None:

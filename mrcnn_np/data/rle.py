@@ -16,6 +16,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+#: of five bits: 29 bits and the sign, more than any run or difference of runs needs
+_MAX_GROUPS = 6
+
 
 @dataclass(frozen=True, eq=False)
 class RLE:
@@ -141,27 +144,26 @@ def from_text(text: str | bytes, size: tuple[int, int]) -> RLE:
     """
     if isinstance(text, str):
         text = text.encode("utf-8", errors="replace")
-    numbers: list[int] = []
-    number = shift = 0
-    for place, character in enumerate(text):
-        group = character - 48
-        if not 0 <= group < 64 or shift > 60:
-            raise ValueError(
-                f"character {place} of the run lengths is {chr(character)!r}; expected COCO's compressed RLE"
-            )
-        number |= (group & 31) << shift
-        shift += 5
-        if not group & 32:
-            if group & 16:
-                number -= 1 << shift
-            numbers.append(number + (numbers[-2] if len(numbers) > 2 else 0))
-            number = shift = 0
-    if shift:
-        raise ValueError("the run lengths end in the middle of a number; expected COCO's compressed RLE, whole")
-    limit = 1 << 62
-    if any(abs(n) > limit for n in numbers):
-        raise ValueError("a run is longer than any image; expected COCO's compressed RLE")
-    return RLE(size, np.array(numbers, np.int64))
+    codes = np.frombuffer(text, np.uint8).astype(np.int64) - 48
+    strange = np.flatnonzero((codes < 0) | (codes > 63))
+    if len(strange):
+        place = int(strange[0])
+        raise ValueError(f"character {place} of the run lengths is {chr(text[place])!r}; expected compressed RLE")
+    if not len(codes):
+        return RLE(size, codes)
+    last = codes & 32 == 0
+    if not last[-1]:
+        raise ValueError("the run lengths end in the middle of a number; expected compressed RLE, whole")
+    starts = np.flatnonzero(np.append(True, last[:-1]))
+    lengths = np.diff(starts, append=len(codes))
+    if lengths.max() > _MAX_GROUPS:
+        raise ValueError("a run is longer than any image; expected compressed RLE")
+    place_in_number = np.arange(len(codes)) - np.repeat(starts, lengths)
+    numbers = np.add.reduceat((codes & 31) << (5 * place_in_number), starts)
+    numbers[codes[last] & 16 > 0] -= 1 << (5 * lengths[codes[last] & 16 > 0])  # the sign
+    numbers[1::2] = np.cumsum(numbers[1::2])
+    numbers[2::2] = np.cumsum(numbers[2::2])
+    return RLE(size, numbers)
 
 
 # --- several masks --------------------------------------------------------------------------------------------------

@@ -10,8 +10,8 @@ from .rle import RLE, from_changes, from_text, merge, to_text
 
 #: polygons are drawn on a grid this many times finer than the pixels
 _FINER = 5
-#: no image is as large; the number of points drawn along an edge grows with its length
-_MAX_COORDINATE = 1e6
+#: how far outside a polygon may reach, in sides of the image: the points drawn along an edge grow with its length
+_REACH = 10
 
 
 def polygon(points: Sequence[float] | np.ndarray, size: tuple[int, int]) -> RLE:
@@ -47,8 +47,9 @@ def polygon(points: Sequence[float] | np.ndarray, size: tuple[int, int]) -> RLE:
     if xy.ndim != 1 or len(xy) % 2 or not len(xy):
         count = len(xy) if xy.ndim == 1 else f"an array of shape {xy.shape}"
         raise ValueError(f"polygon has {count} coordinates; expected x and y of each point, an even number")
-    if not (np.abs(xy) <= _MAX_COORDINATE).all():  # also if NaN
-        raise ValueError(f"polygon has the coordinate {xy[~(np.abs(xy) <= _MAX_COORDINATE)][0]}; expected pixels")
+    strange = ~(np.abs(xy) <= _REACH * max(size) + 100)  # also true of NaN
+    if strange.any():
+        raise ValueError(f"polygon has the coordinate {xy[strange][0]}, far outside the image; expected pixels")
     corners = (_FINER * xy.reshape(-1, 2) + 0.5).astype(np.int64)
     u, v = _outline(corners)
 
@@ -91,7 +92,8 @@ def from_coco(segmentation: object, size: tuple[int, int]) -> RLE:
     Parameters
     ----------
     segmentation : object
-        A list of polygons, whose union is the mask, or ``{"size": [H, W], "counts": ...}``.
+        A list of polygons, whose union is the mask, or ``{"size": [H, W], "counts": ...}``. A polygon of two points
+        encloses nothing (pycocotools takes its four numbers for x, y, width, height if it is the first).
     size : tuple of int
         (H, W) of the image.
 

@@ -1,1 +1,7 @@
-"""Readers for the weights of other implementations."""
+"""Weights of other implementations, and ours: read safely, with the conventions that belong to them; written back."""
+
+from ..errors import WeightFileError, WeightMismatchError
+from .load import Weights, load_weights, save_weights
+from .manifest import Manifest
+
+__all__ = ["Manifest", "WeightFileError", "WeightMismatchError", "Weights", "load_weights", "save_weights"]

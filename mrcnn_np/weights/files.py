@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import mmap
+import stat
 import struct
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import safetensors
@@ -22,6 +25,16 @@ from .unpickling import DAMAGE, load
 HDF5 = b"\x89HDF\r\n\x1a\n"
 EXPECTED = (
     "expected a file of torch.save, safetensors, a detectron2 .pkl, a Keras .h5, or weights written by this package"
+)
+#: what the libraries make of damaged files: encryption and compression that are not there are RuntimeErrors
+READING = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    safetensors.SafetensorError,
+    RuntimeError,
+    SyntaxError,
+    *DAMAGE,
 )
 #: arrays may take this many times the room of their file (tied weights, float16): more is a bomb
 EXPANSION = 16
@@ -62,7 +75,10 @@ def sniff(path: Path) -> str:
     if path.is_dir():
         raise WeightFileError(f"{path} is a folder; {EXPECTED}")
     try:
-        size = path.stat().st_size
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for
+            raise WeightFileError(f"{path} is no regular file; {EXPECTED}")
+        size = status.st_size
         with open(path, "rb") as file:
             head = file.read(512)
     except OSError as error:
@@ -96,7 +112,7 @@ def _kind_of_zip(path: Path) -> str:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-    except (zipfile.BadZipFile, *DAMAGE) as error:
+    except READING as error:
         raise WeightFileError(f"{path} is a zip archive that is cut short or damaged: {error}") from error
     return "npz" if names and all(name.endswith(".npy") for name in names) else "torch"
 
@@ -131,7 +147,7 @@ def naming(path: Path) -> Iterator[None]:
         raise type(error)(f"{path}: {error}") from error
     except OSError as error:
         raise WeightFileError(f"cannot read {path}: {error.strerror or error}") from error
-    except (zipfile.BadZipFile, safetensors.SafetensorError, NotImplementedError, *DAMAGE) as error:
+    except READING as error:
         raise WeightFileError(f"{path} is cut short or damaged: {error or type(error).__name__}") from error
 
 
@@ -151,8 +167,21 @@ def _read_npz(path: Path) -> Contents:
     with zipfile.ZipFile(path) as archive:
         if sum(member.file_size for member in archive.infolist()) > EXPANSION * size + 1_000_000:
             raise WeightFileError("it unpacks to far more than its size")
+        for member in archive.infolist():
+            with archive.open(member) as file:
+                announced = _announced(file)
+            if announced > member.file_size:  # NumPy sets the room aside before it reads
+                raise WeightFileError(f"{member.filename} announces {announced} bytes and has {member.file_size}")
     with np.load(path, allow_pickle=False) as file:
         return Contents("npz", {name: file[name] for name in file.files})
+
+
+def _announced(file: IO[bytes]) -> int:
+    """Return how many bytes the header of an ``.npy`` file says there are."""
+    version = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(file)
+    return math.prod(shape) * dtype.itemsize
 
 
 def _read_pickle(path: Path) -> Any:

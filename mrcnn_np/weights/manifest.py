@@ -29,9 +29,9 @@ BACKBONE_FIELDS = (
 )  # fmt: skip
 #: further config fields without which the numbers mean something else; thresholds and sizes of images are free
 NETWORK_FIELDS = (
-    "num_classes", "fpn_channels", "anchor_ratios", "anchor_ratio_meaning", "rpn_channels", "rpn_objectness",
-    "rpn_box_std", "roi_method", "roi_aligned", "box_head", "box_head_channels", "head_box_std", "mask_head_convs",
-    "mask_head_channels", "mask_head_norm",
+    "num_classes", "fpn_channels", "anchor_ratios", "anchor_ratio_meaning", "anchor_offset", "rpn_channels",
+    "rpn_objectness", "rpn_box_std", "roi_method", "roi_aligned", "box_pool_size", "mask_pool_size", "box_head",
+    "box_head_channels", "head_box_std", "mask_head_convs", "mask_head_channels", "mask_head_norm",
 )  # fmt: skip
 
 
@@ -126,7 +126,7 @@ class Manifest:
     def differences(self, config: Config) -> list[tuple[str, Any, Any]]:
         """List (field, value of the weights, value of ``config``) where a network would misread the weights."""
         own = self.config()
-        fields = BACKBONE_FIELDS if self.num_classes is None else (*BACKBONE_FIELDS, *NETWORK_FIELDS)
+        fields = (*BACKBONE_FIELDS, "stem_pool_padding", *(() if self.num_classes is None else NETWORK_FIELDS))
         pairs = [(name, getattr(own, name), getattr(config, name)) for name in fields]
         return [(name, a, b) for name, a, b in pairs if a != b]
 
@@ -148,8 +148,15 @@ class Manifest:
             if name not in ("overrides", "presumed", "class_names", "num_classes", "backbone"):
                 rows.append((name, _text(value) + (" (presumed)" if name in self.presumed else "")))
         rows += [(name, _text(value)) for name, value in self.overrides.items()]
-        rows.append(("class_names", _text(self.class_names) if self.class_names else "not in the file"))
+        rows.append(("class_names", self._classes()))
         return table((), rows)
+
+    def _classes(self) -> str:
+        """Return the first names and the last."""
+        if not self.class_names:
+            return "not known"
+        names = self.class_names if len(self.class_names) <= 8 else (*self.class_names[:6], "...", self.class_names[-1])
+        return ", ".join(names) + (" (presumed)" if "class_names" in self.presumed else "")
 
     def to_json(self) -> str:
         """Return a text that ``from_json`` reads back."""
@@ -161,7 +168,18 @@ class Manifest:
         try:
             values = {name: _tuples(value) for name, value in json.loads(text).items()}
             manifest = cls(**values)
-            manifest.config()  # names and types are those of a config
+            config = manifest.config()  # names and types are those of a config
+            texts = (
+                manifest.source,
+                manifest.delta_order,
+                manifest.box_order,
+                *manifest.class_names,
+                *manifest.presumed,
+            )
+            if not all(isinstance(text, str) for text in texts):
+                raise ValueError("numbers where names are expected")
+            if manifest.class_names and len(manifest.class_names) != config.num_classes:
+                raise ValueError(f"{len(manifest.class_names)} class names for {config.num_classes} classes")
             return manifest
         except (ValueError, TypeError, AttributeError, RecursionError, ConfigError) as error:
             raise WeightFileError(f"{source}: its manifest cannot be used: {error}") from error

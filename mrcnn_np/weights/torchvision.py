@@ -18,8 +18,14 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from ..errors import CheckpointError
+from .. import presets
+from ..config import Config
+from ..errors import CheckpointError, WeightMismatchError
 from ..params import Params
+from ..params import spec as params_spec
+from .architecture import sizes
+from .class_names import coco_names
+from .manifest import Manifest, match
 
 ORDER = [1, 0, 3, 2]  # (x1, y1, x2, y2) <-> (y1, x1, y2, x2) and (dx, dy, dw, dh) <-> (dy, dx, dh, dw)
 
@@ -44,6 +50,28 @@ RENAMED: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
     (r"^roi_heads\.mask_head\.(\d)\.0\.", lambda m: f"mask_head.conv{int(m[1]) + 1}."),
     (r"^roi_heads\.mask_predictor\.conv5_mask\.", "mask_head.deconv."),
     (r"^roi_heads\.mask_predictor\.mask_fcn_logits\.", "mask_head.logits."),
+]
+
+SUFFIXES = {"w": "weight", "b": "bias"} | {ours: theirs for theirs, ours in NORM.items()}
+#: the way back, to the names since torchvision 0.13
+NAMED_BACK: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
+    (r"^backbone\.stem\.conv$", "backbone.body.conv1"),
+    (r"^backbone\.stem\.bn$", "backbone.body.bn1"),
+    (r"^backbone\.c(\d)\.", lambda m: f"backbone.body.layer{int(m[1]) - 1}."),
+    (r"\.shortcut\.conv$", ".downsample.0"),
+    (r"\.shortcut\.bn$", ".downsample.1"),
+    (r"^fpn\.lateral(\d)$", lambda m: f"backbone.fpn.inner_blocks.{int(m[1]) - 2}.0"),
+    (r"^fpn\.output(\d)$", lambda m: f"backbone.fpn.layer_blocks.{int(m[1]) - 2}.0"),
+    (r"^rpn\.conv$", "rpn.head.conv.0.0"),
+    (r"^rpn\.objectness$", "rpn.head.cls_logits"),
+    (r"^rpn\.deltas$", "rpn.head.bbox_pred"),
+    (r"^box_head\.fc1$", "roi_heads.box_head.fc6"),
+    (r"^box_head\.fc2$", "roi_heads.box_head.fc7"),
+    (r"^box_head\.class$", "roi_heads.box_predictor.cls_score"),
+    (r"^box_head\.deltas$", "roi_heads.box_predictor.bbox_pred"),
+    (r"^mask_head\.conv(\d+)$", lambda m: f"roi_heads.mask_head.{int(m[1]) - 1}.0"),
+    (r"^mask_head\.deconv$", "roi_heads.mask_predictor.conv5_mask"),
+    (r"^mask_head\.logits$", "roi_heads.mask_predictor.mask_fcn_logits"),
 ]
 
 
@@ -77,19 +105,138 @@ def from_torchvision(state_dict: Mapping[str, np.ndarray], *, channels: int = 25
         if old.endswith("num_batches_tracked"):
             continue
         layer, suffix = _rename(old)
-        if layer.endswith(".deltas"):
-            a = a.reshape(-1, 4, *a.shape[1:])[:, ORDER].reshape(a.shape)
-        if layer == "box_head.fc1" and suffix == "w":
-            side = round((a.shape[1] / channels) ** 0.5)
-            a = a.reshape(len(a), channels, side, side).transpose(0, 2, 3, 1).reshape(a.shape)
-        if layer == "mask_head.deconv" and suffix == "w":
-            a = a.transpose(2, 3, 0, 1)
-        elif a.ndim == 4:
-            a = a.transpose(2, 3, 1, 0)
-        elif a.ndim == 2:
-            a = a.T
-        converted[f"{layer}.{suffix}"] = np.ascontiguousarray(a).copy()
+        converted[f"{layer}.{suffix}"] = from_torch_layout(layer, suffix, a, channels=channels)
     return converted
+
+
+def from_torch_layout(layer: str, suffix: str, a: np.ndarray, *, channels: int) -> np.ndarray:
+    """Permute one tensor of a PyTorch model, called ``layer.suffix`` here, into our layout; a copy.
+
+    Parameters
+    ----------
+    layer, suffix : str
+        Our name: the permutation depends on it.
+    a : ndarray
+        (C_out, C_in, kh, kw), (C_out, C_in) or (C,).
+    channels : int
+        Of the pyramid: they are interleaved with rows and columns in the first fully connected layer.
+
+    Raises
+    ------
+    ValueError
+        A shape that such a layer cannot have.
+    """
+    if layer.endswith(".deltas"):
+        a = a.reshape(-1, 4, *a.shape[1:])[:, ORDER].reshape(a.shape)
+    if layer == "box_head.fc1" and suffix == "w":
+        side = round((a.shape[1] / channels) ** 0.5)
+        a = a.reshape(len(a), channels, side, side).transpose(0, 2, 3, 1).reshape(a.shape)
+    if layer == "mask_head.deconv" and suffix == "w":
+        a = a.transpose(2, 3, 0, 1)
+    elif a.ndim == 4:
+        a = a.transpose(2, 3, 1, 0)
+    elif a.ndim == 2:
+        a = a.T
+    return np.ascontiguousarray(a).copy()
+
+
+#: what only the second version has
+V2 = frozenset(
+    [
+        "backbone.fpn.inner_blocks.0.1.weight",
+        "rpn.head.conv.1.0.weight",
+        "roi_heads.mask_head.0.1.weight",
+        "roi_heads.box_head.0.0.weight",
+        "roi_heads.box_head.5.weight",
+    ]
+)
+
+
+def recognise(tensors: Mapping[str, np.ndarray]) -> bool:
+    """Tell whether these are the names of torchvision's detection models."""
+    return any(name.startswith(("backbone.body.", "rpn.head.")) for name in tensors)
+
+
+def read_torchvision(tensors: Mapping[str, np.ndarray]) -> tuple[Params, Manifest, list[str]]:
+    """Convert a ``state_dict`` and say what belongs to it.
+
+    Returns
+    -------
+    params : dict of str to ndarray
+    manifest : Manifest
+        The published COCO weights are recognised by their names, which are those before torchvision 0.13: they go
+        with a batch-norm epsilon of 0. A model that was fine-tuned from them and saved by a newer torchvision looks
+        like any other; there ``bn_eps=0.0`` has to be said.
+    aside : list of str
+        Empty: every tensor is used, but for the counters of batches.
+
+    Raises
+    ------
+    CheckpointError, WeightMismatchError
+        A tensor that ``maskrcnn_resnet50_fpn`` does not have; that of the second version are told apart.
+    ValueError, IndexError
+        A shape that such a layer cannot have.
+    """
+    if V2 & set(tensors):
+        raise WeightMismatchError(
+            "these are weights of maskrcnn_resnet50_fpn_v2, whose pyramid and heads have batch norm and more layers; "
+            "expected those of maskrcnn_resnet50_fpn"
+        )
+    lateral = next((a for name, a in tensors.items() if re.search(r"inner_blocks\.\d\.(0\.)?bias$", name)), None)
+    params = from_torchvision(tensors, channels=256 if lateral is None else len(lateral))
+    published = (
+        "backbone.fpn.inner_blocks.0.weight" in tensors and "backbone.body.bn1.num_batches_tracked" not in tensors
+    )
+    config = presets.torchvision(**sizes(params), bn_eps=0.0 if published else 1e-5)
+    manifest = Manifest.from_config(
+        config,
+        source="torchvision",
+        class_names=coco_names(config.num_classes),
+        delta_order="dx dy dw dh",
+        box_order="x1 y1 x2 y2",
+        flatten_order="C H W",
+        presumed=("channel_order", "pixel_scale", "pixel_mean", "pixel_std", "stride_in_1x1", "bn_eps", "class_names"),
+    )
+    return params, manifest, []
+
+
+#: what torchvision's constructors let one choose; the rest is as in the preset
+SIZE_FIELDS = (
+    "num_classes", "fpn_channels", "rpn_channels", "box_head_channels", "mask_head_channels", "mask_head_convs",
+)  # fmt: skip
+
+
+def state_shapes(config: Config) -> dict[str, tuple[int, ...]]:
+    """Return the names and shapes of the ``state_dict`` of torchvision's model for ``config``.
+
+    Raises
+    ------
+    WeightMismatchError
+        The network has parts for which torchvision's ``maskrcnn_resnet50_fpn`` has no place.
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
+    foreign: dict[str, np.ndarray] = {}
+    for ours, tensor in params_spec(config).items():
+        layer, _, suffix = ours.rpartition(".")
+        name = layer
+        for pattern, replacement in NAMED_BACK:
+            name = re.sub(pattern, replacement, name)
+        theirs = f"{name}.{SUFFIXES[suffix]}"
+        try:
+            known = _rename(theirs) == (layer, suffix)
+        except CheckpointError:
+            known = False
+        if not known:
+            foreign[ours] = np.broadcast_to(np.float32(0), tensor.shape)
+        shape = tensor.shape
+        if len(shape) == 4:
+            shape = (shape[2], shape[3], *shape[:2]) if layer == "mask_head.deconv" else (*shape[:1:-1], *shape[:2])
+        shapes[theirs] = shape[::-1] if len(shape) == 2 else shape
+        if suffix == "var":
+            shapes[f"{name}.num_batches_tracked"] = ()
+    if foreign:
+        match(foreign, {}, "torchvision's Mask R-CNN")
+    return shapes
 
 
 def to_torchvision(

@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 import torch
 
+import kernels
+
 torch.set_num_threads(1)  # the sums of a thread pool depend on the machine
 
 FORWARD, BACKWARD = 1e-13, 1e-13
@@ -71,25 +73,31 @@ def check_op(
     """Compare ``y`` and the gradient of every input.
 
     ``ours(*arrays)`` returns ``(y, backward)``; ``backward(dy)`` one gradient per input. ``theirs(*tensors)`` returns
-    ``y``. What has no gradient (labels, RoIs) both know already.
+    ``y``. What has no gradient (labels, RoIs) both know already. In float32 both backends are compared; in float64
+    the compiled one leaves everything to NumPy.
     """
     rng = np.random.default_rng(99)
     # Numbers that both precisions can hold: the float64 result is then exact for both.
     inputs = tuple(x.astype(np.float32) for x in inputs)
-    results: dict[type, tuple[list[np.ndarray], list[np.ndarray]]] = {}
+    results: dict[tuple[type, str], list[np.ndarray]] = {}
     dy = None
-    for dtype in (np.float64, np.float32):
-        y, backward = ours(*(x.astype(dtype) for x in inputs))
-        dy = rng.standard_normal(y.shape).astype(np.float32) if dy is None else dy
-        gradients = backward(dy.astype(dtype))
+    for dtype, backend in ((np.float64, "numpy"), (np.float32, "numpy"), (np.float32, "cpu")):
+        with kernels.use(backend):
+            y, backward = ours(*(x.astype(dtype) for x in inputs))
+            dy = rng.standard_normal(y.shape).astype(np.float32) if dy is None else dy
+            gradients = backward(dy.astype(dtype))
         gradients = gradients if isinstance(gradients, tuple) else (gradients,)
+        assert len(gradients) == len(inputs), name
+        results[dtype, backend] = [y, *gradients]
+    for dtype in (np.float64, np.float32):
         tensors = [torch.from_numpy(x.astype(dtype)).requires_grad_() for x in inputs]
         expected = theirs(*tensors)
         expected.backward(torch.from_numpy(dy.astype(dtype)))
-        assert len(gradients) == len(tensors), name
-        results[dtype] = ([y, *gradients], [expected.detach().numpy(), *(t.grad.numpy() for t in tensors)])
-    parts = ["y"] + [f"gradient of input {i}" for i in range(len(inputs))]
-    (ours64, theirs64), (ours32, theirs32) = results[np.float64], results[np.float32]
-    for i, part in enumerate(parts):
-        check_float64(f"{name}, {part}", ours64[i], theirs64[i], FORWARD if i == 0 else BACKWARD)
-        check_float32(f"{name}, {part}", ours32[i], theirs32[i], theirs64[i])
+        results[dtype, "torch"] = [expected.detach().numpy(), *(t.grad.numpy() for t in tensors)]
+    for i, part in enumerate(["y"] + [f"gradient of input {i}" for i in range(len(inputs))]):
+        exact = results[np.float64, "torch"][i]
+        bound = FORWARD if i == 0 else BACKWARD
+        check_float64(f"{name}, {part}", results[np.float64, "numpy"][i], exact, bound)
+        for backend in ("numpy", "cpu"):
+            theirs32 = results[np.float32, "torch"][i]
+            check_float32(f"{name}, {part}, {backend} backend", results[np.float32, backend][i], theirs32, exact)

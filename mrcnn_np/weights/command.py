@@ -1,0 +1,123 @@
+"""``mrcnn-np weights info | convert | download``, and the network that ``detect --weights`` runs."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from ..config import Config
+from ..errors import CheckpointError, NonFiniteError, UserError, WeightFileError
+from ..model import MaskRCNN
+from ..params import count, spec
+from .download import download_weights, listing, published, sha256
+from .load import Weights, load_weights, save_weights, trusting
+from .manifest import Manifest, match
+
+SUFFIXES = {".safetensors": "safetensors", ".pth": "torchvision", ".pt": "torchvision"}
+
+
+def run_weights(args: argparse.Namespace) -> int:
+    """Run one of the three commands."""
+    return {"info": run_info, "convert": run_convert, "download": run_download}[args.weights_command](args)
+
+
+def run_info(args: argparse.Namespace) -> int:
+    """Print what a file holds and under which conventions."""
+    path = Path(args.file)
+    weights, manifest, config = _open(path, args.preset, args.config)
+    loaded = {name: p for name, p in weights.params.items() if name not in weights.drawn}
+    dtype = next(iter(loaded.values())).dtype
+    print(f"{path}: {path.stat().st_size:,} bytes, sha256 {sha256(path)}")
+    print(manifest.describe())
+    print(f"found {len(loaded)} tensors, {count(loaded):,} parameters, {dtype}; they fit {config.name!r}")
+    if weights.aside:
+        print(f"left aside: {_some(weights.aside)}")
+    if weights.drawn:
+        print(f"not in the file, to be drawn at random: {len(weights.drawn)} tensors, {_some(weights.drawn)}")
+    if manifest.presumed:
+        print("presumed: does not stand in the file; change it with --config FIELD=VALUE where it is wrong")
+    return 0
+
+
+def _some(names: tuple[str, ...], shown: int = 4) -> str:
+    return ", ".join(names[:shown]) + (" ..." if len(names) > shown else "")
+
+
+def run_convert(args: argparse.Namespace) -> int:
+    """Write weights of any kind as safetensors with a manifest, or for torchvision."""
+    source, target = Path(args.source), Path(args.target)
+    format = args.to or SUFFIXES.get(target.suffix)
+    if format is None:
+        raise UserError(
+            f"{target}: expected a name that ends in {', '.join(SUFFIXES)}, or --to safetensors|torchvision"
+        )
+    if target.exists() and source.exists() and target.samefile(source):
+        raise UserError(f"{target} is the file to be read; choose another name")
+    if target.is_dir() or not target.parent.is_dir():
+        raise UserError(f"cannot write {target}: expected a file in a folder that exists")
+    weights, manifest, config = _open(source, args.preset, args.config)
+    params = {name: p for name, p in weights.params.items() if name not in weights.drawn}
+    save_weights(target, params, config, format=format, manifest=manifest)
+    print(f"{len(params)} tensors of {source} are in {target} ({format})")
+    return 0
+
+
+def run_download(args: argparse.Namespace) -> int:
+    """Fetch published weights, or list them."""
+    if args.name is None:
+        print(listing())
+        return 0
+    file = published(args.name)
+    path = download_weights(file, args.root, progress=not args.quiet)
+    algorithm, _, digits = file.checksum.partition(":")
+    checked = f"its {algorithm} begins with the published {digits}" if digits else "its authors publish no checksum"
+    print(f"{path}: {checked}; sha256 {sha256(path)}")
+    return 0
+
+
+def _open(path: Path, preset: str | None, overrides: list[str] | None) -> tuple[Weights, Manifest, Config]:
+    """Read weights; what the user says of their conventions counts more than what is presumed."""
+    weights = load_weights(path, preset=preset)
+    if not overrides:
+        return weights, weights.manifest, weights.manifest.config()
+    config = weights.manifest.config().with_overrides(overrides)
+    expected = {name: tensor.shape for name, tensor in spec(config).items() if name not in weights.drawn}
+    match({name: p for name, p in weights.params.items() if name not in weights.drawn}, expected, path)
+    return weights, trusting(weights.manifest, config), config
+
+
+def network(
+    path: Path, preset: str | None, overrides: list[str] | None, **changes: Any
+) -> tuple[MaskRCNN, tuple[str, ...]]:
+    """Build the network that a file of weights belongs to.
+
+    Parameters
+    ----------
+    path : Path
+    preset : str, optional
+        Refuse weights of another one.
+    overrides : list of str, optional
+        ``field=value``.
+    **changes
+        Further config fields.
+
+    Returns
+    -------
+    model : MaskRCNN
+    class_names : tuple of str
+        ``"class 7"`` where the file has no names.
+
+    Raises
+    ------
+    WeightFileError
+        They cannot be read, or belong to a backbone alone.
+    """
+    weights, manifest, config = _open(path, preset, overrides)
+    if manifest.num_classes is None:
+        raise WeightFileError(f"{path} holds the backbone {manifest.backbone} only, which detects nothing by itself")
+    names = manifest.class_names or ("background", *(f"class {i}" for i in range(1, config.num_classes)))
+    try:
+        return MaskRCNN(config.replace(**changes), weights.params), names
+    except (CheckpointError, NonFiniteError) as error:
+        raise WeightFileError(f"{path}: {error}") from error

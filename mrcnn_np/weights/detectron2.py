@@ -1,0 +1,184 @@
+"""The tensors of detectron2's R-CNN models with FPN, and of the Caffe2 backbones they start from.
+
+Permutations are those of PyTorch's other models (``weights.torchvision``). Two things differ:
+
+- the background is the *last* class of ``cls_score``, and has neither deltas nor a mask; here it is class 0, and its
+  deltas and mask, which nothing reads, are zeros;
+- the conventions (BGR, no division by a deviation, the stride in the first 1x1 convolution) stand in a YAML file beside
+  the weights. They are presumed from the network and from who wrote the file:
+
+=============================== ===== ============================ ============================ ============
+file                            order mean                         std                          stride
+=============================== ===== ============================ ============================ ============
+R50, R101 (MSRA's backbones)    BGR   (103.53, 116.28, 123.675)    (1, 1, 1)                    first 1x1
+X101-32x8d                      BGR   the same                     (57.375, 57.12, 58.395)      3x3
+R50 converted from torchvision  RGB   (123.675, 116.28, 103.53)    (58.395, 57.12, 57.375)      3x3
+=============================== ===== ============================ ============================ ============
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from ..errors import WeightFileError
+from ..params import Params
+from ..presets import detectron2
+from .architecture import sizes
+from .class_names import coco_names
+from .manifest import Manifest
+from .torchvision import NORM, from_torch_layout
+
+PRESUMED = (
+    "channel_order", "pixel_scale", "pixel_mean", "pixel_std", "stride_in_1x1", "bn_eps", "class_names",
+)  # fmt: skip
+BGR_MEAN, BGR_STD = (103.53, 116.28, 123.675), (57.375, 57.12, 58.395)
+RGB = {"channel_order": "rgb", "pixel_mean": BGR_MEAN[::-1], "pixel_std": BGR_STD[::-1], "stride_in_1x1": False}
+
+RENAMED: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
+    (r"^backbone\.bottom_up\.", ""),
+    (r"^stem\.conv1\.", "backbone.stem.conv."),
+    (r"^res(\d)\.(\d+)\.", r"backbone.c\1.\2."),
+    (r"\.shortcut\.(?!norm)", ".shortcut.conv."),
+    (r"\.conv(\d)?\.norm\.", r".bn\1."),
+    (r"\.shortcut\.norm\.", ".shortcut.bn."),
+    (r"^backbone\.fpn_(lateral|output)(\d)\.", r"fpn.\1\2."),
+    (r"^proposal_generator\.rpn_head\.conv\.", "rpn.conv."),
+    (r"^proposal_generator\.rpn_head\.objectness_logits\.", "rpn.objectness."),
+    (r"^proposal_generator\.rpn_head\.anchor_deltas\.", "rpn.deltas."),
+    (r"^roi_heads\.box_head\.", "box_head."),
+    (r"^roi_heads\.box_predictor\.cls_score\.", "box_head.class."),
+    (r"^roi_heads\.box_predictor\.bbox_pred\.", "box_head.deltas."),
+    (r"^roi_heads\.mask_head\.mask_fcn(\d)\.", r"mask_head.conv\1."),
+    (r"^roi_heads\.mask_head\.deconv\.", "mask_head.deconv."),
+    (r"^roi_heads\.mask_head\.predictor\.", "mask_head.logits."),
+]
+#: Caffe2 blobs, in steps that leave the names of a detectron2 backbone
+CAFFE2: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
+    (r"^res_conv1_bn_", "conv1_bn_"),
+    (r"^conv1_", "stem.conv1_"),
+    (r"^res(\d)_(\d+)_branch1_", r"res\1.\2.shortcut_"),
+    (r"^res(\d)_(\d+)_branch2([abc])_", lambda m: f"res{m[1]}.{m[2]}.conv{'abc'.index(m[3]) + 1}_"),
+    (r"_bn_(s|gamma)$", ".norm.weight"),
+    (r"_bn_(b|beta)$", ".norm.bias"),
+    (r"_bn_(rm|running_mean)$", ".norm.running_mean"),
+    (r"_bn_(riv|running_var)$", ".norm.running_var"),
+    (r"_w$", ".weight"),
+    (r"_b$", ".bias"),
+]
+#: what such files hold besides: a classifier, a bias before batch norm (which detectron2 ignores too), anchors
+ASIDE = re.compile(
+    r"^(backbone\.bottom_up\.)?((fc1000|pred|linear|stem\.fc)[._]|stem\.conv1\.bias$)|^conv1_b$|\.cell_anchors\.|"
+    r"^pixel_(mean|std)$|_momentum$|"
+    r"num_batches_tracked$|^(lr|iter)$"
+)
+
+
+def recognise(tensors: Mapping[str, np.ndarray]) -> bool:
+    """Tell whether these are the names of a detectron2 model, of its backbone alone, or Caffe2's."""
+    return any(
+        name in tensors for name in ("backbone.bottom_up.stem.conv1.weight", "stem.conv1.weight", "conv1_w")
+    ) or any(name.startswith(("backbone.bottom_up.", "backbone.fpn_lateral")) for name in tensors)
+
+
+def from_detectron2(
+    tensors: Mapping[str, np.ndarray], metadata: Mapping[str, Any] | None = None
+) -> tuple[Params, Manifest, list[str]]:
+    """Convert the tensors of a detectron2 checkpoint, or of a Caffe2 backbone.
+
+    Parameters
+    ----------
+    tensors : mapping of str to ndarray
+    metadata : mapping, optional
+        What stands beside the tensors; ``__author__`` says whether torchvision's backbone was converted.
+
+    Returns
+    -------
+    params : dict of str to ndarray
+        Copies under our names.
+    manifest : Manifest
+        ``manifest.num_classes`` is None for a backbone.
+    aside : list of str
+        Tensors that have no counterpart and no use here.
+
+    Raises
+    ------
+    WeightFileError
+        A tensor of an unknown name, or of a shape that its layer cannot have.
+    """
+    aside = [name for name in tensors if ASIDE.search(name)]
+    lateral = next((a for name, a in tensors.items() if re.search(r"fpn_lateral\d\.bias$", name)), None)
+    channels = 256 if lateral is None else len(lateral)
+    params: Params = {}
+    for old, a in tensors.items():
+        if old in aside:
+            continue
+        layer, suffix = _rename(old)
+        try:
+            a = from_torch_layout(layer, suffix, a, channels=channels)
+        except (ValueError, IndexError) as error:
+            raise WeightFileError(f"tensor {old!r} has shape {a.shape}, which no such layer has") from error
+        params[f"{layer}.{suffix}"] = _background_first(layer, a)
+    _complete_norms(params)
+    whole = any(not name.startswith("backbone.") for name in params)
+    return params, _manifest(params, tensors, metadata or {}, whole=whole), aside
+
+
+def _background_first(layer: str, a: np.ndarray) -> np.ndarray:
+    """Move the background, the last class, to the front; where it has no outputs put zeros there."""
+    if layer == "box_head.class":
+        return np.roll(a, 1, axis=-1)
+    rows = {"box_head.deltas": 4, "mask_head.logits": 1}.get(layer, 0)
+    return np.concatenate([np.zeros((*a.shape[:-1], rows), a.dtype), a], axis=-1) if rows else a
+
+
+def _complete_norms(params: Params, eps: float = 1e-5) -> None:
+    """Give an affine layer (batch norm folded into scale and shift) the statistics under which it stays what it is."""
+    for name in [name for name in params if name.endswith(".gamma")]:
+        norm, gamma = name.removesuffix(".gamma"), params[name]
+        if f"{norm}.mean" not in params and f"{norm}.var" not in params:
+            params[f"{norm}.mean"] = np.zeros_like(gamma)
+            params[f"{norm}.var"] = np.full_like(gamma, 1.0 - eps)
+
+
+def _manifest(
+    params: Params, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, Any], *, whole: bool
+) -> Manifest:
+    found = sizes(params)
+    conventions: dict[str, Any] = {}
+    if found["backbone"].startswith("resnext"):
+        conventions = {"pixel_std": BGR_STD, "stride_in_1x1": False}
+    if metadata.get("__author__") == "torchvision":
+        conventions = RGB
+    for name in ("pixel_mean", "pixel_std"):  # training runs of 2019 and 2020 kept them with the weights
+        if name in tensors and tensors[name].size == 3:
+            conventions[name] = tuple(round(float(v), 4) for v in tensors[name].ravel())
+    if "pixel_mean" in conventions:
+        conventions["channel_order"] = "rgb" if conventions["pixel_mean"][0] > conventions["pixel_mean"][2] else "bgr"
+    config = detectron2(**{**found, **conventions})
+    return Manifest.from_config(
+        config,
+        source="detectron2" if whole else "detectron2 backbone",
+        backbone_only=not whole,
+        class_names=coco_names(config.num_classes) if whole else (),
+        delta_order="dx dy dw dh",
+        box_order="x1 y1 x2 y2",
+        background="last",
+        flatten_order="C H W",
+        presumed=tuple(name for name in PRESUMED if not (name.startswith("pixel_") and name in tensors)),
+    )
+
+
+def _rename(old: str) -> tuple[str, str]:
+    """Return our layer and our suffix for a tensor of theirs."""
+    name = old
+    for pattern, replacement in [*(CAFFE2 if "." not in old else []), *RENAMED]:
+        name = re.sub(pattern, replacement, name)
+    layer, _, suffix = name.rpartition(".")
+    suffixes = NORM if re.search(r"\.bn\d?$", layer) else {"weight": "w", "bias": "b"}
+    if suffix not in suffixes or not layer.startswith(("backbone.", "fpn.", "rpn.", "box_head.", "mask_head.")):
+        raise WeightFileError(f"{old!r} is not a tensor of detectron2's R-CNN with FPN, nor of its backbones")
+    return layer, suffixes[suffix]
