@@ -70,7 +70,7 @@ def correlate(
         x.reshape(-1), (n, height, width, c_in), packed, kw, stride, top, left, y.reshape(-1),
         (n, out_h, out_w, y_image), (phase[0] * y_width + phase[1]) * c_out, step * y_width * c_out, step * c_out,
         c_out, scale, shift, NONE if residual is None else residual.reshape(-1), floor,
-        pixels, memory.streams(y),
+        pixels,
     )  # fmt: skip
     return y
 

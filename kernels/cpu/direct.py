@@ -26,7 +26,6 @@ from .simd import (
     FEW,
     MR,
     NR,
-    fence,
     gemm_tile,
     gemm_tile_few,
     gemm_tile_few_finish,
@@ -130,9 +129,8 @@ def _begin(x, at, a_row, taps, k, b, b_tap, count, part, sums):
 
 @njit(cache=True, error_model="numpy", inline="never")
 def _pixels(
-    x, at, a_row, taps, k, b, b_tap, y, target, y_row, count, columns, channel, sums, scale, shift, residual, floor,
-    stream,
-):  # fmt: skip
+    x, at, a_row, taps, k, b, b_tap, y, target, y_row, count, columns, channel, sums, scale, shift, residual, floor
+):
     """Compute ``count`` <= RUN pixels of a row, one panel: tiles of MR pixels, then of FEW, then single ones."""
     t, tn = taps.ctypes.data, taps.size
     whole = columns == NR
@@ -173,7 +171,6 @@ def _pixels(
                     shifts,
                     beside,
                     floor,
-                    stream,
                 )
                 q += MR
             elif count - q >= FEW:
@@ -195,7 +192,6 @@ def _pixels(
                     shifts,
                     beside,
                     floor,
-                    stream,
                 )
                 q += FEW
             else:
@@ -217,7 +213,6 @@ def _pixels(
                     shifts,
                     beside,
                     floor,
-                    stream,
                 )
                 q += 1
         else:
@@ -238,15 +233,14 @@ def _pixels(
 @njit(cache=True, parallel=True, error_model="numpy")
 def correlate(
     x, x_shape, packed, kw, stride, top, left, y, y_shape, y_start, y_line, y_row, c_out, scale, shift, residual, floor,
-    pixels, stream,
+    pixels,
 ):  # fmt: skip
     """Slide a kernel over maps, as if padded, and write every output pixel where it belongs.
 
     Output (n, p, q) is the sum over i, j of x[n, p stride - top + i, q stride - left + j] w[i, j], finished and written
     to ``y[y_start + n * y_shape[3] + p * y_line + q * y_row]``; arrays are flat and positions count floats.
     ``packed`` is (panels, kh, kw C_in, NR); ``y_shape`` is (N, outputs down, outputs across, floats of one image).
-    Only the first ``pixels`` outputs exist: the last line may be shorter than the others. ``stream``: write whole
-    panels past the caches.
+    Only the first ``pixels`` outputs exist: the last line may be shorter than the others.
     """
     n_maps, height, width, c_in = x_shape
     _, out_h, out_w, y_image = y_shape
@@ -284,7 +278,7 @@ def correlate(
                         _pixels(
                             x, start + (q * stride + skip) * c_in, 0, inside, (stop - skip) * c_in,
                             b + skip * c_in * NR * 4, b_tap, y, out + q * y_row, y_row, 1, columns, channel, sums,
-                            scale, shift, residual, floor, stream,
+                            scale, shift, residual, floor,
                         )  # fmt: skip
                 end = min(last, pixels - number * out_w)
                 for q in range(first, end, RUN):
@@ -295,10 +289,8 @@ def correlate(
                         here, many = (q, count - over) if part == 0 else (q + count - FEW, FEW)
                         _pixels(
                             x, start + here * stride * c_in, stride * c_in, inside, k, b, b_tap, y, out + here * y_row,
-                            y_row, many, columns, channel, sums, scale, shift, residual, floor, stream,
+                            y_row, many, columns, channel, sums, scale, shift, residual, floor,
                         )  # fmt: skip
-        if stream:
-            fence()
 
 
 @njit(cache=True, parallel=True, error_model="numpy")

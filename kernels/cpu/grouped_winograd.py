@@ -28,10 +28,12 @@ from .winograd_weights import _transform_dw
 BLOCK = 4 * MR  # tiles at a time
 
 
-def suits(shape: tuple[int, ...], kernel: tuple[int, ...], stride: int, top: int, left: int, per: tuple[int, int]) -> bool:
-    """Tell whether a convolution over maps of ``shape``, with ``per`` channels in and out of a group, is for here."""
-    size = shape[0] * shape[1] * shape[2]
-    return kernel[:2] == (3, 3) and stride == 1 and top == left == 1 and size >= 256 and not (per[0] % VL or per[1] % VL)
+def suits(
+    shape: tuple[int, ...], kernel: tuple[int, ...], stride: int, top: int, left: int, per_in: int, per_out: int
+) -> bool:
+    """Tell whether a convolution over maps of ``shape`` is for here: 3x3, one pixel of padding, whole vectors."""
+    same = kernel[:2] == (3, 3) and stride == 1 and top == left == 1
+    return same and per_in % VL == 0 == per_out % VL and shape[0] * shape[1] * shape[2] >= 256
 
 
 @njit(cache=True, error_model="numpy", inline="never")
@@ -125,8 +127,8 @@ def weight_gradient(x, dy, per_in, per_out):
             for point in range(P * P):
                 for row in range(rows):
                     gemm_tile_sum(
-                        1, no_taps.ctypes.data, last - first, v.ctypes.data + (point * v_plane + row * MR) * 4, 4, k * 4,
-                        m.ctypes.data + point * m_plane * 4, 0, NR * 4,
+                        1, no_taps.ctypes.data, last - first, v.ctypes.data + (point * v_plane + row * MR) * 4, 4,
+                        k * 4, m.ctypes.data + point * m_plane * 4, 0, NR * 4,
                         u.ctypes.data + (point * u_plane + row * MR * NR) * 4, NR * 4, first,
                     )  # fmt: skip
         for channel in range(panel * NR, last_channel, VL):

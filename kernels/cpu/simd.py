@@ -99,7 +99,7 @@ def _make_gemm_tile(rows: int, *, finish: bool = False, ahead: bool = True) -> A
     ``sum over t, k of a[taps[t] + m a_row + k a_col] * b[t b_tap + k b_row + n]`` for m < rows, n < NR goes to
     ``out[m out_row + n]``: added to what is there (``accumulate``), or finished: ``max(. * scale + shift + residual,
     floor)`` with the residual laid out like the output, or absent (address 0). To finish a sum that was begun
-    elsewhere, ``initial`` is the address of its (rows, NR) values so far; else 0. ``stream``: past the caches.
+    elsewhere, ``initial`` is the address of its (rows, NR) values so far; else 0.
 
     What takes long is not the arithmetic but the memory behind it. So a tile asks for the lines that it will write
     before it computes, and (``ahead``) on its way for those of the left side that follow its own rows: where the rows
@@ -170,19 +170,14 @@ def _make_gemm_tile(rows: int, *, finish: bool = False, ahead: bool = True) -> A
         shift,
         residual,
         floor,
-        stream,
     ):
         def generate(context, b, signature, args):
-            initial, out, out_row, ahead_by, scale, shift, residual, floor, stream = args[9:]
-            right_start = args[6]
+            initial, out, out_row, ahead_by, scale, shift, residual, floor = args[9:]
             fma, least = _fma(b), _splat(b, floor)
             acc = [[cgutils.alloca_once(b, VECTOR) for _ in range(NV)] for _ in range(rows)]
-            streams, has_residual = (b.icmp_signed("!=", flag, I64(0)) for flag in (stream, residual))
-            with b.if_then(b.not_(streams)):
-                for line in range(0, rows * NR * 4, 64):
-                    _prefetch(b, b.add(b.add(out, ahead_by), I64(line)), write=True, locality=2)
-            beside = b.select(streams, right_start, b.add(out, ahead_by))  # the first is in the caches already
-            beside = b.select(has_residual, b.add(residual, ahead_by), beside)
+            for line in range(0, rows * NR * 4, 64):
+                _prefetch(b, b.add(b.add(out, ahead_by), I64(line)), write=True, locality=2)
+            beside = b.add(b.select(b.icmp_signed("!=", residual, I64(0)), residual, out), ahead_by)
             with b.if_else(b.icmp_signed("!=", initial, I64(0))) as (then, otherwise):
                 with then:
                     for m, v in cells:
@@ -197,21 +192,18 @@ def _make_gemm_tile(rows: int, *, finish: bool = False, ahead: bool = True) -> A
             def place(base: Any, m: int, v: int) -> Any:
                 return b.add(_at(b, base, out_row, m), I64(4 * VL * v))
 
-            with b.if_else(has_residual) as (then, otherwise):
-                for branch, adds in ((then, True), (otherwise, False)):
-                    with branch:
-                        for m, v in cells:
-                            value = b.call(fma, [b.load(acc[m][v]), scales[v], shifts[v]])
-                            added = _load(b, place(residual, m, v)) if adds else _constant(-0.0)
-                            b.store(_finish(b, value, added, least), acc[m][v])
-            with b.if_else(streams) as (then, otherwise):
-                for branch, write in ((then, _stream), (otherwise, _store)):
-                    with branch:
-                        for m, v in cells:
-                            write(b, b.load(acc[m][v]), place(out, m, v))
+            with b.if_else(b.icmp_signed("!=", residual, I64(0))) as (then, otherwise):
+                with then:
+                    for m, v in cells:
+                        value = b.call(fma, [b.load(acc[m][v]), scales[v], shifts[v]])
+                        _store(b, _finish(b, value, _load(b, place(residual, m, v)), least), place(out, m, v))
+                with otherwise:
+                    for m, v in cells:
+                        value = b.call(fma, [b.load(acc[m][v]), scales[v], shifts[v]])
+                        _store(b, _finish(b, value, _constant(-0.0), least), place(out, m, v))
             return context.get_dummy_value()
 
-        return types.void(*[types.int64] * 16, types.float32, types.int64), generate
+        return types.void(*[types.int64] * 16, types.float32), generate
 
     return tile_finish if finish else tile_accumulate
 

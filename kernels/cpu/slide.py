@@ -2,9 +2,9 @@
 
 The tile of ``simd`` multiplies one number of x with ``NR`` columns of weights. In a convolution with groups a number
 meets only the few output channels of its own group, so here a vector of outputs may span several groups. With groups
-of 4 channels, a vector of 16 outputs belongs to 4 groups, and the 16 inputs of these groups are one vector too: shuffled
-so that each group's first channel fills the group's 4 lanes, it meets a vector of weights in one multiply-add; then
-each group's second channel, and so on: no multiplication is by zero.
+of 4 channels, a vector of 16 outputs belongs to 4 groups, and the 16 inputs of these groups are one vector too:
+shuffled so that each group's first channel fills the group's 4 lanes, it meets a vector of weights in one multiply-add;
+then each group's second channel, and so on: no multiplication is by zero.
 
 =====  ===================================  ============================================================
 mode   a vector of outputs belongs to       input channel c of the lanes
@@ -149,8 +149,8 @@ def make_slide(pixels: int, columns: int, stride: int) -> Any:
 
     @intrinsic
     def slide(
-        typingctx, mode, count, runs, x, x_step, first, zeros, channels, w, out, out_step, scale, shift, residual, floor,
-        stream,
+        typingctx, mode, count, runs, x, x_step, first, zeros, channels, w, out, out_step, scale, shift, residual,
+        floor, stream,
     ):  # fmt: skip
         def generate(context, b, signature, args):
             (mode, count, runs, x, x_step, first, zeros, channels, w, out, out_step, scale, shift, residual, floor,
