@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from kernel_cases import check_pair, distance, draw, error, to_float64
 
 from kernels.cpu import conv as fast
-from kernels.cpu.simd import NR
+from kernels.cpu import few_channels, memory
 from mrcnn_np.ops.conv import conv2d, conv2d_backward, conv2d_transpose, conv2d_transpose_backward
 from mrcnn_np.ops.fused import conv2d_fused, conv2d_fused_backward
 
@@ -63,24 +63,6 @@ def test_what_convolutions_leave_to_numpy():
     assert error(conv2d(x, w, stride=(1, 2))[0], exact) <= 1e-6
 
 
-@settings(max_examples=12, deadline=None)
-@given(st.integers(0, 2**32 - 1))
-def test_grouped_convolution(seed):
-    rng = np.random.default_rng(seed)
-    groups, kernel, stride, pad = int(rng.choice([2, 4, 8, 32])), int(rng.integers(1, 5)), int(rng.integers(1, 4)), 1
-    size = np.maximum(rng.integers(1, 20, 2), kernel)
-    per_in, per_out = rng.integers(1, NR + 1, 2)  # wider groups are left to NumPy
-    args = draw(rng, 2, *size, groups * per_in), draw(rng, kernel, kernel, per_in, groups * per_out)
-    options = {"stride": stride, "padding": pad, "groups": groups}
-    assert fast.conv2d(*args, **options) is not NotImplemented
-    check_pair(conv2d, conv2d_backward, CONV, args, options, rng, slack=1e-5)
-
-
-def test_wide_groups_are_left_to_numpy():
-    rng = np.random.default_rng(2)
-    assert fast.conv2d(draw(rng, 1, 4, 4, 80), draw(rng, 1, 1, 40, 2), groups=2) is NotImplemented
-
-
 @pytest.mark.parametrize("norm", [False, True])
 @pytest.mark.parametrize("residual", [False, True])
 @pytest.mark.parametrize("activate", [False, True])
@@ -121,6 +103,41 @@ def test_fused_convolution(case, norm, residual, activate):
     assert fast.conv2d_fused_backward(to_float64(dy), cache) is NotImplemented
     assert fast.conv2d_fused_backward(dy, cache, plus=plus[:, 1:]) is NotImplemented
     assert fast.conv2d_fused_backward(dy[:, 1:], cache) is NotImplemented
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_few_input_channels(seed):
+    """The input gradient of a stem: all phases of the input at once."""
+    rng = np.random.default_rng(seed)
+    c_in, c_out, stride = int(rng.integers(1, 5)), 4 * int(rng.integers(1, 6)), int(rng.integers(1, 4))
+    kernel, pads = rng.integers(1, 8, 2), rng.integers(0, 5, (2, 2))
+    size = np.maximum(rng.integers(1, 30, 2), kernel - pads.sum(axis=1))
+    x, w = draw(rng, 2, *size, c_in), draw(rng, *kernel, c_in, c_out)
+    dx = np.empty(0)
+    if few_channels.suits(c_in, c_out, stride):
+        y, cache = conv2d(x, w, stride=stride, padding=tuple(map(tuple, pads.tolist())))
+        dy = draw(rng, *y.shape)
+        dx = few_channels.scatter(dy, w, x.shape, stride, int(pads[0, 0]), int(pads[1, 0]))
+        exact = conv2d_backward.reference(*to_float64((dy, cache)))[0]
+        assert error(dx, exact) <= 2e-6  # measured: 1.3e-6
+    else:
+        assert c_in * stride**2 > 16  # what every width of a vector has room for
+
+
+def test_large_outputs_go_past_the_caches(monkeypatch):
+    """The same bits, whether a map is written to the caches or to memory."""
+    rng = np.random.default_rng(6)
+    x, w = draw(rng, 2, 9, 21, 64), draw(rng, 3, 3, 4, 64)
+    y, cache = conv2d(x, w, padding=1, groups=16)
+    assert y.ctypes.data % memory.LINE == 0
+    assert not memory.streams(y)
+    gradients = conv2d_backward(y, cache)
+    monkeypatch.setattr(memory, "LARGE", 0)
+    assert memory.streams(y)
+    np.testing.assert_array_equal(conv2d(x, w, padding=1, groups=16)[0], y)
+    for again, before in zip(conv2d_backward(y, cache)[:2], gradients[:2]):
+        np.testing.assert_array_equal(again, before)
 
 
 def test_input_gradient_can_be_left_out():

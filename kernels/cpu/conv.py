@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numba import get_num_threads
 
-from . import direct, grouped, winograd, winograd_weights
+from . import direct, few_channels, grouped, memory, winograd, winograd_weights
 from .activation import masked_sum
 from .arguments import as_padding, is_float32
 from .fold import FusedGradients, scaled, unfold
@@ -58,7 +58,7 @@ def correlate(
     n, height, width, c_in = x.shape
     out_h, out_w = out_shape
     if y is None:
-        y = np.empty((n, out_h, out_w, c_out), np.float32)
+        y = memory.empty((n, out_h, out_w, c_out))
     scale, shift = _vectors(scale, shift, c_out)
     y_width, y_image = (y.shape[2] if step > 1 else out_w), y.shape[1] * y.shape[2] * c_out
     pixels = n * out_h * out_w
@@ -97,7 +97,7 @@ def scatter(
     """
     _, height, width, c_in = shape
     kh, kw = w.shape[:2]
-    dx = np.empty(shape, np.float32)
+    dx = memory.empty(shape)
     w = np.ascontiguousarray(w)
     for a in range(min(stride, height)):
         for b in range(min(stride, width)):
@@ -166,7 +166,8 @@ def _fits(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, padding: Any, grou
     if x.ndim != 4 or w.ndim != 4 or 0 in x.shape or 0 in w.shape or (b is not None and b.shape != w.shape[3:]):
         return False
     padded = (x.shape[1] + sum(padding[0]), x.shape[2] + sum(padding[1]))
-    fits = x.shape[3] == w.shape[2] * groups and w.shape[0] <= padded[0] and w.shape[1] <= padded[1]
+    fits = groups >= 1 and x.shape[3] == w.shape[2] * groups and w.shape[3] % groups == 0
+    fits = fits and w.shape[0] <= padded[0] and w.shape[1] <= padded[1]
     return fits and min(min(side) for side in padding) >= 0
 
 
@@ -184,7 +185,7 @@ def conv2d(
     if not (_plain(x, w, b) and step and _fits(x, w, b, sides, groups)):
         return NotImplemented
     y = _forward(x, w, step, sides, groups, shift=b)
-    return y if y is NotImplemented else (y, (x, w, b is not None, (step, step), sides, groups))
+    return y, (x, w, b is not None, (step, step), sides, groups)
 
 
 def _forward(
@@ -193,31 +194,12 @@ def _forward(
     (top, _), (left, _) = sides
     x = np.ascontiguousarray(x)
     if groups > 1:
-        together = grouped.block_of(groups, w.shape[2], w.shape[3] // groups)
-        if not together:
-            return NotImplemented
         size = _out_shape(x, w, step, sides)[1:3]
-        y = grouped.correlate(x, np.ascontiguousarray(w), groups, together, size, step, sides)
-        return _finish(y, **finish)
+        return grouped.correlate(x, w, groups, size, step, top, left, **finish)
     if _suits_winograd(x.shape, w, (step, step), sides, 1):
         return winograd.forward(x, np.ascontiguousarray(w), **finish)
     size = _out_shape(x, w, step, sides)[1:3]
     return correlate(x, pack(w), w.shape[1], w.shape[3], size, step, top, left, **finish)
-
-
-def _finish(
-    y: np.ndarray,
-    scale: np.ndarray | None = None,
-    shift: np.ndarray | None = None,
-    residual: np.ndarray | None = None,
-    floor: np.float32 = NO_FLOOR,
-) -> np.ndarray:
-    """Do in a pass of its own what the other kernels do in their last store."""
-    scale, shift = _vectors(scale, shift, y.shape[3])
-    direct.finish_in_place(
-        y.reshape(-1, y.shape[3]), scale, shift, NONE if residual is None else residual.reshape(-1), floor
-    )
-    return y
 
 
 def conv2d_fused(
@@ -249,8 +231,6 @@ def conv2d_fused(
         residual = np.ascontiguousarray(residual)
     floor = np.float32(0) if activate else NO_FLOOR
     y = _forward(x, w, step, sides, groups, scale=scale, shift=shift, residual=residual, floor=floor)
-    if y is NotImplemented:
-        return NotImplemented
     return y, (x, w, b, norm, residual is not None, y if activate else None, (step, step), sides, groups)
 
 
@@ -270,19 +250,13 @@ def conv2d_fused_backward(
         dy, dshift = masked_sum(dy, y)
     dresidual = dy if has_residual else None
     if norm is None:
-        gradients = _gradients(dy, x, w, step, sides, groups, need_dx, plus)
-        if gradients is NotImplemented:
-            return NotImplemented
-        dx, dw = gradients
+        dx, dw = _gradients(dy, x, w, step, sides, groups, need_dx, plus)
         return FusedGradients(dx, dw, None if b is None else dshift, None, None, dresidual)
     gamma, _, mean, var, eps = norm
     inverse_std = 1 / np.sqrt(var + np.float32(eps))
     scale = gamma * inverse_std
     rows = np.ascontiguousarray(w).reshape(-1, w.shape[3])
-    gradients = _gradients(dy, x, scaled(rows, scale).reshape(w.shape), step, sides, groups, need_dx, plus)
-    if gradients is NotImplemented:
-        return NotImplemented
-    dx, dv = gradients
+    dx, dv = _gradients(dy, x, scaled(rows, scale).reshape(w.shape), step, sides, groups, need_dx, plus)
     dw, dscale = unfold(rows, dv.reshape(rows.shape), scale)
     offset = -mean if b is None else b - mean
     dgamma = (dscale + offset * dshift) * inverse_std
@@ -298,8 +272,6 @@ def conv2d_backward(dy: np.ndarray, cache: tuple[Any, ...], *, need_dx: bool = T
         return NotImplemented
     dy = np.ascontiguousarray(dy)
     gradients = _gradients(dy, x, w, step, sides, groups, need_dx)
-    if gradients is NotImplemented:
-        return NotImplemented
     return *gradients, direct.channel_sum(dy.reshape(-1, dy.shape[3])) if has_bias else None
 
 
@@ -312,21 +284,18 @@ def _gradients(
     groups: int,
     need_dx: bool,
     plus: np.ndarray | None = None,
-) -> Any:
+) -> tuple[np.ndarray | None, np.ndarray]:
     """Return dx (+ ``plus``; None if it is not needed) and dw."""
-    together = grouped.block_of(groups, w.shape[2], w.shape[3] // groups) if groups > 1 else 1
-    if not together:
-        return NotImplemented
     x, (top, _), (left, _) = np.ascontiguousarray(x), *sides
     residual = None if plus is None else np.ascontiguousarray(plus)
     dx = None
     if groups > 1:
-        if need_dx:
-            dx = grouped.scatter(dy, np.ascontiguousarray(w), groups, together, x.shape, step, top, left)
-            dx = dx if residual is None else _finish(dx, residual=residual)
-        return dx, grouped.weight_gradient(x, dy, groups, together, w.shape[:2], step, sides)
+        dx = grouped.scatter(dy, w, groups, x.shape, step, top, left, residual=residual) if need_dx else None
+        return dx, grouped.weight_gradient(x, dy, groups, w.shape[:2], step, top, left)
     if need_dx and _suits_winograd(dy.shape, w.swapaxes(2, 3), (step, step), sides, 1):
         dx = winograd.forward(dy, np.ascontiguousarray(w), turned=True, residual=residual)
+    elif need_dx and residual is None and few_channels.suits(w.shape[2], w.shape[3], step):
+        dx = few_channels.scatter(dy, w, x.shape, step, top, left)
     elif need_dx:
         dx = scatter(dy, w, x.shape, step, top, left, residual=residual)
     if _suits_winograd(x.shape, w, (step, step), sides, 1):

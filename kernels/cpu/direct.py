@@ -372,15 +372,3 @@ def channel_sum(x):
         for j in range(c):
             total[j] += partial[part, j]
     return total
-
-
-@njit(cache=True, parallel=True, error_model="numpy")
-def finish_in_place(y, scale, shift, residual, floor):
-    """Turn each value of (P, C) into ``max(value * scale + shift + residual, floor)``."""
-    pixels, c = y.shape
-    for p in prange(pixels):
-        for j in range(c):
-            value = y[p, j] * scale[j] + shift[j]
-            if residual.size > 0:
-                value += residual[p * c + j]
-            y[p, j] = floor if value < floor else value

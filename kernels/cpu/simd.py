@@ -50,6 +50,24 @@ def _store(b: ir.IRBuilder, value: Any, address: Any) -> None:
     b.store(value, _pointer(b, address, VECTOR)).align = 4
 
 
+def _stream(b: ir.IRBuilder, value: Any, address: Any) -> None:
+    """Write to memory past the caches. The address is a multiple of the vector's size; ``fence`` must follow."""
+    store = b.store(value, _pointer(b, address, VECTOR))
+    store.align = 4 * VL
+    store.set_metadata("nontemporal", b.module.add_metadata([ir.IntType(32)(1)]))
+
+
+@intrinsic
+def fence(typingctx):
+    """Wait until streamed stores can be seen by other threads."""
+
+    def generate(context, b, signature, args):
+        b.fence("seq_cst")
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
 def _splat(b: ir.IRBuilder, scalar: Any) -> Any:
     one = b.insert_element(ir.Constant(VECTOR, ir.Undefined), scalar, ir.IntType(32)(0))
     return b.shuffle_vector(one, ir.Constant(VECTOR, ir.Undefined), ir.Constant(_LANES, [0] * VL))
