@@ -138,10 +138,7 @@ def scatter(
                 continue
             packed = pack(w, wide_in, wide_out, np.ascontiguousarray(rows), np.ascontiguousarray(cols), True)
             size = (-(-(height - a) // stride), -(-(width - b) // stride))
-            if (
-                grouped_winograd.suits(dy.shape, w.shape, stride, top, left, (per_out, per_in))
-                and size == dy.shape[1:3]
-            ):
+            if size == dy.shape[1:3] and grouped_winograd.suits(dy.shape, w.shape, stride, top, left, per_out, per_in):
                 grouped_winograd.convolve(dy, packed, per_in, dx, one, zero, beside, NO_FLOOR)
                 continue
             slide(
