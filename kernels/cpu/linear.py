@@ -16,7 +16,9 @@ from . import direct
 from .arguments import is_float32
 from .simd import MR, NR, gemm_tile
 
-SMALL = 1 << 21  # multiplications below which BLAS is faster than packing and starting the threads
+# Multiplications below which BLAS is faster than packing. It must not start threads of its own, which wait for more work
+# in a busy loop and take the cores from ours: OpenBLAS does so from 2^18 on.
+SMALL = 1 << 17
 SMALL_SUM = 1 << 14
 STRETCH = 192  # of the inner dimension at a time
 PANELS = 32  # of the right matrix in one task
