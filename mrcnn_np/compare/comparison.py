@@ -17,6 +17,8 @@ from .trace import PER_DETECTION, PER_PROPOSAL, Trace
 
 #: largest relative error that rounding explains, by precision of the run
 TOLERANCE = {"float32": 1e-4, "float64": 1e-11}
+#: 1 - IoU of masks that may differ: pixels at the threshold, of which a small mask has few
+MASKS = {"float32": 1e-3, "float64": 0.0}
 #: share of the proposals that may have no partner: each is the outcome of hundreds of yes-or-no decisions
 LOST_PROPOSALS = {"float32": 0.01, "float64": 0.0}
 #: share of the rows that rounding decides which it may decide differently on the two sides
@@ -150,8 +152,7 @@ def compare(
     ----------
     ours, theirs : mapping of str to ndarray
     tolerance : float, optional
-        Largest relative error; by default that of ``TOLERANCE`` for the precision of our molded image. Masks may
-        differ in ten times this share of their pixels.
+        Largest relative error; by default that of ``TOLERANCE`` for the precision of our molded image.
     teacher_forced : bool
         Our second stage was given their proposals and our mask head their detections (``trace_ours(given=...)``), so
         that its rows are theirs one by one.
@@ -190,7 +191,7 @@ def compare(
         if open_rows is not None and a.shape == b.shape:
             a, b, note = _without_flipped(a, b, open_rows, tolerance, note)
         allowed = LOST_PROPOSALS.get(dtype, 0.0) if name in PER_PROPOSAL else 0.0
-        row = _row(name, a, b, tolerance, note)
+        row = _row(name, a, b, max(tolerance, MASKS.get(dtype, 0.0)) if a.dtype == bool else tolerance, note)
         if lost > allowed and name in ("proposals", "detection_boxes"):
             row = Row(name, row.shape, row.max_abs, row.relative, False, row.note)
         rows.append(Row(name, ours[name].shape, row.max_abs, row.relative, row.within, row.note))
@@ -259,7 +260,7 @@ def _row(name: str, a: np.ndarray, b: np.ndarray, tolerance: float, note: str) -
         shared, either = (a & b).sum(axis=axes), (a | b).sum(axis=axes)
         worst = float((1 - shared / np.maximum(either, 1))[either > 0].max(initial=0.0))
         different = f"{int((a != b).sum())} pixels differ" if worst else ""
-        return Row(name, a.shape, worst, worst, worst <= 10 * tolerance, ", ".join(filter(None, (note, different))))
+        return Row(name, a.shape, worst, worst, worst <= tolerance, ", ".join(filter(None, (note, different))))
     if a.dtype.kind in "iu":
         count = int((a != b).sum())
         return Row(name, a.shape, count, count / a.size, count == 0, note)
