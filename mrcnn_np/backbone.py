@@ -223,7 +223,7 @@ def backbone(
 
 
 def backbone_backward(
-    dfeatures: list[np.ndarray], cache: Cache, grads: Params, *, need_dx: bool = True
+    dfeatures: list[np.ndarray], cache: Cache, grads: Params, *, need_dx: bool = True, consume: bool = False
 ) -> np.ndarray | None:
     """Walk the stages backwards; each stage's output feeds both the pyramid and the next stage.
 
@@ -236,6 +236,8 @@ def backbone_backward(
         Receives the parameter gradients.
     need_dx : bool
         Training does not need the gradient of the images, and most of the stem's backward pass is spent on it.
+    consume : bool
+        Take the caches of the blocks out of ``cache`` one by one, so that their activations do not stay to the end.
 
     Returns
     -------
@@ -246,9 +248,12 @@ def backbone_backward(
     stem_cache, pool_cache, stage_caches = cache
     dx: np.ndarray | None = None
     for dfeature, caches in zip(reversed(dfeatures), reversed(stage_caches)):
-        dx = dfeature if dx is None else dx + dfeature
-        for block_cache in reversed(caches):
-            dx = residual_block_backward(dx, block_cache, grads)
+        if dx is None:
+            dx = dfeature
+        else:
+            dx += dfeature
+        for i in reversed(range(len(caches))):
+            dx = residual_block_backward(dx, caches.pop() if consume else caches[i], grads)
     assert dx is not None
     dc1 = max_pool2d_backward(dx, pool_cache)
     return conv_bn_backward(dc1, stem_cache, grads, need_dx=need_dx)[0]

@@ -143,6 +143,17 @@ def test_batch_of_two_is_two_batches_of_one(samples):
         np.testing.assert_allclose(g, summed[name], rtol=1e-9, atol=1e-12 * np.abs(g).max(), err_msg=name)
 
 
+def test_a_consumed_cache_gives_the_same_gradients_and_is_gone():
+    model = MaskRCNN(small_config())
+    batch = make_batch([make_sample(np.random.default_rng(0))], model.config)
+    _, cache = model.losses(batch, np.random.default_rng(1))
+    kept = model.backward(cache)
+    blocks = cache.backbone[2]
+    consumed = model.backward(cache, consume=True)
+    assert {k: g.tobytes() for k, g in consumed.items()} == {k: g.tobytes() for k, g in kept.items()}
+    assert blocks == [[], [], [], []] and cache.backbone is None and cache.rpn is None and cache.mask_head is None
+
+
 def test_detect_does_not_depend_on_the_neighbours():
     config = small_config(detection_score_threshold=0.0)
     model = MaskRCNN(config, {k: v.astype(np.float32) for k, v in perturbed(config, np.random.default_rng(6)).items()})
