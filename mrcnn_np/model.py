@@ -30,6 +30,7 @@ from .conv_bn import Cache as PartCache
 from .detections import Detections, paste_masks, refine
 from .errors import NonFiniteError
 from .fpn import fpn, fpn_backward
+from .freezing import frozen_stages
 from .heads import box_head, box_head_backward, mask_head, mask_head_backward
 from .molding import Batch, Molding, mold_image
 from .objective import (
@@ -199,7 +200,7 @@ class MaskRCNN:
         )
 
     def backward(self, cache: Cache) -> Params:
-        """Return the gradient of the sum of the five losses for every trainable parameter.
+        """Return the gradient of the sum of the five losses for every trainable parameter above the frozen stages.
 
         Read it beside ``losses``, from the last line up. The pyramid's gradient is the sum of three: from the mask
         head, the box head and the proposal head.
@@ -212,7 +213,8 @@ class MaskRCNN:
         Returns
         -------
         dict of str to ndarray
-            Same names and shapes as the trainable parameters.
+            Same names and shapes as the trainable parameters; without those of the stages that ``config.frozen`` keeps
+            from the stem on, below which the backward pass does not go.
         """
         grads: Params = {}
         weight = dict(zip(LOSSES, self.config.loss_weights))
@@ -228,7 +230,7 @@ class MaskRCNN:
         dpyramid = rpn_head_backward(drpn_logits, drpn_deltas, cache.rpn, grads)
         pyramid_roi_align_backward(dmask_features, cache.mask_align, into=dpyramid[:4])  # +=; no RoI reads P6
         pyramid_roi_align_backward(droi_features, cache.box_align, into=dpyramid[:4])
-        dfeatures = fpn_backward(dpyramid, cache.fpn, grads)
+        dfeatures = fpn_backward(dpyramid, cache.fpn, grads, frozen=frozen_stages(self.params, self.config))
         backbone_backward(dfeatures, cache.backbone, grads, need_dx=False)
         return grads
 
