@@ -199,8 +199,8 @@ class TrainingFields:
     no_decay : parameter names
         fnmatch patterns of tensors without weight decay. matterport leaves out gamma and beta only.
     frozen : parameter names
-        fnmatch patterns of tensors that are not trained. torchvision and detectron2 freeze the stem and C2 of
-        pre-trained backbones.
+        fnmatch patterns of tensors that stay as they are, running statistics too. torchvision and detectron2 freeze the
+        stem, C2 and every batch norm of pre-trained backbones (``freezing.py``).
     clip_norm : L2 norm or None
         All gradients together are scaled down to it: 5 in matterport (Keras 2.0; newer ones take each tensor by
         itself), None in torchvision and detectron2.

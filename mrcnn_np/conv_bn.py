@@ -11,7 +11,7 @@ from .ops.activation import relu, relu_backward
 from .ops.conv import conv2d, conv2d_backward
 from .ops.fused import conv2d_fused, conv2d_fused_backward
 from .ops.norm import batch_norm, batch_norm_backward
-from .params import Params
+from .params import Params, matches
 
 #: what a backward pass needs; None after inference
 Cache = tuple[Any, ...] | None
@@ -41,7 +41,7 @@ def conv_bn(
     conv, bn : str
         The two names.
     config : Config
-        Supplies ``bn_mode``, ``bn_eps`` and ``bn_momentum``.
+        Supplies ``bn_mode``, ``bn_eps`` and ``bn_momentum``; ``frozen`` may keep single norms out of ``"train"``.
     stride, padding, groups : int
         As in ``conv2d``.
     activate : bool
@@ -63,7 +63,7 @@ def conv_bn(
     weight, bias = params[f"{conv}.w"], params.get(f"{conv}.b")
     gamma, beta, mean, var = (params[f"{bn}.{s}"] for s in ("gamma", "beta", "mean", "var"))
     how: dict[str, Any] = {"stride": stride, "padding": padding, "groups": groups}
-    if not training or config.bn_mode == "frozen":
+    if not training or config.bn_mode == "frozen" or matches(f"{bn}.mean", config.frozen):
         norm = (gamma, beta, mean, var, config.bn_eps)
         y, cache = conv2d_fused(x, weight, bias, norm=norm, residual=residual, activate=activate, **how)
         return y, (conv, bn, cache) if training else None

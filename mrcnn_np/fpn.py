@@ -78,7 +78,9 @@ def fpn(features: list[np.ndarray], params: Params, *, training: bool = False) -
     return [*pyramid, p5[:, ::2, ::2]], (caches, p5.shape) if training else None
 
 
-def fpn_backward(dpyramid: list[np.ndarray], cache: Cache, grads: Params) -> list[np.ndarray]:
+def fpn_backward(
+    dpyramid: list[np.ndarray], cache: Cache, grads: Params, *, frozen: int = 0
+) -> list[np.ndarray | None]:
     """Return the gradients of ``[c2, c3, c4, c5]``; a merge hands its gradient to the lateral and to the level above.
 
     Parameters
@@ -88,6 +90,8 @@ def fpn_backward(dpyramid: list[np.ndarray], cache: Cache, grads: Params) -> lis
     cache : tuple
     grads : dict
         Receives the parameter gradients.
+    frozen : int
+        Stages of the backbone up to this one need no gradient: theirs is None.
     """
     assert cache is not None, "no backward pass after inference"
     caches, p5_shape = cache
@@ -96,12 +100,12 @@ def fpn_backward(dpyramid: list[np.ndarray], cache: Cache, grads: Params) -> lis
     dp5[:, ::2, ::2] = dp6
     dp[-1] = dp[-1] + dp5
 
-    dfeatures = []
+    dfeatures: list[np.ndarray | None] = []
     from_finer: np.ndarray | None = None  # what a merged map receives from the one below, which it was copied to
     for level, d, (up_cache, lateral_cache, output_cache) in zip(LEVELS, dp, caches):
         output = conv2d_fused_backward(d, output_cache, plus=from_finer)
         accumulate(grads, f"fpn.output{level}", w=output.dw, b=output.db)
-        lateral = conv2d_fused_backward(output.dx, lateral_cache)
+        lateral = conv2d_fused_backward(output.dx, lateral_cache, need_dx=level > frozen)
         accumulate(grads, f"fpn.lateral{level}", w=lateral.dw, b=lateral.db)
         dfeatures.append(lateral.dx)
         if up_cache is not None:

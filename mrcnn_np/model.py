@@ -31,6 +31,7 @@ from .conv_bn import Cache as PartCache
 from .detections import Detections, paste_masks, refine
 from .errors import NonFiniteError
 from .fpn import fpn, fpn_backward
+from .freezing import frozen_stages
 from .heads import box_head, box_head_backward, mask_head, mask_head_backward
 from .molding import Batch, Molding, mold_image
 from .objective import (
@@ -201,7 +202,7 @@ class MaskRCNN:
         )
 
     def backward(self, cache: Cache, *, consume: bool = False) -> Params:
-        """Return the gradient of the sum of the five losses for every trainable parameter.
+        """Return the gradient of the sum of the five losses for every trainable parameter above the frozen stages.
 
         Read it beside ``losses``, from the last line up. The pyramid's gradient is the sum of three: from the mask
         head, the box head and the proposal head.
@@ -217,7 +218,8 @@ class MaskRCNN:
         Returns
         -------
         dict of str to ndarray
-            Same names and shapes as the trainable parameters.
+            Same names and shapes as the trainable parameters; without those of the stages that ``config.frozen`` keeps
+            from the stem on, below which the backward pass does not go.
         """
 
         def part(name: str) -> Any:
@@ -240,7 +242,7 @@ class MaskRCNN:
         dpyramid = rpn_head_backward(drpn_logits, drpn_deltas, part("rpn"), grads)
         pyramid_roi_align_backward(dmask_features, part("mask_align"), into=dpyramid[:4])  # +=; no RoI reads P6
         pyramid_roi_align_backward(droi_features, part("box_align"), into=dpyramid[:4])
-        dfeatures = fpn_backward(dpyramid, part("fpn"), grads)
+        dfeatures = fpn_backward(dpyramid, part("fpn"), grads, frozen=frozen_stages(self.params, self.config))
         backbone_backward(dfeatures, part("backbone"), grads, need_dx=False, consume=consume)
         return grads
 

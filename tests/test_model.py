@@ -15,6 +15,7 @@ from mrcnn_np.params import initialise, trainable
 VARIANTS = {
     "tiny": {},
     "frozen norm": {"bn_mode": "frozen"},
+    "running statistics in C3, the batch's elsewhere": {"frozen": ("backbone.c3.*",)},
     "keras-like": {
         "rpn_objectness": "softmax",
         "roi_method": "crop_and_resize",

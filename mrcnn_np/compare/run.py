@@ -132,9 +132,9 @@ def compare_with(
     ours_config = config.replace(**(only_ours or {}))
     side = importlib.import_module(chosen.module, __package__)
     side.check(config)
-    params = lively_params(config, seed) if params is None else params
-    params = {name: p.astype(dtype) for name, p in params.items()}
     image = picture(SIZE, seed) if image is None else image
+    params = lively_params(config, seed, image) if params is None else params
+    params = {name: p.astype(dtype) for name, p in params.items()}
 
     if tolerance is None:
         tolerance = chosen.float32 if dtype == "float32" else TOLERANCE[dtype]
