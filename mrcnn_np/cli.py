@@ -7,7 +7,7 @@ import io
 import os
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 
 import kernels
 
@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):  # a file name that the terminal cannot show is no reason to stop
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        with _backend(getattr(args, "backend", None)):
+        with _backend(getattr(args, "backend", None)), _threads(args):
             return _command(args)(args)
     except BrokenPipeError:  # the reader of a pipe, say `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -58,6 +58,17 @@ def _backend(name: str | None) -> AbstractContextManager[None]:
     if name not in kernels.BACKENDS[:2]:
         raise UserError(f"MRCNN_NP_BACKEND is {name!r}; expected numpy or cpu")
     return kernels.use(name)
+
+
+def _threads(args: argparse.Namespace) -> AbstractContextManager[object]:
+    """For a command that runs the network on compiled kernels: set their threads, and say when one is compiled."""
+    if not hasattr(args, "threads") or kernels.backend() != "cpu":
+        return nullcontext()
+    from .warmup import announced, set_threads
+
+    if args.threads is not None:
+        set_threads(args.threads)
+    return nullcontext() if args.quiet else announced()
 
 
 def _command(args: argparse.Namespace) -> Callable[[argparse.Namespace], int]:

@@ -26,6 +26,9 @@ def add_command(commands: argparse._SubParsersAction, name: str, summary: str, e
             choices=("numpy", "cpu"),
             help="the readable NumPy code, or its compiled twin (default: cpu, or what MRCNN_NP_BACKEND says)",
         )
+        command.add_argument(
+            "--threads", type=at_least(1), metavar="N", help="threads of the compiled kernels (default: all cores)"
+        )
     return command
 
 
