@@ -72,6 +72,16 @@ def add_source(command: argparse.ArgumentParser, *, split: str, default: str) ->
     command.add_argument("--ids", metavar="FILE", help="only the images whose ids stand in this file, one on a line")
 
 
+def add_class_names(command: argparse.ArgumentParser) -> None:
+    """Add the option that names the classes of a file of weights, most of which do not."""
+    command.add_argument(
+        "--class-names",
+        metavar="NAMES",
+        help="what the classes of --weights are, where the file does not say: names with commas between them, or a "
+        "file with one on each line",
+    )
+
+
 def add_conventions_of_weights(command: argparse.ArgumentParser) -> None:
     """Add the options that contradict a file of weights, or insist on what it has to be."""
     command.add_argument("--preset", choices=tuple(PRESETS), help="refuse weights of other conventions than these")

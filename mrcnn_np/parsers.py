@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 
 from . import __version__
-from .parser_parts import add_command, add_conventions_of_weights, add_source, at_least, probability
+from .freezing import PARTS
+from .parser_parts import add_class_names, add_command, add_conventions_of_weights, add_source, at_least, probability
 from .parser_tools import add_bench, add_compare, add_conventions, add_data, add_warmup, add_weights
 from .presets import PRESETS
 
@@ -39,12 +40,33 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
         "  mrcnn-np train                                     the tiny preset on generated shapes, some minutes\n"
         "  mrcnn-np train --data voc --root VOCdevkit --preset small --out runs/voc\n"
         "  mrcnn-np train --out runs/voc --resume             go on after an interruption\n"
-        "  mrcnn-np train --config learning_rate=0.01 --config 'decay_at=[0.5, 0.8]' --out runs/slow",
+        "  mrcnn-np train --config learning_rate=0.01 --config 'decay_at=[0.5, 0.8]' --out runs/slow\n"
+        "  mrcnn-np train --data voc --weights runs/coco/checkpoint.safetensors --freeze stem,c2,norm --steps 500\n"
+        "  mrcnn-np train --data voc --weights resnet18-f37072fd.pth --preset small --freeze stem,c2,norm",
     )
     add_source(command, split="train", default="shapes")
     command.add_argument("--val-split", metavar="SPLIT", help="held-out split (default: val)")
     command.add_argument("--val-subset", type=at_least(1), metavar="N", help="evaluate the first N held-out images")
-    command.add_argument("--preset", choices=tuple(PRESETS), help="network and conventions (default: tiny)")
+    command.add_argument(
+        "--preset",
+        choices=tuple(PRESETS),
+        help="network and conventions (default: tiny; with --weights: theirs, and whole networks of another preset are "
+        "refused)",
+    )
+    command.add_argument(
+        "--weights",
+        metavar="FILE",
+        help="start from weights of torchvision, detectron2, matterport or this package, whole networks or ImageNet "
+        "backbones, with their conventions; what depends on the classes is drawn anew unless the names are the same",
+    )
+    add_class_names(command)
+    command.add_argument(
+        "--freeze",
+        metavar="PARTS",
+        help=f"parts that stay as they are, with commas between them: {', '.join(PARTS)} (batch norm of the backbone: "
+        "norm). stem,c2,norm is what torchvision and detectron2 do with pre-trained backbones, backbone what "
+        "matterport calls heads",
+    )
     command.add_argument(
         "--config",
         action="append",

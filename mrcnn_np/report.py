@@ -156,6 +156,7 @@ def _markdown(summary: dict[str, Any], splits: dict[str, SplitReport]) -> str:
         "",
         f"- preset {summary['preset']}, {summary['parameters']:,} parameters, seed {summary['seed']}, "
         f"backend {summary['backend']}",
+        *([f"- started from {summary['weights']}"] if summary.get("weights") else []),
         f"- {summary['steps']} steps of {summary['batch_size']} images in {summary['training_seconds']:.0f} s, "
         f"{summary['images']} images in the training set",
         f"- peak memory: {memory['training']} MiB in training, {memory['with_evaluation']} MiB with evaluation",

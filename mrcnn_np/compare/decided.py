@@ -81,8 +81,10 @@ def _settle_sums(params: Params) -> None:
         blocks = [name for name in params if name.startswith(f"backbone.c{stage}.") and name.endswith(".beta")]
         last = max(name.rpartition(".bn")[2] for name in blocks if ".bn" in name and ".shortcut." not in name)
         ends = [name for name in blocks if name.endswith(f".bn{last}") or ".shortcut." in name]
+        projected = f"backbone.c{stage}.0.shortcut.bn.beta" in params  # else the stage adds to what the stem puts out
+        signs = params[ends[0]] if projected else params["backbone.stem.bn.beta"]
         for name in ends:
-            params[name][...] = params[ends[0]]
+            params[name][...] = signs
 
 
 def _decide(params: Params, layer: str, outputs: np.ndarray, rng: np.random.Generator) -> None:
