@@ -87,10 +87,9 @@ def set_threads(number: int) -> None:
     """Set the number of threads of the kernels; ``UserError`` if there are not so many."""
     import numba
 
-    if number > numba.config.NUMBA_NUM_THREADS:
-        raise UserError(
-            f"--threads {number}: there are {numba.config.NUMBA_NUM_THREADS} (cores, or NUMBA_NUM_THREADS if it is set)"
-        )
+    there: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
+    if number > there:
+        raise UserError(f"--threads {number}: there are {there} (cores, or NUMBA_NUM_THREADS if it is set)")
     numba.set_num_threads(number)
 
 
