@@ -64,7 +64,8 @@ def correlate(
     pixels = n * out_h * out_w
     if packed.shape[1] == kw == stride == step == 1 and not (top or left):
         # Pixels have no neighbours here: cut all of them, whatever their map, into rows of whole tiles
-        out_h, out_w = -(-pixels // direct.RUN), direct.RUN
+        run = _run(pixels, get_num_threads())
+        out_h, out_w = -(-pixels // run), run
         n, height, width, y_width = 1, out_h, out_w, out_w
     direct.correlate(
         x.reshape(-1), (n, height, width, c_in), packed, kw, stride, top, left, y.reshape(-1),
@@ -73,6 +74,15 @@ def correlate(
         pixels,
     )  # fmt: skip
     return y
+
+
+def _run(pixels: int, threads: int) -> int:
+    """Return how many pixels, whole tiles and at most RUN, a task should have for the threads to end together."""
+
+    def longest_share(run: int) -> int:
+        return -(-pixels // (run * threads)) * run
+
+    return min(range(direct.RUN, direct.RUN // 2 - 1, -MR), key=longest_share)
 
 
 def _divisor(number: int, near: int, otherwise: int) -> int:
