@@ -16,8 +16,8 @@ from . import direct
 from .arguments import is_float32
 from .simd import MR, NR, gemm_tile
 
-# Multiplications below which BLAS is faster than packing. It must not start threads of its own, which wait for more work
-# in a busy loop and take the cores from ours: OpenBLAS does so from 2^18 on.
+# Multiplications below which BLAS is faster than packing. It must not start threads of its own, which wait for more
+# work in a busy loop and take the cores from ours: OpenBLAS does so from 2^18 on.
 SMALL = 1 << 17
 SMALL_SUM = 1 << 14
 STRETCH = 192  # of the inner dimension at a time
