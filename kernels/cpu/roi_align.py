@@ -6,6 +6,9 @@ weights. Samples of one bin that share a row or column share its tap, so a bin o
 
 Backward every thread owns some channels of all pixels and goes through all RoIs in order: the same sums in the same
 order whatever the number of threads.
+
+The parallel functions have no ``fastmath``: those they call would inherit it, and coordinates must be rounded like the
+reference's.
 """
 
 from __future__ import annotations
@@ -135,7 +138,7 @@ def _add_lines(mask, iy, wy, first, total):
             total[x] += w * np.float32(line[x])
 
 
-@njit(cache=True, parallel=True, error_model="numpy", fastmath={"contract"})
+@njit(cache=True, parallel=True, error_model="numpy")
 def _mean_of_masks(masks, owner, start, side, counts, most, out):
     """RoIAlign with one channel: first down, whole lines of the RoI at a time, then across."""
     height, width = masks.shape[1:]
@@ -179,7 +182,7 @@ def _mean_backward(dy, batch_index, start, side, counts, most, parts, dfeatures)
                     _scatter(gradient, iy[p, : ny[p]], wy[p, : ny[p]], ix[q, : nx[q]], wx[q, : nx[q]], image, first)
 
 
-@njit(cache=True, parallel=True, error_model="numpy", fastmath={"contract"})
+@njit(cache=True, parallel=True, error_model="numpy")
 def _max(features, batch_index, start, side, counts, most, pooled, winner):
     height, width, channels = features.shape[1:]
     ph, pw = pooled.shape[1:3]
