@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from kernel_cases import check_pair, distance, draw, error, to_float64
 
 from kernels.cpu import conv as fast
-from kernels.cpu import few_channels, memory
+from kernels.cpu import few_channels, memory, winograd, winograd_weights
 from mrcnn_np.ops.conv import conv2d, conv2d_backward, conv2d_transpose, conv2d_transpose_backward
 from mrcnn_np.ops.fused import conv2d_fused, conv2d_fused_backward
 
@@ -41,7 +41,11 @@ def test_transposed_convolution(seed):
 
 
 @pytest.mark.parametrize("shape", [(1, 16, 16, 32, 32), (2, 17, 23, 48, 32), (1, 30, 41, 64, 96), (3, 14, 14, 32, 64)])
-def test_winograd_is_off_by_at_most_ten_times_as_much(shape):  # measured: 8
+@pytest.mark.parametrize("few_tiles", [0, winograd.FEW_TILES])
+def test_winograd_is_off_by_at_most_ten_times_as_much(shape, few_tiles, monkeypatch):
+    # Maps of few tiles take another way than large ones: go both ways with small ones
+    for module in (winograd, winograd_weights):
+        monkeypatch.setattr(module, "FEW_TILES", few_tiles)
     *maps, c_in, c_out = shape
     rng = np.random.default_rng(0)
     args = draw(rng, *maps, c_in), draw(rng, 3, 3, c_in, c_out) / np.float32(3 * c_in**0.5)

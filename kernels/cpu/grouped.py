@@ -30,10 +30,6 @@ class Groups(NamedTuple):
     per_in: int
     per_out: int
 
-    def turned(self) -> Groups:
-        """Return the groups of the input gradient, whose outputs are the inputs."""
-        return Groups(self.count, self.per_out, self.per_in)
-
     def mode(self) -> int:
         """Return the mode of ``slide``; for groups that are filled up."""
         return self.per_in if self.per_in == self.per_out and self.per_in in LANES else 0
