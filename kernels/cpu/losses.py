@@ -13,7 +13,7 @@ from numba import njit, prange
 from .arguments import is_float32
 from .exponential import exp_negative, log_one_plus
 
-SMALL = 1 << 13  # elements below which NumPy is as fast
+SMALL = 1 << 10  # elements below which NumPy is as fast
 BLOCK = 1 << 12  # elements of one task
 LANES = 16
 
