@@ -44,7 +44,7 @@ def exp_negative(x):
     y = y * r + np.float32(1 / 2)
     y = y * r + np.float32(1)
     y = y * r + np.float32(1)
-    return np.float32(0) if x < LOWEST else y * _power_of_two(rounded)
+    return np.float32(0) if x < LOWEST else y * _power_of_two(rounded)  # type: ignore[call-arg]
 
 
 @njit(cache=True, error_model="numpy", fastmath={"contract"})
