@@ -7,7 +7,7 @@ before any option changes it. A resumed run reads it there: it needs the file of
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from .errors import UserError
 from .optim import trained_names
 from .params import trainable
 from .run_folder import START, read_json
-from .weights.class_names import read_class_names
+from .weights.command import name_classes
 from .weights.download import sha256
 from .weights.load import Weights
 from .weights.transfer import Start, by_part, read_start, start_config, transfer
@@ -56,12 +56,7 @@ def open_origin(path: Path, preset: str | None, class_names: str | None, num_cla
         Of the data set.
     """
     weights = read_start(path, preset)
-    if class_names is not None:
-        if weights.manifest.num_classes is None:
-            raise UserError(f"--class-names names the classes of a network; {path} holds a backbone only")
-        names = read_class_names(class_names, weights.manifest.num_classes)
-        presumed = tuple(name for name in weights.manifest.presumed if name != "class_names")
-        weights = weights._replace(manifest=replace(weights.manifest, class_names=names, presumed=presumed))
+    weights = weights._replace(manifest=name_classes(weights.manifest, class_names, path))
     return Origin(start_config(weights, preset, num_classes), path, weights)
 
 
