@@ -107,9 +107,10 @@ def describe(origin: Origin, start: Start, config: Config, class_names: tuple[st
     trained = set(trained_names(start.params, config))
     frozen = [name for name in start.params if trainable(name) and name not in trained]
     if frozen:
-        lines.append(f"  frozen      {len(frozen)} tensors: {by_part(frozen)}")
-    if manifest.presumed:
-        lines.append(f"  presumed    {', '.join(manifest.presumed)}: see `mrcnn-np weights info`")
+        lines.append(f"  frozen      {len(frozen)} tensors: {', '.join(config.frozen)}")
+    presumed = [name for name in manifest.presumed if name != "class_names" or manifest.class_names]
+    if presumed:
+        lines.append(f"  presumed    {', '.join(presumed)}: see `mrcnn-np weights info`")
     lines.append(
         f"training: {config.steps} steps of {config.batch_size} images, learning rate {config.learning_rate:g}"
         + (f" after {config.warmup_steps} steps of warm-up" if config.warmup_steps else "")
