@@ -7,7 +7,7 @@ before any option changes it. A resumed run reads it there: it needs the file of
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from .errors import UserError
 from .optim import trained_names
 from .params import trainable
 from .run_folder import START, read_json
-from .weights.class_names import read_class_names
+from .weights.command import name_classes
 from .weights.download import sha256
 from .weights.load import Weights
 from .weights.transfer import Start, by_part, read_start, start_config, transfer
@@ -56,12 +56,7 @@ def open_origin(path: Path, preset: str | None, class_names: str | None, num_cla
         Of the data set.
     """
     weights = read_start(path, preset)
-    if class_names is not None:
-        if weights.manifest.num_classes is None:
-            raise UserError(f"--class-names names the classes of a network; {path} holds a backbone only")
-        names = read_class_names(class_names, weights.manifest.num_classes)
-        presumed = tuple(name for name in weights.manifest.presumed if name != "class_names")
-        weights = weights._replace(manifest=replace(weights.manifest, class_names=names, presumed=presumed))
+    weights = weights._replace(manifest=name_classes(weights.manifest, class_names, path))
     return Origin(start_config(weights, preset, num_classes), path, weights)
 
 
@@ -112,9 +107,10 @@ def describe(origin: Origin, start: Start, config: Config, class_names: tuple[st
     trained = set(trained_names(start.params, config))
     frozen = [name for name in start.params if trainable(name) and name not in trained]
     if frozen:
-        lines.append(f"  frozen      {len(frozen)} tensors: {by_part(frozen)}")
-    if manifest.presumed:
-        lines.append(f"  presumed    {', '.join(manifest.presumed)}: see `mrcnn-np weights info`")
+        lines.append(f"  frozen      {len(frozen)} tensors: {', '.join(config.frozen)}")
+    presumed = [name for name in manifest.presumed if name != "class_names" or manifest.class_names]
+    if presumed:
+        lines.append(f"  presumed    {', '.join(presumed)}: see `mrcnn-np weights info`")
     lines.append(
         f"training: {config.steps} steps of {config.batch_size} images, learning rate {config.learning_rate:g}"
         + (f" after {config.warmup_steps} steps of warm-up" if config.warmup_steps else "")

@@ -43,7 +43,7 @@ say(
 
 # The heads, as model.losses runs them, for the positive regions
 features, _ = backbone(batch.images, model.params, config)
-pyramid, _ = fpn(features, model.params)
+pyramid, _ = fpn(features, model.params, model.config)
 rois, own_class = targets.rois[positive], targets.class_ids[positive]
 
 

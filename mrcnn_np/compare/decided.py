@@ -52,7 +52,7 @@ def decided_params(config: Config, images: np.ndarray, seed: int = 0) -> Params:
     _settle_sums(params)
     measuring = config.replace(bn_mode="train", bn_momentum=1.0)
     backbone(images, params, measuring, training=True)
-    pyramid = fpn(backbone(images, params, config)[0], params)[0]
+    pyramid = fpn(backbone(images, params, config)[0], params, config)[0]
     hidden = [conv2d(p, params["rpn.conv.w"], padding=1)[0].reshape(-1, config.rpn_channels) for p in pyramid]
     _decide(params, "rpn.conv", np.concatenate(hidden), rng)
     logits, deltas, *_ = rpn_head(pyramid, params, config)
