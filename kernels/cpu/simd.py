@@ -23,7 +23,6 @@ from numba.extending import intrinsic
 AVX512 = bool(llvm.get_host_cpu_features().get("avx512f", False))
 VL = 16 if AVX512 else 8  # floats in a vector
 MR = 12 if AVX512 else 6  # rows of a tile
-FEW = MR // 3  # rows of the tile for what is left over: 8 results in flight are what two units of latency 4 need
 NV = 2  # vectors across a tile
 NR = NV * VL  # columns of a tile
 
@@ -98,13 +97,12 @@ def _make_gemm_tile(rows: int, *, finish: bool = False, ahead: bool = True, pane
 
     ``sum over t, k of a[taps[t] + m a_row + k a_col] * b[t b_tap + k b_row + n]`` for m < rows, n < NR goes to
     ``out[m out_row + n]``: added to what is there (``accumulate``), or finished: ``max(. * scale + shift + residual,
-    floor)`` with the residual laid out like the output, or absent (address 0). To finish a sum that was begun
-    elsewhere, ``initial`` is the address of its (rows, NR) values so far; else 0.
+    floor)`` with the residual laid out like the output, or absent (address 0).
 
-    What takes long is not the arithmetic but the memory behind it. So a tile asks for the lines that it will write
-    before it computes, and (``ahead``) on its way for those of the left side that follow its own rows: where the rows
-    are pixels, the next tile reads them. ``panels`` asks for the right side of the next product where that follows in
-    memory: a panel that no other product has brought into the caches.
+    What takes long is not the arithmetic but the memory behind it. So a tile asks for lines that will be written later,
+    those at ``out + ahead_by + m ahead_row``, for the residual there, and (``ahead``) for those of the left side that
+    follow its own rows: where the rows are pixels, the next tile reads them. ``panels`` asks for the right side of
+    the next product where that follows in memory: a panel that no other product has brought into the caches.
     """
 
     def sum_up(b: ir.IRBuilder, args: Sequence[Any], acc: list[list[Any]], beside: Any = None) -> None:
@@ -167,29 +165,27 @@ def _make_gemm_tile(rows: int, *, finish: bool = False, ahead: bool = True, pane
         b_start,
         b_tap,
         b_row,
-        initial,
         out,
         out_row,
         ahead_by,
+        ahead_row,
         scale,
         shift,
         residual,
         floor,
     ):
         def generate(context, b, signature, args):
-            initial, out, out_row, ahead_by, scale, shift, residual, floor = args[9:]
+            out, out_row, ahead_by, ahead_row, scale, shift, residual, floor = args[9:]
             fma, least = _fma(b), _splat(b, floor)
             acc = [[cgutils.alloca_once(b, VECTOR) for _ in range(NV)] for _ in range(rows)]
-            for line in range(0, rows * NR * 4, 64):
-                _prefetch(b, b.add(b.add(out, ahead_by), I64(line)), write=True, locality=2)
-            beside = b.add(b.select(b.icmp_signed("!=", residual, I64(0)), residual, out), ahead_by)
-            with b.if_else(b.icmp_signed("!=", initial, I64(0))) as (then, otherwise):
-                with then:
-                    for m, v in cells:
-                        b.store(_load(b, b.add(initial, I64(4 * (m * NR + v * VL)))), acc[m][v])
-                with otherwise:
-                    for m, v in cells:
-                        b.store(_constant(0.0), acc[m][v])
+            for m in range(rows):
+                for line in range(0, NR * 4, 64):
+                    address = b.add(_at(b, b.add(out, ahead_by), ahead_row, m), I64(line))
+                    _prefetch(b, address, write=True, locality=2)
+            # Without a residual, ask for what is in the caches already: a branch would cost more
+            beside = b.select(b.icmp_signed("!=", residual, I64(0)), b.add(residual, ahead_by), args[6])
+            for m, v in cells:
+                b.store(_constant(0.0), acc[m][v])
             sum_up(b, args[:9], acc, beside)
             scales = [_load(b, b.add(scale, I64(4 * VL * v))) for v in range(NV)]
             shifts = [_load(b, b.add(shift, I64(4 * VL * v))) for v in range(NV)]
@@ -214,13 +210,9 @@ def _make_gemm_tile(rows: int, *, finish: bool = False, ahead: bool = True, pane
 
 
 gemm_tile = _make_gemm_tile(MR)
-gemm_tile_few = _make_gemm_tile(FEW)
-gemm_tile_one = _make_gemm_tile(1)
 gemm_tile_panels = _make_gemm_tile(MR, panels=True)
 gemm_tile_sum = _make_gemm_tile(MR, ahead=False)
 gemm_tile_finish = _make_gemm_tile(MR, finish=True)
-gemm_tile_few_finish = _make_gemm_tile(FEW, finish=True)
-gemm_tile_one_finish = _make_gemm_tile(1, finish=True)
 
 
 # --- small linear transforms ----------------------------------------------------------------------------------------
