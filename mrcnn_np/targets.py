@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from kernels import accelerated
+
 from .boxes import encode_boxes, enter_frame, iou, leave_frame
 from .config import Config
 from .molding import whole_pixels
@@ -84,19 +86,45 @@ def match_anchors(
     ----------
     Ren et al., "Faster R-CNN" (2015), section 3.1.2.
     """
-    labels = np.full(len(anchors), -1, np.int8)
-    matched = np.zeros(len(anchors), np.int64)
     objects = np.flatnonzero(~gt_crowd)
     if len(objects):
-        overlaps = iou(anchors, gt_boxes[objects])  # (A, G)
-        best = overlaps.max(axis=1)
-        matched = objects[overlaps.argmax(axis=1)]
-        labels[best >= config.rpn_negative_iou] = 0
-        labels[is_positive(overlaps, config.rpn_positive_iou, match_best=config.rpn_match_best)] = 1
+        labels, best = label_anchors(
+            anchors, gt_boxes[objects], negative_iou=config.rpn_negative_iou, positive_iou=config.rpn_positive_iou,
+            match_best=config.rpn_match_best,
+        )  # fmt: skip
+        matched = objects[best]
+    else:
+        labels, matched = np.full(len(anchors), -1, np.int8), np.zeros(len(anchors), np.int64)
     if config.crowd_iou is not None and gt_crowd.any():
         near_crowd = iou(anchors, gt_boxes[gt_crowd]).max(axis=1) >= config.crowd_iou
         labels[near_crowd & (labels == -1)] = 0
     return labels, matched
+
+
+@accelerated
+def label_anchors(
+    anchors: np.ndarray, objects: np.ndarray, *, negative_iou: float, positive_iou: float, match_best: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Do what ``match_anchors`` does, where no object is a crowd.
+
+    Parameters
+    ----------
+    anchors : ndarray of shape (A, 4)
+    objects : ndarray of shape (G, 4)
+        G at least 1.
+    negative_iou, positive_iou : float
+    match_best : bool
+
+    Returns
+    -------
+    labels : ndarray of shape (A,), int8
+    matched : ndarray of shape (A,), int64
+    """
+    overlaps = iou(anchors, objects)  # (A, G)
+    labels = np.full(len(anchors), -1, np.int8)
+    labels[overlaps.max(axis=1) >= negative_iou] = 0
+    labels[is_positive(overlaps, positive_iou, match_best=match_best)] = 1
+    return labels, overlaps.argmax(axis=1)
 
 
 def is_positive(overlaps: np.ndarray, positive_iou: float, *, match_best: bool = True) -> np.ndarray:
@@ -296,21 +324,50 @@ def mask_targets(
     elif config.mask_target_method == "roi_align" and window is not None:
         top, left, bottom, right = window
         gt_masks, rois = gt_masks[:, top:bottom, left:right], rois - np.array([top, left, top, left], rois.dtype)
-    used, index = np.unique(owner, return_inverse=True)
-    planes = gt_masks[used, :, :, None].astype(rois.dtype)  # (G', H, W, 1): each mask is an image of its own
-    if config.mask_target_method == "crop_and_resize":
-        boxes = normalise_boxes(rois, planes.shape[1:3])
-        targets = crop_and_resize(planes, boxes, index, output_size=size)[0]
-    else:
-        targets = roi_align(
-            planes, rois, index, output_size=size, spatial_scale=1.0, sampling_ratio=0, aligned=config.roi_aligned
-        )[0]
+    targets = crop_masks(
+        gt_masks, owner, rois, output_size=size, method=config.mask_target_method, aligned=config.roi_aligned
+    )
     # interpolation weights sum to one only up to rounding
-    targets = np.clip(targets[..., 0], 0, 1)
+    targets = np.clip(targets, 0, 1)
     if not config.mask_target_rounded:
         return targets
     # A cell that is covered exactly by half: tf.round gives 0 (to even), detectron2's ">= 0.5" gives 1
     return np.round(targets) if config.mask_target_method == "crop_and_resize" else np.floor(targets + 0.5)
+
+
+@accelerated
+def crop_masks(
+    masks: np.ndarray, owner: np.ndarray, rois: np.ndarray, *, output_size: int, method: str, aligned: bool
+) -> np.ndarray:
+    """Read each RoI from the mask of its object.
+
+    Parameters
+    ----------
+    masks : ndarray of shape (G, H, W), bool
+    owner : ndarray of shape (P,)
+    rois : ndarray of shape (P, 4)
+        ``(y1, x1, y2, x2)`` in pixels of the masks.
+    output_size : int
+        m.
+    method : {"roi_align", "crop_and_resize"}
+    aligned : bool
+        As in ``roi_align``.
+
+    Returns
+    -------
+    ndarray of shape (P, m, m)
+        The share of each cell that the mask covers, up to rounding.
+    """
+    used, index = np.unique(owner, return_inverse=True)
+    planes = masks[used, :, :, None].astype(rois.dtype)  # (G', H, W, 1): each mask is an image of its own
+    if method == "crop_and_resize":
+        boxes = normalise_boxes(rois, planes.shape[1:3])
+        cropped, _ = crop_and_resize(planes, boxes, index, output_size=output_size)
+    else:
+        cropped, _ = roi_align(
+            planes, rois, index, output_size=output_size, spatial_scale=1.0, sampling_ratio=0, aligned=aligned
+        )
+    return cropped[..., 0]
 
 
 def _in_mini_frame(rois: np.ndarray, boxes: np.ndarray, shape: tuple[int, int], frame: str) -> np.ndarray:

@@ -10,7 +10,7 @@ from numba import njit, prange
 
 from .arguments import is_float32
 
-METHODS = ("grid_sample", "resize", "plus_one")
+METHODS = ("grid_sample", "resize", "plus_one", "resize_zero")
 
 
 @njit(cache=True, error_model="numpy", inline="never")
@@ -22,7 +22,7 @@ def _axis(a, b, m, length, method, low, weight):
     cells = m
     if method == 0:
         start, stop = math.floor(a) - 1, math.ceil(b) + 1
-    elif method == 1:
+    elif method != 2:
         a, b = np.round(a), np.round(b)
         start, stop = int(a), int(b)
     else:
@@ -35,7 +35,7 @@ def _axis(a, b, m, length, method, low, weight):
         return 0, 0
     for i in range(stop - start):
         t = (start + i + 0.5 - a) / (b - a) * cells - 0.5
-        if method != 0:
+        if method == 1 or method == 2:
             t = min(max(t, 0.0), cells - 1.0)
         cell = math.floor(t)
         low[i] = int(cell)
@@ -61,13 +61,18 @@ def _paste(masks, boxes, method, threshold, pasted):
             for x in range(painted_x):
                 cell = min(max(low_x[x] - shift + border, 0), columns + 2 * border)
                 across[border + i, x] = padded[cell] * weight_x[x, 0] + padded[cell + 1] * weight_x[x, 1]
+        # "resize_zero" does not fall below the smallest value; NaN is below everything
+        lowest = masks[d].min() if method == 3 else np.float32(0)
+        if lowest != lowest:
+            continue
+        everywhere = method == 3 and lowest >= threshold
         for y in range(painted_y):
             cell = min(max(low_y[y] - shift + border, 0), rows + 2 * border - 2)
             above, below = across[cell], across[cell + 1]
             wa, wb = weight_y[y, 0], weight_y[y, 1]
             target = pasted[d, top + y, left : left + painted_x]
             for x in range(target.size):
-                target[x] = above[x] * wa + below[x] * wb >= threshold
+                target[x] = everywhere or above[x] * wa + below[x] * wb >= threshold
 
 
 def paste_masks(masks: np.ndarray, boxes: np.ndarray, image_shape: tuple[int, int], config: Any) -> Any:

@@ -6,6 +6,9 @@ weights. Samples of one bin that share a row or column share its tap, so a bin o
 
 Backward every thread owns some channels of all pixels and goes through all RoIs in order: the same sums in the same
 order whatever the number of threads.
+
+The parallel functions have no ``fastmath``: those they call would inherit it, and coordinates must be rounded like the
+reference's.
 """
 
 from __future__ import annotations
@@ -125,6 +128,41 @@ def _mean(features, batch_index, start, side, counts, most, pooled):
                 _gather(image, iy[p, : ny[p]], wy[p, : ny[p]], ix[q, : nx[q]], wx[q, : nx[q]], out)
 
 
+@njit(cache=True, error_model="numpy", fastmath={"contract"}, inline="never")
+def _add_lines(mask, iy, wy, first, total):
+    """Write the sum over i of wy[i] mask[iy[i], first:], as many pixels as ``total`` has."""
+    total[:] = 0
+    for i in range(iy.size):
+        line, w = mask[iy[i], first : first + total.size], wy[i]
+        for x in range(total.size):
+            total[x] += w * np.float32(line[x])
+
+
+@njit(cache=True, parallel=True, error_model="numpy")
+def _mean_of_masks(masks, owner, start, side, counts, most, out):
+    """RoIAlign with one channel: first down, whole lines of the RoI at a time, then across."""
+    height, width = masks.shape[1:]
+    m = out.shape[1]
+    for r in prange(out.shape[0]):
+        iy, wy = np.empty((m, most), np.int64), np.empty((m, most), np.float32)
+        ix, wx = np.empty((m, most), np.int64), np.empty((m, most), np.float32)
+        ny, nx = np.empty(m, np.int64), np.empty(m, np.int64)
+        _axis_taps(start[r, 0], side[r, 0], m, counts[r, 0], height, iy, wy, ny)
+        _axis_taps(start[r, 1], side[r, 1], m, counts[r, 1], width, ix, wx, nx)
+        first, last = width, -1
+        for q in range(m):
+            for t in range(nx[q]):
+                first, last = min(first, ix[q, t]), max(last, ix[q, t])
+        line = np.empty(max(0, last + 1 - first), np.float32)
+        for p in range(m):
+            _add_lines(masks[owner[r]], iy[p, : ny[p]], wy[p, : ny[p]], first, line)
+            for q in range(m):
+                total = np.float32(0)
+                for t in range(nx[q]):
+                    total += wx[q, t] * line[ix[q, t] - first]
+                out[r, p, q] = total
+
+
 @njit(cache=True, parallel=True, error_model="numpy")
 def _mean_backward(dy, batch_index, start, side, counts, most, parts, dfeatures):
     _, height, width, channels = dfeatures.shape
@@ -144,7 +182,7 @@ def _mean_backward(dy, batch_index, start, side, counts, most, parts, dfeatures)
                     _scatter(gradient, iy[p, : ny[p]], wy[p, : ny[p]], ix[q, : nx[q]], wx[q, : nx[q]], image, first)
 
 
-@njit(cache=True, parallel=True, error_model="numpy", fastmath={"contract"})
+@njit(cache=True, parallel=True, error_model="numpy")
 def _max(features, batch_index, start, side, counts, most, pooled, winner):
     height, width, channels = features.shape[1:]
     ph, pw = pooled.shape[1:3]
@@ -257,6 +295,21 @@ def roi_align(
     return pooled, (
         features.shape, features.dtype, rois, batch_index, bins, spatial_scale, sampling_ratio, aligned, winner,
     )  # fmt: skip
+
+
+def crop_masks(
+    masks: np.ndarray, owner: np.ndarray, rois: np.ndarray, *, output_size: int, method: str, aligned: bool
+) -> Any:
+    """See ``mrcnn_np.targets.crop_masks``; by RoIAlign from masks of bool, only what the RoIs touch."""
+    if not is_float32(rois) or not isinstance(masks, np.ndarray) or masks.dtype != np.bool_ or masks.ndim != 3:
+        return NotImplemented
+    bins = as_bins(output_size)
+    if method != "roi_align" or not bins[0] or 0 in masks.shape or not are_rois(rois, owner, len(masks)):
+        return NotImplemented
+    out = np.empty((len(rois), *bins), np.float32)
+    start, side, counts, most = _grid(rois, bins, 1.0, 0, aligned)
+    _mean_of_masks(masks.view(np.uint8), owner.astype(np.int64), start, side, counts, most, out)
+    return out
 
 
 def roi_align_backward(dy: np.ndarray, cache: tuple[Any, ...], *, into: np.ndarray | None = None) -> Any:

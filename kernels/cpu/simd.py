@@ -57,6 +57,18 @@ def _stream(b: ir.IRBuilder, value: Any, address: Any) -> None:
 
 
 @intrinsic
+def stream_vector(typingctx, target, source):
+    """Copy VL floats to memory past the caches; ``fence`` must follow."""
+
+    def generate(context, b, signature, args):
+        target, source = args
+        _stream(b, _load(b, source), target)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), generate
+
+
+@intrinsic
 def fence(typingctx):
     """Wait until streamed stores can be seen by other threads."""
 

@@ -36,6 +36,7 @@ def relu_backward(dy: np.ndarray, cache: tuple[Any, ...]) -> np.ndarray:
     return dy * ~(y <= 0)  # not "y > 0", which would be False for NaN and hide it
 
 
+@accelerated
 def sigmoid(x: np.ndarray) -> tuple[np.ndarray, tuple[Any, ...]]:
     r"""Squash to ``(0, 1)`` without overflow.
 
@@ -66,6 +67,7 @@ def sigmoid_backward(dy: np.ndarray, cache: tuple[Any, ...]) -> np.ndarray:
     return dy * y * (1 - y)
 
 
+@accelerated
 def softmax(x: np.ndarray) -> tuple[np.ndarray, tuple[Any, ...]]:
     r"""Turn the last axis into probabilities.
 

@@ -10,9 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from kernels import accelerated
+
 from .activation import sigmoid, softmax
 
 
+@accelerated
 def softmax_cross_entropy(logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, tuple[Any, ...]]:
     r"""Return minus the logarithm of the probability that the softmax gives to the right class, per row.
 
@@ -66,6 +69,7 @@ def softmax_cross_entropy_backward(dloss: np.ndarray, cache: tuple[Any, ...]) ->
     return difference * dloss[:, None]
 
 
+@accelerated
 def sigmoid_cross_entropy(logits: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, tuple[Any, ...]]:
     r"""Return the binary cross-entropy of every element.
 
@@ -100,6 +104,7 @@ def sigmoid_cross_entropy(logits: np.ndarray, targets: np.ndarray) -> tuple[np.n
     return loss, (logits, targets)
 
 
+@accelerated
 def sigmoid_cross_entropy_backward(dloss: np.ndarray, cache: tuple[Any, ...]) -> np.ndarray:
     """Return the gradient of the logits: ``dloss (sigmoid(x) - t)``.
 

@@ -1,0 +1,173 @@
+"""Sigmoid, softmax and their cross entropies, each in one pass.
+
+Smooth L1 has no kernel: it compares a few hundred boxes, which takes NumPy less time than a kernel takes to start.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit, prange
+
+from .arguments import is_float32
+from .exponential import exp_negative, log_one_plus
+
+SMALL = 1 << 13  # elements below which NumPy is as fast
+BLOCK = 1 << 12  # elements of one task
+LANES = 16
+
+
+@njit(cache=True, error_model="numpy", inline="never")
+def _sigmoid_block(x, y):
+    for i in range(x.size):
+        e = exp_negative(-abs(x[i]))
+        near = np.float32(1) / (np.float32(1) + e)
+        y[i] = near if x[i] >= np.float32(0) else e * near
+
+
+@njit(cache=True, parallel=True, error_model="numpy")
+def _sigmoid(x, y):
+    for block in prange((x.size + BLOCK - 1) // BLOCK):
+        part = slice(block * BLOCK, min((block + 1) * BLOCK, x.size))
+        _sigmoid_block(x[part], y[part])
+
+
+@njit(cache=True, error_model="numpy", inline="never")
+def _cross_entropy_block(x, t, loss):
+    """Write the losses; return whether all targets are in [0, 1] (or NaN, which shows in the loss)."""
+    outside = 0
+    for i in range(x.size):
+        outside |= np.int32(t[i] < np.float32(0)) | np.int32(t[i] > np.float32(1))
+        positive = np.float32(0) if x[i] < np.float32(0) else x[i]
+        loss[i] = positive - x[i] * t[i] + log_one_plus(exp_negative(-abs(x[i])))
+    return outside == 0
+
+
+@njit(cache=True, parallel=True, error_model="numpy")
+def _cross_entropy(x, t, loss):
+    wrong = 0
+    for block in prange((x.size + BLOCK - 1) // BLOCK):
+        part = slice(block * BLOCK, min((block + 1) * BLOCK, x.size))
+        if not _cross_entropy_block(x[part], t[part], loss[part]):
+            wrong += 1
+    return wrong == 0
+
+
+@njit(cache=True, error_model="numpy", inline="never")
+def _cross_entropy_backward_block(dloss, x, t, dx):
+    for i in range(x.size):
+        e = exp_negative(-abs(x[i]))
+        near = np.float32(1) / (np.float32(1) + e)
+        dx[i] = dloss[i] * ((near if x[i] >= np.float32(0) else e * near) - t[i])
+
+
+@njit(cache=True, parallel=True, error_model="numpy")
+def _cross_entropy_backward(dloss, x, t, dx):
+    for block in prange((x.size + BLOCK - 1) // BLOCK):
+        part = slice(block * BLOCK, min((block + 1) * BLOCK, x.size))
+        _cross_entropy_backward_block(dloss[part], x[part], t[part], dx[part])
+
+
+@njit(cache=True, error_model="numpy", inline="never")
+def _largest(x, lanes):
+    """Return the largest number; of a row with NaN it does not matter, for the sum of exp will be NaN."""
+    lanes[:] = -np.inf
+    whole = x.size // LANES * LANES
+    for first in range(0, whole, LANES):
+        part = x[first : first + LANES]
+        for j in range(LANES):
+            lanes[j] = part[j] if part[j] > lanes[j] else lanes[j]
+    largest = np.float32(-np.inf)
+    for i in range(whole, x.size):
+        largest = max(largest, x[i])
+    for j in range(LANES):
+        largest = max(largest, lanes[j])
+    return largest
+
+
+@njit(cache=True, error_model="numpy", fastmath={"reassoc", "nsz"}, inline="never")
+def _sum(x):
+    total = np.float32(0)
+    for i in range(x.size):
+        total += x[i]
+    return total
+
+
+@njit(cache=True, parallel=True, error_model="numpy")
+def _softmax(x, y, shift, total):
+    """Write the probabilities of the rows, their largest logits, and the sums of exp(logit - largest)."""
+    rows, classes = x.shape
+    tasks = (x.size + BLOCK - 1) // BLOCK
+    for task in prange(tasks):
+        lanes = np.empty(LANES, np.float32)
+        for r in range(rows * task // tasks, rows * (task + 1) // tasks):
+            line, out = x[r], y[r]
+            largest = _largest(line, lanes)
+            for k in range(classes):
+                out[k] = exp_negative(line[k] - largest)
+            shift[r], total[r] = largest, _sum(out)
+            for k in range(classes):
+                out[k] /= total[r]
+
+
+def _as_rows(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the softmax of the last axis, the largest logits and the sums of what is above the fraction line."""
+    y = np.empty(x.shape, np.float32)
+    flat = np.ascontiguousarray(x).reshape(-1, x.shape[-1])
+    shift, total = np.empty(len(flat), np.float32), np.empty(len(flat), np.float32)
+    _softmax(flat, y.reshape(flat.shape), shift, total)
+    return y, shift, total
+
+
+def sigmoid(x: np.ndarray) -> Any:
+    """See ``mrcnn_np.ops.activation.sigmoid``."""
+    if not is_float32(x) or x.size < SMALL:
+        return NotImplemented
+    y = np.empty(x.shape, np.float32)
+    _sigmoid(np.ascontiguousarray(x).reshape(-1), y.reshape(-1))
+    return y, (y,)
+
+
+def softmax(x: np.ndarray) -> Any:
+    """See ``mrcnn_np.ops.activation.softmax``."""
+    if not is_float32(x) or x.ndim == 0 or x.shape[-1] == 0 or x.size < SMALL:
+        return NotImplemented
+    y, _, _ = _as_rows(x)
+    return y, (y,)
+
+
+def softmax_cross_entropy(logits: np.ndarray, labels: np.ndarray) -> Any:
+    """See ``mrcnn_np.ops.losses.softmax_cross_entropy``."""
+    if not is_float32(logits) or logits.ndim != 2 or 0 in logits.shape or logits.size < SMALL:
+        return NotImplemented
+    labels = np.asarray(labels)
+    if labels.shape != logits.shape[:1] or labels.dtype.kind not in "iu":
+        return NotImplemented
+    if labels.min() < 0 or labels.max() >= logits.shape[1]:
+        return NotImplemented
+    probabilities, shift, total = _as_rows(logits)
+    loss = np.log(total) - (logits[np.arange(len(labels)), labels] - shift)
+    return loss, (probabilities, labels)
+
+
+def sigmoid_cross_entropy(logits: np.ndarray, targets: np.ndarray) -> Any:
+    """See ``mrcnn_np.ops.losses.sigmoid_cross_entropy``."""
+    if not is_float32(logits, targets) or targets.shape != logits.shape or logits.size < SMALL:
+        return NotImplemented
+    loss = np.empty(logits.shape, np.float32)
+    x, t = np.ascontiguousarray(logits).reshape(-1), np.ascontiguousarray(targets).reshape(-1)
+    return (loss, (logits, targets)) if _cross_entropy(x, t, loss.reshape(-1)) else NotImplemented
+
+
+def sigmoid_cross_entropy_backward(dloss: np.ndarray, cache: tuple[Any, ...]) -> Any:
+    """See ``mrcnn_np.ops.losses.sigmoid_cross_entropy_backward``."""
+    logits, targets = cache
+    if not is_float32(dloss, logits, targets) or not dloss.shape == logits.shape == targets.shape:
+        return NotImplemented
+    if logits.size < SMALL:
+        return NotImplemented
+    dlogits = np.empty(logits.shape, np.float32)
+    flat = (np.ascontiguousarray(a).reshape(-1) for a in (dloss, logits, targets))
+    _cross_entropy_backward(*flat, dlogits.reshape(-1))
+    return dlogits
