@@ -168,6 +168,6 @@ def sigmoid_cross_entropy_backward(dloss: np.ndarray, cache: tuple[Any, ...]) ->
     if logits.size < SMALL:
         return NotImplemented
     dlogits = np.empty(logits.shape, np.float32)
-    flat = (np.ascontiguousarray(a).reshape(-1) for a in (dloss, logits, targets))
-    _cross_entropy_backward(*flat, dlogits.reshape(-1))
+    dy, x, t = (np.ascontiguousarray(a).reshape(-1) for a in (dloss, logits, targets))
+    _cross_entropy_backward(dy, x, t, dlogits.reshape(-1))
     return dlogits
