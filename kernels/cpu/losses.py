@@ -36,7 +36,7 @@ def _sigmoid(x, y):
 @njit(cache=True, error_model="numpy", inline="never")
 def _cross_entropy_block(x, t, loss):
     """Write the losses; return whether all targets are in [0, 1] (or NaN, which shows in the loss)."""
-    outside = 0
+    outside = np.int32(0)
     for i in range(x.size):
         outside |= np.int32(t[i] < np.float32(0)) | np.int32(t[i] > np.float32(1))
         positive = np.float32(0) if x[i] < np.float32(0) else x[i]
