@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from .config import Config
-from .errors import UserError
+from .errors import UserError, WeightFileError
 from .optim import trained_names
-from .params import trainable
+from .params import first_non_finite, trainable
 from .run_folder import START, read_json
 from .weights.command import name_classes
 from .weights.download import sha256
@@ -62,10 +62,10 @@ def open_origin(path: Path, preset: str | None, class_names: str | None, num_cla
 
 def recorded_origin(folder: Path, path: Path, num_classes: int) -> Origin:
     """Return what a run kept of the weights that it started from."""
-    record = read_json(folder / START)
-    if not isinstance(record, dict) or not isinstance(record.get("config"), dict):
+    kept = read_json(folder / START)
+    if not isinstance(kept, dict) or not isinstance(kept.get("config"), dict):
         raise UserError(f"{folder / START} has no configuration; restore the file, or start anew with --overwrite")
-    return Origin(Config.from_dict(record["config"] | {"num_classes": num_classes}), path, None)
+    return Origin(Config.from_dict(kept["config"] | {"num_classes": num_classes}), path, None)
 
 
 def check_same_start(recorded: Mapping[str, Any], given: Mapping[str, Any], folder: Path) -> None:
@@ -82,9 +82,19 @@ def check_same_start(recorded: Mapping[str, Any], given: Mapping[str, Any], fold
 
 
 def begin(origin: Origin, config: Config, class_names: tuple[str, ...], rng: np.random.Generator) -> Start:
-    """Make the parameters of a new run."""
+    """Make the parameters of a new run.
+
+    Raises
+    ------
+    WeightFileError, WeightMismatchError
+        As ``transfer``; a tensor of the file holds NaN or infinity.
+    """
     assert origin.weights is not None
-    return transfer(origin.weights, config, class_names, rng, origin.path)
+    start = transfer(origin.weights, config, class_names, rng, origin.path)
+    bad = first_non_finite(start.params.items())
+    if bad is not None:
+        raise WeightFileError(f"{origin.path}: tensor {bad} holds NaN or infinity")
+    return start
 
 
 def describe(origin: Origin, start: Start, config: Config, class_names: tuple[str, ...]) -> str:

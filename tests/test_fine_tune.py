@@ -281,7 +281,8 @@ def test_a_parameter_that_is_nan(params, shapes, tmp_path, capsys):
     path = tmp_path / "nan.pth"
     bad = params | {"rpn.conv.b": np.full(8, np.nan, np.float32)}
     save_like_torch(path, to_torchvision(bad, state_shapes(THEIRS), channels=8))
-    assert "rpn.conv.b holds NaN" in refused(capsys, "train", "--root", shapes, "--weights", str(path), *FEW)
+    err = refused(capsys, "train", "--root", shapes, "--weights", str(path), "--out", str(tmp_path / "out"), *FEW)
+    assert f"{path}: tensor rpn.conv.b holds NaN" in err
 
 
 def test_every_tensor_is_accounted_for(tuned):

@@ -72,6 +72,18 @@ def test_names_from_the_command_line(tmp_path):
         read_class_names(str(tmp_path / "names.txt"), 4)
 
 
+@pytest.mark.parametrize("preset", presets.PRESETS)
+def test_only_three_layers_know_the_number_of_classes(preset):
+    four, five = (spec(presets.by_name(preset, num_classes=k)) for k in (4, 5))
+    assert list(four) == list(five)
+    layers = {name.rpartition(".")[0] for name in four if four[name].shape != five[name].shape}
+    assert layers == set(CLASS_LAYERS)
+    for name in four:
+        layer = name.rpartition(".")[0]
+        if layer in layers:
+            assert (four[name].shape[-1], five[name].shape[-1]) == (4 * CLASS_LAYERS[layer], 5 * CLASS_LAYERS[layer])
+
+
 # --- parameters -----------------------------------------------------------------------------------------------------
 
 
