@@ -18,7 +18,9 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
+
+from . import simd_python
+from .simd_python import with_twin
 
 AVX512 = bool(llvm.get_host_cpu_features().get("avx512f", False))
 VL = 16 if AVX512 else 8  # floats in a vector
@@ -56,7 +58,7 @@ def _stream(b: ir.IRBuilder, value: Any, address: Any) -> None:
     store.set_metadata("nontemporal", b.module.add_metadata([ir.IntType(32)(1)]))
 
 
-@intrinsic
+@with_twin(simd_python.stream_vector(VL))
 def stream_vector(typingctx, target, source):
     """Copy VL floats to memory past the caches; ``fence`` must follow."""
 
@@ -68,7 +70,7 @@ def stream_vector(typingctx, target, source):
     return types.void(types.int64, types.int64), generate
 
 
-@intrinsic
+@with_twin(simd_python.nothing)
 def fence(typingctx):
     """Wait until streamed stores can be seen by other threads."""
 
@@ -145,7 +147,7 @@ def _make_gemm_tile(rows: int, *, finish: bool = False, ahead: bool = True, pane
 
     cells = [(m, v) for m in range(rows) for v in range(NV)]
 
-    @intrinsic
+    @with_twin(simd_python.gemm_tile(rows, NR))
     def tile_accumulate(typingctx, count, taps, k, a, a_row, a_col, b_start, b_tap, b_row, out, out_row, accumulate):
         def generate(context, b, signature, args):
             out, out_row, accumulate = args[9:]
@@ -165,7 +167,7 @@ def _make_gemm_tile(rows: int, *, finish: bool = False, ahead: bool = True, pane
 
         return types.void(*[types.int64] * 12), generate
 
-    @intrinsic
+    @with_twin(simd_python.gemm_tile_finish(rows, NR))
     def tile_finish(
         typingctx,
         count,
@@ -261,7 +263,7 @@ def make_transform(matrix: Sequence[Sequence[float]]) -> Any:
     """
     n_in = len(matrix[0])
 
-    @intrinsic
+    @with_twin(simd_python.transform(matrix, VL))
     def transform(typingctx, source, source_row, source_col, target, target_row, target_col):
         def generate(context, b, signature, args):
             source, source_row, source_col, target, target_row, target_col = args
@@ -292,7 +294,7 @@ def make_transform_from(matrix: Sequence[Sequence[float]]) -> Any:
     """
     n_in = len(matrix[0])
 
-    @intrinsic
+    @with_twin(simd_python.transform_from(matrix, VL))
     def transform(typingctx, sources, offset, target, target_row, target_col):
         def generate(context, b, signature, args):
             sources, offset, target, target_row, target_col = args
@@ -322,7 +324,7 @@ def make_transform_finish(matrix: Sequence[Sequence[float]]) -> Any:
     """
     n_in, n_out = len(matrix[0]), len(matrix)
 
-    @intrinsic
+    @with_twin(simd_python.transform_finish(matrix, VL))
     def transform(typingctx, source, source_row, source_col, targets, offset, scale, shift, residuals, floor):
         def generate(context, b, signature, args):
             source, source_row, source_col, targets, offset, scale, shift, residuals, floor = args
