@@ -27,7 +27,7 @@ crop_masks decode_boxes global_norm iou label_anchors linear linear_backward max
 nms paste_masks relu relu_backward resize_bilinear resize_nearest roi_align roi_align_backward roi_pool
 roi_pool_backward sgd_step sigmoid sigmoid_cross_entropy sigmoid_cross_entropy_backward softmax
 softmax_cross_entropy upsample_nearest upsample_nearest_backward
-""".split()
+""".split()  # noqa: SIM905  (a literal would take forty lines)
 MAPS = [(2, 5, 7, 3), (1, 1, 1, 1), (1, 33, 18, 16), (3, 4, 4, 70), (2, 1, 9, 1), (1, 64, 40, 24)]
 
 
