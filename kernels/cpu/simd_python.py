@@ -53,7 +53,7 @@ def with_twin(twin: Callable[..., Any]) -> Callable[[Callable[..., Any]], Any]:
         if config.DISABLE_JIT:  # type: ignore[attr-defined]
             return twin
         compiled = intrinsic(function)
-        compiled.twin = twin
+        compiled.twin = twin  # type: ignore[attr-defined]
         return compiled
 
     return choose
