@@ -19,6 +19,7 @@ transformations for deep neural networks" (2017), table 1.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +27,7 @@ import numpy as np
 from .config import Config
 from .conv_bn import Cache, conv_bn, conv_bn_backward
 from .errors import ConfigError
+from .freezing import frozen_stages
 from .observe import Observe, unobserved
 from .ops.pool import max_pool2d, max_pool2d_backward
 from .params import Params, Spec, conv_spec, norm_spec
@@ -187,7 +189,8 @@ def backbone(
     params : dict
     config : Config
     training : bool
-        As in ``conv_bn``.
+        As in ``conv_bn``. Stages that are frozen from the stem on (``freezing.frozen_stages``) leave nothing for the
+        backward pass.
     observe : callable
         Sees ``c1`` and every block: ``c2.0``, ``c2.1`` ..., the last of a stage as ``c2``.
 
@@ -196,12 +199,13 @@ def backbone(
     features : list of ndarray
         ``[c2, c3, c4, c5]`` of shapes (N, H/4, W/4, .), (N, H/8, W/8, .), (N, H/16, W/16, .), (N, H/32, W/32, .).
     cache : tuple, or None in inference
-        (stem cache, pool cache, list of stages, each a list of block caches)
+        (stem cache, pool cache, list of stages, each a list of block caches); None in place of a frozen stage's
     """
     arch = architecture(config)
+    frozen = frozen_stages(params, config) if training else 0
     c1, stem_cache = conv_bn(
         images, params, "backbone.stem.conv", "backbone.stem.bn", config,
-        stride=2, padding=arch.stem_kernel // 2, training=training,
+        stride=2, padding=arch.stem_kernel // 2, training=training and frozen < 1,
     )  # fmt: skip
     c1 = observe("c1", c1)
     padding = 1 if config.stem_pool_padding == "one" else _same_padding(c1.shape, kernel=3, stride=2)
@@ -209,46 +213,61 @@ def backbone(
 
     features, stage_caches = [], []
     for stage, blocks in zip((2, 3, 4, 5), arch.blocks):
-        caches = []
+        trained, caches = training and frozen < stage, []
         for i in range(blocks):
             stride = 2 if i == 0 and stage > 2 else 1
             x, cache = residual_block(
-                x, params, f"backbone.c{stage}.{i}", arch, config, stride=stride, training=training
+                x, params, f"backbone.c{stage}.{i}", arch, config, stride=stride, training=trained
             )
             x = observe(f"c{stage}" if i == blocks - 1 else f"c{stage}.{i}", x)
             caches.append(cache)
         features.append(x)
-        stage_caches.append(caches)
+        stage_caches.append(caches if trained else None)
     return features, (stem_cache, pool_cache, stage_caches) if training else None
 
 
 def backbone_backward(
-    dfeatures: list[np.ndarray], cache: Cache, grads: Params, *, need_dx: bool = True
+    dfeatures: Sequence[np.ndarray | None],
+    cache: Cache,
+    grads: Params,
+    *,
+    need_dx: bool = True,
+    consume: bool = False,
 ) -> np.ndarray | None:
     """Walk the stages backwards; each stage's output feeds both the pyramid and the next stage.
 
     Parameters
     ----------
     dfeatures : list of ndarray
-        Gradients of ``[c2, c3, c4, c5]`` that come from the pyramid.
+        Gradients of ``[c2, c3, c4, c5]`` that come from the pyramid; those of frozen stages are not looked at.
     cache : tuple
     grads : dict
         Receives the parameter gradients.
     need_dx : bool
         Training does not need the gradient of the images, and most of the stem's backward pass is spent on it.
+    consume : bool
+        Take the caches of the blocks out of ``cache`` one by one, so that their activations do not stay to the end.
 
     Returns
     -------
     ndarray of shape (N, H, W, 3), or None
-        Gradient of the molded images.
+        Gradient of the molded images; None if the first stages are frozen, where the way back ends.
     """
     assert cache is not None, "no backward pass after inference"
     stem_cache, pool_cache, stage_caches = cache
     dx: np.ndarray | None = None
     for dfeature, caches in zip(reversed(dfeatures), reversed(stage_caches)):
-        dx = dfeature if dx is None else dx + dfeature
-        for block_cache in reversed(caches):
-            dx = residual_block_backward(dx, block_cache, grads)
+        if caches is None:
+            return None
+        assert dfeature is not None
+        if dx is None:
+            dx = dfeature
+        else:
+            dx += dfeature
+        for i in reversed(range(len(caches))):
+            dx = residual_block_backward(dx, caches.pop() if consume else caches[i], grads)
+    if stem_cache is None:
+        return None
     assert dx is not None
     dc1 = max_pool2d_backward(dx, pool_cache)
     return conv_bn_backward(dc1, stem_cache, grads, need_dx=need_dx)[0]

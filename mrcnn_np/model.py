@@ -19,7 +19,8 @@ placed than the proposals. Boxes are constants: no gradient flows from a RoI's f
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -30,6 +31,7 @@ from .conv_bn import Cache as PartCache
 from .detections import Detections, paste_masks, refine
 from .errors import NonFiniteError
 from .fpn import fpn, fpn_backward
+from .freezing import frozen_stages
 from .heads import box_head, box_head_backward, mask_head, mask_head_backward
 from .molding import Batch, Molding, mold_image
 from .objective import (
@@ -54,7 +56,8 @@ from .rpn import rpn_head, rpn_head_backward
 from .targets import Targets, roi_targets, rpn_targets
 
 
-class Cache(NamedTuple):
+@dataclass
+class Cache:
     """What ``losses`` leaves for ``backward``: the cache of every part, and the targets that were used."""
 
     backbone: PartCache
@@ -135,7 +138,7 @@ class MaskRCNN:
         """
         config, params = self.config, self.params
         features, backbone_cache = backbone(batch.images, params, config, training=True)
-        pyramid, fpn_cache = fpn(features, params, training=True)
+        pyramid, fpn_cache = fpn(features, params, config, training=True)
         rpn_logits, rpn_deltas, rpn_cache = rpn_head(pyramid, params, config, training=True)
         self._require_finite(batch.images, features, pyramid, rpn_logits, rpn_deltas)
 
@@ -198,8 +201,8 @@ class MaskRCNN:
             masks=np.concatenate([r.masks for r in rois]),
         )
 
-    def backward(self, cache: Cache) -> Params:
-        """Return the gradient of the sum of the five losses for every trainable parameter.
+    def backward(self, cache: Cache, *, consume: bool = False) -> Params:
+        """Return the gradient of the sum of the five losses for every trainable parameter above the frozen stages.
 
         Read it beside ``losses``, from the last line up. The pyramid's gradient is the sum of three: from the mask
         head, the box head and the proposal head.
@@ -208,12 +211,23 @@ class MaskRCNN:
         ----------
         cache : Cache
             From ``losses``.
+        consume : bool
+            Let go of the activations of every part, in the backbone of every block, as soon as their gradients are
+            known. The cache is of no use afterwards.
 
         Returns
         -------
         dict of str to ndarray
-            Same names and shapes as the trainable parameters.
+            Same names and shapes as the trainable parameters; without those of the stages that ``config.frozen`` keeps
+            from the stem on, below which the backward pass does not go.
         """
+
+        def part(name: str) -> Any:
+            value = getattr(cache, name)
+            if consume:
+                setattr(cache, name, None)
+            return value
+
         grads: Params = {}
         weight = dict(zip(LOSSES, self.config.loss_weights))
 
@@ -223,13 +237,13 @@ class MaskRCNN:
         drpn_deltas = rpn_box_loss_backward(weight["rpn_box"], cache.losses["rpn_box"])
         drpn_logits = rpn_class_loss_backward(weight["rpn_class"], cache.losses["rpn_class"])
 
-        dmask_features = mask_head_backward(dmask_logits, cache.mask_head, grads)
-        droi_features = box_head_backward(dclass_logits, ddeltas, cache.box_head, grads)
-        dpyramid = rpn_head_backward(drpn_logits, drpn_deltas, cache.rpn, grads)
-        pyramid_roi_align_backward(dmask_features, cache.mask_align, into=dpyramid[:4])  # +=; no RoI reads P6
-        pyramid_roi_align_backward(droi_features, cache.box_align, into=dpyramid[:4])
-        dfeatures = fpn_backward(dpyramid, cache.fpn, grads)
-        backbone_backward(dfeatures, cache.backbone, grads, need_dx=False)
+        dmask_features = mask_head_backward(dmask_logits, part("mask_head"), grads)
+        droi_features = box_head_backward(dclass_logits, ddeltas, part("box_head"), grads)
+        dpyramid = rpn_head_backward(drpn_logits, drpn_deltas, part("rpn"), grads)
+        pyramid_roi_align_backward(dmask_features, part("mask_align"), into=dpyramid[:4])  # +=; no RoI reads P6
+        pyramid_roi_align_backward(droi_features, part("box_align"), into=dpyramid[:4])
+        dfeatures = fpn_backward(dpyramid, part("fpn"), grads, frozen=frozen_stages(self.params, self.config))
+        backbone_backward(dfeatures, part("backbone"), grads, need_dx=False, consume=consume)
         return grads
 
     # --- inference --------------------------------------------------------------------------------------------------
@@ -265,7 +279,7 @@ class MaskRCNN:
         config, params = self.config, self.params
         images = observe("molded", images)
         features, _ = backbone(images, params, config, observe=observe)
-        pyramid, _ = fpn(features, params)
+        pyramid, _ = fpn(features, params, config)
         pyramid = [observe(f"p{level}", p) for level, p in enumerate(pyramid, start=2)]
         rpn_logits, rpn_deltas, _ = rpn_head(pyramid, params, config)
         self._require_finite(images, features, pyramid, rpn_logits, rpn_deltas)

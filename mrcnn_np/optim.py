@@ -20,12 +20,7 @@ from kernels import accelerated
 
 from .config import Config
 from .errors import ConfigError
-from .params import Params, trainable
-
-
-def matches(name: str, patterns: Iterable[str]) -> bool:
-    """Tell whether one of the ``fnmatch`` patterns (``*.b``, ``backbone.*``) matches the whole name."""
-    return any(fnmatchcase(name, pattern) for pattern in patterns)
+from .params import Params, matches, trainable
 
 
 def trained_names(params: Iterable[str], config: Config) -> list[str]:

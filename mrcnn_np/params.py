@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
 import numpy as np
 
@@ -124,6 +125,11 @@ def draw(tensors: Mapping[str, Spec], rng: np.random.Generator, dtype: type = np
 def trainable(name: str) -> bool:
     """Tell whether a tensor is learned by gradient descent; running statistics are not."""
     return not name.endswith((".mean", ".var"))
+
+
+def matches(name: str, patterns: Iterable[str]) -> bool:
+    """Tell whether one of the ``fnmatch`` patterns (``*.b``, ``backbone.*``) matches the whole name."""
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def count(shapes: Mapping[str, Spec] | Mapping[str, np.ndarray], prefix: str = "") -> int:

@@ -3,7 +3,8 @@
 =========================== ==============================================================================
 file                        how it is written
 =========================== ==============================================================================
-options.json, config.json   once, before the first step; replaced atomically
+options.json, config.json,  once, before the first step; replaced atomically
+weights.json                (the last where a run starts from weights)
 metrics.jsonl               one line per step, appended; forced to disk before the checkpoint that covers it
 timings.jsonl               the same, for what differs between two runs with one seed
 checkpoint.safetensors      replaced atomically every few steps, the first time before step 1
@@ -32,10 +33,11 @@ except ImportError:  # pragma: no cover
     fcntl = None  # type: ignore[assignment]
 
 CHECKPOINT, CONFIG, OPTIONS = "checkpoint.safetensors", "config.json", "options.json"
+START = "weights.json"
 METRICS, TIMINGS = "metrics.jsonl", "timings.jsonl"
 SUMMARY, REPORT, PICTURES = "summary.json", "summary.md", "pictures"
 #: what a run writes; the checkpoint first, because a run without it starts from the beginning
-FILES = (CHECKPOINT, METRICS, TIMINGS, OPTIONS, CONFIG, SUMMARY, REPORT)
+FILES = (CHECKPOINT, METRICS, TIMINGS, OPTIONS, CONFIG, START, SUMMARY, REPORT)
 
 
 def atomic_write(path: Path, data: bytes) -> None:

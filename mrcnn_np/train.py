@@ -132,8 +132,7 @@ def train_step(
     with np.errstate(over="ignore", invalid="ignore"):  # found by name below
         losses, cache = model.losses(batch, rng)
         require_finite("loss", [(name, np.asarray(losses[name])) for name in LOSSES])
-        every_grad = model.backward(cache)
-        del cache  # the activations: nearly all of the memory
+        every_grad = model.backward(cache, consume=True)  # frees the activations on its way
         # in the order of the backward pass, which is that of the dictionary
         grads = {name: g for name, g in every_grad.items() if name in velocity}
         require_finite("gradient of", grads.items())

@@ -16,9 +16,11 @@ from .checkpoint import Checkpoint, check_resumable, load_checkpoint
 from .config import Config
 from .data.sample import Dataset
 from .errors import CheckpointError, ConfigError, UserError
+from .fine_tune import Origin, begin, check_same_start, describe, open_origin, record, recorded_origin
+from .freezing import frozen_patterns
 from .model import MaskRCNN
 from .optim import trained_names
-from .params import count
+from .params import Params, count, initialise
 from .report import SplitReport, draw, evaluate_split, peak_memory_mib, summarise
 from .run_folder import (
     CHECKPOINT,
@@ -27,6 +29,7 @@ from .run_folder import (
     METRICS,
     OPTIONS,
     REPORT,
+    START,
     clear,
     locked,
     prepare,
@@ -36,6 +39,7 @@ from .run_folder import (
 from .train import INITIALISE, image_checksum, stream, train
 
 SHAPES_ROOT = "datasets/shapes"
+PRESET = "tiny"
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,10 @@ class Options:
     root: str | None = None
     split: str = "train"
     val_split: str = "val"
-    preset: str = "tiny"
+    preset: str | None = None
+    weights: str | None = None
+    class_names: str | None = None
+    freeze: str = ""
     config: tuple[str, ...] = ()
     steps: int | None = None
     batch_size: int | None = None
@@ -102,9 +109,9 @@ def read_ids(path: Path) -> list[str]:
         raise UserError(f"cannot read the image ids in {path}: {error}") from error
 
 
-def make_config(options: Options, class_names: tuple[str, ...]) -> Config:
-    """Build the configuration: preset, then each --config in turn, then the options of their own."""
-    config = presets.by_name(options.preset, num_classes=len(class_names))
+def make_config(options: Options, class_names: tuple[str, ...], base: Config | None = None) -> Config:
+    """Build the configuration: preset (or ``base``), then each --config in turn, then the options of their own."""
+    config = base or presets.by_name(options.preset or PRESET, num_classes=len(class_names))
     for text in options.config:
         config = config.with_overrides([text]) if "=" in text else _config_file(config, Path(text))
     changes: dict[str, Any] = {}
@@ -114,6 +121,8 @@ def make_config(options: Options, class_names: tuple[str, ...]) -> Config:
         changes["steps"] = options.steps
     if options.batch_size is not None:
         changes["batch_size"] = options.batch_size
+    if options.freeze:
+        changes["frozen"] = tuple(dict.fromkeys((*config.frozen, *frozen_patterns(options.freeze))))
     config = config.replace(**changes)
     if config.num_classes != len(class_names):
         raise ConfigError(
@@ -152,8 +161,10 @@ def find_checkpoint(folder: Path) -> Checkpoint | None:
 
 def run_train(args: argparse.Namespace) -> int:
     """Train, evaluate, draw, summarise."""
-    folder = Path(args.out or f"runs/{args.data or Options.data}-{args.preset or Options.preset}")
+    name = "finetuned" if args.weights else args.preset or PRESET
+    folder = Path(args.out or f"runs/{args.data or Options.data}-{name}")
     recorded = recorded_options(folder) if args.resume else {}
+    check_same_start(recorded, vars(args), folder)
     options = Options.merge(recorded, args)
 
     # everything that can be wrong is found before anything is written
@@ -161,7 +172,8 @@ def run_train(args: argparse.Namespace) -> int:
     if not args.resume and not args.overwrite:
         refuse_existing(folder)
     dataset = open_dataset(options, options.split, subset=options.subset, ids=options.ids)
-    config = make_config(options, dataset.class_names)
+    origin = _origin(options, folder, checkpoint, len(dataset.class_names))
+    config = make_config(options, dataset.class_names, None if origin is None else origin.base)
     splits: dict[str, Dataset] = {}
     if not args.no_eval:
         splits = _open_splits(args.eval_splits, options, dataset)
@@ -173,15 +185,45 @@ def run_train(args: argparse.Namespace) -> int:
             class_names=dataset.class_names,
             images=image_checksum(dataset),
         )
-    model = MaskRCNN(config, rng=stream(options.seed, 0, INITIALISE))
-    trained_names(model.params, config)  # a misspelt pattern of config.frozen
+    params, said, kept = _parameters(options, config, origin, checkpoint, dataset.class_names)
+    model = MaskRCNN(config, params)
+    if not trained_names(model.params, config):  # which also finds a misspelt pattern of config.frozen
+        raise UserError("everything is frozen, so there is nothing to train; expected some part that is not")
     prepare(folder)
     with locked(folder):
         if args.overwrite and not args.resume:
             clear(folder)
         write_json(folder / OPTIONS, asdict(options))
         write_json(folder / CONFIG, config.to_dict())
+        if kept is not None:
+            write_json(folder / START, kept)
+        if said:
+            print(said, flush=True)
         return _train_and_report(args, options, folder, model, dataset, splits, checkpoint)
+
+
+def _origin(options: Options, folder: Path, checkpoint: Checkpoint | None, num_classes: int) -> Origin | None:
+    """Open the weights that the run starts from, or what it kept of them."""
+    if options.weights is None:
+        if options.class_names is not None:
+            raise UserError("--class-names names the classes of --weights; expected that option, too")
+        return None
+    if checkpoint is not None:
+        return recorded_origin(folder, Path(options.weights), num_classes)
+    return open_origin(Path(options.weights), options.preset, options.class_names, num_classes)
+
+
+def _parameters(
+    options: Options, config: Config, origin: Origin | None, checkpoint: Checkpoint | None, class_names: tuple[str, ...]
+) -> tuple[Params, str, dict[str, Any] | None]:
+    """Return the parameters to begin with, what to say about them, and what the run keeps of where they came from."""
+    rng = stream(options.seed, 0, INITIALISE)
+    if checkpoint is not None:
+        return checkpoint.params, "", None
+    if origin is None:
+        return initialise(config, rng), "", None
+    start = begin(origin, config, class_names, rng)
+    return start.params, describe(origin, start, config, class_names), record(origin, start)
 
 
 def _open_splits(names: str, options: Options, dataset: Dataset) -> dict[str, Dataset]:
@@ -236,6 +278,7 @@ def _train_and_report(
     facts = {
         "run": str(folder),
         "preset": model.config.name,
+        "weights": options.weights,
         "backend": kernels.backend(),
         "seed": options.seed,
         "steps": result.step,

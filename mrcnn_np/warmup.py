@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ import numpy as np
 
 from . import presets
 from .config import Config
+from .errors import UserError
 
 Say = Callable[[str], None]
 
@@ -57,6 +59,38 @@ def compiling(say: Say) -> Iterator[list[float]]:
 
     with event.install_listener("numba:compile", Reporter()):
         yield seconds
+
+
+@contextmanager
+def announced() -> Iterator[None]:
+    """Say that kernels are being compiled, when they are, and every few seconds how many are done."""
+    from tqdm import tqdm
+
+    began = last = time.perf_counter()
+    done = 0
+
+    def count(line: str) -> None:
+        nonlocal done, last
+        done += 1
+        now = time.perf_counter()
+        if done == 1:
+            tqdm.write("compiling kernels, once: they are kept (mrcnn-np warmup does it ahead)", file=sys.stderr)
+        elif now - last > 5:
+            tqdm.write(f"  {done} kernels compiled after {now - began:.0f} s", file=sys.stderr)
+            last = now
+
+    with compiling(count):
+        yield
+
+
+def set_threads(number: int) -> None:
+    """Set the number of threads of the kernels; ``UserError`` if there are not so many."""
+    import numba
+
+    there: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
+    if number > there:
+        raise UserError(f"--threads {number}: there are {there} (cores, or NUMBA_NUM_THREADS if it is set)")
+    numba.set_num_threads(number)
 
 
 def warm_up(config: Config, *, say: Say = lambda line: None) -> None:

@@ -10,6 +10,7 @@ import numba
 import numpy as np
 
 EPS = float(np.finfo(np.float32).eps)
+INTERPRETED = bool(numba.config.DISABLE_JIT)  # kernels run as Python: a thousand times slower, every line is seen
 
 
 @contextmanager

@@ -442,3 +442,9 @@ def test_debug_shows_the_traceback(tmp_path):
 
     with pytest.raises(CheckpointError):
         main(["detect", "--run", str(tmp_path), "x.png", "--debug"])
+
+
+def test_threads_that_are_not_there_are_refused(tmp_path, capsys):
+    assert main(["train", "--threads", "4096", "--backend", "cpu", "--out", str(tmp_path / "run")]) == 2
+    assert "--threads 4096: there are " in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()

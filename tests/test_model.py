@@ -15,6 +15,7 @@ from mrcnn_np.params import initialise, trainable
 VARIANTS = {
     "tiny": {},
     "frozen norm": {"bn_mode": "frozen"},
+    "running statistics in C3, the batch's elsewhere": {"frozen": ("backbone.c3.*",)},
     "keras-like": {
         "rpn_objectness": "softmax",
         "roi_method": "crop_and_resize",
@@ -28,6 +29,14 @@ VARIANTS = {
         "roi_level_rounding": "round",
         "class_loss_active_only": True,
         "bn_mode": "frozen",
+    },
+    "torchvision v2": {
+        "fpn_norm": True,
+        "rpn_convs": 2,
+        "box_head": "conv_fc",
+        "box_head_convs": 2,
+        "mask_head_norm": True,
+        "mask_head_convs": 2,
     },
     "max, sampled": {"roi_reduce": "max", "box_loss_denominator": "sampled", "loss_weights": (1.0, 2.0, 0.5, 1.5, 3.0)},
     "adaptive, L1, mini masks": {
@@ -141,6 +150,17 @@ def test_batch_of_two_is_two_batches_of_one(samples):
     grads = model.backward(cache)
     for name, g in grads.items():
         np.testing.assert_allclose(g, summed[name], rtol=1e-9, atol=1e-12 * np.abs(g).max(), err_msg=name)
+
+
+def test_a_consumed_cache_gives_the_same_gradients_and_is_gone():
+    model = MaskRCNN(small_config())
+    batch = make_batch([make_sample(np.random.default_rng(0))], model.config)
+    _, cache = model.losses(batch, np.random.default_rng(1))
+    kept = model.backward(cache)
+    blocks = cache.backbone[2]
+    consumed = model.backward(cache, consume=True)
+    assert {k: g.tobytes() for k, g in consumed.items()} == {k: g.tobytes() for k, g in kept.items()}
+    assert blocks == [[], [], [], []] and cache.backbone is None and cache.rpn is None and cache.mask_head is None
 
 
 def test_detect_does_not_depend_on_the_neighbours():

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numba import get_num_threads
 
-from . import direct, few_channels, grouped, memory, winograd, winograd_weights
+from . import direct, direct_weights, few_channels, grouped, memory, winograd, winograd_weights
 from .activation import masked_sum
 from .arguments import as_padding, is_float32
 from .fold import FusedGradients, scaled, unfold
@@ -15,6 +15,7 @@ from .simd import MR, NR, VL
 
 NONE = np.empty(0, np.float32)
 NO_FLOOR = np.float32(-np.inf)
+TASK = 1 << 19  # multiplications of a pixel's number with NR weights that make a task worth starting
 
 
 def _suits_winograd(shape: tuple[int, ...], w: np.ndarray, stride: tuple[int, int], padding: Any, groups: int) -> bool:
@@ -55,22 +56,43 @@ def correlate(
     floor: np.float32 = NO_FLOOR,
 ) -> np.ndarray:
     """Slide packed weights of kw columns over x; write every ``step``-th pixel of ``y`` from ``phase`` on."""
-    n, height, width, c_in = x.shape
-    out_h, out_w = out_shape
     if y is None:
-        y = memory.empty((n, out_h, out_w, c_out))
+        y = memory.empty((len(x), *out_shape, c_out))
+    places = (
+        (phase[0] * y.shape[2] + phase[1]) * c_out, y[0].size, step * y.shape[2] * c_out, step * c_out,
+    )  # fmt: skip
+    at = np.arange(len(packed)) * NR
+    return _correlate(x, packed, kw, at, at, out_shape, stride, top, left, y, places, scale, shift, residual, floor)
+
+
+def _correlate(
+    x: np.ndarray,
+    packed: np.ndarray,
+    kw: int,
+    panel_places: np.ndarray,
+    panel_channels: np.ndarray,
+    out_shape: tuple[int, int],
+    stride: int,
+    top: int,
+    left: int,
+    y: np.ndarray,
+    places: tuple[int, int, int, int],
+    scale: np.ndarray | None,
+    shift: np.ndarray | None,
+    residual: np.ndarray | None,
+    floor: np.float32,
+) -> np.ndarray:
+    """Call ``direct.correlate`` with as many tasks as give all threads the same, none of them too short."""
+    c_out, threads, pixels = y.shape[3], get_num_threads(), len(x) * out_shape[0] * out_shape[1]
     scale, shift = _vectors(scale, shift, c_out)
-    y_width, y_image = (y.shape[2] if step > 1 else out_w), y.shape[1] * y.shape[2] * c_out
-    pixels = n * out_h * out_w
-    if packed.shape[1] == kw == stride == step == 1 and not (top or left):
-        # Pixels have no neighbours here: cut all of them, whatever their map, into rows of whole tiles
-        out_h, out_w = -(-pixels // direct.RUN), direct.RUN
-        n, height, width, y_width = 1, out_h, out_w, out_w
+    if c_out % NR:  # tiles finish whole panels
+        scale, shift = (np.pad(v, (0, NR - c_out % NR)) for v in (scale, shift))
+    stretch = direct.STRETCH * MR
+    share = stretch * max(1, TASK * NR // (stretch * packed.size))
+    rounds = -(-pixels // (share * threads))
     direct.correlate(
-        x.reshape(-1), (n, height, width, c_in), packed, kw, stride, top, left, y.reshape(-1),
-        (n, out_h, out_w, y_image), (phase[0] * y_width + phase[1]) * c_out, step * y_width * c_out, step * c_out,
-        c_out, scale, shift, NONE if residual is None else residual.reshape(-1), floor,
-        pixels,
+        x.reshape(-1), x.shape, packed, panel_places, panel_channels, kw, stride, top, left, y.reshape(-1), out_shape,
+        places, c_out, scale, shift, NONE if residual is None else residual.reshape(-1), floor, rounds * threads,
     )  # fmt: skip
     return y
 
@@ -128,10 +150,10 @@ def weight_gradient(
     if k >= MR and not (top or bottom or left or right):
         padded = x.reshape(-1)
     else:
-        padded = direct.pad_maps(x, top, bottom, left, right)
+        padded = direct_weights.pad_maps(x, top, bottom, left, right)
     wide = dy.reshape(-1, c_out)
     if c_out % NR:
-        wide = direct.widen_channels(wide, -(-c_out // NR) * NR)
+        wide = direct_weights.widen_channels(wide, -(-c_out // NR) * NR)
     rows, line = top + height + bottom, (left + width + right) * c_in
     if kh == kw == stride == 1 and padded.size == x.size:
         across = _divisor(n * out_h * out_w, 192, out_w)
@@ -139,7 +161,7 @@ def weight_gradient(
         rows = out_h
     # a block of lines of x and dy that stays in the second-level cache
     block = max(1, 64 * 1024 // max(1, out_w * (min(stride, kw) * c_in + c_out)))
-    dw = direct.correlate_weights(
+    dw = direct_weights.correlate_weights(
         padded, n, rows, line, c_in, stride, wide, out_h, out_w, kh, k, block, get_num_threads()
     )
     if k >= MR and k % MR:  # the last tile was moved up to end at k

@@ -9,7 +9,8 @@ from __future__ import annotations
 import numpy as np
 from llvmlite import ir
 from numba import njit, types
-from numba.extending import intrinsic
+
+from .simd_python import power_of_two, with_twin
 
 LOG2_E = np.float32(1.4426950408889634)
 LN2_HIGH, LN2_LOW = np.float32(0.693359375), np.float32(-2.12194440e-4)  # their sum is ln 2; n * LN2_HIGH is exact
@@ -17,7 +18,7 @@ ROUND = np.float32(1.5 * 2**23)  # adding it leaves no room for a fraction: what
 LOWEST = np.float32(-87.0)  # below it exp(x) < 1.7e-38 is taken as 0
 
 
-@intrinsic
+@with_twin(power_of_two)
 def _power_of_two(typingctx, rounded):
     """Return 2^n as a float, where ``rounded`` is n + ROUND: n stands in its low bits and moves to the exponent's."""
 
@@ -44,7 +45,7 @@ def exp_negative(x):
     y = y * r + np.float32(1 / 2)
     y = y * r + np.float32(1)
     y = y * r + np.float32(1)
-    return np.float32(0) if x < LOWEST else y * _power_of_two(rounded)  # type: ignore[call-arg]
+    return np.float32(0) if x < LOWEST else y * _power_of_two(rounded)
 
 
 @njit(cache=True, error_model="numpy", fastmath={"contract"})

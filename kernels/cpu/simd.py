@@ -18,12 +18,13 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
+
+from . import simd_python
+from .simd_python import with_twin
 
 AVX512 = bool(llvm.get_host_cpu_features().get("avx512f", False))
 VL = 16 if AVX512 else 8  # floats in a vector
 MR = 12 if AVX512 else 6  # rows of a tile
-FEW = MR // 3  # rows of the tile for what is left over: 8 results in flight are what two units of latency 4 need
 NV = 2  # vectors across a tile
 NR = NV * VL  # columns of a tile
 
@@ -57,19 +58,7 @@ def _stream(b: ir.IRBuilder, value: Any, address: Any) -> None:
     store.set_metadata("nontemporal", b.module.add_metadata([ir.IntType(32)(1)]))
 
 
-@intrinsic
-def stream_vector(typingctx, target, source):
-    """Copy VL floats to memory past the caches; ``fence`` must follow."""
-
-    def generate(context, b, signature, args):
-        target, source = args
-        _stream(b, _load(b, source), target)
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64), generate
-
-
-@intrinsic
+@with_twin(simd_python.nothing)
 def fence(typingctx):
     """Wait until streamed stores can be seen by other threads."""
 
@@ -105,17 +94,17 @@ def _at(b: ir.IRBuilder, base: Any, stride: Any, i: int) -> Any:
 # --- matrix product -------------------------------------------------------------------------------------------------
 
 
-def _make_gemm_tile(rows: int, *, finish: bool = False, ahead: bool = True) -> Any:
+def _make_gemm_tile(rows: int, *, finish: bool = False, ahead: bool = True, panels: bool = False) -> Any:
     """Return an intrinsic that computes ``rows`` x NR results of a product whose left side lies scattered in memory.
 
     ``sum over t, k of a[taps[t] + m a_row + k a_col] * b[t b_tap + k b_row + n]`` for m < rows, n < NR goes to
     ``out[m out_row + n]``: added to what is there (``accumulate``), or finished: ``max(. * scale + shift + residual,
-    floor)`` with the residual laid out like the output, or absent (address 0). To finish a sum that was begun
-    elsewhere, ``initial`` is the address of its (rows, NR) values so far; else 0.
+    floor)`` with the residual laid out like the output, or absent (address 0).
 
-    What takes long is not the arithmetic but the memory behind it. So a tile asks for the lines that it will write
-    before it computes, and (``ahead``) on its way for those of the left side that follow its own rows: where the rows
-    are pixels, the next tile reads them.
+    What takes long is not the arithmetic but the memory behind it. So a tile asks for lines that will be written later,
+    those at ``out + ahead_by + m ahead_row``, for the residual there, and (``ahead``) for those of the left side that
+    follow its own rows: where the rows are pixels, the next tile reads them. ``panels`` asks for the right side of
+    the next product where that follows in memory: a panel that no other product has brought into the caches.
     """
 
     def sum_up(b: ir.IRBuilder, args: Sequence[Any], acc: list[list[Any]], beside: Any = None) -> None:
@@ -130,6 +119,10 @@ def _make_gemm_tile(rows: int, *, finish: bool = False, ahead: bool = True) -> A
                 right_at = b.add(panel, b.mul(loop.index, b_row))
                 right = [_load(b, b.add(right_at, I64(4 * VL * v))) for v in range(NV)]
                 column = b.mul(loop.index, a_col)
+                if panels:
+                    for line in range(0, NR * 4, 64):
+                        further = b.add(right_at, b.add(b.mul(b_row, k), I64(line)))
+                        _prefetch(b, further, write=False, locality=2)
                 if ahead:
                     line = b.add(_at(b, start, a_row, rows), b.mul(loop.index, I64(64)))
                     _prefetch(b, line, write=False, locality=2)
@@ -142,7 +135,7 @@ def _make_gemm_tile(rows: int, *, finish: bool = False, ahead: bool = True) -> A
 
     cells = [(m, v) for m in range(rows) for v in range(NV)]
 
-    @intrinsic
+    @with_twin(simd_python.gemm_tile(rows, NR))
     def tile_accumulate(typingctx, count, taps, k, a, a_row, a_col, b_start, b_tap, b_row, out, out_row, accumulate):
         def generate(context, b, signature, args):
             out, out_row, accumulate = args[9:]
@@ -162,7 +155,7 @@ def _make_gemm_tile(rows: int, *, finish: bool = False, ahead: bool = True) -> A
 
         return types.void(*[types.int64] * 12), generate
 
-    @intrinsic
+    @with_twin(simd_python.gemm_tile_finish(rows, NR))
     def tile_finish(
         typingctx,
         count,
@@ -174,29 +167,27 @@ def _make_gemm_tile(rows: int, *, finish: bool = False, ahead: bool = True) -> A
         b_start,
         b_tap,
         b_row,
-        initial,
         out,
         out_row,
         ahead_by,
+        ahead_row,
         scale,
         shift,
         residual,
         floor,
     ):
         def generate(context, b, signature, args):
-            initial, out, out_row, ahead_by, scale, shift, residual, floor = args[9:]
+            out, out_row, ahead_by, ahead_row, scale, shift, residual, floor = args[9:]
             fma, least = _fma(b), _splat(b, floor)
             acc = [[cgutils.alloca_once(b, VECTOR) for _ in range(NV)] for _ in range(rows)]
-            for line in range(0, rows * NR * 4, 64):
-                _prefetch(b, b.add(b.add(out, ahead_by), I64(line)), write=True, locality=2)
-            beside = b.add(b.select(b.icmp_signed("!=", residual, I64(0)), residual, out), ahead_by)
-            with b.if_else(b.icmp_signed("!=", initial, I64(0))) as (then, otherwise):
-                with then:
-                    for m, v in cells:
-                        b.store(_load(b, b.add(initial, I64(4 * (m * NR + v * VL)))), acc[m][v])
-                with otherwise:
-                    for m, v in cells:
-                        b.store(_constant(0.0), acc[m][v])
+            for m in range(rows):
+                for line in range(0, NR * 4, 64):
+                    address = b.add(_at(b, b.add(out, ahead_by), ahead_row, m), I64(line))
+                    _prefetch(b, address, write=True, locality=2)
+            # Without a residual, ask for what is in the caches already: a branch would cost more
+            beside = b.select(b.icmp_signed("!=", residual, I64(0)), b.add(residual, ahead_by), args[6])
+            for m, v in cells:
+                b.store(_constant(0.0), acc[m][v])
             sum_up(b, args[:9], acc, beside)
             scales = [_load(b, b.add(scale, I64(4 * VL * v))) for v in range(NV)]
             shifts = [_load(b, b.add(shift, I64(4 * VL * v))) for v in range(NV)]
@@ -221,12 +212,9 @@ def _make_gemm_tile(rows: int, *, finish: bool = False, ahead: bool = True) -> A
 
 
 gemm_tile = _make_gemm_tile(MR)
-gemm_tile_few = _make_gemm_tile(FEW)
-gemm_tile_one = _make_gemm_tile(1)
+gemm_tile_panels = _make_gemm_tile(MR, panels=True)
 gemm_tile_sum = _make_gemm_tile(MR, ahead=False)
 gemm_tile_finish = _make_gemm_tile(MR, finish=True)
-gemm_tile_few_finish = _make_gemm_tile(FEW, finish=True)
-gemm_tile_one_finish = _make_gemm_tile(1, finish=True)
 
 
 # --- small linear transforms ----------------------------------------------------------------------------------------
@@ -263,7 +251,7 @@ def make_transform(matrix: Sequence[Sequence[float]]) -> Any:
     """
     n_in = len(matrix[0])
 
-    @intrinsic
+    @with_twin(simd_python.transform(matrix, VL))
     def transform(typingctx, source, source_row, source_col, target, target_row, target_col):
         def generate(context, b, signature, args):
             source, source_row, source_col, target, target_row, target_col = args
@@ -294,7 +282,7 @@ def make_transform_from(matrix: Sequence[Sequence[float]]) -> Any:
     """
     n_in = len(matrix[0])
 
-    @intrinsic
+    @with_twin(simd_python.transform_from(matrix, VL))
     def transform(typingctx, sources, offset, target, target_row, target_col):
         def generate(context, b, signature, args):
             sources, offset, target, target_row, target_col = args
@@ -324,7 +312,7 @@ def make_transform_finish(matrix: Sequence[Sequence[float]]) -> Any:
     """
     n_in, n_out = len(matrix[0]), len(matrix)
 
-    @intrinsic
+    @with_twin(simd_python.transform_finish(matrix, VL))
     def transform(typingctx, source, source_row, source_col, targets, offset, scale, shift, residuals, floor):
         def generate(context, b, signature, args):
             source, source_row, source_col, targets, offset, scale, shift, residuals, floor = args

@@ -29,8 +29,8 @@ from typing import Any
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
 
+from . import simd_python
 from .simd import (
     AVX512,
     F32,
@@ -48,6 +48,7 @@ from .simd import (
     _store,
     _stream,
 )
+from .simd_python import with_twin
 
 PIXELS = 12 if AVX512 else 8  # outputs of the large tile: they, and the weights of three columns, fill 32 registers
 FEW = 4
@@ -92,7 +93,7 @@ def _for_mode(b: ir.IRBuilder, mode: Any, body: Callable[[int], None]) -> None:
     b.position_at_end(after)
 
 
-@intrinsic
+@with_twin(simd_python.nothing)
 def prefetch(typingctx, address):
     """Ask for the cache line at an address; nothing happens if there is none."""
 
@@ -147,7 +148,7 @@ def make_slide(pixels: int, columns: int, stride: int) -> Any:
     """
     positions = stride * (pixels - 1) + columns
 
-    @intrinsic
+    @with_twin(simd_python.slide(pixels, columns, stride, VL))
     def slide(
         typingctx, mode, count, runs, x, x_step, first, zeros, channels, w, out, out_step, scale, shift, residual,
         floor, stream,
@@ -233,7 +234,7 @@ def make_slide_weights(outputs: int, columns: int, stride: int) -> Any:
     """
     positions = stride * (outputs - 1) + columns
 
-    @intrinsic
+    @with_twin(simd_python.slide_weights(outputs, columns, stride, VL, BLOCK))
     def slide_weights(typingctx, mode, block, count, x, x_step, low, high, zeros, dy, dy_step, dw, dw_tap, dw_channel):
         def generate(context, b, signature, args):
             mode, block, count, x, x_step, low, high, zeros, dy, dy_step, dw, dw_tap, dw_channel = args

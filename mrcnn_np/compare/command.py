@@ -109,7 +109,7 @@ def _training(
         params = decided_params(config, make_batch(samples, config).images, args.seed)
         info["weights"] += ", under which no ReLU is near its kink"
     elif params is None:
-        params = lively_params(config, args.seed)
+        params = lively_params(config, args.seed, image)
     params = {name: p.astype(args.dtype) for name, p in params.items()}
     result = compare_training(params, config, samples, steps=args.train_steps, seed=args.seed)
     result.info = {**info, **result.info, "versions": versions(require(args.framework))}

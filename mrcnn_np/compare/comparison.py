@@ -17,6 +17,9 @@ from .trace import PER_DETECTION, PER_PROPOSAL, Trace
 
 #: largest relative error that rounding explains, by precision of the run
 TOLERANCE = {"float32": 1e-4, "float64": 1e-11}
+#: 1 - IoU by which masks may differ, and the pixels in which any mask may, however small: those at the threshold
+MASKS = {"float32": 1e-3, "float64": 0.0}
+MASK_PIXELS = {"float32": 8, "float64": 0}
 #: share of the proposals that may have no partner: each is the outcome of hundreds of yes-or-no decisions
 LOST_PROPOSALS = {"float32": 0.01, "float64": 0.0}
 #: share of the rows that rounding decides which it may decide differently on the two sides
@@ -150,8 +153,7 @@ def compare(
     ----------
     ours, theirs : mapping of str to ndarray
     tolerance : float, optional
-        Largest relative error; by default that of ``TOLERANCE`` for the precision of our molded image. Masks may
-        differ in ten times this share of their pixels.
+        Largest relative error; by default that of ``TOLERANCE`` for the precision of our molded image.
     teacher_forced : bool
         Our second stage was given their proposals and our mask head their detections (``trace_ours(given=...)``), so
         that its rows are theirs one by one.
@@ -190,7 +192,10 @@ def compare(
         if open_rows is not None and a.shape == b.shape:
             a, b, note = _without_flipped(a, b, open_rows, tolerance, note)
         allowed = LOST_PROPOSALS.get(dtype, 0.0) if name in PER_PROPOSAL else 0.0
-        row = _row(name, a, b, tolerance, note)
+        if a.dtype == b.dtype == bool and a.shape == b.shape:
+            row = _mask_row(name, a, b, max(tolerance, MASKS.get(dtype, 0.0)), MASK_PIXELS.get(dtype, 0), note)
+        else:
+            row = _row(name, a, b, tolerance, note)
         if lost > allowed and name in ("proposals", "detection_boxes"):
             row = Row(name, row.shape, row.max_abs, row.relative, False, row.note)
         rows.append(Row(name, ours[name].shape, row.max_abs, row.relative, row.within, row.note))
@@ -254,17 +259,25 @@ def _row(name: str, a: np.ndarray, b: np.ndarray, tolerance: float, note: str) -
         return Row(name, a.shape, np.nan, np.inf, False, f"shape {a.shape} against {b.shape}")
     if a.size == 0:
         return Row(name, a.shape, 0.0, 0.0, True, note or "empty")
-    if a.dtype == bool:
-        axes = tuple(range(1, a.ndim))
-        shared, either = (a & b).sum(axis=axes), (a | b).sum(axis=axes)
-        worst = float((1 - shared / np.maximum(either, 1))[either > 0].max(initial=0.0))
-        different = f"{int((a != b).sum())} pixels differ" if worst else ""
-        return Row(name, a.shape, worst, worst, worst <= 10 * tolerance, ", ".join(filter(None, (note, different))))
     if a.dtype.kind in "iu":
         count = int((a != b).sum())
         return Row(name, a.shape, count, count / a.size, count == 0, note)
     max_abs, relative = errors(a, b)
     return Row(name, a.shape, max_abs, relative, bool(relative <= tolerance), note)
+
+
+def _mask_row(name: str, a: np.ndarray, b: np.ndarray, limit: float, pixels: int, note: str) -> Row:
+    """Judge masks (D, H, W) by the worst IoU of a pair, among those that differ in more than a few pixels."""
+    shared, either, apart = ((f(a, b)).sum(axis=(1, 2)) for f in (np.logical_and, np.logical_or, np.logical_xor))
+    lost = 1 - shared / np.maximum(either, 1)
+    lost[either == 0] = 0
+    worst = float(lost.max(initial=0.0))
+    if apart.any():
+        few = f"{int(apart.sum())} pixels differ, at most {int(apart.max())} of a mask"
+        note = ", ".join(filter(None, (note, few)))
+    elif not len(a):
+        note = note or "empty"
+    return Row(name, a.shape, worst, worst, bool(lost[apart > pixels].max(initial=0.0) <= limit), note)
 
 
 def errors(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:

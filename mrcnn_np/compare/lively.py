@@ -30,12 +30,13 @@ def picture(size: tuple[int, int], seed: int = 0) -> np.ndarray:
     return np.clip(128 + 70 * total, 0, 255).astype(np.uint8)
 
 
-def lively_params(config: Config, seed: int = 0) -> Params:
+def lively_params(config: Config, seed: int = 0, image: np.ndarray | None = None) -> Params:
     """Return random float32 weights that make every head decide something.
 
     Every bias is random, batch norm has random scales and statistics around those of a picture, and each predictor is
     shifted and scaled so that its outputs spread about 0 on this picture; the classes' more widely if otherwise fewer
-    than 20 would pass ``config.detection_score_threshold``.
+    than 20 would pass ``config.detection_score_threshold``. Without an image of its own the picture is noise; for a
+    photograph, whose contrasts are others, such weights give logits of 40, and probabilities that float32 rounds to 1.
     """
     rng = np.random.default_rng(seed)
     params = initialise(config, rng)
@@ -45,7 +46,8 @@ def lively_params(config: Config, seed: int = 0) -> Params:
         elif name.endswith(".gamma"):
             # Small steps at the end of each block, as in trained networks: large ones would multiply rounding errors
             p[...] = rng.uniform(*((0.1, 0.4) if ".bn3" in name else (0.5, 1.5)), p.shape)
-    molded, molding = mold_image(picture((192, 256)), config.replace(image_min_size=192, image_max_size=256))
+    small = config.replace(image_min_size=192, image_max_size=256)
+    molded, molding = mold_image(picture((192, 256)) if image is None else image, small)
     images = molded[None]
 
     # One pass with the statistics of the batch moves the running ones to them
@@ -53,8 +55,12 @@ def lively_params(config: Config, seed: int = 0) -> Params:
     backbone(images, params, measuring, training=True)
     _shake(params, "backbone.", rng)
 
+    if config.fpn_norm:
+        fpn(backbone(images, params, config)[0], params, measuring, training=True)
+        _shake(params, "fpn.", rng)
+
     model = MaskRCNN(config, params)
-    pyramid = fpn(backbone(images, params, config)[0], params)[0]
+    pyramid = fpn(backbone(images, params, config)[0], params, config)[0]
     logits, deltas, *_ = rpn_head(pyramid, params, config)
     _spread(params, "rpn.objectness", logits, 2.0)
     _spread(params, "rpn.deltas", deltas, 0.3)
@@ -64,7 +70,7 @@ def lively_params(config: Config, seed: int = 0) -> Params:
     rois, _ = propose(logits[0], deltas[0], anchors, molding.window, config, training=False)
     index = np.zeros(len(rois), np.int64)
     features, _ = model.roi_features(pyramid, rois, index, config.box_pool_size, images.shape)
-    if config.box_head == "conv":
+    if config.box_head != "fc":
         box_head(features, params, measuring, training=True)
         _shake(params, "box_head.", rng)
     class_logits, deltas, *_ = box_head(features, params, config)

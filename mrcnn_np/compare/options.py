@@ -25,13 +25,16 @@ def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--size", type=_at_least_one, metavar="PIXELS", help="image size (default: the preset's)")
     command.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="default: float32")
     command.add_argument(
-        "--tolerance", type=positive, metavar="T", help="relative error (default: 1e-4 in float32, 1e-11 in float64)"
+        "--tolerance",
+        type=positive,
+        metavar="T",
+        help="relative error (default: 1e-3 with torchvision, 1e-4 with Keras, 1e-11 in float64)",
     )
     command.add_argument(
         "--teacher-forced",
         action="store_true",
-        help="give our second stage the framework's proposals and detections, so that its tensors can be compared "
-        "row by row whatever happens before",
+        help="give our backbone the framework's molded image, our second stage its proposals and detections, so that "
+        "tensors can be compared row by row whatever happens before",
     )
     command.add_argument(
         "--train-steps", type=_at_least_one, metavar="N", help="compare N steps of training: losses and gradients"

@@ -48,8 +48,8 @@ PER_DETECTION = (
     "detection_boxes", "detection_classes", "detection_scores", "mask_features", "mask_logits", "mask_probabilities",
     "boxes", "masks",
 )  # fmt: skip
-#: what a second stage starts from: given these, it does not depend on the stages before it
-GIVEN = ("proposals", "detection_boxes", "detection_classes", "detection_scores")
+#: what a stage starts from: given these, it does not depend on the stages before it
+GIVEN = ("molded", "proposals", "detection_boxes", "detection_classes", "detection_scores")
 
 Trace = dict[str, np.ndarray]
 
