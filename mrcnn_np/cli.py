@@ -77,6 +77,10 @@ def _command(args: argparse.Namespace) -> Callable[[argparse.Namespace], int]:
         from .train_command import run_train
 
         return run_train
+    if args.command == "eval":
+        from .eval_command import run_eval
+
+        return run_eval
     if args.command == "bench":
         from .bench.command import run_bench
 

@@ -1,4 +1,4 @@
-"""``mrcnn-np detect``, ``eval`` and ``data``; ``train`` has a file of its own."""
+"""``mrcnn-np detect`` and ``data``; ``train`` and ``eval`` have files of their own."""
 
 from __future__ import annotations
 
@@ -14,15 +14,14 @@ from tqdm import tqdm
 
 from . import data, visualize
 from .checkpoint import Checkpoint, load_checkpoint
-from .coco_commands import ResultsFile, run_eval_results
+from .coco_commands import ResultsFile
 from .coco_commands import run_coco as run_coco
 from .data.images import read_image
 from .detections import Detections
 from .errors import CheckpointError, DataError, NonFiniteError, UserError
 from .model import MaskRCNN
-from .report import evaluate_split
 from .run_folder import CHECKPOINT, atomic_write, prepare, write_json
-from .train_command import Options, open_dataset, read_ids, recorded_options
+from .train_command import read_ids
 
 
 def checkpoint_path(args: argparse.Namespace) -> Path:
@@ -89,11 +88,19 @@ def _detector(args: argparse.Namespace) -> tuple[MaskRCNN, tuple[str, ...]]:
     if args.weights is not None:
         from .weights.command import network
 
-        return network(Path(args.weights), args.preset, args.config, **changes)
-    if args.preset is not None or args.config:
-        raise UserError("--preset and --config go with --weights; a training run has its own configuration")
+        model, names = network(Path(args.weights), args.preset, args.config, args.class_names, **changes)
+        return model, names or ("background", *(f"class {i}" for i in range(1, model.config.num_classes)))
+    refuse_options_of_weights(args)
     model, checkpoint = load_model(checkpoint_path(args), **changes)
     return model, checkpoint.class_names
+
+
+def refuse_options_of_weights(args: argparse.Namespace) -> None:
+    """Raise ``UserError`` where options of --weights are given without it."""
+    if args.preset is not None or args.config or args.class_names is not None:
+        raise UserError(
+            "--preset, --config and --class-names go with --weights; a training run has its own configuration"
+        )
 
 
 def _unique_names(paths: list[Path]) -> dict[Path, str]:
@@ -151,53 +158,6 @@ def _write_detections(
         ],
     }
     write_json(out / f"{name}_detections.json", record)
-
-
-# --- eval -----------------------------------------------------------------------------------------------------------
-
-
-def run_eval(args: argparse.Namespace) -> int:
-    """Measure a trained model on a split, or detections in a file."""
-    if args.results is not None:
-        return run_eval_results(args)
-    if args.ground_truth is not None:
-        raise UserError("--ground-truth belongs to --results; a model is measured on the images of --data")
-    path = checkpoint_path(args)
-    folder = path.parent
-    recorded = recorded_options(folder)
-    # the recorded root is no use for other data
-    same_data = args.data is None or args.data == recorded.get("data")
-    chosen = Options.merge({k: recorded[k] for k in ("data", "root") if k in recorded and same_data}, args)
-    split = args.split or recorded.get("val_split", "val")
-    dataset = open_dataset(chosen, split, subset=args.subset, ids=args.ids)
-    model, checkpoint = load_model(path)
-    if tuple(dataset.class_names) != checkpoint.class_names:
-        raise UserError(
-            f"{path} was trained on the classes {', '.join(checkpoint.class_names)}; "
-            f"the data set has {', '.join(dataset.class_names)}"
-        )
-    out = Path(args.out) if args.out else folder / f"eval-{split}.json"
-    prepare(out.parent)
-    kinds = ("box", "mask") if args.iou_type == "both" else (args.iou_type,)
-    results = None if args.coco_results is None else ResultsFile.of_dataset(args.coco_results, dataset)
-    report = evaluate_split(
-        model,
-        dataset,
-        method=args.method or "voc10",
-        iou_types=kinds,
-        skip_bad=args.skip_bad,
-        progress=not args.quiet,
-        on_image=None if results is None else results.add,
-    )
-    for kind, evaluation in report.evaluations.items():
-        print(f"{kind}\n{evaluation.table()}\n")
-    for image_id, reason in report.skipped.items():
-        print(f"skipped image {image_id}: {reason}", file=sys.stderr)
-    write_json(out, {"checkpoint": str(path), "step": checkpoint.step, "split": split, **report.as_dict()})
-    print(f"written to {out}")
-    if results is not None:
-        results.write()
-    return 0
 
 
 # --- data -----------------------------------------------------------------------------------------------------------

@@ -30,13 +30,13 @@ from .errors import ConfigError
 #: fields that count, measure or divide; the list of checks in Config would be long with these three groups
 POSITIVE = (
     "pad_multiple", "pixel_scale", "pixel_std", "mini_mask_shape", "fpn_channels", "anchor_sizes", "anchor_strides",
-    "anchor_ratios", "rpn_channels", "rpn_box_std", "rpn_anchors_per_image", "proposals_pre_nms_train",
+    "anchor_ratios", "rpn_channels", "rpn_convs", "rpn_box_std", "rpn_anchors_per_image", "proposals_pre_nms_train",
     "proposals_pre_nms_test", "proposals_post_nms_train", "proposals_post_nms_test", "roi_canonical_size",
     "box_pool_size", "mask_pool_size", "rois_per_image", "box_head_channels", "head_box_std", "mask_head_channels",
     "detections_per_image", "batch_size",
 )  # fmt: skip
 NOT_NEGATIVE = (
-    "bn_eps", "proposals_min_size", "roi_sampling_ratio", "mask_head_convs", "rpn_smooth_l1_beta",
+    "bn_eps", "proposals_min_size", "roi_sampling_ratio", "box_head_convs", "mask_head_convs", "rpn_smooth_l1_beta",
     "head_smooth_l1_beta", "loss_weights", "detection_min_size", "learning_rate", "weight_decay", "steps",
     "warmup_steps", "warmup_factor", "decay_at", "decay_factor",
 )  # fmt: skip

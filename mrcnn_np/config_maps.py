@@ -115,10 +115,11 @@ class BackboneFields:
         Which convolution of a down-sampling bottleneck has stride 2: its first 1x1 (the original paper, matterport,
         detectron2's MSRA weights) or its 3x3 (torchvision, and detectron2's ResNeXt). Basic blocks have no 1x1. [104]
     conv_bias : bool
-        Convolutions before batch norm have a bias, which the norm makes redundant (matterport only).
+        Convolutions before batch norm, of the backbone and elsewhere, have a bias, which the norm makes redundant
+        (matterport only).
     bn_mode : "frozen" or "train"
         "frozen": running statistics are constants, in training too (all three frameworks when they fine-tune). "train":
-        batch statistics in ``losses``, running ones in ``detect``.
+        batch statistics in ``losses``, running ones in ``detect`` (torchvision's v2).
     bn_eps : variance
         Added to it: 1e-3 matterport (Keras' default), 1e-5 torchvision and detectron2. torchvision's published COCO
         weights are an exception: 0.
@@ -130,6 +131,9 @@ class BackboneFields:
         (matterport): on even sides only at the bottom and right, which shifts every map by a pixel.
     fpn_channels : channels
         Of every level of the pyramid: 256 in all three. [105]
+    fpn_norm : bool
+        Batch norm after each convolution of the pyramid, before the sum: torchvision's v2. In all three the
+        convolutions have a bias instead.
     """
 
     backbone: str = "resnet50"
@@ -140,6 +144,7 @@ class BackboneFields:
     bn_momentum: float = 0.1
     stem_pool_padding: Literal["one", "same"] = "one"
     fpn_channels: int = 256
+    fpn_norm: bool = False
 
 
 @dataclass(frozen=True)
@@ -188,7 +193,9 @@ class ProposalFields:
     Attributes
     ----------
     rpn_channels : channels
-        Of its 3x3 convolution: 512 matterport, 256 torchvision and detectron2. [54, 55]
+        Of its 3x3 convolutions: 512 matterport, 256 torchvision and detectron2. [54, 55]
+    rpn_convs : layers
+        3x3 convolutions, each with a ReLU, before the two 1x1 ones: 1 in all three, 2 in torchvision's v2. [54]
     rpn_objectness : "softmax" or "sigmoid"
         Two logits per anchor, background and object (matterport), or one (torchvision, detectron2). [56]
     rpn_box_std : 4 numbers, of (dy, dx, log dh, log dw)
@@ -229,6 +236,7 @@ class ProposalFields:
     """
 
     rpn_channels: int = 256
+    rpn_convs: int = 1
     rpn_objectness: Literal["softmax", "sigmoid"] = "sigmoid"
     rpn_box_std: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0)
     max_log_scale: float | None = LOG_1000_16

@@ -84,11 +84,14 @@ class HeadFields:
 
     Attributes
     ----------
-    box_head : "fc" or "conv"
-        Two fully connected layers (torchvision, detectron2), or a 7x7 and a 1x1 convolution with batch norm
-        (matterport). [78]
+    box_head : "fc", "conv" or "conv_fc"
+        "fc": two fully connected layers (torchvision, detectron2). "conv": a 7x7 and a 1x1 convolution with batch norm
+        (matterport). "conv_fc": 3x3 convolutions with batch norm, then one fully connected layer (torchvision's v2).
+        [78]
+    box_head_convs : layers
+        3x3 convolutions of "conv_fc", as wide as the pyramid: 4 in torchvision's v2. The others do not use it.
     box_head_channels : channels
-        Of both layers: 1024 in all three. [78]
+        Of both layers, or of the fully connected one: 1024 in all three. [78]
     head_box_std : 4 numbers, of (dy, dx, log dh, log dw)
         Deltas of the box head are divided by it: (0.1, 0.1, 0.2, 0.2) in all three; torchvision and detectron2 write
         its inverse, weights (10, 10, 5, 5). [59]
@@ -97,10 +100,12 @@ class HeadFields:
     mask_head_channels : channels
         256 in all three. [79]
     mask_head_norm : bool
-        Batch norm after each of these convolutions (matterport). [79]
+        Batch norm after each of these convolutions: matterport, whose convolutions keep their bias, and torchvision's
+        v2, where they have none, see ``conv_bias``. [79]
     """
 
-    box_head: Literal["fc", "conv"] = "fc"
+    box_head: Literal["fc", "conv", "conv_fc"] = "fc"
+    box_head_convs: int = 4
     box_head_channels: int = 1024
     head_box_std: tuple[float, float, float, float] = (0.1, 0.1, 0.2, 0.2)
     mask_head_convs: int = 4

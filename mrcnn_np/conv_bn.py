@@ -21,7 +21,7 @@ def conv_bn(
     x: np.ndarray,
     params: Params,
     conv: str,
-    bn: str,
+    bn: str | None,
     config: Config,
     *,
     stride: int = 1,
@@ -39,7 +39,7 @@ def conv_bn(
     params : dict
         Holds ``{conv}.w`` (and ``.b``) and ``{bn}.gamma``, ``.beta``, ``.mean``, ``.var``.
     conv, bn : str
-        The two names.
+        The two names; None for ``bn`` if no norm follows.
     config : Config
         Supplies ``bn_mode``, ``bn_eps`` and ``bn_momentum``; ``frozen`` may keep single norms out of ``"train"``.
     stride, padding, groups : int
@@ -61,8 +61,11 @@ def conv_bn(
         relu cache or None)
     """
     weight, bias = params[f"{conv}.w"], params.get(f"{conv}.b")
-    gamma, beta, mean, var = (params[f"{bn}.{s}"] for s in ("gamma", "beta", "mean", "var"))
     how: dict[str, Any] = {"stride": stride, "padding": padding, "groups": groups}
+    if bn is None:
+        y, cache = conv2d_fused(x, weight, bias, residual=residual, activate=activate, **how)
+        return y, (conv, bn, cache) if training else None
+    gamma, beta, mean, var = (params[f"{bn}.{s}"] for s in ("gamma", "beta", "mean", "var"))
     if not training or config.bn_mode == "frozen" or matches(f"{bn}.mean", config.frozen):
         norm = (gamma, beta, mean, var, config.bn_eps)
         y, cache = conv2d_fused(x, weight, bias, norm=norm, residual=residual, activate=activate, **how)
@@ -88,7 +91,8 @@ def conv_bn_backward(
     if len(cache) == 3:
         conv, bn, fused_cache = cache
         g = conv2d_fused_backward(dy, fused_cache, need_dx=need_dx, plus=plus)
-        accumulate(grads, bn, gamma=g.dgamma, beta=g.dbeta)
+        if bn is not None:
+            accumulate(grads, bn, gamma=g.dgamma, beta=g.dbeta)
         accumulate(grads, conv, w=g.dw, b=g.db)
         return g.dx, g.dresidual
     conv, bn, conv_cache, bn_cache, has_residual, relu_cache = cache

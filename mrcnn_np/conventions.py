@@ -26,8 +26,8 @@ OTHER_VALUES: dict[str, tuple[tuple[Any, str], ...]] = {
 #: what a network was built and trained for, and by how much it is worked: no convention unless it is a framework's
 SIZES = (
     "image_min_size", "image_max_size", "pad_multiple", "backbone", "fpn_channels", "anchor_sizes", "anchor_strides",
-    "anchor_ratios", "rpn_channels", "roi_canonical_size", "roi_canonical_level", "box_pool_size", "mask_pool_size",
-    "box_head_channels", "mask_head_convs", "mask_head_channels",
+    "anchor_ratios", "rpn_channels", "rpn_convs", "roi_canonical_size", "roi_canonical_level", "box_pool_size",
+    "mask_pool_size", "box_head_convs", "box_head_channels", "mask_head_convs", "mask_head_channels",
 )  # fmt: skip
 #: names and schedules: they change no tensor of a given step, or only how far it moves the weights
 NO_CONVENTION = (

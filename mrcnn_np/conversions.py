@@ -8,16 +8,16 @@ field                            how
 ================================ ====================================================================================
 ``rpn_objectness``               softmax(a, b) says what sigmoid(b - a) says: (0, w) one way, b - a the other
 ``conv_bias``                    zeros are added; a bias before a norm moves into its mean: (x + b) - m = x - (m - b)
-``box_head``, ``mask_head_norm`` a norm that changes nothing is added; a norm with constant statistics is a scale and
-                                 a shift, which go into the weights and the bias of the layer before it
+``box_head``, ``mask_head_norm`` a norm that changes nothing but, without ``conv_bias``, adds the bias is put in; a norm
+and ``fpn_norm``                 with constant statistics is a scale and a shift, which go into the weights and the bias
+                                 of the layer before it
 ================================ ====================================================================================
 
-A 7x7 convolution of a 7x7 map without padding is a fully connected layer: its weights only change their shape.
+A 7x7 convolution of a 7x7 map without padding is a fully connected layer: its weights only change their shape. The
+3x3 convolutions of ``box_head="conv_fc"`` and a second one in the proposal network are layers that others lack.
 """
 
 from __future__ import annotations
-
-from collections.abc import Iterable
 
 import numpy as np
 
@@ -51,18 +51,21 @@ def convert(params: Params, old: Config, new: Config) -> Params:
     if old.conv_bias and not new.conv_bias:
         _drop_biases(params)
     elif new.conv_bias and not old.conv_bias:
-        _add_biases(params, spec(new))
-    if old.box_head != new.box_head:
-        if new.box_head == "conv":
-            _box_head_to_conv(params, old.box_pool_size, new.bn_eps)
-        else:
-            _box_head_to_fc(params, old.bn_eps)
+        _add_biases(params)
+    if (old.box_head, new.box_head) == ("fc", "conv"):
+        _box_head_to_conv(params, old.box_pool_size, new)
+    elif (old.box_head, new.box_head) == ("conv", "fc"):
+        _box_head_to_fc(params, old)
+    changed: list[str] = []
     if old.mask_head_norm != new.mask_head_norm:
-        for i in range(1, old.mask_head_convs + 1):
-            if new.mask_head_norm:
-                _add_norm(params, f"mask_head.conv{i}", f"mask_head.bn{i}", new.bn_eps)
-            else:
-                _fold_norm(params, f"mask_head.conv{i}", f"mask_head.bn{i}", old.bn_eps)
+        changed += [f"mask_head.conv{i}" for i in range(1, old.mask_head_convs + 1)]
+    if old.fpn_norm != new.fpn_norm:
+        changed += [n.removesuffix(".w") for n in params if n.startswith("fpn.") and n.endswith(".w")]
+    for conv in changed:
+        if f"{_norm_of(conv)}.mean" in params:
+            _fold_norm(params, conv, old)
+        else:
+            _add_norm(params, conv, new)
     check(params, new)
     return {name: params[name] for name in spec(new)}
 
@@ -80,50 +83,54 @@ def _convert_objectness(params: Params, new: Config) -> None:
 
 
 def _drop_biases(params: Params) -> None:
-    for name in [n for n in params if n.startswith("backbone.") and n.endswith(".b")]:
-        norm = _norm_of(name.removesuffix(".b"))
-        params[f"{norm}.mean"] = params[f"{norm}.mean"] - params.pop(name)
+    for name in [n for n in params if n.endswith(".b")]:
+        mean = f"{_norm_of(name.removesuffix('.b'))}.mean"
+        if mean in params:
+            params[mean] = params[mean] - params.pop(name)
 
 
-def _add_biases(params: Params, wanted: Iterable[str]) -> None:
-    for name in wanted:
-        if name.startswith("backbone.") and name.endswith(".b") and name not in params:
-            params[name] = np.zeros_like(params[f"{_norm_of(name.removesuffix('.b'))}.mean"])
+def _add_biases(params: Params) -> None:
+    for conv in [n.removesuffix(".w") for n in params if n.endswith(".w")]:
+        mean = params.get(f"{_norm_of(conv)}.mean")
+        if mean is not None:
+            params[f"{conv}.b"] = np.zeros_like(mean)
 
 
 def _norm_of(conv: str) -> str:
-    """``backbone.c3.0.conv2`` is followed by ``backbone.c3.0.bn2``."""
+    """Name the norm behind a layer: ``backbone.c3.0.bn2`` for ``.conv2``, but ``fpn.lateral2.bn`` in the pyramid."""
     head, _, last = conv.rpartition(".")
-    return f"{head}.{last.replace('conv', 'bn')}"
+    return f"{conv}.bn" if head == "fpn" else f"{head}.{last.replace('conv', 'bn')}"
 
 
-def _box_head_to_conv(params: Params, pool: int, eps: float) -> None:
+def _box_head_to_conv(params: Params, pool: int, new: Config) -> None:
     for i, side in ((1, pool), (2, 1)):
         weight = params.pop(f"box_head.fc{i}.w")
         params[f"box_head.conv{i}.w"] = weight.reshape(side, side, -1, weight.shape[1])
         params[f"box_head.conv{i}.b"] = params.pop(f"box_head.fc{i}.b")
-        _add_norm(params, f"box_head.conv{i}", f"box_head.bn{i}", eps)
+        _add_norm(params, f"box_head.conv{i}", new)
 
 
-def _box_head_to_fc(params: Params, eps: float) -> None:
+def _box_head_to_fc(params: Params, old: Config) -> None:
     for i in (1, 2):
-        _fold_norm(params, f"box_head.conv{i}", f"box_head.bn{i}", eps)
+        _fold_norm(params, f"box_head.conv{i}", old)
         weight = params.pop(f"box_head.conv{i}.w")
         params[f"box_head.fc{i}.w"] = weight.reshape(-1, weight.shape[3])
         params[f"box_head.fc{i}.b"] = params.pop(f"box_head.conv{i}.b")
 
 
-def _add_norm(params: Params, conv: str, bn: str, eps: float) -> None:
-    """Add a batch norm that returns what it is given: (x - 0) / sqrt(1 + eps) * sqrt(1 + eps) + 0."""
-    bias = params[f"{conv}.b"]
-    params[f"{bn}.gamma"] = np.full_like(bias, np.sqrt(1.0 + eps))
+def _add_norm(params: Params, conv: str, new: Config) -> None:
+    """Add a batch norm that returns what it is given, x / sqrt(1 + eps) * sqrt(1 + eps), or adds the bias to it."""
+    bn, bias = _norm_of(conv), params[f"{conv}.b"]
+    params[f"{bn}.gamma"] = np.full_like(bias, np.sqrt(1.0 + new.bn_eps))
     params[f"{bn}.var"] = np.ones_like(bias)
-    params[f"{bn}.beta"], params[f"{bn}.mean"] = np.zeros_like(bias), np.zeros_like(bias)
+    params[f"{bn}.beta"] = np.zeros_like(bias) if new.conv_bias else params.pop(f"{conv}.b")
+    params[f"{bn}.mean"] = np.zeros_like(bias)
 
 
-def _fold_norm(params: Params, conv: str, bn: str, eps: float) -> None:
+def _fold_norm(params: Params, conv: str, old: Config) -> None:
     """Move a batch norm into the convolution before it: s (w x + b - m) + beta with s = gamma / sqrt(var + eps)."""
+    bn = _norm_of(conv)
     gamma, beta, mean, var = (params.pop(f"{bn}.{part}") for part in ("gamma", "beta", "mean", "var"))
-    scale = gamma / np.sqrt(var + var.dtype.type(eps))
+    scale = gamma / np.sqrt(var + var.dtype.type(old.bn_eps))
     params[f"{conv}.w"] = params[f"{conv}.w"] * scale
-    params[f"{conv}.b"] = scale * (params[f"{conv}.b"] - mean) + beta
+    params[f"{conv}.b"] = scale * (params.get(f"{conv}.b", 0) - mean) + beta

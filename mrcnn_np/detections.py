@@ -39,6 +39,12 @@ class Detections:
         kept = self.scores >= score
         return Detections(self.boxes[kept], self.class_ids[kept], self.scores[kept], self.masks[kept])
 
+    def of_classes(self, class_ids: np.ndarray) -> Detections:
+        """Return them under other numbers: class k becomes ``class_ids[k]``, and is left out where that is 0."""
+        ids = class_ids[self.class_ids]
+        kept = ids > 0
+        return Detections(self.boxes[kept], ids[kept], self.scores[kept], self.masks[kept])
+
 
 def refine(
     proposals: np.ndarray,

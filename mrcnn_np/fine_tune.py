@@ -7,18 +7,18 @@ before any option changes it. A resumed run reads it there: it needs the file of
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from .config import Config
-from .errors import UserError
+from .errors import UserError, WeightFileError
 from .optim import trained_names
-from .params import trainable
+from .params import first_non_finite, trainable
 from .run_folder import START, read_json
-from .weights.class_names import read_class_names
+from .weights.command import name_classes
 from .weights.download import sha256
 from .weights.load import Weights
 from .weights.transfer import Start, by_part, read_start, start_config, transfer
@@ -56,21 +56,16 @@ def open_origin(path: Path, preset: str | None, class_names: str | None, num_cla
         Of the data set.
     """
     weights = read_start(path, preset)
-    if class_names is not None:
-        if weights.manifest.num_classes is None:
-            raise UserError(f"--class-names names the classes of a network; {path} holds a backbone only")
-        names = read_class_names(class_names, weights.manifest.num_classes)
-        presumed = tuple(name for name in weights.manifest.presumed if name != "class_names")
-        weights = weights._replace(manifest=replace(weights.manifest, class_names=names, presumed=presumed))
+    weights = weights._replace(manifest=name_classes(weights.manifest, class_names, path))
     return Origin(start_config(weights, preset, num_classes), path, weights)
 
 
 def recorded_origin(folder: Path, path: Path, num_classes: int) -> Origin:
     """Return what a run kept of the weights that it started from."""
-    record = read_json(folder / START)
-    if not isinstance(record, dict) or not isinstance(record.get("config"), dict):
+    kept = read_json(folder / START)
+    if not isinstance(kept, dict) or not isinstance(kept.get("config"), dict):
         raise UserError(f"{folder / START} has no configuration; restore the file, or start anew with --overwrite")
-    return Origin(Config.from_dict(record["config"] | {"num_classes": num_classes}), path, None)
+    return Origin(Config.from_dict(kept["config"] | {"num_classes": num_classes}), path, None)
 
 
 def check_same_start(recorded: Mapping[str, Any], given: Mapping[str, Any], folder: Path) -> None:
@@ -87,9 +82,19 @@ def check_same_start(recorded: Mapping[str, Any], given: Mapping[str, Any], fold
 
 
 def begin(origin: Origin, config: Config, class_names: tuple[str, ...], rng: np.random.Generator) -> Start:
-    """Make the parameters of a new run."""
+    """Make the parameters of a new run.
+
+    Raises
+    ------
+    WeightFileError, WeightMismatchError
+        As ``transfer``; a tensor of the file holds NaN or infinity.
+    """
     assert origin.weights is not None
-    return transfer(origin.weights, config, class_names, rng, origin.path)
+    start = transfer(origin.weights, config, class_names, rng, origin.path)
+    bad = first_non_finite(start.params.items())
+    if bad is not None:
+        raise WeightFileError(f"{origin.path}: tensor {bad} holds NaN or infinity")
+    return start
 
 
 def describe(origin: Origin, start: Start, config: Config, class_names: tuple[str, ...]) -> str:
@@ -112,9 +117,10 @@ def describe(origin: Origin, start: Start, config: Config, class_names: tuple[st
     trained = set(trained_names(start.params, config))
     frozen = [name for name in start.params if trainable(name) and name not in trained]
     if frozen:
-        lines.append(f"  frozen      {len(frozen)} tensors: {by_part(frozen)}")
-    if manifest.presumed:
-        lines.append(f"  presumed    {', '.join(manifest.presumed)}: see `mrcnn-np weights info`")
+        lines.append(f"  frozen      {len(frozen)} tensors: {', '.join(config.frozen)}")
+    presumed = [name for name in manifest.presumed if name != "class_names" or manifest.class_names]
+    if presumed:
+        lines.append(f"  presumed    {', '.join(presumed)}: see `mrcnn-np weights info`")
     lines.append(
         f"training: {config.steps} steps of {config.batch_size} images, learning rate {config.learning_rate:g}"
         + (f" after {config.warmup_steps} steps of warm-up" if config.warmup_steps else "")

@@ -25,28 +25,36 @@ import numpy as np
 
 from .backbone import architecture
 from .config import Config
-from .conv_bn import Cache, accumulate
-from .ops.fused import conv2d_fused, conv2d_fused_backward
+from .conv_bn import Cache, conv_bn, conv_bn_backward
 from .ops.resize import upsample_nearest, upsample_nearest_backward
-from .params import Params, Spec, conv_spec
+from .params import Params, Spec, conv_spec, norm_spec
 
 LEVELS = (2, 3, 4, 5)
-LAYERS = ("lateral", "output")
 
 
 def fpn_spec(config: Config) -> dict[str, Spec]:
     """List the pyramid's tensors."""
     spec: dict[str, Spec] = {}
-    for level, c_in in zip(LEVELS, architecture(config).out_channels):
+    channels, bias = config.fpn_channels, config.conv_bias or not config.fpn_norm
+    layers = [(f"fpn.lateral{level}", 1, c_in) for level, c_in in zip(LEVELS, architecture(config).out_channels)]
+    layers += [(f"fpn.output{level}", 3, channels) for level in LEVELS]
+    for name, kernel, c_in in layers:
         # Without a ReLU behind it a layer keeps its variance with 1 / fan_in
-        spec |= conv_spec(f"fpn.lateral{level}", 1, c_in, config.fpn_channels, bias=True, std=c_in**-0.5)
-    for level in LEVELS:
-        std = (9 * config.fpn_channels) ** -0.5
-        spec |= conv_spec(f"fpn.output{level}", 3, config.fpn_channels, config.fpn_channels, bias=True, std=std)
+        spec |= conv_spec(name, kernel, c_in, channels, bias=bias, std=(kernel * kernel * c_in) ** -0.5)
+        if config.fpn_norm:
+            spec |= norm_spec(f"{name}.bn", channels)
     return spec
 
 
-def fpn(features: list[np.ndarray], params: Params, *, training: bool = False) -> tuple[list[np.ndarray], Cache]:
+def _names(layer: str, level: int, config: Config) -> tuple[str, str | None]:
+    """Return the names of a convolution and of the batch norm behind it, if there is one."""
+    conv = f"fpn.{layer}{level}"
+    return conv, f"{conv}.bn" if config.fpn_norm else None
+
+
+def fpn(
+    features: list[np.ndarray], params: Params, config: Config, *, training: bool = False
+) -> tuple[list[np.ndarray], Cache]:
     """Build the pyramid.
 
     Parameters
@@ -54,8 +62,10 @@ def fpn(features: list[np.ndarray], params: Params, *, training: bool = False) -
     features : list of ndarray
         ``[c2, c3, c4, c5]``, each (N, H_l, W_l, C_l), every map half the size of the one before.
     params : dict
+    config : Config
+        ``fpn_norm`` puts batch norm behind every convolution, without ReLU.
     training : bool
-        Keep what ``fpn_backward`` needs.
+        As in ``conv_bn``.
 
     Returns
     -------
@@ -69,9 +79,10 @@ def fpn(features: list[np.ndarray], params: Params, *, training: bool = False) -
     merged: np.ndarray | None = None
     for level, c in zip(reversed(LEVELS), reversed(features)):  # from coarse to fine
         above, up_cache = (None, None) if merged is None else upsample_nearest(merged, scale=2)
-        lateral, output = ((params[f"fpn.{name}{level}.w"], params[f"fpn.{name}{level}.b"]) for name in LAYERS)
-        merged, lateral_cache = conv2d_fused(c, *lateral, residual=above)
-        p, output_cache = conv2d_fused(merged, *output, padding=1)
+        conv, bn = _names("lateral", level, config)
+        merged, lateral_cache = conv_bn(c, params, conv, bn, config, activate=False, residual=above, training=training)
+        conv, bn = _names("output", level, config)
+        p, output_cache = conv_bn(merged, params, conv, bn, config, padding=1, activate=False, training=training)
         pyramid.insert(0, p)
         caches.insert(0, (up_cache, lateral_cache, output_cache) if training else None)
     p5 = pyramid[-1]
@@ -103,11 +114,9 @@ def fpn_backward(
     dfeatures: list[np.ndarray | None] = []
     from_finer: np.ndarray | None = None  # what a merged map receives from the one below, which it was copied to
     for level, d, (up_cache, lateral_cache, output_cache) in zip(LEVELS, dp, caches):
-        output = conv2d_fused_backward(d, output_cache, plus=from_finer)
-        accumulate(grads, f"fpn.output{level}", w=output.dw, b=output.db)
-        lateral = conv2d_fused_backward(output.dx, lateral_cache, need_dx=level > frozen)
-        accumulate(grads, f"fpn.lateral{level}", w=lateral.dw, b=lateral.db)
-        dfeatures.append(lateral.dx)
+        dmerged, _ = conv_bn_backward(d, output_cache, grads, plus=from_finer)
+        dc, dabove = conv_bn_backward(dmerged, lateral_cache, grads, need_dx=level > frozen)
+        dfeatures.append(dc)
         if up_cache is not None:
-            from_finer = upsample_nearest_backward(lateral.dresidual, up_cache)
+            from_finer = upsample_nearest_backward(dabove, up_cache)
     return dfeatures

@@ -138,7 +138,7 @@ class MaskRCNN:
         """
         config, params = self.config, self.params
         features, backbone_cache = backbone(batch.images, params, config, training=True)
-        pyramid, fpn_cache = fpn(features, params, training=True)
+        pyramid, fpn_cache = fpn(features, params, config, training=True)
         rpn_logits, rpn_deltas, rpn_cache = rpn_head(pyramid, params, config, training=True)
         self._require_finite(batch.images, features, pyramid, rpn_logits, rpn_deltas)
 
@@ -279,7 +279,7 @@ class MaskRCNN:
         config, params = self.config, self.params
         images = observe("molded", images)
         features, _ = backbone(images, params, config, observe=observe)
-        pyramid, _ = fpn(features, params)
+        pyramid, _ = fpn(features, params, config)
         pyramid = [observe(f"p{level}", p) for level, p in enumerate(pyramid, start=2)]
         rpn_logits, rpn_deltas, _ = rpn_head(pyramid, params, config)
         self._require_finite(images, features, pyramid, rpn_logits, rpn_deltas)

@@ -72,6 +72,13 @@ def add_source(command: argparse.ArgumentParser, *, split: str, default: str) ->
     command.add_argument("--ids", metavar="FILE", help="only the images whose ids stand in this file, one on a line")
 
 
+def add_weights_file(which: argparse._MutuallyExclusiveGroup) -> None:
+    """Add the option that runs weights of any kind in place of a trained run."""
+    which.add_argument(
+        "--weights", metavar="FILE", help="weights of torchvision, detectron2, matterport or this package"
+    )
+
+
 def add_class_names(command: argparse.ArgumentParser) -> None:
     """Add the option that names the classes of a file of weights, most of which do not."""
     command.add_argument(

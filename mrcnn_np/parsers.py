@@ -6,7 +6,15 @@ import argparse
 
 from . import __version__
 from .freezing import PARTS
-from .parser_parts import add_class_names, add_command, add_conventions_of_weights, add_source, at_least, probability
+from .parser_parts import (
+    add_class_names,
+    add_command,
+    add_conventions_of_weights,
+    add_source,
+    add_weights_file,
+    at_least,
+    probability,
+)
 from .parser_tools import add_bench, add_compare, add_conventions, add_data, add_warmup, add_weights
 from .presets import PRESETS
 
@@ -123,10 +131,9 @@ def _add_detect(commands: argparse._SubParsersAction) -> None:
         "others are done, and the exit code is 2.",
     )
     which = _add_model(command)
-    which.add_argument(
-        "--weights", metavar="FILE", help="weights of torchvision, detectron2, matterport or this package"
-    )
+    add_weights_file(which)
     add_conventions_of_weights(command)
+    add_class_names(command)
     command.add_argument("images", nargs="+", metavar="IMAGE", help="JPEG, PNG, ...")
     command.add_argument("--out", default="detections", metavar="DIR", help="default: %(default)s")
     command.add_argument(
@@ -142,10 +149,15 @@ def _add_eval(commands: argparse._SubParsersAction) -> None:
         "eval",
         "measure average precision on a split",
         "  mrcnn-np eval --run runs/shapes-tiny --method coco --iou-type mask\n"
-        "  mrcnn-np eval --results found.json --ground-truth instances_val2017.json",
+        "  mrcnn-np eval --weights maskrcnn_resnet50_fpn_coco-bf2d0c1e.pth --data coco --split val --method coco\n"
+        "  mrcnn-np eval --results found.json --ground-truth instances_val2017.json\n\n"
+        "Classes of --weights are those of the data set that have the same names.",
     )
     which = _add_model(command)
+    add_weights_file(which)
     which.add_argument("--results", metavar="FILE", help="detections of any model, as COCO's results JSON")
+    add_conventions_of_weights(command)
+    add_class_names(command)
     _add_coco_results(command, "the instances JSON that --results belongs to (default: that of --split of --data coco)")
     command.add_argument(
         "--area",
@@ -160,4 +172,6 @@ def _add_eval(commands: argparse._SubParsersAction) -> None:
     )
     command.add_argument("--iou-type", choices=("mask", "box", "both"), default="both", help="default: %(default)s")
     command.add_argument("--skip-bad", action="store_true", help="leave out images that cannot be read")
-    command.add_argument("--out", metavar="FILE", help="the numbers as JSON (default: eval-SPLIT.json in the run)")
+    command.add_argument(
+        "--out", metavar="FILE", help="the numbers as JSON (default: eval-SPLIT.json in the run; none with --weights)"
+    )

@@ -56,6 +56,7 @@ def evaluate_split(
     *,
     method: str = "voc10",
     iou_types: tuple[str, ...] = ("box", "mask"),
+    class_ids: np.ndarray | None = None,
     skip_bad: bool = False,
     progress: bool = True,
     label: str = "evaluate",
@@ -69,6 +70,8 @@ def evaluate_split(
     dataset : Dataset
     method : {"voc07", "voc10", "coco"}
     iou_types : tuple of {"box", "mask"}
+    class_ids : ndarray of shape (num_classes,), optional
+        The data set's class for each class of the model, 0 where it has none; if not given, they are the same.
     skip_bad : bool
         Leave out images that cannot be read, instead of stopping.
     progress : bool
@@ -99,6 +102,8 @@ def evaluate_split(
             report.skipped[dataset.ids[index]] = str(error)
             continue
         found = model.detect([sample.image])[0]
+        if class_ids is not None:
+            found = found.of_classes(class_ids)
         for evaluator in evaluators.values():
             evaluator.add(found, sample)
         if on_image is not None:

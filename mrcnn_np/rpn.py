@@ -13,11 +13,16 @@ from __future__ import annotations
 import numpy as np
 
 from .config import Config
-from .conv_bn import Cache, accumulate
+from .conv_bn import Cache, accumulate, conv_bn, conv_bn_backward
 from .ops.fused import conv2d_fused, conv2d_fused_backward
 from .params import Params, Spec, conv_spec
 
-LAYERS = ("rpn.conv", "rpn.objectness", "rpn.deltas")
+PREDICTORS = ("rpn.objectness", "rpn.deltas")
+
+
+def conv_names(config: Config) -> list[str]:
+    """Name the 3x3 convolutions: the first has no number, because in most networks it is the only one."""
+    return [f"rpn.conv{'' if i == 1 else i}" for i in range(1, config.rpn_convs + 1)]
 
 
 def logits_per_anchor(config: Config) -> int:
@@ -28,7 +33,9 @@ def logits_per_anchor(config: Config) -> int:
 def rpn_spec(config: Config) -> dict[str, Spec]:
     """List the head's tensors."""
     anchors, channels = len(config.anchor_ratios), config.rpn_channels
-    spec = conv_spec("rpn.conv", 3, config.fpn_channels, channels, bias=True, std=0.01)
+    spec: dict[str, Spec] = {}
+    for i, name in enumerate(conv_names(config)):
+        spec |= conv_spec(name, 3, channels if i else config.fpn_channels, channels, bias=True, std=0.01)
     spec |= conv_spec("rpn.objectness", 1, channels, anchors * logits_per_anchor(config), bias=True, std=0.01)
     spec |= conv_spec("rpn.deltas", 1, channels, anchors * 4, bias=True, std=0.01)
     return spec
@@ -55,17 +62,20 @@ def rpn_head(
     deltas : ndarray of shape (N, A, 4)
         (dy, dx, log dh, log dw), still divided by ``config.rpn_box_std``.
     cache : tuple, or None in inference
-        (per level: conv, objectness and deltas caches), (per level: map shape)
+        (per level: list of conv caches, objectness cache, deltas cache), (per level: map shapes)
     """
     logits, deltas, caches, shapes = [], [], [], []
     n, k = pyramid[0].shape[0], logits_per_anchor(config)
-    conv, objectness, box = ((params[f"{name}.w"], params[f"{name}.b"]) for name in LAYERS)
+    objectness, box = ((params[f"{name}.w"], params[f"{name}.b"]) for name in PREDICTORS)
     for p in pyramid:
-        hidden, conv_cache = conv2d_fused(p, *conv, padding=1, activate=True)
+        hidden, conv_caches = p, []
+        for name in conv_names(config):
+            hidden, conv_cache = conv_bn(hidden, params, name, None, config, padding=1, training=training)
+            conv_caches.append(conv_cache)
         level_logits, objectness_cache = conv2d_fused(hidden, *objectness)
         level_deltas, deltas_cache = conv2d_fused(hidden, *box)
         if training:
-            caches.append((conv_cache, objectness_cache, deltas_cache))
+            caches.append((conv_caches, objectness_cache, deltas_cache))
             shapes.append((level_logits.shape, level_deltas.shape))
         # The last axis holds one anchor after the other, so a reshape turns cells into anchors.
         logits.append(level_logits.reshape(n, -1, k))
@@ -86,15 +96,16 @@ def rpn_head_backward(dlogits: np.ndarray, ddeltas: np.ndarray, cache: Cache, gr
     n = ddeltas.shape[0]
     dlogits = dlogits.reshape(n, ddeltas.shape[1], -1)
     dpyramid, start = [], 0
-    for (conv_cache, objectness_cache, deltas_cache), (logits_shape, deltas_shape) in zip(caches, shapes):
+    for (conv_caches, objectness_cache, deltas_cache), (logits_shape, deltas_shape) in zip(caches, shapes):
         anchors = int(np.prod(deltas_shape[1:])) // 4
         stop = start + anchors
         box = conv2d_fused_backward(ddeltas[:, start:stop].reshape(deltas_shape), deltas_cache)
         accumulate(grads, "rpn.deltas", w=box.dw, b=box.db)
         objectness = conv2d_fused_backward(dlogits[:, start:stop].reshape(logits_shape), objectness_cache, plus=box.dx)
         accumulate(grads, "rpn.objectness", w=objectness.dw, b=objectness.db)
-        conv = conv2d_fused_backward(objectness.dx, conv_cache)
-        accumulate(grads, "rpn.conv", w=conv.dw, b=conv.db)
-        dpyramid.append(conv.dx)
+        dhidden = objectness.dx
+        for conv_cache in reversed(conv_caches):
+            dhidden, _ = conv_bn_backward(dhidden, conv_cache, grads)
+        dpyramid.append(dhidden)
         start = stop
     return dpyramid

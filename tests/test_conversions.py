@@ -16,6 +16,8 @@ PAIRS = [
     {"conv_bias": (False, True)},
     {"box_head": ("fc", "conv")},
     {"mask_head_norm": (False, True)},
+    {"fpn_norm": (False, True)},
+    {"fpn_norm": (False, True), "mask_head_norm": (False, True), "conv_bias": (False, True)},
     {
         "rpn_objectness": ("sigmoid", "softmax"),
         "conv_bias": (False, True),
@@ -46,8 +48,8 @@ def test_detections_stay(pair, way):
 
 def test_another_norm_constant_is_kept_apart():
     # The norm that leaves the network was computed with its epsilon, the one that enters is undone with the new one
-    old = small_config(box_head="conv", mask_head_norm=True, bn_eps=0.1)
-    new = old.replace(box_head="fc", mask_head_norm=False)
+    old = small_config(box_head="conv", mask_head_norm=True, fpn_norm=True, bn_eps=0.1)
+    new = old.replace(box_head="fc", mask_head_norm=False, fpn_norm=False)
     params = as_float64(lively_params(old))
     back = convert(convert(params, old, new), new, old)
     before, after = (MaskRCNN(old, p).detect([IMAGE])[0] for p in (params, back))

@@ -54,6 +54,7 @@ ROWS = [
     ("backbone", (103,), [
         ("backbone", ("resnet101", "resnet50", "resnet50")),
         ("fpn_channels", (256,) * 3),
+        ("fpn_norm", (False,) * 3),
     ]),
     ("stride of a down-sampling block", (104,), [
         ("stride_in_1x1", (True, False, True)),
@@ -88,6 +89,7 @@ ROWS = [
     ]),
     ("RPN width, logits", (54, 55, 56), [
         ("rpn_channels", (512, 256, 256)),
+        ("rpn_convs", (1,) * 3),
         ("rpn_objectness", ("softmax", "sigmoid", "sigmoid")),
     ]),
     ("RPN delta std", (59,), [
@@ -139,6 +141,7 @@ ROWS = [
     ]),
     ("box head", (59, 78), [
         ("box_head", ("conv", "fc", "fc")),
+        ("box_head_convs", (4,) * 3),
         ("box_head_channels", (1024,) * 3),
         ("head_box_std", ((0.1, 0.1, 0.2, 0.2),) * 3),
     ]),
@@ -196,6 +199,16 @@ def test_presets_follow_the_facts(row, facts, values):
         assert found == expected, f"{row} (facts {facts}): {field} of {', '.join(FRAMEWORKS)}"
 
 
+def test_second_version_of_torchvision():
+    """``maskrcnn_resnet50_fpn_v2`` in torchvision's source; all that is not listed is as in the first version."""
+    first, second = presets.torchvision().to_dict(), presets.torchvision_v2().to_dict()
+    assert {name: value for name, value in second.items() if value != first[name]} == {
+        "name": "torchvision_v2", "bn_mode": "train", "fpn_norm": True, "rpn_convs": 2, "box_head": "conv_fc",
+        "mask_head_norm": True,
+    }  # fmt: skip
+    assert second["box_head_convs"] == 4 and second["box_head_channels"] == 1024 and second["bn_eps"] == 1e-5
+
+
 def test_every_field_has_a_row_or_is_free():
     in_rows = [field for _, _, values in ROWS for field, _ in values]
     assert sorted([*in_rows, *FREE]) == sorted(FIELDS)
@@ -237,6 +250,7 @@ SHORTEST, RATIO, ACTIVE = {"resize_mode": "shortest_edge"}, {"roi_negatives": "r
 ALIVE = {
     "parameters": {
         "num_classes": (6, {}), "backbone": ("small", {}), "conv_bias": (True, {}), "fpn_channels": (12, {}),
+        "fpn_norm": (True, {}), "rpn_convs": (2, {}), "box_head_convs": (2, {"box_head": "conv_fc"}),
         "rpn_channels": (12, {}), "rpn_objectness": ("softmax", {}), "box_pool_size": (5, {}), "box_head": ("conv", {}),
         "box_head_channels": (24, {}), "mask_head_convs": (2, {}), "mask_head_channels": (12, {}),
         "mask_head_norm": (True, {}),

@@ -1049,7 +1049,7 @@ def test_fact_103_105_strides_of_the_maps():
     params = initialise(config, np.random.default_rng(0))
     features, _ = backbone(np.zeros((1, 128, 128, 3), np.float32), params, config)
     assert [f.shape[1:3] for f in features] == [(128 // s, 128 // s) for s in (4, 8, 16, 32)]
-    pyramid, _ = fpn(features, params)
+    pyramid, _ = fpn(features, params, config)
     assert [p.shape for p in pyramid] == [(1, 128 // s, 128 // s, config.fpn_channels) for s in (4, 8, 16, 32, 64)]
     assert [config.fpn_channels for config in FRAMEWORKS] == [256] * 3
 
@@ -1092,7 +1092,7 @@ def test_fact_106_the_top_down_path():
     params = {n: np.full(p.shape, float(n.endswith(".w"))) for n, p in drawn(config, "fpn.").items()}
     features = stage_outputs(config, 32)
     features[3][0, 1, 1] = 1
-    pyramid, _ = fpn(features, params)
+    pyramid, _ = fpn(features, params, config)
     for level, cells in zip(pyramid, (8, 4, 2, 1)):
         assert (level[0, ..., 0] > 0).sum() == (cells + 2) ** 2
 
@@ -1100,7 +1100,7 @@ def test_fact_106_the_top_down_path():
 def test_fact_107_p6_is_every_second_cell_of_p5():
     config = presets.tiny()
     params = drawn(config, "fpn.")
-    pyramid, _ = fpn(stage_outputs(config, 40, np.random.default_rng(1)), params)
+    pyramid, _ = fpn(stage_outputs(config, 40, np.random.default_rng(1)), params, config)
     np.testing.assert_array_equal(pyramid[4], pyramid[3][:, ::2, ::2])
     assert not any("6" in name for name in params)
 
@@ -1112,10 +1112,10 @@ def test_fact_108_which_stage_each_level_sees():
     """
     config, rng = presets.tiny(), np.random.default_rng(0)
     params, features = drawn(config, "fpn."), stage_outputs(config, 16, rng)
-    before, _ = fpn(features, params)
+    before, _ = fpn(features, params, config)
     sees = np.zeros((5, 4), int)
     for stage in range(4):
-        after, _ = fpn([f + (i == stage) for i, f in enumerate(features)], params)
+        after, _ = fpn([f + (i == stage) for i, f in enumerate(features)], params, config)
         sees[:, stage] = [not np.array_equal(a, b) for a, b in zip(before, after)]
     assert sees.tolist() == [[1, 1, 1, 1], [0, 1, 1, 1], [0, 0, 1, 1], [0, 0, 0, 1], [0, 0, 0, 1]]
 

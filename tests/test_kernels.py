@@ -6,42 +6,37 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from kernel_cases import check_pair, draw, error, to_float64
+from kernel_cases import check_pair, draw, error, scattered, threads, to_float64
 
 import kernels.cpu as cpu
 from kernels import coverage
 from kernels.cpu import activation as fast_activation
 from kernels.cpu import linear as fast_linear
+from kernels.cpu import losses as fast_losses
 from kernels.cpu import norm as fast_norm
 from kernels.cpu import optim as fast_optim
 from kernels.cpu import pool as fast_pool
 from kernels.cpu import resize as fast_resize
+from kernels.cpu.exponential import exp_negative, log_one_plus
 from mrcnn_np import presets
-from mrcnn_np.ops import activation, linear, norm, pool, resize
+from mrcnn_np.ops import activation, linear, losses, norm, pool, resize
 from mrcnn_np.optim import global_norm, sgd_step
 
-ACCELERATED = [
-    *("batch_norm", "batch_norm_backward", "batched_nms", "channel_sum", "conv2d", "conv2d_backward"),
-    *(
-        "conv2d_fused",
-        "conv2d_fused_backward",
-        "conv2d_transpose",
-        "conv2d_transpose_backward",
-        "crop_and_resize",
-        "crop_and_resize_backward",
-        "decode_boxes",
-    ),
-    *("global_norm", "iou", "linear", "linear_backward", "max_pool2d", "max_pool2d_backward", "nms", "paste_masks"),
-    *("relu", "relu_backward", "resize_bilinear", "resize_nearest", "roi_align", "roi_align_backward", "roi_pool"),
-    *("roi_pool_backward", "sgd_step", "upsample_nearest", "upsample_nearest_backward"),
-]
+ACCELERATED = """
+batch_norm batch_norm_backward batched_nms channel_sum conv2d conv2d_backward conv2d_fused
+conv2d_fused_backward conv2d_transpose conv2d_transpose_backward crop_and_resize crop_and_resize_backward
+crop_masks decode_boxes global_norm iou label_anchors linear linear_backward max_pool2d max_pool2d_backward
+nms paste_masks relu relu_backward resize_bilinear resize_nearest roi_align roi_align_backward roi_pool
+roi_pool_backward sgd_step sigmoid sigmoid_cross_entropy sigmoid_cross_entropy_backward softmax
+softmax_cross_entropy upsample_nearest upsample_nearest_backward
+""".split()  # noqa: SIM905  (a literal would take forty lines)
 MAPS = [(2, 5, 7, 3), (1, 1, 1, 1), (1, 33, 18, 16), (3, 4, 4, 70), (2, 1, 9, 1), (1, 64, 40, 24)]
 
 
 @pytest.fixture(autouse=True)
 def no_size_is_too_small(monkeypatch):
     """Tests use small arrays, which the kernels otherwise leave to NumPy."""
-    for module in (fast_activation, fast_linear, fast_norm, fast_pool, fast_resize):
+    for module in (fast_activation, fast_linear, fast_losses, fast_norm, fast_pool, fast_resize):
         monkeypatch.setattr(module, "SMALL", 0)
     monkeypatch.setattr(fast_linear, "SMALL_SUM", 0)
 
@@ -82,6 +77,77 @@ def test_relu_keeps_nan():
     np.testing.assert_array_equal(y, [np.nan, 0, 2, 0, np.inf, 0])
     dx = fast_activation.relu_backward(np.ones(6, np.float32), cache)
     np.testing.assert_array_equal(dx, activation.relu_backward.reference(np.ones(6, np.float32), cache))
+
+
+def test_exponential_functions():
+    x = np.concatenate([np.linspace(-86.9, 0, 4001), [-1e-8, -np.inf, -100, np.nan]]).astype(np.float32)
+    found = np.array([exp_negative(v) for v in x])
+    np.testing.assert_allclose(found[:-3], np.exp(x[:-3].astype(np.float64)), rtol=2e-7)  # measured: 1.3e-7
+    np.testing.assert_array_equal(found[-3:], [0, 0, np.nan])
+    e = np.append(np.linspace(0, 1, 4001) ** 3, [1e-30, np.nan]).astype(np.float32)
+    found = np.array([log_one_plus(v) for v in e])
+    np.testing.assert_allclose(found, np.log1p(e.astype(np.float64)), rtol=3e-7)  # measured: 2.0e-7
+
+
+EXTREME = np.array([[0, -0.0, 1e-30, 30, -30, 88, -88, 1e30, -1e30, np.inf, -np.inf, np.nan]], np.float32)
+
+
+def check_forward(function, kernel, args, slack=8 * 1.2e-7):
+    """Hold the results against float64's; with NaN and infinities where the reference has them."""
+    with np.errstate(all="ignore"):
+        exact, body = function.reference(*to_float64(args))[0], function.reference(*args)[0]
+        results = [kernel(*args)[0], kernel(*(scattered(a) for a in args))[0]]
+        for count in (1, 2):
+            with threads(count):
+                results.append(kernel(*args)[0])
+    for y in results:
+        assert y.dtype == np.float32 and y.shape == body.shape
+        np.testing.assert_array_equal(y, results[0])
+    np.testing.assert_array_equal(np.isfinite(results[0]), np.isfinite(body))
+    np.testing.assert_array_equal(np.isnan(results[0]), np.isnan(body))
+    finite = np.isfinite(body)
+    if finite.any():
+        assert error(results[0][finite], exact[finite]) <= 4 * error(body[finite], exact[finite]) + slack
+    assert kernel(*to_float64(args)) is NotImplemented
+
+
+@pytest.mark.parametrize("shape", [*MAPS, (1, 1), (7, 91), (300, 2), (5000,)])
+def test_sigmoid_and_softmax(shape):
+    x = 8 * draw(np.random.default_rng(10), *shape)
+    for function, kernel in ((activation.sigmoid, fast_losses.sigmoid), (activation.softmax, fast_losses.softmax)):
+        for values in (x, EXTREME, np.repeat(EXTREME, 2, axis=0)[:, :6]):
+            check_forward(function, kernel, (values,))
+            y, (kept,) = kernel(values)
+            assert kept is y
+    assert fast_losses.sigmoid(x[:0])[0].shape == (0, *shape[1:])
+    assert fast_losses.softmax(np.zeros((3, 0), np.float32)) is NotImplemented
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (7, 91), (300, 2), (130, 17)])
+def test_softmax_cross_entropy(shape):
+    rng = np.random.default_rng(11)
+    logits, labels = 8 * draw(rng, *shape), rng.integers(0, shape[1], shape[0])
+    check_forward(losses.softmax_cross_entropy, fast_losses.softmax_cross_entropy, (logits, labels))
+    _, (probabilities, kept) = fast_losses.softmax_cross_entropy(logits, labels)
+    np.testing.assert_array_equal(probabilities, fast_losses.softmax(logits)[0])
+    np.testing.assert_array_equal(kept, labels)
+    for wrong in (labels - shape[1], labels + shape[1], labels.astype(np.float32), labels[:-1]):
+        assert fast_losses.softmax_cross_entropy(logits, wrong) is NotImplemented
+    assert fast_losses.softmax_cross_entropy(logits[:0], labels[:0]) is NotImplemented
+
+
+@pytest.mark.parametrize("shape", [(1,), (7, 91), (3, 28, 28), (5000,)])
+def test_sigmoid_cross_entropy(shape):
+    rng = np.random.default_rng(12)
+    x, t = 8 * draw(rng, *shape), np.round(rng.random(shape, np.float32), 1)
+    check_forward(losses.sigmoid_cross_entropy, fast_losses.sigmoid_cross_entropy, (x, t))
+    check_forward(losses.sigmoid_cross_entropy, fast_losses.sigmoid_cross_entropy, (EXTREME, np.full_like(EXTREME, 1)))
+    kernels = (fast_losses.sigmoid_cross_entropy, fast_losses.sigmoid_cross_entropy_backward)
+    check_pair(losses.sigmoid_cross_entropy, losses.sigmoid_cross_entropy_backward, kernels, (x, t), {}, rng)
+    t.flat[-1] = 1.5
+    assert kernels[0](x, t) is NotImplemented
+    assert kernels[0](x, t > 0.5) is NotImplemented  # the reference converts
+    assert kernels[1](x, (EXTREME, EXTREME)) is NotImplemented
 
 
 @pytest.mark.parametrize("shape", [*MAPS, (300, 5), (1000, 2)])

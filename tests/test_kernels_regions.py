@@ -19,6 +19,7 @@ from mrcnn_np.nms import batched_nms, nms
 from mrcnn_np.ops.crop_and_resize import crop_and_resize, crop_and_resize_backward
 from mrcnn_np.ops.roi_align import roi_align, roi_align_backward
 from mrcnn_np.ops.roi_pool import roi_pool, roi_pool_backward
+from mrcnn_np.targets import crop_masks, label_anchors
 
 ALIGN = (fast_align.roi_align, fast_align.roi_align_backward)
 MAPS = [(2, 9, 13, 5), (1, 1, 1, 1), (3, 16, 8, 34), (1, 7, 20, 70)]
@@ -203,6 +204,56 @@ def test_iou_has_the_bits_of_the_reference(counts):
     assert fast_boxes.iou(to_float64(a), b) is NotImplemented
 
 
+@pytest.mark.parametrize("counts", [(1, 1), (70, 33), (4099, 3), (2048, 1), (5000, 130)])
+@pytest.mark.parametrize("match_best", [False, True])
+def test_label_anchors_has_the_bits_of_the_reference(counts, match_best):
+    rng = np.random.default_rng(6)
+    anchors, objects = (draw_boxes(rng, count, 40) for count in counts)
+    if len(anchors) > 1:
+        anchors[:2, 2], anchors[-1] = np.nan, np.inf
+    if len(objects) > 2:
+        objects[1], objects[2] = [900, 900, 910, 910], [3, 3, 3, 9]  # touched by no anchor; without area
+    options = {"negative_iou": 0.3, "positive_iou": 0.7, "match_best": match_best}
+    with np.errstate(invalid="ignore"):
+        wanted = label_anchors.reference(anchors, objects, **options)
+    for args in ((anchors, objects), (scattered(anchors), scattered(objects))):
+        for count in (1, 2):
+            with threads(count):
+                for mine, its in zip(fast_boxes.label_anchors(*args, **options), wanted):
+                    np.testing.assert_array_equal(mine, its)
+                    assert mine.dtype == its.dtype
+    assert fast_boxes.label_anchors(to_float64(anchors), objects, **options) is NotImplemented
+    assert fast_boxes.label_anchors(anchors[:0], objects, **options) is NotImplemented
+
+
+@pytest.mark.parametrize("aligned", [False, True])
+def test_crop_masks(aligned):
+    rng = np.random.default_rng(7)
+    masks, rois = rng.random((3, 40, 53)) > 0.5, draw_boxes(rng, 30, 60)
+    owner = rng.integers(0, 3, 30)
+    options = {"output_size": 14, "method": "roi_align", "aligned": aligned}
+    exact = crop_masks.reference(masks, owner, to_float64(rois), **options)
+    found = fast_align.crop_masks(masks, owner, rois, **options)
+    assert found.dtype == np.float32
+    body = crop_masks.reference(masks, owner, rois, **options)
+    assert error(found, exact) <= 4 * error(body, exact) + 1e-6  # measured: both 6e-7
+    for some in (scattered(masks), np.pad(masks, ((0, 0), (3, 2), (4, 1)))[:, 3:-2, 4:-1]):
+        with threads(1):
+            np.testing.assert_array_equal(fast_align.crop_masks(some, owner, scattered(rois), **options), found)
+    assert fast_align.crop_masks(masks, owner[:0], rois[:0], **options).shape == (0, 14, 14)
+    one = np.array([[True]])[None], np.array([0]), np.array([[0, 0, 1, 1]], np.float32)
+    np.testing.assert_allclose(fast_align.crop_masks(*one, **options), crop_masks.reference(*one, **options), atol=1e-6)
+    for change in (
+        {"masks": masks.astype(np.float32)},
+        {"rois": to_float64(rois)},
+        {"rois": rois * np.float32(np.nan)},
+        {"owner": owner + 1},
+        {"method": "crop_and_resize"},
+    ):
+        arguments = {"masks": masks, "owner": owner, "rois": rois, **options} | change
+        assert fast_align.crop_masks(**arguments) is NotImplemented
+
+
 @pytest.mark.parametrize("limit", [None, 1.5])
 def test_decode(limit):
     rng = np.random.default_rng(4)
@@ -214,7 +265,7 @@ def test_decode(limit):
     assert fast_boxes.decode_boxes(deltas[:, None], anchors, **options) is NotImplemented
 
 
-@pytest.mark.parametrize("method", ["grid_sample", "resize", "plus_one"])
+@pytest.mark.parametrize("method", ["grid_sample", "resize", "plus_one", "resize_zero"])
 def test_paste(method):
     rng = np.random.default_rng(5)
     config = presets.torchvision(mask_paste=method)
@@ -226,5 +277,13 @@ def test_paste(method):
         assert (mine != its).sum() <= 1e-4 * its.size
         with threads(1):
             np.testing.assert_array_equal(mine, fast_detections.paste_masks(scattered(masks), boxes, shape, config))
+    if method == "resize_zero":  # no pixel of the box falls below the mask's smallest value
+        full = np.full((1, 5, 5), 0.75, np.float32)
+        full[0, 2, 2], box = 0.5, np.array([[3, 4, 23, 24]], np.float32)
+        for function in (fast_detections.paste_masks, paste_masks.reference):
+            assert function(full, box, (30, 30), config)[0].sum() == 400
+            full[0, 0, 0] = np.nan
+            assert function(full, box, (30, 30), config)[0].sum() == 0
+            full[0, 0, 0] = 0.75
     assert fast_detections.paste_masks(to_float64(masks), boxes, shape, config) is NotImplemented
     assert paste_masks(masks[:0], boxes[:0], shape, config).shape == (0, *shape)

@@ -30,6 +30,14 @@ VARIANTS = {
         "class_loss_active_only": True,
         "bn_mode": "frozen",
     },
+    "torchvision v2": {
+        "fpn_norm": True,
+        "rpn_convs": 2,
+        "box_head": "conv_fc",
+        "box_head_convs": 2,
+        "mask_head_norm": True,
+        "mask_head_convs": 2,
+    },
     "max, sampled": {"roi_reduce": "max", "box_loss_denominator": "sampled", "loss_weights": (1.0, 2.0, 0.5, 1.5, 3.0)},
     "adaptive, L1, mini masks": {
         "roi_sampling_ratio": 0,

@@ -17,9 +17,9 @@ from mrcnn_np.backbone import (
     residual_block_backward,
 )
 from mrcnn_np.errors import ConfigError
-from mrcnn_np.fpn import fpn, fpn_backward
+from mrcnn_np.fpn import fpn, fpn_backward, fpn_spec
 from mrcnn_np.heads import box_head, box_head_backward, box_head_spec, mask_head, mask_head_backward, mask_head_spec
-from mrcnn_np.params import conv_spec, initialise, norm_spec
+from mrcnn_np.params import conv_spec, initialise, norm_spec, trainable
 from mrcnn_np.rpn import rpn_head, rpn_head_backward, rpn_spec
 
 
@@ -125,21 +125,24 @@ def test_backbone_gradient_of_the_image():
     check_gradients(f, rng.standard_normal((1, 64, 32, 3)), rng=rng)
 
 
-def test_fpn_gradients_and_shapes():
-    config = small_config()
+@pytest.mark.parametrize("changes", [{}, {"fpn_norm": True, "bn_mode": "frozen"}, {"fpn_norm": True}], ids=str)
+def test_fpn_gradients_and_shapes(changes):
+    config = small_config(**changes)
     rng = np.random.default_rng(0)
-    params = {k: v.astype(np.float64) for k, v in initialise(config, rng).items()}
+    params = draw(fpn_spec(config), rng)
     channels = architecture(config).out_channels
     features = [rng.standard_normal((2, 16 // 2**i, 24 // 2**i, c)) for i, c in enumerate(channels)]
-    pyramid, _ = fpn(features, params)
+    pyramid, _ = fpn(features, params, config)
     assert [p.shape for p in pyramid] == [(2, 16, 24, 8), (2, 8, 12, 8), (2, 4, 6, 8), (2, 2, 3, 8), (2, 1, 2, 8)]
     assert np.array_equal(pyramid[4], pyramid[3][:, ::2, ::2])
-    for one, other in zip(pyramid, fpn(features, params, training=True)[0]):
+    frozen = config.replace(bn_mode="frozen")
+    for one, other in zip(pyramid, fpn(features, params, frozen, training=True)[0]):
         np.testing.assert_allclose(one, other, rtol=1e-13, atol=1e-13)
-    names = [n for n in params if n.startswith("fpn.")]
+    names = [n for n in params if trainable(n)]
+    assert ("fpn.output5.b" in names) != config.fpn_norm == ("fpn.output5.bn.beta" in names)
 
     def f(c2, c3, c4, c5, *values):
-        y, cache = fpn([c2, c3, c4, c5], params | dict(zip(names, values)), training=True)
+        y, cache = fpn([c2, c3, c4, c5], params | dict(zip(names, values)), config, training=True)
 
         def back(dy):
             grads = {}
@@ -150,9 +153,24 @@ def test_fpn_gradients_and_shapes():
     check_gradients(f, *features, *(params[n] for n in names), rng=rng)
 
 
-@pytest.mark.parametrize("objectness", ["sigmoid", "softmax"])
-def test_rpn_head_shares_its_weights(objectness):
-    config = small_config(rpn_objectness=objectness)
+def test_norms_of_the_pyramid_stand_before_the_sum():
+    """Over features that are 0 a level is the shift of its norms: the lateral one's reaches all finer levels, too."""
+    config = small_config(fpn_norm=True)
+    params = {n: np.zeros(s.shape) for n, s in fpn_spec(config).items()}
+    for level in (2, 3, 4, 5):
+        params[f"fpn.lateral{level}.bn.beta"] -= 10.0**level  # no ReLU cuts it off
+        params[f"fpn.output{level}.w"][1, 1] = np.eye(8)
+        params[f"fpn.output{level}.bn.gamma"] += 1
+        params[f"fpn.output{level}.bn.var"] += 1 - config.bn_eps
+    zeros = [np.zeros((1, 8 // 2**i, 8 // 2**i, c)) for i, c in enumerate(architecture(config).out_channels)]
+    pyramid, _ = fpn(zeros, params, config)
+    for p, value in zip(pyramid, (-111100, -111000, -110000, -100000, -100000)):
+        np.testing.assert_allclose(p, value, rtol=1e-14)
+
+
+@pytest.mark.parametrize(("objectness", "convs"), [("sigmoid", 1), ("softmax", 1), ("sigmoid", 2)])
+def test_rpn_head_shares_its_weights(objectness, convs):
+    config = small_config(rpn_objectness=objectness, rpn_convs=convs)
     rng = np.random.default_rng(0)
     params = draw(rpn_spec(config), rng)
     for p in params.values():
@@ -193,10 +211,13 @@ def test_rpn_order_is_row_column_anchor():
     assert logits[0, :12].tolist() == [1, 10, 100, 2, 20, 200, 3, 30, 300, 4, 40, 400]
 
 
-@pytest.mark.parametrize("kind", ["fc", "conv"])
+KINDS = [("fc", False), ("conv", True), ("conv", False), ("conv_fc", False)]
+
+
+@pytest.mark.parametrize(("kind", "bias"), KINDS)
 @pytest.mark.parametrize("rois", [3, 0])
-def test_box_head_gradients(kind, rois):
-    config = small_config(box_head=kind, bn_mode="frozen")
+def test_box_head_gradients(kind, bias, rois):
+    config = small_config(box_head=kind, box_head_convs=2, conv_bias=bias, bn_mode="frozen")
     rng = np.random.default_rng(0)
     params = draw(box_head_spec(config), rng)
     names = [n for n in params if not n.endswith((".mean", ".var"))]
@@ -221,7 +242,7 @@ def test_box_head_gradients(kind, rois):
 
 def test_conv_box_head_is_a_fully_connected_layer():
     """A 7x7 convolution on a 7x7 map and a fully connected layer with the same numbers agree."""
-    conv = small_config(box_head="conv", bn_mode="frozen", bn_eps=0.0)
+    conv = small_config(box_head="conv", conv_bias=True, bn_mode="frozen", bn_eps=0.0)
     full = small_config(box_head="fc")
     rng = np.random.default_rng(0)
     params = {k: v for k, v in initialise(conv, rng, np.float64).items() if k.startswith("box_head.")}
@@ -234,10 +255,25 @@ def test_conv_box_head_is_a_fully_connected_layer():
         np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-14)
 
 
-@pytest.mark.parametrize("norm", [False, True])
+def test_box_head_of_convolutions_that_copy_is_a_fully_connected_layer():
+    """3x3 convolutions that return what they read leave the fully connected layer; it reads rows, columns, channels."""
+    config = small_config(box_head="conv_fc", box_head_convs=3, bn_eps=0.0)
+    rng = np.random.default_rng(0)
+    params = initialise(config, rng, np.float64)
+    for i in (1, 2, 3):
+        params[f"box_head.conv{i}.w"][...] = 0
+        params[f"box_head.conv{i}.w"][1, 1] = np.eye(8)
+    x = rng.uniform(0, 1, (3, 7, 7, 8))
+    hidden = np.maximum(x.reshape(3, -1) @ params["box_head.fc1.w"], 0)
+    logits, _, _ = box_head(x, params, config)
+    np.testing.assert_allclose(logits, hidden @ params["box_head.class.w"], rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize(("norm", "bias"), [(False, False), (True, True), (True, False)])
 @pytest.mark.parametrize("rois", [2, 0])
-def test_mask_head_gradients(norm, rois):
-    config = small_config(mask_head_norm=norm, mask_head_convs=2, bn_mode="frozen")
+def test_mask_head_gradients(norm, bias, rois):
+    config = small_config(mask_head_norm=norm, conv_bias=bias, mask_head_convs=2, bn_mode="frozen")
+    assert ("mask_head.conv1.b" in mask_head_spec(config)) == (bias or not norm)
     rng = np.random.default_rng(0)
     # No bias is 0: where all inputs of a unit are cut off, it would sit on the kink of its ReLU
     params = draw(mask_head_spec(config), rng)

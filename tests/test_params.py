@@ -59,6 +59,19 @@ def test_backbone_counts_are_torchvisions(name, expected):
     assert sum(p.numel() for p in model.parameters()) - sum(p.numel() for p in model.fc.parameters()) == expected
 
 
+def test_the_second_version_counts_as_torchvision_publishes():
+    # meta["num_params"] of MaskRCNN_ResNet50_FPN_V2_Weights.COCO_V1
+    shapes = spec(presets.torchvision_v2())
+    assert count(shapes) == 46_359_409
+    # By hand: (256 + 512 + 1024 + 2048) * 256 + 4 * 9 * 256 * 256 weights and 8 norms, no biases
+    assert count(shapes, "fpn.") == 983_040 + 2_359_296 + 8 * 512
+    # The second 3x3 convolution
+    assert count(shapes, "rpn.") == 593_935 + 9 * 256 * 256 + 256
+    # 4 3x3 convolutions with norms; 7 * 7 * 256 numbers to 1024; 91 classes and 4 deltas for each
+    assert count(shapes, "box_head.") == 4 * (589_824 + 512) + 12_544 * 1024 + 1024 + 1025 * 5 * 91
+    assert count(shapes, "mask_head.conv") + count(shapes, "mask_head.bn") == 4 * (589_824 + 512)
+
+
 def test_parts_add_up_and_keep_the_order_of_the_data_flow():
     names = list(spec(TINY))
     parts = ["backbone.", "fpn.", "rpn.", "box_head.", "mask_head."]

@@ -111,7 +111,7 @@ def test_weights_of_another_preset(theirs, image, capsys, preset):
 
 def test_options_that_do_not_belong_together(theirs, image, tmp_path, capsys):
     err = refused(capsys, "detect", "--run", str(tmp_path), image, "--preset", "torchvision")
-    assert "--preset and --config go with --weights" in err
+    assert "--preset, --config and --class-names go with --weights" in err
     err = refused(capsys, "detect", "--weights", str(theirs), image, "--config", "num_classes=7")
     assert "does not fit the network" in err and "box_head.class.b" in err
     err = refused(capsys, "detect", "--weights", str(theirs), image, "--config", "no_such_field=7")

@@ -22,6 +22,7 @@ SMALL = {
     "num_classes": 5,
 }  # fmt: skip
 CONFIG = presets.torchvision(**SMALL)
+V2 = presets.torchvision_v2(**SMALL, rpn_convs=3, box_head_convs=2, mask_head_convs=3)
 
 
 def params_of(config=CONFIG, dtype=np.float32, seed=0):
@@ -51,7 +52,7 @@ def no_torch(monkeypatch):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize(
     "config",
-    [CONFIG, presets.tiny(), presets.detectron2(**SMALL), presets.matterport(backbone="tiny", num_classes=3)],
+    [CONFIG, V2, presets.tiny(), presets.detectron2(**SMALL), presets.matterport(backbone="tiny", num_classes=3)],
     ids=lambda config: config.name,
 )
 def test_safetensors_there_and_back(tmp_path, config, dtype):
@@ -67,20 +68,21 @@ def test_safetensors_there_and_back(tmp_path, config, dtype):
     assert path.read_bytes() == first
 
 
+@pytest.mark.parametrize("config", [CONFIG, V2], ids=lambda config: config.name)
 @pytest.mark.parametrize("torch", [True, False])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_torchvision_there_and_back(tmp_path, monkeypatch, torch, dtype):
+def test_torchvision_there_and_back(tmp_path, monkeypatch, torch, dtype, config):
     if torch:
         pytest.importorskip("torch", reason="the other half of this test needs PyTorch")
     else:
         monkeypatch.setitem(sys.modules, "torch", None)
-    params, path = params_of(dtype=dtype), tmp_path / "w.pth"
-    save_weights(path, params, CONFIG, format="torchvision")
+    params, path = params_of(config, dtype), tmp_path / "w.pth"
+    save_weights(path, params, config, format="torchvision")
     assert read(path).kind == ("torch" if torch else "safetensors")
     state = read(path).tensors
     weights = load_weights(path)
     equal(weights.params, params)
-    assert weights.manifest.config() == CONFIG
+    assert weights.manifest.config() == config
     assert weights.manifest.delta_order == "dx dy dw dh" and weights.manifest.source == "torchvision"
     again = to_torchvision(weights.params, {name: a.shape for name, a in state.items()}, channels=8)
     for name, a in state.items():
@@ -199,6 +201,39 @@ def test_missing_unexpected_and_misshapen_tensors_are_a_table(tmp_path):
     assert ["backbone.c2.0.conv9.w", "not", "expected", "(1,", "1,", "1,", "1)"] in rows
 
 
+def test_the_second_version_is_told_by_its_layers(tmp_path):
+    """Whatever of it a file lacks is missing then: it is not taken for the first version with tensors too many."""
+    path, state = tmp_path / "x.safetensors", state_of(params_of(V2), V2)
+    path.write_bytes(safetensors.numpy.save(state))
+    assert load_weights(path).manifest.preset == "torchvision_v2"
+    with pytest.raises(WeightMismatchError) as caught:
+        load_weights(path, CONFIG)
+    for row in (r"fpn_norm +yes +no", r"rpn_convs +3 +1", r"box_head +conv_fc +fc", r"mask_head_norm +yes +no"):
+        assert re.search(row, str(caught.value)), row
+    with pytest.raises(WeightMismatchError, match=r"fpn_norm +yes +no"):
+        load_weights(path, preset="torchvision")
+    assert load_weights(path, preset="torchvision_v2").manifest.config() == V2
+    less = {name: a for name, a in state.items() if not name.startswith("backbone.fpn.inner_blocks.0.1.")}
+    path.write_bytes(safetensors.numpy.save(less))
+    with pytest.raises(WeightMismatchError, match=r"of \d+ tensors 4 missing\n(.*\n)+.*fpn\.lateral2\.bn\.gamma"):
+        load_weights(path)
+
+
+def test_what_neither_version_computes_is_not_written_for_torchvision(tmp_path):
+    path = tmp_path / "w.pth"
+    for config, row in (
+        (CONFIG.replace(fpn_norm=True), r"fpn_norm +yes +no"),
+        (V2.replace(conv_bias=True), r"conv_bias +yes +no"),
+        (V2.replace(mask_head_norm=False), r"mask_head_norm +no +yes"),
+        (CONFIG.replace(box_head="conv"), r"box_head +conv +fc"),
+    ):
+        with pytest.raises(WeightMismatchError, match=row):
+            save_weights(path, params_of(config), config, format="torchvision")
+    deeper = CONFIG.replace(rpn_convs=2)  # which its constructor allows
+    save_weights(path, params_of(deeper), deeper, format="torchvision")
+    assert load_weights(path).manifest.config() == deeper
+
+
 def test_a_foreign_tensor_among_torchvisions(tmp_path):
     path = saved_state(tmp_path, lambda state: state.update({"roi_heads.keypoint_head.0.weight": np.zeros(3)}))
     with pytest.raises(WeightMismatchError, match=r"x\.safetensors: 'roi_heads\.keypoint_head"):
@@ -213,6 +248,7 @@ def test_a_foreign_tensor_among_torchvisions(tmp_path):
         ("roi_heads.box_head.fc6.weight", (16, 391)),
         ("roi_heads.mask_predictor.conv5_mask.weight", (6, 6)),
         ("backbone.fpn.inner_blocks.0.0.bias", ()),
+        ("backbone.fpn.inner_blocks.0.0.weight", ()),
         ("backbone.body.layer1.0.conv2.weight", (3,)),
         ("backbone.body.conv1.weight", (2, 2, 2, 2, 2)),
     ],

@@ -20,6 +20,14 @@ def test_names_old_and_new():
         "rpn.head.conv.weight": "rpn.conv.w",
         "roi_heads.mask_head.mask_fcn1.bias": "mask_head.conv1.b",
         "roi_heads.mask_head.3.0.weight": "mask_head.conv4.w",
+        # the second version
+        "backbone.fpn.inner_blocks.0.1.weight": "fpn.lateral2.bn.gamma",
+        "backbone.fpn.layer_blocks.3.1.running_mean": "fpn.output5.bn.mean",
+        "rpn.head.conv.1.0.weight": "rpn.conv2.w",
+        "roi_heads.box_head.0.0.weight": "box_head.conv1.w",
+        "roi_heads.box_head.3.1.running_var": "box_head.bn4.var",
+        "roi_heads.box_head.5.bias": "box_head.fc1.b",
+        "roi_heads.mask_head.1.1.bias": "mask_head.bn2.beta",
     }
     for old, new in renamed.items():
         shape = (2, 3, 1, 1) if new.endswith(".w") else (2,)
@@ -56,7 +64,25 @@ def test_there_and_back():
         np.testing.assert_array_equal(a, state[name])
 
 
-@pytest.mark.parametrize("name", ["classifier.weight", "backbone.body.bn1.scale", "weight"])
+def test_two_tensors_for_one_place():
+    """A box head with two fully connected layers, and old names beside new ones."""
+    for first, second in (
+        ("roi_heads.box_head.5.bias", "roi_heads.box_head.7.bias"),
+        ("rpn.head.conv.bias", "rpn.head.conv.0.0.bias"),
+    ):
+        with pytest.raises(CheckpointError, match=f"{second}' is the second tensor for"):
+            from_torchvision({first: np.zeros(3), second: np.zeros(3)})
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "roi_heads.box_head.0.2.weight",
+        "classifier.weight",
+        "backbone.body.bn1.scale",
+        "weight",
+    ],
+)
 def test_a_foreign_tensor_is_named(name):
     with pytest.raises(CheckpointError, match=name):
         from_torchvision({name: np.zeros(3)})

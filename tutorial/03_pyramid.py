@@ -23,7 +23,7 @@ from mrcnn_np.params import count, spec
 lesson = start(__doc__)
 model, images = lesson.model, lesson.batch.images
 features, _ = backbone(images, model.params, model.config)
-pyramid, _ = fpn(features, model.params)
+pyramid, _ = fpn(features, model.params, model.config)
 
 say("\nC2 .. C5 go in, P2 .. P6 come out, each of one width:")
 rows = []
@@ -42,7 +42,7 @@ changes, rows = {}, []
 for k, c in zip((2, 3, 4, 5), features):
     touched = [f.copy() for f in features]
     touched[k - 2][0, c.shape[1] // 2, c.shape[2] // 2] += 1
-    moved, _ = fpn(touched, model.params)
+    moved, _ = fpn(touched, model.params, model.config)
     changes[k] = [np.abs(after - before)[0].sum(axis=-1) for before, after in zip(pyramid, moved)]
     rows.append([f"one cell of C{k}", *(f"{(d > 0).sum()} of {d.size}" for d in changes[k])])
 table(["changed", "P2", "P3", "P4", "P5", "P6"], rows)

@@ -33,7 +33,7 @@ model, batch, config = lesson.model, lesson.batch, lesson.config
 window, gt_boxes = batch.moldings[0].window, batch.gt_boxes[0]
 
 features, _ = backbone(batch.images, model.params, config)
-pyramid, _ = fpn(features, model.params)
+pyramid, _ = fpn(features, model.params, model.config)
 logits, deltas, _ = rpn_head(pyramid, model.params, config)
 anchors = lesson.anchors
 say(f"\nThe head turns five maps into logits {logits.shape} and deltas {deltas.shape}: one row per anchor.")

@@ -43,7 +43,7 @@ say(
 
 # The heads, as model.losses runs them, for the positive regions
 features, _ = backbone(batch.images, model.params, config)
-pyramid, _ = fpn(features, model.params)
+pyramid, _ = fpn(features, model.params, model.config)
 rois, own_class = targets.rois[positive], targets.class_ids[positive]
 
 
@@ -78,8 +78,8 @@ table(["x", *(f"{v:g}" for v in x)], rows)
 fresh, fresh_cache = MaskRCNN(config).losses(batch, np.random.default_rng(0))
 say(f"\nThe five losses. ln 2 = {np.log(2):.4f}, ln {config.num_classes} = {np.log(config.num_classes):.4f}:")
 table(["loss", "fresh weights", "this network"], [[k, f"{fresh[k]:.4f}", f"{losses[k]:.4f}"] for k in LOSSES])
-drawn = fresh_cache[-1].class_ids > 0
-exact = (np.abs(fresh_cache[-1].deltas[drawn]).max(axis=1, initial=0) < 1e-3).sum()
+drawn = fresh_cache.targets.class_ids > 0
+exact = (np.abs(fresh_cache.targets.deltas[drawn]).max(axis=1, initial=0) < 1e-3).sum()
 say(
     "head_box of fresh weights is small for a dull reason: their proposals hit nothing, and the true boxes, which join "
     f"the proposals, need no correction ({exact} of {drawn.sum()} positive regions are such)."

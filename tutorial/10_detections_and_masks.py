@@ -39,7 +39,7 @@ def read(boxes: np.ndarray, size: int) -> np.ndarray:
 
 
 # model.detect_molded, one step after the other
-pyramid, _ = fpn(backbone(batch.images, params, config)[0], params)
+pyramid, _ = fpn(backbone(batch.images, params, config)[0], params, config)
 logits, deltas, _ = rpn_head(pyramid, params, config)
 proposals, _ = propose(logits[0], deltas[0], lesson.anchors, molding.window, config, training=False)
 class_logits, box_deltas, _ = box_head(read(proposals, config.box_pool_size), params, config)

@@ -43,6 +43,17 @@ def _axis(a, b, m, length, method, low, weight):
     return start, stop - start
 
 
+@njit(cache=True, error_model="numpy", inline="never")
+def _smallest(mask):
+    """Return the smallest number, or NaN if there is one."""
+    smallest = np.float32(np.inf)
+    for value in mask.flat:
+        if value != value:
+            return value
+        smallest = min(smallest, value)
+    return smallest
+
+
 @njit(cache=True, parallel=True, error_model="numpy")
 def _paste(masks, boxes, method, threshold, pasted):
     count, height, width = pasted.shape
@@ -62,7 +73,7 @@ def _paste(masks, boxes, method, threshold, pasted):
                 cell = min(max(low_x[x] - shift + border, 0), columns + 2 * border)
                 across[border + i, x] = padded[cell] * weight_x[x, 0] + padded[cell + 1] * weight_x[x, 1]
         # "resize_zero" does not fall below the smallest value; NaN is below everything
-        lowest = masks[d].min() if method == 3 else np.float32(0)
+        lowest = _smallest(masks[d]) if method == 3 else np.float32(0)
         if lowest != lowest:
             continue
         everywhere = method == 3 and lowest >= threshold

@@ -26,7 +26,7 @@ RESIDENT = 128 * 1024  # floats of x and dy that stay in the second-level cache
 class Groups(NamedTuple):
     """How many groups there are, and the input and output channels of each."""
 
-    count: int
+    number: int
     per_in: int
     per_out: int
 
@@ -38,8 +38,8 @@ class Groups(NamedTuple):
         """Return the smallest groups that have tiles, both ways, and so many of them that they fill whole vectors."""
         lanes = next((size for size in LANES if size >= max(self.per_in, self.per_out)), 0)
         if lanes:
-            return Groups(-(-self.count * lanes // VL) * VL // lanes, lanes, lanes)
-        return Groups(self.count, -(-self.per_in // VL) * VL, -(-self.per_out // VL) * VL)
+            return Groups(-(-self.number * lanes // VL) * VL // lanes, lanes, lanes)
+        return Groups(self.number, -(-self.per_in // VL) * VL, -(-self.per_out // VL) * VL)
 
 
 def _fill(a: np.ndarray, count: int, per: int, filled_count: int, filled_per: int) -> np.ndarray:
@@ -60,7 +60,7 @@ def _cut(a: np.ndarray, count: int, per: int, filled_count: int, filled_per: int
 
 
 def _fill_weights(w: np.ndarray, groups: Groups, filled: Groups) -> np.ndarray:
-    wide = _fill(np.ascontiguousarray(w), groups.count, groups.per_out, filled.count, filled.per_out)
+    wide = _fill(np.ascontiguousarray(w), groups.number, groups.per_out, filled.number, filled.per_out)
     if filled.per_in == groups.per_in:
         return wide
     return np.pad(wide, ((0, 0), (0, 0), (0, filled.per_in - groups.per_in), (0, 0)))

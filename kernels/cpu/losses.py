@@ -13,7 +13,7 @@ from numba import njit, prange
 from .arguments import is_float32
 from .exponential import exp_negative, log_one_plus
 
-SMALL = 1 << 13  # elements below which NumPy is as fast
+SMALL = 1 << 10  # elements below which NumPy is as fast
 BLOCK = 1 << 12  # elements of one task
 LANES = 16
 
@@ -36,7 +36,7 @@ def _sigmoid(x, y):
 @njit(cache=True, error_model="numpy", inline="never")
 def _cross_entropy_block(x, t, loss):
     """Write the losses; return whether all targets are in [0, 1] (or NaN, which shows in the loss)."""
-    outside = 0
+    outside = np.int32(0)
     for i in range(x.size):
         outside |= np.int32(t[i] < np.float32(0)) | np.int32(t[i] > np.float32(1))
         positive = np.float32(0) if x[i] < np.float32(0) else x[i]
@@ -106,9 +106,11 @@ def _softmax(x, y, shift, total):
             largest = _largest(line, lanes)
             for k in range(classes):
                 out[k] = exp_negative(line[k] - largest)
-            shift[r], total[r] = largest, _sum(out)
+            whole = _sum(out)
+            shift[r], total[r] = largest, whole
+            scale = np.float32(1) / whole
             for k in range(classes):
-                out[k] /= total[r]
+                out[k] *= scale
 
 
 def _as_rows(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -168,6 +170,6 @@ def sigmoid_cross_entropy_backward(dloss: np.ndarray, cache: tuple[Any, ...]) ->
     if logits.size < SMALL:
         return NotImplemented
     dlogits = np.empty(logits.shape, np.float32)
-    flat = (np.ascontiguousarray(a).reshape(-1) for a in (dloss, logits, targets))
-    _cross_entropy_backward(*flat, dlogits.reshape(-1))
+    dy, x, t = (np.ascontiguousarray(a).reshape(-1) for a in (dloss, logits, targets))
+    _cross_entropy_backward(dy, x, t, dlogits.reshape(-1))
     return dlogits

@@ -153,8 +153,8 @@ def batch_norm(
         mu, sigma2 = mean.copy(), var
     inverse_std = 1 / np.sqrt(sigma2 + float(eps))
     y = empty(x.shape)
-    tiled = (np.tile(vector, pixels) for vector in (mu, gamma * inverse_std, beta))
-    _normalise(flat, *tiled, y.reshape(flat.shape), rows)
+    wide_mu, scale, shift = (np.tile(vector, pixels) for vector in (mu, gamma * inverse_std, beta))
+    _normalise(flat, wide_mu, scale, shift, y.reshape(flat.shape), rows)
     return y, (x, gamma, mu, inverse_std, training)
 
 

@@ -58,18 +58,6 @@ def _stream(b: ir.IRBuilder, value: Any, address: Any) -> None:
     store.set_metadata("nontemporal", b.module.add_metadata([ir.IntType(32)(1)]))
 
 
-@with_twin(simd_python.stream_vector(VL))
-def stream_vector(typingctx, target, source):
-    """Copy VL floats to memory past the caches; ``fence`` must follow."""
-
-    def generate(context, b, signature, args):
-        target, source = args
-        _stream(b, _load(b, source), target)
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64), generate
-
-
 @with_twin(simd_python.nothing)
 def fence(typingctx):
     """Wait until streamed stores can be seen by other threads."""
@@ -106,7 +94,7 @@ def _at(b: ir.IRBuilder, base: Any, stride: Any, i: int) -> Any:
 # --- matrix product -------------------------------------------------------------------------------------------------
 
 
-def _make_gemm_tile(rows: int, *, finish: bool = False, ahead: bool = True) -> Any:
+def _make_gemm_tile(rows: int, *, finish: bool = False, ahead: bool = True, panels: bool = False) -> Any:
     """Return an intrinsic that computes ``rows`` x NR results of a product whose left side lies scattered in memory.
 
     ``sum over t, k of a[taps[t] + m a_row + k a_col] * b[t b_tap + k b_row + n]`` for m < rows, n < NR goes to
@@ -115,7 +103,8 @@ def _make_gemm_tile(rows: int, *, finish: bool = False, ahead: bool = True) -> A
 
     What takes long is not the arithmetic but the memory behind it. So a tile asks for lines that will be written later,
     those at ``out + ahead_by + m ahead_row``, for the residual there, and (``ahead``) for those of the left side that
-    follow its own rows: where the rows are pixels, the next tile reads them.
+    follow its own rows: where the rows are pixels, the next tile reads them. ``panels`` asks for the right side of
+    the next product where that follows in memory: a panel that no other product has brought into the caches.
     """
 
     def sum_up(b: ir.IRBuilder, args: Sequence[Any], acc: list[list[Any]], beside: Any = None) -> None:
@@ -130,6 +119,10 @@ def _make_gemm_tile(rows: int, *, finish: bool = False, ahead: bool = True) -> A
                 right_at = b.add(panel, b.mul(loop.index, b_row))
                 right = [_load(b, b.add(right_at, I64(4 * VL * v))) for v in range(NV)]
                 column = b.mul(loop.index, a_col)
+                if panels:
+                    for line in range(0, NR * 4, 64):
+                        further = b.add(right_at, b.add(b.mul(b_row, k), I64(line)))
+                        _prefetch(b, further, write=False, locality=2)
                 if ahead:
                     line = b.add(_at(b, start, a_row, rows), b.mul(loop.index, I64(64)))
                     _prefetch(b, line, write=False, locality=2)
@@ -219,6 +212,7 @@ def _make_gemm_tile(rows: int, *, finish: bool = False, ahead: bool = True) -> A
 
 
 gemm_tile = _make_gemm_tile(MR)
+gemm_tile_panels = _make_gemm_tile(MR, panels=True)
 gemm_tile_sum = _make_gemm_tile(MR, ahead=False)
 gemm_tile_finish = _make_gemm_tile(MR, finish=True)
 

@@ -53,7 +53,7 @@ def with_twin(twin: Callable[..., Any]) -> Callable[[Callable[..., Any]], Any]:
         if config.DISABLE_JIT:  # type: ignore[attr-defined]
             return twin
         compiled = intrinsic(function)
-        compiled.twin = twin
+        compiled.twin = twin  # type: ignore[attr-defined]
         return compiled
 
     return choose
@@ -61,16 +61,6 @@ def with_twin(twin: Callable[..., Any]) -> Callable[[Callable[..., Any]], Any]:
 
 def nothing(*args: Any) -> None:
     """Stand in for ``fence`` and ``prefetch``."""
-
-
-def stream_vector(vl: int) -> Callable[[int, int], None]:
-    """Return the twin of ``simd.stream_vector``."""
-
-    def copy(target: int, source: int) -> None:
-        check_aligned(target, vl)
-        floats(target, (vl, 4))[...] = floats(source, (vl, 4))
-
-    return copy
 
 
 def check_aligned(address: int, vl: int) -> None:

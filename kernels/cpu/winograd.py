@@ -27,7 +27,7 @@ from fractions import Fraction
 import numpy as np
 from numba import get_num_threads, njit, prange
 
-from .simd import MR, NR, VL, gemm_tile, make_transform, make_transform_finish, make_transform_from
+from .simd import MR, NR, VL, gemm_tile_panels, make_transform, make_transform_finish, make_transform_from
 
 POINTS = (Fraction(0), Fraction(1), Fraction(-1), Fraction(1, 2), Fraction(-2))
 N, R = 4, 3  # outputs and kernel taps along one side
@@ -184,7 +184,7 @@ def convolve(x, u, y, scale, shift, residual, floor, block, threads):
                 for panel in range(panels):
                     u_at = u.ctypes.data + (point * u.shape[1] + panel * c_in * NR) * 4
                     for row in range(0, last - first, MR):
-                        gemm_tile(
+                        gemm_tile_panels(
                             1, no_taps.ctypes.data, c_in, v_at + row * c_in * 4, c_in * 4, 4, u_at, 0, NR * 4,
                             m_at + (row * columns + panel * NR) * 4, columns * 4, 0,
                         )  # fmt: skip
@@ -244,7 +244,7 @@ def convolve_few(x, w, turned, y, scale, shift, residual, floor, threads):
             for point in range(P * P):
                 u_at = u.ctypes.data + point * u_plane * 4
                 for row in range(0, rows, MR):
-                    gemm_tile(
+                    gemm_tile_panels(
                         1, no_taps.ctypes.data, c_in, v.ctypes.data + (point * v_plane + row * c_in) * 4, c_in * 4, 4,
                         u_at, 0, NR * 4, m.ctypes.data + (point * m_plane + row * NR) * 4, NR * 4, 0,
                     )  # fmt: skip

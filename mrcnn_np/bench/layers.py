@@ -8,6 +8,7 @@ import numpy as np
 
 from ..ops.activation import relu, relu_backward
 from ..ops.conv import conv2d, conv2d_backward, conv2d_transpose, conv2d_transpose_backward
+from ..ops.fused import conv2d_fused, conv2d_fused_backward
 from ..ops.linear import linear, linear_backward
 from ..ops.norm import batch_norm, batch_norm_backward
 from ..ops.pool import max_pool2d, max_pool2d_backward
@@ -209,33 +210,55 @@ class MaxPool(_Elementwise):
         )
 
 
-class UpsampleAdd(_Elementwise):
-    """The top-down step of the pyramid: a lateral map plus the coarser one, twice as large."""
+class UpsampleAdd(Op):
+    """The top-down step of the pyramid: the lateral 1x1 convolution plus the coarser map, twice as large."""
 
-    group = "upsample-add"
+    group, variants = "upsample-add", FORMATS
+
+    def __init__(self, size: tuple[int, int], c_in: int, c_out: int) -> None:
+        super().__init__()
+        self.case = f"1x1 {c_in}->{c_out}@{size[0]}x{size[1]}"
+        self.size, self.c_in, self.c_out = size, c_in, c_out
+        work = 2e-9 * size[0] * size[1] * c_in * c_out
+        self.gflop, self.targets = {"forward": work, "backward": 2 * work}, {"forward": 1.0, "backward": 1.0}
 
     def prepare(self, rng: np.random.Generator) -> None:
-        super().prepare(rng)
-        n, height, width, channels = self.shape
-        self.coarse = normal(rng, (n, height // 2, width // 2, channels))
-        self.gbytes = {"forward": gbytes(self.x, self.dy, self.coarse), "backward": gbytes(self.dy, self.coarse)}
+        height, width = self.size
+        self.x, self.dy = normal(rng, (1, height, width, self.c_in)), normal(rng, (1, height, width, self.c_out))
+        self.coarse = normal(rng, (1, height // 2, width // 2, self.c_out))
+        self.w, self.b = normal(rng, (1, 1, self.c_in, self.c_out), self.c_in**-0.5), normal(rng, (self.c_out,))
 
     def ours(self, dtype: type) -> Runs:
-        x, coarse, dy = in_dtype(dtype, self.x, self.coarse, self.dy)
-        _, cache = upsample_nearest(coarse, scale=2)
-        return {
-            "forward": lambda: [x + upsample_nearest(coarse, scale=2)[0]],
-            "backward": lambda: [upsample_nearest_backward(dy, cache)],
-        }
+        x, coarse, w, b, dy = in_dtype(dtype, self.x, self.coarse, self.w, self.b, self.dy)
+
+        def merge() -> tuple[np.ndarray, Any, Any]:
+            above, up_cache = upsample_nearest(coarse, scale=2)
+            return (*conv2d_fused(x, w, b, residual=above), up_cache)
+
+        _, lateral_cache, up_cache = merge()
+
+        def backward() -> list[np.ndarray]:
+            g = conv2d_fused_backward(dy, lateral_cache)
+            assert g.dx is not None and g.db is not None and g.dresidual is not None
+            return [g.dx, upsample_nearest_backward(g.dresidual, up_cache), g.dw, g.db]
+
+        return {"forward": lambda: merge()[:1], "backward": backward}
 
     def theirs(self, variant: str) -> Runs:
+        import torch
         import torch.nn.functional as F
 
-        lateral = maps(self.x, variant)
-        return in_torch(
-            lambda coarse: lateral + F.interpolate(coarse, scale_factor=2, mode="nearest"),
-            [maps(self.coarse, variant)], maps(self.dy, variant),
-        )  # fmt: skip
+        def merge(x: Any, coarse: Any, w: Any, b: Any) -> Any:
+            return F.conv2d(x, w, b) + F.interpolate(coarse, scale_factor=2, mode="nearest")
+
+        inputs = [maps(self.x, variant), maps(self.coarse, variant), kernel(self.w, variant), torch.from_numpy(self.b)]
+        return in_torch(merge, inputs, maps(self.dy, variant))
+
+    def translate(self, direction: str, result: Any) -> list[np.ndarray]:
+        arrays = super().translate(direction, result)
+        if direction == "backward":
+            arrays[2] = result[2].detach().permute(2, 3, 1, 0).numpy()
+        return arrays
 
 
 class Relu(_Elementwise):

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from .layers import BatchNorm, Conv, ConvTranspose, Linear, MaxPool, Relu, UpsampleAdd
+from .objectives import Activation, ClassLoss, CropMasks, LabelAnchors, MaskLoss
 from .op import Op
 from .regions import Iou, Nms, Paste, RoiAlign, Sgd
 
@@ -53,11 +54,17 @@ def _others(s: int, quick: bool) -> Iterator[Op]:
     yield BatchNorm(size(200, 272), 256, training=False)
     yield BatchNorm(size(200, 272), 256, training=True)
     yield MaxPool(size(400, 544), 64)
-    yield UpsampleAdd(size(200, 272), 256)
+    yield UpsampleAdd(size(200, 272), 256 // s, 256)
     yield Relu(size(200, 272), 256)
     yield RoiAlign(1000 // s, 7, 256, size(200, 272))
     yield RoiAlign(1000 // s, 7, 256, size(200, 272), pool=True)
     yield Nms(12_000 // s // s)
     yield Iou(217_413 // s, 20)
+    yield LabelAnchors(217_413 // s, 20)
+    yield CropMasks(128 // s, 5, size(800, 1088))
+    yield Activation("sigmoid", 100 // s, 28, 28)
+    yield Activation("softmax", 1000 // s, 91)
+    yield ClassLoss(512 // s, 91)
+    yield MaskLoss(128 // s, 28, 28)
     yield Paste(100 // s, size(800, 1088))
     yield Sgd(quick=quick)

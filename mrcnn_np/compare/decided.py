@@ -20,7 +20,7 @@ from ..model import MaskRCNN
 from ..ops.conv import conv2d, conv2d_transpose
 from ..ops.linear import linear
 from ..params import Params, initialise
-from ..rpn import rpn_head
+from ..rpn import conv_names, rpn_head
 from .lively import _spread
 
 #: deviations; a channel of a small map strays by 6
@@ -52,9 +52,15 @@ def decided_params(config: Config, images: np.ndarray, seed: int = 0) -> Params:
     _settle_sums(params)
     measuring = config.replace(bn_mode="train", bn_momentum=1.0)
     backbone(images, params, measuring, training=True)
-    pyramid = fpn(backbone(images, params, config)[0], params)[0]
-    hidden = [conv2d(p, params["rpn.conv.w"], padding=1)[0].reshape(-1, config.rpn_channels) for p in pyramid]
-    _decide(params, "rpn.conv", np.concatenate(hidden), rng)
+    stages, _ = backbone(images, params, config)
+    if config.fpn_norm:
+        fpn(stages, params, measuring, training=True)
+    pyramid, _ = fpn(stages, params, config)
+    hidden = pyramid
+    for name in conv_names(config):
+        outputs = [conv2d(x, params[f"{name}.w"], padding=1)[0].reshape(-1, config.rpn_channels) for x in hidden]
+        _decide(params, name, np.concatenate(outputs), rng)
+        hidden = [conv_bn(x, params, name, None, config, padding=1)[0] for x in hidden]
     logits, deltas, *_ = rpn_head(pyramid, params, config)
     _spread(params, "rpn.objectness", logits, 2.0)
     _spread(params, "rpn.deltas", deltas, 0.3)
@@ -99,11 +105,16 @@ def _decide(params: Params, layer: str, outputs: np.ndarray, rng: np.random.Gene
 def _decide_box_head(
     params: Params, features: np.ndarray, config: Config, measuring: Config, rng: np.random.Generator
 ) -> None:
-    if config.box_head == "conv":
+    x = features
+    if config.box_head != "fc":
         box_head(features, params, measuring, training=True)
+    if config.box_head == "conv":
         return
-    x = features.reshape(len(features), -1)
-    for layer in ("box_head.fc1", "box_head.fc2"):
+    if config.box_head == "conv_fc":
+        for i in range(1, config.box_head_convs + 1):
+            x = conv_bn(x, params, f"box_head.conv{i}", f"box_head.bn{i}", config, padding=1)[0]
+    x = x.reshape(len(x), -1)
+    for layer in ("box_head.fc1", "box_head.fc2") if config.box_head == "fc" else ("box_head.fc1",):
         _decide(params, layer, linear(x, params[f"{layer}.w"])[0], rng)
         x = np.maximum(linear(x, params[f"{layer}.w"], params[f"{layer}.b"])[0], 0)
 

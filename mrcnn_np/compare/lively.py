@@ -55,8 +55,12 @@ def lively_params(config: Config, seed: int = 0, image: np.ndarray | None = None
     backbone(images, params, measuring, training=True)
     _shake(params, "backbone.", rng)
 
+    if config.fpn_norm:
+        fpn(backbone(images, params, config)[0], params, measuring, training=True)
+        _shake(params, "fpn.", rng)
+
     model = MaskRCNN(config, params)
-    pyramid = fpn(backbone(images, params, config)[0], params)[0]
+    pyramid = fpn(backbone(images, params, config)[0], params, config)[0]
     logits, deltas, *_ = rpn_head(pyramid, params, config)
     _spread(params, "rpn.objectness", logits, 2.0)
     _spread(params, "rpn.deltas", deltas, 0.3)
@@ -66,7 +70,7 @@ def lively_params(config: Config, seed: int = 0, image: np.ndarray | None = None
     rois, _ = propose(logits[0], deltas[0], anchors, molding.window, config, training=False)
     index = np.zeros(len(rois), np.int64)
     features, _ = model.roi_features(pyramid, rois, index, config.box_pool_size, images.shape)
-    if config.box_head == "conv":
+    if config.box_head != "fc":
         box_head(features, params, measuring, training=True)
         _shake(params, "box_head.", rng)
     class_logits, deltas, *_ = box_head(features, params, config)

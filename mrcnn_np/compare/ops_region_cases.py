@@ -9,8 +9,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torchvision import ops
-from torchvision.models.detection._utils import BoxCoder
-from torchvision.models.detection.roi_heads import paste_masks_in_image
+from torchvision.models.detection._utils import BoxCoder, Matcher
+from torchvision.models.detection.roi_heads import paste_masks_in_image, project_masks_on_boxes
 
 from .. import boxes as codec
 from .. import presets
@@ -18,6 +18,7 @@ from ..detections import paste_masks
 from ..nms import batched_nms, nms
 from ..ops import crop_and_resize, roi_align, roi_pool
 from ..optim import global_norm, sgd_step, zero_velocity
+from ..targets import crop_masks, label_anchors
 from .ops_cases import Case, nchw, nhwc, normal, only_forward, xyxy
 
 
@@ -104,14 +105,27 @@ def _pasting() -> Iterator[Case]:
     boxes = np.concatenate([corners.min(axis=0), corners.max(axis=0)], axis=1)
     inputs = (masks.astype(np.float32), boxes.astype(np.float32))
     config = presets.torchvision()
+    whole = rng.uniform(size=(3, 90, 70)) < 0.5
+    owner = rng.integers(0, 3, len(boxes))
+    yield Case(
+        "crop_masks", "30 of 28x28", (whole, inputs[1]),
+        only_forward(lambda m, b: crop_masks(m, owner, b, output_size=28, method="roi_align", aligned=False)),
+        lambda m, b: project_masks_on_boxes(m, xyxy(b), torch.from_numpy(owner), 28),
+    )  # fmt: skip
     yield Case(
         "paste_masks", "30 into 90x70", inputs, only_forward(paste_masks, image_shape=(90, 70), config=config),
         lambda m, b: paste_masks_in_image(m[:, None], xyxy(b), (90, 70))[:, 0] >= 0.5, decision=True,
     )  # fmt: skip
 
 
+def _label(overlaps: torch.Tensor) -> torch.Tensor:
+    """Return torchvision's labels of anchors, 1, -1 or 0, from (G, A)."""
+    matched = Matcher(0.7, 0.3, allow_low_quality_matches=True)(overlaps)
+    return torch.where(matched >= 0, 1, torch.where(matched == Matcher.BETWEEN_THRESHOLDS, 0, -1))
+
+
 def boxes() -> Iterator[Case]:
-    """Overlaps, the box codec, suppression."""
+    """Overlaps, labels of anchors, the box codec, suppression."""
     rng = np.random.default_rng(6)
     centres, sides = rng.uniform(0, 200, (300, 2)), np.exp(rng.uniform(1, np.log(200), (300, 2)))
     a = np.concatenate([centres - sides / 2, centres + sides / 2], axis=1).astype(np.float32)
@@ -119,6 +133,13 @@ def boxes() -> Iterator[Case]:
     yield Case(
         "iou", "200x100", (a[:200], a[200:]), only_forward(codec.iou), lambda a, b: ops.box_iou(xyxy(a), xyxy(b))
     )
+    yield Case(
+        "label_anchors", "250x50", (a[:250], a[250:]),
+        only_forward(
+            lambda a, g: label_anchors(a, g, negative_iou=0.3, positive_iou=0.7, match_best=True)[0].astype(np.int64)
+        ),
+        lambda a, g: _label(ops.box_iou(xyxy(g), xyxy(a))), decision=True,
+    )  # fmt: skip
     coder, std = BoxCoder((10.0, 10.0, 5.0, 5.0)), (0.1, 0.1, 0.2, 0.2)
     yield Case(
         "encode_boxes", "150", (a[:150], a[150:]), only_forward(codec.encode_boxes, std=std),

@@ -18,11 +18,11 @@ from ..weights.torchvision import ORDER, to_torchvision
 from .trace import Trace
 
 BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnext50_32x4d", "resnext101_32x8d")
+BOX_HEADS = ("fc", "conv_fc")
 #: what its model is made of, whatever its arguments
 STRUCTURE = {
-    "box_head": "fc", "rpn_objectness": "sigmoid", "conv_bias": False, "fpn_channels": 256, "rpn_channels": 256,
-    "box_head_channels": 1024, "mask_head_convs": 4, "mask_head_channels": 256, "mask_head_norm": False,
-    "box_pool_size": 7, "mask_pool_size": 14,
+    "rpn_objectness": "sigmoid", "conv_bias": False, "fpn_channels": 256, "rpn_channels": 256,
+    "box_head_channels": 1024, "mask_head_channels": 256, "box_pool_size": 7, "mask_pool_size": 14,
 }  # fmt: skip
 
 
@@ -30,6 +30,8 @@ def check(config: Config) -> None:
     """Refuse a network that torchvision's Mask R-CNN cannot be: ``ConfigError``."""
     if config.backbone not in BACKBONES:
         raise ConfigError(f"backbone is {config.backbone!r}; torchvision's Mask R-CNN has {', '.join(BACKBONES)}")
+    if config.box_head not in BOX_HEADS:
+        raise ConfigError(f"box_head is {config.box_head!r}; torchvision's Mask R-CNN has {' or '.join(BOX_HEADS)}")
     for field, only in STRUCTURE.items():
         if getattr(config, field) != only:
             raise ConfigError(f"{field} is {getattr(config, field)!r}; torchvision's Mask R-CNN has {only!r} only")
@@ -56,11 +58,10 @@ def build(params: Mapping[str, np.ndarray], config: Config) -> Any:
     import torch
     from torchvision.models import detection
     from torchvision.models.detection.anchor_utils import AnchorGenerator
-    from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 
     check(config)
     levels = len(config.anchor_sizes)
-    arguments = {
+    arguments: dict[str, Any] = {
         "num_classes": config.num_classes,
         "min_size": config.image_min_size,
         "max_size": config.image_max_size,
@@ -89,13 +90,7 @@ def build(params: Mapping[str, np.ndarray], config: Config) -> Any:
         "bbox_reg_weights": tuple(1 / std for std in config.head_box_std),
     }
     with torch.device("meta"):  # without numbers, which would only be replaced
-        if config.backbone == "resnet50":
-            model = detection.maskrcnn_resnet50_fpn(weights=None, weights_backbone=None, **arguments)
-        else:
-            backbone = resnet_fpn_backbone(
-                backbone_name=config.backbone, weights=None, norm_layer=torch.nn.BatchNorm2d, trainable_layers=5
-            )
-            model = detection.MaskRCNN(backbone, **arguments)
+        model = detection.MaskRCNN(**_parts(config), **arguments)
     shapes = {name: tuple(t.shape) for name, t in model.state_dict().items()}
     state = to_torchvision(params, shapes, channels=config.fpn_channels)
     model.load_state_dict({name: torch.from_numpy(a) for name, a in state.items()}, assign=True)
@@ -103,6 +98,40 @@ def build(params: Mapping[str, np.ndarray], config: Config) -> Any:
         if isinstance(module, torch.nn.BatchNorm2d):
             module.eps, module.momentum = config.bn_eps, config.bn_momentum
     return model.eval()
+
+
+def _parts(config: Config) -> dict[str, Any]:
+    """Assemble what ``maskrcnn_resnet50_fpn`` or its ``_v2`` puts together, over any backbone."""
+    import torchvision.models
+    from torch.nn import BatchNorm2d
+    from torchvision.models.detection.backbone_utils import _resnet_fpn_extractor
+    from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead
+    from torchvision.models.detection.mask_rcnn import MaskRCNNHeads
+    from torchvision.models.detection.rpn import RPNHead
+
+    body = torchvision.models.get_model(config.backbone, weights=None, norm_layer=BatchNorm2d)
+    channels, side = config.fpn_channels, config.box_pool_size
+    mask_layers = [config.mask_head_channels] * config.mask_head_convs
+    parts = {
+        "backbone": _resnet_fpn_extractor(body, 5, norm_layer=BatchNorm2d if config.fpn_norm else None),
+        "rpn_head": RPNHead(channels, len(config.anchor_ratios), conv_depth=config.rpn_convs),
+        "mask_head": MaskRCNNHeads(channels, mask_layers, 1, norm_layer=BatchNorm2d if config.mask_head_norm else None),
+    }
+    if config.box_head == "conv_fc":
+        box_layers = [channels] * config.box_head_convs
+        parts["box_head"] = FastRCNNConvFCHead(
+            (channels, side, side), box_layers, [config.box_head_channels], norm_layer=BatchNorm2d
+        )
+    return parts
+
+
+def freeze_norms(model: Any) -> None:
+    """Put every batch norm of a model that is being trained into evaluation mode: it uses its running statistics."""
+    import torch
+
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.eval()
 
 
 def trace(params: Mapping[str, np.ndarray], config: Config, image: np.ndarray, *, model: Any = None) -> Trace:

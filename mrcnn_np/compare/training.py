@@ -153,7 +153,7 @@ def compare_training(
     ours = MaskRCNN(config, {name: p.copy() for name, p in params.items()})
     theirs = side.build(params, config).train()
     if config.bn_mode == "frozen":
-        theirs.backbone.eval()  # a batch norm in this state uses its running statistics
+        side.freeze_norms(theirs)
     velocity, optimiser = zero_velocity(ours.params, config), _optimiser(theirs, config)
     batch = make_batch(samples, config, dtype.type)
     result = TrainingComparison([], [], [], [], str(dtype))

@@ -11,18 +11,24 @@ import numpy as np
 from ..backbone import ARCHITECTURES, Architecture
 from ..errors import WeightMismatchError
 
-#: fields of the config that are the length of a tensor's only, or last, axis
+#: fields of the config that are the length of a tensor's last axis
 SIZES = (
     ("num_classes", "box_head.class.b"),
-    ("fpn_channels", "fpn.lateral2.b"),
+    ("fpn_channels", "fpn.lateral2.w"),
     ("rpn_channels", "rpn.conv.b"),
     ("box_head_channels", "box_head.fc1.b"),
     ("mask_head_channels", "mask_head.deconv.b"),
 )
+#: fields that count the convolutions of these names
+COUNTS = (
+    ("rpn_convs", r"rpn\.conv(\d*)\.w$"),
+    ("box_head_convs", r"box_head\.conv(\d+)\.w$"),
+    ("mask_head_convs", r"mask_head\.conv(\d+)\.w$"),
+)
 
 
 def sizes(params: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Return the config fields that the shapes show: backbone, classes, channels, number of mask convolutions.
+    """Return the config fields that names and shapes show: backbone, classes, channels, numbers of convolutions.
 
     What is missing in the file leaves its field at the preset's value; ``manifest.match`` then reports the tensors.
 
@@ -34,9 +40,10 @@ def sizes(params: Mapping[str, np.ndarray]) -> dict[str, Any]:
     found: dict[str, Any] = {
         field: params[name].shape[-1] for field, name in SIZES if name in params and params[name].ndim
     }
-    convs = {int(m[1]) for name in params if (m := re.match(r"mask_head\.conv(\d+)\.w$", name))}
-    if convs:
-        found["mask_head_convs"] = max(convs)
+    for field, pattern in COUNTS:
+        numbers = [int(m[1] or 1) for name in params if (m := re.match(pattern, name))]
+        if numbers:
+            found[field] = max(numbers)
     return found | {"backbone": backbone_name(params)}
 
 

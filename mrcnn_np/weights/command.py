@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from ..config import Config
 from ..errors import CheckpointError, NonFiniteError, UserError, WeightFileError
 from ..model import MaskRCNN
 from ..params import count, spec
+from .class_names import read_class_names
 from .download import download_weights, listing, published, sha256
 from .load import Weights, load_weights, save_weights, trusting
 from .manifest import Manifest, match
@@ -87,8 +89,18 @@ def _open(path: Path, preset: str | None, overrides: list[str] | None) -> tuple[
     return weights, trusting(weights.manifest, config), config
 
 
+def name_classes(manifest: Manifest, names: str | None, path: Path) -> Manifest:
+    """Return the manifest with the class names that --class-names gives; see ``class_names.read_class_names``."""
+    if names is None:
+        return manifest
+    if manifest.num_classes is None:
+        raise UserError(f"--class-names names the classes of a network; {path} holds a backbone only")
+    presumed = tuple(name for name in manifest.presumed if name != "class_names")
+    return replace(manifest, class_names=read_class_names(names, manifest.num_classes), presumed=presumed)
+
+
 def network(
-    path: Path, preset: str | None, overrides: list[str] | None, **changes: Any
+    path: Path, preset: str | None, overrides: list[str] | None, class_names: str | None = None, **changes: Any
 ) -> tuple[MaskRCNN, tuple[str, ...]]:
     """Build the network that a file of weights belongs to.
 
@@ -99,6 +111,8 @@ def network(
         Refuse weights of another one.
     overrides : list of str, optional
         ``field=value``.
+    class_names : str, optional
+        See ``name_classes``.
     **changes
         Further config fields.
 
@@ -106,7 +120,7 @@ def network(
     -------
     model : MaskRCNN
     class_names : tuple of str
-        ``"class 7"`` where the file has no names.
+        Empty if the file has no names and none are given.
 
     Raises
     ------
@@ -116,8 +130,8 @@ def network(
     weights, manifest, config = _open(path, preset, overrides)
     if manifest.num_classes is None:
         raise WeightFileError(f"{path} holds the backbone {manifest.backbone} only, which detects nothing by itself")
-    names = manifest.class_names or ("background", *(f"class {i}" for i in range(1, config.num_classes)))
+    manifest = name_classes(manifest, class_names, path)
     try:
-        return MaskRCNN(config.replace(**changes), weights.params), names
+        return MaskRCNN(config.replace(**changes), weights.params), manifest.class_names
     except (CheckpointError, NonFiniteError) as error:
         raise WeightFileError(f"{path}: {error}") from error

@@ -53,6 +53,9 @@ PUBLISHED: dict[str, Published] = {
     "maskrcnn_resnet50_fpn": _torchvision(
         "maskrcnn_resnet50_fpn_coco-bf2d0c1e.pth", "torchvision's Mask R-CNN, COCO_V1"
     ),
+    "maskrcnn_resnet50_fpn_v2": _torchvision(
+        "maskrcnn_resnet50_fpn_v2_coco-73cbd019.pth", "its second version, COCO_V1"
+    ),
     "resnet18": _torchvision("resnet18-f37072fd.pth", "torchvision's ImageNet backbone, IMAGENET1K_V1"),
     "resnet34": _torchvision("resnet34-b627a593.pth", "the same"),
     "resnet50": _torchvision("resnet50-0676ba61.pth", "the same"),

@@ -29,9 +29,10 @@ BACKBONE_FIELDS = (
 )  # fmt: skip
 #: further config fields without which the numbers mean something else; thresholds and sizes of images are free
 NETWORK_FIELDS = (
-    "num_classes", "fpn_channels", "anchor_ratios", "anchor_ratio_meaning", "anchor_offset", "rpn_channels",
-    "rpn_objectness", "rpn_box_std", "roi_method", "roi_aligned", "box_pool_size", "mask_pool_size", "box_head",
-    "box_head_channels", "head_box_std", "mask_head_convs", "mask_head_channels", "mask_head_norm",
+    "num_classes", "fpn_channels", "fpn_norm", "anchor_ratios", "anchor_ratio_meaning", "anchor_offset",
+    "rpn_channels", "rpn_convs", "rpn_objectness", "rpn_box_std", "roi_method", "roi_aligned", "box_pool_size",
+    "mask_pool_size", "box_head", "box_head_channels", "head_box_std", "mask_head_convs", "mask_head_channels",
+    "mask_head_norm",
 )  # fmt: skip
 
 

@@ -20,7 +20,7 @@ import numpy as np
 
 from .. import presets
 from ..config import Config
-from ..errors import CheckpointError, WeightMismatchError
+from ..errors import CheckpointError
 from ..params import Params
 from ..params import spec as params_spec
 from .architecture import sizes
@@ -37,17 +37,24 @@ RENAMED: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
     (r"^backbone\.body\.layer(\d)\.", lambda m: f"backbone.c{int(m[1]) + 1}."),
     (r"\.downsample\.0\.", ".shortcut.conv."),
     (r"\.downsample\.1\.", ".shortcut.bn."),
+    (r"^backbone\.fpn\.inner_blocks\.(\d)\.1\.", lambda m: f"fpn.lateral{int(m[1]) + 2}.bn."),
+    (r"^backbone\.fpn\.layer_blocks\.(\d)\.1\.", lambda m: f"fpn.output{int(m[1]) + 2}.bn."),
     (r"^backbone\.fpn\.inner_blocks\.(\d)\.(0\.)?", lambda m: f"fpn.lateral{int(m[1]) + 2}."),
     (r"^backbone\.fpn\.layer_blocks\.(\d)\.(0\.)?", lambda m: f"fpn.output{int(m[1]) + 2}."),
-    (r"^rpn\.head\.conv\.(0\.0\.)?", "rpn.conv."),
+    (r"^rpn\.head\.conv\.(0\.0\.)?(?=\D)", "rpn.conv."),
+    (r"^rpn\.head\.conv\.(\d)\.0\.", lambda m: f"rpn.conv{int(m[1]) + 1}."),
     (r"^rpn\.head\.cls_logits\.", "rpn.objectness."),
     (r"^rpn\.head\.bbox_pred\.", "rpn.deltas."),
     (r"^roi_heads\.box_head\.fc6\.", "box_head.fc1."),
     (r"^roi_heads\.box_head\.fc7\.", "box_head.fc2."),
+    (r"^roi_heads\.box_head\.(\d)\.0\.", lambda m: f"box_head.conv{int(m[1]) + 1}."),
+    (r"^roi_heads\.box_head\.(\d)\.1\.", lambda m: f"box_head.bn{int(m[1]) + 1}."),
+    (r"^roi_heads\.box_head\.\d\.(?=\D)", "box_head.fc1."),  # behind the convolutions and a flattening
     (r"^roi_heads\.box_predictor\.cls_score\.", "box_head.class."),
     (r"^roi_heads\.box_predictor\.bbox_pred\.", "box_head.deltas."),
     (r"^roi_heads\.mask_head\.mask_fcn(\d)\.", r"mask_head.conv\1."),
     (r"^roi_heads\.mask_head\.(\d)\.0\.", lambda m: f"mask_head.conv{int(m[1]) + 1}."),
+    (r"^roi_heads\.mask_head\.(\d)\.1\.", lambda m: f"mask_head.bn{int(m[1]) + 1}."),
     (r"^roi_heads\.mask_predictor\.conv5_mask\.", "mask_head.deconv."),
     (r"^roi_heads\.mask_predictor\.mask_fcn_logits\.", "mask_head.logits."),
 ]
@@ -62,7 +69,9 @@ NAMED_BACK: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
     (r"\.shortcut\.bn$", ".downsample.1"),
     (r"^fpn\.lateral(\d)$", lambda m: f"backbone.fpn.inner_blocks.{int(m[1]) - 2}.0"),
     (r"^fpn\.output(\d)$", lambda m: f"backbone.fpn.layer_blocks.{int(m[1]) - 2}.0"),
-    (r"^rpn\.conv$", "rpn.head.conv.0.0"),
+    (r"^fpn\.lateral(\d)\.bn$", lambda m: f"backbone.fpn.inner_blocks.{int(m[1]) - 2}.1"),
+    (r"^fpn\.output(\d)\.bn$", lambda m: f"backbone.fpn.layer_blocks.{int(m[1]) - 2}.1"),
+    (r"^rpn\.conv(\d?)$", lambda m: f"rpn.head.conv.{int(m[1] or 1) - 1}.0"),
     (r"^rpn\.objectness$", "rpn.head.cls_logits"),
     (r"^rpn\.deltas$", "rpn.head.bbox_pred"),
     (r"^box_head\.fc1$", "roi_heads.box_head.fc6"),
@@ -70,13 +79,14 @@ NAMED_BACK: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
     (r"^box_head\.class$", "roi_heads.box_predictor.cls_score"),
     (r"^box_head\.deltas$", "roi_heads.box_predictor.bbox_pred"),
     (r"^mask_head\.conv(\d+)$", lambda m: f"roi_heads.mask_head.{int(m[1]) - 1}.0"),
+    (r"^mask_head\.bn(\d+)$", lambda m: f"roi_heads.mask_head.{int(m[1]) - 1}.1"),
     (r"^mask_head\.deconv$", "roi_heads.mask_predictor.conv5_mask"),
     (r"^mask_head\.logits$", "roi_heads.mask_predictor.mask_fcn_logits"),
 ]
 
 
 def from_torchvision(state_dict: Mapping[str, np.ndarray], *, channels: int = 256) -> Params:
-    """Convert the weights of ``torchvision.models.detection.maskrcnn_resnet50_fpn``, or gradients with their names.
+    """Convert the weights of torchvision's ``maskrcnn_resnet50_fpn`` or its ``_v2``, or gradients with their names.
 
     Parameters
     ----------
@@ -88,12 +98,12 @@ def from_torchvision(state_dict: Mapping[str, np.ndarray], *, channels: int = 25
     Returns
     -------
     dict of str to ndarray
-        Parameters for ``presets.torchvision()``; copies, of the same dtype.
+        Parameters for ``presets.torchvision()`` or ``torchvision_v2()``; copies, of the same dtype.
 
     Raises
     ------
     CheckpointError
-        A name that torchvision's Mask R-CNN does not have.
+        A name that torchvision's Mask R-CNN does not have; two tensors for the same place.
 
     Notes
     -----
@@ -105,6 +115,8 @@ def from_torchvision(state_dict: Mapping[str, np.ndarray], *, channels: int = 25
         if old.endswith("num_batches_tracked"):
             continue
         layer, suffix = _rename(old)
+        if f"{layer}.{suffix}" in converted:
+            raise CheckpointError(f"{old!r} is the second tensor for {layer}.{suffix}; expected one")
         converted[f"{layer}.{suffix}"] = from_torch_layout(layer, suffix, a, channels=channels)
     return converted
 
@@ -140,16 +152,8 @@ def from_torch_layout(layer: str, suffix: str, a: np.ndarray, *, channels: int) 
     return np.ascontiguousarray(a).copy()
 
 
-#: what only the second version has
-V2 = frozenset(
-    [
-        "backbone.fpn.inner_blocks.0.1.weight",
-        "rpn.head.conv.1.0.weight",
-        "roi_heads.mask_head.0.1.weight",
-        "roi_heads.box_head.0.0.weight",
-        "roi_heads.box_head.5.weight",
-    ]
-)
+#: what only the second version has, under our names
+V2 = frozenset(["fpn.lateral2.bn.gamma", "box_head.conv1.w", "mask_head.bn1.gamma"])
 
 
 def recognise(tensors: Mapping[str, np.ndarray]) -> bool:
@@ -166,28 +170,25 @@ def read_torchvision(tensors: Mapping[str, np.ndarray]) -> tuple[Params, Manifes
     manifest : Manifest
         The published COCO weights are recognised by their names, which are those before torchvision 0.13: they go
         with a batch-norm epsilon of 0. A model that was fine-tuned from them and saved by a newer torchvision looks
-        like any other; there ``bn_eps=0.0`` has to be said.
+        like any other; there ``bn_eps=0.0`` has to be said. Weights of the second version, which is another preset,
+        are told by its additional layers.
     aside : list of str
         Empty: every tensor is used, but for the counters of batches.
 
     Raises
     ------
-    CheckpointError, WeightMismatchError
-        A tensor that ``maskrcnn_resnet50_fpn`` does not have; that of the second version are told apart.
+    CheckpointError
+        A tensor that neither version of ``maskrcnn_resnet50_fpn`` has.
     ValueError, IndexError
         A shape that such a layer cannot have.
     """
-    if V2 & set(tensors):
-        raise WeightMismatchError(
-            "these are weights of maskrcnn_resnet50_fpn_v2, whose pyramid and heads have batch norm and more layers; "
-            "expected those of maskrcnn_resnet50_fpn"
-        )
-    lateral = next((a for name, a in tensors.items() if re.search(r"inner_blocks\.\d\.(0\.)?bias$", name)), None)
+    lateral = next((a for name, a in tensors.items() if re.search(r"inner_blocks\.\d\.(0\.)?weight$", name)), None)
     params = from_torchvision(tensors, channels=256 if lateral is None else len(lateral))
     published = (
         "backbone.fpn.inner_blocks.0.weight" in tensors and "backbone.body.bn1.num_batches_tracked" not in tensors
     )
-    config = presets.torchvision(**sizes(params), bn_eps=0.0 if published else 1e-5)
+    preset = presets.torchvision_v2 if V2 & set(params) else presets.torchvision
+    config = preset(**sizes(params), bn_eps=0.0 if published else 1e-5)
     manifest = Manifest.from_config(
         config,
         source="torchvision",
@@ -202,7 +203,8 @@ def read_torchvision(tensors: Mapping[str, np.ndarray]) -> tuple[Params, Manifes
 
 #: what torchvision's constructors let one choose; the rest is as in the preset
 SIZE_FIELDS = (
-    "num_classes", "fpn_channels", "rpn_channels", "box_head_channels", "mask_head_channels", "mask_head_convs",
+    "num_classes", "fpn_channels", "rpn_channels", "rpn_convs", "box_head_channels", "box_head_convs",
+    "mask_head_channels", "mask_head_convs",
 )  # fmt: skip
 
 
@@ -212,15 +214,13 @@ def state_shapes(config: Config) -> dict[str, tuple[int, ...]]:
     Raises
     ------
     WeightMismatchError
-        The network has parts for which torchvision's ``maskrcnn_resnet50_fpn`` has no place.
+        The network has parts for which neither version of torchvision's ``maskrcnn_resnet50_fpn`` has a place.
     """
     shapes: dict[str, tuple[int, ...]] = {}
     foreign: dict[str, np.ndarray] = {}
     for ours, tensor in params_spec(config).items():
         layer, _, suffix = ours.rpartition(".")
-        name = layer
-        for pattern, replacement in NAMED_BACK:
-            name = re.sub(pattern, replacement, name)
+        name = _name_back(layer, config)
         theirs = f"{name}.{SUFFIXES[suffix]}"
         try:
             known = _rename(theirs) == (layer, suffix)
@@ -247,7 +247,7 @@ def to_torchvision(
     Parameters
     ----------
     params : mapping of str to ndarray
-        Ours, of ``presets.torchvision()``.
+        Ours, of ``presets.torchvision()`` or ``torchvision_v2()``.
     shapes : mapping of str to tuple
         What torchvision's model wants: ``{name: tuple(t.shape) for name, t in model.state_dict().items()}``.
     channels : int
@@ -274,6 +274,18 @@ def to_torchvision(
         flat[positions.reshape(-1)] = params[ours].reshape(-1)
         state[name] = flat.reshape(shape)
     return state
+
+
+def _name_back(layer: str, config: Config) -> str:
+    """Return their name of one of our layers; of a layer that they do not have, ours."""
+    if config.box_head == "conv_fc":  # one sequence: convolutions with their norms, a flattening, the linear layer
+        if layer == "box_head.fc1":
+            return f"roi_heads.box_head.{config.box_head_convs + 1}"
+        layer = re.sub(r"^box_head\.conv(\d+)$", lambda m: f"roi_heads.box_head.{int(m[1]) - 1}.0", layer)
+        layer = re.sub(r"^box_head\.bn(\d+)$", lambda m: f"roi_heads.box_head.{int(m[1]) - 1}.1", layer)
+    for pattern, replacement in NAMED_BACK:
+        layer = re.sub(pattern, replacement, layer)
+    return layer
 
 
 def _rename(old: str) -> tuple[str, str]:

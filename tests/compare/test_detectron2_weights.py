@@ -130,7 +130,7 @@ def test_backbone_pyramid_and_proposal_head(tensors, loaded, image):
     x = torch.from_numpy(image).permute(0, 3, 1, 2)
     with torch.no_grad(), kernels.use("numpy"):
         features, their_features = backbone(image, params, config)[0], theirs.bottom_up(x)
-        pyramid, their_pyramid = fpn(features, params)[0], theirs.pyramid(their_features)
+        pyramid, their_pyramid = fpn(features, params, config)[0], theirs.pyramid(their_features)
         logits, deltas, _ = rpn_head(pyramid, params, config)
         their_logits, their_deltas = theirs.rpn(their_pyramid)
     for level, (c, theirs_c) in enumerate(zip(features, their_features), start=2):

@@ -39,7 +39,8 @@ def test_no_operation_is_left_out():
             forward = name.removesuffix("_backward")
             assert forward in named, name
             assert name == forward or forward in with_backward, name
-    assert {op.removesuffix("_backward") for op in kernels.coverage()} <= named
+    accelerated = {op.removesuffix("_backward") for op in kernels.coverage()}
+    assert accelerated - {"label_anchors", "crop_masks"} <= named  # steps of targets.py: test_torchvision_training.py
 
 
 def test_a_wrong_operation_is_found():

@@ -95,7 +95,7 @@ def run_ours(ours, image, proposals, boxes):
     molded, molding = mold_image(image, config, ours.dtype)
     images = molded[None]
     features, _ = backbone(images, params, config)
-    pyramid, _ = fpn(features, params)
+    pyramid, _ = fpn(features, params, config)
     logits, deltas, _ = rpn_head(pyramid, params, config)
     anchors = ours.anchors(images.shape[1:3], pyramid)
     out = {"molded": images, "window": molding.window, "rpn logits": logits, "rpn deltas": deltas}
