@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 RUN ?= runs/shapes-tiny
 
-.PHONY: setup train train-voc test bench lint tutorial clean
+.PHONY: setup train train-voc test test-nojit bench lint tutorial clean
 
 setup: $(STAMP)
 
@@ -27,6 +27,14 @@ train-voc: $(STAMP)
 test: $(STAMP)
 	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
 
+# The kernels as plain Python: every line is seen by coverage, and every address they use is held to the arrays there
+# are. What writes LLVM instructions runs in the second command, which compares it with its definition in NumPy.
+test-nojit: $(STAMP)
+	NUMBA_DISABLE_JIT=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest tests/test_kernels*.py tests/test_watched_memory.py \
+		-n 2 -W error::RuntimeWarning --cov --cov-report= $(ARGS)
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest tests/test_simd_python.py \
+		--cov --cov-append --cov-report=term-missing:skip-covered --cov-fail-under=95
+
 # Speed, errors and memory beside PyTorch and torchvision, if these are installed: runs/bench/.
 bench: $(STAMP)
 	$(BIN)/mrcnn-np bench $(ARGS)
@@ -40,4 +48,4 @@ tutorial: $(STAMP)
 	for script in tutorial/[0-9]*.py; do $(BIN)/python $$script || exit 1; done
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf $(VENV) .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

@@ -8,6 +8,7 @@ import numpy as np
 from numba import njit, prange
 
 from .arguments import is_float32
+from .memory import empty
 
 SMALL = 1 << 14  # elements below which NumPy is faster than starting the threads
 
@@ -48,7 +49,7 @@ def masked_sum(dy: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """
     channels = dy.shape[-1]
     flat, mask = dy.reshape(-1, channels), np.ascontiguousarray(y).reshape(-1, channels)
-    dx = np.empty_like(flat)
+    dx = empty(flat.shape)
     partial = np.empty((max(1, min(256, len(flat) // 64)), channels), np.float32)
     _masked_sum(flat, mask, dx, partial)
     return dx.reshape(dy.shape), partial.sum(axis=0)
@@ -59,7 +60,7 @@ def relu(x: np.ndarray) -> Any:
     if not is_float32(x) or x.size < SMALL:
         return NotImplemented
     x = np.ascontiguousarray(x)
-    y = np.empty_like(x)
+    y = empty(x.shape)
     _relu(x.reshape(-1), y.reshape(-1))
     return y, (y,)
 
@@ -70,6 +71,6 @@ def relu_backward(dy: np.ndarray, cache: tuple[Any, ...]) -> Any:
     if not is_float32(dy, y) or dy.shape != y.shape or dy.size < SMALL:
         return NotImplemented
     dy, y = np.ascontiguousarray(dy), np.ascontiguousarray(y)
-    dx = np.empty_like(dy)
+    dx = empty(dy.shape)
     _relu_backward(dy.reshape(-1), y.reshape(-1), dx.reshape(-1))
     return dx

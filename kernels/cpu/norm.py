@@ -12,13 +12,23 @@ import numpy as np
 from numba import njit, prange
 
 from .arguments import is_float32
+from .memory import empty
 
 SMALL = 1 << 14  # elements below which NumPy is faster than starting the threads
+WIDE = 256  # channels from which on a row is long enough for the inner loops
 
 
 def block_rows(channels: int) -> int:
     """Return how many rows of a (M, C) array make a block: at most 64 numbers in one float32 sum, about 32 KB."""
     return max(32, min(64, 8192 // max(1, channels)))
+
+
+def pixels_in_row(count: int, channels: int) -> int:
+    """Return how many of ``count`` pixels to take as one row, to whom the same numbers per channel are given again."""
+    pixels = 1
+    while 2 * pixels * channels <= WIDE and count % (2 * pixels) == 0:
+        pixels *= 2
+    return pixels
 
 
 @njit(cache=True, parallel=True, error_model="numpy", fastmath={"contract", "nsz"})
@@ -60,7 +70,7 @@ def _statistics(x, rows):
         for j in range(c):
             d = sums[block, j] / np.float64(count) - mean[j]
             variance[j] += squares[block, j] + count * d * d
-    return mean.astype(np.float32), (variance / m).astype(np.float32)
+    return mean, variance / m
 
 
 @njit(cache=True, parallel=True, error_model="numpy", fastmath={"contract", "nsz"})
@@ -68,8 +78,9 @@ def _normalise(x, mu, scale, beta, y, rows):
     m, c = x.shape
     for block in prange((m + rows - 1) // rows):
         for row in range(block * rows, min((block + 1) * rows, m)):
+            value, target = x[row], y[row]
             for j in range(c):
-                y[row, j] = (x[row, j] - mu[j]) * scale[j] + beta[j]
+                target[j] = (value[j] - mu[j]) * scale[j] + beta[j]
 
 
 @njit(cache=True, parallel=True, error_model="numpy", fastmath={"contract", "nsz"})
@@ -81,25 +92,16 @@ def _sums_backward(dy, x, mu, scale, dx, rows):
     frozen = dx.shape[0] == m
     for block in prange(blocks):
         product, total = products[block], sums[block]
-        row, last = block * rows, min((block + 1) * rows, m)
-        while row + 4 <= last:  # four rows at a time: a quarter of the loads and stores of the sums
-            d0, d1, d2, d3 = dy[row], dy[row + 1], dy[row + 2], dy[row + 3]
-            x0, x1, x2, x3 = x[row], x[row + 1], x[row + 2], x[row + 3]
+        for row in range(block * rows, min((block + 1) * rows, m)):
+            # No more rows at a time, and dx by itself: LLVM does not vectorise a loop over many arrays that may overlap
+            gradient, value = dy[row], x[row]
             for j in range(c):
-                centre = mu[j]
-                near = d0[j] * (x0[j] - centre) + d1[j] * (x1[j] - centre)
-                product[j] += near + (d2[j] * (x2[j] - centre) + d3[j] * (x3[j] - centre))
-                total[j] += (d0[j] + d1[j]) + (d2[j] + d3[j])
-            row += 4
-        while row < last:
-            for j in range(c):
-                product[j] += dy[row, j] * (x[row, j] - mu[j])
-                total[j] += dy[row, j]
-            row += 1
-        if frozen:
-            for row in range(block * rows, last):
+                product[j] += gradient[j] * (value[j] - mu[j])
+                total[j] += gradient[j]
+            if frozen:
+                target = dx[row]
                 for j in range(c):
-                    dx[row, j] = dy[row, j] * scale[j]
+                    target[j] = gradient[j] * scale[j]
     product, total = np.zeros(c, np.float64), np.zeros(c, np.float64)
     for block in range(blocks):
         for j in range(c):
@@ -114,8 +116,9 @@ def _dx(dy, x, mu, scale, slope, shift, dx, rows):
     m, c = x.shape
     for block in prange((m + rows - 1) // rows):
         for row in range(block * rows, min((block + 1) * rows, m)):
+            gradient, value, target = dy[row], x[row], dx[row]
             for j in range(c):
-                dx[row, j] = dy[row, j] * scale[j] - (x[row, j] - mu[j]) * slope[j] - shift[j]
+                target[j] = gradient[j] * scale[j] - (value[j] - mu[j]) * slope[j] - shift[j]
 
 
 def batch_norm(
@@ -135,17 +138,23 @@ def batch_norm(
         return NotImplemented
     channels = x.shape[-1]
     x = np.ascontiguousarray(x)
-    flat, rows = x.reshape(-1, channels), block_rows(channels)
+    count = x.size // channels
+    pixels = pixels_in_row(count, channels)
+    width = pixels * channels
+    flat, rows = x.reshape(-1, width), block_rows(width)
     if training:
-        count = len(flat)
-        mu, sigma2 = _statistics(flat, rows)
+        means, variances = (a.reshape(pixels, channels) for a in _statistics(flat, rows))
+        mu = means.mean(axis=0)
+        sigma2 = (variances + (means - mu) ** 2).mean(axis=0).astype(np.float32)  # joined as the blocks are
+        mu = mu.astype(np.float32)
         mean[...] = (1 - momentum) * mean + momentum * mu
         var[...] = (1 - momentum) * var + momentum * sigma2 * (count / max(1, count - 1))
     else:
         mu, sigma2 = mean.copy(), var
     inverse_std = 1 / np.sqrt(sigma2 + float(eps))
-    y = np.empty_like(x)
-    _normalise(flat, mu, gamma * inverse_std, np.ascontiguousarray(beta), y.reshape(flat.shape), rows)
+    y = empty(x.shape)
+    tiled = (np.tile(vector, pixels) for vector in (mu, gamma * inverse_std, beta))
+    _normalise(flat, *tiled, y.reshape(flat.shape), rows)
     return y, (x, gamma, mu, inverse_std, training)
 
 
@@ -155,16 +164,18 @@ def batch_norm_backward(dy: np.ndarray, cache: tuple[Any, ...]) -> Any:
     if not is_float32(dy, x, gamma, mu, inverse_std) or dy.shape != x.shape or x.size < SMALL:
         return NotImplemented
     channels = x.shape[-1]
-    rows = block_rows(channels)
-    flat, dy = np.ascontiguousarray(x).reshape(-1, channels), np.ascontiguousarray(dy)
-    dflat, scale = dy.reshape(-1, channels), gamma * inverse_std
-    dx = np.empty_like(dy)
-    written = dx.reshape(flat.shape)
-    product, total = _sums_backward(dflat, flat, mu, scale, written[:0] if training else written, rows)
+    count = x.size // channels
+    pixels = pixels_in_row(count, channels)
+    width = pixels * channels
+    flat, dflat = np.ascontiguousarray(x).reshape(-1, width), np.ascontiguousarray(dy).reshape(-1, width)
+    rows, scale = block_rows(width), gamma * inverse_std
+    dx = empty(dy.shape)
+    written, wide_mu, wide_scale = dx.reshape(flat.shape), np.tile(mu, pixels), np.tile(scale, pixels)
+    sums = _sums_backward(dflat, flat, wide_mu, wide_scale, written[:0] if training else written, rows)
+    product, total = (a.reshape(pixels, channels).sum(axis=0) for a in sums)
     dgamma, dbeta = (product * inverse_std).astype(np.float32), total.astype(np.float32)
     if training:
-        count = len(flat)
         slope = (scale * inverse_std * dgamma / count).astype(np.float32)
         shift = (scale * dbeta / count).astype(np.float32)
-        _dx(dflat, flat, mu, scale, slope, shift, written, rows)
+        _dx(dflat, flat, wide_mu, wide_scale, np.tile(slope, pixels), np.tile(shift, pixels), written, rows)
     return dx, dgamma, dbeta
