@@ -74,7 +74,7 @@ def test_groups_are_filled_up_to_whole_vectors():
         filled = Groups(3, per_in + 1, per_out + 1).filled()
         assert filled.per_in > per_in
         assert filled.per_out > per_out
-        assert filled.count * filled.per_in % VL == 0 == filled.count * filled.per_out % VL
+        assert filled.number * filled.per_in % VL == 0 == filled.number * filled.per_out % VL
         assert filled.filled() == filled
         assert filled.mode() in (0, *grouped.LANES)
 
