@@ -97,7 +97,8 @@ def _is_size(size: Any) -> bool:
 
 def _neighbours(n: int, m: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the two cells that each of ``m`` outputs lies between, of ``n``, and the weight of the second."""
-    u = np.clip((np.arange(m) + 0.5) * (n / m) - 0.5, 0, n - 1)
+    scale = np.float64(np.float32(n) / np.float32(m))  # rounded like the reference's
+    u = np.clip(((np.arange(m) + 0.5) * scale - 0.5).astype(np.float32), 0, n - 1)
     low = np.floor(u).astype(np.int64)
     return low, np.minimum(low + 1, n - 1), (u - low).astype(np.float32)
 

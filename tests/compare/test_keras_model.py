@@ -54,7 +54,7 @@ def test_every_tensor_of_a_detection(lively, backbone, size, shape):
     Measured: 1e-5 at most, of rows of one RoI 3e-5; one of the 239 proposals that end on the last pixel flips a coin.
     """
     config = TEST_TIME.replace(backbone=backbone, image_min_size=size, image_max_size=size)
-    ours, theirs = run_both(lively[backbone], config, picture(shape, 3))
+    ours, theirs = run_both(lively[backbone], config, picture(shape, 4))
     assert list(ours) == list(theirs)
     np.testing.assert_array_equal(ours["molded"], theirs["molded"])
     per_roi = {"proposals": ("box_features", "class_logits", "box_deltas")}

@@ -42,7 +42,7 @@ def test_detections(root, path, dtype):
     That is PyTorch's resizing, which rounds positions to float32: 9e-5 in the molded image already. In float64: 2e-12
     pixels, scores 6e-14, masks equal.
     """
-    result = compare_with("torchvision", photograph(root, path), config=CONFIG, dtype=dtype, seed=1)
+    result = compare_with("torchvision", photograph(root, path), config=CONFIG, dtype=dtype, seed=2)
     assert result.agree, result
     rows = {row.name: row for row in result.rows}
     found, expected = result.ours, result.theirs
@@ -51,7 +51,7 @@ def test_detections(root, path, dtype):
     order, _ = pair(found, expected, "detection_boxes", "detection_scores", "detection_classes")
     assert len(order) == CONFIG.detections_per_image  # all have a partner
     assert rows["detection_classes"].max_abs == 0
-    pixels, scores, mask_iou = (1e-2, 2e-4, 0.999) if dtype == "float32" else (1e-8, 1e-10, 1)
+    pixels, scores, mask_iou = (1e-2, 1e-4, 0.999) if dtype == "float32" else (1e-8, 1e-10, 1)
     assert rows["boxes"].max_abs <= pixels
     assert rows["detection_scores"].max_abs <= scores
     apart = (found["masks"][order] ^ expected["masks"]).sum(axis=(1, 2))
