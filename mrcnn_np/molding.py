@@ -282,7 +282,7 @@ def minimise_masks(boxes: np.ndarray, masks: np.ndarray, shape: tuple[int, int],
     """
     mini = np.zeros((len(masks), *shape), bool)
     for g, (y1, x1, y2, x2) in enumerate(whole_pixels(boxes, masks.shape[1:])):
-        crop = masks[g, y1:y2, x1:x2, None].astype(np.float32)
+        crop = masks[g, y1:y2, x1:x2, None].astype(np.float64)  # float32 would not land on the half
         mini[g] = resize_with_border(crop, shape, border)[..., 0] > 0.5  # rounded, a half to even
     return mini
 
