@@ -8,11 +8,19 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from importlib import import_module
 
 import kernels
 
 from .errors import UserError
 from .parsers import build_parser
+
+#: where ``run_NAME`` is, for every command and every kind of ``data``
+MODULES = {
+    "train": "train_command", "detect": "commands", "eval": "eval_command", "bench": "bench.command",
+    "compare": "compare.command", "conventions": "switchboard_command", "weights": "weights.command",
+    "warmup": "warmup", "shapes": "commands", "voc": "commands", "check": "commands", "coco": "coco_commands",
+}  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -73,35 +81,7 @@ def _threads(args: argparse.Namespace) -> AbstractContextManager[object]:
 
 def _command(args: argparse.Namespace) -> Callable[[argparse.Namespace], int]:
     """Find the function of a command. Imported here, so that --help answers at once."""
-    if args.command == "train":
-        from .train_command import run_train
-
-        return run_train
-    if args.command == "eval":
-        from .eval_command import run_eval
-
-        return run_eval
-    if args.command == "bench":
-        from .bench.command import run_bench
-
-        return run_bench
-    if args.command == "compare":
-        from .compare.command import run_compare
-
-        return run_compare
-    if args.command == "conventions":
-        from .switchboard_command import run_conventions
-
-        return run_conventions
-    if args.command == "weights":
-        from .weights.command import run_weights
-
-        return run_weights
-    if args.command == "warmup":
-        from .warmup import run_warmup
-
-        return run_warmup
-    from . import commands
-
     name = args.data_command if args.command == "data" else args.command
-    return getattr(commands, f"run_{name}")
+    function: Callable[[argparse.Namespace], int]
+    function = getattr(import_module(f".{MODULES[name]}", __package__), f"run_{name}")
+    return function

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -140,11 +139,10 @@ def _ground_truth(args: argparse.Namespace) -> Instances:
 def run_coco(args: argparse.Namespace) -> int:
     """Write the ground truth of a split as an instances JSON."""
     out = Path(args.out)
-    ids = None if args.ids is None else read_ids(Path(args.ids))
-    dataset = open_dataset(args.data, args.root, args.split, subset=args.subset, ids=ids)
+    dataset = open_dataset(args.data, args.root, args.split, subset=args.subset, ids=read_ids(args.ids))
     prepare(out.parent)
     content = instances_of(
-        (dataset.load(i) for i in _indices(dataset, args.quiet)),
+        (dataset.load(i) for i in tqdm(range(len(dataset)), unit="image", disable=args.quiet)),
         ids=dataset.ids,
         class_names=dataset.class_names,
         category_ids=_category_ids(dataset),
@@ -152,7 +150,3 @@ def run_coco(args: argparse.Namespace) -> int:
     atomic_write(out, dump_json(content))
     print(f"{len(content['annotations'])} objects in {len(content['images'])} images written to {out}")
     return 0
-
-
-def _indices(dataset: Dataset, quiet: bool) -> Iterable[int]:
-    return tqdm(range(len(dataset)), unit="image", disable=quiet)

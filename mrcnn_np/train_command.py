@@ -97,13 +97,15 @@ def open_dataset(options: Options, split: str, *, subset: int | None, ids: str |
         if not Path(root).exists():
             print(f"generating shapes in {root}", file=sys.stderr)
             data.generate(root)
-    return data.open_dataset(options.data, root, split, subset=subset, ids=None if ids is None else read_ids(Path(ids)))
+    return data.open_dataset(options.data, root, split, subset=subset, ids=read_ids(ids))
 
 
-def read_ids(path: Path) -> list[str]:
-    """Read image ids from a text file, one on each line."""
+def read_ids(path: str | None) -> list[str] | None:
+    """Read image ids from a text file, one on each line; None without a file."""
+    if path is None:
+        return None
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
         return [line.strip() for line in lines if line.strip()]
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read the image ids in {path}: {error}") from error

@@ -190,7 +190,7 @@ def test_subset_and_ids(shapes, tmp_path):
 def test_ids_may_contain_spaces_and_begin_with_a_byte_order_mark(tmp_path):
     path = tmp_path / "ids.txt"
     path.write_bytes(b"\xef\xbb\xbfone image\r\n\n  two \n")
-    assert read_ids(path) == ["one image", "two"]
+    assert read_ids(str(path)) == ["one image", "two"]
 
 
 @pytest.mark.parametrize(
