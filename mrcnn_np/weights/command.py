@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..config import Config
 from ..errors import CheckpointError, NonFiniteError, UserError, WeightFileError
 from ..model import MaskRCNN
@@ -37,6 +39,8 @@ def run_info(args: argparse.Namespace) -> int:
         print(f"left aside: {_some(weights.aside)}")
     if weights.drawn:
         print(f"not in the file, to be drawn at random: {len(weights.drawn)} tensors, {_some(weights.drawn)}")
+    for line in _not_finite(loaded):
+        print(line)
     if manifest.presumed:
         print("presumed: does not stand in the file; change it with --config FIELD=VALUE where it is wrong")
     return 0
@@ -44,6 +48,16 @@ def run_info(args: argparse.Namespace) -> int:
 
 def _some(names: tuple[str, ...], shown: int = 4) -> str:
     return ", ".join(names[:shown]) + (" ..." if len(names) > shown else "")
+
+
+def _not_finite(params: Params, shown: int = 8) -> list[str]:
+    """Say which tensors hold NaN or infinity, and how many of them."""
+    bad = {name: number for name, p in params.items() if (number := int((~np.isfinite(p)).sum()))}
+    if not bad:
+        return []
+    lines = [f"warning: {sum(bad.values()):,} numbers in {len(bad)} tensors are NaN or infinite; nothing can run these"]
+    lines += [f"  {name}: {n:,} of {params[name].size:,}" for name, n in list(bad.items())[:shown]]
+    return lines + ([f"  and {len(bad) - shown} more"] if len(bad) > shown else [])
 
 
 def run_convert(args: argparse.Namespace) -> int:
