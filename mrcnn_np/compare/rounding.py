@@ -90,11 +90,11 @@ class Settle:
         x = used[name]
         if name not in ROWS_OF or name not in self.undecided or x.shape[1:] != self.theirs[name].shape[1:]:
             return x
-        boxes, *of_boxes = ROWS_OF[name]
+        boxes, scores, classes = ROWS_OF[name]
         if np.array_equal(used[boxes], self.theirs[boxes]):  # given: row by row the same
             mine = their = np.arange(len(x))
         else:
-            mine, their = pair(used, self.theirs, boxes, *of_boxes)
+            mine, their = pair(used, self.theirs, boxes, scores, classes)
         rows = flipped(x[mine], self.theirs[name][their], self.undecided[name][their], self.tolerance)
         x = x.copy()
         x[mine[rows]] = self.theirs[name][their[rows]]
