@@ -70,7 +70,7 @@ def for_training(sample: Sample) -> Sample:
     Evaluation keeps such an object; as nothing overlaps it, it is always missed.
     """
     boxes = clip_boxes(sample.gt_boxes, (0.0, 0.0, *sample.image.shape[:2]))
-    keep: np.ndarray = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+    keep = np.all(boxes[:, 2:] > boxes[:, :2], axis=1)
     clipped = sample.replace(gt_boxes=boxes)
     return clipped if keep.all() else clipped.of_objects(keep)
 

@@ -113,7 +113,10 @@ def from_detectron2(
     for old, a in tensors.items():
         if old in aside:
             continue
-        layer, suffix = _rename(old)
+        ours = renamed(old, RENAMED if "." in old else CAFFE2 + RENAMED)
+        if ours is None:
+            raise WeightFileError(f"{old!r} is not a tensor of detectron2's R-CNN with FPN, nor of its backbones")
+        layer, suffix = ours
         try:
             a = from_torch_layout(layer, suffix, a, channels=channels)
         except (ValueError, IndexError) as error:
@@ -169,11 +172,3 @@ def _manifest(
             name for name in (*PRESUMED, "class_names") if not (name.startswith("pixel_") and name in tensors)
         ),
     )
-
-
-def _rename(old: str) -> tuple[str, str]:
-    """Return our layer and our suffix for a tensor of theirs."""
-    found = renamed(old, RENAMED if "." in old else CAFFE2 + RENAMED)
-    if found is None:
-        raise WeightFileError(f"{old!r} is not a tensor of detectron2's R-CNN with FPN, nor of its backbones")
-    return found

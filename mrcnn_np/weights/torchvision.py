@@ -116,7 +116,10 @@ def from_torchvision(state_dict: Mapping[str, np.ndarray], *, channels: int = 25
     for old, a in state_dict.items():
         if old.endswith("num_batches_tracked"):
             continue
-        layer, suffix = _rename(old)
+        ours = renamed(old, RENAMED)
+        if ours is None:
+            raise CheckpointError(f"{old!r} is not a tensor of torchvision's maskrcnn_resnet50_fpn")
+        layer, suffix = ours
         if f"{layer}.{suffix}" in converted:
             raise CheckpointError(f"{old!r} is the second tensor for {layer}.{suffix}; expected one")
         converted[f"{layer}.{suffix}"] = from_torch_layout(layer, suffix, a, channels=channels)
@@ -224,11 +227,7 @@ def state_shapes(config: Config) -> dict[str, tuple[int, ...]]:
         layer, _, suffix = ours.rpartition(".")
         name = _name_back(layer, config)
         theirs = f"{name}.{SUFFIXES[suffix]}"
-        try:
-            known = _rename(theirs) == (layer, suffix)
-        except CheckpointError:
-            known = False
-        if not known:
+        if renamed(theirs, RENAMED) != (layer, suffix):
             foreign[ours] = tensor.shape
         shape = tensor.shape
         if len(shape) == 4:
@@ -288,14 +287,6 @@ def _name_back(layer: str, config: Config) -> str:
     for pattern, replacement in NAMED_BACK:
         layer = re.sub(pattern, replacement, layer)
     return layer
-
-
-def _rename(old: str) -> tuple[str, str]:
-    """Return our layer and our suffix for a tensor of theirs."""
-    found = renamed(old, RENAMED)
-    if found is None:
-        raise CheckpointError(f"{old!r} is not a tensor of torchvision's maskrcnn_resnet50_fpn")
-    return found
 
 
 def renamed(name: str, renames: Renames) -> tuple[str, str] | None:
