@@ -58,11 +58,11 @@ def conv_spec(
     return spec
 
 
-def norm_spec(name: str, channels: int, *, gamma: str = "ones") -> dict[str, Spec]:
+def norm_spec(name: str, channels: int) -> dict[str, Spec]:
     """Return the tensors of a batch normalisation."""
     shape = (channels,)
     return {
-        f"{name}.gamma": Spec(shape, gamma),
+        f"{name}.gamma": Spec(shape, "ones"),
         f"{name}.beta": Spec(shape, "zeros"),
         f"{name}.mean": Spec(shape, "zeros"),
         f"{name}.var": Spec(shape, "ones"),
