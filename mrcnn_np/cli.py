@@ -13,6 +13,7 @@ from importlib import import_module
 import kernels
 
 from .errors import UserError
+from .interrupts import INTERRUPTED, caused_by_interrupt, raise_from_now_on
 from .parsers import build_parser
 
 #: where ``run_NAME`` is, for every command and every kind of ``data``
@@ -41,23 +42,29 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         with _backend(getattr(args, "backend", None)), _threads(args):
-            return _command(args)(args)
+            command = _command(args)
+            raise_from_now_on()
+            return command(args)
     except BrokenPipeError:  # the reader of a pipe, say `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except (UserError, OSError) as error:  # OSError: a disk that filled up while a picture was written, say
-        if args.debug:
+    except (Exception, KeyboardInterrupt) as error:
+        if caused_by_interrupt(error):
+            print("\ninterrupted", file=sys.stderr)
+            return INTERRUPTED
+        message = _message(error)
+        if message is None or args.debug:
             raise
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {message}", file=sys.stderr)
         return 2
-    except MemoryError as error:
-        if args.debug:
-            raise
-        print(f"error: not enough memory ({error}); try smaller images (--size) or batches", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\ninterrupted", file=sys.stderr)
-        return 130
+
+
+def _message(error: BaseException) -> str | None:
+    """Return what to say of an error that the user can mend; None for any other."""
+    if isinstance(error, MemoryError):
+        return f"not enough memory ({error}); try smaller images (--size) or batches"
+    # OSError: a disk that filled up while a picture was written, say
+    return str(error) if isinstance(error, (UserError, OSError)) else None
 
 
 def _backend(name: str | None) -> AbstractContextManager[None]:
