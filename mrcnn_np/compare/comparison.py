@@ -120,9 +120,11 @@ class Comparison:
         after = f"; {before[-1]} before it agrees" if before else ""
         exceeds = np.isfinite(first.relative) and first.relative > self.tolerance
         how_far = f"relative error {first.relative:.1e}" if exceeds else first.note
+        lost = next((row.note for row in self.rows if row.name == "proposals" and "paired" in row.note), "")
+        maybe = f", or by the proposals that stand on one side only ({lost})" if first.name in PER_DETECTION else ""
         return (
             f"first to differ: {first.name}, {how_far}, tolerance {self.tolerance:.0e}{after}. "
-            f"It is settled by: {settled_by(first.name)}"
+            f"It is settled by: {settled_by(first.name)}{maybe if lost else ''}"
         )
 
     def __str__(self) -> str:
