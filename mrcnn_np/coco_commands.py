@@ -17,8 +17,8 @@ from .data.coco_results import read_results, result_records
 from .data.sample import Dataset
 from .detections import Detections
 from .errors import UserError
-from .run_folder import atomic_write, prepare, write_json
-from .train_command import read_ids
+from .options import read_ids
+from .run_folder import atomic_write, prepare_file, write_json
 
 
 class ResultsFile:
@@ -38,7 +38,7 @@ class ResultsFile:
         self.numbers, self.category_ids = numbers, category_ids
         self.records: list[dict[str, Any]] = []
         self.left_out = 0
-        prepare(self.path.parent)
+        prepare_file(self.path)
 
     @classmethod
     def of_dataset(cls, path: str | Path, dataset: Dataset) -> ResultsFile:
@@ -102,6 +102,8 @@ def run_eval_results(args: argparse.Namespace) -> int:
             raise UserError(f"--{option.replace('_', '-')} chooses images for a model; it does not go with --results")
     if args.method not in (None, "coco"):
         raise UserError(f"--method {args.method} does not go with --results; expected coco")
+    if args.out:
+        prepare_file(Path(args.out))
     instances = _ground_truth(args)
     results = read_results(args.results, instances)
     kinds = ["box", "mask"] if args.iou_type == "both" else [args.iou_type]
@@ -116,7 +118,6 @@ def run_eval_results(args: argparse.Namespace) -> int:
     for kind, evaluation in evaluations.items():
         print(f"{kind}\n{evaluation.table()}\n")
     if args.out:
-        prepare(Path(args.out).parent)
         files = {"results": str(args.results), "ground_truth": str(instances.path)}
         write_json(Path(args.out), files | {kind: e.as_dict() for kind, e in evaluations.items()})
         print(f"written to {args.out}")
@@ -140,7 +141,7 @@ def run_coco(args: argparse.Namespace) -> int:
     """Write the ground truth of a split as an instances JSON."""
     out = Path(args.out)
     dataset = open_dataset(args.data, args.root, args.split, subset=args.subset, ids=read_ids(args.ids))
-    prepare(out.parent)
+    prepare_file(out)
     content = instances_of(
         (dataset.load(i) for i in tqdm(range(len(dataset)), unit="image", disable=args.quiet)),
         ids=dataset.ids,

@@ -19,8 +19,8 @@ from .data.images import read_image
 from .detections import Detections
 from .errors import CheckpointError, DataError, NonFiniteError, UserError
 from .model import MaskRCNN
-from .run_folder import CHECKPOINT, atomic_write, prepare, write_json
-from .train_command import read_ids
+from .options import read_ids
+from .run_folder import CHECKPOINT, atomic_write, prepare, prepare_file, write_json
 
 
 def checkpoint_path(args: argparse.Namespace) -> Path:
@@ -189,6 +189,8 @@ def run_check(args: argparse.Namespace) -> int:
         subset=args.subset,
         ids=read_ids(args.ids),
     )
+    if args.good_ids is not None:
+        prepare_file(Path(args.good_ids))
     report = data.check_dataset(dataset)
     print(data.describe(report))
     if args.good_ids is not None:

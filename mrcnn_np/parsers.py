@@ -40,7 +40,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _add_train(commands: argparse._SubParsersAction) -> None:
-    """Add ``train``. Defaults are None here where a resumed run is to remember them (train_command.Options)."""
+    """Add ``train``. Defaults are None here where a resumed run is to remember them (options.Options)."""
     command = add_command(
         commands,
         "train",

@@ -12,7 +12,7 @@ import numpy as np
 from ..config import Config
 from ..errors import CheckpointError, NonFiniteError, UserError, WeightFileError
 from ..model import MaskRCNN
-from ..params import count, spec
+from ..params import Params, count, shapes
 from .class_names import read_class_names
 from .download import download_weights, listing, published, sha256
 from .load import Weights, load_weights, save_weights, trusting
@@ -30,7 +30,7 @@ def run_info(args: argparse.Namespace) -> int:
     """Print what a file holds and under which conventions."""
     path = Path(args.file)
     weights, manifest, config = _open(path, args.preset, args.config)
-    loaded = {name: p for name, p in weights.params.items() if name not in weights.drawn}
+    loaded = weights.loaded
     dtype = next(iter(loaded.values())).dtype
     print(f"{path}: {path.stat().st_size:,} bytes, sha256 {sha256(path)}")
     print(manifest.describe())
@@ -73,9 +73,8 @@ def run_convert(args: argparse.Namespace) -> int:
     if target.is_dir() or not target.parent.is_dir():
         raise UserError(f"cannot write {target}: expected a file in a folder that exists")
     weights, manifest, config = _open(source, args.preset, args.config)
-    params = {name: p for name, p in weights.params.items() if name not in weights.drawn}
-    save_weights(target, params, config, format=format, manifest=manifest)
-    print(f"{len(params)} tensors of {source} are in {target} ({format})")
+    save_weights(target, weights.loaded, config, format=format, manifest=manifest)
+    print(f"{len(weights.loaded)} tensors of {source} are in {target} ({format})")
     return 0
 
 
@@ -98,8 +97,7 @@ def _open(path: Path, preset: str | None, overrides: list[str] | None) -> tuple[
     if not overrides:
         return weights, weights.manifest, weights.manifest.config()
     config = weights.manifest.config().with_overrides(overrides)
-    expected = {name: tensor.shape for name, tensor in spec(config).items() if name not in weights.drawn}
-    match({name: p for name, p in weights.params.items() if name not in weights.drawn}, expected, path)
+    match(shapes(weights.loaded), shapes(weights.manifest.spec(config)), path)
     return weights, trusting(weights.manifest, config), config
 
 
