@@ -10,6 +10,7 @@ read from a row of zeros, or written where nobody looks. Maps that share a tile 
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 from numba import njit
@@ -28,6 +29,7 @@ class Sheets(NamedTuple):
     across: int
 
 
+@lru_cache
 def lay_out(maps: int, height: int, width: int) -> Sheets:
     """Return the arrangement of ``maps`` maps that takes the fewest tiles; if nothing is gained, a sheet for each."""
 
