@@ -12,10 +12,12 @@ from numba import njit, prange
 
 from .arguments import is_float32
 from .exponential import exp_negative, log_one_plus
+from .rows import largest
 
 SMALL = 1 << 10  # elements below which NumPy is as fast
 BLOCK = 1 << 12  # elements of one task
-LANES = 16
+LANES = 16  # a vector, or two
+NONE, NO_LABELS = np.empty(0, np.float32), np.empty(0, np.int64)
 
 
 @njit(cache=True, error_model="numpy", inline="never")
@@ -70,20 +72,18 @@ def _cross_entropy_backward(dloss, x, t, dx):
 
 
 @njit(cache=True, error_model="numpy", inline="never")
-def _largest(x, lanes):
-    """Return the largest number; of a row with NaN it does not matter, for the sum of exp will be NaN."""
-    lanes[:] = -np.inf
-    whole = x.size // LANES * LANES
-    for first in range(0, whole, LANES):
-        part = x[first : first + LANES]
-        for j in range(LANES):
-            lanes[j] = part[j] if part[j] > lanes[j] else lanes[j]
-    largest = np.float32(-np.inf)
-    for i in range(whole, x.size):
-        largest = max(largest, x[i])
-    for j in range(LANES):
-        largest = max(largest, lanes[j])
-    return largest
+def _copy(x, line):
+    """Copy a row; what is left of the line is to add nothing to a sum of exp."""
+    for k in range(x.size):
+        line[k] = x[k]
+    for k in range(x.size, line.size):
+        line[k] = -np.inf
+
+
+@njit(cache=True, error_model="numpy", inline="never")
+def _exp(line, shift):
+    for k in range(line.size):
+        line[k] = exp_negative(line[k] - shift)
 
 
 @njit(cache=True, error_model="numpy", fastmath={"reassoc", "nsz"}, inline="never")
@@ -94,32 +94,36 @@ def _sum(x):
     return total
 
 
+@njit(cache=True, error_model="numpy", inline="never")
+def _scale(line, factor, y):
+    for k in range(y.size):
+        y[k] = line[k] * factor
+
+
 @njit(cache=True, parallel=True, error_model="numpy")
-def _softmax(x, y, shift, total):
-    """Write the probabilities of the rows, their largest logits, and the sums of exp(logit - largest)."""
+def _softmax(x, y, labels, total, logit):
+    """Write the probabilities of the rows. With labels also the sums of exp(logit - largest) and the label's logit.
+
+    That one is less the largest, too. Return how many labels are not in 0 .. K - 1.
+    """
     rows, classes = x.shape
     tasks = (x.size + BLOCK - 1) // BLOCK
+    wrong = 0
     for task in prange(tasks):
-        lanes = np.empty(LANES, np.float32)
+        line = np.empty((classes + LANES - 1) // LANES * LANES, np.float32)  # whole vectors
         for r in range(rows * task // tasks, rows * (task + 1) // tasks):
-            line, out = x[r], y[r]
-            largest = _largest(line, lanes)
-            for k in range(classes):
-                out[k] = exp_negative(line[k] - largest)
-            whole = _sum(out)
-            shift[r], total[r] = largest, whole
-            scale = np.float32(1) / whole
-            for k in range(classes):
-                out[k] *= scale
-
-
-def _as_rows(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the softmax of the last axis, the largest logits and the sums of what is above the fraction line."""
-    y = np.empty(x.shape, np.float32)
-    flat = np.ascontiguousarray(x).reshape(-1, x.shape[-1])
-    shift, total = np.empty(len(flat), np.float32), np.empty(len(flat), np.float32)
-    _softmax(flat, y.reshape(flat.shape), shift, total)
-    return y, shift, total
+            _copy(x[r], line)
+            shift = largest(line.ctypes.data, line.size)  # of a row with NaN, whose sum will be NaN, any number
+            _exp(line, shift)
+            whole = _sum(line)
+            _scale(line, np.float32(1) / whole, y[r])
+            if labels.size > 0:
+                total[r] = whole
+                if 0 <= labels[r] < classes:
+                    logit[r] = x[r, labels[r]] - shift
+                else:
+                    wrong += 1
+    return wrong
 
 
 def sigmoid(x: np.ndarray) -> Any:
@@ -135,7 +139,9 @@ def softmax(x: np.ndarray) -> Any:
     """See ``mrcnn_np.ops.activation.softmax``."""
     if not is_float32(x) or x.ndim == 0 or x.shape[-1] == 0 or x.size < SMALL:
         return NotImplemented
-    y, _, _ = _as_rows(x)
+    y = np.empty(x.shape, np.float32)
+    flat = np.ascontiguousarray(x).reshape(-1, x.shape[-1])
+    _softmax(flat, y.reshape(flat.shape), NO_LABELS, NONE, NONE)
     return y, (y,)
 
 
@@ -146,11 +152,12 @@ def softmax_cross_entropy(logits: np.ndarray, labels: np.ndarray) -> Any:
     labels = np.asarray(labels)
     if labels.shape != logits.shape[:1] or labels.dtype.kind not in "iu":
         return NotImplemented
-    if labels.min() < 0 or labels.max() >= logits.shape[1]:
+    probabilities = np.empty(logits.shape, np.float32)
+    total, logit = np.empty(len(labels), np.float32), np.empty(len(labels), np.float32)
+    places = np.ascontiguousarray(labels, np.int64)
+    if _softmax(np.ascontiguousarray(logits), probabilities, places, total, logit):
         return NotImplemented
-    probabilities, shift, total = _as_rows(logits)
-    loss = np.log(total) - (logits[np.arange(len(labels)), labels] - shift)
-    return loss, (probabilities, labels)
+    return np.log(total) - logit, (probabilities, labels)
 
 
 def sigmoid_cross_entropy(logits: np.ndarray, targets: np.ndarray) -> Any:

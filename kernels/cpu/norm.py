@@ -13,6 +13,7 @@ from numba import njit, prange
 
 from .arguments import is_float32
 from .memory import empty
+from .rows import normalise, normalise_backward, sum_products, sum_products_and_scale
 
 SMALL = 1 << 14  # elements below which NumPy is faster than starting the threads
 WIDE = 256  # channels from which on a row is long enough for the inner loops
@@ -73,17 +74,16 @@ def _statistics(x, rows):
     return mean, variance / m
 
 
-@njit(cache=True, parallel=True, error_model="numpy", fastmath={"contract", "nsz"})
+@njit(cache=True, parallel=True, error_model="numpy")
 def _normalise(x, mu, scale, beta, y, rows):
     m, c = x.shape
+    vectors = (mu.ctypes.data, scale.ctypes.data, beta.ctypes.data)
     for block in prange((m + rows - 1) // rows):
-        for row in range(block * rows, min((block + 1) * rows, m)):
-            value, target = x[row], y[row]
-            for j in range(c):
-                target[j] = (value[j] - mu[j]) * scale[j] + beta[j]
+        first, count = block * rows, min(rows, m - block * rows)
+        normalise(count, c * 4, c, (x[first].ctypes.data, y[first].ctypes.data), vectors)
 
 
-@njit(cache=True, parallel=True, error_model="numpy", fastmath={"contract", "nsz"})
+@njit(cache=True, parallel=True, error_model="numpy")
 def _sums_backward(dy, x, mu, scale, dx, rows):
     """Return sum dy (x - mu) and sum dy; with frozen statistics (``dx`` has rows) also write dx = dy scale."""
     m, c = x.shape
@@ -91,17 +91,13 @@ def _sums_backward(dy, x, mu, scale, dx, rows):
     products, sums = np.zeros((blocks, c), np.float32), np.zeros((blocks, c), np.float32)
     frozen = dx.shape[0] == m
     for block in prange(blocks):
-        product, total = products[block], sums[block]
-        for row in range(block * rows, min((block + 1) * rows, m)):
-            # No more rows at a time, and dx by itself: LLVM does not vectorise a loop over many arrays that may overlap
-            gradient, value = dy[row], x[row]
-            for j in range(c):
-                product[j] += gradient[j] * (value[j] - mu[j])
-                total[j] += gradient[j]
-            if frozen:
-                target = dx[row]
-                for j in range(c):
-                    target[j] = gradient[j] * scale[j]
+        first, count = block * rows, min(rows, m - block * rows)
+        maps = (dy[first].ctypes.data, x[first].ctypes.data)
+        vectors = (mu.ctypes.data, products[block].ctypes.data, sums[block].ctypes.data)
+        if frozen:
+            sum_products_and_scale(count, c * 4, c, (*maps, dx[first].ctypes.data), (*vectors, scale.ctypes.data))
+        else:
+            sum_products(count, c * 4, c, maps, vectors)
     product, total = np.zeros(c, np.float64), np.zeros(c, np.float64)
     for block in range(blocks):
         for j in range(c):
@@ -110,15 +106,15 @@ def _sums_backward(dy, x, mu, scale, dx, rows):
     return product, total
 
 
-@njit(cache=True, parallel=True, error_model="numpy", fastmath={"contract", "nsz"})
+@njit(cache=True, parallel=True, error_model="numpy")
 def _dx(dy, x, mu, scale, slope, shift, dx, rows):
     """Write dx = dy scale - (x - mu) slope - shift."""
     m, c = x.shape
+    vectors = (mu.ctypes.data, scale.ctypes.data, slope.ctypes.data, shift.ctypes.data)
     for block in prange((m + rows - 1) // rows):
-        for row in range(block * rows, min((block + 1) * rows, m)):
-            gradient, value, target = dy[row], x[row], dx[row]
-            for j in range(c):
-                target[j] = gradient[j] * scale[j] - (value[j] - mu[j]) * slope[j] - shift[j]
+        first, count = block * rows, min(rows, m - block * rows)
+        maps = (dy[first].ctypes.data, x[first].ctypes.data, dx[first].ctypes.data)
+        normalise_backward(count, c * 4, c, maps, vectors)
 
 
 def batch_norm(
