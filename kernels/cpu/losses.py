@@ -12,7 +12,7 @@ from numba import njit, prange
 
 from .arguments import is_float32
 from .exponential import exp_negative, log_one_plus
-from .rows import largest
+from .rows import copy_row
 
 SMALL = 1 << 10  # elements below which NumPy is as fast
 BLOCK = 1 << 12  # elements of one task
@@ -72,15 +72,6 @@ def _cross_entropy_backward(dloss, x, t, dx):
 
 
 @njit(cache=True, error_model="numpy", inline="never")
-def _copy(x, line):
-    """Copy a row; what is left of the line is to add nothing to a sum of exp."""
-    for k in range(x.size):
-        line[k] = x[k]
-    for k in range(x.size, line.size):
-        line[k] = -np.inf
-
-
-@njit(cache=True, error_model="numpy", inline="never")
 def _exp(line, shift):
     for k in range(line.size):
         line[k] = exp_negative(line[k] - shift)
@@ -112,8 +103,8 @@ def _softmax(x, y, labels, total, logit):
     for task in prange(tasks):
         line = np.empty((classes + LANES - 1) // LANES * LANES, np.float32)  # whole vectors
         for r in range(rows * task // tasks, rows * (task + 1) // tasks):
-            _copy(x[r], line)
-            shift = largest(line.ctypes.data, line.size)  # of a row with NaN, whose sum will be NaN, any number
+            # exp(-infinity) adds nothing to the sum; that of a row with NaN is NaN, whatever is subtracted
+            shift = copy_row(x[r].ctypes.data, classes, line.ctypes.data)
             _exp(line, shift)
             whole = _sum(line)
             _scale(line, np.float32(1) / whole, y[r])

@@ -15,30 +15,65 @@ from numba import types
 from numba.core import cgutils
 from numba.np.arrayobj import make_array, populate_array
 
-from .simd import F32, I64, VECTOR, VL, _at, _constant, _load, _pointer
+from .simd import F32, I64, VECTOR, VL, _at, _constant, _pointer
 from .simd_python import floats, with_twin
 
 ROWS = 4  # rows taken together: what belongs to the columns is loaded once for them
 
 
-def _largest_twin(address: int, count: int) -> Any:
-    return np.fmax.reduce(floats(address, (count // VL * VL, 4)), initial=np.float32(-np.inf))
+def _read(b: ir.IRBuilder, kind: ir.Type, address: Any) -> Any:
+    value = b.load(_pointer(b, address, kind))
+    value.align = 4
+    return value
 
 
-@with_twin(_largest_twin)
-def largest(typingctx, address, count):
-    """Return the largest of ``count`` numbers, a multiple of VL; NaN is passed over."""
+def _write(b: ir.IRBuilder, value: Any, address: Any) -> None:
+    b.store(value, _pointer(b, address, value.type)).align = 4
+
+
+def _copy_row_in_numpy(source: int, count: int, line: int) -> Any:
+    row, vectors = floats(source, (count, 4)), floats(line, (-(-count // VL) * VL, 4))
+    vectors[:count], vectors[count:] = row, -np.inf
+    return np.fmax.reduce(row, initial=np.float32(-np.inf))
+
+
+@with_twin(_copy_row_in_numpy)
+def copy_row(typingctx, source, count, line):
+    """Copy ``count`` numbers and fill the last vector with -infinity; return the largest, passing over NaN."""
 
     def generate(context, b, signature, args):
+        source, count, line = args
         most = cgutils.alloca_once_value(b, _constant(-np.inf))
-        with cgutils.for_range(b, b.sdiv(args[1], I64(VL)), intp=I64) as loop:
-            value, before = _load(b, b.add(args[0], b.mul(loop.index, I64(4 * VL)))), b.load(most)
+
+        def copy(value: Any, offset: Any) -> None:
+            before = b.load(most)
             b.store(b.select(b.fcmp_ordered(">", value, before), value, before), most)
-        kind = ir.FunctionType(F32, [VECTOR])
-        across = cgutils.get_or_insert_function(b.module, kind, f"llvm.vector.reduce.fmax.v{VL}f32")
+            _write(b, value, b.add(line, offset))
+
+        whole = b.and_(count, I64(-VL))
+        with cgutils.for_range_slice(b, I64(0), whole, I64(VL), intp=I64) as (i, _):
+            offset = b.mul(i, I64(4))
+            copy(_read(b, VECTOR, b.add(source, offset)), offset)
+        with b.if_then(b.icmp_signed("<", whole, count)):
+            offset = b.mul(whole, I64(4))
+            copy(_read_some(b, b.add(source, offset), b.sub(count, whole)), offset)
+        across = ir.FunctionType(F32, [VECTOR])
+        across = cgutils.get_or_insert_function(b.module, across, f"llvm.vector.reduce.fmax.v{VL}f32")
         return b.call(across, [b.load(most)])
 
-    return types.float32(types.int64, types.int64), generate
+    return types.float32(types.int64, types.int64, types.int64), generate
+
+
+def _read_some(b: ir.IRBuilder, address: Any, count: Any) -> Any:
+    """Read the first ``count`` lanes of a vector, without touching what lies behind them; the rest is -infinity."""
+    lanes, mask = ir.VectorType(I64, VL), ir.VectorType(ir.IntType(1), VL)
+    limit = b.insert_element(ir.Constant(lanes, ir.Undefined), count, ir.IntType(32)(0))
+    zeros = ir.Constant(ir.VectorType(ir.IntType(32), VL), [0] * VL)
+    limit = b.shuffle_vector(limit, ir.Constant(lanes, ir.Undefined), zeros)
+    inside = b.icmp_signed("<", ir.Constant(lanes, list(range(VL))), limit)
+    kind = ir.FunctionType(VECTOR, [VECTOR.as_pointer(), ir.IntType(32), mask, VECTOR])
+    load = cgutils.get_or_insert_function(b.module, kind, f"llvm.masked.load.v{VL}f32.p0")
+    return b.call(load, [_pointer(b, address, VECTOR), ir.IntType(32)(4), inside, _constant(-np.inf)])
 
 
 def _array_at_twin(address: int, count: int) -> np.ndarray:
@@ -61,16 +96,6 @@ def array_at(typingctx, address, count):
 
 
 # --- rows of maps with vectors of as many columns ---------------------------------------------------------------------
-
-
-def _read(b: ir.IRBuilder, kind: ir.Type, address: Any) -> Any:
-    value = b.load(_pointer(b, address, kind))
-    value.align = 4
-    return value
-
-
-def _write(b: ir.IRBuilder, value: Any, address: Any) -> None:
-    b.store(value, _pointer(b, address, value.type)).align = 4
 
 
 def _times(b: ir.IRBuilder, x: Any, y: Any) -> Any:
