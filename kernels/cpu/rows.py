@@ -154,6 +154,29 @@ def _normalise_in_numpy(maps, vectors):
     y[...] = (x - mu) * scale + shift
 
 
+def _add(b, kind, maps, vectors):
+    total = _read(b, kind, vectors[0])
+    for x in maps[0]:
+        total = _plus(b, total, _read(b, kind, x))
+    _write(b, total, vectors[0])
+
+
+def _add_in_numpy(maps, vectors):
+    vectors[0][...] += maps[0].sum(axis=0)
+
+
+def _add_squares(b, kind, maps, vectors):
+    mean, total = (_read(b, kind, v) for v in vectors)
+    for x in maps[0]:
+        distance = b.fsub(_read(b, kind, x), mean)
+        total = _plus(b, total, _times(b, distance, distance))
+    _write(b, total, vectors[1])
+
+
+def _add_squares_in_numpy(maps, vectors):
+    vectors[1][...] += ((maps[0] - vectors[0]) ** 2).sum(axis=0)
+
+
 def _sum(b, kind, maps, vectors):
     mu, product, total = (_read(b, kind, v) for v in vectors[:3])
     for gradient, x in zip(*maps[:2]):
@@ -196,6 +219,10 @@ def _gradient_in_numpy(maps, vectors):
 
 #: y = (x - mu) scale + shift; maps x, y; vectors mu, scale, shift
 normalise = _over_rows(_normalise, _normalise_in_numpy)
+#: total += sums over the rows of x; maps x; vectors total
+add = _over_rows(_add, _add_in_numpy)
+#: total += sums over the rows of (x - mean)^2; maps x; vectors mean, total
+add_squares = _over_rows(_add_squares, _add_squares_in_numpy)
 #: product += sums over the rows of dy (x - mu), total += those of dy; maps dy, x; vectors mu, product, total
 sum_products = _over_rows(_sum, _sum_in_numpy)
 #: The same, and dx = dy scale; maps dy, x, dx; vectors mu, product, total, scale
