@@ -92,8 +92,8 @@ def _normalise(x, mu, scale, beta, y, rows):
 
 
 @njit(cache=True, parallel=True, error_model="numpy")
-def _sums_backward(dy, x, mu, scale, dx, rows):
-    """Return each task's sum dy (x - mu) and sum dy; with frozen statistics (``dx`` has rows) also write dx = dy scale."""
+def sums_backward(dy, x, mu, scale, dx, rows):
+    """Return each task's sum dy (x - mu) and sum dy; with frozen statistics, when dx has rows, write dx = dy scale."""
     m, c = x.shape
     blocks = (m + rows - 1) // rows
     tasks = min(blocks, TASKS)
@@ -177,7 +177,7 @@ def batch_norm_backward(dy: np.ndarray, cache: tuple[Any, ...]) -> Any:
     rows, scale = block_rows(width), gamma * inverse_std
     dx = empty(dy.shape)
     written, wide_mu, wide_scale = dx.reshape(flat.shape), np.tile(mu, pixels), np.tile(scale, pixels)
-    sums = _sums_backward(dflat, flat, wide_mu, wide_scale, written[:0] if training else written, rows)
+    sums = sums_backward(dflat, flat, wide_mu, wide_scale, written[:0] if training else written, rows)
     product, total = (a.reshape(-1, channels).sum(axis=0) for a in sums)
     dgamma, dbeta = (product * inverse_std).astype(np.float32), total.astype(np.float32)
     if training:
