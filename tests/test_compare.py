@@ -11,7 +11,7 @@ from mrcnn_np.compare.comparison import SETTLED_BY, compare, errors, pair, settl
 from mrcnn_np.compare.decided import decided_params
 from mrcnn_np.compare.lively import lively_params
 from mrcnn_np.compare.report import html, markdown, side_by_side, write
-from mrcnn_np.compare.trace import trace_ours
+from mrcnn_np.compare.trace import PER_PROPOSAL, trace_ours
 from mrcnn_np.config import presets
 from mrcnn_np.errors import UserError
 from mrcnn_np.molding import make_batch
@@ -93,6 +93,18 @@ def test_a_missing_detection_is_a_difference(trace):
     result = compare(spoiled(trace, **{n: trace[n][1:] for n in names}), trace)
     assert result.first.name == "detection_boxes" and "5 of 5 and 6 paired" in result.verdict
     assert all(row.within for row in result.rows if row.name in ("mask_logits", "masks"))  # of those that are there
+
+
+def test_a_lost_proposal_may_explain_a_missing_detection(trace):
+    """One of 200 proposals on one side only is no difference in float32, but what comes of it shows."""
+    many = {name: np.concatenate([trace[name]] * 10) for name in PER_PROPOSAL}
+    many["proposals"] = many["proposals"] + 500 * np.repeat(np.arange(10), len(trace["proposals"]))[:, None]
+    found = [n for n in trace if n.startswith(("detection_", "mask")) or n == "boxes"]
+    both = {name: many.get(name, x) for name, x in trace.items()}
+    result = compare(spoiled(both, **{n: both[n][1:] for n in (*PER_PROPOSAL, *found)}), both)
+    assert result.first.name == "detection_boxes"
+    assert "or by the proposals that stand on one side only (199 of 199 and 200 paired" in result.verdict
+    assert "on one side only" not in compare(spoiled(both, **{n: both[n][1:] for n in found}), both).verdict
 
 
 def test_nothing_in_common(trace):

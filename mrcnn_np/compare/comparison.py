@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..boxes import iou
+from .rounding import flipped, pair
 from .trace import PER_DETECTION, PER_PROPOSAL, Trace
 
 #: largest relative error that rounding explains, by precision of the run
@@ -22,8 +22,6 @@ MASKS = {"float32": 1e-3, "float64": 0.0}
 MASK_PIXELS = {"float32": 8, "float64": 0}
 #: share of the proposals that may have no partner: each is the outcome of hundreds of yes-or-no decisions
 LOST_PROPOSALS = {"float32": 0.01, "float64": 0.0}
-#: share of the rows that rounding decides which it may decide differently on the two sides
-UNDECIDED = 0.2
 #: what settles a tensor, given all tensors before it: where to look when it is the first to differ
 SETTLED_BY = {
     "molded": "image_*, resize_*, pad_*, channel_order, pixel_*",
@@ -122,9 +120,11 @@ class Comparison:
         after = f"; {before[-1]} before it agrees" if before else ""
         exceeds = np.isfinite(first.relative) and first.relative > self.tolerance
         how_far = f"relative error {first.relative:.1e}" if exceeds else first.note
+        lost = next((row.note for row in self.rows if row.name == "proposals" and "paired" in row.note), "")
+        maybe = f", or by the proposals that stand on one side only ({lost})" if first.name in PER_DETECTION else ""
         return (
             f"first to differ: {first.name}, {how_far}, tolerance {self.tolerance:.0e}{after}. "
-            f"It is settled by: {settled_by(first.name)}"
+            f"It is settled by: {settled_by(first.name)}{maybe if lost else ''}"
         )
 
     def __str__(self) -> str:
@@ -161,7 +161,7 @@ def compare(
         Of the two sides.
     undecided : mapping of str to ndarray of bool, optional
         Rows of their tensors that rounding decides, by name. Those that differ are left out and counted, unless they
-        are more than ``UNDECIDED``.
+        are more than ``rounding.UNDECIDED``.
 
     Returns
     -------
@@ -202,30 +202,6 @@ def compare(
     return Comparison(rows, tolerance, names, ours=dict(ours), theirs=dict(theirs))
 
 
-def pair(
-    ours: Mapping[str, np.ndarray], theirs: Mapping[str, np.ndarray], boxes: str, scores: str, classes: str | None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Pair boxes one to one so that overlaps are large, scores close and classes equal, in sum over all pairs.
-
-    Returns
-    -------
-    mine, their : ndarray of int64
-        Indices of the pairs, in their order. A pair whose IoU is below 0.5 is none.
-    """
-    from scipy.optimize import linear_sum_assignment
-
-    if any(name not in side for side in (ours, theirs) for name in (boxes, scores)):
-        return np.zeros(0, np.int64), np.zeros(0, np.int64)
-    overlap = iou(ours[boxes].astype(np.float64), theirs[boxes].astype(np.float64))
-    cost = 1 - overlap + np.abs(ours[scores][:, None].astype(np.float64) - theirs[scores][None])
-    if classes is not None and classes in ours and classes in theirs:
-        cost = cost + 0.5 * (ours[classes][:, None] != theirs[classes][None])
-    mine, their = linear_sum_assignment(np.nan_to_num(cost, nan=10.0))
-    good = overlap[mine, their] >= 0.5
-    order = np.argsort(their[good], kind="stable")
-    return mine[good][order], their[good][order]
-
-
 def _paired(
     a: np.ndarray, b: np.ndarray, pairs: tuple[np.ndarray, np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray, str, float]:
@@ -245,13 +221,11 @@ def _without_flipped(
     a: np.ndarray, b: np.ndarray, open_rows: np.ndarray, tolerance: float, note: str
 ) -> tuple[np.ndarray, np.ndarray, str]:
     """Leave out the rows that rounding decides and that it decided differently, if they are few."""
-    axes = tuple(range(1, a.ndim))
-    limit = tolerance * float(np.abs(b).max(initial=0))
-    flipped = open_rows & (np.abs(a - b).max(axis=axes, initial=0) > limit)
-    if not 0 < flipped.sum() <= max(1, UNDECIDED * open_rows.sum()):
+    rows = flipped(a, b, open_rows, tolerance)
+    if not rows.any():
         return a, b, note
-    said = f"without {flipped.sum()} of {open_rows.sum()} rows that rounding decides"
-    return a[~flipped], b[~flipped], ", ".join(filter(None, (note, said)))
+    said = f"without {rows.sum()} of {open_rows.sum()} rows that rounding decides"
+    return a[~rows], b[~rows], ", ".join(filter(None, (note, said)))
 
 
 def _row(name: str, a: np.ndarray, b: np.ndarray, tolerance: float, note: str) -> Row:

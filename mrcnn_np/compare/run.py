@@ -21,6 +21,7 @@ from ..molding import plan
 from ..params import Params
 from .comparison import TOLERANCE, Comparison, compare
 from .lively import lively_params, picture
+from .rounding import Settle
 from .trace import GIVEN, trace_ours
 
 SIZE = (240, 320)
@@ -142,8 +143,9 @@ def compare_with(
     given = {name: theirs[name] for name in GIVEN if name in theirs} if teacher_forced else {}
     if "molded" in given and given["molded"].shape[1:3] != plan(image.shape[:2], ours_config).molded_shape:
         del given["molded"]  # a canvas of another size is no input for our anchors
-    ours = trace_ours(MaskRCNN(ours_config, _copied(params)), image, given=given)
-    undecided = side.undecided(theirs) if hasattr(side, "undecided") else None
+    undecided = side.undecided(theirs) if hasattr(side, "undecided") else {}
+    settle = Settle(theirs, undecided, tolerance)
+    ours = trace_ours(MaskRCNN(ours_config, _copied(params)), image, given=given, settle=settle)
     result = compare(
         ours, theirs, tolerance, teacher_forced=teacher_forced, names=("mrcnn-np", framework), undecided=undecided
     )
