@@ -267,14 +267,16 @@ def test_optimiser_step_has_the_bits_of_the_reference():
     grads = {name: draw(rng, *shape) for name, shape in shapes.items()}
     config = presets.tiny(no_decay=("*.b",), weight_decay=0.1, momentum=0.9)
     states = []
-    for step in (sgd_step.reference, fast_optim.sgd_step):
+    apart = {name: scattered(g) for name, g in grads.items()}
+    for step, g in ((sgd_step.reference, grads), (fast_optim.sgd_step, grads), (fast_optim.sgd_step, apart)):
         p, v = ({k: a.copy() for k, a in tensors.items()} for tensors in (start, grads))
         for _ in range(3):
-            assert step(p, grads, v, learning_rate=0.1, config=config) is None
+            assert step(p, g, v, learning_rate=0.1, config=config) is None
         states.append((p, v))
     for name in shapes:
-        for mine, its in zip(states[1], states[0]):
+        for mine, other, its in zip(states[1], states[2], states[0]):
             np.testing.assert_array_equal(mine[name], its[name])
+            np.testing.assert_array_equal(other[name], its[name])
     wide, velocity = to_float64(start["a.b"]), to_float64(grads["a.b"])
     step = fast_optim.sgd_step({"a.b": wide}, grads, {"a.b": velocity}, learning_rate=0.1, config=config)
     assert step is NotImplemented

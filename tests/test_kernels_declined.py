@@ -8,7 +8,8 @@ from kernel_cases import draw, scattered
 
 import kernels
 import kernels.cpu as cpu
-from kernels.cpu import conv, crop_and_resize, detections, linear, losses, memory, nms, optim, pool, resize, roi_pool
+from kernels.cpu import boxes, conv, crop_and_resize, detections, linear, losses, memory, nms, optim, pool, resize
+from kernels.cpu.roi_pool import roi_pool
 from mrcnn_np import presets
 from mrcnn_np.ops.fused import conv2d_fused, conv2d_fused_backward
 
@@ -21,6 +22,8 @@ INDEX = np.zeros(2, np.int64)
 @pytest.mark.parametrize(
     ("function", "args", "options"),
     [
+        (boxes.iou, (BOXES, BOXES), {}),  # too small
+        (boxes.decode_boxes, (BOXES, BOXES), {}),  # too small
         (conv.conv2d, (MAP[0], FEW), {}),
         (conv.conv2d, (MAP, draw(RNG, 3, 3, 4, 5)), {"padding": (1, 2, 3)}),
         (crop_and_resize.crop_and_resize, (MAP, BOXES, INDEX + 1), {"output_size": 2}),
@@ -36,7 +39,7 @@ INDEX = np.zeros(2, np.int64)
         (resize.resize_bilinear, (MAP, (3, 3)), {}),
         (resize.resize_nearest, (FEW[None], (3, 3)), {}),
         (resize.resize_nearest, (FEW[None] > 0, (3, 3)), {}),
-        (roi_pool.roi_pool, (MAP, BOXES, INDEX + 1), {"output_size": 2, "spatial_scale": 1.0}),
+        (roi_pool, (MAP, BOXES, INDEX + 1), {"output_size": 2, "spatial_scale": 1.0}),
     ],
 )
 def test_a_kernel_declines(function, args, options):

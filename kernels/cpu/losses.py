@@ -71,24 +71,18 @@ def _cross_entropy_backward(dloss, x, t, dx):
         _cross_entropy_backward_block(dloss[part], x[part], t[part], dx[part])
 
 
-@njit(cache=True, error_model="numpy", inline="never")
-def _exp(line, shift):
+@njit(cache=True, error_model="numpy", fastmath={"reassoc", "nsz"}, inline="never")
+def _softmax_row(line, shift, y):
+    """Write exp(line - shift) over its sum, which is returned; ``line`` is whole vectors, and overwritten."""
     for k in range(line.size):
         line[k] = exp_negative(line[k] - shift)
-
-
-@njit(cache=True, error_model="numpy", fastmath={"reassoc", "nsz"}, inline="never")
-def _sum(x):
     total = np.float32(0)
-    for i in range(x.size):
-        total += x[i]
-    return total
-
-
-@njit(cache=True, error_model="numpy", inline="never")
-def _scale(line, factor, y):
+    for k in range(line.size):
+        total += line[k]
+    scale = np.float32(1) / total
     for k in range(y.size):
-        y[k] = line[k] * factor
+        y[k] = line[k] * scale
+    return total
 
 
 @njit(cache=True, parallel=True, error_model="numpy")
@@ -105,9 +99,7 @@ def _softmax(x, y, labels, total, logit):
         for r in range(rows * task // tasks, rows * (task + 1) // tasks):
             # exp(-infinity) adds nothing to the sum; that of a row with NaN is NaN, whatever is subtracted
             shift = copy_row(x[r].ctypes.data, classes, line.ctypes.data)
-            _exp(line, shift)
-            whole = _sum(line)
-            _scale(line, np.float32(1) / whole, y[r])
+            whole = _softmax_row(line, shift, y[r])
             if labels.size > 0:
                 total[r] = whole
                 if 0 <= labels[r] < classes:
