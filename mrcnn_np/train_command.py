@@ -122,11 +122,11 @@ def run_train(args: argparse.Namespace) -> int:
         )
     params, said, kept = _parameters(options, config, origin, checkpoint, dataset.class_names)
     model = MaskRCNN(config, params)
+    if not trained_names(model.params, config):  # which also finds a misspelt pattern of config.frozen
+        raise UserError("everything is frozen, so there is nothing to train; expected some part that is not")
     if not options.skip_bad:
         for name, split in splits.items():
             require_readable(split, f"check {name}", progress=not args.quiet)
-    if not trained_names(model.params, config):  # which also finds a misspelt pattern of config.frozen
-        raise UserError("everything is frozen, so there is nothing to train; expected some part that is not")
     prepare(folder)
     with locked(folder):
         if args.overwrite and not args.resume:

@@ -84,6 +84,8 @@ def test_info_says_what_is_not_finite(params, tmp_path, capsys):
     out = capsys.readouterr().out
     assert "warning: 4 numbers in 2 tensors are NaN or infinite" in out
     assert "\n  rpn.conv.b: 3 of 8\n" in out and "\n  rpn.conv.w: 1 of 576\n" in out
+    assert main(["weights", "convert", str(path), str(tmp_path / "again.safetensors")]) == 0
+    assert "warning: 4 numbers in 2 tensors" in capsys.readouterr().out
     save_weights(path, {name: p * np.float32(np.nan) for name, p in params.items()}, CONFIG)
     assert main(["weights", "info", str(path)]) == 0
     assert f"  and {len(params) - 8} more\n" in capsys.readouterr().out

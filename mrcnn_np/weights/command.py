@@ -55,7 +55,7 @@ def _not_finite(params: Params, shown: int = 8) -> list[str]:
     bad = {name: number for name, p in params.items() if (number := int((~np.isfinite(p)).sum()))}
     if not bad:
         return []
-    lines = [f"warning: {sum(bad.values()):,} numbers in {len(bad)} tensors are NaN or infinite; nothing can run these"]
+    lines = [f"warning: {sum(bad.values()):,} numbers in {len(bad)} tensors are NaN or infinite; networks refuse them"]
     lines += [f"  {name}: {n:,} of {params[name].size:,}" for name, n in list(bad.items())[:shown]]
     return lines + ([f"  and {len(bad) - shown} more"] if len(bad) > shown else [])
 
@@ -75,6 +75,8 @@ def run_convert(args: argparse.Namespace) -> int:
     weights, manifest, config = _open(source, args.preset, args.config)
     save_weights(target, weights.loaded, config, format=format, manifest=manifest)
     print(f"{len(weights.loaded)} tensors of {source} are in {target} ({format})")
+    for line in _not_finite(weights.loaded):
+        print(line)
     return 0
 
 
