@@ -38,11 +38,11 @@ def _step(table, sizes, decay, momentum, rate):
     for i in range(sizes.size):
         begins[i + 1] = begins[i] + (sizes[i] + BLOCK - 1) // BLOCK
     for block in prange(begins[-1]):
-        i = np.searchsorted(begins, block, side="right") - 1
-        first = (block - begins[i]) * BLOCK
-        size, skip = min(BLOCK, sizes[i] - first), first * 4
-        p, g, v = table[i, 0] + skip, table[i, 1] + skip, table[i, 2] + skip
-        _step_block(array_at(p, size), array_at(g, size), array_at(v, size), momentum, decay[i], rate)
+        tensor = np.searchsorted(begins, block, side="right") - 1
+        first = (block - begins[tensor]) * BLOCK
+        size, skip = min(BLOCK, sizes[tensor] - first), first * 4
+        p, g, v = table[tensor, 0] + skip, table[tensor, 1] + skip, table[tensor, 2] + skip
+        _step_block(array_at(p, size), array_at(g, size), array_at(v, size), momentum, decay[tensor], rate)
 
 
 @njit(cache=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"}, inline="never")
