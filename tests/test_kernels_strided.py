@@ -13,7 +13,7 @@ from mrcnn_np.ops.conv import conv2d, conv2d_backward
 from mrcnn_np.ops.fused import conv2d_fused
 
 CONV = (fast.conv2d, fast.conv2d_backward)
-EXAMPLES = 2 if INTERPRETED else 8
+EXAMPLES = 4 if INTERPRETED else 8
 
 
 @settings(max_examples=EXAMPLES, deadline=None)

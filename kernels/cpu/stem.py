@@ -142,7 +142,7 @@ def _finish_pairs(
 @njit(cache=True, error_model="numpy", inline="never")
 def _transform(x, n, row, left, line, weights, ring):
     """Put row ``row`` of map ``n`` into its place in the ring; ``line`` is a line of zeros as long as all patches."""
-    width, c_in = x.shape[2:]
+    c_in = x.shape[3]
     source = x[n, row].reshape(-1)
     target = line[left * c_in :]
     for j in range(min(source.size, target.size)):
@@ -199,7 +199,7 @@ def _multiply(ring, taps, begin, count, u, y, at, out_w, c_out, scale, shift, re
 
 @njit(cache=True, parallel=True, error_model="numpy")
 def _convolve(x, u, weights, top, left, y, out_shape, scale, shift, residual, floor, stream, chunks):
-    n_maps, height, _, c_in = x.shape
+    n_maps, height = x.shape[:2]
     out_h, out_w, c_out = out_shape
     points, kh, k = u.shape[1:4]
     pairs = ((out_w + 1) // 2 + MR - 1) // MR * MR

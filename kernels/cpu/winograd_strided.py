@@ -23,9 +23,15 @@ from . import memory
 from .simd import MR, NR, VL, gemm_tile_sum, make_transform, make_transform_finish, make_transform_from
 from .winograd import PAD, _addresses, block_size
 
-BT = [[-1.0, 0, 1, 0, 0], [0, 1, 0, 0, 0], [0, 0, 1, 0, 0], [0, 0, -1, 0, 1], [0, 0, 0, 1, 0]]
-G = [[-1.0, 0, 0], [0, 1, 0], [1, 0, 1], [0, 0, 1], [0, 1, 0]]
-AT = [[1.0, 1, 0], [0, 1, 1]]
+BT = (
+    (-1.0, 0.0, 1.0, 0.0, 0.0),
+    (0.0, 1.0, 0.0, 0.0, 0.0),
+    (0.0, 0.0, 1.0, 0.0, 0.0),
+    (0.0, 0.0, -1.0, 0.0, 1.0),
+    (0.0, 0.0, 0.0, 1.0, 0.0),
+)
+G = ((-1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (1.0, 0.0, 1.0), (0.0, 0.0, 1.0), (0.0, 1.0, 0.0))
+AT = ((1.0, 1.0, 0.0), (0.0, 1.0, 1.0))
 FIRST, COUNT = (0, 2, 3), (2, 1, 2)  # which of the five values are added up in each of the three sums
 P, R, S, N = 5, 3, 3, 2  # values, taps, sums and outputs along one side
 STRIDE = 2
