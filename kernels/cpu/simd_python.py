@@ -1,8 +1,9 @@
 """What the intrinsics compute, in NumPy: their definition, and what runs in their place under NUMBA_DISABLE_JIT=1.
 
-Each factory returns the twin of an intrinsic of ``simd``, ``slide`` or ``exponential``: a function of the same
-arguments that reads and writes the same addresses. All memory is reached through ``floats`` and ``integers``, so a test
-can watch every access. What only makes things faster has no counterpart: a twin does not prefetch, and streams nothing.
+Each factory returns the twin of an intrinsic of ``simd``, ``slide``, ``stem`` or ``exponential``: a function of the
+same arguments that reads and writes the same addresses. All memory is reached through ``floats`` and ``integers``, so a
+test can watch every access. What only makes things faster has no counterpart: a twin does not prefetch, and streams
+nothing.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from numba import get_num_threads, njit, prange
 
 from . import memory
 from .simd import MR, NR, VL, gemm_tile_sum, make_transform, make_transform_finish, make_transform_from
-from .winograd import PAD, _addresses, block_size
+from .winograd import PAD, block_size
 
 BT = (
     (-1.0, 0.0, 1.0, 0.0, 0.0),
@@ -74,6 +74,17 @@ def transform_weights(w):
                         for lane in range(VL):
                             u[i, at + lane] = values[i, FIRST[group] + j, lane]
     return u
+
+
+@njit(cache=True, error_model="numpy", inline="never")
+def _addresses(x, n, row, col, elsewhere, table):
+    """Write where the pixels of a patch stand in memory; what lies outside the map is ``elsewhere``."""
+    size, height, width, channels = table.shape[0], x.shape[1], x.shape[2], x.shape[3]
+    for i in range(size):
+        for j in range(size):
+            inside = 0 <= row + i < height and 0 <= col + j < width
+            at = x.ctypes.data + ((n * height + row + i) * width + col + j) * channels * 4
+            table[i, j] = at if inside else elsewhere
 
 
 @njit(cache=True, error_model="numpy", inline="never")
