@@ -35,7 +35,7 @@ def test_stem_is_off_by_little_more_than_direct_convolution():
     rng = np.random.default_rng(0)
     x, w = draw(rng, 1, 40, 61, 3), draw(rng, 7, 7, 3, 64)
     exact = conv2d.reference(*to_float64((x, w)), stride=2, padding=3)[0]
-    assert error(conv2d(x, w, stride=2, padding=3)[0], exact) <= 1e-6  # measured: 3.4e-7
+    assert error(conv2d(x, w, stride=2, padding=3)[0], exact) <= 1e-6  # measured: 4.3e-7
 
 
 @pytest.mark.parametrize("residual", [False, True])
@@ -56,7 +56,7 @@ def test_stem_finishes(residual, streamed, monkeypatch):
     exact, _ = conv2d_fused.reference(
         *to_float64((x, w, b)), norm=to_float64(norm), residual=to_float64(beside), **options
     )  # fmt: skip
-    assert error(y, exact) <= 1e-6  # measured: 3e-7
+    assert error(y, exact) <= 1e-6  # measured: 3.8e-7
 
 
 def as_kernel(x, w, b=None):
@@ -92,7 +92,7 @@ def test_winograd_with_stride_finishes(residual, monkeypatch):
     exact, _ = conv2d_fused.reference(
         *to_float64((x, w, b)), norm=to_float64(norm), residual=to_float64(beside), **options
     )  # fmt: skip
-    assert error(y, exact) <= 2e-6  # measured: 5e-7
+    assert error(y, exact) <= 2e-6  # measured: 3.7e-7
 
 
 def test_small_maps_and_odd_channels_are_left_to_the_direct_way():
