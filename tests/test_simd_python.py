@@ -7,7 +7,7 @@ import pytest
 from kernel_cases import INTERPRETED, draw, error
 from numba import njit
 
-from kernels.cpu import exponential, memory, rows, simd, simd_python, slide, winograd, winograd_weights
+from kernels.cpu import exponential, memory, rows, simd, simd_python, slide, stem, winograd, winograd_weights
 from kernels.cpu.simd import MR, NR, VL
 
 if INTERPRETED:
@@ -194,6 +194,32 @@ def test_slides_of_weights(name, mode, seed):
     )  # fmt: skip
     out = draw(rng, columns, 4, VL + 5)
     check(which, [out], lambda dw: (*numbers, dw, 4 * (VL + 5) * 4, (VL + 5) * 4), 1e-6)  # measured: 2e-7
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_lines_of_a_stem(seed):
+    rng = np.random.default_rng(seed)
+    count, step, point = int(rng.integers(1, 9)), int(rng.integers(1, 10)), int(rng.integers(80, 90))
+    source, weights = draw(rng, 2 * count * step + 5 * step + stem.LANES), draw(rng, stem.SIZE, stem.SIZE, stem.LANES)
+    numbers = (count, source.ctypes.data, step * 4, weights.ctypes.data)
+    out = draw(rng, stem.SIZE * point)
+    check(stem._transform_line, [out], lambda target: (*numbers, target, point * 4), 1e-6)  # measured: 1e-7
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("floor", [NO_FLOOR, np.float32(0)])
+@pytest.mark.parametrize("beside", [False, True])
+@pytest.mark.parametrize("stream", [0, 1])
+def test_pairs_of_a_stem(floor, beside, stream, seed):
+    rng = np.random.default_rng(seed)
+    count, row, out_step = int(rng.integers(1, 9)), VL + int(rng.integers(0, 9)), VL + (0 if stream else 3)
+    point = count * row + 7
+    source, scale, shift = draw(rng, stem.SIZE * point + VL), draw(rng, VL), draw(rng, VL)
+    residual = draw(rng, 2 * count, out_step)
+    last = (scale.ctypes.data, shift.ctypes.data, residual.ctypes.data if beside else 0, floor, stream)
+    numbers = (count, source.ctypes.data, point * 4, row * 4)
+    out = draw(rng, 2 * count, out_step)
+    check(stem._finish_pairs, [out], lambda y: (*numbers, y, out_step * 4, *last), 1e-6)  # measured: 1.5e-7
 
 
 def test_a_streamed_store_is_aligned():

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numba import get_num_threads
 
-from . import direct, direct_weights, few_channels, grouped, memory, winograd, winograd_weights
+from . import direct, direct_weights, few_channels, grouped, memory, stem, winograd, winograd_strided, winograd_weights
 from .activation import masked_sum
 from .arguments import as_padding, is_float32
 from .fold import FusedGradients, scaled, unfold
@@ -222,6 +222,10 @@ def _forward(
     if _suits_winograd(x.shape, w, (step, step), sides, 1):
         return winograd.forward(x, np.ascontiguousarray(w), **finish)
     size = _out_shape(x, w, step, sides)[1:3]
+    if stem.suits(w.shape[2], w.shape[3], w.shape[1], step):
+        return stem.convolve(x, w, size, top, left, **finish)
+    if winograd_strided.suits(len(x), size, w.shape, step):
+        return winograd_strided.convolve(x, w, size, top, left, **finish)
     return correlate(x, pack(w), w.shape[1], w.shape[3], size, step, top, left, **finish)
 
 

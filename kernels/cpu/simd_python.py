@@ -1,8 +1,9 @@
 """What the intrinsics compute, in NumPy: their definition, and what runs in their place under NUMBA_DISABLE_JIT=1.
 
-Each factory returns the twin of an intrinsic of ``simd``, ``slide`` or ``exponential``: a function of the same
-arguments that reads and writes the same addresses. All memory is reached through ``floats`` and ``integers``, so a test
-can watch every access. What only makes things faster has no counterpart: a twin does not prefetch, and streams nothing.
+Each factory returns the twin of an intrinsic of ``simd``, ``slide``, ``stem`` or ``exponential``: a function of the
+same arguments that reads and writes the same addresses. All memory is reached through ``floats`` and ``integers``, so a
+test can watch every access. What only makes things faster has no counterpart: a twin does not prefetch, and streams
+nothing.
 """
 
 from __future__ import annotations
@@ -241,5 +242,44 @@ def slide_weights(outputs: int, columns: int, stride: int, vl: int, block_size: 
         if count:
             inputs = _positions(x, x_step, low, high, zeros, stride * (count - 1) + columns, size, skip)[:, lanes]
             result += np.einsum("qjcv,qv->jcv", inputs[meets], gradient)
+
+    return run
+
+
+# --- stem -----------------------------------------------------------------------------------------------------------
+
+
+def transform_line(pattern: Sequence[Sequence[float]], lanes: int) -> Callable[..., None]:
+    """Return the twin of ``stem._transform_line``: weights that ``pattern`` says are zero are not read."""
+    used = np.array(pattern) != 0
+    n_out, n_in = used.shape
+
+    def run(count: int, source: int, source_step: int, weights: int, target: int, target_point: int) -> None:
+        table = np.where(used[:, :, None], floats(weights, (n_out, n_in * lanes * 4), (n_in, lanes * 4), (lanes, 4)), 0)
+        columns = floats(source, (count, 2 * source_step), (n_in, source_step), (lanes, 4))
+        result = floats(target, (n_out, target_point), (count, lanes * 4), (lanes, 4))
+        result[...] = (table[:, None] * columns[None]).sum(axis=2)
+
+    return run
+
+
+def finish_pairs(matrix: Sequence[Sequence[float]], vl: int) -> Callable[..., None]:
+    """Return the twin of ``stem._finish_pairs``, for vectors of ``vl`` floats."""
+    m = np.array(matrix, np.float32)
+    n_out, n_in = m.shape
+
+    def run(
+        count: int, source: int, point: int, row: int, out: int, out_step: int, scale: int, shift: int, residual: int,
+        floor: np.float32, stream: int,
+    ) -> None:  # fmt: skip
+        if count <= 0:
+            return
+        sums = np.tensordot(m, floats(source, (n_in, point), (count, row), (vl, 4)), 1)
+        sides = ((n_out, out_step), (count, n_out * out_step), (vl, 4))
+        beside = floats(residual, *sides) if residual else np.float32(0)
+        if stream:
+            check_aligned(out, vl)
+            check_aligned(out_step, vl)
+        floats(out, *sides)[...] = finish(sums, floats(scale, (vl, 4)), floats(shift, (vl, 4)), beside, floor)
 
     return run

@@ -22,6 +22,7 @@ and improving the accuracy of Winograd convolution" (2020), on the choice of poi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fractions import Fraction
 
 import numpy as np
@@ -35,31 +36,31 @@ R = 3  # kernel taps along one side
 P = N + R - 1  # 6
 
 
-def _matrices() -> tuple[list[list[float]], list[list[float]], list[list[float]]]:
-    """Return A^T (4 x 6), G (6 x 3) and B^T (6 x 6) by Toom and Cook: evaluate at POINTS, multiply, interpolate."""
+def toom_cook(points: Sequence[Fraction], n: int, r: int) -> tuple[list[list[float]], ...]:
+    """Return A^T, G and B^T of F(n, r) by Toom and Cook: evaluate at ``points`` and infinity, multiply, interpolate."""
 
     def times_linear(polynomial: list[Fraction], root: Fraction) -> list[Fraction]:
         shifted, scaled = [Fraction(0), *polynomial], [*(-root * c for c in polynomial), Fraction(0)]
         return [a + b for a, b in zip(shifted, scaled)]
 
     bt, g = [], []
-    for point in POINTS:
+    for point in points:
         lagrange, denominator = [Fraction(1)], Fraction(1)
-        for other in POINTS:
+        for other in points:
             if other != point:
                 lagrange, denominator = times_linear(lagrange, other), denominator * (point - other)
         bt.append([*lagrange, Fraction(0)])
-        g.append([point**k / denominator for k in range(R)])
+        g.append([point**k / denominator for k in range(r)])
     infinity = [Fraction(1)]
-    for point in POINTS:
+    for point in points:
         infinity = times_linear(infinity, point)
     bt.append(infinity)
-    g.append([Fraction(0), Fraction(0), Fraction(1)])
-    at = [[*(point**i for point in POINTS), Fraction(int(i == N - 1))] for i in range(N)]
-    return tuple([[float(v) for v in row] for row in m] for m in (at, g, bt))  # type: ignore[return-value]
+    g.append([*[Fraction(0)] * (r - 1), Fraction(1)])
+    at = [[*(point**i for point in points), Fraction(int(i == n - 1))] for i in range(n)]
+    return tuple([[float(v) for v in row] for row in m] for m in (at, g, bt))
 
 
-AT, G, BT = _matrices()
+AT, G, BT = toom_cook(POINTS, N, R)
 A = [list(column) for column in zip(*AT)]
 
 _transform_input = make_transform_from(BT)
