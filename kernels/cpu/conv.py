@@ -121,6 +121,9 @@ def scatter(
     kh, kw = w.shape[:2]
     dx = memory.empty(shape)
     w = np.ascontiguousarray(w)
+    last = ((dy.shape[1] - 1) * stride + kh, (dy.shape[2] - 1) * stride + kw)
+    if stride > 1 and kh % stride == kw % stride == top == left == c_in % NR == 0 and (height, width) == last:
+        return _scatter_together(dy, w, dx, stride, **finish)
     for a in range(min(stride, height)):
         for b in range(min(stride, width)):
             i0, j0 = (a + top) % stride, (b + left) % stride
@@ -137,6 +140,37 @@ def scatter(
             before = len(cols) - 1 - (b + left - j0) // stride
             correlate(dy, packed, len(cols), c_in, size, 1, up, before, y=dx, phase=(a, b), step=stride, **finish)
     return dx
+
+
+def _scatter_together(
+    dy: np.ndarray,
+    w: np.ndarray,
+    dx: np.ndarray,
+    stride: int,
+    *,
+    scale: np.ndarray | None = None,
+    shift: np.ndarray | None = None,
+    residual: np.ndarray | None = None,
+    floor: np.float32 = NO_FLOOR,
+) -> np.ndarray:
+    """Do what ``scatter`` does where all phases have the same taps: one product, whose panels are phases and channels.
+
+    So dy is read once, and all the inputs it reaches are written one after the other.
+    """
+    (kh, kw, c_in, _), width = w.shape, dx.shape[2]
+    packed, panel_places = [], []
+    channels = np.arange(c_in // NR) * NR
+    for a in range(stride):
+        for b in range(stride):
+            rows, cols = np.arange(a, kh, stride)[::-1], np.arange(b, kw, stride)[::-1]
+            packed.append(direct.pack_swapped(w, np.ascontiguousarray(rows), np.ascontiguousarray(cols)))
+            panel_places.append((a * width + b) * c_in + channels)
+    down, across = kh // stride - 1, kw // stride - 1
+    return _correlate(
+        dy, np.concatenate(packed), across + 1, np.concatenate(panel_places), np.tile(channels, stride**2),
+        (dy.shape[1] + down, dy.shape[2] + across), 1, down, across, dx,
+        (0, dx[0].size, stride * width * c_in, stride * c_in), scale, shift, residual, floor,
+    )  # fmt: skip
 
 
 def weight_gradient(
