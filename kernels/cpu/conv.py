@@ -16,6 +16,7 @@ from .simd import MR, NR, VL
 NONE = np.empty(0, np.float32)
 NO_FLOOR = np.float32(-np.inf)
 TASK = 1 << 19  # multiplications of a pixel's number with NR weights that make a task worth starting
+STREAMED = 32 << 20  # bytes of a map that the next layer finds in no cache, so that it may as well go past them
 
 
 def _suits_winograd(shape: tuple[int, ...], w: np.ndarray, stride: tuple[int, int], padding: Any, groups: int) -> bool:
@@ -90,9 +91,11 @@ def _correlate(
     stretch = direct.STRETCH * MR
     share = stretch * max(1, TASK * NR // (stretch * packed.size))
     rounds = -(-pixels // (share * threads))
+    stream = y.nbytes >= STREAMED and memory.streams(y)
     direct.correlate(
         x.reshape(-1), x.shape, packed, panel_places, panel_channels, kw, stride, top, left, y.reshape(-1), out_shape,
-        places, c_out, scale, shift, NONE if residual is None else residual.reshape(-1), floor, rounds * threads,
+        places, c_out, scale, shift, NONE if residual is None else residual.reshape(-1), floor, stream,
+        rounds * threads,
     )  # fmt: skip
     return y
 
@@ -121,18 +124,15 @@ def scatter(
     kh, kw = w.shape[:2]
     dx = memory.empty(shape)
     w = np.ascontiguousarray(w)
-    last = ((dy.shape[1] - 1) * stride + kh, (dy.shape[2] - 1) * stride + kw)
-    if stride > 1 and kh % stride == kw % stride == top == left == c_in % NR == 0 and (height, width) == last:
-        return _scatter_together(dy, w, dx, stride, **finish)
     for a in range(min(stride, height)):
         for b in range(min(stride, width)):
             i0, j0 = (a + top) % stride, (b + left) % stride
             rows, cols = np.arange(i0, kh, stride)[::-1], np.arange(j0, kw, stride)[::-1]
             if not (len(rows) and len(cols)):  # a stride wider than the kernel leaves inputs that nothing reads
                 shift, beside = finish.get("shift"), finish.get("residual")
-                dx[:, a::stride, b::stride] = 0 if shift is None else shift
-                if beside is not None:
-                    dx[:, a::stride, b::stride] += beside[:, a::stride, b::stride]
+                rest = 0 if shift is None else shift
+                rest = rest if beside is None else rest + beside[:, a::stride, b::stride]
+                dx[:, a::stride, b::stride] = np.maximum(rest, finish.get("floor", NO_FLOOR))
                 continue
             packed = direct.pack_swapped(w, np.ascontiguousarray(rows), np.ascontiguousarray(cols))
             size = (-(-(height - a) // stride), -(-(width - b) // stride))
@@ -140,37 +140,6 @@ def scatter(
             before = len(cols) - 1 - (b + left - j0) // stride
             correlate(dy, packed, len(cols), c_in, size, 1, up, before, y=dx, phase=(a, b), step=stride, **finish)
     return dx
-
-
-def _scatter_together(
-    dy: np.ndarray,
-    w: np.ndarray,
-    dx: np.ndarray,
-    stride: int,
-    *,
-    scale: np.ndarray | None = None,
-    shift: np.ndarray | None = None,
-    residual: np.ndarray | None = None,
-    floor: np.float32 = NO_FLOOR,
-) -> np.ndarray:
-    """Do what ``scatter`` does where all phases have the same taps: one product, whose panels are phases and channels.
-
-    So dy is read once, and all the inputs it reaches are written one after the other.
-    """
-    (kh, kw, c_in, _), width = w.shape, dx.shape[2]
-    packed, panel_places = [], []
-    channels = np.arange(c_in // NR) * NR
-    for a in range(stride):
-        for b in range(stride):
-            rows, cols = np.arange(a, kh, stride)[::-1], np.arange(b, kw, stride)[::-1]
-            packed.append(direct.pack_swapped(w, np.ascontiguousarray(rows), np.ascontiguousarray(cols)))
-            panel_places.append((a * width + b) * c_in + channels)
-    down, across = kh // stride - 1, kw // stride - 1
-    return _correlate(
-        dy, np.concatenate(packed), across + 1, np.concatenate(panel_places), np.tile(channels, stride**2),
-        (dy.shape[1] + down, dy.shape[2] + across), 1, down, across, dx,
-        (0, dx[0].size, stride * width * c_in, stride * c_in), scale, shift, residual, floor,
-    )  # fmt: skip
 
 
 def weight_gradient(
@@ -356,31 +325,8 @@ def _gradients(
         dx = scatter(dy, w, x.shape, step, top, left, residual=residual)
     if _suits_winograd(x.shape, w, (step, step), sides, 1):
         return dx, winograd_weights.weight_gradient(x, dy)
+    if w.shape[:2] == (1, 1) and step == 1 and w.shape[3] > w.shape[2] and not np.any(sides):
+        # Of two maps that lie pixel by pixel, the wider one is read in rows of tiles: less of a tile is left empty,
+        # and the threads share it out
+        return dx, np.ascontiguousarray(weight_gradient(dy, x, 1, 1, 1, sides).swapaxes(2, 3))
     return dx, weight_gradient(x, dy, w.shape[0], w.shape[1], step, sides)
-
-
-def conv2d_transpose(x: np.ndarray, w: np.ndarray, b: np.ndarray | None = None, *, stride: Any = 2) -> Any:
-    """See ``mrcnn_np.ops.conv.conv2d_transpose``."""
-    step = _one_stride(stride)
-    if not (_plain(x, w, b) and step and _fits(x, w, b, ((w.shape[0],) * 2, (w.shape[1],) * 2), 1)):
-        return NotImplemented
-    shape = (x.shape[0], (x.shape[1] - 1) * step + w.shape[0], (x.shape[2] - 1) * step + w.shape[1], w.shape[3])
-    y = scatter(np.ascontiguousarray(x), w.swapaxes(2, 3), shape, step, 0, 0, shift=b)
-    return y, (x, w, b is not None, (step, step))
-
-
-def conv2d_transpose_backward(dy: np.ndarray, cache: tuple[Any, ...]) -> Any:
-    """See ``mrcnn_np.ops.conv.conv2d_transpose_backward``."""
-    x, w, has_bias, (step, across) = cache
-    none = ((0, 0), (0, 0))
-    if not (_plain(dy, x, w) and step == across and dy.ndim == 4 and 0 not in dy.shape):
-        return NotImplemented
-    if dy.shape[3] != w.shape[3] or x.shape != _out_shape(dy, w.swapaxes(2, 3), step, none):
-        return NotImplemented
-    dy = np.ascontiguousarray(dy)
-    # the kernel as it stands, but its channels swapped
-    packed = direct.pack_swapped(np.ascontiguousarray(w), np.arange(w.shape[0]), np.arange(w.shape[1]))
-    dx = correlate(dy, packed, w.shape[1], w.shape[2], x.shape[1:3], step, 0, 0)
-    dw = weight_gradient(dy, np.ascontiguousarray(x), w.shape[0], w.shape[1], step, none)
-    db = direct.channel_sum(dy.reshape(-1, dy.shape[3])) if has_bias else None
-    return dx, np.ascontiguousarray(dw.swapaxes(2, 3)), db

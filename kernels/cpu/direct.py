@@ -24,7 +24,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, prange
 
-from .simd import MR, NR, gemm_tile_finish
+from .simd import MR, NR, fence, gemm_tile_finish
 
 STRETCH = 8  # tiles that meet a panel of weights, one after the other, while it is in the first-level cache
 
@@ -160,12 +160,12 @@ def _fetch_columns(source, target, places, skip, columns):
 @njit(cache=True, error_model="numpy", inline="never")
 def _multiply(
     tiles, targets, windows, taps, packed, panel_places, panel_channels, dense, y_row, y, c_out, scale, shift, residual,
-    floor,
+    floor, stream,
 ):  # fmt: skip
     """Let all panels of weights meet the tiles of a task."""
     kh, k = packed.shape[1:3]
     outs = np.int64(y.ctypes.data) + targets * 4  # signed: signed and unsigned integers would make floats
-    beside = np.int64(residual.ctypes.data) - np.int64(y.ctypes.data) if residual.size > 0 else 0
+    residual_by = np.int64(residual.ctypes.data) - np.int64(y.ctypes.data) if residual.size > 0 else 0
     # what a panel with too few columns is computed in: the results, the residual behind them
     narrow = np.zeros((2, MR, NR), np.float32)
     narrow_outs = np.int64(narrow.ctypes.data) + np.arange(MR) * NR * 4
@@ -174,7 +174,8 @@ def _multiply(
         for panel in range(packed.shape[0]):
             channel, offset = panel_channels[panel], panel_places[panel]
             columns = min(NR, c_out - channel)
-            weights = packed.ctypes.data + panel * kh * k * NR * 4
+            weights = np.int64(packed.ctypes.data) + panel * kh * k * NR * 4
+            further = np.int64(packed.ctypes.data) + (panel + 1) % packed.shape[0] * kh * k * NR * 4
             scales, shifts = scale.ctypes.data + channel * 4, shift.ctypes.data + channel * 4
             for t in range(begin, begin + many):
                 a, a_row, skip, count = tiles[t, 0], tiles[t, 1], tiles[t, 3], tiles[t, 4]
@@ -185,17 +186,22 @@ def _multiply(
                 if dense:
                     later = outs[begin, 0] + (many * MR * y_row + (panel * many + t - begin) * MR * NR) * 4
                     later_row = NR * 4
+                if residual_by:
+                    beside, pace = later + residual_by, MR * NR * 4 // (kh * k)
+                else:  # a share of the next panel
+                    pace = NR * 4 // many
+                    beside = further + (t - begin) * kh * k * pace
                 if columns == NR:
                     gemm_tile_finish(
                         count, offsets, k, a, a_row, 4, b, k * NR * 4, NR * 4, outs[t:].ctypes.data, offset * 4, later,
-                        later_row, scales, shifts, beside, floor,
+                        later_row, beside, pace, scales, shifts, residual_by, floor, stream,
                     )  # fmt: skip
                     continue
-                if beside:
+                if residual_by:
                     _fetch_columns(residual, narrow[1], targets[t], offset, columns)
                 gemm_tile_finish(
                     count, offsets, k, a, a_row, 4, b, k * NR * 4, NR * 4, narrow_outs.ctypes.data, 0, later, later_row,
-                    scales, shifts, MR * NR * 4 if beside else 0, floor,
+                    beside, pace, scales, shifts, MR * NR * 4 if residual_by else 0, floor, 0,
                 )  # fmt: skip
                 _copy_columns(narrow[0], y, targets[t], offset, columns)
 
@@ -203,14 +209,15 @@ def _multiply(
 @njit(cache=True, parallel=True, error_model="numpy")
 def correlate(
     x, x_shape, packed, panel_places, panel_channels, kw, stride, top, left, y, out_shape, places, c_out, scale, shift,
-    residual, floor, tasks,
+    residual, floor, stream, tasks,
 ):  # fmt: skip
     """Slide a kernel over maps, as if padded, and write every output pixel where it belongs.
 
     Output (n, p, q) is the sum over i, j of x[n, p stride - top + i, q stride - left + j] w[i, j], finished. The
     columns of a panel go to ``y[start + n image + p line + q row + panel_places[panel]]``, where (start, image, line,
     row) are the ``places``, and are the channels from ``panel_channels[panel]`` on, of ``c_out``. Arrays are flat and
-    places count floats. ``packed`` is (panels, kh, kw C_in, NR); ``scale`` and ``shift`` have whole panels, too.
+    places count floats. ``packed`` is (panels, kh, kw C_in, NR); ``scale`` and ``shift`` have whole panels, too. With
+    ``stream`` results go past the caches: every panel then begins at a multiple of a vector's size.
     """
     n_maps, _, width, c_in = x_shape
     kernel = (packed.shape[1], kw)
@@ -230,8 +237,10 @@ def correlate(
         _plan(x, x_shape, begin, end, out_shape, kernel, stride, top, left, places, tiles, targets, windows)
         _multiply(
             tiles, targets, windows, taps, packed, panel_places, panel_channels, dense, places[3], y, c_out, scale,
-            shift, residual, floor,
+            shift, residual, floor, stream,
         )  # fmt: skip
+        if stream:
+            fence()
 
 
 @njit(cache=True, parallel=True, error_model="numpy")
