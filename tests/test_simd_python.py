@@ -79,7 +79,7 @@ def test_tiles_that_finish(floor, has_residual, seed):
         out = memory.empty((2, 64 * VL))  # the residual behind the results
         out[0], out[1] = 0, np.linspace(-1, 1, 64 * VL, dtype=np.float32)
         outs = out.ctypes.data + places
-        hints = (out.ctypes.data, 64, a.ctypes.data, 16)
+        hints = (out.ctypes.data, 64)
         residual_by = out[0].nbytes if has_residual else 0
         function(
             *numbers, outs.ctypes.data, skip, *hints, scale.ctypes.data, shift.ctypes.data, residual_by, floor, stream

@@ -143,7 +143,7 @@ def _plan(x, shape, begin, end, out_shape, kernel, stride, top, left, places, ti
 
 @njit(cache=True, error_model="numpy", inline="never")
 def _copy_columns(source, target, places, skip, columns):
-    """Copy the first columns of a tile's rows to their places, or from there."""
+    """Copy the first columns of a tile's rows to their places."""
     for m in range(MR):
         for c in range(columns):
             target[places[m] + skip + c] = source[m, c]
@@ -151,7 +151,7 @@ def _copy_columns(source, target, places, skip, columns):
 
 @njit(cache=True, error_model="numpy", inline="never")
 def _fetch_columns(source, target, places, skip, columns):
-    """Undo ``_copy_columns``."""
+    """Copy the first columns of rows at any places to a tile."""
     for m in range(MR):
         for c in range(columns):
             target[m, c] = source[places[m] + skip + c]
@@ -174,8 +174,7 @@ def _multiply(
         for panel in range(packed.shape[0]):
             channel, offset = panel_channels[panel], panel_places[panel]
             columns = min(NR, c_out - channel)
-            weights = np.int64(packed.ctypes.data) + panel * kh * k * NR * 4
-            further = np.int64(packed.ctypes.data) + (panel + 1) % packed.shape[0] * kh * k * NR * 4
+            weights = packed.ctypes.data + panel * kh * k * NR * 4
             scales, shifts = scale.ctypes.data + channel * 4, shift.ctypes.data + channel * 4
             for t in range(begin, begin + many):
                 a, a_row, skip, count = tiles[t, 0], tiles[t, 1], tiles[t, 3], tiles[t, 4]
@@ -186,22 +185,17 @@ def _multiply(
                 if dense:
                     later = outs[begin, 0] + (many * MR * y_row + (panel * many + t - begin) * MR * NR) * 4
                     later_row = NR * 4
-                if residual_by:
-                    beside, pace = later + residual_by, MR * NR * 4 // (kh * k)
-                else:  # a share of the next panel
-                    pace = NR * 4 // many
-                    beside = further + (t - begin) * kh * k * pace
                 if columns == NR:
                     gemm_tile_finish(
                         count, offsets, k, a, a_row, 4, b, k * NR * 4, NR * 4, outs[t:].ctypes.data, offset * 4, later,
-                        later_row, beside, pace, scales, shifts, residual_by, floor, stream,
+                        later_row, scales, shifts, residual_by, floor, stream,
                     )  # fmt: skip
                     continue
                 if residual_by:
                     _fetch_columns(residual, narrow[1], targets[t], offset, columns)
                 gemm_tile_finish(
                     count, offsets, k, a, a_row, 4, b, k * NR * 4, NR * 4, narrow_outs.ctypes.data, 0, later, later_row,
-                    beside, pace, scales, shifts, MR * NR * 4 if residual_by else 0, floor, 0,
+                    scales, shifts, MR * NR * 4 if residual_by else 0, floor, 0,
                 )  # fmt: skip
                 _copy_columns(narrow[0], y, targets[t], offset, columns)
 

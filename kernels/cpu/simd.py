@@ -101,24 +101,21 @@ def _make_gemm_tile(rows: int, *, finish: bool = False, ahead: bool = True, pane
     ``out[m out_row + n]``: added to what is there (``accumulate``), or finished, ``max(. * scale + shift + residual,
     floor)``, to the address ``outs[m] + skip``. The residual lies ``residual_by`` behind the output; 0 means none.
 
-    What takes long is not the arithmetic but the memory behind it. So a tile asks for memory that will be needed later:
-    lines that will be written, those at ``later + m later_row``; from ``beside`` on, ``pace`` bytes further in every
-    step (the residual there, or weights); with ``ahead`` the lines of the left side that follow its own rows: where the
-    rows are pixels, the next tile reads them; with ``panels`` the right side of the next product where that follows in
-    memory: a panel that no other product has brought into the caches. With ``stream`` the results are written past the
-    caches, and ``later`` is left alone.
+    What takes long is not the arithmetic but the memory behind it. So a tile asks for lines that will be written later,
+    those at ``later + m later_row``, for the residual there, and (``ahead``) for those of the left side that follow its
+    own rows: where the rows are pixels, the next tile reads them. ``panels`` asks for the right side of the next
+    product where that follows in memory: a panel that no other product has brought into the caches. With ``stream``
+    results are written past the caches, and lines that will be written are left alone.
     """
 
-    def sum_up(
-        b: ir.IRBuilder, args: Sequence[Any], acc: list[list[Any]], beside: Any = None, pace: Any = None
-    ) -> None:
+    def sum_up(b: ir.IRBuilder, args: Sequence[Any], acc: list[list[Any]], beside: Any = None) -> None:
         count, taps, k, a, a_row, a_col, right_start, b_tap, b_row = args
         fma = _fma(b)
+        pace = b.sdiv(I64(rows * NR * 4), b.add(k, I64(1)))  # so many bytes of ``beside`` in every step
         with cgutils.for_range(b, count, intp=I64) as tap:
             start = b.add(a, b.load(_pointer(b, b.add(taps, b.mul(tap.index, I64(8))), I64)))
             row = [_at(b, start, a_row, m) for m in range(rows)]
             panel = b.add(right_start, b.mul(tap.index, b_tap))
-            part = b.add(beside, b.mul(tap.index, b.mul(k, pace))) if beside is not None else None
             with cgutils.for_range(b, k, intp=I64) as loop:
                 right_at = b.add(panel, b.mul(loop.index, b_row))
                 right = [_load(b, b.add(right_at, I64(4 * VL * v))) for v in range(NV)]
@@ -130,8 +127,8 @@ def _make_gemm_tile(rows: int, *, finish: bool = False, ahead: bool = True, pane
                 if ahead:
                     line = b.add(_at(b, start, a_row, rows), b.mul(loop.index, I64(64)))
                     _prefetch(b, line, write=False, locality=2)
-                if part is not None:
-                    _prefetch(b, b.add(part, b.mul(loop.index, pace)), write=False, locality=2)
+                if beside is not None:
+                    _prefetch(b, b.add(beside, b.mul(loop.index, pace)), write=False, locality=2)
                 for m in range(rows):
                     left = _splat(b, b.load(_pointer(b, b.add(row[m], column), F32)))
                     for v in range(NV):
@@ -175,8 +172,6 @@ def _make_gemm_tile(rows: int, *, finish: bool = False, ahead: bool = True, pane
         skip,
         later,
         later_row,
-        beside,
-        pace,
         scale,
         shift,
         residual_by,
@@ -184,19 +179,19 @@ def _make_gemm_tile(rows: int, *, finish: bool = False, ahead: bool = True, pane
         stream,
     ):
         def generate(context, b, signature, args):
-            outs, skip, later, later_row, beside, pace, scale, shift, residual_by, floor, stream = args[9:]
+            outs, skip, later, later_row, scale, shift, residual_by, floor, stream = args[9:]
             fma, least = _fma(b), _splat(b, floor)
             has_residual = b.icmp_signed("!=", residual_by, I64(0))
             acc = [[cgutils.alloca_once(b, VECTOR) for _ in range(NV)] for _ in range(rows)]
             for m, v in cells:
                 b.store(_constant(0.0), acc[m][v])
-            # In place of lines that will be streamed, ask for what is in the caches: a branch would cost more
+            # In place of what is not needed, ask for what is in the caches already: a branch would cost more
             streams = b.icmp_signed("!=", stream, I64(0))
             written, apart = b.select(streams, args[6], later), b.select(streams, I64(0), later_row)
             for m in range(rows):
                 for line in range(0, NR * 4, 64):
                     _prefetch(b, b.add(_at(b, written, apart, m), I64(line)), write=True, locality=2)
-            sum_up(b, args[:9], acc, beside, pace)
+            sum_up(b, args[:9], acc, b.select(has_residual, b.add(later, residual_by), args[6]))
             scales = [_load(b, b.add(scale, I64(4 * VL * v))) for v in range(NV)]
             shifts = [_load(b, b.add(shift, I64(4 * VL * v))) for v in range(NV)]
 
@@ -218,7 +213,7 @@ def _make_gemm_tile(rows: int, *, finish: bool = False, ahead: bool = True, pane
                             write(adds, _store)
             return context.get_dummy_value()
 
-        return types.void(*[types.int64] * 18, types.float32, types.int64), generate
+        return types.void(*[types.int64] * 16, types.float32, types.int64), generate
 
     return tile_finish if finish else tile_accumulate
 

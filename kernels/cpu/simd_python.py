@@ -117,8 +117,8 @@ def gemm_tile_finish(rows: int, columns: int) -> Callable[..., None]:
 
     def tile(
         count: int, taps: int, k: int, a: int, a_row: int, a_col: int, b: int, b_tap: int, b_row: int,
-        outs: int, skip: int, later: int, later_row: int, beside: int, pace: int, scale: int, shift: int,
-        residual_by: int, floor: np.float32, stream: int,
+        outs: int, skip: int, later: int, later_row: int, scale: int, shift: int, residual_by: int,
+        floor: np.float32, stream: int,
     ) -> None:  # fmt: skip
         sums = np.zeros((rows, columns), np.float32)
         sums = _add_products(sums, count, taps, k, a, a_row, a_col, b, b_tap, b_row)
