@@ -1,7 +1,32 @@
-"""``python -m mrcnn_np`` is ``mrcnn-np``."""
+"""The program ``mrcnn-np``, which is ``python -m mrcnn_np``, too."""
 
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
 import sys
+from typing import NoReturn
 
-from .cli import main
+from .interrupts import INTERRUPTED, leave, on_interrupt
 
-sys.exit(main())
+
+def run() -> NoReturn:
+    """Run the command of ``sys.argv`` and exit with its code."""
+    on_interrupt(leave)
+    from .cli import main
+
+    try:
+        code = main()
+    except KeyboardInterrupt:  # outside of what main itself watches
+        leave()
+    on_interrupt(signal.SIG_IGN)  # the work is done
+    if code == INTERRUPTED:  # Python itself may otherwise end by the signal
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    run()

@@ -76,9 +76,11 @@ def pyramid_anchors(
         if stride_from_grid:
             step_y, step_x = image_shape[0] // max(rows, 1), image_shape[1] // max(columns, 1)
         cell = _cell_anchors(size, aspect_ratios, ratio_meaning, rounding)  # (ratios, 4)
-        y, x = np.meshgrid((np.arange(rows) + offset) * step_y, (np.arange(columns) + offset) * step_x, indexing="ij")
-        centres = np.stack([y, x, y, x], axis=-1)  # (rows, columns, 4)
-        levels.append((centres[:, :, None] + cell).reshape(-1, 4).astype(dtype))
+        y, x = (np.arange(rows) + offset) * step_y, (np.arange(columns) + offset) * step_x  # centres
+        anchors = np.empty((rows, columns, len(cell), 4), dtype)
+        anchors[..., 0::2] = y[:, None, None, None] + cell[:, 0::2]
+        anchors[..., 1::2] = x[:, None, None] + cell[:, 1::2]
+        levels.append(anchors.reshape(-1, 4))
     return levels
 
 

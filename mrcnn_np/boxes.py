@@ -263,6 +263,22 @@ def has_sides(boxes: np.ndarray, minimum: float | None = 0.0) -> np.ndarray:
     return ((sides >= minimum) & (sides > 0)).all(axis=-1)
 
 
+def tight_box(mask: np.ndarray) -> np.ndarray:
+    """Return the tight box of a mask with at least one pixel.
+
+    Parameters
+    ----------
+    mask : ndarray of shape (H, W), bool
+
+    Returns
+    -------
+    box : ndarray of shape (4,), float64
+        ``(y1, x1, y2, x2)`` half-open: y2 and x2 are the last row and column plus one.
+    """
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    return np.array([rows[0], columns[0], rows[-1] + 1, columns[-1] + 1], dtype=np.float64)
+
+
 def _checked(boxes: np.ndarray, name: str, ndim: int | None = None) -> np.ndarray:
     """Return ``boxes`` as a float array with 4 columns (integers become float32), or say what came instead."""
     boxes = np.asarray(boxes)

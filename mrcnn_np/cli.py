@@ -8,11 +8,20 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from importlib import import_module
 
 import kernels
 
 from .errors import UserError
+from .interrupts import INTERRUPTED, caused_by_interrupt, raise_from_now_on
 from .parsers import build_parser
+
+#: where ``run_NAME`` is, for every command and every kind of ``data``
+MODULES = {
+    "train": "train_command", "detect": "commands", "eval": "eval_command", "bench": "bench.command",
+    "compare": "compare.command", "conventions": "switchboard_command", "weights": "weights.command",
+    "warmup": "warmup", "shapes": "commands", "voc": "commands", "check": "commands", "coco": "coco_commands",
+}  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -33,23 +42,29 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         with _backend(getattr(args, "backend", None)), _threads(args):
-            return _command(args)(args)
+            command = _command(args)
+            raise_from_now_on()
+            return command(args)
     except BrokenPipeError:  # the reader of a pipe, say `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except (UserError, OSError) as error:  # OSError: a disk that filled up while a picture was written, say
-        if args.debug:
+    except (Exception, KeyboardInterrupt) as error:
+        if caused_by_interrupt(error):
+            print("\ninterrupted", file=sys.stderr)
+            return INTERRUPTED
+        message = _message(error)
+        if message is None or args.debug:
             raise
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {message}", file=sys.stderr)
         return 2
-    except MemoryError as error:
-        if args.debug:
-            raise
-        print(f"error: not enough memory ({error}); try smaller images (--size) or batches", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\ninterrupted", file=sys.stderr)
-        return 130
+
+
+def _message(error: BaseException) -> str | None:
+    """Return what to say of an error that the user can mend; None for any other."""
+    if isinstance(error, MemoryError):
+        return f"not enough memory ({error}); try smaller images (--size) or batches"
+    # OSError: a disk that filled up while a picture was written, say
+    return str(error) if isinstance(error, (UserError, OSError)) else None
 
 
 def _backend(name: str | None) -> AbstractContextManager[None]:
@@ -73,35 +88,7 @@ def _threads(args: argparse.Namespace) -> AbstractContextManager[object]:
 
 def _command(args: argparse.Namespace) -> Callable[[argparse.Namespace], int]:
     """Find the function of a command. Imported here, so that --help answers at once."""
-    if args.command == "train":
-        from .train_command import run_train
-
-        return run_train
-    if args.command == "eval":
-        from .eval_command import run_eval
-
-        return run_eval
-    if args.command == "bench":
-        from .bench.command import run_bench
-
-        return run_bench
-    if args.command == "compare":
-        from .compare.command import run_compare
-
-        return run_compare
-    if args.command == "conventions":
-        from .switchboard_command import run_conventions
-
-        return run_conventions
-    if args.command == "weights":
-        from .weights.command import run_weights
-
-        return run_weights
-    if args.command == "warmup":
-        from .warmup import run_warmup
-
-        return run_warmup
-    from . import commands
-
     name = args.data_command if args.command == "data" else args.command
-    return getattr(commands, f"run_{name}")
+    function: Callable[[argparse.Namespace], int]
+    function = getattr(import_module(f".{MODULES[name]}", __package__), f"run_{name}")
+    return function

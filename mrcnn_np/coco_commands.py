@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,8 @@ from .data.coco_results import read_results, result_records
 from .data.sample import Dataset
 from .detections import Detections
 from .errors import UserError
-from .run_folder import atomic_write, prepare, write_json
-from .train_command import read_ids
+from .options import read_ids
+from .run_folder import atomic_write, prepare_file, write_json
 
 
 class ResultsFile:
@@ -39,7 +38,7 @@ class ResultsFile:
         self.numbers, self.category_ids = numbers, category_ids
         self.records: list[dict[str, Any]] = []
         self.left_out = 0
-        prepare(self.path.parent)
+        prepare_file(self.path)
 
     @classmethod
     def of_dataset(cls, path: str | Path, dataset: Dataset) -> ResultsFile:
@@ -103,6 +102,8 @@ def run_eval_results(args: argparse.Namespace) -> int:
             raise UserError(f"--{option.replace('_', '-')} chooses images for a model; it does not go with --results")
     if args.method not in (None, "coco"):
         raise UserError(f"--method {args.method} does not go with --results; expected coco")
+    if args.out:
+        prepare_file(Path(args.out))
     instances = _ground_truth(args)
     results = read_results(args.results, instances)
     kinds = ["box", "mask"] if args.iou_type == "both" else [args.iou_type]
@@ -117,7 +118,6 @@ def run_eval_results(args: argparse.Namespace) -> int:
     for kind, evaluation in evaluations.items():
         print(f"{kind}\n{evaluation.table()}\n")
     if args.out:
-        prepare(Path(args.out).parent)
         files = {"results": str(args.results), "ground_truth": str(instances.path)}
         write_json(Path(args.out), files | {kind: e.as_dict() for kind, e in evaluations.items()})
         print(f"written to {args.out}")
@@ -140,11 +140,10 @@ def _ground_truth(args: argparse.Namespace) -> Instances:
 def run_coco(args: argparse.Namespace) -> int:
     """Write the ground truth of a split as an instances JSON."""
     out = Path(args.out)
-    ids = None if args.ids is None else read_ids(Path(args.ids))
-    dataset = open_dataset(args.data, args.root, args.split, subset=args.subset, ids=ids)
-    prepare(out.parent)
+    dataset = open_dataset(args.data, args.root, args.split, subset=args.subset, ids=read_ids(args.ids))
+    prepare_file(out)
     content = instances_of(
-        (dataset.load(i) for i in _indices(dataset, args.quiet)),
+        (dataset.load(i) for i in tqdm(range(len(dataset)), unit="image", disable=args.quiet)),
         ids=dataset.ids,
         class_names=dataset.class_names,
         category_ids=_category_ids(dataset),
@@ -152,7 +151,3 @@ def run_coco(args: argparse.Namespace) -> int:
     atomic_write(out, dump_json(content))
     print(f"{len(content['annotations'])} objects in {len(content['images'])} images written to {out}")
     return 0
-
-
-def _indices(dataset: Dataset, quiet: bool) -> Iterable[int]:
-    return tqdm(range(len(dataset)), unit="image", disable=quiet)

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 from .coco_metrics import DETECTION_LIMITS, CocoEvaluation, CocoEvaluator
-from .data.coco_json import CocoObject, Instances
+from .data.coco_json import CocoObject, Instances, to_bbox
 from .data.coco_results import Result
 from .data.rle import mask_overlaps
 from .matching import ClassOverlaps
@@ -111,13 +111,12 @@ def bbox_overlaps(a: np.ndarray, b: np.ndarray, *, crowd: np.ndarray) -> np.ndar
 
 def _boxes(items: Sequence[Result] | Sequence[CocoObject]) -> np.ndarray:
     """Return the boxes (N, 4); a result that has only a mask gets the tight box of that."""
-    rows = []
+    rows: list[Sequence[float]] = []
     for item in items:
         if item.box is not None:
             rows.append(item.box)
         elif item.mask is not None:
-            y1, x1, y2, x2 = item.mask.box().tolist()
-            rows.append((x1, y1, x2 - x1, y2 - y1))
+            rows.append(to_bbox(item.mask.box()))
     return np.array(rows, np.float64).reshape(-1, 4)
 
 

@@ -1,4 +1,4 @@
-"""``mrcnn-np detect`` and ``data``; ``train`` and ``eval`` have files of their own."""
+"""``mrcnn-np detect`` and ``data``, all but ``data coco``; ``cli.MODULES`` says where the other commands are."""
 
 from __future__ import annotations
 
@@ -15,13 +15,12 @@ from tqdm import tqdm
 from . import data, visualize
 from .checkpoint import Checkpoint, load_checkpoint
 from .coco_commands import ResultsFile
-from .coco_commands import run_coco as run_coco
 from .data.images import read_image
 from .detections import Detections
 from .errors import CheckpointError, DataError, NonFiniteError, UserError
 from .model import MaskRCNN
-from .run_folder import CHECKPOINT, atomic_write, prepare, write_json
-from .train_command import read_ids
+from .options import read_ids
+from .run_folder import CHECKPOINT, atomic_write, prepare, prepare_file, write_json
 
 
 def checkpoint_path(args: argparse.Namespace) -> Path:
@@ -188,8 +187,10 @@ def run_check(args: argparse.Namespace) -> int:
         args.root,
         args.split,
         subset=args.subset,
-        ids=None if args.ids is None else read_ids(Path(args.ids)),
+        ids=read_ids(args.ids),
     )
+    if args.good_ids is not None:
+        prepare_file(Path(args.good_ids))
     report = data.check_dataset(dataset)
     print(data.describe(report))
     if args.good_ids is not None:

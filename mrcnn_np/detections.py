@@ -77,16 +77,13 @@ def refine(
     scores : ndarray of shape (D,)
     """
     probabilities = softmax(class_logits)[0]
-    if config.detection_classes == "argmax":
-        rows = np.arange(len(proposals))
-        class_ids = probabilities.argmax(axis=1)
-    else:  # every class of every proposal is a candidate of its own
-        rows, class_ids = (a.ravel() for a in np.indices(probabilities.shape))
-    scores = probabilities[rows, class_ids]
     threshold = config.detection_score_threshold
-    confident = scores >= threshold if config.detection_score_inclusive else scores > threshold
-    candidate = np.flatnonzero(confident & (class_ids > 0))
-    rows, class_ids, scores = rows[candidate], class_ids[candidate], scores[candidate]
+    candidates = probabilities >= threshold if config.detection_score_inclusive else probabilities > threshold
+    if config.detection_classes == "argmax":  # else every class of every proposal is a candidate of its own
+        candidates &= np.arange(probabilities.shape[1]) == probabilities.argmax(axis=1)[:, None]
+    candidates[:, 0] = False
+    rows, class_ids = np.nonzero(candidates)
+    scores = probabilities[rows, class_ids]
 
     frame = config.box_frame
     boxes = decode_boxes(

@@ -14,9 +14,9 @@ from .commands import checkpoint_path, load_model, refuse_options_of_weights
 from .data.sample import Dataset
 from .errors import UserError
 from .model import MaskRCNN
+from .options import Options, open_dataset, recorded_options
 from .report import evaluate_split
-from .run_folder import prepare, write_json
-from .train_command import Options, open_dataset, recorded_options
+from .run_folder import prepare_file, write_json
 from .weights.class_names import class_rows
 from .weights.command import network
 
@@ -53,8 +53,6 @@ def run_eval(args: argparse.Namespace) -> int:
     if args.ground_truth is not None:
         raise UserError("--ground-truth belongs to --results; a model is measured on the images of --data")
     subject = _of_run(args) if args.weights is None else _of_weights(args)
-    if subject.out is not None:
-        prepare(subject.out.parent)
     kinds = ("box", "mask") if args.iou_type == "both" else (args.iou_type,)
     results = None if args.coco_results is None else ResultsFile.of_dataset(args.coco_results, subject.dataset)
     report = evaluate_split(
@@ -89,14 +87,15 @@ def _of_run(args: argparse.Namespace) -> Subject:
     same_data = args.data is None or args.data == recorded.get("data")
     chosen = Options.merge({k: recorded[k] for k in ("data", "root") if k in recorded and same_data}, args)
     split = args.split or recorded.get("val_split", "val")
-    dataset = open_dataset(chosen, split, subset=args.subset, ids=args.ids)
+    out = Path(args.out) if args.out else folder / f"eval-{split}.json"
     model, checkpoint = load_model(path)
+    _prepare(out, args.coco_results)
+    dataset = open_dataset(chosen, split, subset=args.subset, ids=args.ids)
     if tuple(dataset.class_names) != checkpoint.class_names:
         raise UserError(
             f"{path} was trained on the classes {', '.join(checkpoint.class_names)}; the data set has "
             f"{', '.join(dataset.class_names)} (--weights {path} compares those that have the same names)"
         )
-    out = Path(args.out) if args.out else folder / f"eval-{split}.json"
     return Subject(model, dataset, split, None, out, {"checkpoint": str(path), "step": checkpoint.step})
 
 
@@ -111,12 +110,21 @@ def _of_weights(args: argparse.Namespace) -> Subject:
             f"{path} does not say what its {model.config.num_classes - 1} classes are; expected their names by "
             "--class-names NAMES"
         )
+    out = Path(args.out) if args.out else None
+    _prepare(out, args.coco_results)
     options = Options.merge({}, argparse.Namespace(data=args.data, root=args.root))
     dataset = open_dataset(options, split, subset=args.subset, ids=args.ids)
     class_ids = _map_classes(class_names, dataset.class_names, path)
     facts = {"weights": str(path), "classes": {class_names[k]: dataset.class_names[i] for k, i in class_ids.items()}}
     lookup = np.array([class_ids.get(k, 0) for k in range(len(class_names))])
-    return Subject(model, dataset, split, lookup, Path(args.out) if args.out else None, facts)
+    return Subject(model, dataset, split, lookup, out, facts)
+
+
+def _prepare(*paths: str | Path | None) -> None:
+    """Raise ``UserError`` if a file that is asked for cannot be written."""
+    for path in paths:
+        if path is not None:
+            prepare_file(Path(path))
 
 
 def _map_classes(theirs: tuple[str, ...], ours: tuple[str, ...], path: Path) -> dict[int, int]:

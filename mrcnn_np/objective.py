@@ -149,6 +149,9 @@ def head_box_loss_backward(dloss: float, cache: Cache) -> np.ndarray:
 def head_mask_loss(logits: np.ndarray, class_ids: np.ndarray, targets: np.ndarray) -> tuple[float, Cache]:
     """Mean sigmoid cross entropy of the true class's mask; the other classes' masks are not compared.
 
+    A mask has two values only: the pixels that VOC calls void, the lines around its objects, count as background here,
+    as they do in torchvision and detectron2.
+
     Parameters
     ----------
     logits : ndarray of shape (P, m, m, K)

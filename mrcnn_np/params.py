@@ -58,11 +58,11 @@ def conv_spec(
     return spec
 
 
-def norm_spec(name: str, channels: int, *, gamma: str = "ones") -> dict[str, Spec]:
+def norm_spec(name: str, channels: int) -> dict[str, Spec]:
     """Return the tensors of a batch normalisation."""
     shape = (channels,)
     return {
-        f"{name}.gamma": Spec(shape, gamma),
+        f"{name}.gamma": Spec(shape, "ones"),
         f"{name}.beta": Spec(shape, "zeros"),
         f"{name}.mean": Spec(shape, "zeros"),
         f"{name}.var": Spec(shape, "ones"),
@@ -132,9 +132,14 @@ def matches(name: str, patterns: Iterable[str]) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
-def count(shapes: Mapping[str, Spec] | Mapping[str, np.ndarray], prefix: str = "") -> int:
+def count(tensors: Mapping[str, Spec] | Mapping[str, np.ndarray], prefix: str = "") -> int:
     """Count the trainable numbers in all tensors whose name starts with ``prefix``."""
-    return sum(int(np.prod(t.shape)) for name, t in shapes.items() if trainable(name) and name.startswith(prefix))
+    return sum(int(np.prod(t.shape)) for name, t in tensors.items() if trainable(name) and name.startswith(prefix))
+
+
+def shapes(tensors: Mapping[str, Spec] | Mapping[str, np.ndarray]) -> dict[str, tuple[int, ...]]:
+    """Return the shape of every tensor by name."""
+    return {name: t.shape for name, t in tensors.items()}
 
 
 def check(params: Mapping[str, np.ndarray], config: Config) -> None:

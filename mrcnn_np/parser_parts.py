@@ -32,6 +32,12 @@ def add_command(commands: argparse._SubParsersAction, name: str, summary: str, e
     return command
 
 
+def add_group(commands: argparse._SubParsersAction, name: str, summary: str, kinds: str) -> argparse._SubParsersAction:
+    """Add a command that has commands of its own, whose names ``kinds`` lists for the help."""
+    parser = commands.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".")
+    return parser.add_subparsers(dest=f"{name}_command", required=True, metavar=kinds)
+
+
 def at_least(least: int) -> Callable[[str], int]:
     """Return a reader of whole numbers that are not below ``least``."""
 
@@ -72,11 +78,15 @@ def add_source(command: argparse.ArgumentParser, *, split: str, default: str) ->
     command.add_argument("--ids", metavar="FILE", help="only the images whose ids stand in this file, one on a line")
 
 
-def add_weights_file(which: argparse._MutuallyExclusiveGroup) -> None:
-    """Add the option that runs weights of any kind in place of a trained run."""
+def add_network(command: argparse.ArgumentParser, *, required: bool) -> argparse._MutuallyExclusiveGroup:
+    """Add the options that choose a network, of which one may be given; return their group."""
+    which = command.add_mutually_exclusive_group(required=required)
+    which.add_argument("--run", metavar="DIR", help="folder of a training run")
+    which.add_argument("--checkpoint", metavar="FILE", help="a checkpoint file itself")
     which.add_argument(
         "--weights", metavar="FILE", help="weights of torchvision, detectron2, matterport or this package"
     )
+    return which
 
 
 def add_class_names(command: argparse.ArgumentParser) -> None:

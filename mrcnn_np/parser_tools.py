@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import argparse
 
-from .parser_parts import add_command, add_conventions_of_weights, add_source, at_least, probability
+from .parser_parts import (
+    add_command,
+    add_conventions_of_weights,
+    add_group,
+    add_network,
+    add_source,
+    at_least,
+    probability,
+)
 from .presets import PRESETS
 
 
 def add_data(commands: argparse._SubParsersAction) -> None:
     """Add ``data`` with its four kinds."""
-    summary = "generate, download or check a data set"
-    parser = commands.add_parser("data", help=summary, description=summary[0].upper() + summary[1:] + ".")
-    kinds = parser.add_subparsers(dest="data_command", required=True, metavar="shapes | voc | coco | check")
+    kinds = add_group(commands, "data", "generate, download or check a data set", "shapes | voc | coco | check")
 
     shapes = add_command(
         kinds,
@@ -112,10 +118,7 @@ def add_conventions(commands: argparse._SubParsersAction) -> None:
         "writes conventions.md, conventions.json, conventions.png and crops.png into --out.",
     )
     command.add_argument("image", nargs="?", metavar="IMAGE", help="JPEG, PNG, ... (default: generated shapes)")
-    which = command.add_mutually_exclusive_group()
-    which.add_argument("--run", metavar="DIR", help="folder of a training run")
-    which.add_argument("--checkpoint", metavar="FILE", help="a checkpoint file itself")
-    which.add_argument("--weights", metavar="FILE", help="weights of torchvision, detectron2, matterport or our own")
+    which = add_network(command, required=False)
     which.add_argument("--preset", choices=tuple(PRESETS), help="random weights of this preset (default: tiny)")
     command.add_argument("--config", action="append", metavar="FIELD=VALUE", help="change the starting point")
     command.add_argument("--only", action="append", metavar="FIELD", help="this field; may be given several times")
@@ -130,8 +133,7 @@ def add_conventions(commands: argparse._SubParsersAction) -> None:
 def add_weights(commands: argparse._SubParsersAction) -> None:
     """Add ``weights`` with its three kinds."""
     summary = "look into, convert or download weights of torchvision, detectron2 and matterport"
-    parser = commands.add_parser("weights", help=summary, description=summary[0].upper() + summary[1:] + ".")
-    kinds = parser.add_subparsers(dest="weights_command", required=True, metavar="info | convert | download")
+    kinds = add_group(commands, "weights", summary, "info | convert | download")
 
     info = add_command(
         kinds,

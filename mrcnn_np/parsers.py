@@ -10,8 +10,8 @@ from .parser_parts import (
     add_class_names,
     add_command,
     add_conventions_of_weights,
+    add_network,
     add_source,
-    add_weights_file,
     at_least,
     probability,
 )
@@ -40,7 +40,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _add_train(commands: argparse._SubParsersAction) -> None:
-    """Add ``train``. Defaults are None here where a resumed run is to remember them (train_command.Options)."""
+    """Add ``train``. Defaults are None here where a resumed run is to remember them (options.Options)."""
     command = add_command(
         commands,
         "train",
@@ -107,13 +107,6 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--no-pictures", action="store_true", help="do not draw at the end")
 
 
-def _add_model(command: argparse.ArgumentParser) -> argparse._MutuallyExclusiveGroup:
-    which = command.add_mutually_exclusive_group(required=True)
-    which.add_argument("--run", metavar="DIR", help="folder of a training run")
-    which.add_argument("--checkpoint", metavar="FILE", help="a checkpoint file itself")
-    return which
-
-
 def _add_coco_results(command: argparse.ArgumentParser, ground_truth: str) -> None:
     command.add_argument("--coco-results", metavar="FILE", help="write the detections as COCO's results JSON, too")
     command.add_argument("--ground-truth", metavar="FILE", help=ground_truth)
@@ -130,8 +123,7 @@ def _add_detect(commands: argparse._SubParsersAction) -> None:
         "NAME_instances.png (a mask: pixel value n belongs to detection n). A file that is no image is reported, the\n"
         "others are done, and the exit code is 2.",
     )
-    which = _add_model(command)
-    add_weights_file(which)
+    add_network(command, required=True)
     add_conventions_of_weights(command)
     add_class_names(command)
     command.add_argument("images", nargs="+", metavar="IMAGE", help="JPEG, PNG, ...")
@@ -153,8 +145,7 @@ def _add_eval(commands: argparse._SubParsersAction) -> None:
         "  mrcnn-np eval --results found.json --ground-truth instances_val2017.json\n\n"
         "Classes of --weights are those of the data set that have the same names.",
     )
-    which = _add_model(command)
-    add_weights_file(which)
+    which = add_network(command, required=True)
     which.add_argument("--results", metavar="FILE", help="detections of any model, as COCO's results JSON")
     add_conventions_of_weights(command)
     add_class_names(command)

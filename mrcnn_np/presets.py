@@ -228,6 +228,11 @@ PRESETS: dict[str, Callable[..., Config]] = {
 }
 
 
+def base(name: str) -> Config:
+    """Return the preset called ``name``; for a name that is no preset's, what ``Config`` has without any."""
+    return PRESETS[name]() if name in PRESETS else Config(name, num_classes=2)
+
+
 def by_name(name: str, **changes: Any) -> Config:
     """Return the preset called ``name``; an unknown name is a ``ConfigError`` that lists the known ones."""
     if name not in PRESETS:

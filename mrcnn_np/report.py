@@ -50,6 +50,25 @@ class SplitReport:
         return {**numbers, "seconds": round(self.seconds, 2), "skipped": self.skipped}
 
 
+def require_readable(dataset: Dataset, what: str, *, progress: bool) -> None:
+    """Read every image that will be evaluated, so that hours of training do not end in a message about a file.
+
+    Raises
+    ------
+    DataError
+        Names the first that cannot be read.
+    """
+    for index in tqdm(range(len(dataset)), desc=what, unit="image", disable=not progress):
+        try:
+            dataset.load(index)
+        except DataError as error:
+            raise _advising(error, dataset.ids[index]) from error
+
+
+def _advising(error: DataError, image_id: str) -> DataError:
+    return DataError(f"{error} (mend it, or leave such images out with --skip-bad)", image_id=image_id)
+
+
 def evaluate_split(
     model: MaskRCNN,
     dataset: Dataset,
@@ -97,8 +116,7 @@ def evaluate_split(
             sample = dataset.load(index)
         except DataError as error:
             if not skip_bad:
-                message = f"{error} (mend it, or leave such images out with --skip-bad)"
-                raise DataError(message, image_id=dataset.ids[index]) from error
+                raise _advising(error, dataset.ids[index]) from error
             report.skipped[dataset.ids[index]] = str(error)
             continue
         found = model.detect([sample.image])[0]
@@ -111,6 +129,10 @@ def evaluate_split(
         if len(report.samples) < SHOWN:
             report.samples.append(sample)
             report.detections.append(found.above(SHOWN_SCORE))
+    if report.skipped and len(report.skipped) == len(dataset):
+        raise DataError(
+            f"none of the {len(dataset)} images can be read; the last error: {[*report.skipped.values()][-1]}"
+        )
     report.evaluations = {kind: evaluator.result() for kind, evaluator in evaluators.items()}
     report.seconds = time.perf_counter() - began
     return report
@@ -155,7 +177,8 @@ def summarise(folder: Path, facts: dict[str, Any], splits: dict[str, SplitReport
 
 
 def _markdown(summary: dict[str, Any], splits: dict[str, SplitReport]) -> str:
-    memory, skipped = summary["peak_memory_mib"], summary["skipped"]
+    memory = summary["peak_memory_mib"]
+    skipped = summary["skipped"] | {k: v for report in splits.values() for k, v in report.skipped.items()}
     lines = [
         f"# {summary['run']}",
         "",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
+from .boxes import tight_box
 from .config import Config
 from .ops.resize import resize_bilinear, resize_nearest
 
@@ -90,7 +91,6 @@ def enclosing_boxes(masks: np.ndarray, dtype: type) -> np.ndarray:
     """Return the smallest box of whole pixels around each of (G, H, W) masks, ``(0, 0, 0, 0)`` for an empty one."""
     boxes: np.ndarray = np.zeros((len(masks), 4), dtype)
     for box, mask in zip(boxes, masks):
-        rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
-        if len(rows):
-            box[:] = rows[0], columns[0], rows[-1] + 1, columns[-1] + 1
+        if mask.any():
+            box[:] = tight_box(mask)
     return boxes

@@ -63,10 +63,11 @@ def atomic_write(path: Path, data: bytes) -> None:
         os.replace(temporary, path)
         _sync_folder(path.parent)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
         kept = "; the file of that name is unchanged" if path.exists() else ""
         raise UserError(f"cannot write {path}: {error.strerror or error}{kept}") from error
+    finally:
+        with contextlib.suppress(OSError):  # it is there only if something went wrong, an interruption for example
+            temporary.unlink()
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -109,6 +110,19 @@ def prepare(folder: Path) -> None:
         probe.unlink()
     except OSError as error:
         raise UserError(f"cannot write into {folder}: {error.strerror or error}") from error
+
+
+def prepare_file(path: Path) -> None:
+    """Find out, before the work begins, whether a file can be written.
+
+    Raises
+    ------
+    UserError
+        There is a folder of that name, or its own folder cannot be made or written to.
+    """
+    if path.is_dir():
+        raise UserError(f"cannot write {path}: it is a folder; expected the name of a file")
+    prepare(path.parent)
 
 
 def clear(folder: Path) -> None:

@@ -132,7 +132,6 @@ def switchboard(
     fields: Sequence[str] | None = None,
     *,
     score: float = 0.3,
-    seed: int = 0,
     progress: bool = False,
 ) -> Switchboard:
     """Change one convention at a time and measure what moves.
@@ -147,8 +146,6 @@ def switchboard(
         Fields of the configuration; by default every convention on which the frameworks differ.
     score : float
         Pairs of detections both below this score are not looked at.
-    seed : int
-        Of the sampling of anchors and RoIs: the same before and after.
     progress : bool
         Show a bar.
 
@@ -163,9 +160,9 @@ def switchboard(
     """
     sample = image if isinstance(image, Sample) else without_objects(image)
     base = trace_ours(model, sample.image)
-    losses = _training_trace(model, sample, seed)
+    losses = _training_trace(model, sample)
     changes = tqdm(flips(model.config, fields), unit="convention", disable=not progress, leave=False)
-    rows = [_measure(model, sample, flip, base, losses, score, seed) for flip in changes]
+    rows = [_measure(model, sample, flip, base, losses, score) for flip in changes]
     sizes = own_sizes(model.config) if fields is None else []
     return Switchboard(model.config, sample, detections_of(base).above(score), score, rows, sizes)
 
@@ -193,9 +190,7 @@ def detections_of(trace: Trace) -> Detections:
 # --- one row --------------------------------------------------------------------------------------------------------
 
 
-def _measure(
-    model: MaskRCNN, sample: Sample, flip: Flip, base: Trace, base_losses: Trace, score: float, seed: int
-) -> Row:
+def _measure(model: MaskRCNN, sample: Sample, flip: Flip, base: Trace, base_losses: Trace, score: float) -> Row:
     try:
         config = model.config.replace(**flip.changes)
         params = convert(model.params, model.config, config)
@@ -215,7 +210,7 @@ def _measure(
         return _moved(flip, first, detections_of(base), detections_of(trace), score, converted)
     if len(sample.gt_boxes) == 0:
         return Row(flip, NOTHING, note="there are no objects to train on")
-    losses = _training_trace(flipped, sample, seed)
+    losses = _training_trace(flipped, sample)
     first = first_change(base_losses, losses, 0.0)
     if not first:
         return Row(flip, NOTHING)
@@ -243,14 +238,14 @@ def first_change(a: Trace, b: Trace, tolerance: float) -> str:
     return ""
 
 
-def _training_trace(model: MaskRCNN, sample: Sample, seed: int) -> Trace:
+def _training_trace(model: MaskRCNN, sample: Sample) -> Trace:
     """Return ground truth, targets and losses by name, in the order in which they are made; nothing without objects."""
     if len(sample.gt_boxes) == 0:
         return {}
     # A copy, because losses() moves running statistics
     model = MaskRCNN(model.config, {name: p.copy() for name, p in model.params.items()})
     batch = make_batch([sample], model.config, model.dtype)
-    losses, cache = model.losses(batch, np.random.default_rng(seed))
+    losses, cache = model.losses(batch, np.random.default_rng(0))  # the same anchors and RoIs are sampled every time
     t = cache.targets
     trace: Trace = {"gt_boxes": batch.gt_boxes[0], "gt_masks": batch.gt_masks[0]}
     trace |= {"rpn_labels": t.rpn_labels, "rpn_target_deltas": t.rpn_deltas, "rois": t.rois}

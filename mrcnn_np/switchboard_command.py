@@ -11,12 +11,12 @@ import numpy as np
 from .compare.lively import lively_params
 from .config import Config
 from .conventions import markdown_table
-from .data.augment import tight_box
 from .data.images import read_image
 from .data.sample import Sample
 from .data.scene import SHAPES_CLASSES, draw_scene
 from .model import MaskRCNN
 from .presets import by_name
+from .resizing import enclosing_boxes
 from .run_folder import prepare
 from .switchboard import switchboard, without_objects
 from .switchboard_report import write_report
@@ -94,7 +94,7 @@ def generated_sample(config: Config, seed: int = 0) -> Sample:
     return Sample(
         image_id="shapes",
         image=scene.image[:height].copy(),
-        gt_boxes=np.array([tight_box(mask) for mask in masks], np.float32).reshape(-1, 4),
+        gt_boxes=enclosing_boxes(masks, np.float32),
         gt_class_ids=np.array(scene.class_ids, np.int64)[kept],
         gt_masks=masks,
         gt_crowd=np.zeros(count, bool),

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 import kernels
 
-from . import data, presets
+from . import presets
 from .checkpoint import Checkpoint, check_resumable, load_checkpoint
 from .config import Config
 from .data.sample import Dataset
-from .errors import CheckpointError, ConfigError, UserError
+from .errors import CheckpointError, ConfigError, DataError, UserError
 from .fine_tune import Origin, begin, check_same_start, describe, open_origin, record, recorded_origin
 from .freezing import frozen_patterns
 from .model import MaskRCNN
 from .optim import trained_names
+from .options import Options, open_dataset, recorded_options
 from .params import Params, count, initialise
-from .report import SplitReport, draw, evaluate_split, peak_memory_mib, summarise
+from .report import SplitReport, draw, evaluate_split, peak_memory_mib, require_readable, summarise
 from .run_folder import (
     CHECKPOINT,
     CONFIG,
@@ -38,75 +38,7 @@ from .run_folder import (
 )
 from .train import INITIALISE, image_checksum, stream, train
 
-SHAPES_ROOT = "datasets/shapes"
 PRESET = "tiny"
-
-
-@dataclass(frozen=True)
-class Options:
-    """What decides a run's course, as given on the command line; kept in ``options.json`` so that --resume knows it."""
-
-    data: str = "shapes"
-    root: str | None = None
-    split: str = "train"
-    val_split: str = "val"
-    preset: str | None = None
-    weights: str | None = None
-    class_names: str | None = None
-    freeze: str = ""
-    config: tuple[str, ...] = ()
-    steps: int | None = None
-    batch_size: int | None = None
-    size: int | None = None
-    seed: int = 0
-    subset: int | None = None
-    val_subset: int | None = None
-    ids: str | None = None
-    skip_bad: bool = False
-    checkpoint_every: int = 50
-
-    @classmethod
-    def merge(cls, recorded: Mapping[str, Any], given: argparse.Namespace) -> Options:
-        """Take what is given on the command line, else what was recorded, else the default."""
-        names = [f.name for f in fields(cls)]
-        values = {name: recorded[name] for name in names if name in recorded}
-        values |= {name: getattr(given, name) for name in names if getattr(given, name, None) is not None}
-        values["config"] = tuple(values.get("config", ()))
-        return cls(**values)
-
-
-def recorded_options(folder: Path) -> dict[str, Any]:
-    """Return the options of the run in a folder; {} if none are recorded."""
-    path = folder / OPTIONS
-    if not path.exists():
-        return {}
-    values, types = read_json(path), get_type_hints(Options) | {"config": list}
-    if not isinstance(values, dict):
-        raise UserError(f"{path} holds {type(values).__name__}; expected a JSON object of options")
-    for name, value in values.items():
-        if name in types and not isinstance(value, types[name]):
-            raise UserError(f"{path} has {name} {value!r}; expected {getattr(types[name], '__name__', types[name])}")
-    return values
-
-
-def open_dataset(options: Options, split: str, *, subset: int | None, ids: str | None) -> Dataset:
-    """Open the data set; the shapes are generated the first time."""
-    root = options.root
-    if options.data == "shapes":
-        root = root or SHAPES_ROOT
-        if not Path(root).exists():
-            print(f"generating shapes in {root}", file=sys.stderr)
-            data.generate(root)
-    return data.open_dataset(options.data, root, split, subset=subset, ids=None if ids is None else read_ids(Path(ids)))
-
-
-def read_ids(path: Path) -> list[str]:
-    """Read image ids from a text file, one on each line."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-        return [line.strip() for line in lines if line.strip()]
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot read the image ids in {path}: {error}") from error
 
 
 def make_config(options: Options, class_names: tuple[str, ...], base: Config | None = None) -> Config:
@@ -164,13 +96,16 @@ def run_train(args: argparse.Namespace) -> int:
     name = "finetuned" if args.weights else args.preset or PRESET
     folder = Path(args.out or f"runs/{args.data or Options.data}-{name}")
     recorded = recorded_options(folder) if args.resume else {}
-    check_same_start(recorded, vars(args), folder)
+    check_same_start(recorded, asdict(Options.merge({}, args).absolute()), folder)
     options = Options.merge(recorded, args)
 
     # everything that can be wrong is found before anything is written
     checkpoint = find_checkpoint(folder) if args.resume else None
     if not args.resume and not args.overwrite:
         refuse_existing(folder)
+    if recorded.get("root") and options.root and args.root is None and not Path(options.root).exists():
+        there = f"{folder / OPTIONS} says that the images are there"
+        raise DataError(f"does not exist; {there}. If they moved, say where to by --root", path=options.root)
     dataset = open_dataset(options, options.split, subset=options.subset, ids=options.ids)
     origin = _origin(options, folder, checkpoint, len(dataset.class_names))
     config = make_config(options, dataset.class_names, None if origin is None else origin.base)
@@ -189,17 +124,29 @@ def run_train(args: argparse.Namespace) -> int:
     model = MaskRCNN(config, params)
     if not trained_names(model.params, config):  # which also finds a misspelt pattern of config.frozen
         raise UserError("everything is frozen, so there is nothing to train; expected some part that is not")
+    if not options.skip_bad:
+        for name, split in splits.items():
+            require_readable(split, f"check {name}", progress=not args.quiet)
     prepare(folder)
     with locked(folder):
         if args.overwrite and not args.resume:
             clear(folder)
-        write_json(folder / OPTIONS, asdict(options))
+        write_json(folder / OPTIONS, asdict(options.absolute()))
         write_json(folder / CONFIG, config.to_dict())
         if kept is not None:
             write_json(folder / START, kept)
         if said:
             print(said, flush=True)
-        return _train_and_report(args, options, folder, model, dataset, splits, checkpoint)
+        try:
+            return _train_and_report(args, options, folder, model, dataset, splits, checkpoint)
+        except KeyboardInterrupt:
+            step = load_checkpoint(folder / CHECKPOINT).step if (folder / CHECKPOINT).exists() else 0
+            print(
+                f"\ninterrupted; the checkpoint of step {step} is kept. Continue with:\n"
+                f"  mrcnn-np train --out {folder} --resume",
+                file=sys.stderr,
+            )
+            return 130
 
 
 def _origin(options: Options, folder: Path, checkpoint: Checkpoint | None, num_classes: int) -> Origin | None:
@@ -233,10 +180,20 @@ def _open_splits(names: str, options: Options, dataset: Dataset) -> dict[str, Da
         if name == "train":
             splits[name] = dataset
         elif name == "val":
-            splits[name] = open_dataset(options, options.val_split, subset=options.val_subset, ids=None)
+            splits[name] = _open_held_out(options)
         else:
             raise UserError(f"--eval-splits names {name!r}; expected train, val, or train,val")
     return splits
+
+
+def _open_held_out(options: Options) -> Dataset:
+    try:
+        return open_dataset(options, options.val_split, subset=options.val_subset, ids=None)
+    except DataError as error:
+        raise DataError(
+            f"there are no held-out images: {error}. Name another split by --val-split, or train without by "
+            "--eval-splits train or --no-eval"
+        ) from error
 
 
 def _train_and_report(
@@ -248,25 +205,16 @@ def _train_and_report(
     splits: dict[str, Dataset],
     checkpoint: Checkpoint | None,
 ) -> int:
-    try:
-        result = train(
-            model,
-            dataset,
-            out_dir=folder,
-            seed=options.seed,
-            resume=checkpoint,
-            checkpoint_every=options.checkpoint_every,
-            skip_bad=options.skip_bad,
-            progress=not args.quiet,
-        )
-    except KeyboardInterrupt:
-        kept = load_checkpoint(folder / CHECKPOINT).step if (folder / CHECKPOINT).exists() else 0
-        print(
-            f"\ninterrupted; the checkpoint of step {kept} is kept. Continue with:\n"
-            f"  mrcnn-np train --out {folder} --resume",
-            file=sys.stderr,
-        )
-        return 130
+    result = train(
+        model,
+        dataset,
+        out_dir=folder,
+        seed=options.seed,
+        resume=checkpoint,
+        checkpoint_every=options.checkpoint_every,
+        skip_bad=options.skip_bad,
+        progress=not args.quiet,
+    )
     after_training = peak_memory_mib()
     reports: dict[str, SplitReport] = {}
     for name, split in splits.items():

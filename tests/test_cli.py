@@ -14,8 +14,8 @@ from PIL import Image
 
 from mrcnn_np.checkpoint import load_checkpoint, save_checkpoint
 from mrcnn_np.cli import main
+from mrcnn_np.options import read_ids
 from mrcnn_np.run_folder import read_steps
-from mrcnn_np.train_command import read_ids
 
 SMALL = [
     "--size", "64", "--batch-size", "2", "--steps", "4", "--checkpoint-every", "2", "--quiet", "--config",
@@ -133,17 +133,49 @@ def test_resuming_a_finished_run_evaluates_it_again(trained, tmp_path):
     assert bits(out) == bits(trained)
 
 
-def test_a_bad_held_out_image_is_named_and_training_is_not_lost(shapes, tmp_path, capsys):
+def test_a_bad_held_out_image_is_named_before_training(shapes, tmp_path, capsys):
     root, out = copy_shapes(shapes, tmp_path / "shapes"), tmp_path / "b"
+    command = ["train", "--root", str(root), "--out", str(out), "--no-pictures", *SMALL]
     (root / "VOC2012" / "JPEGImages" / "val_000001.jpg").unlink()
-    assert main(["train", "--root", str(root), "--out", str(out), "--no-pictures", *SMALL]) == 2
+    assert main(command) == 2
     message = capsys.readouterr().err
-    assert "val_000001" in message
-    assert "--skip-bad" in message
-    assert load_checkpoint(out / "checkpoint.safetensors").step == 4
-    assert main(["train", "--out", str(out), "--resume", "--skip-bad", "--quiet", "--no-pictures"]) == 0
+    assert "val_000001" in message and "--skip-bad" in message
+    assert not out.exists()
+    assert main([*command, "--skip-bad"]) == 0
     summary = json.loads((out / "summary.json").read_text())
     assert list(summary["evaluation"]["val"]["skipped"]) == ["val_000001"]
+    assert "images skipped because they cannot be read: 1" in (out / "summary.md").read_text()
+    (root / "VOC2012" / "JPEGImages" / "val_000000.jpg").unlink()
+    assert main(["train", "--out", str(out), "--resume", "--quiet"]) == 2  # --skip-bad is remembered
+    assert "none of the 2 images can be read; the last error: " in capsys.readouterr().err
+    assert load_checkpoint(out / "checkpoint.safetensors").step == 4
+
+
+def test_no_held_out_images(shapes, tmp_path, capsys):
+    root = copy_shapes(shapes, tmp_path / "shapes")
+    (root / "VOC2012" / "ImageSets" / "Segmentation" / "val.txt").unlink()
+    command = ["train", "--root", str(root), "--out", str(tmp_path / "b"), "--no-pictures", *SMALL]
+    assert main(command) == 2
+    message = capsys.readouterr().err
+    assert "there are no held-out images: " in message and "--val-split" in message and "--eval-splits train" in message
+    assert main([*command, "--eval-splits", "train", "--steps", "1"]) == 0
+
+
+def test_a_run_goes_on_from_any_folder(shapes, tmp_path, monkeypatch, capsys):
+    """Paths are kept whole; what has moved is named."""
+    root, out = copy_shapes(shapes, tmp_path / "shapes"), tmp_path / "b"
+    (tmp_path / "ids.txt").write_text("train_000004\ntrain_000001\n")
+    monkeypatch.chdir(tmp_path)
+    assert train("shapes", out, "--ids", "ids.txt") == 0
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    again = ["train", "--out", str(out), "--resume", "--quiet", "--no-pictures"]
+    assert main(again) == 0 and main(["eval", "--run", str(out), "--quiet"]) == 0
+    root.rename(tmp_path / "moved")
+    assert main(again) == 2
+    assert f"error: {root}: does not exist; {out / 'options.json'} says that" in capsys.readouterr().err
+    assert main([*again, "--root", "../moved"]) == 0
+    assert json.loads((out / "options.json").read_text())["root"] == str(tmp_path / "elsewhere" / ".." / "moved")
 
 
 def test_resuming_before_the_first_checkpoint_starts_at_the_beginning(trained, shapes, tmp_path, capsys):
@@ -190,7 +222,7 @@ def test_subset_and_ids(shapes, tmp_path):
 def test_ids_may_contain_spaces_and_begin_with_a_byte_order_mark(tmp_path):
     path = tmp_path / "ids.txt"
     path.write_bytes(b"\xef\xbb\xbfone image\r\n\n  two \n")
-    assert read_ids(path) == ["one image", "two"]
+    assert read_ids(str(path)) == ["one image", "two"]
 
 
 @pytest.mark.parametrize(
@@ -376,6 +408,23 @@ def test_eval_agrees_with_the_summary(trained, tmp_path):
     assert main(command) == 0
     summary = json.loads((trained / "summary.json").read_text())
     assert json.loads(out.read_text())["mask"] == summary["evaluation"]["train"]["mask"]
+
+
+def test_eval_complains_before_it_generates_or_measures(trained, tmp_path, monkeypatch, capsys):
+    """A run that is not there, and places that cannot be written."""
+    monkeypatch.setattr("mrcnn_np.eval_command.evaluate_split", lambda *a, **k: pytest.fail("it was measured"))
+    monkeypatch.chdir(tmp_path)
+    assert main(["eval", "--run", "missing"]) == 2
+    assert "missing" in capsys.readouterr().err and not list(tmp_path.iterdir())
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("x")
+    for option in ("--out", "--coco-results"):
+        assert main(["eval", "--run", str(trained), option, "folder"]) == 2
+        assert "cannot write folder: it is a folder; expected the name of a file" in capsys.readouterr().err
+        assert main(["eval", "--run", str(trained), option, "file/e.json"]) == 2
+        assert "cannot write into file: " in capsys.readouterr().err
+    assert main(["detect", "--run", str(trained), "x.png", "--coco-results", "folder"]) == 2
+    assert "cannot write folder: it is a folder" in capsys.readouterr().err
 
 
 def test_eval_on_data_of_other_classes(trained, tmp_path, monkeypatch, capsys):

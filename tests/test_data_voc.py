@@ -314,3 +314,38 @@ def test_real_voc_classes_agree():
     dataset = open_dataset("voc", None, "trainval", subset=34)
     for index in range(len(dataset)):
         dataset.check_classes(index)
+
+
+# --- classes of one's own
+
+
+def test_a_file_names_other_classes(tree):
+    tree.add(objects=[("mole", 11, 5, 30, 14), ("dog", 1, 21, 5, 30)], indices=tree_indices())
+    with pytest.raises(DataError, match=r"unknown class 'mole'; .* lists its classes in .*VOC2012/classes\.txt"):
+        VOCDataset(tree.split()).load(0)
+    for text in ("dog\nmole\n", "\ufeffbackground\r\ndog\r\n\r\n mole "):
+        (tree.voc / "classes.txt").write_text(text, encoding="utf-8")
+        dataset = open_dataset("voc", tree.root, "train")
+        assert dataset.class_names == ("background", "dog", "mole")
+        assert dataset.load(0).gt_class_ids.tolist() == [2, 1]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "is empty"),
+        ("background\n", "is empty"),
+        ("a\nb\na\n", "names a twice"),
+        ("a\nbackground", "names background"),
+    ],
+)
+def test_a_list_of_classes_that_is_none(tree, text, message):
+    (tree.voc / "classes.txt").write_text(text)
+    with pytest.raises(DataError, match=rf"classes\.txt: {message}.*; expected every class once"):
+        VOCDataset(tree.add().split())
+
+
+def tree_indices():
+    indices = np.zeros((30, 40), np.uint8)
+    indices[4:14, 10:30], indices[20:30, 0:5] = 1, 2
+    return indices

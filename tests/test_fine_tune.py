@@ -214,7 +214,7 @@ def test_what_a_resumed_run_started_from_cannot_change(tuned, shapes, torchvisio
     resume = ["train", "--root", shapes, "--out", str(tuned), "--resume", "--quiet", "--no-eval", "--no-pictures"]
     assert main([*resume, "--weights", str(torchvision_file)]) == 0  # as a script would say it every time
     err = refused(capsys, *resume, "--weights", "other.pth")
-    assert f"--weights is other.pth, but the run in {tuned} was started with {torchvision_file}" in err
+    assert f"other.pth, but the run in {tuned} was started with {torchvision_file}" in err
     assert "was started without it" in refused(capsys, *resume, "--preset", "torchvision")
     assert "was started without it" in refused(capsys, *resume, "--class-names", "a,b,c")
     assert "frozen: ('backbone.stem.*', 'backbone.c2.*', 'backbone.*.bn*') there" in refused(

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from kernel_cases import check_pair, distance, draw, error, to_float64
 
 from kernels.cpu import conv as fast
-from kernels.cpu import few_channels, memory, transposed, winograd, winograd_weights
+from kernels.cpu import few_channels, memory, tiles, transposed, winograd, winograd_weights
 from mrcnn_np.ops.conv import conv2d, conv2d_backward, conv2d_transpose, conv2d_transpose_backward
 from mrcnn_np.ops.fused import conv2d_fused, conv2d_fused_backward
 
@@ -86,6 +86,21 @@ def test_winograd_is_off_by_at_most_ten_times_as_much(shape, few_tiles, monkeypa
     check_pair(
         conv2d, conv2d_backward, CONV, args, {"padding": 1}, rng, factor=10, slack=0, error=distance
     )  # measured: 8
+
+
+@pytest.mark.parametrize("maps", [(7, 6, 7), (5, 14, 14), (11, 9, 3), (4, 13, 8), (3, 8, 13), (2, 25, 18)])
+def test_winograd_on_small_maps_that_share_a_sheet(maps):
+    """Gaps between maps, sheets that are not full, tiles of several maps: forward and both gradients."""
+    sheets, alone = tiles.lay_out(*maps), maps[0] * -(-maps[1] // tiles.N) * -(-maps[2] // tiles.N)
+    assert sheets.tiles < alone and sheets.down * sheets.across > 1
+    rng = np.random.default_rng(5)
+    x, w = draw(rng, *maps, 32), draw(rng, 3, 3, 32, 32)
+    exact, cache = conv2d.reference(to_float64(x), to_float64(w), padding=1)
+    dy = draw(rng, *exact.shape)
+    dx, dw, _ = conv2d_backward.reference(to_float64(dy), cache)
+    assert error(winograd.forward(x, w), exact) <= 1e-5  # measured: 3e-6
+    assert error(winograd.forward(dy, w, turned=True), dx) <= 1e-5
+    assert error(winograd_weights.weight_gradient(x, dy), dw) <= 1e-5
 
 
 def test_what_convolutions_leave_to_numpy():

@@ -40,6 +40,21 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch, call):
     assert os.listdir(tmp_path) == ["a.bin"]
 
 
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch, call):
+    path = tmp_path / "a.bin"
+    atomic_write(path, b"old")
+
+    def interrupted(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, call, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        atomic_write(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["a.bin"]
+
+
 def test_json_round_trip_and_messages(tmp_path):
     write_json(tmp_path / "a.json", {"ä": [1, 2.5]})
     assert read_json(tmp_path / "a.json") == {"ä": [1, 2.5]}

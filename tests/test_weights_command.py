@@ -74,6 +74,26 @@ def test_info_of_a_backbone(params, tmp_path, capsys):
     assert "needs more than the tiny" in capsys.readouterr().err
 
 
+def test_info_says_what_is_not_finite(params, tmp_path, capsys):
+    spoiled = {name: p.copy() for name, p in params.items()}
+    spoiled["rpn.conv.b"][:3] = np.nan
+    spoiled["rpn.conv.w"][0, 0, 0, 0] = -np.inf
+    path = tmp_path / "w.safetensors"
+    save_weights(path, spoiled, CONFIG)
+    assert main(["weights", "info", str(path)]) == 0
+    out = capsys.readouterr().out
+    assert "warning: 4 numbers in 2 tensors are NaN or infinite" in out
+    assert "\n  rpn.conv.b: 3 of 8\n" in out and "\n  rpn.conv.w: 1 of 576\n" in out
+    assert main(["weights", "convert", str(path), str(tmp_path / "again.safetensors")]) == 0
+    assert "warning: 4 numbers in 2 tensors" in capsys.readouterr().out
+    save_weights(path, {name: p * np.float32(np.nan) for name, p in params.items()}, CONFIG)
+    assert main(["weights", "info", str(path)]) == 0
+    assert f"  and {len(params) - 8} more\n" in capsys.readouterr().out
+    save_weights(path, params, CONFIG)
+    assert main(["weights", "info", str(path)]) == 0
+    assert "infinite" not in capsys.readouterr().out
+
+
 def test_convert_there_and_back(theirs, params, tmp_path, capsys):
     ours, back = tmp_path / "ours.safetensors", tmp_path / "back.pth"
     assert main(["weights", "convert", str(theirs), str(ours), *SIZES]) == 0

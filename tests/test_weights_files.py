@@ -248,15 +248,14 @@ def test_a_stream_cut_anywhere_without_torch(tmp_path, monkeypatch):
         broken(tmp_path, content[:length])
 
 
-def test_a_flipped_bit_in_the_numbers_is_noticed(tmp_path, monkeypatch):
+def test_a_flipped_bit_in_the_numbers_is_noticed(tmp_path, reader):
     """zip archives keep a checksum of every member."""
-    monkeypatch.setitem(sys.modules, "torch", None)
     path = tmp_path / "whole"
     save_like_torch(path, {"w": np.arange(100, dtype=np.float32)})
     content = bytearray(path.read_bytes())
     at = content.index(np.float32(50).tobytes())
     content[at] ^= 1
-    broken(tmp_path, bytes(content), "Bad CRC-32")
+    broken(tmp_path, bytes(content), "the checksum of archive/data/0 is wrong; copy or download the file again")
 
 
 # --- harm -----------------------------------------------------------------------------------------------------------
@@ -280,11 +279,12 @@ def test_code_in_a_torch_file_is_not_run(tmp_path, reader):
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("archive/data.pkl", pickle.dumps(Attack(f"touch {marker}"), protocol=2))
         archive.writestr("archive/version", b"3\n")
-    with pytest.raises(WeightFileError, match=r"x\.pth: .*nothing was run.*|.*system.*nothing was run"):
+    asks = r"x\.pth: it asks for (posix|nt)\.system, and only arrays are read from it; nothing was run$"
+    with pytest.raises(WeightFileError, match=asks):
         read(path)
     stream = torch_files.MAGIC + pickle.dumps(1001, 2) + pickle.dumps({"little_endian": True}, 2)
     path.write_bytes(stream + pickle.dumps(Attack(f"touch {marker}"), protocol=2) + pickle.dumps([], 2))
-    with pytest.raises(WeightFileError, match="nothing was run"):
+    with pytest.raises(WeightFileError, match=asks):
         read(path)
     assert not marker.exists()
 
@@ -492,8 +492,9 @@ def test_a_whole_model_is_refused_by_name(tmp_path, reader):
         torch.save(torch.nn.Linear(2, 2), path)
     else:
         write_torch_zip(path, name("torch.nn.modules.linear", "Linear") + b")\x81", {})
-    with pytest.raises(WeightFileError, match=r"torch\.nn\.modules\.linear\.Linear"):
+    with pytest.raises(WeightFileError, match=r"asks for torch\.nn\.modules\.linear\.Linear, and") as caught:
         read(path)
+    assert "weights_only" not in str(caught.value)
 
 
 def test_safetensors_that_lie(tmp_path):

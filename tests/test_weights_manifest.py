@@ -2,7 +2,6 @@
 
 import json
 
-import numpy as np
 import pytest
 
 from mrcnn_np import presets
@@ -59,11 +58,11 @@ def test_a_backbone_does_not_care_for_the_heads():
 
 
 def test_match_accepts_equal_names_and_shapes():
-    match({"a": np.zeros((2, 3))}, {"a": [2, 3]}, "x")
+    match({"a": (2, 3)}, {"a": (2, 3)}, "x")
 
 
 def test_match_lists_every_kind_and_counts_the_rest():
-    found = {f"extra{i}": np.zeros(1) for i in range(SHOWN + 5)} | {"w": np.zeros((2, 3))}
+    found = {f"extra{i}": (1,) for i in range(SHOWN + 5)} | {"w": (2, 3)}
     with pytest.raises(WeightMismatchError) as caught:
         match(found, {"w": (3, 2), "gone": (4,)}, "file.pth")
     text = str(caught.value)

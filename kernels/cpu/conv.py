@@ -33,9 +33,12 @@ def _suits_winograd(shape: tuple[int, ...], w: np.ndarray, stride: tuple[int, in
     )
 
 
-def _vectors(scale: np.ndarray | None, shift: np.ndarray | None, channels: int) -> tuple[np.ndarray, np.ndarray]:
-    scale = np.ones(channels, np.float32) if scale is None else scale
-    return scale, np.zeros(channels, np.float32) if shift is None else np.ascontiguousarray(shift)
+def _vectors(scale: np.ndarray | None, shift: np.ndarray | None, channels: int) -> np.ndarray:
+    """Return scale and shift, (2, C), filled up to the whole panels that tiles finish."""
+    both = np.zeros((2, -(-channels // NR) * NR), np.float32)
+    both[0, :channels] = 1 if scale is None else scale
+    both[1, :channels] = 0 if shift is None else shift
+    return both
 
 
 def correlate(
@@ -86,8 +89,6 @@ def _correlate(
     """Call ``direct.correlate`` with as many tasks as give all threads the same, none of them too short."""
     c_out, threads, pixels = y.shape[3], get_num_threads(), len(x) * out_shape[0] * out_shape[1]
     scale, shift = _vectors(scale, shift, c_out)
-    if c_out % NR:  # tiles finish whole panels
-        scale, shift = (np.pad(v, (0, NR - c_out % NR)) for v in (scale, shift))
     stretch = direct.STRETCH * MR
     share = stretch * max(1, TASK * NR // (stretch * packed.size))
     rounds = -(-pixels // (share * threads))

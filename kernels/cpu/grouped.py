@@ -17,6 +17,7 @@ from . import grouped_winograd, memory
 from .grouped_slide import pack, slide, slide_weights
 from .simd import VL
 from .slide import LANES
+from .tiles import lay_out
 
 NO_MAP = np.empty((0, 0, 0, 0), np.float32)
 NO_FLOOR = np.float32(-np.inf)
@@ -92,7 +93,7 @@ def correlate(
     beside: np.ndarray = NO_MAP if residual is None else _fill(residual, count, per_out, total, wide_out)
     y = memory.empty((len(x), *size, total * wide_out))
     if size == x.shape[1:3] and grouped_winograd.suits(x.shape, w.shape, stride, top, left, per_in, per_out):
-        grouped_winograd.convolve(x, packed, per_out, y, scale, shift, beside, floor)
+        grouped_winograd.convolve(x, packed, per_out, y, scale, shift, beside, floor, lay_out(*y.shape[:3]))
         return y
     slide(
         inside.reshape(-1), inside.shape, packed, filled.mode(), wide_out, stride, top, left, y.reshape(-1),
@@ -135,7 +136,7 @@ def scatter(
             packed = pack(w, wide_in, wide_out, np.ascontiguousarray(rows), np.ascontiguousarray(cols), True)
             size = (-(-(height - a) // stride), -(-(width - b) // stride))
             if size == dy.shape[1:3] and grouped_winograd.suits(dy.shape, w.shape, stride, top, left, per_out, per_in):
-                grouped_winograd.convolve(dy, packed, per_in, dx, one, zero, beside, NO_FLOOR)
+                grouped_winograd.convolve(dy, packed, per_in, dx, one, zero, beside, NO_FLOOR, lay_out(*dx.shape[:3]))
                 continue
             slide(
                 dy.reshape(-1), dy.shape, packed, filled.mode(), wide_in, 1,
@@ -156,7 +157,7 @@ def weight_gradient(
     x, dy = _fill(x, count, per_in, total, wide_in), _fill(dy, count, per_out, total, wide_out)
     out_h, out_w = dy.shape[1:3]
     if dy.shape[:3] == x.shape[:3] and grouped_winograd.suits(x.shape, kernel, stride, top, left, per_in, per_out):
-        return grouped_winograd.weight_gradient(x, dy, per_in, per_out)
+        return grouped_winograd.weight_gradient(x, dy, per_in, per_out, lay_out(*x.shape[:3]))
     threads = get_num_threads()
     lines = max(1, threads * RESIDENT // max(1, stride * x.shape[2] * x.shape[3] + out_w * dy.shape[3]))
     dw = slide_weights(

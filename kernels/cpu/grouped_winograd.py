@@ -12,17 +12,8 @@ import numpy as np
 from numba import njit, prange
 
 from .simd import MR, NR, VL, gemm_tile, gemm_tile_sum
-from .winograd import (
-    PAD,
-    N,
-    P,
-    R,
-    _addresses,
-    _scatter_tiles,
-    _transform_dy,
-    _transform_input,
-    _transform_weight,
-)
+from .tiles import N, addresses
+from .winograd import PAD, P, R, _transform_dy, _transform_input, _transform_weight, scatter_tiles
 from .winograd_weights import _transform_dw
 
 BLOCK = 4 * MR  # tiles at a time
@@ -45,14 +36,12 @@ def _inputs(panel, per_in, per_out, channels):
 
 
 @njit(cache=True, error_model="numpy", inline="never")
-def _gather(x, first, last, begin, end, v, v_row, plane, is_dy):
+def _gather(x, sheets, first, last, begin, end, v, v_row, plane, is_dy):
     """Transform the patches of tiles first..last, channels begin..end, into ``v``: point planes of (tile, channel)."""
-    tiles_y, tiles_x = (x.shape[1] + N - 1) // N, (x.shape[2] + N - 1) // N
     size, offset = (N, 0) if is_dy else (P, 1)
     table, zeros = np.empty((size, size), np.int64), np.zeros(x.shape[3], np.float32)
     for tile in range(first, last):
-        n, rest = tile // (tiles_y * tiles_x), tile % (tiles_y * tiles_x)
-        _addresses(x, n, rest // tiles_x * N - offset, rest % tiles_x * N - offset, zeros.ctypes.data, table)
+        addresses(x, sheets, tile, offset, zeros.ctypes.data, table)
         for channel in range(begin, end, VL):
             target = v.ctypes.data + ((tile - first) * v_row + channel - begin) * 4
             if is_dy:
@@ -79,11 +68,9 @@ def _transform_panel(packed, panel, per_out, begin, u, plane):
 
 
 @njit(cache=True, parallel=True, error_model="numpy")
-def convolve(x, packed, per_out, y, scale, shift, residual, floor):
+def convolve(x, packed, per_out, y, scale, shift, residual, floor, sheets):
     """Write max(conv(x, w) * scale + shift + residual, floor) to ``y``; ``packed`` comes from ``grouped.pack``."""
     inner, c_in, c_out = packed.shape[3], x.shape[3], y.shape[3]
-    tiles_y, tiles_x = (y.shape[1] + N - 1) // N, (y.shape[2] + N - 1) // N
-    tiles = y.shape[0] * tiles_y * tiles_x
     for panel in prange((c_out + NR - 1) // NR):
         begin, end = _inputs(panel, inner, per_out, c_in)
         k = end - begin
@@ -91,9 +78,9 @@ def convolve(x, packed, per_out, y, scale, shift, residual, floor):
         u, v = np.empty(P * P * u_plane, np.float32), np.empty(P * P * v_plane, np.float32)
         m, no_taps = np.empty(P * P * m_plane, np.float32), np.zeros(1, np.int64)
         _transform_panel(packed, panel, per_out, begin, u, u_plane)
-        for first in range(0, tiles, BLOCK):
-            last = min(first + BLOCK, tiles)
-            _gather(x, first, last, begin, end, v, k, v_plane, False)
+        for first in range(0, sheets.tiles, BLOCK):
+            last = min(first + BLOCK, sheets.tiles)
+            _gather(x, sheets, first, last, begin, end, v, k, v_plane, False)
             for point in range(P * P):
                 for row in range(0, last - first, MR):
                     gemm_tile(
@@ -102,14 +89,13 @@ def convolve(x, packed, per_out, y, scale, shift, residual, floor):
                         m.ctypes.data + (point * m_plane + row * NR) * 4, NR * 4, 0,
                     )  # fmt: skip
             channels = (panel * NR, min(panel * NR + NR, c_out))
-            _scatter_tiles(m, m_plane, NR, first, last, tiles_y, tiles_x, y, channels, scale, shift, residual, floor)
+            scatter_tiles(m, m_plane, NR, first, last, sheets, y, channels, scale, shift, residual, floor)
 
 
 @njit(cache=True, parallel=True, error_model="numpy")
-def weight_gradient(x, dy, per_in, per_out):
+def weight_gradient(x, dy, per_in, per_out, sheets):
     """Return dw (3, 3, per_in, C_out)."""
     c_in, c_out = x.shape[3], dy.shape[3]
-    tiles = x.shape[0] * ((x.shape[1] + N - 1) // N) * ((x.shape[2] + N - 1) // N)
     dw = np.empty((R, R, per_in, c_out), np.float32)
     for panel in prange((c_out + NR - 1) // NR):
         begin, end = _inputs(panel, per_in, per_out, c_in)
@@ -120,10 +106,10 @@ def weight_gradient(x, dy, per_in, per_out):
         v, m = np.empty(P * P * v_plane + MR, np.float32), np.zeros(P * P * m_plane, np.float32)
         u, no_taps = np.empty(P * P * u_plane, np.float32), np.zeros(1, np.int64)
         last_channel = min(panel * NR + NR, c_out)
-        for first in range(0, tiles, BLOCK):
-            last = min(first + BLOCK, tiles)
-            _gather(x, first, last, begin, end, v, k, v_plane, False)
-            _gather(dy, first, last, panel * NR, last_channel, m, NR, m_plane, True)
+        for first in range(0, sheets.tiles, BLOCK):
+            last = min(first + BLOCK, sheets.tiles)
+            _gather(x, sheets, first, last, begin, end, v, k, v_plane, False)
+            _gather(dy, sheets, first, last, panel * NR, last_channel, m, NR, m_plane, True)
             for point in range(P * P):
                 for row in range(rows):
                     gemm_tile_sum(

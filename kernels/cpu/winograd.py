@@ -28,9 +28,10 @@ import numpy as np
 from numba import get_num_threads, njit, prange
 
 from .simd import MR, NR, VL, gemm_tile_panels, make_transform, make_transform_finish, make_transform_from
+from .tiles import N, addresses, lay_out
 
 POINTS = (Fraction(0), Fraction(1), Fraction(-1), Fraction(1, 2), Fraction(-2))
-N, R = 4, 3  # outputs and kernel taps along one side
+R = 3  # kernel taps along one side
 P = N + R - 1  # 6
 
 
@@ -107,25 +108,13 @@ def turn(w):
 
 
 @njit(cache=True, error_model="numpy", inline="never")
-def _addresses(x, n, row, col, elsewhere, table):
-    """Write where the pixels of a patch stand in memory; what lies outside the map is ``elsewhere``."""
-    size, height, width, channels = table.shape[0], x.shape[1], x.shape[2], x.shape[3]
-    for i in range(size):
-        for j in range(size):
-            inside = 0 <= row + i < height and 0 <= col + j < width
-            at = x.ctypes.data + ((n * height + row + i) * width + col + j) * channels * 4
-            table[i, j] = at if inside else elsewhere
-
-
-@njit(cache=True, error_model="numpy", inline="never")
-def gather_tiles(x, first, last, tiles_y, tiles_x, offset, v, plane, is_dy):
+def gather_tiles(x, first, last, sheets, v, plane, is_dy):
     """Transform the patches of tiles first..last into ``v``: point planes of (tile, channel)."""
     channels = x.shape[3]
-    size = N if is_dy else P
+    size, offset = (N, 0) if is_dy else (P, 1)
     table, zeros = np.empty((size, size), np.int64), np.zeros(channels, np.float32)
     for tile in range(first, last):
-        n, rest = tile // (tiles_y * tiles_x), tile % (tiles_y * tiles_x)
-        _addresses(x, n, rest // tiles_x * N - offset, rest % tiles_x * N - offset, zeros.ctypes.data, table)
+        addresses(x, sheets, tile, offset, zeros.ctypes.data, table)
         for channel in range(0, channels, VL):
             target = v.ctypes.data + ((tile - first) * channels + channel) * 4
             if is_dy:
@@ -135,18 +124,16 @@ def gather_tiles(x, first, last, tiles_y, tiles_x, offset, v, plane, is_dy):
 
 
 @njit(cache=True, error_model="numpy", inline="never")
-def _scatter_tiles(m, plane, columns, first, last, tiles_y, tiles_x, y, channels, scale, shift, residual, floor):
+def scatter_tiles(m, plane, columns, first, last, sheets, y, channels, scale, shift, residual, floor):
     """Transform back the products of tiles first..last and write their 4x4 outputs, from channel to channel."""
     begin, end = channels
     table, beside = np.empty((N, N), np.int64), np.empty((N, N), np.int64)
     unused, zeros = np.empty(y.shape[3], np.float32), np.zeros(y.shape[3], np.float32)
     for tile in range(first, last):
-        n, rest = tile // (tiles_y * tiles_x), tile % (tiles_y * tiles_x)
-        row, col = rest // tiles_x * N, rest % tiles_x * N
-        _addresses(y, n, row, col, unused.ctypes.data, table)
+        addresses(y, sheets, tile, 0, unused.ctypes.data, table)
         besides = 0
         if residual.size > 0:
-            _addresses(residual, n, row, col, zeros.ctypes.data, beside)
+            addresses(residual, sheets, tile, 0, zeros.ctypes.data, beside)
             besides = beside.ctypes.data
         for channel in range(begin, end, VL):
             _transform_output(
@@ -157,16 +144,15 @@ def _scatter_tiles(m, plane, columns, first, last, tiles_y, tiles_x, y, channels
 
 
 @njit(cache=True, parallel=True, error_model="numpy")
-def convolve(x, u, y, scale, shift, residual, floor, block, threads):
+def convolve(x, u, y, scale, shift, residual, floor, sheets, block, threads):
     """Write max(conv(x, w) * scale + shift + residual, floor) to ``y`` (N, H, W, C_out), padding 1.
 
-    ``u`` comes from ``transform_weights``. Each thread works through blocks of ``block`` tiles (a multiple of MR) with
-    its own scratch: transform, 36 matrix products, transform back.
+    ``u`` comes from ``transform_weights``, ``sheets`` from ``tiles.lay_out``. Each thread works through blocks of
+    ``block`` tiles (a multiple of MR) with its own scratch: transform, 36 matrix products, transform back.
     """
     c_in = x.shape[3]
     panels = (y.shape[3] + NR - 1) // NR
-    tiles_y, tiles_x = (y.shape[1] + N - 1) // N, (y.shape[2] + N - 1) // N
-    tiles = y.shape[0] * tiles_y * tiles_x
+    tiles = sheets.tiles
     blocks = (tiles + block - 1) // block
     v_plane, columns = block * c_in + PAD, panels * NR
     m_plane = block * columns + PAD
@@ -177,7 +163,7 @@ def convolve(x, u, y, scale, shift, residual, floor, block, threads):
         v, m = scratch_v[thread], scratch_m[thread]
         for number in range(thread, blocks, threads):
             first, last = number * block, min((number + 1) * block, tiles)
-            gather_tiles(x, first, last, tiles_y, tiles_x, 1, v, v_plane, False)
+            gather_tiles(x, first, last, sheets, v, v_plane, False)
             # The last rows of a tile may lie past the last patch: products of old scratch, which nobody reads
             for point in range(P * P):
                 v_at, m_at = v.ctypes.data + point * v_plane * 4, m.ctypes.data + point * m_plane * 4
@@ -188,9 +174,7 @@ def convolve(x, u, y, scale, shift, residual, floor, block, threads):
                             1, no_taps.ctypes.data, c_in, v_at + row * c_in * 4, c_in * 4, 4, u_at, 0, NR * 4,
                             m_at + (row * columns + panel * NR) * 4, columns * 4, 0,
                         )  # fmt: skip
-            _scatter_tiles(
-                m, m_plane, columns, first, last, tiles_y, tiles_x, y, (0, y.shape[3]), scale, shift, residual, floor
-            )
+            scatter_tiles(m, m_plane, columns, first, last, sheets, y, (0, y.shape[3]), scale, shift, residual, floor)
 
 
 @njit(cache=True, error_model="numpy", inline="never")
@@ -216,7 +200,7 @@ def _transform_panel(w, panel, turned, part, u, plane):
 
 
 @njit(cache=True, parallel=True, error_model="numpy")
-def convolve_few(x, w, turned, y, scale, shift, residual, floor, threads):
+def convolve_few(x, w, turned, y, scale, shift, residual, floor, sheets, threads):
     """Do what ``convolve`` does, for a map of few tiles, panel by panel of the output channels.
 
     A small map has many channels, and its transformed weights are larger than the third-level cache. Here each panel of
@@ -224,15 +208,14 @@ def convolve_few(x, w, turned, y, scale, shift, residual, floor, threads):
     """
     c_in, c_out = x.shape[3], y.shape[3]
     panels = (c_out + NR - 1) // NR
-    tiles_y, tiles_x = (y.shape[1] + N - 1) // N, (y.shape[2] + N - 1) // N
-    tiles = y.shape[0] * tiles_y * tiles_x
+    tiles = sheets.tiles
     rows = (tiles + MR - 1) // MR * MR
     v_plane, u_plane, m_plane = rows * c_in + PAD, c_in * NR + PAD, rows * NR + PAD
     v = np.empty(P * P * v_plane, np.float32)
     share = min(4 * threads, tiles)
     for part in prange(share):
         begin, end = tiles * part // share, tiles * (part + 1) // share
-        gather_tiles(x, begin, end, tiles_y, tiles_x, 1, v[begin * c_in :], v_plane, False)
+        gather_tiles(x, begin, end, sheets, v[begin * c_in :], v_plane, False)
     scratch_u = np.zeros((threads, P * P * u_plane), np.float32)
     scratch_m = np.empty((threads, P * P * m_plane), np.float32)
     no_taps = np.zeros(1, np.int64)
@@ -249,7 +232,7 @@ def convolve_few(x, w, turned, y, scale, shift, residual, floor, threads):
                         u_at, 0, NR * 4, m.ctypes.data + (point * m_plane + row * NR) * 4, NR * 4, 0,
                     )  # fmt: skip
             channels = (panel * NR, min(panel * NR + NR, c_out))
-            _scatter_tiles(m, m_plane, NR, 0, tiles, tiles_y, tiles_x, y, channels, scale, shift, residual, floor)
+            scatter_tiles(m, m_plane, NR, 0, sheets.tiles, sheets, y, channels, scale, shift, residual, floor)
 
 
 def block_size(tiles: int, threads: int, largest: int = 96) -> int:
@@ -277,11 +260,10 @@ def forward(
     scale = np.ones(c_out, np.float32) if scale is None else scale
     shift = np.zeros(c_out, np.float32) if shift is None else shift
     residual = np.empty((0, 0, 0, 0), np.float32) if residual is None else residual
-    tiles = x.shape[0] * -(-x.shape[1] // N) * -(-x.shape[2] // N)
-    threads = get_num_threads()
-    if tiles <= FEW_TILES:
-        convolve_few(x, w, turned, y, scale, shift, residual, floor, threads)
+    sheets, threads = lay_out(*x.shape[:3]), get_num_threads()
+    if sheets.tiles <= FEW_TILES:
+        convolve_few(x, w, turned, y, scale, shift, residual, floor, sheets, threads)
     else:
         u = transform_weights(turn(w) if turned else w)
-        convolve(x, u, y, scale, shift, residual, floor, block_size(tiles, threads), threads)
+        convolve(x, u, y, scale, shift, residual, floor, sheets, block_size(sheets.tiles, threads), threads)
     return y

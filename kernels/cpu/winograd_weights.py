@@ -11,21 +11,21 @@ import numpy as np
 from numba import get_num_threads, njit, prange
 
 from .simd import MR, NR, VL, gemm_tile_sum, make_transform
-from .winograd import FEW_TILES, PAD, G, N, P, R, gather_tiles
+from .tiles import lay_out
+from .winograd import FEW_TILES, PAD, G, P, R, gather_tiles
 
 _transform_dw = make_transform([list(column) for column in zip(*G)])
 
 
 @njit(cache=True, parallel=True, error_model="numpy")
-def _correlate_points(x, dy, c_out_wide, block, threads):
+def _correlate_points(x, dy, c_out_wide, sheets, block, threads):
     """Return, for each of the 36 points, the sum over tiles of (B^T x B) (A dy A^T): (36, C_in, C_out), filled up.
 
     All threads transform a chunk of tiles; then each adds up its own share of the results, in the order of the tiles.
     """
     c_in, c_out = x.shape[3], dy.shape[3]
     rows, panels = (c_in + MR - 1) // MR, c_out_wide // NR
-    tiles_y, tiles_x = (x.shape[1] + N - 1) // N, (x.shape[2] + N - 1) // N
-    tiles = x.shape[0] * tiles_y * tiles_x
+    tiles = sheets.tiles
     v_plane, m_plane = block * c_in + PAD, block * c_out + PAD
     # NR floats to spare: whole tiles read past the last channel, and what they compute there is left behind
     v, m = np.empty(P * P * v_plane + NR, np.float32), np.empty(P * P * m_plane + NR, np.float32)
@@ -37,8 +37,8 @@ def _correlate_points(x, dy, c_out_wide, block, threads):
         for part in prange(share):
             begin, end = first + (last - first) * part // share, first + (last - first) * (part + 1) // share
             skip = begin - first  # the tiles of this chunk that lie before those of the part
-            gather_tiles(x, begin, end, tiles_y, tiles_x, 1, v[skip * c_in :], v_plane, False)
-            gather_tiles(dy, begin, end, tiles_y, tiles_x, 0, m[skip * c_out :], m_plane, True)
+            gather_tiles(x, begin, end, sheets, v[skip * c_in :], v_plane, False)
+            gather_tiles(dy, begin, end, sheets, m[skip * c_out :], m_plane, True)
         for task in prange(P * P * rows):
             point, row = task // rows, task % rows
             a = v.ctypes.data + (point * v_plane + row * MR) * 4
@@ -64,19 +64,18 @@ def _transform_gradient(du, c_in, c_out):
 
 
 @njit(cache=True, parallel=True, error_model="numpy")
-def _gradient_few(x, dy, c_out_wide, threads):
+def _gradient_few(x, dy, c_out_wide, sheets, threads):
     """Return the kernel's gradient, for a map of few tiles: MR input channels at a time, transformed back at once."""
     c_in, c_out = x.shape[3], dy.shape[3]
     rows, panels = (c_in + MR - 1) // MR, c_out_wide // NR
-    tiles_y, tiles_x = (x.shape[1] + N - 1) // N, (x.shape[2] + N - 1) // N
-    tiles = x.shape[0] * tiles_y * tiles_x
+    tiles = sheets.tiles
     v_plane, m_plane, u_plane = tiles * c_in + PAD, tiles * c_out + PAD, MR * c_out_wide + PAD
     v, m = np.empty(P * P * v_plane + NR, np.float32), np.empty(P * P * m_plane + NR, np.float32)
     share = min(4 * threads, tiles)
     for part in prange(share):
         begin, end = tiles * part // share, tiles * (part + 1) // share
-        gather_tiles(x, begin, end, tiles_y, tiles_x, 1, v[begin * c_in :], v_plane, False)
-        gather_tiles(dy, begin, end, tiles_y, tiles_x, 0, m[begin * c_out :], m_plane, True)
+        gather_tiles(x, begin, end, sheets, v[begin * c_in :], v_plane, False)
+        gather_tiles(dy, begin, end, sheets, m[begin * c_out :], m_plane, True)
     dw = np.empty((R, R, c_in, c_out), np.float32)
     scratch = np.empty((threads, P * P * u_plane), np.float32)
     no_taps = np.zeros(1, np.int64)
@@ -101,10 +100,8 @@ def _gradient_few(x, dy, c_out_wide, threads):
 def weight_gradient(x: np.ndarray, dy: np.ndarray) -> np.ndarray:
     """Return the gradient of a 3x3 kernel, stride 1, padding 1, from the input and the gradient of the output."""
     c_in, c_out = x.shape[3], dy.shape[3]
-    tiles = x.shape[0] * -(-x.shape[1] // N) * -(-x.shape[2] // N)
-    if tiles <= FEW_TILES:
-        return _gradient_few(x, dy, -(-c_out // NR) * NR, get_num_threads())
-    du = _correlate_points(
-        x, dy, -(-c_out // NR) * NR, min(tiles, 288 if max(c_in, c_out) <= 128 else 144), get_num_threads()
-    )
-    return _transform_gradient(du, c_in, c_out)
+    sheets, threads, wide = lay_out(*x.shape[:3]), get_num_threads(), -(-c_out // NR) * NR
+    if sheets.tiles <= FEW_TILES:
+        return _gradient_few(x, dy, wide, sheets, threads)
+    block = min(sheets.tiles, 288 if max(c_in, c_out) <= 128 else 144)
+    return _transform_gradient(_correlate_points(x, dy, wide, sheets, block, threads), c_in, c_out)

@@ -15,20 +15,16 @@ from ..ops.losses import (
 )
 from ..targets import crop_masks, label_anchors
 from .op import Op, Runs, gbytes, in_dtype, in_torch, normal
-from .regions import draw_boxes, xyxy
+from .regions import Iou, draw_boxes, xyxy
 
 
-class LabelAnchors(Op):
+class LabelAnchors(Iou):
     """Which anchors of an 800x1088 image are positive, negative, neutral; theirs from ready overlaps of all pairs."""
 
-    group, directions = "match anchors", ("forward",)
-
-    def __init__(self, anchors: int, objects: int) -> None:
-        super().__init__()
-        self.case, self.counts = f"{anchors:,} x {objects} boxes", (anchors, objects)
+    group = "match anchors"
 
     def prepare(self, rng: np.random.Generator) -> None:
-        self.a, self.b = (draw_boxes(rng, count, (800, 1088), (16, 400)) for count in self.counts)
+        super().prepare(rng)
         self.gbytes = {"forward": gbytes(self.a) + 9e-9 * len(self.a)}
 
     def ours(self, dtype: type) -> Runs:

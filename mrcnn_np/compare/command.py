@@ -19,6 +19,12 @@ from .lively import lively_params, picture
 from .run import SIZE, compare_with, require, versions
 
 AGREE, DIFFER = 0, 1
+#: options that say nothing about single operations, as they are written
+NOT_FOR_OPS = {
+    "image": "IMAGE", "random": "--random", "weights": "--weights", "seed": "--seed", "preset": "--preset",
+    "config": "--config", "only_ours": "--only-ours", "size": "--size", "dtype": "--dtype",
+    "tolerance": "--tolerance", "teacher_forced": "--teacher-forced", "train_steps": "--train-steps",
+}  # fmt: skip
 
 
 def run_compare(args: argparse.Namespace) -> int:
@@ -27,6 +33,7 @@ def run_compare(args: argparse.Namespace) -> int:
     out = Path(args.out)
     if args.ops:
         return _ops(args, out)
+    args.dtype = args.dtype or "float32"
     config, params, described = _network(args, framework.preset)
     image, shown = _image(args)
     if args.train_steps is not None:
@@ -121,6 +128,12 @@ def _training(
 def _ops(args: argparse.Namespace, out: Path) -> int:
     if args.framework != "torchvision":
         raise UserError(f"--ops compares with PyTorch only, not with {args.framework}")
+    given = [shown for name, shown in NOT_FOR_OPS.items() if getattr(args, name)]
+    if given:
+        raise UserError(
+            f"{', '.join(given)} cannot be combined with --ops, which compares every operation on inputs of its own, "
+            "in float32 and in float64"
+        )
     from .ops import check_all, text, within, write
 
     prepare(out)

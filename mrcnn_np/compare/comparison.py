@@ -12,18 +12,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..boxes import iou
+from .rounding import flipped, pair
 from .trace import PER_DETECTION, PER_PROPOSAL, Trace
 
 #: largest relative error that rounding explains, by precision of the run
 TOLERANCE = {"float32": 1e-4, "float64": 1e-11}
-#: 1 - IoU by which masks may differ, and the pixels in which any mask may, however small: those at the threshold
+#: 1 - IoU by which masks may differ in the pixels that rounding does not decide
 MASKS = {"float32": 1e-3, "float64": 0.0}
-MASK_PIXELS = {"float32": 8, "float64": 0}
 #: share of the proposals that may have no partner: each is the outcome of hundreds of yes-or-no decisions
 LOST_PROPOSALS = {"float32": 0.01, "float64": 0.0}
-#: share of the rows that rounding decides which it may decide differently on the two sides
-UNDECIDED = 0.2
 #: what settles a tensor, given all tensors before it: where to look when it is the first to differ
 SETTLED_BY = {
     "molded": "image_*, resize_*, pad_*, channel_order, pixel_*",
@@ -117,14 +114,17 @@ class Comparison:
         compared = sum(row.within is not None for row in self.rows)
         first = self.first
         if first is None:
-            return f"all {compared} tensors agree within {self.tolerance:.0e}"
+            masks = ", ".join(f"; {row.name}: {row.note}" for row in self.rows if row.name == "masks" and row.max_abs)
+            return f"all {compared} tensors agree within {self.tolerance:.0e}{masks}"
         before = [row.name for row in self.rows[: self.rows.index(first)] if row.within]
         after = f"; {before[-1]} before it agrees" if before else ""
         exceeds = np.isfinite(first.relative) and first.relative > self.tolerance
         how_far = f"relative error {first.relative:.1e}" if exceeds else first.note
+        lost = next((row.note for row in self.rows if row.name == "proposals" and "paired" in row.note), "")
+        maybe = f", or by the proposals that stand on one side only ({lost})" if first.name in PER_DETECTION else ""
         return (
             f"first to differ: {first.name}, {how_far}, tolerance {self.tolerance:.0e}{after}. "
-            f"It is settled by: {settled_by(first.name)}"
+            f"It is settled by: {settled_by(first.name)}{maybe if lost else ''}"
         )
 
     def __str__(self) -> str:
@@ -161,7 +161,7 @@ def compare(
         Of the two sides.
     undecided : mapping of str to ndarray of bool, optional
         Rows of their tensors that rounding decides, by name. Those that differ are left out and counted, unless they
-        are more than ``UNDECIDED``.
+        are more than ``rounding.UNDECIDED``. Of masks: pixels (``pasted.undecided_pixels``), which are counted, too.
 
     Returns
     -------
@@ -189,41 +189,18 @@ def compare(
                 within = False if name in ("proposals", "detection_boxes") else None
                 rows.append(Row(name, ours[name].shape, np.nan, np.nan, within, note))
                 continue
-        if open_rows is not None and a.shape == b.shape:
+        is_mask = a.dtype == b.dtype == bool and a.shape == b.shape
+        if open_rows is not None and a.shape == b.shape and not is_mask:
             a, b, note = _without_flipped(a, b, open_rows, tolerance, note)
         allowed = LOST_PROPOSALS.get(dtype, 0.0) if name in PER_PROPOSAL else 0.0
-        if a.dtype == b.dtype == bool and a.shape == b.shape:
-            row = _mask_row(name, a, b, max(tolerance, MASKS.get(dtype, 0.0)), MASK_PIXELS.get(dtype, 0), note)
+        if is_mask:
+            row = _mask_row(name, a, b, open_rows, max(tolerance, MASKS.get(dtype, 0.0)), note)
         else:
             row = _row(name, a, b, tolerance, note)
         if lost > allowed and name in ("proposals", "detection_boxes"):
             row = Row(name, row.shape, row.max_abs, row.relative, False, row.note)
         rows.append(Row(name, ours[name].shape, row.max_abs, row.relative, row.within, row.note))
     return Comparison(rows, tolerance, names, ours=dict(ours), theirs=dict(theirs))
-
-
-def pair(
-    ours: Mapping[str, np.ndarray], theirs: Mapping[str, np.ndarray], boxes: str, scores: str, classes: str | None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Pair boxes one to one so that overlaps are large, scores close and classes equal, in sum over all pairs.
-
-    Returns
-    -------
-    mine, their : ndarray of int64
-        Indices of the pairs, in their order. A pair whose IoU is below 0.5 is none.
-    """
-    from scipy.optimize import linear_sum_assignment
-
-    if any(name not in side for side in (ours, theirs) for name in (boxes, scores)):
-        return np.zeros(0, np.int64), np.zeros(0, np.int64)
-    overlap = iou(ours[boxes].astype(np.float64), theirs[boxes].astype(np.float64))
-    cost = 1 - overlap + np.abs(ours[scores][:, None].astype(np.float64) - theirs[scores][None])
-    if classes is not None and classes in ours and classes in theirs:
-        cost = cost + 0.5 * (ours[classes][:, None] != theirs[classes][None])
-    mine, their = linear_sum_assignment(np.nan_to_num(cost, nan=10.0))
-    good = overlap[mine, their] >= 0.5
-    order = np.argsort(their[good], kind="stable")
-    return mine[good][order], their[good][order]
 
 
 def _paired(
@@ -245,13 +222,11 @@ def _without_flipped(
     a: np.ndarray, b: np.ndarray, open_rows: np.ndarray, tolerance: float, note: str
 ) -> tuple[np.ndarray, np.ndarray, str]:
     """Leave out the rows that rounding decides and that it decided differently, if they are few."""
-    axes = tuple(range(1, a.ndim))
-    limit = tolerance * float(np.abs(b).max(initial=0))
-    flipped = open_rows & (np.abs(a - b).max(axis=axes, initial=0) > limit)
-    if not 0 < flipped.sum() <= max(1, UNDECIDED * open_rows.sum()):
+    rows = flipped(a, b, open_rows, tolerance)
+    if not rows.any():
         return a, b, note
-    said = f"without {flipped.sum()} of {open_rows.sum()} rows that rounding decides"
-    return a[~flipped], b[~flipped], ", ".join(filter(None, (note, said)))
+    said = f"without {rows.sum()} of {open_rows.sum()} rows that rounding decides"
+    return a[~rows], b[~rows], ", ".join(filter(None, (note, said)))
 
 
 def _row(name: str, a: np.ndarray, b: np.ndarray, tolerance: float, note: str) -> Row:
@@ -266,18 +241,20 @@ def _row(name: str, a: np.ndarray, b: np.ndarray, tolerance: float, note: str) -
     return Row(name, a.shape, max_abs, relative, bool(relative <= tolerance), note)
 
 
-def _mask_row(name: str, a: np.ndarray, b: np.ndarray, limit: float, pixels: int, note: str) -> Row:
-    """Judge masks (D, H, W) by the worst IoU of a pair, among those that differ in more than a few pixels."""
-    shared, either, apart = ((f(a, b)).sum(axis=(1, 2)) for f in (np.logical_and, np.logical_or, np.logical_xor))
-    lost = 1 - shared / np.maximum(either, 1)
-    lost[either == 0] = 0
-    worst = float(lost.max(initial=0.0))
-    if apart.any():
-        few = f"{int(apart.sum())} pixels differ, at most {int(apart.max())} of a mask"
-        note = ", ".join(filter(None, (note, few)))
+def _mask_row(name: str, a: np.ndarray, b: np.ndarray, undecided: np.ndarray | None, limit: float, note: str) -> Row:
+    """Judge masks (D, H, W) by the worst IoU of a pair, apart from the pixels that rounding decides."""
+    differ = a ^ b
+    decided = differ if undecided is None else differ & ~undecided
+    either = np.maximum((a | b).sum(axis=(1, 2)), 1)
+    worst, judged = (float((x.sum(axis=(1, 2)) / either).max(initial=0.0)) for x in (differ, decided))
+    if differ.any():
+        said = f"{differ.sum()} pixels of {differ.any(axis=(1, 2)).sum()} of {len(a)} masks differ"
+        if undecided is not None:
+            said += f", {differ.sum() - decided.sum()} of them by rounding"
+        note = ", ".join(filter(None, (note, said)))
     elif not len(a):
         note = note or "empty"
-    return Row(name, a.shape, worst, worst, bool(lost[apart > pixels].max(initial=0.0) <= limit), note)
+    return Row(name, a.shape, worst, worst, judged <= limit, note)
 
 
 def errors(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:

@@ -23,12 +23,12 @@ def add_options(command: argparse.ArgumentParser) -> None:
         "--only-ours", action="append", metavar="FIELD=VALUE", help="change a field on our side only: what shows it?"
     )
     command.add_argument("--size", type=_at_least_one, metavar="PIXELS", help="image size (default: the preset's)")
-    command.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="default: float32")
+    command.add_argument("--dtype", choices=("float32", "float64"), help="default: float32")
     command.add_argument(
         "--tolerance",
         type=positive,
         metavar="T",
-        help="relative error (default: 1e-3 with torchvision, 1e-4 with Keras, 1e-11 in float64)",
+        help="relative error (default: 1e-4, in float64 1e-11)",
     )
     command.add_argument(
         "--teacher-forced",
@@ -39,7 +39,9 @@ def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--train-steps", type=_at_least_one, metavar="N", help="compare N steps of training: losses and gradients"
     )
-    command.add_argument("--ops", action="store_true", help="compare every operation with PyTorch's instead")
+    command.add_argument(
+        "--ops", action="store_true", help="compare every operation with PyTorch's, in both precisions"
+    )
     command.add_argument("--out", default="runs/compare", metavar="DIR", help="default: %(default)s")
 
 

@@ -211,7 +211,7 @@ def as_tensor(image: np.ndarray, dtype: Any) -> Any:
     """Return an image (H, W, 3) of uint8 as torchvision wants it: (3, H, W) in [0, 1]."""
     import torch
 
-    return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).to(dtype) / 255
+    return torch.tensor(image).permute(2, 0, 1).to(dtype) / 255
 
 
 def _nhwc(x: Any) -> Any:

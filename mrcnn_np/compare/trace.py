@@ -35,7 +35,7 @@ A side may leave out names that it has no tensor for; the comparison says which.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -54,7 +54,13 @@ GIVEN = ("molded", "proposals", "detection_boxes", "detection_classes", "detecti
 Trace = dict[str, np.ndarray]
 
 
-def trace_ours(model: MaskRCNN, image: np.ndarray, *, given: Mapping[str, np.ndarray] | None = None) -> Trace:
+def trace_ours(
+    model: MaskRCNN,
+    image: np.ndarray,
+    *,
+    given: Mapping[str, np.ndarray] | None = None,
+    settle: Callable[[str, Trace], np.ndarray] | None = None,
+) -> Trace:
     """Run ``model.detect`` on one image and keep every tensor.
 
     Parameters
@@ -66,6 +72,9 @@ def trace_ours(model: MaskRCNN, image: np.ndarray, *, given: Mapping[str, np.nda
         Tensors, by the names of ``GIVEN``, that the run goes on with in place of the model's own (*teacher forcing*):
         with another implementation's proposals the box head can be compared row by row whatever the proposal network
         did. The trace keeps what the model itself had found.
+    settle : callable, optional
+        ``settle(name, tensors so far)`` returns what the run goes on with in place of a tensor that is not given; see
+        ``rounding.Settle``. The trace keeps what the model itself had found here, too.
 
     Returns
     -------
@@ -74,10 +83,15 @@ def trace_ours(model: MaskRCNN, image: np.ndarray, *, given: Mapping[str, np.nda
     """
     given = given or {}
     kept: Trace = {}
+    used: Trace = {}
 
     def observe(name: str, x: np.ndarray) -> np.ndarray:
-        kept[name] = x
-        return given[name].astype(x.dtype) if name in given else x
+        kept[name] = used[name] = x
+        if name in given:
+            used[name] = given[name].astype(x.dtype)
+        elif settle is not None:
+            used[name] = settle(name, used)
+        return used[name]
 
     molded, molding = mold_image(image, model.config, model.dtype)
     model.detect_molded(molded[None], molding, observe=observe)

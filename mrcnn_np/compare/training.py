@@ -12,15 +12,13 @@ What has to be the same on both sides, or nothing can be compared after the firs
 - in float32, for gradients and trajectories to the last digits: ReLUs that rounding cannot flip, see ``decided.py``.
 
 In a float64 model torchvision still keeps labels and ratios of image sizes in float32; for the comparison they are
-float64 (``torchvision_side.in_precision``).
+float64 (``torchvision_side.in_precision``). Its losses and its optimiser: ``torchvision_training.py``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -30,11 +28,12 @@ from ..model import MaskRCNN
 from ..molding import Batch, make_batch, resized_shape
 from ..objective import LOSSES
 from ..ops.resize import resize_bilinear
-from ..optim import clip_gradients, learning_rate_at, matches, sgd_step, zero_velocity
+from ..optim import clip_gradients, learning_rate_at, sgd_step, zero_velocity
 from ..params import Params
 from ..targets import Targets
-from ..weights.torchvision import ORDER, from_torchvision
+from ..weights.torchvision import from_torchvision
 from . import torchvision_side as side
+from . import torchvision_training as their_side
 from .comparison import Row, errors
 
 #: largest relative error of a loss in any step, and of a gradient in the first, by precision
@@ -154,14 +153,14 @@ def compare_training(
     theirs = side.build(params, config).train()
     if config.bn_mode == "frozen":
         side.freeze_norms(theirs)
-    velocity, optimiser = zero_velocity(ours.params, config), _optimiser(theirs, config)
+    velocity, optimiser = zero_velocity(ours.params, config), their_side.optimiser(theirs, config)
     batch = make_batch(samples, config, dtype.type)
     result = TrainingComparison([], [], [], [], str(dtype))
     for step in range(steps):
         rate = learning_rate_at(step, config)
         losses, cache = ours.losses(batch, np.random.default_rng([seed, step]))
         grads = ours.backward(cache)
-        their_losses = _their_losses(theirs, samples, cache.targets)
+        their_losses = their_side.losses(theirs, samples, cache.targets)
         optimiser.zero_grad()
         sum(their_losses.values()).backward()
         result.ours.append({name: float(losses[name]) for name in LOSSES})
@@ -169,7 +168,7 @@ def compare_training(
         if step == 0:
             named = {name: p.grad.numpy() for name, p in theirs.named_parameters()}
             result.gradients = _rows(grads, _converted(named, config), GRADIENT_BOUND[str(dtype)])
-        _their_step(theirs, optimiser, config, rate)
+        their_side.step(theirs, optimiser, config, rate)
         clip_gradients(grads, config.clip_norm)
         sgd_step(ours.params, grads, velocity, learning_rate=rate, config=config)
     state = {name: t.detach().numpy() for name, t in theirs.state_dict().items()}
@@ -211,70 +210,6 @@ def _facts(batch: Batch, config: Config, dtype: str, targets: Targets | None) ->
         rois, objects = len(targets.rois), (targets.class_ids > 0).sum()
         facts["last draw"] = f"{anchors} anchors, {positive} positive; {rois} RoIs, {objects} positive"
     return facts
-
-
-# --- torchvision's side ---------------------------------------------------------------------------------------------
-
-
-def _optimiser(model: Any, config: Config) -> Any:
-    import torch
-
-    decayed: list[Any] = []
-    free: list[Any] = []
-    for name, p in model.named_parameters():
-        (ours,) = from_torchvision({name: np.broadcast_to(np.float32(0), p.shape)}, channels=config.fpn_channels)
-        (free if matches(ours, config.no_decay) else decayed).append(p)
-    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": free, "weight_decay": 0.0}]
-    return torch.optim.SGD([g for g in groups if g["params"]], lr=1.0, momentum=config.momentum)
-
-
-def _their_step(model: Any, optimiser: Any, config: Config, rate: float) -> None:
-    import torch
-
-    if config.clip_norm is not None:
-        torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
-    for group in optimiser.param_groups:
-        group["lr"] = rate
-    optimiser.step()
-
-
-def _their_losses(model: Any, samples: Sequence[Sample], targets: Targets) -> dict[str, Any]:
-    """Run torchvision forward on the anchors and RoIs that were drawn."""
-    import torch
-
-    dtype = next(model.parameters()).dtype
-    truth = [
-        {
-            "boxes": torch.from_numpy(np.ascontiguousarray(s.gt_boxes[:, ORDER])).to(dtype),
-            "labels": torch.from_numpy(s.gt_class_ids),
-            "masks": torch.from_numpy(s.gt_masks.astype(np.uint8)),
-        }
-        for s in samples
-    ]
-    rpn, heads = model.rpn, model.roi_heads
-    labels = torch.from_numpy(targets.rpn_labels)
-    rois = [
-        torch.from_numpy(np.ascontiguousarray(targets.rois[targets.image_index == n][:, ORDER]))
-        for n in range(len(samples))
-    ]
-    assign = rpn.assign_targets_to_anchors
-
-    def assign_in_precision(*args: Any) -> Any:
-        wanted, boxes = assign(*args)
-        return [x.to(dtype) for x in wanted], boxes
-
-    with ExitStack() as stack:
-        for owner, name, value in (
-            (rpn, "fg_bg_sampler", lambda _: (list(labels == 1), list(labels == -1))),
-            (rpn, "assign_targets_to_anchors", assign_in_precision),
-            (rpn, "filter_proposals", lambda *_: (rois, None)),
-            (heads, "add_gt_proposals", lambda proposals, _: list(proposals)),  # they are among our RoIs already
-            (heads, "subsample", lambda wanted: [torch.arange(len(w)) for w in wanted]),
-        ):
-            stack.enter_context(side.replaced(owner, name, value))
-        stack.enter_context(side.in_precision(dtype))
-        losses: dict[str, Any] = model([side.as_tensor(s.image, dtype) for s in samples], truth)
-    return losses
 
 
 # --- something to train on ------------------------------------------------------------------------------------------

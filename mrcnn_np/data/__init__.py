@@ -86,5 +86,5 @@ def open_dataset(
         raise DataError(f"{where}; expected the {kind} data set: {_ADVICE[kind]}", path=root)
     if kind == "coco":
         return COCODataset(root, split, subset=subset, ids=ids)
-    names = VOC_CLASSES if kind == "voc" else SHAPES_CLASSES
+    names = SHAPES_CLASSES if kind == "shapes" else None
     return VOCDataset(root, split, class_names=names, subset=subset, ids=ids)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
+from ..boxes import tight_box
 from .sample import Sample
 
 
@@ -103,32 +104,13 @@ def rescale(sample: Sample, scale: float, place: tuple[float, float] = (0.5, 0.5
         if (box[2:] > box[:2]).all():
             keep.append(k)
             boxes.append(box)
-    return sample.replace(
+    return sample.of_objects(keep).replace(
         image=image,
         gt_boxes=np.array(boxes, dtype=sample.gt_boxes.dtype).reshape(-1, 4),
-        gt_class_ids=sample.gt_class_ids[keep],
         gt_masks=np.array([masks[k] for k in keep], dtype=bool).reshape(-1, *size),
-        gt_crowd=sample.gt_crowd[keep],
-        gt_difficult=sample.gt_difficult[keep],
         void=void,
         gt_areas=None,  # the crop may have cut objects: count the new masks
     )
-
-
-def tight_box(mask: np.ndarray) -> np.ndarray:
-    """Return the tight box of a mask with at least one pixel.
-
-    Parameters
-    ----------
-    mask : ndarray of shape (H, W), bool
-
-    Returns
-    -------
-    box : ndarray of shape (4,), float64
-        ``(y1, x1, y2, x2)`` half-open: y2 and x2 are the last row and column plus one.
-    """
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    return np.array([rows[0], columns[0], rows[-1] + 1, columns[-1] + 1], dtype=np.float64)
 
 
 def _resized(array: np.ndarray, size: np.ndarray, method: Image.Resampling) -> np.ndarray:

@@ -136,8 +136,7 @@ class Instances:
         needed = masks or box is None or area is None
         mask = from_coco(annotation.get("segmentation"), (entry.height, entry.width)) if needed else None
         if mask is not None and box is None:
-            y1, x1, y2, x2 = mask.box().tolist()
-            box = [x1, y1, x2 - x1, y2 - y1]
+            box = to_bbox(mask.box())
         if mask is not None and area is None:
             area = mask.area
         if not is_number(area) or area < 0:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -45,12 +45,23 @@ class Sample:
     gt_crowd: np.ndarray
     gt_difficult: np.ndarray
     void: np.ndarray
-    path: str = field(default="")
+    path: str = ""
     gt_areas: np.ndarray | None = None
 
     def replace(self, **changes: Any) -> Sample:
         """Return a copy with some fields changed."""
         return replace(self, **changes)
+
+    def of_objects(self, keep: np.ndarray | list[int]) -> Sample:
+        """Return a copy with some of its objects: flags of shape (G,), or their indices."""
+        return self.replace(
+            gt_boxes=self.gt_boxes[keep],
+            gt_class_ids=self.gt_class_ids[keep],
+            gt_masks=self.gt_masks[keep],
+            gt_crowd=self.gt_crowd[keep],
+            gt_difficult=self.gt_difficult[keep],
+            gt_areas=None if self.gt_areas is None else self.gt_areas[keep],
+        )
 
 
 def for_training(sample: Sample) -> Sample:
@@ -59,17 +70,9 @@ def for_training(sample: Sample) -> Sample:
     Evaluation keeps such an object; as nothing overlaps it, it is always missed.
     """
     boxes = clip_boxes(sample.gt_boxes, (0.0, 0.0, *sample.image.shape[:2]))
-    if (boxes[:, 2:] > boxes[:, :2]).all():
-        return sample.replace(gt_boxes=boxes)
-    keep = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
-    return sample.replace(
-        gt_boxes=boxes[keep],
-        gt_class_ids=sample.gt_class_ids[keep],
-        gt_masks=sample.gt_masks[keep],
-        gt_crowd=sample.gt_crowd[keep],
-        gt_difficult=sample.gt_difficult[keep],
-        gt_areas=None if sample.gt_areas is None else sample.gt_areas[keep],
-    )
+    keep = np.all(boxes[:, 2:] > boxes[:, :2], axis=1)
+    clipped = sample.replace(gt_boxes=boxes)
+    return clipped if keep.all() else clipped.of_objects(keep)
 
 
 def check_sample(sample: Sample, num_classes: int) -> None:

@@ -19,6 +19,9 @@ VOC_CLASSES = (
 )  # fmt: skip
 """Class names by class id: background, then VOC's 20 classes in alphabetical order."""
 
+CLASSES = "classes.txt"
+"""A file beside ``JPEGImages`` with the class names of a data set that is not VOC itself."""
+
 VOID = 255
 """The index of pixels nobody labelled: VOC draws a line of them around every object."""
 
@@ -57,8 +60,9 @@ class VOCDataset:
         The ``VOCdevkit`` folder (it contains ``VOC2012``), or a folder that itself contains ``JPEGImages``.
     split : str
         ``"train"``, ``"val"`` or ``"trainval"``: a file of ``ImageSets/Segmentation``.
-    class_names : tuple of str
-        ``class_names[0]`` is ``"background"``.
+    class_names : tuple of str, optional
+        ``class_names[0]`` is ``"background"``. By default those that ``classes.txt`` beside ``JPEGImages`` lists, one
+        on each line, or VOC's own if there is no such file.
     year : str
         Which ``VOC<year>`` below ``root``.
     subset : int, optional
@@ -84,14 +88,14 @@ class VOCDataset:
         root: str | Path,
         split: str = "train",
         *,
-        class_names: tuple[str, ...] = VOC_CLASSES,
+        class_names: tuple[str, ...] | None = None,
         year: str = "2012",
         subset: int | None = None,
         ids: Sequence[str] | None = None,
     ) -> None:
         self.folder = _voc_folder(Path(root), year)
         self.split = split
-        self.class_names = tuple(class_names)
+        self.class_names = tuple(class_names or _read_classes(self.folder))
         self.ids = choose_ids(_read_split(self.folder, split), self.folder, split, subset, ids)
 
     def __len__(self) -> int:
@@ -197,7 +201,10 @@ def _check_object(
 
     if obj.name not in class_names[1:]:
         known = ", ".join(class_names[1:])
-        raise error(f"object {number} of image {image_id} has the unknown class {obj.name!r}; expected one of {known}")
+        raise error(
+            f"object {number} of image {image_id} has the unknown class {obj.name!r}; expected one of {known} (a "
+            f"data set of your own lists its classes in {path.parents[1] / CLASSES}, one on each line)"
+        )
     y1, x1, y2, x2 = obj.box
     height, width = mask.shape
     if y1 < 0 or x1 < 0 or y2 > height or x2 > width:
@@ -228,15 +235,34 @@ def _voc_folder(root: Path, year: str) -> Path:
     raise DataError(f"contains {found}; expected VOC{year}/JPEGImages (the VOCdevkit folder)", path=root)
 
 
-def _read_split(folder: Path, split: str) -> list[str]:
-    """Read the image ids of a split."""
-    path = folder / "ImageSets" / "Segmentation" / f"{split}.txt"
+def _read_classes(folder: Path) -> tuple[str, ...]:
+    """Read the class names of a data set that is not VOC itself."""
+    path = folder / CLASSES
+    if not path.exists():
+        return VOC_CLASSES
+    names = _read_lines(path, "one class name on each line")
+    if names[:1] == ["background"]:
+        names = names[1:]
+    twice = [name for i, name in enumerate(names) if name in (*names[:i], "background")]
+    if not names or twice:
+        what = f"names {twice[0]} twice" if twice else "is empty"
+        raise DataError(f"{what}; expected every class once, the background at most as the first", path=path)
+    return ("background", *names)
+
+
+def _read_lines(path: Path, expected: str) -> list[str]:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()  # -sig: some editors begin a file with a mark
     except (OSError, ValueError) as error:
-        known = ", ".join(sorted(p.stem for p in path.parent.glob("*.txt"))) or "none"
-        raise DataError(f"cannot be read; expected the list of split {split!r} (found: {known})", path=path) from error
-    ids = [line.strip() for line in lines if line.strip()]
+        raise DataError(f"cannot be read; expected {expected}", path=path) from error
+    return [line.strip() for line in lines if line.strip()]
+
+
+def _read_split(folder: Path, split: str) -> list[str]:
+    """Read the image ids of a split."""
+    path = folder / "ImageSets" / "Segmentation" / f"{split}.txt"
+    known = ", ".join(sorted(p.stem for p in path.parent.glob("*.txt"))) or "none"
+    ids = _read_lines(path, f"the list of split {split!r} (found: {known})")
     if not ids:
         raise DataError(f"split {split!r} is empty; expected one image id per line", path=path)
     seen: set[str] = set()

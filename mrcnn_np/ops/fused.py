@@ -116,6 +116,10 @@ def conv2d_fused_backward(
     and ``scale = gamma / sigma``, ``shift = beta + (b - mean) scale`` give ``db = dshift scale`` and
     ``dgamma = (dscale + (b - mean) dshift) / sigma``. The usual formula sums ``dy`` times the normalised result over
     all pixels; here ``dv`` has summed over the pixels already, and the result need not be remembered.
+
+    The two terms of ``dgamma`` cancel if a channel's mean is many of its deviations, and float32 loses digits: with
+    means of a hundred deviations ``dgamma`` was off by 1e-3 of its largest number (PyTorch: 2e-5), with means of one to
+    three, as under ordinary weights, by 2e-6.
     """
     x, w, b, norm, has_residual, y, stride, padding, groups = cache
     if y is not None:

@@ -7,10 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..config import Config
 from ..errors import CheckpointError, NonFiniteError, UserError, WeightFileError
 from ..model import MaskRCNN
-from ..params import count, spec
+from ..params import Params, count, shapes
 from .class_names import read_class_names
 from .download import download_weights, listing, published, sha256
 from .load import Weights, load_weights, save_weights, trusting
@@ -28,7 +30,7 @@ def run_info(args: argparse.Namespace) -> int:
     """Print what a file holds and under which conventions."""
     path = Path(args.file)
     weights, manifest, config = _open(path, args.preset, args.config)
-    loaded = {name: p for name, p in weights.params.items() if name not in weights.drawn}
+    loaded = weights.loaded
     dtype = next(iter(loaded.values())).dtype
     print(f"{path}: {path.stat().st_size:,} bytes, sha256 {sha256(path)}")
     print(manifest.describe())
@@ -37,6 +39,8 @@ def run_info(args: argparse.Namespace) -> int:
         print(f"left aside: {_some(weights.aside)}")
     if weights.drawn:
         print(f"not in the file, to be drawn at random: {len(weights.drawn)} tensors, {_some(weights.drawn)}")
+    for line in _not_finite(loaded):
+        print(line)
     if manifest.presumed:
         print("presumed: does not stand in the file; change it with --config FIELD=VALUE where it is wrong")
     return 0
@@ -44,6 +48,16 @@ def run_info(args: argparse.Namespace) -> int:
 
 def _some(names: tuple[str, ...], shown: int = 4) -> str:
     return ", ".join(names[:shown]) + (" ..." if len(names) > shown else "")
+
+
+def _not_finite(params: Params, shown: int = 8) -> list[str]:
+    """Say which tensors hold NaN or infinity, and how many of them."""
+    bad = {name: number for name, p in params.items() if (number := int((~np.isfinite(p)).sum()))}
+    if not bad:
+        return []
+    lines = [f"warning: {sum(bad.values()):,} numbers in {len(bad)} tensors are NaN or infinite; networks refuse them"]
+    lines += [f"  {name}: {n:,} of {params[name].size:,}" for name, n in list(bad.items())[:shown]]
+    return lines + ([f"  and {len(bad) - shown} more"] if len(bad) > shown else [])
 
 
 def run_convert(args: argparse.Namespace) -> int:
@@ -59,9 +73,10 @@ def run_convert(args: argparse.Namespace) -> int:
     if target.is_dir() or not target.parent.is_dir():
         raise UserError(f"cannot write {target}: expected a file in a folder that exists")
     weights, manifest, config = _open(source, args.preset, args.config)
-    params = {name: p for name, p in weights.params.items() if name not in weights.drawn}
-    save_weights(target, params, config, format=format, manifest=manifest)
-    print(f"{len(params)} tensors of {source} are in {target} ({format})")
+    save_weights(target, weights.loaded, config, format=format, manifest=manifest)
+    print(f"{len(weights.loaded)} tensors of {source} are in {target} ({format})")
+    for line in _not_finite(weights.loaded):
+        print(line)
     return 0
 
 
@@ -84,8 +99,7 @@ def _open(path: Path, preset: str | None, overrides: list[str] | None) -> tuple[
     if not overrides:
         return weights, weights.manifest, weights.manifest.config()
     config = weights.manifest.config().with_overrides(overrides)
-    expected = {name: tensor.shape for name, tensor in spec(config).items() if name not in weights.drawn}
-    match({name: p for name, p in weights.params.items() if name not in weights.drawn}, expected, path)
+    match(shapes(weights.loaded), shapes(weights.manifest.spec(config)), path)
     return weights, trusting(weights.manifest, config), config
 
 

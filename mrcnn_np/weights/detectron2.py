@@ -19,7 +19,7 @@ R50 converted from torchvision  RGB   (123.675, 116.28, 103.53)    (58.395, 57.1
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -29,16 +29,13 @@ from ..params import Params
 from ..presets import detectron2
 from .architecture import sizes
 from .class_names import coco_names
-from .manifest import Manifest
-from .torchvision import NORM, from_torch_layout
+from .manifest import PRESUMED, Manifest
+from .torchvision import Renames, from_torch_layout, renamed
 
-PRESUMED = (
-    "channel_order", "pixel_scale", "pixel_mean", "pixel_std", "stride_in_1x1", "bn_eps", "class_names",
-)  # fmt: skip
 BGR_MEAN, BGR_STD = (103.53, 116.28, 123.675), (57.375, 57.12, 58.395)
 RGB = {"channel_order": "rgb", "pixel_mean": BGR_MEAN[::-1], "pixel_std": BGR_STD[::-1], "stride_in_1x1": False}
 
-RENAMED: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
+RENAMED: Renames = [
     (r"^backbone\.bottom_up\.", ""),
     (r"^stem\.conv1\.", "backbone.stem.conv."),
     (r"^res(\d)\.(\d+)\.", r"backbone.c\1.\2."),
@@ -57,7 +54,7 @@ RENAMED: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
     (r"^roi_heads\.mask_head\.predictor\.", "mask_head.logits."),
 ]
 #: Caffe2 blobs, in steps that leave the names of a detectron2 backbone
-CAFFE2: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
+CAFFE2: Renames = [
     (r"^res_conv1_bn_", "conv1_bn_"),
     (r"^conv1_", "stem.conv1_"),
     (r"^res(\d)_(\d+)_branch1_", r"res\1.\2.shortcut_"),
@@ -116,7 +113,10 @@ def from_detectron2(
     for old, a in tensors.items():
         if old in aside:
             continue
-        layer, suffix = _rename(old)
+        ours = renamed(old, RENAMED if "." in old else CAFFE2 + RENAMED)
+        if ours is None:
+            raise WeightFileError(f"{old!r} is not a tensor of detectron2's R-CNN with FPN, nor of its backbones")
+        layer, suffix = ours
         try:
             a = from_torch_layout(layer, suffix, a, channels=channels)
         except (ValueError, IndexError) as error:
@@ -168,17 +168,7 @@ def _manifest(
         box_order="x1 y1 x2 y2",
         background="last",
         flatten_order="C H W",
-        presumed=tuple(name for name in PRESUMED if not (name.startswith("pixel_") and name in tensors)),
+        presumed=tuple(
+            name for name in (*PRESUMED, "class_names") if not (name.startswith("pixel_") and name in tensors)
+        ),
     )
-
-
-def _rename(old: str) -> tuple[str, str]:
-    """Return our layer and our suffix for a tensor of theirs."""
-    name = old
-    for pattern, replacement in [*(CAFFE2 if "." not in old else []), *RENAMED]:
-        name = re.sub(pattern, replacement, name)
-    layer, _, suffix = name.rpartition(".")
-    suffixes = NORM if re.search(r"\.bn\d?$", layer) else {"weight": "w", "bias": "b"}
-    if suffix not in suffixes or not layer.startswith(("backbone.", "fpn.", "rpn.", "box_head.", "mask_head.")):
-        raise WeightFileError(f"{old!r} is not a tensor of detectron2's R-CNN with FPN, nor of its backbones")
-    return layer, suffixes[suffix]

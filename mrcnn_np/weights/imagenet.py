@@ -9,10 +9,8 @@ import numpy as np
 from ..params import Params
 from ..presets import torchvision
 from .architecture import sizes
-from .manifest import Manifest
+from .manifest import PRESUMED, Manifest
 from .torchvision import from_torchvision
-
-PRESUMED = ("channel_order", "pixel_scale", "pixel_mean", "pixel_std", "stride_in_1x1", "bn_eps")
 
 
 def recognise(tensors: Mapping[str, np.ndarray]) -> bool:

@@ -16,7 +16,7 @@ from ..checkpoint import KEY as CHECKPOINT_KEY
 from ..checkpoint import load_checkpoint
 from ..config import Config
 from ..errors import CheckpointError, UserError, WeightFileError, WeightMismatchError
-from ..params import Params, draw, spec
+from ..params import Params, draw, shapes, spec
 from ..presets import by_name
 from ..run_folder import atomic_write
 from . import detectron2, imagenet, torchvision
@@ -46,6 +46,11 @@ class Weights(NamedTuple):
     manifest: Manifest
     aside: tuple[str, ...] = ()
     drawn: tuple[str, ...] = ()
+
+    @property
+    def loaded(self) -> Params:
+        """Those of ``params`` that were in the file."""
+        return {name: p for name, p in self.params.items() if name not in self.drawn}
 
 
 def load_weights(
@@ -98,8 +103,8 @@ def load_weights(
         manifest = trusting(manifest, config)
     else:
         manifest.check(config, path)
-    expected = {name: tensor for name, tensor in spec(config).items() if _loaded(name, manifest)}
-    match(params, {name: tensor.shape for name, tensor in expected.items()}, path)
+    expected = manifest.spec(config)
+    match(shapes(params), shapes(expected), path)
     params = _one_type(params, path)
     rest = {name: tensor for name, tensor in spec(config).items() if name not in expected}
     dtype = next(iter(params.values())).dtype.type
@@ -114,10 +119,6 @@ def _of_preset(manifest: Manifest, preset: str, path: Path) -> Config:
         manifest.check(by_name(preset, **{name: getattr(config, name) for name in ("backbone", *SIZE_FIELDS)}), path)
         raise WeightMismatchError(f"{path} belongs to the preset {manifest.preset!r}, not {preset!r}")
     return config
-
-
-def _loaded(name: str, manifest: Manifest) -> bool:
-    return manifest.num_classes is not None or name.startswith("backbone.")
 
 
 def _read(path: Path, format: str, config: Config | None) -> tuple[Params, Manifest, list[str]]:
@@ -229,8 +230,7 @@ def save_weights(
     path = Path(path)
     manifest = manifest or Manifest.from_config(config, source="mrcnn-np")
     manifest.check(config, "the manifest")
-    expected = {name: tensor.shape for name, tensor in spec(config).items() if _loaded(name, manifest)}
-    match(params, expected, "the set of parameters")
+    match(shapes(params), shapes(manifest.spec(config)), "the set of parameters")
     if format == "safetensors":
         tensors = {name: np.asarray(a, order="C") for name, a in params.items()}
         atomic_write(path, safetensors.numpy.save(tensors, {KEY: manifest.to_json()}))

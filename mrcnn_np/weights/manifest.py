@@ -12,11 +12,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from ..config import Config
 from ..errors import ConfigError, WeightFileError, WeightMismatchError
-from ..presets import PRESETS, by_name
+from ..params import Spec
+from ..params import spec as network_spec
+from ..presets import base
 
 #: key of the manifest in the metadata of a safetensors file
 KEY = "mrcnn_np_manifest"
@@ -27,6 +27,8 @@ SHOWN = 12
 BACKBONE_FIELDS = (
     "backbone", "channel_order", "pixel_scale", "pixel_mean", "pixel_std", "stride_in_1x1", "conv_bias", "bn_eps",
 )  # fmt: skip
+#: what is usually presumed, because it stands in no file
+PRESUMED = ("channel_order", "pixel_scale", "pixel_mean", "pixel_std", "stride_in_1x1", "bn_eps")
 #: further config fields without which the numbers mean something else; thresholds and sizes of images are free
 NETWORK_FIELDS = (
     "num_classes", "fpn_channels", "fpn_norm", "anchor_ratios", "anchor_ratio_meaning", "anchor_offset",
@@ -92,12 +94,11 @@ class Manifest:
         For example ``Manifest.from_config(presets.matterport(backbone="resnet50"), source="matterport",
         delta_order="dy dx dh dw")``.
         """
-        base = by_name(config.name) if config.name in PRESETS else Config(config.name, config.num_classes)
-        named = (*BACKBONE_FIELDS, "name", "num_classes")
+        usual, named = base(config.name), (*BACKBONE_FIELDS, "name", "num_classes")
         overrides = {
             name: value
             for name, value in config.to_dict().items()
-            if name not in named and value != getattr(base, name)
+            if name not in named and value != getattr(usual, name)
         }
         return cls(
             source=source,
@@ -120,9 +121,12 @@ class Manifest:
         fields = {name: getattr(self, name) for name in BACKBONE_FIELDS} | dict(self.overrides)
         if self.num_classes is not None:
             fields["num_classes"] = self.num_classes
-        if self.preset in PRESETS:
-            return by_name(self.preset, **{**fields, **changes})
-        return Config.from_dict({"name": self.preset, "num_classes": 2} | fields).replace(**changes)
+        return base(self.preset).replace(**fields | changes)
+
+    def spec(self, config: Config) -> dict[str, Spec]:
+        """List the tensors of ``config``'s network that such weights hold: all, or those of the backbone."""
+        whole = self.num_classes is not None
+        return {name: s for name, s in network_spec(config).items() if whole or name.startswith("backbone.")}
 
     def differences(self, config: Config) -> list[tuple[str, Any, Any]]:
         """List (field, value of the weights, value of ``config``) where a network would misread the weights."""
@@ -186,15 +190,13 @@ class Manifest:
             raise WeightFileError(f"{source}: its manifest cannot be used: {error}") from error
 
 
-def match(found: Mapping[str, np.ndarray], expected: Mapping[str, Sequence[int]], source: object) -> None:
+def match(found: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]], source: object) -> None:
     """Check that tensors have the names and shapes expected.
 
     Parameters
     ----------
-    found : mapping of str to ndarray
-        What a file holds.
-    expected : mapping of str to tuple of int
-        What the network needs: ``{name: s.shape for name, s in params.spec(config).items()}``.
+    found, expected : mapping of str to tuple of int
+        The shapes of what a file holds, and of what the network needs.
     source : object
         The file, for the message.
 
@@ -204,11 +206,11 @@ def match(found: Mapping[str, np.ndarray], expected: Mapping[str, Sequence[int]]
         With a table of what is missing, what is not expected, and which shapes differ; long lists end with a count.
     """
     missing = [(name, _text(shape), "missing") for name, shape in expected.items() if name not in found]
-    unexpected = [(name, "not expected", _text(a.shape)) for name, a in found.items() if name not in expected]
+    unexpected = [(name, "not expected", _text(shape)) for name, shape in found.items() if name not in expected]
     shapes = [
-        (name, _text(shape), _text(found[name].shape))
+        (name, _text(shape), _text(found[name]))
         for name, shape in expected.items()
-        if name in found and tuple(found[name].shape) != tuple(shape)
+        if name in found and found[name] != shape
     ]
     if not (missing or unexpected or shapes):
         return

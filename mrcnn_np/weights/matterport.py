@@ -13,15 +13,15 @@ The files are in ``matterport_h5.py``.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from .. import presets
 from ..backbone import ARCHITECTURES
-from ..config import Config, presets
-from ..params import Params, spec
-from .manifest import Manifest
+from ..params import Params
+from .manifest import PRESUMED, Manifest
 
 SUFFIXES = {
     "w": "kernel",
@@ -165,18 +165,17 @@ def infer(shapes: Mapping[str, tuple[int, ...]], *, named: str) -> Manifest | No
     if not any(name.startswith(("rpn.", "box_head.", "mask_head.")) for name in shapes):
         return _imagenet(names[0], eps=1e-3 if named == "conv1" else 1.001e-5)
     config = presets.matterport(backbone=names[0])
-    for field, name, axis in (
-        ("num_classes", "box_head.class.b", 0),
-        ("fpn_channels", "fpn.lateral5.b", 0),
-        ("rpn_channels", "rpn.conv.b", 0),
-        ("box_head_channels", "box_head.conv1.b", 0),
-        ("mask_head_channels", "mask_head.conv1.b", 0),
+    for field, name in (
+        ("num_classes", "box_head.class.b"),
+        ("fpn_channels", "fpn.lateral5.b"),
+        ("rpn_channels", "rpn.conv.b"),
+        ("box_head_channels", "box_head.conv1.b"),
+        ("mask_head_channels", "mask_head.conv1.b"),
     ):
         shape = shapes.get(name, ())
-        if len(shape) == 1 and shape[axis] >= 2:
-            config = config.replace(**{field: int(shape[axis])})
-    presumed = ("channel_order", "pixel_scale", "pixel_mean", "pixel_std", "stride_in_1x1", "bn_eps")
-    return Manifest.from_config(config, source="matterport", presumed=presumed)
+        if len(shape) == 1 and shape[0] >= 2:
+            config = config.replace(**{field: int(shape[0])})
+    return Manifest.from_config(config, source="matterport", presumed=PRESUMED)
 
 
 def _imagenet(backbone: str, *, eps: float) -> Manifest:
@@ -184,19 +183,13 @@ def _imagenet(backbone: str, *, eps: float) -> Manifest:
     config = presets.matterport(
         backbone=backbone, channel_order="bgr", pixel_mean=(103.939, 116.779, 123.68), bn_eps=eps
     )
-    presumed = ("channel_order", "pixel_scale", "pixel_mean", "pixel_std", "stride_in_1x1", "bn_eps")
-    return Manifest.from_config(config, source="keras-applications", backbone_only=True, presumed=presumed)
+    return Manifest.from_config(config, source="keras-applications", backbone_only=True, presumed=PRESUMED)
 
 
-def expected_shapes(config: Config, *, backbone_only: bool = False) -> dict[str, tuple[int, ...]]:
-    """Return the shapes of the network's tensors, or of its backbone's, by our names."""
-    return {n: s.shape for n, s in spec(config).items() if n.startswith("backbone.") or not backbone_only}
-
-
-def by_layer(weights: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+def by_layer(weights: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Group ``layer/weight`` by layer, in order."""
     layers: dict[str, dict[str, Any]] = {}
     for name, w in weights.items():
         layer, _, weight = name.rpartition("/")
         layers.setdefault(layer, {})[weight] = w
-    yield from layers.items()
+    return layers

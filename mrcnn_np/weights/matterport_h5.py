@@ -23,13 +23,12 @@ from typing import Any
 import numpy as np
 
 from ..errors import WeightFileError
-from ..params import Params
+from ..params import Params, shapes
 from .manifest import Manifest, match
 from .matterport import (
     KERAS1_SUFFIXES,
     SUFFIXES,
     by_layer,
-    expected_shapes,
     from_matterport,
     infer,
     our_layer,
@@ -38,7 +37,6 @@ from .matterport import (
     to_matterport,
 )
 
-SIGNATURE = b"\x89HDF\r\n\x1a\n"
 #: the classifier of an ImageNet network, which no detector has a use for
 NOT_NEEDED = ("fc1000", "predictions", "probs")
 RPN = ("rpn_conv_shared", "rpn_class_raw", "rpn_bbox_pred")
@@ -50,7 +48,7 @@ def read_matterport(path: str | Path) -> tuple[Params, Manifest]:
     Parameters
     ----------
     path : str or Path
-        An ``.h5`` file of Keras 2 (or of Keras 1 for ImageNet).
+        An ``.h5`` file of Keras 2 (or of Keras 1 for ImageNet): HDF5, as ``files.sniff`` says.
 
     Returns
     -------
@@ -62,7 +60,7 @@ def read_matterport(path: str | Path) -> tuple[Params, Manifest]:
     Raises
     ------
     WeightFileError
-        h5py is missing; the file is missing, cut short, damaged, no HDF5, or of another version of Keras.
+        h5py is missing; the file is cut short, damaged, or of another version of Keras.
     WeightMismatchError
         The tensors are not those of a whole network; the message is a table.
 
@@ -71,7 +69,6 @@ def read_matterport(path: str | Path) -> tuple[Params, Manifest]:
     Nothing is read before all names and shapes are known to be right, and no link is followed out of the file.
     """
     h5py, path = _h5py(), Path(path)
-    check_signature(path)
     try:
         with h5py.File(path, "r") as file:
             found = _datasets(_layers_group(file, path, h5py), path, h5py)
@@ -94,7 +91,7 @@ def write_matterport(path: str | Path, params: Mapping[str, np.ndarray]) -> None
         Ours, of ``presets.matterport()``, or its backbone's alone.
     """
     h5py = _h5py()
-    layers = dict(by_layer(to_matterport(params)))
+    layers = by_layer(to_matterport(params))
     groups: dict[str, dict[str, np.ndarray]] = {}
     for layer, weights in layers.items():
         group = "rpn_model" if layer in RPN else layer
@@ -107,17 +104,6 @@ def write_matterport(path: str | Path, params: Mapping[str, np.ndarray]) -> None
             group.attrs["weight_names"] = np.array([weight.encode() for weight in weights])
             for weight, w in weights.items():
                 group.create_dataset(weight, data=w)
-
-
-def check_signature(path: Path) -> None:
-    """Refuse a file that is not there or does not begin as HDF5 does."""
-    try:
-        with path.open("rb") as file:
-            start = file.read(len(SIGNATURE))
-    except OSError as error:
-        raise WeightFileError(f"{path}: {error.strerror or error}") from error
-    if start != SIGNATURE:
-        raise WeightFileError(f"{path} is no HDF5 file; expected weights that Keras saved as .h5")
 
 
 def _h5py() -> Any:
@@ -202,26 +188,18 @@ def _canonical(layer: str, weight: str) -> str:
 
 def _match(found: Mapping[str, Any], path: Path) -> Manifest:
     """Check names, shapes and types of all tensors and say what they belong to."""
-    shapes = {our_name(theirs): _Shape(our_shape(our_name(theirs), d.shape)) for theirs, d in found.items()}
+    ours = {our_name(theirs): our_shape(our_name(theirs), d.shape) for theirs, d in found.items()}
     first = "conv1" if "conv1/kernel" in found else "conv1_conv"
-    manifest = infer({name: s.shape for name, s in shapes.items()}, named=first)
+    manifest = infer(ours, named=first)
     if manifest is None:
         raise WeightFileError(f"{path} holds no ResNet that matterport's Mask R-CNN uses; layers: {_some(found)}")
-    expected = expected_shapes(manifest.config(), backbone_only=manifest.num_classes is None)
-    match(shapes, expected, path)  # type: ignore[arg-type]
+    match(ours, shapes(manifest.spec(manifest.config())), path)
     for theirs, dataset in found.items():
         if dataset.dtype.kind != "f":
             raise WeightFileError(f"{path}: {theirs} is of type {dataset.dtype}; expected floating point")
         if dataset.external is not None or dataset.is_virtual:
             raise WeightFileError(f"{path}: the numbers of {theirs} lie in another file; expected them in this one")
     return manifest
-
-
-class _Shape:
-    """What ``match`` needs of an array that has not been read."""
-
-    def __init__(self, shape: tuple[int, ...]) -> None:
-        self.shape = shape
 
 
 def _read(dataset: Any) -> np.ndarray:

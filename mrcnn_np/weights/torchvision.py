@@ -25,13 +25,15 @@ from ..params import Params
 from ..params import spec as params_spec
 from .architecture import sizes
 from .class_names import coco_names
-from .manifest import Manifest, match
+from .manifest import PRESUMED, Manifest, match
 
+#: patterns of ``re.sub`` with what stands in their place, one after the other
+Renames = list[tuple[str, str | Callable[[re.Match[str]], str]]]
 ORDER = [1, 0, 3, 2]  # (x1, y1, x2, y2) <-> (y1, x1, y2, x2) and (dx, dy, dw, dh) <-> (dy, dx, dh, dw)
 
 NORM = {"weight": "gamma", "bias": "beta", "running_mean": "mean", "running_var": "var"}
 #: What stands in brackets with a question mark is missing in files older than torchvision 0.13, as is the published one
-RENAMED: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
+RENAMED: Renames = [
     (r"^backbone\.body\.conv1\.", "backbone.stem.conv."),
     (r"^backbone\.body\.bn1\.", "backbone.stem.bn."),
     (r"^backbone\.body\.layer(\d)\.", lambda m: f"backbone.c{int(m[1]) + 1}."),
@@ -61,7 +63,7 @@ RENAMED: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
 
 SUFFIXES = {"w": "weight", "b": "bias"} | {ours: theirs for theirs, ours in NORM.items()}
 #: the way back, to the names since torchvision 0.13
-NAMED_BACK: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
+NAMED_BACK: Renames = [
     (r"^backbone\.stem\.conv$", "backbone.body.conv1"),
     (r"^backbone\.stem\.bn$", "backbone.body.bn1"),
     (r"^backbone\.c(\d)\.", lambda m: f"backbone.body.layer{int(m[1]) - 1}."),
@@ -114,7 +116,10 @@ def from_torchvision(state_dict: Mapping[str, np.ndarray], *, channels: int = 25
     for old, a in state_dict.items():
         if old.endswith("num_batches_tracked"):
             continue
-        layer, suffix = _rename(old)
+        ours = renamed(old, RENAMED)
+        if ours is None:
+            raise CheckpointError(f"{old!r} is not a tensor of torchvision's maskrcnn_resnet50_fpn")
+        layer, suffix = ours
         if f"{layer}.{suffix}" in converted:
             raise CheckpointError(f"{old!r} is the second tensor for {layer}.{suffix}; expected one")
         converted[f"{layer}.{suffix}"] = from_torch_layout(layer, suffix, a, channels=channels)
@@ -196,7 +201,7 @@ def read_torchvision(tensors: Mapping[str, np.ndarray]) -> tuple[Params, Manifes
         delta_order="dx dy dw dh",
         box_order="x1 y1 x2 y2",
         flatten_order="C H W",
-        presumed=("channel_order", "pixel_scale", "pixel_mean", "pixel_std", "stride_in_1x1", "bn_eps", "class_names"),
+        presumed=(*PRESUMED, "class_names"),
     )
     return params, manifest, []
 
@@ -217,17 +222,13 @@ def state_shapes(config: Config) -> dict[str, tuple[int, ...]]:
         The network has parts for which neither version of torchvision's ``maskrcnn_resnet50_fpn`` has a place.
     """
     shapes: dict[str, tuple[int, ...]] = {}
-    foreign: dict[str, np.ndarray] = {}
+    foreign: dict[str, tuple[int, ...]] = {}
     for ours, tensor in params_spec(config).items():
         layer, _, suffix = ours.rpartition(".")
         name = _name_back(layer, config)
         theirs = f"{name}.{SUFFIXES[suffix]}"
-        try:
-            known = _rename(theirs) == (layer, suffix)
-        except CheckpointError:
-            known = False
-        if not known:
-            foreign[ours] = np.broadcast_to(np.float32(0), tensor.shape)
+        if renamed(theirs, RENAMED) != (layer, suffix):
+            foreign[ours] = tensor.shape
         shape = tensor.shape
         if len(shape) == 4:
             shape = (shape[2], shape[3], *shape[:2]) if layer == "mask_head.deconv" else (*shape[:1:-1], *shape[:2])
@@ -288,13 +289,12 @@ def _name_back(layer: str, config: Config) -> str:
     return layer
 
 
-def _rename(old: str) -> tuple[str, str]:
-    """Return our layer and our suffix for a tensor of theirs."""
-    name = old
-    for pattern, replacement in RENAMED:
+def renamed(name: str, renames: Renames) -> tuple[str, str] | None:
+    """Return our layer and our suffix for a tensor of a PyTorch model; None if that leads to no name of ours."""
+    for pattern, replacement in renames:
         name = re.sub(pattern, replacement, name)
     layer, _, suffix = name.rpartition(".")
     suffixes = NORM if re.search(r"\.bn\d?$", layer) else {"weight": "w", "bias": "b"}
     if suffix not in suffixes or not layer.startswith(("backbone.", "fpn.", "rpn.", "box_head.", "mask_head.")):
-        raise CheckpointError(f"{old!r} is not a tensor of torchvision's maskrcnn_resnet50_fpn")
+        return None
     return layer, suffixes[suffix]

@@ -18,8 +18,8 @@ import numpy as np
 from ..config import Config
 from ..config_regions import TrainingFields
 from ..errors import WeightMismatchError
-from ..params import Params, draw, spec
-from ..presets import PRESETS, by_name
+from ..params import Params, draw, shapes, spec
+from ..presets import base, by_name
 from .class_names import class_rows
 from .load import Weights, load_weights
 from .manifest import BACKBONE_FIELDS, match
@@ -87,8 +87,8 @@ def start_config(weights: Weights, preset: str | None, num_classes: int) -> Conf
     if manifest.num_classes is None and preset is not None:
         enter = {name: getattr(own, name) for name in (*BACKBONE_FIELDS, *BACKBONE_ALSO)}
         return by_name(preset, num_classes=num_classes, **enter)
-    base = by_name(own.name) if own.name in PRESETS else Config(own.name, num_classes)
-    training = {field.name: getattr(base, field.name) for field in dataclasses.fields(TrainingFields)}
+    usual = base(own.name)
+    training = {field.name: getattr(usual, field.name) for field in dataclasses.fields(TrainingFields)}
     return own.replace(num_classes=num_classes, **training)
 
 
@@ -121,10 +121,10 @@ def transfer(
     """
     manifest, expected = weights.manifest, spec(config)
     whole = manifest.num_classes is not None
-    found = {name: p for name, p in weights.params.items() if name not in weights.drawn}
+    found = weights.loaded
     fixed = {name: p for name, p in found.items() if _layer(name) not in CLASS_LAYERS}
-    needed = {n: s.shape for n, s in expected.items() if _layer(n) not in CLASS_LAYERS}
-    match(fixed, needed if whole else {n: s for n, s in needed.items() if n.startswith("backbone.")}, path)
+    needed = {name: s for name, s in manifest.spec(config).items() if _layer(name) not in CLASS_LAYERS}
+    match(shapes(fixed), shapes(needed), path)
 
     rows = class_rows(manifest.class_names, class_names)
     same = whole and rows == tuple(range(len(manifest.class_names)))

@@ -143,6 +143,15 @@ def test_gradients(step):
     assert all(np.abs(g).max() > 0 for g in theirs.gradients.values())
 
 
+def test_gradients_are_not_a_matter_of_luck():
+    """With several threads TensorFlow loses additions to the pyramid's gradient."""
+    assert tf.config.threading.get_intra_op_parallelism_threads() == 1
+    params = decided_params(TRAINING, make_batch(SAMPLES[:1], TRAINING).images)
+    once, again = (keras_model.train_step(params, TRAINING, SAMPLES[:1], first).gradients for _ in range(2))
+    for name, gradient in once.items():
+        np.testing.assert_array_equal(gradient, again[name])
+
+
 def test_targets_and_losses_of_its_own(monkeypatch):
     """Nothing is handed over but the choice: the same anchors, RoIs, targets and losses come out."""
     monkeypatch.setattr(targets, "_choose", lambda indices, count, rng: indices[:count])

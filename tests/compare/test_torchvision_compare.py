@@ -6,19 +6,17 @@ import pytest
 torch = pytest.importorskip("torch", reason="comparison needs PyTorch: pip install mrcnn-np[compare]")
 pytest.importorskip("torchvision", reason="comparison needs torchvision: pip install mrcnn-np[compare]")
 
+from torchvision_case import IMAGE, SMALL, spoil  # noqa: E402
+
 from mrcnn_np import presets  # noqa: E402
 from mrcnn_np.compare import compare_with  # noqa: E402
-from mrcnn_np.compare.lively import lively_params, picture  # noqa: E402
+from mrcnn_np.compare.lively import lively_params  # noqa: E402
 from mrcnn_np.compare.torchvision_side import build, trace  # noqa: E402
 from mrcnn_np.compare.trace import PER_DETECTION, PER_PROPOSAL  # noqa: E402
 from mrcnn_np.errors import ConfigError  # noqa: E402
 
 torch.set_num_threads(1)
-CONFIG = presets.torchvision(
-    num_classes=5, image_min_size=96, image_max_size=160, proposals_pre_nms_test=300, proposals_post_nms_test=150,
-    detections_per_image=30,
-)  # fmt: skip
-IMAGE = picture((90, 130))
+CONFIG = presets.torchvision(**SMALL)
 
 
 @pytest.fixture(scope="module")
@@ -74,15 +72,7 @@ def test_a_broken_convention_is_named_where_it_breaks(params, only_ours, first):
     ("box_head.fc2.w", "class_logits"), ("box_head.deltas.b", "box_deltas"), ("mask_head.deconv.w", "mask_logits"),
 ])  # fmt: skip
 def test_a_broken_weight_is_named_where_it_is_used(params, name, first, monkeypatch):
-    """One tensor of ours is off by a thousandth of its largest number in one place."""
-    from mrcnn_np.compare import run
-
-    def spoiled(weights):
-        copied = {n: p.copy() for n, p in weights.items()}
-        copied[name].reshape(-1)[0] += 0.05 * np.abs(copied[name]).max()
-        return copied
-
-    monkeypatch.setattr(run, "_copied", spoiled)
+    spoil(monkeypatch, name, 0)
     result = compared(params, dtype="float64")
     assert result.first.name == first, result
 

@@ -15,7 +15,8 @@ pytest.importorskip("torchvision", reason="comparison needs torchvision: pip ins
 
 from mrcnn_np import presets  # noqa: E402
 from mrcnn_np.compare import compare_with  # noqa: E402
-from mrcnn_np.compare.comparison import pair  # noqa: E402
+from mrcnn_np.compare.pasted import undecided_pixels  # noqa: E402
+from mrcnn_np.compare.rounding import pair  # noqa: E402
 from mrcnn_np.data.images import read_image  # noqa: E402
 
 torch.set_num_threads(1)
@@ -37,9 +38,9 @@ def photograph(root, path):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("root, path", VOC + COCO, ids=lambda v: v.rpartition("/")[2].removesuffix(".jpg"))
 def test_detections(root, path, dtype):
-    """Measured in float32: 8e-3 pixels, scores 1e-4, IoU 0.9991, or two pixels at the threshold.
+    """Measured in float32: 2e-4 pixels, scores 2e-5, two pixels of all masks, at the threshold within rounding.
 
-    That is PyTorch's resizing, which rounds positions to float32: 9e-5 in the molded image already. In float64: 2e-12
+    (torchvision beside itself, over two threads or with its weights in another layout: as much.) In float64: 2e-12
     pixels, scores 6e-14, masks equal.
     """
     result = compare_with("torchvision", photograph(root, path), config=CONFIG, dtype=dtype, seed=2)
@@ -54,7 +55,12 @@ def test_detections(root, path, dtype):
     pixels, scores, mask_iou = (1e-2, 1e-4, 0.999) if dtype == "float32" else (1e-8, 1e-10, 1)
     assert rows["boxes"].max_abs <= pixels
     assert rows["detection_scores"].max_abs <= scores
-    apart = (found["masks"][order] ^ expected["masks"]).sum(axis=(1, 2))
+    # Not judged: pixels where the probability is within 1e-4 of the threshold, or a row at a corner within 1e-3 pixels
+    # of the next whole one (pasted.py); there are few
+    open_pixels = undecided_pixels(expected["mask_probabilities"], expected["boxes"], result.image.shape[:2], CONFIG)
+    assert open_pixels.sum() <= 0.05 * expected["masks"].sum()
+    apart = found["masks"][order] ^ expected["masks"]
     either = (found["masks"][order] | expected["masks"]).sum(axis=(1, 2))
-    assert (1 - apart / np.maximum(either, 1) >= mask_iou).all(where=apart > 2), apart
+    decided = apart & ~open_pixels if dtype == "float32" else apart
+    assert (1 - decided.sum(axis=(1, 2)) / np.maximum(either, 1) >= mask_iou).all(), rows["masks"].note
     assert found["masks"].shape[1:] == result.image.shape[:2] and found["boxes"].dtype == np.dtype(dtype)

@@ -12,7 +12,7 @@ pytest.importorskip("torchvision", reason="comparison needs torchvision: pip ins
 
 import kernels  # noqa: E402
 from mrcnn_np import presets  # noqa: E402
-from mrcnn_np.compare import training  # noqa: E402
+from mrcnn_np.compare import torchvision_training, training  # noqa: E402
 from mrcnn_np.compare.decided import decided_params  # noqa: E402
 from mrcnn_np.compare.lively import lively_params, picture  # noqa: E402
 from mrcnn_np.molding import make_batch  # noqa: E402
@@ -97,8 +97,8 @@ def test_a_broken_loss_is_found(samples, wrong, loss):
 @pytest.mark.parametrize("wrong", [{"momentum": 0.8}, {"weight_decay": 0.0}, {"no_decay": ()}])
 def test_a_broken_optimiser_is_found(samples, wrong, monkeypatch):
     """The first gradients still agree, what comes of them does not."""
-    right = training._optimiser
-    monkeypatch.setattr(training, "_optimiser", lambda model, config: right(model, CONFIG))
+    right = torchvision_training.optimiser
+    monkeypatch.setattr(torchvision_training, "optimiser", lambda model, config: right(model, CONFIG))
     _, result = run(samples, "float64", 3, CONFIG.replace(**wrong))
     assert all(row.within is not False for row in result.gradients)
     assert result.worst_parameter.relative > 1e-8

@@ -7,6 +7,7 @@ torch = pytest.importorskip("torch", reason="comparison needs PyTorch: pip insta
 pytest.importorskip("torchvision", reason="comparison needs torchvision: pip install mrcnn-np[compare]")
 
 from torchvision.models import detection  # noqa: E402
+from torchvision_case import IMAGE, SMALL, spoil  # noqa: E402
 
 from mrcnn_np import presets  # noqa: E402
 from mrcnn_np.compare import compare_with, training  # noqa: E402
@@ -17,11 +18,7 @@ from mrcnn_np.molding import make_batch  # noqa: E402
 from mrcnn_np.params import spec, trainable  # noqa: E402
 
 torch.set_num_threads(1)
-CONFIG = presets.torchvision_v2(
-    num_classes=5, image_min_size=96, image_max_size=160, proposals_pre_nms_test=300, proposals_post_nms_test=150,
-    detections_per_image=30,
-)  # fmt: skip
-IMAGE = picture((90, 130))
+CONFIG = presets.torchvision_v2(**SMALL)
 
 
 @pytest.fixture(scope="module")
@@ -58,20 +55,13 @@ def test_every_tensor_agrees(params, dtype):
     ("box_head.bn3.gamma", "class_logits"), ("box_head.conv4.w", "class_logits"), ("mask_head.bn2.mean", "mask_logits"),
 ])  # fmt: skip
 def test_a_broken_weight_is_named_where_it_is_used(params, name, first, monkeypatch):
-    """One tensor of ours is shifted a little: no layer that is new is left out, on either side."""
-    from mrcnn_np.compare import run
-
-    def spoiled(weights):
-        copied = {n: p.copy() for n, p in weights.items()}
-        copied[name] += 0.05 * np.abs(copied[name]).max()
-        return copied
-
-    monkeypatch.setattr(run, "_copied", spoiled)
+    """No layer that is new is left out, on either side."""
+    spoil(monkeypatch, name, slice(None))
     result = compare_with("torchvision", IMAGE, config=CONFIG, params=params)
     assert result.first.name == first, result
 
 
-SMALL = presets.torchvision_v2(
+TRAINED = presets.torchvision_v2(
     num_classes=4, image_min_size=48, image_max_size=64, rois_per_image=8, proposals_pre_nms_train=200,
     proposals_post_nms_train=100, learning_rate=2e-4, warmup_steps=0, weight_decay=1e-2,
 )  # fmt: skip
@@ -80,7 +70,7 @@ SMALL = presets.torchvision_v2(
 @pytest.fixture(scope="module")
 def samples():
     """One wide and one tall: both are padded to a common canvas."""
-    return [training.objects_in(picture(size, i), SMALL, seed=i) for i, size in enumerate(((48, 60), (60, 48)))]
+    return [training.objects_in(picture(size, i), TRAINED, seed=i) for i, size in enumerate(((48, 60), (60, 48)))]
 
 
 @pytest.mark.parametrize("mode", ["train", "frozen"])
@@ -89,7 +79,7 @@ def test_a_step_in_float64(samples, mode):
 
     Measured: losses 7e-15, gradients 2e-13, parameters 1e-14.
     """
-    config = SMALL.replace(bn_mode=mode)
+    config = TRAINED.replace(bn_mode=mode)
     params = {name: p.astype(np.float64) for name, p in lively_params(config).items()}
     result = training.compare_training(params, config, samples, steps=1)
     assert {row.name for row in result.gradients} == {name for name in params if trainable(name)}
@@ -101,7 +91,7 @@ def test_a_step_in_float64(samples, mode):
 
 def test_five_steps_in_float32(samples):
     """With ResNet-18, to save time. Measured: losses 2e-7, gradients 1e-4."""
-    config = SMALL.replace(backbone="resnet18")
+    config = TRAINED.replace(backbone="resnet18")
     params = decided_params(config, make_batch(samples, config).images)
     result = training.compare_training(params, config, samples, steps=5)
     assert result.agree and result.worst_loss[0] <= 1e-4, result
