@@ -33,7 +33,7 @@ test-nojit: $(STAMP)
 	NUMBA_DISABLE_JIT=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest tests/test_kernels*.py tests/test_watched_memory.py \
 		-n 2 --cov --cov-report= $(ARGS)
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest tests/test_simd_python.py \
-		--cov --cov-append --cov-report=term-missing:skip-covered --cov-fail-under=88
+		--cov --cov-append --cov-report=term-missing:skip-covered --cov-fail-under=99
 
 # Speed, errors and memory beside PyTorch and torchvision, if these are installed: runs/bench/.
 bench: $(STAMP)

@@ -7,7 +7,7 @@ import pytest
 from kernel_cases import INTERPRETED, draw, error
 from numba import njit
 
-from kernels.cpu import exponential, memory, simd, simd_python, slide, winograd, winograd_weights
+from kernels.cpu import exponential, memory, rows, simd, simd_python, slide, winograd, winograd_weights
 from kernels.cpu.simd import MR, NR, VL
 
 if INTERPRETED:
@@ -216,6 +216,71 @@ def test_powers_of_two():
     for n in range(-126, 128):
         rounded = np.float32(n) + exponential.ROUND
         assert run(rounded) == exponential._power_of_two.twin(rounded) == 2.0**n
+
+
+@pytest.mark.parametrize("count", [1, VL - 1, VL, 5 * VL + 3])
+def test_a_row_is_copied(count):
+    row = draw(np.random.default_rng(count), count)
+    for value in (0, np.nan, np.inf, -np.inf):
+        row[count // 2] = value
+        lines = [np.full(7 * VL, 9, np.float32) for _ in range(2)]
+        for function, line in zip((compiled(rows.copy_row), rows.copy_row.twin), lines):
+            assert function(row.ctypes.data, count, line.ctypes.data) == np.nanmax(np.append(row, -np.inf))
+        np.testing.assert_array_equal(lines[0][:count], row)
+        np.testing.assert_array_equal(*lines)
+
+
+def test_an_array_at_an_address():
+    x = draw(np.random.default_rng(0), 9)
+
+    @njit
+    def negate(address, count):
+        part = rows.array_at(address, count)
+        for i in range(part.size):
+            part[i] = -part[i]
+
+    before = x.copy()
+    negate(x[2:].ctypes.data, 5)
+    np.testing.assert_array_equal(x, np.concatenate([before[:2], -before[2:7], before[7:]]))
+    assert rows.array_at.twin(x[2:].ctypes.data, 5).tolist() == x[2:7].tolist()
+
+
+@pytest.mark.parametrize("count", [1, rows.ROWS, 2 * rows.ROWS + 3])
+@pytest.mark.parametrize("width", [1, VL, 2 * VL + 5])
+@pytest.mark.parametrize(
+    ("intrinsic", "maps", "written", "vectors", "summed"),
+    [
+        (rows.normalise, 1, 1, 3, 0),
+        (rows.add, 1, 0, 0, 1),
+        (rows.add_squares, 1, 0, 1, 1),
+        (rows.sum_products, 2, 0, 1, 2),
+        (rows.normalise_backward, 2, 1, 4, 0),
+    ],
+)
+def test_rows_with_vectors(intrinsic, maps, written, vectors, summed, width, count):
+    rng = np.random.default_rng(width)
+    step = width + 3
+    inputs = [draw(rng, count, step) for _ in range(maps)]
+    across = [draw(rng, width) for _ in range(vectors)]
+    targets = [draw(rng, count, step) for _ in range(written)] + [draw(rng, width) for _ in range(summed)]
+
+    def arguments(*places):
+        m = (*(a.ctypes.data for a in inputs), *places[:written])
+        return count, step * 4, width, m, (*(v.ctypes.data for v in across), *places[written:])
+
+    check(intrinsic, targets, arguments, 1e-6)  # measured: 4e-7
+
+
+def test_rows_summed_and_scaled():
+    rng = np.random.default_rng(0)
+    count, width = 7, VL + 2
+    dy, x, mu, scale = draw(rng, count, width), draw(rng, count, width), draw(rng, width), draw(rng, width)
+
+    def arguments(dx, product, total):
+        vectors = (mu.ctypes.data, product, total, scale.ctypes.data)
+        return count, width * 4, width, (dy.ctypes.data, x.ctypes.data, dx), vectors
+
+    check(rows.sum_products_and_scale, [draw(rng, count, width), draw(rng, width), draw(rng, width)], arguments, 1e-6)
 
 
 def test_what_only_makes_things_faster_changes_nothing():

@@ -7,6 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit, prange
 
+from .norm import block_rows, sums_backward
+
 
 class FusedGradients(NamedTuple):
     """The fields of ``mrcnn_np.ops.fused.FusedGradients``; kernels do not import the package that imports them."""
@@ -30,23 +32,8 @@ def scaled(w, scale):
     return v
 
 
-@njit(cache=True, parallel=True, error_model="numpy")
-def _unfold(w, dv, scale, dw, partial):
-    k, c = w.shape
-    parts = partial.shape[0]
-    for part in prange(parts):
-        total = partial[part]
-        total[:] = 0
-        for row in range(k * part // parts, k * (part + 1) // parts):
-            weight, gradient, target = w[row], dv[row], dw[row]
-            for j in range(c):
-                total[j] += weight[j] * gradient[j]
-                target[j] = gradient[j] * scale[j]
-
-
 def unfold(w: np.ndarray, dv: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return ``dw = dv scale`` and ``dscale = sum over rows of w dv``, both from one pass over (K, C) arrays."""
-    dw = np.empty_like(w)
-    partial = np.empty((max(1, min(64, len(w) // 8)), w.shape[1]), np.float32)
-    _unfold(w, np.ascontiguousarray(dv), scale, dw, partial)
-    return dw, partial.sum(axis=0)
+    dw, nothing = np.empty_like(w), np.zeros_like(scale)
+    products, _ = sums_backward(np.ascontiguousarray(dv), w, nothing, scale, dw, block_rows(w.shape[1]))
+    return dw, products.sum(axis=0).astype(np.float32)

@@ -12,10 +12,12 @@ from numba import njit, prange
 
 from .arguments import is_float32
 from .exponential import exp_negative, log_one_plus
+from .rows import copy_row
 
 SMALL = 1 << 10  # elements below which NumPy is as fast
 BLOCK = 1 << 12  # elements of one task
-LANES = 16
+LANES = 16  # a vector, or two
+NONE, NO_LABELS = np.empty(0, np.float32), np.empty(0, np.int64)
 
 
 @njit(cache=True, error_model="numpy", inline="never")
@@ -69,57 +71,42 @@ def _cross_entropy_backward(dloss, x, t, dx):
         _cross_entropy_backward_block(dloss[part], x[part], t[part], dx[part])
 
 
-@njit(cache=True, error_model="numpy", inline="never")
-def _largest(x, lanes):
-    """Return the largest number; of a row with NaN it does not matter, for the sum of exp will be NaN."""
-    lanes[:] = -np.inf
-    whole = x.size // LANES * LANES
-    for first in range(0, whole, LANES):
-        part = x[first : first + LANES]
-        for j in range(LANES):
-            lanes[j] = part[j] if part[j] > lanes[j] else lanes[j]
-    largest = np.float32(-np.inf)
-    for i in range(whole, x.size):
-        largest = max(largest, x[i])
-    for j in range(LANES):
-        largest = max(largest, lanes[j])
-    return largest
-
-
 @njit(cache=True, error_model="numpy", fastmath={"reassoc", "nsz"}, inline="never")
-def _sum(x):
+def _softmax_row(line, shift, y):
+    """Write exp(line - shift) over its sum, which is returned; ``line`` is whole vectors, and overwritten."""
+    for k in range(line.size):
+        line[k] = exp_negative(line[k] - shift)
     total = np.float32(0)
-    for i in range(x.size):
-        total += x[i]
+    for k in range(line.size):
+        total += line[k]
+    scale = np.float32(1) / total
+    for k in range(y.size):
+        y[k] = line[k] * scale
     return total
 
 
 @njit(cache=True, parallel=True, error_model="numpy")
-def _softmax(x, y, shift, total):
-    """Write the probabilities of the rows, their largest logits, and the sums of exp(logit - largest)."""
+def _softmax(x, y, labels, total, logit):
+    """Write the probabilities of the rows. With labels also the sums of exp(logit - largest) and the label's logit.
+
+    That one is less the largest, too. Return how many labels are not in 0 .. K - 1.
+    """
     rows, classes = x.shape
     tasks = (x.size + BLOCK - 1) // BLOCK
+    wrong = 0
     for task in prange(tasks):
-        lanes = np.empty(LANES, np.float32)
+        line = np.empty((classes + LANES - 1) // LANES * LANES, np.float32)  # whole vectors
         for r in range(rows * task // tasks, rows * (task + 1) // tasks):
-            line, out = x[r], y[r]
-            largest = _largest(line, lanes)
-            for k in range(classes):
-                out[k] = exp_negative(line[k] - largest)
-            whole = _sum(out)
-            shift[r], total[r] = largest, whole
-            scale = np.float32(1) / whole
-            for k in range(classes):
-                out[k] *= scale
-
-
-def _as_rows(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the softmax of the last axis, the largest logits and the sums of what is above the fraction line."""
-    y = np.empty(x.shape, np.float32)
-    flat = np.ascontiguousarray(x).reshape(-1, x.shape[-1])
-    shift, total = np.empty(len(flat), np.float32), np.empty(len(flat), np.float32)
-    _softmax(flat, y.reshape(flat.shape), shift, total)
-    return y, shift, total
+            # exp(-infinity) adds nothing to the sum; that of a row with NaN is NaN, whatever is subtracted
+            shift = copy_row(x[r].ctypes.data, classes, line.ctypes.data)
+            whole = _softmax_row(line, shift, y[r])
+            if labels.size > 0:
+                total[r] = whole
+                if 0 <= labels[r] < classes:
+                    logit[r] = x[r, labels[r]] - shift
+                else:
+                    wrong += 1
+    return wrong
 
 
 def sigmoid(x: np.ndarray) -> Any:
@@ -135,7 +122,9 @@ def softmax(x: np.ndarray) -> Any:
     """See ``mrcnn_np.ops.activation.softmax``."""
     if not is_float32(x) or x.ndim == 0 or x.shape[-1] == 0 or x.size < SMALL:
         return NotImplemented
-    y, _, _ = _as_rows(x)
+    y = np.empty(x.shape, np.float32)
+    flat = np.ascontiguousarray(x).reshape(-1, x.shape[-1])
+    _softmax(flat, y.reshape(flat.shape), NO_LABELS, NONE, NONE)
     return y, (y,)
 
 
@@ -146,11 +135,12 @@ def softmax_cross_entropy(logits: np.ndarray, labels: np.ndarray) -> Any:
     labels = np.asarray(labels)
     if labels.shape != logits.shape[:1] or labels.dtype.kind not in "iu":
         return NotImplemented
-    if labels.min() < 0 or labels.max() >= logits.shape[1]:
+    probabilities = np.empty(logits.shape, np.float32)
+    total, logit = np.empty(len(labels), np.float32), np.empty(len(labels), np.float32)
+    places = np.ascontiguousarray(labels, np.int64)
+    if _softmax(np.ascontiguousarray(logits), probabilities, places, total, logit):
         return NotImplemented
-    probabilities, shift, total = _as_rows(logits)
-    loss = np.log(total) - (logits[np.arange(len(labels)), labels] - shift)
-    return loss, (probabilities, labels)
+    return np.log(total) - logit, (probabilities, labels)
 
 
 def sigmoid_cross_entropy(logits: np.ndarray, targets: np.ndarray) -> Any:

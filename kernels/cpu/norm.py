@@ -13,8 +13,10 @@ from numba import njit, prange
 
 from .arguments import is_float32
 from .memory import empty
+from .rows import add, add_squares, normalise, normalise_backward, sum_products, sum_products_and_scale
 
 SMALL = 1 << 14  # elements below which NumPy is faster than starting the threads
+TASKS = 64  # at most; a task joins its blocks before the tasks are joined
 WIDE = 256  # channels from which on a row is long enough for the inner loops
 
 
@@ -31,94 +33,98 @@ def pixels_in_row(count: int, channels: int) -> int:
     return pixels
 
 
-@njit(cache=True, parallel=True, error_model="numpy", fastmath={"contract", "nsz"})
-def _statistics(x, rows):
-    """Return mean and biased variance of the columns of (M, C).
+@njit(cache=True, error_model="numpy")
+def _join(means, squares, counts, mean, square):
+    """Join means, sums of squared distances to them, and counts of parts of the rows (Chan et al. 1983).
 
-    Each block has its own mean and sum of squared distances to it. Joined (Chan et al. 1983), with d the distance of a
-    block's mean to that of all: sum (x - mu)^2 = sum over blocks of (their own sum + their rows times d^2).
+    With d the distance of a part's mean to that of all: sum (x - mu)^2 = sum over parts of (their own sum + count d^2).
     """
+    rows = counts.sum()
+    mean[:], square[:] = 0, 0
+    for part in range(counts.size):
+        share = counts[part] / rows
+        for j in range(mean.size):
+            mean[j] += means[part, j] * share
+    for part in range(counts.size):
+        for j in range(mean.size):
+            d = means[part, j] - mean[j]
+            square[j] += squares[part, j] + counts[part] * d * d
+
+
+@njit(cache=True, parallel=True, error_model="numpy")
+def _statistics(x, rows):
+    """Return mean and biased variance of the columns of (M, C). Blocks are joined to tasks, and tasks to the whole."""
     m, c = x.shape
     blocks = (m + rows - 1) // rows
-    sums, squares = np.zeros((blocks, c), np.float32), np.zeros((blocks, c), np.float32)
-    for block in prange(blocks):
-        first, last = block * rows, min((block + 1) * rows, m)
-        total, square = sums[block], squares[block]
-        row = first
-        while row + 4 <= last:  # four rows at a time: a quarter of the loads and stores of the sums
-            x0, x1, x2, x3 = x[row], x[row + 1], x[row + 2], x[row + 3]
+    tasks = min(blocks, TASKS)
+    means, squares, counts = np.empty((tasks, c)), np.empty((tasks, c)), np.empty(tasks)
+    for task in prange(tasks):
+        first, last = blocks * task // tasks, blocks * (task + 1) // tasks
+        block_means, block_squares = np.empty((last - first, c)), np.empty((last - first, c))
+        block_counts = np.empty(last - first)
+        mean, square = np.empty(c, np.float32), np.empty(c, np.float32)
+        for i in range(last - first):
+            row = (first + i) * rows
+            count = min(rows, m - row)
+            mean[:], square[:] = 0, 0
+            add(count, c * 4, c, (x[row].ctypes.data,), (mean.ctypes.data,))
             for j in range(c):
-                total[j] += (x0[j] + x1[j]) + (x2[j] + x3[j])
-            row += 4
-        while row < last:
+                block_means[i, j] = mean[j] / np.float64(count)
+                mean[j] = block_means[i, j]
+            add_squares(count, c * 4, c, (x[row].ctypes.data,), (mean.ctypes.data, square.ctypes.data))
             for j in range(c):
-                total[j] += x[row, j]
-            row += 1
-        scale = np.float32(1) / np.float32(last - first)
-        for row in range(first, last):
-            for j in range(c):
-                d = x[row, j] - total[j] * scale
-                square[j] += d * d
-    mean, variance = np.zeros(c, np.float64), np.zeros(c, np.float64)
-    for block in range(blocks):
-        for j in range(c):
-            mean[j] += sums[block, j]
-    for j in range(c):
-        mean[j] /= m
-    for block in range(blocks):
-        count = min((block + 1) * rows, m) - block * rows
-        for j in range(c):
-            d = sums[block, j] / np.float64(count) - mean[j]
-            variance[j] += squares[block, j] + count * d * d
-    return mean, variance / m
+                block_squares[i, j] = square[j]
+            block_counts[i] = count
+        _join(block_means, block_squares, block_counts, means[task], squares[task])
+        counts[task] = block_counts.sum()
+    whole_mean, whole_square = np.empty(c), np.empty(c)
+    _join(means, squares, counts, whole_mean, whole_square)
+    return whole_mean, whole_square / m
 
 
-@njit(cache=True, parallel=True, error_model="numpy", fastmath={"contract", "nsz"})
+@njit(cache=True, parallel=True, error_model="numpy")
 def _normalise(x, mu, scale, beta, y, rows):
     m, c = x.shape
+    vectors = (mu.ctypes.data, scale.ctypes.data, beta.ctypes.data)
     for block in prange((m + rows - 1) // rows):
-        for row in range(block * rows, min((block + 1) * rows, m)):
-            value, target = x[row], y[row]
-            for j in range(c):
-                target[j] = (value[j] - mu[j]) * scale[j] + beta[j]
+        first, count = block * rows, min(rows, m - block * rows)
+        normalise(count, c * 4, c, (x[first].ctypes.data, y[first].ctypes.data), vectors)
 
 
-@njit(cache=True, parallel=True, error_model="numpy", fastmath={"contract", "nsz"})
-def _sums_backward(dy, x, mu, scale, dx, rows):
-    """Return sum dy (x - mu) and sum dy; with frozen statistics (``dx`` has rows) also write dx = dy scale."""
+@njit(cache=True, parallel=True, error_model="numpy")
+def sums_backward(dy, x, mu, scale, dx, rows):
+    """Return each task's sum dy (x - mu) and sum dy; with frozen statistics, when dx has rows, write dx = dy scale."""
     m, c = x.shape
     blocks = (m + rows - 1) // rows
-    products, sums = np.zeros((blocks, c), np.float32), np.zeros((blocks, c), np.float32)
+    tasks = min(blocks, TASKS)
+    products, sums = np.zeros((tasks, c)), np.zeros((tasks, c))
     frozen = dx.shape[0] == m
-    for block in prange(blocks):
-        product, total = products[block], sums[block]
-        for row in range(block * rows, min((block + 1) * rows, m)):
-            # No more rows at a time, and dx by itself: LLVM does not vectorise a loop over many arrays that may overlap
-            gradient, value = dy[row], x[row]
-            for j in range(c):
-                product[j] += gradient[j] * (value[j] - mu[j])
-                total[j] += gradient[j]
+    for task in prange(tasks):
+        product, total = np.empty(c, np.float32), np.empty(c, np.float32)
+        vectors = (mu.ctypes.data, product.ctypes.data, total.ctypes.data)
+        for block in range(blocks * task // tasks, blocks * (task + 1) // tasks):
+            first, count = block * rows, min(rows, m - block * rows)
+            maps = (dy[first].ctypes.data, x[first].ctypes.data)
+            product[:], total[:] = 0, 0
             if frozen:
-                target = dx[row]
-                for j in range(c):
-                    target[j] = gradient[j] * scale[j]
-    product, total = np.zeros(c, np.float64), np.zeros(c, np.float64)
-    for block in range(blocks):
-        for j in range(c):
-            product[j] += products[block, j]
-            total[j] += sums[block, j]
-    return product, total
+                sum_products_and_scale(count, c * 4, c, (*maps, dx[first].ctypes.data), (*vectors, scale.ctypes.data))
+            else:
+                sum_products(count, c * 4, c, maps, vectors)
+            for j in range(c):
+                products[task, j] += product[j]
+                sums[task, j] += total[j]
+    return products, sums
 
 
-@njit(cache=True, parallel=True, error_model="numpy", fastmath={"contract", "nsz"})
+@njit(cache=True, parallel=True, error_model="numpy")
 def _dx(dy, x, mu, scale, slope, shift, dx, rows):
     """Write dx = dy scale - (x - mu) slope - shift."""
     m, c = x.shape
+    vectors = (mu.ctypes.data, scale.ctypes.data, slope.ctypes.data, shift.ctypes.data)
     for block in prange((m + rows - 1) // rows):
-        for row in range(block * rows, min((block + 1) * rows, m)):
-            gradient, value, target = dy[row], x[row], dx[row]
-            for j in range(c):
-                target[j] = gradient[j] * scale[j] - (value[j] - mu[j]) * slope[j] - shift[j]
+        first, count = block * rows, min(rows, m - block * rows)
+        maps = (dy[first].ctypes.data, x[first].ctypes.data, dx[first].ctypes.data)
+        normalise_backward(count, c * 4, c, maps, vectors)
 
 
 def batch_norm(
@@ -171,8 +177,8 @@ def batch_norm_backward(dy: np.ndarray, cache: tuple[Any, ...]) -> Any:
     rows, scale = block_rows(width), gamma * inverse_std
     dx = empty(dy.shape)
     written, wide_mu, wide_scale = dx.reshape(flat.shape), np.tile(mu, pixels), np.tile(scale, pixels)
-    sums = _sums_backward(dflat, flat, wide_mu, wide_scale, written[:0] if training else written, rows)
-    product, total = (a.reshape(pixels, channels).sum(axis=0) for a in sums)
+    sums = sums_backward(dflat, flat, wide_mu, wide_scale, written[:0] if training else written, rows)
+    product, total = (a.reshape(-1, channels).sum(axis=0) for a in sums)
     dgamma, dbeta = (product * inverse_std).astype(np.float32), total.astype(np.float32)
     if training:
         slope = (scale * inverse_std * dgamma / count).astype(np.float32)

@@ -11,8 +11,9 @@ import numpy as np
 from numba import njit, prange
 
 from .arguments import is_float32
+from .rows import array_at
 
-BLOCK = 1 << 14  # numbers that one thread takes at a time; a tensor of one block needs no threads
+BLOCK = 1 << 14  # numbers that one thread takes at a time
 
 
 @njit(cache=True, error_model="numpy", inline="never")
@@ -25,11 +26,23 @@ def _step_block(p, g, v, momentum, decay, rate):
         p[i] -= rate * moved
 
 
+@njit(cache=True, error_model="numpy")
+def _note(p, g, v, row):
+    row[0], row[1], row[2] = p.ctypes.data, g.ctypes.data, v.ctypes.data
+
+
 @njit(cache=True, parallel=True, error_model="numpy")
-def _step(p, g, v, momentum, decay, rate):
-    for block in prange((p.size + BLOCK - 1) // BLOCK):
-        part = slice(block * BLOCK, (block + 1) * BLOCK)
-        _step_block(p[part], g[part], v[part], momentum, decay, rate)
+def _step(table, sizes, decay, momentum, rate):
+    """Let the threads share all tensors, whose addresses are the rows of the table."""
+    begins = np.zeros(sizes.size + 1, np.int64)  # the blocks before each tensor
+    for i in range(sizes.size):
+        begins[i + 1] = begins[i] + (sizes[i] + BLOCK - 1) // BLOCK
+    for block in prange(begins[-1]):
+        tensor = np.searchsorted(begins, block, side="right") - 1
+        first = (block - begins[tensor]) * BLOCK
+        size, skip = min(BLOCK, sizes[tensor] - first), first * 4
+        p, g, v = table[tensor, 0] + skip, table[tensor, 1] + skip, table[tensor, 2] + skip
+        _step_block(array_at(p, size), array_at(g, size), array_at(v, size), momentum, decay[tensor], rate)
 
 
 @njit(cache=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"}, inline="never")
@@ -69,16 +82,21 @@ def sgd_step(
     config: Any,
 ) -> Any:
     """See ``mrcnn_np.optim.sgd_step``."""
-    for name, v in velocity.items():
+    table, sizes = np.empty((len(velocity), 3), np.int64), np.empty(len(velocity), np.int64)
+    decay = np.full(len(velocity), config.weight_decay, np.float32)
+    alive = []  # copies of gradients, until the step is done
+    for i, (name, v) in enumerate(velocity.items()):
         p, g = params.get(name), grads.get(name)
-        if not is_float32(p, g, v) or not (p.shape == g.shape == v.shape):  # type: ignore[union-attr]
+        if p is None or g is None or not is_float32(p, g, v) or not p.shape == g.shape == v.shape:
             return NotImplemented
-        if not (p.flags.c_contiguous and v.flags.c_contiguous):  # type: ignore[union-attr]
+        if not (p.flags.carray and v.flags.carray):  # contiguous, and not for reading only
             return NotImplemented
-    momentum, rate = np.float32(config.momentum), np.float32(learning_rate)
-    for name, v in velocity.items():
-        kept = any(fnmatchcase(name, pattern) for pattern in config.no_decay)
-        decay = np.float32(0 if kept else config.weight_decay)
-        p, g = params[name].reshape(-1), np.ascontiguousarray(grads[name]).reshape(-1)
-        (_step if p.size > BLOCK else _step_block)(p, g, v.reshape(-1), momentum, decay, rate)
+        if not g.flags.c_contiguous:
+            g = np.ascontiguousarray(g)
+            alive.append(g)
+        _note(p.reshape(-1), g.reshape(-1), v.reshape(-1), table[i])
+        sizes[i] = v.size
+        if any(fnmatchcase(name, pattern) for pattern in config.no_decay):
+            decay[i] = 0
+    _step(table, sizes, decay, np.float32(config.momentum), np.float32(learning_rate))
     return None

@@ -59,9 +59,9 @@ class Op:
 
 
 def normal(rng: np.random.Generator, shape: Sequence[int], scale: float = 1.0) -> np.ndarray:
-    """Return normally distributed float32 numbers, from the beginning of a cache line on, as layers hand them on."""
+    """Return normally distributed float32 numbers, which begin at a cache line as every map inside a network does."""
     x = empty(tuple(shape))
-    rng.standard_normal(dtype=np.float32, out=x)
+    rng.standard_normal(out=x, dtype=np.float32)
     x *= np.float32(scale)
     return x
 
