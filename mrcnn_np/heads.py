@@ -141,26 +141,26 @@ def mask_head(
     logits : ndarray of shape (R, 28, 28, K)
         One sigmoid logit per class: the classes do not compete, the class head has decided already.
     cache : tuple, or None in inference
-        (caches of the convolutions, deconvolution cache, its relu cache, logits cache)
+        (caches of the convolutions, deconvolution cache, logits cache)
     """
     x, caches = features, []
     for i in range(1, config.mask_head_convs + 1):
         name, bn = f"mask_head.conv{i}", f"mask_head.bn{i}" if config.mask_head_norm else None
         x, cache = conv_bn(x, params, name, bn, config, padding=1, training=training)
         caches.append(cache)
-    x, deconv_cache = conv2d_transpose(x, params["mask_head.deconv.w"], params["mask_head.deconv.b"], stride=2)
-    x, relu_cache = relu(x)
+    w, b = params["mask_head.deconv.w"], params["mask_head.deconv.b"]
+    x, deconv_cache = conv2d_transpose(x, w, b, stride=2, activate=True)
     logits, logits_cache = conv2d(x, params["mask_head.logits.w"], params["mask_head.logits.b"])
-    return logits, (caches, deconv_cache, relu_cache, logits_cache) if training else None
+    return logits, (caches, deconv_cache, logits_cache) if training else None
 
 
 def mask_head_backward(dlogits: np.ndarray, cache: Cache, grads: Params) -> np.ndarray:
     """Return the gradient of the RoI features, shape (R, 14, 14, C)."""
     assert cache is not None, "no backward pass after inference"
-    caches, deconv_cache, relu_cache, logits_cache = cache
+    caches, deconv_cache, logits_cache = cache
     dx, dw, db = conv2d_backward(dlogits, logits_cache)
     accumulate(grads, "mask_head.logits", w=dw, b=db)
-    dx, dw, db = conv2d_transpose_backward(relu_backward(dx, relu_cache), deconv_cache)
+    dx, dw, db = conv2d_transpose_backward(dx, deconv_cache)
     accumulate(grads, "mask_head.deconv", w=dw, b=db)
     for conv_cache in reversed(caches):
         dx, _ = conv_bn_backward(dx, conv_cache, grads)

@@ -7,13 +7,13 @@ from hypothesis import strategies as st
 from kernel_cases import check_pair, distance, draw, error, to_float64
 
 from kernels.cpu import conv as fast
-from kernels.cpu import direct_weights, few_channels, memory, tiles, winograd, winograd_weights
+from kernels.cpu import direct_weights, few_channels, memory, tiles, transposed, winograd, winograd_weights
 from mrcnn_np.ops.conv import conv2d, conv2d_backward, conv2d_transpose, conv2d_transpose_backward
 from mrcnn_np.ops.fused import conv2d_fused, conv2d_fused_backward
 
 # Slack: a result is one running sum over taps and channels, up to 3,430 terms, where BLAS adds blocks; measured: 3e-6
 CONV = (fast.conv2d, fast.conv2d_backward)
-TRANSPOSE = (fast.conv2d_transpose, fast.conv2d_transpose_backward)
+TRANSPOSE = (transposed.conv2d_transpose, transposed.conv2d_transpose_backward)
 
 
 @settings(max_examples=8, deadline=None)
@@ -38,6 +38,39 @@ def test_transposed_convolution(seed):
     x, w = draw(rng, int(rng.integers(1, 4)), *size, c_in), draw(rng, *kernel, c_in, c_out)
     args = (x, w) if rng.random() < 0.5 else (x, w, draw(rng, c_out))
     check_pair(conv2d_transpose, conv2d_transpose_backward, TRANSPOSE, args, {"stride": stride}, rng, slack=1e-5)
+
+
+# Channels that fill panels or not, phases of equally many taps or not, outputs that nothing reaches
+@pytest.mark.parametrize(
+    "case", [(2, 2, 40, 64, 2), (4, 2, 7, 32, 2), (3, 6, 5, 96, 3), (2, 2, 32, 91, 2), (1, 2, 5, 64, 3)]
+)
+@pytest.mark.parametrize("activate", [False, True])
+def test_phases_of_a_transposed_convolution(case, activate):
+    kh, kw, c_in, c_out, stride = case
+    rng = np.random.default_rng(7)
+    x, w, b = draw(rng, 3, 5, 14, c_in), draw(rng, kh, kw, c_in, c_out), draw(rng, c_out)
+    y, cache = transposed.conv2d_transpose(x, w, b, stride=stride, activate=activate)
+    exact, exact_cache = conv2d_transpose.reference(*to_float64((x, w, b)), stride=stride, activate=activate)
+    assert error(y, exact) <= 2e-6  # measured: 4e-7
+    assert not activate or (y.min() == 0 and y.max() > 0)
+
+    dy = draw(rng, *y.shape)
+    if activate:  # the same side of the kink on both, whatever the rounding
+        exact_cache = (*exact_cache[:3], to_float64(y), exact_cache[4])
+    for ours, exactly in zip(
+        transposed.conv2d_transpose_backward(dy, cache),
+        conv2d_transpose_backward.reference(to_float64(dy), exact_cache),
+    ):
+        assert error(ours, exactly) <= 5e-6  # measured: 1e-6
+
+
+@pytest.mark.parametrize("channels", [(64, 5), (5, 64), (32, 64), (64, 32), (40, 70)])
+def test_pointwise_convolution(channels):
+    """Its weight gradient is computed from either side, whichever map has more channels."""
+    c_in, c_out = channels
+    rng = np.random.default_rng(8)
+    args = draw(rng, 2, 13, 11, c_in), draw(rng, 1, 1, c_in, c_out)
+    check_pair(conv2d, conv2d_backward, CONV, args, {}, rng, slack=1e-5)
 
 
 @pytest.mark.parametrize("shape", [(1, 16, 16, 32, 32), (2, 17, 23, 48, 32), (1, 30, 41, 64, 96), (3, 14, 14, 32, 64)])
@@ -169,6 +202,21 @@ def test_large_outputs_go_past_the_caches(monkeypatch):
         np.testing.assert_array_equal(again, before)
 
 
+@pytest.mark.parametrize("c_out", [64, 80])  # 80: the last panel is too wide to be streamed, the others are not
+def test_large_results_of_a_product_go_past_the_caches(c_out, monkeypatch):
+    rng = np.random.default_rng(9)
+    x, w, b = draw(rng, 1, 20, 23, 33), draw(rng, 1, 1, 33, c_out), draw(rng, c_out)
+    residual = draw(rng, 1, 20, 23, c_out)
+    before = conv2d_fused(x, w, b)[0], conv2d_fused(x, w, b, residual=residual, activate=True)[0]
+    larger = conv2d_transpose(x, w, b, stride=2)[0]
+    monkeypatch.setattr(memory, "LARGE", 0)
+    monkeypatch.setattr(fast, "STREAMED", 0)
+    assert memory.streams(before[0])
+    np.testing.assert_array_equal(conv2d_fused(x, w, b)[0], before[0])
+    np.testing.assert_array_equal(conv2d_fused(x, w, b, residual=residual, activate=True)[0], before[1])
+    np.testing.assert_array_equal(conv2d_transpose(x, w, b, stride=2)[0], larger)
+
+
 def test_input_gradient_can_be_left_out():
     rng = np.random.default_rng(4)
     x, w = draw(rng, 1, 9, 8, 3), draw(rng, 3, 3, 3, 5)
@@ -186,8 +234,8 @@ def test_arrays_of_the_wrong_shape_never_reach_a_kernel():
     _, cache = fast.conv2d(x, w, padding=1)
     assert fast.conv2d_backward(draw(rng, 1, 7, 8, 5), cache) is NotImplemented
     assert fast.conv2d_backward(draw(rng, 1, 8, 8, 4), cache) is NotImplemented
-    _, cache = fast.conv2d_transpose(x, w)
-    assert fast.conv2d_transpose_backward(draw(rng, 1, 15, 17, 5), cache) is NotImplemented
+    _, cache = transposed.conv2d_transpose(x, w)
+    assert transposed.conv2d_transpose_backward(draw(rng, 1, 15, 17, 5), cache) is NotImplemented
     assert fast.conv2d_fused(x, w, padding=1, residual=draw(rng, 1, 1, 1, 5)) is NotImplemented
     short = (*(np.ones(4, np.float32) for _ in range(4)), 1e-5)
     assert fast.conv2d_fused(x, w, padding=1, norm=short) is NotImplemented

@@ -96,6 +96,13 @@ def test_transposed_matches_loops_and_gradients(kernel, stride):
     y, _ = conv2d_transpose(x, w, b, stride=stride)
     np.testing.assert_allclose(y, naive.conv2d_transpose(x, w, b, stride=pair(stride)), rtol=0, atol=1e-13)
     check_gradients(with_backward(conv2d_transpose, conv2d_transpose_backward, stride=stride), x, w, b, rng=rng)
+    activated, cache = conv2d_transpose(x, w, b, stride=stride, activate=True)
+    np.testing.assert_array_equal(activated, np.maximum(y, 0))
+    assert 0 < np.count_nonzero(activated) < y.size
+    dy = rng.normal(size=y.shape)
+    masked = conv2d_transpose_backward(dy * (y > 0), conv2d_transpose(x, w, b, stride=stride)[1])
+    for ours, expected in zip(conv2d_transpose_backward(dy, cache), masked):
+        np.testing.assert_array_equal(ours, expected)
 
 
 @settings(max_examples=25, deadline=None)

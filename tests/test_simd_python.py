@@ -65,19 +65,27 @@ def test_tiles_that_add(tile, accumulate, seed):
 
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("floor", [NO_FLOOR, np.float32(0)])
-@pytest.mark.parametrize("beside", [False, True])
-def test_tiles_that_finish(floor, beside, seed):
+@pytest.mark.parametrize("has_residual", [False, True])
+def test_tiles_that_finish(floor, has_residual, seed):
     rng = np.random.default_rng(seed)
     numbers, (a, *_alive) = product(rng, MR)
     a[rng.integers(0, 600)] = np.nan if floor == 0 and seed == 0 else 1  # NaN is no reason to clamp
-    out_row = int(rng.integers(NR, 2 * NR))
-    scale, shift, residual = draw(rng, NR), draw(rng, NR), draw(rng, MR, out_row)
-    last = (scale.ctypes.data, shift.ctypes.data, residual.ctypes.data if beside else 0, floor)
+    stream = seed % 2
+    scale, shift = draw(rng, NR), draw(rng, NR)
+    gap = VL if stream else 1  # where rows of results may begin, and which of these places they take
+    places, skip = (rng.permutation(20)[:MR] * 3 * VL + int(rng.integers(0, 5))) // gap * gap * 4, VL * 4
     results = []
     for function in (compiled(simd.gemm_tile_finish), simd.gemm_tile_finish.twin):
-        out = np.zeros((MR, out_row), np.float32)
-        function(*numbers, out.ctypes.data, out_row * 4, 4096, 64, *last)
+        out = memory.empty((2, 64 * VL))  # the residual behind the results
+        out[0], out[1] = 0, np.linspace(-1, 1, 64 * VL, dtype=np.float32)
+        outs = out.ctypes.data + places
+        hints = (out.ctypes.data, 64)
+        residual_by = out[0].nbytes if has_residual else 0
+        function(
+            *numbers, outs.ctypes.data, skip, *hints, scale.ctypes.data, shift.ctypes.data, residual_by, floor, stream
+        )
         results.append(out)
+    np.testing.assert_array_equal(results[0] == 0, results[1] == 0)  # neither wrote more than the other
     np.testing.assert_allclose(results[0], results[1], rtol=1e-5, atol=1e-5 * np.nanmax(np.abs(results[1])))
     assert np.nanmax(np.abs(results[0])) > 1
 

@@ -48,6 +48,7 @@ from . import (  # noqa: E402  (when a kernel is defined, the folder is read)
     resize,
     roi_align,
     roi_pool,
+    transposed,
 )
 
 KERNELS: dict[str, Callable[..., Any]] = {
@@ -57,8 +58,8 @@ KERNELS: dict[str, Callable[..., Any]] = {
         conv.conv2d_backward,
         conv.conv2d_fused,
         conv.conv2d_fused_backward,
-        conv.conv2d_transpose,
-        conv.conv2d_transpose_backward,
+        transposed.conv2d_transpose,
+        transposed.conv2d_transpose_backward,
         norm.batch_norm,
         norm.batch_norm_backward,
         pool.max_pool2d,

@@ -16,6 +16,7 @@ from .simd import MR, NR, VL
 NONE = np.empty(0, np.float32)
 NO_FLOOR = np.float32(-np.inf)
 TASK = 1 << 19  # multiplications of a pixel's number with NR weights that make a task worth starting
+STREAMED = 32 << 20  # bytes of a map that the next layer finds in no cache, so that it may as well go past them
 
 
 def _suits_winograd(shape: tuple[int, ...], w: np.ndarray, stride: tuple[int, int], padding: Any, groups: int) -> bool:
@@ -91,9 +92,11 @@ def _correlate(
     stretch = direct.STRETCH * MR
     share = stretch * max(1, TASK * NR // (stretch * packed.size))
     rounds = -(-pixels // (share * threads))
+    stream = y.nbytes >= STREAMED and memory.streams(y)
     direct.correlate(
         x.reshape(-1), x.shape, packed, panel_places, panel_channels, kw, stride, top, left, y.reshape(-1), out_shape,
-        places, c_out, scale, shift, NONE if residual is None else residual.reshape(-1), floor, rounds * threads,
+        places, c_out, scale, shift, NONE if residual is None else residual.reshape(-1), floor, stream,
+        rounds * threads,
     )  # fmt: skip
     return y
 
@@ -128,9 +131,9 @@ def scatter(
             rows, cols = np.arange(i0, kh, stride)[::-1], np.arange(j0, kw, stride)[::-1]
             if not (len(rows) and len(cols)):  # a stride wider than the kernel leaves inputs that nothing reads
                 shift, beside = finish.get("shift"), finish.get("residual")
-                dx[:, a::stride, b::stride] = 0 if shift is None else shift
-                if beside is not None:
-                    dx[:, a::stride, b::stride] += beside[:, a::stride, b::stride]
+                rest = 0 if shift is None else shift
+                rest = rest if beside is None else rest + beside[:, a::stride, b::stride]
+                dx[:, a::stride, b::stride] = np.maximum(rest, finish.get("floor", NO_FLOOR))
                 continue
             packed = direct.pack_swapped(w, np.ascontiguousarray(rows), np.ascontiguousarray(cols))
             size = (-(-(height - a) // stride), -(-(width - b) // stride))
@@ -327,31 +330,8 @@ def _gradients(
         dx = scatter(dy, w, x.shape, step, top, left, residual=residual)
     if _suits_winograd(x.shape, w, (step, step), sides, 1):
         return dx, winograd_weights.weight_gradient(x, dy)
+    if w.shape[:2] == (1, 1) and step == 1 and w.shape[3] > w.shape[2] and not np.any(sides):
+        # Of two maps that lie pixel by pixel, the wider one is read in rows of tiles: less of a tile is left empty,
+        # and the threads share it out
+        return dx, np.ascontiguousarray(weight_gradient(dy, x, 1, 1, 1, sides).swapaxes(2, 3))
     return dx, weight_gradient(x, dy, w.shape[0], w.shape[1], step, sides)
-
-
-def conv2d_transpose(x: np.ndarray, w: np.ndarray, b: np.ndarray | None = None, *, stride: Any = 2) -> Any:
-    """See ``mrcnn_np.ops.conv.conv2d_transpose``."""
-    step = _one_stride(stride)
-    if not (_plain(x, w, b) and step and _fits(x, w, b, ((w.shape[0],) * 2, (w.shape[1],) * 2), 1)):
-        return NotImplemented
-    shape = (x.shape[0], (x.shape[1] - 1) * step + w.shape[0], (x.shape[2] - 1) * step + w.shape[1], w.shape[3])
-    y = scatter(np.ascontiguousarray(x), w.swapaxes(2, 3), shape, step, 0, 0, shift=b)
-    return y, (x, w, b is not None, (step, step))
-
-
-def conv2d_transpose_backward(dy: np.ndarray, cache: tuple[Any, ...]) -> Any:
-    """See ``mrcnn_np.ops.conv.conv2d_transpose_backward``."""
-    x, w, has_bias, (step, across) = cache
-    none = ((0, 0), (0, 0))
-    if not (_plain(dy, x, w) and step == across and dy.ndim == 4 and 0 not in dy.shape):
-        return NotImplemented
-    if dy.shape[3] != w.shape[3] or x.shape != _out_shape(dy, w.swapaxes(2, 3), step, none):
-        return NotImplemented
-    dy = np.ascontiguousarray(dy)
-    # the kernel as it stands, but its channels swapped
-    packed = direct.pack_swapped(np.ascontiguousarray(w), np.arange(w.shape[0]), np.arange(w.shape[1]))
-    dx = correlate(dy, packed, w.shape[1], w.shape[2], x.shape[1:3], step, 0, 0)
-    dw = weight_gradient(dy, np.ascontiguousarray(x), w.shape[0], w.shape[1], step, none)
-    db = direct.channel_sum(dy.reshape(-1, dy.shape[3])) if has_bias else None
-    return dx, np.ascontiguousarray(dw.swapaxes(2, 3)), db

@@ -24,9 +24,9 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, prange
 
-from .simd import MR, NR, gemm_tile_finish
+from .simd import MR, NR, fence, gemm_tile_finish
 
-STRETCH = 4  # tiles that meet a panel of weights, one after the other, while it is in the first-level cache
+STRETCH = 8  # tiles that meet a panel of weights, one after the other, while it is in the first-level cache
 
 
 @njit(cache=True, parallel=True, error_model="numpy")
@@ -103,65 +103,72 @@ def _copy_windows(x, shape, pixel, out_shape, kernel, stride, top, left, windows
 def _plan(x, shape, begin, end, out_shape, kernel, stride, top, left, places, tiles, targets, windows):
     """Find out where the rows of a task's tiles start, in x or in ``windows``, and where their results go.
 
-    A row of ``tiles`` is: address of the left side; bytes to its next row; is it odd; taps to skip; taps; floats from
-    one result to the next, 0 if they are not evenly apart. ``targets`` are the places in y of all results.
+    A row of ``tiles`` is: address of the left side; bytes to its next row; is it odd; taps to skip; taps. ``targets``
+    are the places in y of all results; after the last pixel of all comes the last one again.
     """
     _, height, width, c_in = shape
     out_h, out_w = out_shape
     kh, kw = kernel
     y_start, y_image, y_line, y_row = places
     flat = kh == kw == stride == 1 and top == left == 0 and out_h == height and out_w == width
-    dense = y_line == out_w * y_row and y_image == out_h * y_line
     size, odd = MR * kh * kw * c_in, 0
     line, q = divmod(begin, out_w)
     n, p = divmod(line, out_h)
+    pixel, place = begin, 0
     for t in range(tiles.shape[0]):
         row, col = p * stride - top, q * stride - left
-        whole, one_line = begin + (t + 1) * MR <= end, q + MR <= out_w
-        tiles[t, 5] = y_row if whole and (one_line or dense) else 0
-        if whole and (flat or (one_line and col >= 0 and col + (MR - 1) * stride + kw <= width)):
+        inside = q + MR <= out_w and col >= 0 and col + (MR - 1) * stride + kw <= width
+        if pixel + MR <= end and (flat or inside):
             above = min(max(0, -row), kh)
             tiles[t, 0] = x.ctypes.data + ((n * height + row) * width + col) * c_in * 4
             tiles[t, 1], tiles[t, 2] = stride * c_in * 4, 0
             tiles[t, 3], tiles[t, 4] = above, max(above, min(kh, height - row)) - above
         else:
             here = windows[odd * size : (odd + 1) * size]
-            _copy_windows(x, shape, begin + t * MR, out_shape, kernel, stride, top, left, here)
+            _copy_windows(x, shape, pixel, out_shape, kernel, stride, top, left, here)
             tiles[t, 0] = here.ctypes.data
             tiles[t, 1], tiles[t, 2] = size // MR * 4, 1
             tiles[t, 3], tiles[t, 4] = 0, kh
             odd += 1
         for m in range(MR):
-            targets[t, m] = y_start + n * y_image + p * y_line + q * y_row
-            q += 1
-            if q == out_w:
-                q, p = 0, p + 1
-                if p == out_h:
-                    p, n = 0, n + 1
+            if pixel < end:
+                place = y_start + n * y_image + p * y_line + q * y_row
+                pixel, q = pixel + 1, q + 1
+                if q == out_w:
+                    q, p = 0, p + 1
+                    if p == out_h:
+                        p, n = 0, n + 1
+            targets[t, m] = place
 
 
 @njit(cache=True, error_model="numpy", inline="never")
-def _copy_rows(source, source_at, target, target_at, rows, columns):
-    """Copy rows of NR floats, or the first columns of them, from and to any places."""
-    for m in range(rows):
-        a, b = source[source_at[m] : source_at[m] + columns], target[target_at[m] : target_at[m] + columns]
-        if columns == NR:  # a constant number of steps becomes vector moves
-            for c in range(NR):
-                b[c] = a[c]
-        else:
-            for c in range(columns):
-                b[c] = a[c]
+def _copy_columns(source, target, places, skip, columns):
+    """Copy the first columns of a tile's rows to their places."""
+    for m in range(MR):
+        for c in range(columns):
+            target[places[m] + skip + c] = source[m, c]
+
+
+@njit(cache=True, error_model="numpy", inline="never")
+def _fetch_columns(source, target, places, skip, columns):
+    """Copy the first columns of rows at any places to a tile."""
+    for m in range(MR):
+        for c in range(columns):
+            target[m, c] = source[places[m] + skip + c]
 
 
 @njit(cache=True, error_model="numpy", inline="never")
 def _multiply(
-    tiles, targets, windows, taps, pixels, packed, panel_places, panel_channels, dense, y_row, y, c_out, scale, shift,
-    residual, floor,
+    tiles, targets, windows, taps, packed, panel_places, panel_channels, dense, y_row, y, c_out, scale, shift, residual,
+    floor, stream,
 ):  # fmt: skip
     """Let all panels of weights meet the tiles of a task."""
     kh, k = packed.shape[1:3]
-    result, beside = np.empty(MR * NR, np.float32), np.zeros(MR * NR, np.float32)
-    in_tile = np.arange(MR) * NR
+    outs = np.int64(y.ctypes.data) + targets * 4  # signed: signed and unsigned integers would make floats
+    residual_by = np.int64(residual.ctypes.data) - np.int64(y.ctypes.data) if residual.size > 0 else 0
+    # what a panel with too few columns is computed in: the results, the residual behind them
+    narrow = np.zeros((2, MR, NR), np.float32)
+    narrow_outs = np.int64(narrow.ctypes.data) + np.arange(MR) * NR * 4
     for begin in range(0, tiles.shape[0], STRETCH):
         many = min(STRETCH, tiles.shape[0] - begin)
         for panel in range(packed.shape[0]):
@@ -173,41 +180,38 @@ def _multiply(
                 a, a_row, skip, count = tiles[t, 0], tiles[t, 1], tiles[t, 3], tiles[t, 4]
                 b = weights + skip * k * NR * 4
                 offsets = taps.ctypes.data + (tiles[t, 2] * kh + skip) * 8
-                apart, first = tiles[t, 5], targets[t, 0] + offset
                 # Fetched meanwhile: the results of the next stretch, in the order of memory, or those of the next tile
-                ahead, ahead_row = MR * y_row, y_row
+                later, later_row = outs[t, 0] + (offset + MR * y_row) * 4, y_row * 4
                 if dense:
-                    ahead = targets[begin, 0] + many * MR * y_row + (panel * many + t - begin) * MR * NR - first
-                    ahead_row = NR
-                side = residual.ctypes.data + first * 4 if residual.size > 0 else 0
-                if columns == NR and apart:
+                    later = outs[begin, 0] + (many * MR * y_row + (panel * many + t - begin) * MR * NR) * 4
+                    later_row = NR * 4
+                if columns == NR:
                     gemm_tile_finish(
-                        count, offsets, k, a, a_row, 4, b, k * NR * 4, NR * 4, y.ctypes.data + first * 4, apart * 4,
-                        ahead * 4, ahead_row * 4, scales, shifts, side, floor,
+                        count, offsets, k, a, a_row, 4, b, k * NR * 4, NR * 4, outs[t:].ctypes.data, offset * 4, later,
+                        later_row, scales, shifts, residual_by, floor, stream,
                     )  # fmt: skip
                     continue
-                at, rows = targets[t] + offset, min(MR, pixels - t * MR)
-                if side:
-                    _copy_rows(residual, at, beside, in_tile, rows, columns)
-                    side = beside.ctypes.data
+                if residual_by:
+                    _fetch_columns(residual, narrow[1], targets[t], offset, columns)
                 gemm_tile_finish(
-                    count, offsets, k, a, a_row, 4, b, k * NR * 4, NR * 4, result.ctypes.data, NR * 4, 0, NR * 4,
-                    scales, shifts, side, floor,
+                    count, offsets, k, a, a_row, 4, b, k * NR * 4, NR * 4, narrow_outs.ctypes.data, 0, later, later_row,
+                    scales, shifts, MR * NR * 4 if residual_by else 0, floor, 0,
                 )  # fmt: skip
-                _copy_rows(result, in_tile, y, at, rows, columns)
+                _copy_columns(narrow[0], y, targets[t], offset, columns)
 
 
 @njit(cache=True, parallel=True, error_model="numpy")
 def correlate(
     x, x_shape, packed, panel_places, panel_channels, kw, stride, top, left, y, out_shape, places, c_out, scale, shift,
-    residual, floor, tasks,
+    residual, floor, stream, tasks,
 ):  # fmt: skip
     """Slide a kernel over maps, as if padded, and write every output pixel where it belongs.
 
     Output (n, p, q) is the sum over i, j of x[n, p stride - top + i, q stride - left + j] w[i, j], finished. The
     columns of a panel go to ``y[start + n image + p line + q row + panel_places[panel]]``, where (start, image, line,
     row) are the ``places``, and are the channels from ``panel_channels[panel]`` on, of ``c_out``. Arrays are flat and
-    places count floats. ``packed`` is (panels, kh, kw C_in, NR); ``scale`` and ``shift`` have whole panels, too.
+    places count floats. ``packed`` is (panels, kh, kw C_in, NR); ``scale`` and ``shift`` have whole panels, too. With
+    ``stream`` results go past the caches: every panel then begins at a multiple of a vector's size.
     """
     n_maps, _, width, c_in = x_shape
     kernel = (packed.shape[1], kw)
@@ -221,14 +225,16 @@ def correlate(
     for task in prange(tasks):
         begin, stop = tiles_in_all * task // tasks, tiles_in_all * (task + 1) // tasks
         many = stop - begin
-        tiles, targets = np.empty((many, 6), np.int64), np.empty((many, MR), np.int64)
+        tiles, targets = np.empty((many, 5), np.int64), np.empty((many, MR), np.int64)
         windows = np.empty(many * MR * size, np.float32)
         begin, end = begin * MR, min(stop * MR, pixels)
         _plan(x, x_shape, begin, end, out_shape, kernel, stride, top, left, places, tiles, targets, windows)
         _multiply(
-            tiles, targets, windows, taps, end - begin, packed, panel_places, panel_channels, dense, places[3], y,
-            c_out, scale, shift, residual, floor,
+            tiles, targets, windows, taps, packed, panel_places, panel_channels, dense, places[3], y, c_out, scale,
+            shift, residual, floor, stream,
         )  # fmt: skip
+        if stream:
+            fence()
 
 
 @njit(cache=True, parallel=True, error_model="numpy")

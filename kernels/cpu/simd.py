@@ -98,13 +98,14 @@ def _make_gemm_tile(rows: int, *, finish: bool = False, ahead: bool = True, pane
     """Return an intrinsic that computes ``rows`` x NR results of a product whose left side lies scattered in memory.
 
     ``sum over t, k of a[taps[t] + m a_row + k a_col] * b[t b_tap + k b_row + n]`` for m < rows, n < NR goes to
-    ``out[m out_row + n]``: added to what is there (``accumulate``), or finished: ``max(. * scale + shift + residual,
-    floor)`` with the residual laid out like the output, or absent (address 0).
+    ``out[m out_row + n]``: added to what is there (``accumulate``), or finished, ``max(. * scale + shift + residual,
+    floor)``, to the address ``outs[m] + skip``. The residual lies ``residual_by`` behind the output; 0 means none.
 
     What takes long is not the arithmetic but the memory behind it. So a tile asks for lines that will be written later,
-    those at ``out + ahead_by + m ahead_row``, for the residual there, and (``ahead``) for those of the left side that
-    follow its own rows: where the rows are pixels, the next tile reads them. ``panels`` asks for the right side of
-    the next product where that follows in memory: a panel that no other product has brought into the caches.
+    those at ``later + m later_row``, for the residual there, and (``ahead``) for those of the left side that follow its
+    own rows: where the rows are pixels, the next tile reads them. ``panels`` asks for the right side of the next
+    product where that follows in memory: a panel that no other product has brought into the caches. With ``stream``
+    results are written past the caches, and lines that will be written are left alone.
     """
 
     def sum_up(b: ir.IRBuilder, args: Sequence[Any], acc: list[list[Any]], beside: Any = None) -> None:
@@ -167,46 +168,52 @@ def _make_gemm_tile(rows: int, *, finish: bool = False, ahead: bool = True, pane
         b_start,
         b_tap,
         b_row,
-        out,
-        out_row,
-        ahead_by,
-        ahead_row,
+        outs,
+        skip,
+        later,
+        later_row,
         scale,
         shift,
-        residual,
+        residual_by,
         floor,
+        stream,
     ):
         def generate(context, b, signature, args):
-            out, out_row, ahead_by, ahead_row, scale, shift, residual, floor = args[9:]
+            outs, skip, later, later_row, scale, shift, residual_by, floor, stream = args[9:]
             fma, least = _fma(b), _splat(b, floor)
+            has_residual = b.icmp_signed("!=", residual_by, I64(0))
             acc = [[cgutils.alloca_once(b, VECTOR) for _ in range(NV)] for _ in range(rows)]
-            for m in range(rows):
-                for line in range(0, NR * 4, 64):
-                    address = b.add(_at(b, b.add(out, ahead_by), ahead_row, m), I64(line))
-                    _prefetch(b, address, write=True, locality=2)
-            # Without a residual, ask for what is in the caches already: a branch would cost more
-            beside = b.select(b.icmp_signed("!=", residual, I64(0)), b.add(residual, ahead_by), args[6])
             for m, v in cells:
                 b.store(_constant(0.0), acc[m][v])
-            sum_up(b, args[:9], acc, beside)
+            # In place of what is not needed, ask for what is in the caches already: a branch would cost more
+            streams = b.icmp_signed("!=", stream, I64(0))
+            written, apart = b.select(streams, args[6], later), b.select(streams, I64(0), later_row)
+            for m in range(rows):
+                for line in range(0, NR * 4, 64):
+                    _prefetch(b, b.add(_at(b, written, apart, m), I64(line)), write=True, locality=2)
+            sum_up(b, args[:9], acc, b.select(has_residual, b.add(later, residual_by), args[6]))
             scales = [_load(b, b.add(scale, I64(4 * VL * v))) for v in range(NV)]
             shifts = [_load(b, b.add(shift, I64(4 * VL * v))) for v in range(NV)]
 
-            def place(base: Any, m: int, v: int) -> Any:
-                return b.add(_at(b, base, out_row, m), I64(4 * VL * v))
+            def write(adds: bool, put: Any) -> None:
+                for m in range(rows):
+                    place = b.add(b.load(_pointer(b, b.add(outs, I64(8 * m)), I64)), skip)
+                    for v in range(NV):
+                        at = b.add(place, I64(4 * VL * v))
+                        value = b.call(fma, [b.load(acc[m][v]), scales[v], shifts[v]])
+                        added = _load(b, b.add(at, residual_by)) if adds else _constant(-0.0)
+                        put(b, _finish(b, value, added, least), at)
 
-            with b.if_else(b.icmp_signed("!=", residual, I64(0))) as (then, otherwise):
-                with then:
-                    for m, v in cells:
-                        value = b.call(fma, [b.load(acc[m][v]), scales[v], shifts[v]])
-                        _store(b, _finish(b, value, _load(b, place(residual, m, v)), least), place(out, m, v))
-                with otherwise:
-                    for m, v in cells:
-                        value = b.call(fma, [b.load(acc[m][v]), scales[v], shifts[v]])
-                        _store(b, _finish(b, value, _constant(-0.0), least), place(out, m, v))
+            with b.if_else(has_residual) as (then, otherwise):
+                for branch, adds in ((then, True), (otherwise, False)):
+                    with branch, b.if_else(streams) as (past, through):
+                        with past:
+                            write(adds, _stream)
+                        with through:
+                            write(adds, _store)
             return context.get_dummy_value()
 
-        return types.void(*[types.int64] * 16, types.float32), generate
+        return types.void(*[types.int64] * 16, types.float32, types.int64), generate
 
     return tile_finish if finish else tile_accumulate
 

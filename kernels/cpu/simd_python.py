@@ -118,13 +118,18 @@ def gemm_tile_finish(rows: int, columns: int) -> Callable[..., None]:
 
     def tile(
         count: int, taps: int, k: int, a: int, a_row: int, a_col: int, b: int, b_tap: int, b_row: int,
-        out: int, out_row: int, ahead_by: int, ahead_row: int, scale: int, shift: int, residual: int, floor: np.float32,
+        outs: int, skip: int, later: int, later_row: int, scale: int, shift: int, residual_by: int,
+        floor: np.float32, stream: int,
     ) -> None:  # fmt: skip
         sums = np.zeros((rows, columns), np.float32)
         sums = _add_products(sums, count, taps, k, a, a_row, a_col, b, b_tap, b_row)
-        beside = floats(residual, (rows, out_row), (columns, 4)) if residual else np.float32(0)
         scales, shifts = floats(scale, (columns, 4)), floats(shift, (columns, 4))
-        floats(out, (rows, out_row), (columns, 4))[...] = finish(sums, scales, shifts, beside, floor)
+        for place, row in zip(integers(outs, rows), sums):
+            out = int(place) + skip
+            residual = floats(out + residual_by, (columns, 4)) if residual_by else np.float32(0)
+            if stream:
+                check_aligned(out, columns // 2)
+            floats(out, (columns, 4))[...] = finish(row, scales, shifts, residual, floor)
 
     return tile
 

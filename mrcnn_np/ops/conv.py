@@ -28,6 +28,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from kernels import accelerated
 
+from .activation import relu, relu_backward
 from .linear import channel_sum
 
 BLOCK_BYTES = 4 * 2**20  # of columns held at once
@@ -79,8 +80,7 @@ def conv2d(
     """
     stride, padding = as_pair(stride, "stride"), as_padding(padding)
     _check_conv(x, w, b, padding, groups)
-    padded = pad_maps(x, padding)
-    y = _join([_gather(xg, wg, stride) for xg, wg in zip(_split(padded, groups), _split(w, groups))])
+    y = _join([_gather(xg, wg, stride) for xg, wg in zip(_split(pad_maps(x, padding), groups), _split(w, groups))])
     if b is not None:
         y += b
     return y, (x, w, b is not None, stride, padding, groups)
@@ -108,13 +108,12 @@ def conv2d_backward(
         dx = _join([_scatter(dyg, wg.swapaxes(2, 3), stride, size) for dyg, wg in zip(dys, ws)])
         dx = crop_maps(dx, padding)
     dw = _join([_weight_gradient(xg, dyg, w.shape[:2], stride) for xg, dyg in zip(_split(padded, groups), dys)])
-    db = channel_sum(dy) if has_bias else None
-    return dx, dw, db
+    return dx, dw, channel_sum(dy) if has_bias else None
 
 
 @accelerated
 def conv2d_transpose(
-    x: np.ndarray, w: np.ndarray, b: np.ndarray | None = None, *, stride: Pair = 2
+    x: np.ndarray, w: np.ndarray, b: np.ndarray | None = None, *, stride: Pair = 2, activate: bool = False
 ) -> tuple[np.ndarray, tuple[Any, ...]]:
     r"""Enlarge maps: every cell stamps the kernel, times its value, onto the output ("deconvolution").
 
@@ -130,12 +129,14 @@ def conv2d_transpose(
     w : ndarray of shape (kh, kw, C_in, C_out)
     b : ndarray of shape (C_out,), optional
     stride : int or (int, int)
+    activate : bool
+        Apply ReLU.
 
     Returns
     -------
     y : ndarray of shape (N, (H - 1) * sy + kh, (W - 1) * sx + kw, C_out)
     cache : tuple
-        ``(x, w, has_bias, (sy, sx))``.
+        ``(x, w, has_bias, y or None without ReLU, (sy, sx))``.
 
     Raises
     ------
@@ -156,7 +157,9 @@ def conv2d_transpose(
     y = _scatter(x, w, (sy, sx), ((height - 1) * sy + w.shape[0], (width - 1) * sx + w.shape[1]))
     if b is not None:
         y += b
-    return y, (x, w, b is not None, (sy, sx))
+    if activate:
+        y, _ = relu(y)
+    return y, (x, w, b is not None, y if activate else None, (sy, sx))
 
 
 @accelerated
@@ -171,7 +174,9 @@ def conv2d_transpose_backward(
     the transposed kernel. In ``dw`` the roles of the large and the small map are those of ``conv2d``, so the
     product comes out as ``(kh, kw, C_out, C_in)`` and its channel axes are exchanged.
     """
-    x, w, has_bias, stride = cache
+    x, w, has_bias, y, stride = cache
+    if y is not None:
+        dy = relu_backward(dy, (y,))
     dx = _gather(dy, w.swapaxes(2, 3), stride)
     dw = np.ascontiguousarray(_weight_gradient(dy, x, w.shape[:2], stride).swapaxes(2, 3))
     return dx, dw, channel_sum(dy) if has_bias else None
@@ -187,8 +192,7 @@ def _gather(x: np.ndarray, w: np.ndarray, stride: tuple[int, int]) -> np.ndarray
     y = np.empty((n, rows, columns, w.shape[3]), np.result_type(x, w))
     matrix = w.reshape(-1, w.shape[3])  # (kh kw C_in, C_out)
     for block in _blocks(n, rows, windows[:1, :1].size * x.itemsize):
-        # A block of y is one run of memory, so its reshape is a view and the product is written in place.
-        # For a 1x1 kernel at stride 1 the windows are x itself, and their reshape copies nothing either.
+        # A block of y is one run of memory: the product is written in place. Windows of a 1x1 kernel are x itself.
         np.matmul(windows[block].reshape(-1, len(matrix)), matrix, out=y[block].reshape(-1, w.shape[3]))
     return y
 
