@@ -28,6 +28,7 @@ from fractions import Fraction
 import numpy as np
 from numba import get_num_threads, njit, prange
 
+from .kept import kept
 from .simd import MR, NR, VL, gemm_tile_panels, make_transform, make_transform_finish, make_transform_from
 from .tiles import N, addresses, lay_out
 
@@ -265,6 +266,6 @@ def forward(
     if sheets.tiles <= FEW_TILES:
         convolve_few(x, w, turned, y, scale, shift, residual, floor, sheets, threads)
     else:
-        u = transform_weights(turn(w) if turned else w)
+        u = transform_weights(turn(w)) if turned else kept(w, transform_weights)
         convolve(x, u, y, scale, shift, residual, floor, sheets, block_size(sheets.tiles, threads), threads)
     return y
