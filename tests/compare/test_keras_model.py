@@ -20,6 +20,7 @@ from mrcnn_np.compare import keras_model, keras_network, keras_regions  # noqa: 
 from mrcnn_np.compare.comparison import compare  # noqa: E402
 from mrcnn_np.compare.keras_data import mold, resize, unmold  # noqa: E402
 from mrcnn_np.compare.lively import lively_params, picture  # noqa: E402
+from mrcnn_np.compare.rounding import Settle  # noqa: E402
 from mrcnn_np.compare.run import compare_with  # noqa: E402
 from mrcnn_np.compare.trace import GIVEN, trace_ours  # noqa: E402
 from mrcnn_np.detections import paste_masks  # noqa: E402
@@ -39,10 +40,12 @@ def lively():
     return {b: lively_params(TEST_TIME.replace(backbone=b)) for b in ("resnet50", "resnet101")}
 
 
-def run_both(params, config, image, *, teacher_forced=True):
+def run_both(params, config, image):
+    """Trace both sides; ours goes on with theirs at each stage, and with theirs in the rows that rounding decides."""
     theirs = keras_model.trace(params, config, image)
-    given = {name: theirs[name] for name in GIVEN} if teacher_forced else None
-    return trace_ours(MaskRCNN(config, params), image, given=given), theirs
+    settle = Settle(theirs, keras_model.undecided(theirs), 1e-4)
+    given = {name: theirs[name] for name in GIVEN}
+    return trace_ours(MaskRCNN(config, params), image, given=given, settle=settle), theirs
 
 
 @pytest.mark.parametrize(
