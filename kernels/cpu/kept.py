@@ -54,10 +54,11 @@ def kept(w: np.ndarray, compute: Callable[[np.ndarray], np.ndarray]) -> np.ndarr
     """
     key, now = id(w), checksum(w)
     entry = _entries.get(key)
-    met = entry is not None and entry.array() is w and entry.checksum == now
-    if met and entry.result is not None:
+    if entry is None or entry.array() is not w or entry.checksum != now:
+        _entries[key] = Entry(weakref.ref(w, lambda _: _entries.pop(key, None)), now, None)
+        return compute(w)
+    if entry.result is not None:
         return entry.result
     result = compute(w)
-    forget = weakref.ref(w, lambda _: _entries.pop(key, None))
-    _entries[key] = Entry(forget, now, result if met else None)
+    _entries[key] = entry._replace(result=result)
     return result
