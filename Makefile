@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 RUN ?= runs/shapes-tiny
 
-.PHONY: setup train train-voc test test-nojit bench lint tutorial clean
+.PHONY: setup train train-voc test test-nojit test-avx2 bench lint tutorial clean
 
 setup: $(STAMP)
 
@@ -34,6 +34,10 @@ test-nojit: $(STAMP)
 		-n 2 --cov --cov-report= $(ARGS)
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest tests/test_simd_python.py \
 		--cov --cov-append --cov-report=term-missing:skip-covered --cov-fail-under=99
+
+# The kernels as on a processor without AVX-512.
+test-avx2: $(STAMP)
+	MRCNN_NP_VECTOR=8 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest tests/test_kernels*.py tests/test_simd_python.py -n 2 $(ARGS)
 
 # Speed, errors and memory beside PyTorch and torchvision, if these are installed: runs/bench/.
 bench: $(STAMP)

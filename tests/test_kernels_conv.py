@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kernel_cases import check_pair, distance, draw, error, to_float64
+from kernel_cases import check_pair, distance, draw, error, scattered, to_float64
 
 from kernels.cpu import conv as fast
 from kernels.cpu import direct_weights, few_channels, memory, tiles, transposed, winograd, winograd_weights
@@ -81,7 +81,7 @@ def test_winograd_is_off_by_at_most_ten_times_as_much(shape, few_tiles, monkeypa
         monkeypatch.setattr(module, "FEW_TILES", few_tiles)
     *maps, c_in, c_out = shape
     rng = np.random.default_rng(0)
-    args = draw(rng, *maps, c_in), draw(rng, 3, 3, c_in, c_out) / np.float32(3 * c_in**0.5)
+    args = draw(rng, *maps, c_in), draw(rng, 3, 3, c_in, c_out) / np.float32(3 * c_in**0.5), draw(rng, c_out)
     assert fast._suits_winograd(args[0].shape, args[1], (1, 1), ((1, 1), (1, 1)), 1)
     check_pair(
         conv2d, conv2d_backward, CONV, args, {"padding": 1}, rng, factor=10, slack=0, error=distance
@@ -111,6 +111,19 @@ def test_weight_gradients_of_many_outputs_are_added_in_spans():
     exact = to_float64(x).reshape(-1, 24).T @ to_float64(dy).reshape(-1, 32)
     dw = fast.weight_gradient(x, dy, 1, 1, 1, ((0, 0), (0, 0)))
     assert error(dw[0, 0], exact) <= 2e-6  # measured: 7e-7
+
+
+@pytest.mark.parametrize("case", [(3, 1, 32, 32), (3, 2, 32, 32), (7, 2, 3, 32), (1, 1, 20, 40), (5, 1, 3, 7)])
+@pytest.mark.parametrize("layout", [scattered, lambda b: np.broadcast_to(b[:1], b.shape)], ids=["scattered", "same"])
+def test_a_bias_may_lie_anywhere(case, layout):
+    """Every second number of an array, or one number for all channels: kernels read addresses."""
+    kernel, stride, c_in, c_out = case
+    rng = np.random.default_rng(6)
+    x, w, b = draw(rng, 2, 33, 34, c_in), draw(rng, kernel, kernel, c_in, c_out), layout(draw(rng, c_out))
+    options = {"stride": stride, "padding": kernel // 2}
+    exact = conv2d.reference(to_float64(x), to_float64(w), to_float64(b), **options)[0]
+    assert error(conv2d(x, w, b, **options)[0], exact) <= 1e-5
+    assert error(conv2d_fused(x, w, b, **options)[0], exact) <= 1e-5
 
 
 def test_what_convolutions_leave_to_numpy():

@@ -21,7 +21,8 @@ from .memory import keep_freed_memory
 def _cache_folder() -> Path:
     """Return a folder for compiled kernels that changes with any of the sources."""
     text = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
-    name = hashlib.sha256(text + numba.__version__.encode()).hexdigest()[:16]
+    versions = numba.__version__ + os.environ.get("MRCNN_NP_VECTOR", "")
+    name = hashlib.sha256(text + versions.encode()).hexdigest()[:16]
     folder = Path(os.environ.get("NUMBA_CACHE_DIR") or Path.home() / ".cache" / "mrcnn_np") / name
     try:
         folder.mkdir(parents=True, exist_ok=True)

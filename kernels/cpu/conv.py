@@ -210,7 +210,7 @@ def conv2d(
     step, sides = _one_stride(stride), as_padding(padding)
     if not (_plain(x, w, b) and step and _fits(x, w, b, sides, groups)):
         return NotImplemented
-    y = _forward(x, w, step, sides, groups, shift=b)
+    y = _forward(x, w, step, sides, groups, shift=None if b is None else np.ascontiguousarray(b))
     return y, (x, w, b is not None, (step, step), sides, groups)
 
 
@@ -248,7 +248,7 @@ def conv2d_fused(
     step, sides = _one_stride(stride), as_padding(padding)
     if not (_plain(x, w, b, residual) and step and _fits(x, w, b, sides, groups)):
         return NotImplemented
-    scale, shift = None, b
+    scale, shift = None, None if b is None else np.ascontiguousarray(b)
     if norm is not None:
         gamma, beta, mean, var, eps = norm
         if not _plain(gamma, beta, mean, var) or any(p.shape != w.shape[3:] for p in (gamma, beta, mean, var)):

@@ -52,8 +52,8 @@ def correlate_weights(padded, n_maps, rows, line, c_in, stride, dy, out_h, out_w
 
     ``padded`` comes from ``pad_maps`` (``rows`` lines of ``line`` floats a map), ``dy`` is (P, C), C a multiple of NR.
     ``k`` is kw C_in. Every result belongs to one thread, which adds the outputs in order, ``block`` lines at a time.
-    One sum over ten thousands of outputs would round ten times as much as sums of ``SPAN`` of them that are added up;
-    these are made in ``part``. If MR does not divide k, the last tile is moved up to end at k, and some rows are
+    One sum over tens of thousands of outputs would round ten times as much as sums of ``SPAN`` of them that are added
+    up; these are made in ``part``. If MR does not divide k, the last tile is moved up to end at k, and some rows are
     computed twice.
     """
     c_out = dy.shape[1]

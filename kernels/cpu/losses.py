@@ -13,10 +13,10 @@ from numba import njit, prange
 from .arguments import is_float32
 from .exponential import exp_negative, log_one_plus
 from .rows import copy_row
+from .simd import VL
 
 SMALL = 1 << 10  # elements below which NumPy is as fast
 BLOCK = 1 << 12  # elements of one task
-LANES = 16  # a vector, or two
 NONE, NO_LABELS = np.empty(0, np.float32), np.empty(0, np.int64)
 
 
@@ -95,7 +95,7 @@ def _softmax(x, y, labels, total, logit):
     tasks = (x.size + BLOCK - 1) // BLOCK
     wrong = 0
     for task in prange(tasks):
-        line = np.empty((classes + LANES - 1) // LANES * LANES, np.float32)  # whole vectors
+        line = np.empty((classes + VL - 1) // VL * VL, np.float32)  # whole vectors
         for r in range(rows * task // tasks, rows * (task + 1) // tasks):
             # exp(-infinity) adds nothing to the sum; that of a row with NaN is NaN, whatever is subtracted
             shift = copy_row(x[r].ctypes.data, classes, line.ctypes.data)

@@ -10,6 +10,7 @@ With AVX-512 there are 32 registers of 16 floats: a tile of 12 x 32 results take
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,8 +23,12 @@ from numba.core import cgutils
 from . import simd_python
 from .simd_python import with_twin
 
-AVX512 = bool(llvm.get_host_cpu_features().get("avx512f", False))
-VL = 16 if AVX512 else 8  # floats in a vector
+# MRCNN_NP_VECTOR=8 does on any processor what is done without AVX-512: for tests
+_WIDTH = os.environ.get("MRCNN_NP_VECTOR") or ("16" if llvm.get_host_cpu_features().get("avx512f", False) else "8")
+if _WIDTH not in ("8", "16"):
+    raise ValueError(f"MRCNN_NP_VECTOR is {_WIDTH!r}; expected 8 or 16")
+VL = int(_WIDTH)  # floats in a vector
+AVX512 = VL == 16
 MR = 12 if AVX512 else 6  # rows of a tile
 NV = 2  # vectors across a tile
 NR = NV * VL  # columns of a tile

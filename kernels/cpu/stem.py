@@ -22,8 +22,24 @@ from numba import get_num_threads, njit, prange, types
 from numba.core import cgutils
 
 from . import memory, simd_python
-from .simd import F32, I64, MR, NR, VL, _at, _combine, _finish, _fma, _load, _pointer, _splat, _store, _stream, fence
-from .simd import gemm_tile_sum as gemm_tile
+from .simd import (
+    F32,
+    I64,
+    MR,
+    NR,
+    VL,
+    _at,
+    _combine,
+    _finish,
+    _fma,
+    _load,
+    _pointer,
+    _splat,
+    _store,
+    _stream,
+    fence,
+    gemm_tile_sum,
+)
 from .simd_python import with_twin
 from .winograd import toom_cook
 
@@ -33,7 +49,7 @@ HALF = POINTS.index(Fraction(1, 2))  # the point that only the four taps need
 COMMON = [p for p in range(len(POINTS) + 1) if p != HALF]
 LANES = 8  # floats for a pair of columns of the image, at each point
 STRETCH = 4  # tiles that meet a panel of weights, one after the other
-CHUNK = 48  # lines of outputs, at least, of a task
+CHUNK = 48  # lines of outputs of a task; fewer if each thread would get none
 
 AT, G_FOUR, BT_FOUR = toom_cook(POINTS, 2, 4)
 _, G_THREE, BT_THREE = toom_cook(tuple(p for p in POINTS if p != POINTS[HALF]), 2, 3)
@@ -167,7 +183,7 @@ def _multiply(ring, taps, begin, count, u, y, at, out_w, c_out, scale, shift, re
             columns = min(NR, c_out - panel * NR)
             for start in range(stretch, min(stretch + STRETCH * MR, pairs), MR):
                 for point in range(points):
-                    gemm_tile(
+                    gemm_tile_sum(
                         count, taps.ctypes.data, k // 2 if point == HALF else k,
                         ring.ctypes.data + (point * pairs + start) * LANES * 4, LANES * 4, 4,
                         u.ctypes.data + ((panel * points + point) * kh + begin) * k * NR * 4, k * NR * 4, NR * 4,

@@ -16,11 +16,11 @@ from typing import NamedTuple
 from numba import njit
 
 N = 4  # outputs along one side of a tile
-MOST_ACROSS = 4  # maps side by side: four times any width and the gaps leave at most one pixel of a tile unused
+MOST_ACROSS = 4  # maps side by side: four times any width and the gaps leave exactly one pixel of a tile unused
 
 
 class Sheets(NamedTuple):
-    """Sheets of ``tiles_y`` x ``tiles_x`` tiles; each has ``down`` x ``across`` maps, the last one fewer."""
+    """Sheets of ``tiles_y`` x ``tiles_x`` tiles; each has ``down`` x ``across`` maps, the last may have fewer."""
 
     tiles: int
     tiles_y: int

@@ -1,12 +1,14 @@
 """Which pixels of pasted masks rounding decides.
 
-A pixel is painted if the probability there is at least 0.5, and a box is brought to whole pixels before its mask is
-resized to it. Where a probability lies within rounding of the threshold, or a corner within rounding of a whole pixel,
+A pixel is painted if the probability there reaches the threshold, and most ways of pasting bring the box to whole
+pixels first. Where a probability lies within rounding of the threshold, or a corner within rounding of a whole pixel,
 two correct programs paint differently: one pixel, or a row of them. So does torchvision beside itself, with its
 weights in another memory layout or its sums over two threads.
 """
 
 from __future__ import annotations
+
+from itertools import product
 
 import numpy as np
 
@@ -40,9 +42,8 @@ def undecided_pixels(
     """
     undecided = np.empty((len(boxes), *image_shape), bool)
     stricter, laxer = (config.replace(mask_threshold=config.mask_threshold + s * PROBABILITY) for s in (1, -1))
-    # Every corner moves either way, with the opposite one and against it
-    shifts = PIXELS * np.array([(a, a, b, b) for a in (-1, 1) for b in (-1, 1)], boxes.dtype)
-    for d, box in enumerate(boxes):  # one by one: a hundred masks of a large photograph are a gigabyte
+    shifts = PIXELS * np.array(list(product((-1, 1), repeat=4)), boxes.dtype)  # every side moves either way
+    for d, box in enumerate(boxes):  # one by one: sixteen shifted copies of all masks would not fit
         same = np.repeat(probabilities[d : d + 1], len(shifts), axis=0)
         always, ever = (paste_masks(same, box + shifts, image_shape, c) for c in (stricter, laxer))
         undecided[d] = ever.any(axis=0) & ~always.all(axis=0)

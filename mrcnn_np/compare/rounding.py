@@ -16,7 +16,7 @@ import numpy as np
 from ..boxes import iou
 from .trace import Trace
 
-#: share of the rows that rounding decides which it may decide differently on the two sides, and their number if small
+#: how many undecided rows the two sides may decide differently: this share of them, or FEW if that is more
 UNDECIDED, FEW = 0.2, 3
 #: tensors that may have such rows, with the boxes and the scores they belong to
 ROWS_OF: dict[str, tuple[str, str, str | None]] = {
@@ -33,7 +33,7 @@ def pair(
     Returns
     -------
     mine, their : ndarray of int64
-        Indices of the pairs, in their order. A pair whose IoU is below 0.5 is none.
+        Indices of the pairs, in the order of their rows. A pair whose IoU is below 0.5 is none.
     """
     from scipy.optimize import linear_sum_assignment
 
