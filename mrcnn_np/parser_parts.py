@@ -90,7 +90,7 @@ def add_network(command: argparse.ArgumentParser, *, required: bool) -> argparse
 
 
 def add_class_names(command: argparse.ArgumentParser) -> None:
-    """Add the option that names the classes of a file of weights, most of which do not."""
+    """Add the option that names the classes of a file of weights; most files do not name them."""
     command.add_argument(
         "--class-names",
         metavar="NAMES",

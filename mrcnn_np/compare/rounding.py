@@ -86,7 +86,7 @@ class Settle:
         self.theirs, self.undecided, self.tolerance = theirs, undecided, tolerance
 
     def __call__(self, name: str, used: Trace) -> np.ndarray:
-        """Return what to go on with; ``used`` holds our tensors so far, those that were given in place of our own."""
+        """Return what to go on with; ``used`` holds our tensors so far, with those that were given in place of ours."""
         x = used[name]
         if name not in ROWS_OF or name not in self.undecided or x.shape[1:] != self.theirs[name].shape[1:]:
             return x
