@@ -129,7 +129,7 @@ def _add_detect(commands: argparse._SubParsersAction) -> None:
     command.add_argument("images", nargs="+", metavar="IMAGE", help="JPEG, PNG, ...")
     command.add_argument("--out", default="detections", metavar="DIR", help="default: %(default)s")
     command.add_argument(
-        "--score", type=probability, default=0.5, metavar="S", help="keep detections of S or more (default: %(default)s)"
+        "--score", type=probability, default=0.5, metavar="S", help="keep detections of S or more (default: 0.5)"
     )
     numbers = "an instances JSON from which --coco-results takes the ids of images (by file name) and categories"
     _add_coco_results(command, numbers)
