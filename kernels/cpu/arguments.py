@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from .simd import NR
+
 
 def is_float32(*arrays: Any) -> bool:
     """Tell whether all are arrays of float32."""
@@ -56,3 +58,11 @@ def is_target(array: Any, shape: tuple[int, ...]) -> bool:
     return (
         is_float32(array) and array.shape == tuple(shape) and bool(array.flags.c_contiguous and array.flags.writeable)
     )
+
+
+def scale_and_shift(scale: np.ndarray | None, shift: np.ndarray | None, channels: int) -> np.ndarray:
+    """Return both, (2, channels or more), as kernels read them by address: dense, and filled up to whole panels."""
+    both = np.zeros((2, -(-channels // NR) * NR), np.float32)
+    both[0, :channels] = 1 if scale is None else scale
+    both[1, :channels] = 0 if shift is None else shift
+    return both

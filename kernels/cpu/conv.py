@@ -9,7 +9,7 @@ from numba import get_num_threads
 
 from . import direct, direct_weights, few_channels, grouped, memory, stem, winograd, winograd_strided, winograd_weights
 from .activation import masked_sum
-from .arguments import as_padding, is_float32
+from .arguments import as_padding, is_float32, scale_and_shift
 from .fold import FusedGradients, scaled, unfold
 from .simd import MR, NR, VL
 
@@ -31,14 +31,6 @@ def _suits_winograd(shape: tuple[int, ...], w: np.ndarray, stride: tuple[int, in
         and w.shape[2] >= 32
         and shape[0] * shape[1] * shape[2] >= 256
     )
-
-
-def _vectors(scale: np.ndarray | None, shift: np.ndarray | None, channels: int) -> np.ndarray:
-    """Return scale and shift, (2, C), filled up to the whole panels that tiles finish."""
-    both = np.zeros((2, -(-channels // NR) * NR), np.float32)
-    both[0, :channels] = 1 if scale is None else scale
-    both[1, :channels] = 0 if shift is None else shift
-    return both
 
 
 def correlate(
@@ -88,7 +80,7 @@ def _correlate(
 ) -> np.ndarray:
     """Call ``direct.correlate`` with as many tasks as give all threads the same, none of them too short."""
     c_out, threads, pixels = y.shape[3], get_num_threads(), len(x) * out_shape[0] * out_shape[1]
-    scale, shift = _vectors(scale, shift, c_out)
+    scale, shift = scale_and_shift(scale, shift, c_out)
     stretch = direct.STRETCH * MR
     share = stretch * max(1, TASK * NR // (stretch * packed.size))
     rounds = -(-pixels // (share * threads))
@@ -210,7 +202,7 @@ def conv2d(
     step, sides = _one_stride(stride), as_padding(padding)
     if not (_plain(x, w, b) and step and _fits(x, w, b, sides, groups)):
         return NotImplemented
-    y = _forward(x, w, step, sides, groups, shift=None if b is None else np.ascontiguousarray(b))
+    y = _forward(x, w, step, sides, groups, shift=b)
     return y, (x, w, b is not None, (step, step), sides, groups)
 
 
@@ -248,7 +240,7 @@ def conv2d_fused(
     step, sides = _one_stride(stride), as_padding(padding)
     if not (_plain(x, w, b, residual) and step and _fits(x, w, b, sides, groups)):
         return NotImplemented
-    scale, shift = None, None if b is None else np.ascontiguousarray(b)
+    scale, shift = None, b
     if norm is not None:
         gamma, beta, mean, var, eps = norm
         if not _plain(gamma, beta, mean, var) or any(p.shape != w.shape[3:] for p in (gamma, beta, mean, var)):

@@ -14,6 +14,7 @@ import numpy as np
 from numba import get_num_threads
 
 from . import grouped_winograd, memory
+from .arguments import scale_and_shift
 from .grouped_slide import pack, slide, slide_weights
 from .simd import VL
 from .slide import LANES
@@ -88,8 +89,7 @@ def correlate(
     inside = _fill(x, count, per_in, total, wide_in)
     rows, cols = np.arange(w.shape[0]), np.arange(w.shape[1])
     packed = pack(_fill_weights(w, plain, filled), wide_in, wide_out, rows, cols, False)
-    scale = np.ones(count * per_out, np.float32) if scale is None else scale
-    shift = np.zeros(count * per_out, np.float32) if shift is None else np.ascontiguousarray(shift)
+    scale, shift = scale_and_shift(scale, shift, count * per_out)[:, : count * per_out]
     beside: np.ndarray = NO_MAP if residual is None else _fill(residual, count, per_out, total, wide_out)
     y = memory.empty((len(x), *size, total * wide_out))
     if size == x.shape[1:3] and grouped_winograd.suits(x.shape, w.shape, stride, top, left, per_in, per_out):

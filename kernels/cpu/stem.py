@@ -22,6 +22,7 @@ from numba import get_num_threads, njit, prange, types
 from numba.core import cgutils
 
 from . import memory, simd_python
+from .arguments import scale_and_shift
 from .simd import (
     F32,
     I64,
@@ -257,8 +258,7 @@ def convolve(
     """Convolve (N, H, W, C_in) with (kh, 7, C_in, C_out): ``max(conv * scale + shift + residual, floor)``."""
     c_in, c_out = w.shape[2:]
     y = memory.empty((len(x), *out_shape, c_out))
-    scale = np.ones(c_out, np.float32) if scale is None else scale
-    shift = np.zeros(c_out, np.float32) if shift is None else np.ascontiguousarray(shift)
+    scale, shift = scale_and_shift(scale, shift, c_out)
     beside = np.empty(0, np.float32) if residual is None else residual.reshape(-1)
     # the first lines of a chunk transform rows that the chunk before has, too
     chunks = get_num_threads() * max(1, out_shape[0] // (get_num_threads() * CHUNK))

@@ -28,6 +28,7 @@ from fractions import Fraction
 import numpy as np
 from numba import get_num_threads, njit, prange
 
+from .arguments import scale_and_shift
 from .kept import kept
 from .simd import MR, NR, VL, gemm_tile_panels, make_transform, make_transform_finish, make_transform_from
 from .tiles import N, addresses, lay_out
@@ -259,8 +260,7 @@ def forward(
     """
     c_out = w.shape[2] if turned else w.shape[3]
     y = np.empty((*x.shape[:3], c_out), np.float32)
-    scale = np.ones(c_out, np.float32) if scale is None else scale
-    shift = np.zeros(c_out, np.float32) if shift is None else shift
+    scale, shift = scale_and_shift(scale, shift, c_out)
     residual = np.empty((0, 0, 0, 0), np.float32) if residual is None else residual
     sheets, threads = lay_out(*x.shape[:3]), get_num_threads()
     if sheets.tiles <= FEW_TILES:

@@ -20,6 +20,7 @@ import numpy as np
 from numba import get_num_threads, njit, prange
 
 from . import memory
+from .arguments import scale_and_shift
 from .simd import MR, NR, VL, gemm_tile_sum, make_transform, make_transform_finish, make_transform_from
 from .winograd import PAD, block_size
 
@@ -176,8 +177,7 @@ def convolve(
     """Convolve (N, H, W, C_in) with (3, 3, C_in, C_out): ``max(conv * scale + shift + residual, floor)``."""
     c_out = w.shape[3]
     y = memory.empty((len(x), *out_shape, c_out))
-    scale = np.ones(c_out, np.float32) if scale is None else scale
-    shift = np.zeros(c_out, np.float32) if shift is None else np.ascontiguousarray(shift)
+    scale, shift = scale_and_shift(scale, shift, c_out)
     residual = np.empty((0, 0, 0, 0), np.float32) if residual is None else residual
     tiles = len(x) * -(-out_shape[0] // N) * -(-out_shape[1] // N)
     threads = get_num_threads()
