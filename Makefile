@@ -30,14 +30,14 @@ test: $(STAMP)
 # The kernels as plain Python: every line is seen by coverage, and every address they use is held to the arrays there
 # are. What writes LLVM instructions runs in the second command, which compares it with its definition in NumPy.
 test-nojit: $(STAMP)
-	NUMBA_DISABLE_JIT=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest tests/test_kernels*.py tests/test_watched_memory.py \
+	NUMBA_DISABLE_JIT=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest tests/kernels --ignore tests/kernels/test_simd_python.py \
 		-n 2 --cov --cov-report= $(ARGS)
-	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest tests/test_simd_python.py \
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest tests/kernels/test_simd_python.py \
 		--cov --cov-append --cov-report=term-missing:skip-covered --cov-fail-under=99
 
 # The kernels as on a processor without AVX-512.
 test-avx2: $(STAMP)
-	MRCNN_NP_VECTOR=8 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest tests/test_kernels*.py tests/test_simd_python.py -n 2 $(ARGS)
+	MRCNN_NP_VECTOR=8 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest tests/kernels -n 2 $(ARGS)
 
 # Speed, errors and memory beside PyTorch and torchvision, if these are installed: runs/bench/.
 bench: $(STAMP)

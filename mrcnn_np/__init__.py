@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
 
 if TYPE_CHECKING:
-    from . import presets
+    from .config import presets
     from .model import MaskRCNN
 
 __all__ = ["MaskRCNN", "presets"]
@@ -21,7 +21,7 @@ __version__ = "0.1.0"
 def __getattr__(name: str) -> Any:
     """Import what is asked for when it is: the command line answers --help and Ctrl-C before it imports NumPy."""
     if name == "presets":
-        return import_module(".presets", __package__)
+        return import_module(".config.presets", __package__)
     if name == "MaskRCNN":
         return import_module(".model", __package__).MaskRCNN
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

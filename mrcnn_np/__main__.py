@@ -8,13 +8,13 @@ import signal
 import sys
 from typing import NoReturn
 
-from .interrupts import INTERRUPTED, leave, on_interrupt
+from .cli.interrupts import INTERRUPTED, leave, on_interrupt
 
 
 def run() -> NoReturn:
     """Run the command of ``sys.argv`` and exit with its code."""
     on_interrupt(leave)
-    from .cli import main
+    from .cli.main import main
 
     try:
         code = main()

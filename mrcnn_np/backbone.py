@@ -25,12 +25,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from .config import Config
-from .conv_bn import Cache, conv_bn, conv_bn_backward
 from .errors import ConfigError
-from .freezing import frozen_stages
+from .layers import Cache, conv_bn, conv_bn_backward
 from .observe import Observe, unobserved
 from .ops.pool import max_pool2d, max_pool2d_backward
 from .params import Params, Spec, conv_spec, norm_spec
+from .training.freezing import frozen_stages
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def residual_block(
     stride : int
         2 in the first block of C3, C4 and C5.
     training : bool
-        As in ``conv_bn``.
+        As in ``layers.conv_bn``.
 
     Returns
     -------
@@ -189,8 +189,8 @@ def backbone(
     params : dict
     config : Config
     training : bool
-        As in ``conv_bn``. Stages that are frozen from the stem on (``freezing.frozen_stages``) leave nothing for the
-        backward pass.
+        As in ``layers.conv_bn``. Stages that are frozen from the stem on (``training.freezing.frozen_stages``) leave
+        nothing for the backward pass.
     observe : callable
         Sees ``c1`` and every block: ``c2.0``, ``c2.1`` ..., the last of a stage as ``c2``.
 

@@ -25,7 +25,7 @@ import numpy as np
 
 from .backbone import architecture
 from .config import Config
-from .conv_bn import Cache, conv_bn, conv_bn_backward
+from .layers import Cache, conv_bn, conv_bn_backward
 from .ops.resize import upsample_nearest, upsample_nearest_backward
 from .params import Params, Spec, conv_spec, norm_spec
 
@@ -65,7 +65,7 @@ def fpn(
     config : Config
         ``fpn_norm`` puts batch norm behind every convolution, without ReLU.
     training : bool
-        As in ``conv_bn``.
+        As in ``layers.conv_bn``.
 
     Returns
     -------

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from .config import Config
-from .conv_bn import Cache, accumulate, conv_bn, conv_bn_backward
+from .layers import Cache, accumulate, conv_bn, conv_bn_backward
 from .ops.activation import relu, relu_backward
 from .ops.conv import conv2d, conv2d_backward, conv2d_transpose, conv2d_transpose_backward
 from .ops.linear import linear, linear_backward
@@ -71,7 +71,7 @@ def box_head(
     config : Config
         ``box_head`` chooses ``"fc"``, ``"conv"`` or ``"conv_fc"``.
     training : bool
-        As in ``conv_bn``.
+        As in ``layers.conv_bn``.
 
     Returns
     -------
@@ -134,7 +134,7 @@ def mask_head(
     params : dict
     config : Config
     training : bool
-        As in ``conv_bn``.
+        As in ``layers.conv_bn``.
 
     Returns
     -------

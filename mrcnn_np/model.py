@@ -27,12 +27,11 @@ import numpy as np
 from .anchors import pyramid_anchors
 from .backbone import backbone, backbone_backward
 from .config import Config
-from .conv_bn import Cache as PartCache
 from .detections import Detections, paste_masks, refine
 from .errors import NonFiniteError
 from .fpn import fpn, fpn_backward
-from .freezing import frozen_stages
 from .heads import box_head, box_head_backward, mask_head, mask_head_backward
+from .layers import Cache as PartCache
 from .molding import Batch, Molding, mold_image
 from .objective import (
     LOSSES,
@@ -54,6 +53,7 @@ from .proposals import propose
 from .pyramid import pyramid_roi_align, pyramid_roi_align_backward
 from .rpn import rpn_head, rpn_head_backward
 from .targets import Targets, roi_targets, rpn_targets
+from .training.freezing import frozen_stages
 
 
 @dataclass

@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 
 from .config import Config
-from .conv_bn import Cache, accumulate, conv_bn, conv_bn_backward
+from .layers import Cache, accumulate, conv_bn, conv_bn_backward
 from .ops.fused import conv2d_fused, conv2d_fused_backward
 from .params import Params, Spec, conv_spec
 

@@ -10,7 +10,7 @@ from scenes import boxes_of
 from mrcnn_np.config import presets
 from mrcnn_np.detections import paste_masks, refine
 
-# Measured between edges and without padding, so that the examples are round numbers; see test_dialect_frame.py
+# Measured between edges and without padding, so that the examples are round numbers; see conventions/test_frame.py
 MATTERPORT = presets.matterport(box_frame="edges", detection_min_size=0.0)
 TORCHVISION, DETECTRON2 = presets.torchvision(), presets.detectron2()
 DIALECTS = [MATTERPORT, TORCHVISION, DETECTRON2, presets.tiny()]

@@ -52,7 +52,7 @@ from mrcnn_np.rpn import rpn_head, rpn_spec
 from mrcnn_np.targets import mask_targets, match_anchors, negative_count, roi_targets, rpn_targets
 
 # Measured between edges, unpadded, with whole masks, so that the examples are those of the documents; what matterport
-# does instead is in test_dialect_frame.py
+# does instead is in conventions/test_frame.py
 MATTERPORT = presets.matterport(box_frame="edges", rois_padded=False, mini_mask_shape=None, detection_min_size=0.0)
 TORCHVISION, DETECTRON2 = presets.torchvision(), presets.detectron2()
 FRAMEWORKS = MATTERPORT, TORCHVISION, DETECTRON2

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 import mrcnn_np
-from mrcnn_np.cli import main
+from mrcnn_np.cli.main import main
 
 #: runs the program; Ctrl-C comes when the module that is named first is imported
 PROGRAM = """
@@ -34,7 +34,9 @@ def program(module, *arguments, handler="signal.default_int_handler"):
     return done.returncode, done.stderr
 
 
-@pytest.mark.parametrize("module", ["mrcnn_np.cli", "numpy", "numpy.linalg", "mrcnn_np.commands", "mrcnn_np.visualize"])
+@pytest.mark.parametrize(
+    "module", ["mrcnn_np.cli.main", "numpy", "numpy.linalg", "mrcnn_np.cli.detect", "mrcnn_np.pictures.instances"]
+)
 def test_ctrl_c_while_importing(module):
     assert program(module, "data", "voc") == (130, "\ninterrupted\n")
 
@@ -48,10 +50,10 @@ def test_an_import_that_fails_by_ctrl_c_is_an_interruption(monkeypatch, capsys):
         except KeyboardInterrupt as interrupt:
             raise ImportError("initialization failed") from interrupt
 
-    monkeypatch.setattr("mrcnn_np.commands.run_voc", broken)
+    monkeypatch.setattr("mrcnn_np.cli.detect.run_voc", broken)
     assert main(["data", "voc"]) == 130
     assert capsys.readouterr().err == "\ninterrupted\n"
-    monkeypatch.setattr("mrcnn_np.commands.run_voc", lambda args: 1 / 0)
+    monkeypatch.setattr("mrcnn_np.cli.detect.run_voc", lambda args: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         main(["data", "voc"])
 

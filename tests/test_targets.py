@@ -14,7 +14,7 @@ from mrcnn_np.config import presets
 from mrcnn_np.molding import minimise_masks
 from mrcnn_np.targets import mask_targets, match_anchors, negative_count, roi_targets, rpn_targets, subsample
 
-# Measured between edges and without padding, so that the examples are round numbers; see test_dialect_frame.py
+# Measured between edges and without padding, so that the examples are round numbers; see conventions/test_frame.py
 MATTERPORT = presets.matterport(box_frame="edges", rois_padded=False, mini_mask_shape=None)
 TORCHVISION, DETECTRON2 = presets.torchvision(), presets.detectron2()
 DIALECTS = [MATTERPORT, TORCHVISION, DETECTRON2, presets.tiny()]

@@ -17,9 +17,9 @@ import numpy as np
 from common import add_box, grid, say, show_image, start, table
 
 from mrcnn_np import presets
-from mrcnn_np.canvas import add_text
 from mrcnn_np.molding import compose_meta, mold_image, plan
-from mrcnn_np.visualize import draw_instances
+from mrcnn_np.pictures.canvas import add_text
+from mrcnn_np.pictures.instances import draw_instances
 
 lesson = start(__doc__)
 sample, config = lesson.sample, lesson.config

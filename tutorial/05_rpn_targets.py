@@ -17,8 +17,8 @@ from common import PALETTE, grid, heat, listed, say, start, table
 from matplotlib.colors import ListedColormap
 
 from mrcnn_np.boxes import decode_boxes, encode_boxes, iou
+from mrcnn_np.pictures.instances import save_anchors
 from mrcnn_np.targets import match_anchors, rpn_targets, subsample
-from mrcnn_np.visualize import save_anchors
 
 lesson = start(__doc__)
 config, batch = lesson.config, lesson.batch

@@ -24,9 +24,9 @@ from mrcnn_np.fpn import fpn
 from mrcnn_np.nms import batched_nms, nms
 from mrcnn_np.ops.activation import sigmoid, softmax
 from mrcnn_np.params import count, spec
+from mrcnn_np.pictures.instances import save_proposals
 from mrcnn_np.proposals import objectness_scores, propose, top_k
 from mrcnn_np.rpn import rpn_head
-from mrcnn_np.visualize import save_proposals
 
 lesson = start(__doc__)
 model, batch, config = lesson.model, lesson.batch, lesson.config

@@ -20,13 +20,13 @@ from mrcnn_np import presets
 from mrcnn_np.backbone import backbone
 from mrcnn_np.boxes import decode_boxes, iou
 from mrcnn_np.detections import Detections, paste_masks, refine
+from mrcnn_np.evaluate.matching import mask_iou
 from mrcnn_np.fpn import fpn
 from mrcnn_np.heads import box_head, mask_head
-from mrcnn_np.matching import mask_iou
 from mrcnn_np.ops.activation import sigmoid, softmax
+from mrcnn_np.pictures.instances import save_comparison
 from mrcnn_np.proposals import propose
 from mrcnn_np.rpn import rpn_head
-from mrcnn_np.visualize import save_comparison
 
 lesson = start(__doc__)
 model, batch, sample, config = lesson.model, lesson.batch, lesson.sample, lesson.config

@@ -4,7 +4,7 @@ All detections of a class, over all images, are ranked by score. Each is right i
 class enough that no better detection has taken already; else it is wrong. Going down the ranking, precision (how many
 are right) is drawn over recall (how many objects are found), and average precision is the area under that curve.
 
-Open beside this: mrcnn_np/matching.py, mrcnn_np/ranking.py and mrcnn_np/evaluate.py.
+Open beside this: mrcnn_np/evaluate/matching.py, mrcnn_np/evaluate/ranking.py and mrcnn_np/evaluate.py.
 
 Questions
 1. Three objects, three detections, best first: right, wrong, right. What is the average precision?
@@ -18,9 +18,9 @@ from common import LINE_PALETTE, grid, say, start, table
 from mrcnn_np.data import Sample
 from mrcnn_np.detections import Detections
 from mrcnn_np.evaluate import average_precision, evaluate_coco, evaluate_detections
-from mrcnn_np.matching import FALSE_POSITIVE, TRUE_POSITIVE, mask_iou, match_detections
-from mrcnn_np.ranking import precision_envelope, precision_recall
-from mrcnn_np.visualize import plot_precision_recall
+from mrcnn_np.evaluate.matching import FALSE_POSITIVE, TRUE_POSITIVE, mask_iou, match_detections
+from mrcnn_np.evaluate.ranking import precision_envelope, precision_recall
+from mrcnn_np.pictures.instances import plot_precision_recall
 
 lesson = start(__doc__)
 

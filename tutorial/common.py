@@ -18,16 +18,16 @@ from matplotlib.figure import Figure
 
 from mrcnn_np import presets
 from mrcnn_np.anchors import pyramid_anchors
-from mrcnn_np.canvas import LINE_PALETTE, PALETTE, add_box, show_image
-from mrcnn_np.canvas import save as save_png
-from mrcnn_np.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from mrcnn_np.config import Config
 from mrcnn_np.data import SHAPES_CLASSES, VOC_CLASSES, Sample, generate, open_dataset, read_image
 from mrcnn_np.errors import UserError
 from mrcnn_np.model import MaskRCNN
 from mrcnn_np.molding import Batch, make_batch
-from mrcnn_np.optim import zero_velocity
-from mrcnn_np.train import train_step
+from mrcnn_np.pictures.canvas import LINE_PALETTE, PALETTE, add_box, show_image
+from mrcnn_np.pictures.canvas import save as save_png
+from mrcnn_np.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from mrcnn_np.training.loop import train_step
+from mrcnn_np.training.optim import zero_velocity
 
 __all__ = [
     "LINE_PALETTE",

@@ -15,12 +15,12 @@ from typing import Any
 
 import numba
 
-from .memory import keep_freed_memory
+from .machine.memory import keep_freed_memory
 
 
 def _cache_folder() -> Path:
     """Return a folder for compiled kernels that changes with any of the sources."""
-    text = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
+    text = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.rglob("*.py")))
     versions = numba.__version__ + os.environ.get("MRCNN_NP_VECTOR", "")
     name = hashlib.sha256(text + versions.encode()).hexdigest()[:16]
     folder = Path(os.environ.get("NUMBA_CACHE_DIR") or Path.home() / ".cache" / "mrcnn_np") / name
@@ -49,8 +49,8 @@ from . import (  # noqa: E402  (when a kernel is defined, the folder is read)
     resize,
     roi_align,
     roi_pool,
-    transposed,
 )
+from .convolution import transposed  # noqa: E402  (when a kernel is defined, the folder is read)
 
 KERNELS: dict[str, Callable[..., Any]] = {
     function.__name__: function

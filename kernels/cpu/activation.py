@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numba import njit, prange
 
-from .arguments import is_float32
-from .memory import empty
+from .machine.arguments import is_float32
+from .machine.memory import empty
 
 SMALL = 1 << 14  # elements below which NumPy is faster than starting the threads
 

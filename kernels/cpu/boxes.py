@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numba import njit, prange
 
-from .arguments import is_float32
+from .machine.arguments import is_float32
 
 SMALL = 1 << 12  # results below which NumPy is faster than starting the threads
 BLOCK = 2048  # anchors whose overlaps with one object are computed together

@@ -7,11 +7,21 @@ from typing import Any
 import numpy as np
 from numba import get_num_threads
 
-from . import direct, direct_weights, few_channels, grouped, memory, stem, winograd, winograd_strided, winograd_weights
 from .activation import masked_sum
-from .arguments import as_padding, is_float32, scale_and_shift
-from .fold import FusedGradients, scaled, unfold
-from .simd import MR, NR, VL
+from .convolution import (
+    direct,
+    direct_weights,
+    few_channels,
+    grouped,
+    stem,
+    winograd,
+    winograd_strided,
+    winograd_weights,
+)
+from .convolution.folded_norm import FusedGradients, scaled, unfold
+from .machine import memory
+from .machine.arguments import as_padding, is_float32, scale_and_shift
+from .machine.simd import MR, NR, VL
 
 NONE = np.empty(0, np.float32)
 NO_FLOOR = np.float32(-np.inf)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numba import njit, prange
 
-from .arguments import are_rois, as_bins, is_float32, is_target
+from .machine.arguments import are_rois, as_bins, is_float32, is_target
 from .roi_align import _gather, _scatter, channel_parts, zeros
 
 

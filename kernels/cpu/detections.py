@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numba import njit, prange
 
-from .arguments import is_float32
+from .machine.arguments import is_float32
 
 METHODS = ("grid_sample", "resize", "plus_one", "resize_zero")
 

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numba import get_num_threads, njit, prange
 
-from . import direct
-from .arguments import is_float32
-from .simd import MR, NR, gemm_tile
+from .convolution import direct
+from .machine.arguments import is_float32
+from .machine.simd import MR, NR, gemm_tile
 
 # Multiplications below which BLAS is faster than packing. It must not start threads of its own, which wait for more
 # work in a busy loop and take the cores from ours: OpenBLAS does so from 2^18 on.

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numba import njit, prange
 
-from .arguments import is_float32
-from .exponential import exp_negative, log_one_plus
-from .rows import copy_row
-from .simd import VL
+from .machine.arguments import is_float32
+from .machine.exponential import exp_negative, log_one_plus
+from .machine.rows import copy_row
+from .machine.simd import VL
 
 SMALL = 1 << 10  # elements below which NumPy is as fast
 BLOCK = 1 << 12  # elements of one task

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from .arguments import is_float32
+from .machine.arguments import is_float32
 
 BLOCK = 128  # boxes after which the dead are taken out
 

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numba import njit, prange
 
-from .arguments import is_float32
-from .memory import empty
-from .rows import add, add_squares, normalise, normalise_backward, sum_products, sum_products_and_scale
+from .machine.arguments import is_float32
+from .machine.memory import empty
+from .machine.rows import add, add_squares, normalise, normalise_backward, sum_products, sum_products_and_scale
 
 SMALL = 1 << 14  # elements below which NumPy is faster than starting the threads
 TASKS = 64  # at most; a task joins its blocks before the tasks are joined

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numba import njit, prange
 
-from .arguments import is_float32
-from .rows import array_at
+from .machine.arguments import is_float32
+from .machine.rows import array_at
 
 BLOCK = 1 << 14  # numbers that one thread takes at a time
 
@@ -66,7 +66,7 @@ def _square_sum(x):
 
 
 def global_norm(grads: Mapping[str, np.ndarray]) -> Any:
-    """See ``mrcnn_np.optim.global_norm``."""
+    """See ``mrcnn_np.training.optim.global_norm``."""
     if not is_float32(*grads.values()):
         return NotImplemented
     flat = [np.ascontiguousarray(g).reshape(-1) for g in grads.values()]
@@ -81,7 +81,7 @@ def sgd_step(
     learning_rate: float,
     config: Any,
 ) -> Any:
-    """See ``mrcnn_np.optim.sgd_step``."""
+    """See ``mrcnn_np.training.optim.sgd_step``."""
     table, sizes = np.empty((len(velocity), 3), np.int64), np.empty(len(velocity), np.int64)
     decay = np.full(len(velocity), config.weight_decay, np.float32)
     alive = []  # copies of gradients, until the step is done

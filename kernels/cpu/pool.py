@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numba import njit, prange
 
-from .arguments import as_padding, as_pair, is_float32
+from .machine.arguments import as_padding, as_pair, is_float32
 
 SMALL = 1 << 12  # outputs below which NumPy is faster than starting the threads
 

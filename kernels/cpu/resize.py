@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numba import njit, prange
 
-from .arguments import is_float32
+from .machine.arguments import is_float32
 
 SMALL = 1 << 14  # outputs below which NumPy is faster than starting the threads
 

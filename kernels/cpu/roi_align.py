@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numba import get_num_threads, njit, prange
 
-from .arguments import are_rois, as_bins, is_float32, is_target
+from .machine.arguments import are_rois, as_bins, is_float32, is_target
 
 
 @njit(cache=True, error_model="numpy", inline="never")

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numba import njit, prange
 
-from .arguments import are_rois, as_bins, is_float32
+from .machine.arguments import are_rois, as_bins, is_float32
 from .roi_align import channel_parts
 
 

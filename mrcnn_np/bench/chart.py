@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ..canvas import FONTS, LINE_PALETTE, add_axes, add_text, new_figure, save, style_axes
+from ..pictures.canvas import FONTS, LINE_PALETTE, add_axes, add_text, new_figure, save, style_axes
 
 ROW = 17  # pixels
 GREY = "#9E9E9E"

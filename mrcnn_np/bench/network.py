@@ -25,7 +25,7 @@ def make_weights(preset: str, folder: Path) -> str:
         "import sys\n"
         "from safetensors.numpy import save_file\n"
         "from mrcnn_np import presets\n"
-        "from mrcnn_np.compare.lively import lively_params\n"
+        "from mrcnn_np.synthetic import lively_params\n"
         "save_file(lively_params(presets.by_name(sys.argv[1])), sys.argv[2])\n"
     )
     if not path.exists():

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numba import njit, prange, set_num_threads
 
-from kernels.cpu.simd import MR, NR, gemm_tile
+from kernels.cpu.machine.simd import MR, NR, gemm_tile
 
 DEPTH = 128  # with it the operands of a tile, 6 + 16 KiB, stay in the first-level cache
 

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..compare.lively import picture
 from ..config import Config
 from ..data.sample import Sample
 from ..molding import Batch, make_batch
 from ..resizing import enclosing_boxes
+from ..synthetic import picture
 
 
 def sample(size: tuple[int, int], image_id: str = "0", *, classes: int = 4) -> Sample:

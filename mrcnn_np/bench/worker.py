@@ -16,8 +16,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file
 
-from .. import presets
-from ..config import Config
+from ..config import Config, presets
 from .scene import batch, picture, sample
 from .timing import peak_mib, reset_peak
 
@@ -55,8 +54,8 @@ def ours(task: Task) -> Run:
     from kernels import use
 
     from ..model import MaskRCNN
-    from ..optim import zero_velocity
-    from ..train import train_step
+    from ..training.loop import train_step
+    from ..training.optim import zero_velocity
 
     config, size = configuration(task), tuple(task["size"])
     model = MaskRCNN(config, load_file(task["weights"]))

@@ -161,7 +161,7 @@ def compare(
         Of the two sides.
     undecided : mapping of str to ndarray of bool, optional
         Rows of their tensors that rounding decides, by name. Those that differ are left out and counted, unless they
-        are more than ``rounding.UNDECIDED``. Of masks: pixels (``pasted.undecided_pixels``), which are counted, too.
+        are more than ``rounding.UNDECIDED``. Of masks: pixels (``mask_rounding.undecided_pixels``), which are counted.
 
     Returns
     -------

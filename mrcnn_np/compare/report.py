@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..canvas import add_axes, add_text, fit_size, new_figure, pixels, style_axes
-from ..run_folder import atomic_write, prepare
-from ..visualize import draw_on
+from ..pictures.canvas import add_axes, add_text, fit_size, new_figure, pixels, style_axes
+from ..pictures.instances import draw_on
+from ..training.run_folder import atomic_write, prepare
 from .comparison import Comparison, Row
 
 if TYPE_CHECKING:
-    from .training import TrainingComparison
+    from .torchvision.side_by_side import TrainingComparison
 
 HEAD = ("tensor", "shape", "max abs", "relative", "", "")
 STYLE = """\

@@ -13,15 +13,15 @@ import numpy as np
 
 import kernels
 
-from .. import __version__, presets
-from ..config import Config
+from .. import __version__
+from ..config import Config, presets
 from ..errors import ConfigError, UserError
 from ..model import MaskRCNN
 from ..molding import plan
 from ..params import Params
+from ..synthetic import lively_params, picture
 from .comparison import TOLERANCE, Comparison, compare
-from .lively import lively_params, picture
-from .pasted import undecided_pixels
+from .mask_rounding import undecided_pixels
 from .rounding import Settle
 from .trace import GIVEN, trace_ours
 
@@ -40,9 +40,9 @@ class Framework:
 
 
 FRAMEWORKS = {
-    "torchvision": Framework(".torchvision_side", ("torch", "torchvision"), "compare", "torchvision"),
+    "torchvision": Framework(".torchvision.model", ("torch", "torchvision"), "compare", "torchvision"),
     # tf.image crops and suppresses in float32 only
-    "keras": Framework(".keras_model", ("tensorflow", "keras"), "compare-tf", "matterport", ("float32",)),
+    "keras": Framework(".keras.model", ("tensorflow", "keras"), "compare-tf", "matterport", ("float32",)),
 }
 
 

@@ -24,9 +24,9 @@ from typing import Any
 
 import numpy as np
 
+from ..config.presets import detectron2
 from ..errors import WeightFileError
 from ..params import Params
-from ..presets import detectron2
 from .architecture import sizes
 from .class_names import coco_names
 from .manifest import PRESUMED, Manifest

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from ..config.presets import torchvision
 from ..params import Params
-from ..presets import torchvision
 from .architecture import sizes
 from .manifest import PRESUMED, Manifest
 from .torchvision import from_torchvision

@@ -12,16 +12,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import safetensors.numpy
 
-from ..checkpoint import KEY as CHECKPOINT_KEY
-from ..checkpoint import load_checkpoint
 from ..config import Config
+from ..config.presets import by_name
 from ..errors import CheckpointError, UserError, WeightFileError, WeightMismatchError
 from ..params import Params, draw, shapes, spec
-from ..presets import by_name
-from ..run_folder import atomic_write
+from ..training.checkpoint import KEY as CHECKPOINT_KEY
+from ..training.checkpoint import load_checkpoint
+from ..training.run_folder import atomic_write
 from . import detectron2, imagenet, torchvision
 from .class_names import coco_names
-from .files import Contents, naming, read, sniff
+from .formats.files import Contents, naming, read, sniff
 from .manifest import KEY, Manifest, match
 from .torchvision import SIZE_FIELDS
 
@@ -125,7 +125,7 @@ def _read(path: Path, format: str, config: Config | None) -> tuple[Params, Manif
     """Read a file and translate what is in it."""
     if sniff(path) == "hdf5":
         _require(path, "matterport", format)
-        from .matterport_h5 import read_matterport
+        from .formats.keras_h5 import read_matterport
 
         params, manifest = read_matterport(path)
         if not manifest.class_names:

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..config import Config
+from ..config.presets import base
 from ..errors import ConfigError, WeightFileError, WeightMismatchError
 from ..params import Spec
 from ..params import spec as network_spec
-from ..presets import base
 
 #: key of the manifest in the metadata of a safetensors file
 KEY = "mrcnn_np_manifest"

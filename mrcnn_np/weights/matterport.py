@@ -7,7 +7,7 @@ Only the transposed convolution's kernel differs, (kh, kw, C_out, C_in).
 The backbones that Keras publishes for ImageNet come with two sets of names: ``res2a_branch2a`` (2015 .. 2018, which
 matterport took over) and ``conv2_block1_1_conv`` (keras-applications 1.0.8 and later). Both are read.
 
-The files are in ``matterport_h5.py``.
+The files are in ``formats/keras_h5.py``.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from .. import presets
 from ..backbone import ARCHITECTURES
+from ..config import presets
 from ..params import Params
 from .manifest import PRESUMED, Manifest
 

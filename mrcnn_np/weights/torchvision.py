@@ -18,8 +18,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from .. import presets
-from ..config import Config
+from ..config import Config, presets
 from ..errors import CheckpointError
 from ..params import Params
 from ..params import spec as params_spec

@@ -19,9 +19,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mrcnn_np import MaskRCNN, presets
-from mrcnn_np.coco_files import bbox_overlaps, evaluate_results
-from mrcnn_np.coco_metrics import CocoEvaluation, CocoEvaluator
-from mrcnn_np.compare.lively import lively_params
 from mrcnn_np.data import open_dataset
 from mrcnn_np.data.coco_json import Instances
 from mrcnn_np.data.coco_results import read_results, result_records
@@ -29,6 +26,9 @@ from mrcnn_np.data.rle import encode
 from mrcnn_np.data.segmentation import to_coco
 from mrcnn_np.detections import Detections
 from mrcnn_np.evaluate import evaluate_coco
+from mrcnn_np.evaluate.coco import CocoEvaluation, CocoEvaluator
+from mrcnn_np.evaluate.results import bbox_overlaps, evaluate_results
+from mrcnn_np.synthetic import lively_params
 
 reason = "pycocotools is not installed"
 coco_api = pytest.importorskip("pycocotools.coco", reason=reason)

@@ -16,10 +16,11 @@ import keras  # noqa: E402
 from keras_case import MARKS, TEST_TIME, error  # noqa: E402
 
 from mrcnn_np import MaskRCNN  # noqa: E402
-from mrcnn_np.compare import keras_model, keras_network, keras_regions  # noqa: E402
 from mrcnn_np.compare.comparison import compare  # noqa: E402
-from mrcnn_np.compare.keras_data import mold, resize, unmold  # noqa: E402
-from mrcnn_np.compare.lively import lively_params, picture  # noqa: E402
+from mrcnn_np.compare.keras import model as keras_model  # noqa: E402
+from mrcnn_np.compare.keras import network as keras_network  # noqa: E402
+from mrcnn_np.compare.keras import regions as keras_regions  # noqa: E402
+from mrcnn_np.compare.keras.data import mold, resize, unmold  # noqa: E402
 from mrcnn_np.compare.rounding import Settle  # noqa: E402
 from mrcnn_np.compare.run import compare_with  # noqa: E402
 from mrcnn_np.compare.trace import GIVEN, trace_ours  # noqa: E402
@@ -27,7 +28,8 @@ from mrcnn_np.detections import paste_masks  # noqa: E402
 from mrcnn_np.errors import ConfigError, WeightFileError  # noqa: E402
 from mrcnn_np.molding import mold_image  # noqa: E402
 from mrcnn_np.ops.crop_and_resize import crop_and_resize  # noqa: E402
-from mrcnn_np.weights.matterport_h5 import read_matterport, write_matterport  # noqa: E402
+from mrcnn_np.synthetic import lively_params, picture  # noqa: E402
+from mrcnn_np.weights.formats.keras_h5 import read_matterport, write_matterport  # noqa: E402
 
 pytestmark = MARKS
 

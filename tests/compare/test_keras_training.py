@@ -13,9 +13,11 @@ tf = pytest.importorskip("tensorflow", reason="comparison needs TensorFlow: pip 
 from keras_case import INSIDE, MARKS, SAMPLES, TRAINING, error, first  # noqa: E402
 
 from mrcnn_np import MaskRCNN, presets, targets  # noqa: E402
-from mrcnn_np.compare import keras_losses, keras_model, keras_regions  # noqa: E402
-from mrcnn_np.compare.decided import decided_params  # noqa: E402
-from mrcnn_np.compare.keras_data import Truth, anchor_targets, ground_truth, mold  # noqa: E402
+from mrcnn_np.compare.fixed_relus import decided_params  # noqa: E402
+from mrcnn_np.compare.keras import losses as keras_losses  # noqa: E402
+from mrcnn_np.compare.keras import model as keras_model  # noqa: E402
+from mrcnn_np.compare.keras import regions as keras_regions  # noqa: E402
+from mrcnn_np.compare.keras.data import Truth, anchor_targets, ground_truth, mold  # noqa: E402
 from mrcnn_np.molding import make_batch  # noqa: E402
 from mrcnn_np.targets import Targets, match_anchors, roi_targets, rpn_targets  # noqa: E402
 

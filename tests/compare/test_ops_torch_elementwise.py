@@ -26,7 +26,7 @@ from mrcnn_np.ops.losses import (  # noqa: E402
     softmax_cross_entropy,
     softmax_cross_entropy_backward,
 )
-from mrcnn_np.optim import sgd_step, zero_velocity  # noqa: E402
+from mrcnn_np.training.optim import sgd_step, zero_velocity  # noqa: E402
 
 
 @pytest.mark.parametrize("bias", [True, False])

@@ -13,7 +13,7 @@ pytest.importorskip("torchvision", reason="comparison needs torchvision: pip ins
 
 import kernels  # noqa: E402
 import mrcnn_np.ops  # noqa: E402
-from mrcnn_np.compare.ops import cases, check, markdown, text, verdict, within  # noqa: E402
+from mrcnn_np.compare.operations.run import cases, check, markdown, text, verdict, within  # noqa: E402
 
 torch.set_num_threads(1)
 CASES = list(cases())

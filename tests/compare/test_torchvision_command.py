@@ -9,9 +9,9 @@ pytest.importorskip("torchvision", reason="comparison needs torchvision: pip ins
 from PIL import Image  # noqa: E402
 
 from mrcnn_np import presets  # noqa: E402
-from mrcnn_np.cli import main  # noqa: E402
-from mrcnn_np.compare.lively import lively_params, picture  # noqa: E402
-from mrcnn_np.compare.torchvision_side import build  # noqa: E402
+from mrcnn_np.cli.main import main  # noqa: E402
+from mrcnn_np.compare.torchvision.model import build  # noqa: E402
+from mrcnn_np.synthetic import lively_params, picture  # noqa: E402
 
 torch.set_num_threads(1)
 SMALL = ["--config", "num_classes=4", "--config", "detections_per_image=20", "--config", "rois_per_image=8"]
@@ -72,7 +72,7 @@ def test_operations(tmp_path, capsys):
     (["--ops", "photo.jpg"], "IMAGE cannot be combined with --ops"),
 ])  # fmt: skip
 def test_bad_input(tmp_path, capsys, arguments, message, monkeypatch):
-    from mrcnn_np.compare import command
+    from mrcnn_np.cli import compare as command
 
     right = command.require
     monkeypatch.setattr(command, "require", lambda name: right("torchvision"))  # keras need not be there for this

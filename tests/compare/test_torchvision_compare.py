@@ -10,10 +10,10 @@ from torchvision_case import IMAGE, SMALL, spoil  # noqa: E402
 
 from mrcnn_np import presets  # noqa: E402
 from mrcnn_np.compare import compare_with  # noqa: E402
-from mrcnn_np.compare.lively import lively_params  # noqa: E402
-from mrcnn_np.compare.torchvision_side import build, trace  # noqa: E402
+from mrcnn_np.compare.torchvision.model import build, trace  # noqa: E402
 from mrcnn_np.compare.trace import PER_DETECTION, PER_PROPOSAL  # noqa: E402
 from mrcnn_np.errors import ConfigError  # noqa: E402
+from mrcnn_np.synthetic import lively_params  # noqa: E402
 
 torch.set_num_threads(1)
 CONFIG = presets.torchvision(**SMALL)

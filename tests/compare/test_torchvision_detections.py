@@ -15,7 +15,7 @@ pytest.importorskip("torchvision", reason="comparison needs torchvision: pip ins
 
 from mrcnn_np import presets  # noqa: E402
 from mrcnn_np.compare import compare_with  # noqa: E402
-from mrcnn_np.compare.pasted import undecided_pixels  # noqa: E402
+from mrcnn_np.compare.mask_rounding import undecided_pixels  # noqa: E402
 from mrcnn_np.compare.rounding import pair  # noqa: E402
 from mrcnn_np.data.images import read_image  # noqa: E402
 

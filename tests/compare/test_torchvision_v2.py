@@ -10,12 +10,13 @@ from torchvision.models import detection  # noqa: E402
 from torchvision_case import IMAGE, SMALL, spoil  # noqa: E402
 
 from mrcnn_np import presets  # noqa: E402
-from mrcnn_np.compare import compare_with, training  # noqa: E402
-from mrcnn_np.compare.decided import decided_params  # noqa: E402
-from mrcnn_np.compare.lively import lively_params, picture  # noqa: E402
-from mrcnn_np.compare.torchvision_side import build  # noqa: E402
+from mrcnn_np.compare import compare_with  # noqa: E402
+from mrcnn_np.compare.fixed_relus import decided_params  # noqa: E402
+from mrcnn_np.compare.torchvision import side_by_side  # noqa: E402
+from mrcnn_np.compare.torchvision.model import build  # noqa: E402
 from mrcnn_np.molding import make_batch  # noqa: E402
 from mrcnn_np.params import spec, trainable  # noqa: E402
+from mrcnn_np.synthetic import lively_params, picture  # noqa: E402
 
 torch.set_num_threads(1)
 CONFIG = presets.torchvision_v2(**SMALL)
@@ -70,7 +71,7 @@ TRAINED = presets.torchvision_v2(
 @pytest.fixture(scope="module")
 def samples():
     """One wide and one tall: both are padded to a common canvas."""
-    return [training.objects_in(picture(size, i), TRAINED, seed=i) for i, size in enumerate(((48, 60), (60, 48)))]
+    return [side_by_side.objects_in(picture(size, i), TRAINED, seed=i) for i, size in enumerate(((48, 60), (60, 48)))]
 
 
 @pytest.mark.parametrize("mode", ["train", "frozen"])
@@ -81,7 +82,7 @@ def test_a_step_in_float64(samples, mode):
     """
     config = TRAINED.replace(bn_mode=mode)
     params = {name: p.astype(np.float64) for name, p in lively_params(config).items()}
-    result = training.compare_training(params, config, samples, steps=1)
+    result = side_by_side.compare_training(params, config, samples, steps=1)
     assert {row.name for row in result.gradients} == {name for name in params if trainable(name)}
     assert all(row.within for row in result.gradients) and all(value > 1e-2 for value in result.ours[0].values())
     assert result.worst_loss[0] <= 1e-12 and result.worst_gradient.relative <= 1e-11, result
@@ -93,6 +94,6 @@ def test_five_steps_in_float32(samples):
     """With ResNet-18, to save time. Measured: losses 2e-7, gradients 1e-4."""
     config = TRAINED.replace(backbone="resnet18")
     params = decided_params(config, make_batch(samples, config).images)
-    result = training.compare_training(params, config, samples, steps=5)
+    result = side_by_side.compare_training(params, config, samples, steps=5)
     assert result.agree and result.worst_loss[0] <= 1e-4, result
     assert sum(row.within is not None for row in result.gradients) >= 100  # others are zero: a norm takes them away

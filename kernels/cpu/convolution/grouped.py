@@ -1,0 +1,168 @@
+"""Convolution in groups (ResNeXt's 32 groups of 4 channels): no multiplication by zero.
+
+Groups narrower than a vector run on the tiles of ``slide``, whose vectors span groups; 3x3 kernels over wider ones go
+by Winograd. Like the dense kernels they read x and dy where they lie, write every output once, and finish it in the
+last store. Groups of a size that has no tile, say of 3 channels, are filled up with zeros to the next size that has
+one; that takes copies, but no network here has such groups.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import get_num_threads
+
+from ..machine import memory
+from ..machine.arguments import scale_and_shift
+from ..machine.simd import VL
+from ..machine.slide import LANES
+from . import grouped_winograd
+from .grouped_slide import pack, slide, slide_weights
+from .winograd_tiles import lay_out
+
+NO_MAP = np.empty((0, 0, 0, 0), np.float32)
+NO_FLOOR = np.float32(-np.inf)
+RESIDENT = 128 * 1024  # floats of x and dy that stay in the second-level cache
+
+
+class Groups(NamedTuple):
+    """How many groups there are, and the input and output channels of each."""
+
+    number: int
+    per_in: int
+    per_out: int
+
+    def mode(self) -> int:
+        """Return the mode of ``slide``; for groups that are filled up."""
+        return self.per_in if self.per_in == self.per_out and self.per_in in LANES else 0
+
+    def filled(self) -> Groups:
+        """Return the smallest groups that have tiles, both ways, and so many of them that they fill whole vectors."""
+        lanes = next((size for size in LANES if size >= max(self.per_in, self.per_out)), 0)
+        if lanes:
+            return Groups(-(-self.number * lanes // VL) * VL // lanes, lanes, lanes)
+        return Groups(self.number, -(-self.per_in // VL) * VL, -(-self.per_out // VL) * VL)
+
+
+def _fill(a: np.ndarray, count: int, per: int, filled_count: int, filled_per: int) -> np.ndarray:
+    """Return ``a``, whose last axis is (count * per), with zeros where its groups are filled up."""
+    if (count, per) == (filled_count, filled_per):
+        return a
+    filled = np.zeros((*a.shape[:-1], filled_count, filled_per), np.float32)
+    filled[..., :count, :per] = a.reshape(*a.shape[:-1], count, per)
+    return filled.reshape(*a.shape[:-1], -1)
+
+
+def _cut(a: np.ndarray, count: int, per: int, filled_count: int, filled_per: int) -> np.ndarray:
+    """Undo ``_fill``."""
+    if (count, per) == (filled_count, filled_per):
+        return a
+    parts = a.reshape(*a.shape[:-1], filled_count, filled_per)[..., :count, :per]
+    return np.ascontiguousarray(parts).reshape(*a.shape[:-1], -1)
+
+
+def _fill_weights(w: np.ndarray, groups: Groups, filled: Groups) -> np.ndarray:
+    wide = _fill(np.ascontiguousarray(w), groups.number, groups.per_out, filled.number, filled.per_out)
+    if filled.per_in == groups.per_in:
+        return wide
+    return np.pad(wide, ((0, 0), (0, 0), (0, filled.per_in - groups.per_in), (0, 0)))
+
+
+def correlate(
+    x: np.ndarray,
+    w: np.ndarray,
+    groups: int,
+    size: tuple[int, int],
+    stride: int,
+    top: int,
+    left: int,
+    *,
+    scale: np.ndarray | None = None,
+    shift: np.ndarray | None = None,
+    residual: np.ndarray | None = None,
+    floor: np.float32 = NO_FLOOR,
+) -> np.ndarray:
+    """Return ``max(conv * scale + shift + residual, floor)`` for outputs of ``size``."""
+    plain = Groups(groups, w.shape[2], w.shape[3] // groups)
+    filled = plain.filled()
+    (count, per_in, per_out), (total, wide_in, wide_out) = plain, filled
+    inside = _fill(x, count, per_in, total, wide_in)
+    rows, cols = np.arange(w.shape[0]), np.arange(w.shape[1])
+    packed = pack(_fill_weights(w, plain, filled), wide_in, wide_out, rows, cols, False)
+    scale, shift = scale_and_shift(scale, shift, count * per_out)[:, : count * per_out]
+    beside: np.ndarray = NO_MAP if residual is None else _fill(residual, count, per_out, total, wide_out)
+    y = memory.empty((len(x), *size, total * wide_out))
+    if size == x.shape[1:3] and grouped_winograd.suits(x.shape, w.shape, stride, top, left, per_in, per_out):
+        grouped_winograd.convolve(x, packed, per_out, y, scale, shift, beside, floor, lay_out(*y.shape[:3]))
+        return y
+    slide(
+        inside.reshape(-1), inside.shape, packed, filled.mode(), wide_out, stride, top, left, y.reshape(-1),
+        (*y.shape[:3], size[0] * size[1] * y.shape[3]), 0, size[1] * y.shape[3], y.shape[3],
+        _fill(scale, count, per_out, total, wide_out), _fill(shift, count, per_out, total, wide_out),
+        beside.reshape(-1), floor, memory.streams(y),
+    )  # fmt: skip
+    return _cut(y, count, per_out, total, wide_out)
+
+
+def scatter(
+    dy: np.ndarray,
+    w: np.ndarray,
+    groups: int,
+    shape: tuple[int, ...],
+    stride: int,
+    top: int,
+    left: int,
+    *,
+    residual: np.ndarray | None = None,
+) -> np.ndarray:
+    """Return the transpose of ``correlate``, phase by phase as in ``conv.scatter``, plus ``residual``."""
+    n, height, width, _ = shape
+    kh, kw = w.shape[:2]
+    plain = Groups(groups, w.shape[2], w.shape[3] // groups)
+    filled = plain.filled()
+    (count, per_in, per_out), (total, wide_in, wide_out) = plain, filled
+    dy, w = _fill(dy, count, per_out, total, wide_out), _fill_weights(w, plain, filled)
+    channels = total * wide_in
+    beside: np.ndarray = NO_MAP if residual is None else _fill(residual, count, per_in, total, wide_in)
+    dx = memory.empty((n, height, width, channels))
+    one, zero = np.ones(channels, np.float32), np.zeros(channels, np.float32)
+    for a in range(min(stride, height)):
+        for b in range(min(stride, width)):
+            i0, j0 = (a + top) % stride, (b + left) % stride
+            rows, cols = np.arange(i0, kh, stride)[::-1], np.arange(j0, kw, stride)[::-1]
+            if not (len(rows) and len(cols)):
+                dx[:, a::stride, b::stride] = beside[:, a::stride, b::stride] if beside.size else 0
+                continue
+            packed = pack(w, wide_in, wide_out, np.ascontiguousarray(rows), np.ascontiguousarray(cols), True)
+            size = (-(-(height - a) // stride), -(-(width - b) // stride))
+            if size == dy.shape[1:3] and grouped_winograd.suits(dy.shape, w.shape, stride, top, left, per_out, per_in):
+                grouped_winograd.convolve(dy, packed, per_in, dx, one, zero, beside, NO_FLOOR, lay_out(*dx.shape[:3]))
+                continue
+            slide(
+                dy.reshape(-1), dy.shape, packed, filled.mode(), wide_in, 1,
+                len(rows) - 1 - (a + top - i0) // stride, len(cols) - 1 - (b + left - j0) // stride, dx.reshape(-1),
+                (n, *size, height * width * channels), (a * width + b) * channels, stride * width * channels,
+                stride * channels, one, zero, beside.reshape(-1), NO_FLOOR, memory.streams(dx),
+            )  # fmt: skip
+    return _cut(dx, count, per_in, total, wide_in)
+
+
+def weight_gradient(
+    x: np.ndarray, dy: np.ndarray, groups: int, kernel: tuple[int, int], stride: int, top: int, left: int
+) -> np.ndarray:
+    """Return dw (kh, kw, C_in of a group, C_out)."""
+    plain = Groups(groups, x.shape[3] // groups, dy.shape[3] // groups)
+    filled = plain.filled()
+    (count, per_in, per_out), (total, wide_in, wide_out) = plain, filled
+    x, dy = _fill(x, count, per_in, total, wide_in), _fill(dy, count, per_out, total, wide_out)
+    out_h, out_w = dy.shape[1:3]
+    if dy.shape[:3] == x.shape[:3] and grouped_winograd.suits(x.shape, kernel, stride, top, left, per_in, per_out):
+        return grouped_winograd.weight_gradient(x, dy, per_in, per_out, lay_out(*x.shape[:3]))
+    threads = get_num_threads()
+    lines = max(1, threads * RESIDENT // max(1, stride * x.shape[2] * x.shape[3] + out_w * dy.shape[3]))
+    dw = slide_weights(
+        x.reshape(-1), x.shape, filled.mode(), wide_in, wide_out, stride, top, left, dy.reshape(-1), out_h, out_w,
+        *kernel, lines, threads,
+    )  # fmt: skip
+    return _cut(dw[:, :, :per_in], count, per_out, total, wide_out)

@@ -1,0 +1,1 @@
+"""What the kernels know of the machine: vectors, register tiles, rows, memory."""

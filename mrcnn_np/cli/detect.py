@@ -1,0 +1,201 @@
+"""``mrcnn-np detect`` and ``data``, all but ``data coco``; ``main.MODULES`` says where the other commands are."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from .. import data
+from ..data.images import read_image
+from ..detections import Detections
+from ..errors import CheckpointError, DataError, NonFiniteError, UserError
+from ..model import MaskRCNN
+from ..pictures.instances import draw_instances
+from ..training.checkpoint import Checkpoint, load_checkpoint
+from ..training.run_folder import CHECKPOINT, atomic_write, prepare, prepare_file, write_json
+from .coco import ResultsFile
+from .options import read_ids
+
+
+def checkpoint_path(args: argparse.Namespace) -> Path:
+    """Return the checkpoint that --run or --checkpoint names."""
+    return Path(args.checkpoint) if args.checkpoint else Path(args.run) / CHECKPOINT
+
+
+def load_model(path: Path, **changes: Any) -> tuple[MaskRCNN, Checkpoint]:
+    """Load a trained model, with some fields of its configuration changed."""
+    checkpoint = load_checkpoint(path)
+    if len(checkpoint.class_names) != checkpoint.config.num_classes:
+        names, classes = len(checkpoint.class_names), checkpoint.config.num_classes
+        raise CheckpointError(f"{path}: it names {names} classes, but its network has {classes}")
+    try:
+        return MaskRCNN(checkpoint.config.replace(**changes), checkpoint.params), checkpoint
+    except (CheckpointError, NonFiniteError) as error:
+        raise CheckpointError(f"{path}: {error}") from error
+
+
+# --- detect ---------------------------------------------------------------------------------------------------------
+
+
+DETECT_WRITES = ("detections.png", "detections.json", "instances.png")
+
+
+def run_detect(args: argparse.Namespace) -> int:
+    """Detect objects in image files; a bad file is reported, and the others are done all the same."""
+    model, class_names = _detector(args)
+    out = Path(args.out)
+    prepare(out)
+    bad: list[str] = []
+    names = _unique_names([Path(p) for p in args.images])
+    written = {(out / f"{name}_{kind}").resolve() for name in names.values() for kind in DETECT_WRITES}
+    results = None
+    if args.coco_results is not None:
+        written.add(Path(args.coco_results).resolve())
+        results = ResultsFile.of_files(args.coco_results, names, class_names, args.ground_truth)
+    elif args.ground_truth is not None:
+        raise UserError("--ground-truth numbers the images of --coco-results; expected that option, too")
+    for path in names:
+        if path.resolve() in written:
+            raise UserError(f"{path} would be overwritten by what is written into {out}; choose another --out")
+    for path, name in tqdm(list(names.items()), unit="image", disable=args.quiet or len(names) == 1):
+        try:
+            image = read_image(path)
+        except DataError as error:
+            bad.append(str(error))
+            continue
+        found = model.detect([image])[0]
+        _write_detections(out, name, path, image, found, class_names)
+        if results is not None:
+            results.add(name, found)
+        tqdm.write(f"{path}: {_in_words(found, class_names)} -> {out / name}_detections.png")
+    if results is not None:
+        results.write()
+    for message in bad:
+        print(f"error: {message}", file=sys.stderr)
+    return 2 if bad else 0
+
+
+def _detector(args: argparse.Namespace) -> tuple[MaskRCNN, tuple[str, ...]]:
+    """Load the network that --run, --checkpoint or --weights names, and the names of its classes."""
+    changes = {"detection_score_threshold": args.score}
+    if args.weights is not None:
+        from .weights import network
+
+        model, names = network(Path(args.weights), args.preset, args.config, args.class_names, **changes)
+        return model, names or ("background", *(f"class {i}" for i in range(1, model.config.num_classes)))
+    refuse_options_of_weights(args)
+    model, checkpoint = load_model(checkpoint_path(args), **changes)
+    return model, checkpoint.class_names
+
+
+def refuse_options_of_weights(args: argparse.Namespace) -> None:
+    """Raise ``UserError`` where options of --weights are given without it."""
+    if args.preset is not None or args.config or args.class_names is not None:
+        raise UserError(
+            "--preset, --config and --class-names go with --weights; a training run has its own configuration"
+        )
+
+
+def _unique_names(paths: list[Path]) -> dict[Path, str]:
+    """Name the output of each image after its file; equal names in different folders get a number."""
+    names: dict[Path, str] = {}
+    for path in dict.fromkeys(paths):
+        name, number = path.stem, 2
+        while name in names.values():
+            name, number = f"{path.stem}-{number}", number + 1
+        names[path] = name
+    return names
+
+
+def _in_words(found: Detections, class_names: tuple[str, ...]) -> str:
+    ids, counts = np.unique(found.class_ids, return_counts=True)
+    return ", ".join(f"{n} {class_names[i]}" for i, n in zip(ids, counts)) or "nothing found"
+
+
+def _write_detections(
+    out: Path, name: str, path: Path, image: np.ndarray, found: Detections, class_names: tuple[str, ...]
+) -> None:
+    """Write the picture, the numbers, and the masks as a PNG of instance numbers."""
+    draw_instances(
+        image,
+        found.boxes,
+        found.class_ids,
+        found.masks,
+        class_names,
+        scores=found.scores,
+        path=out / f"{name}_detections.png",
+    )
+    instances = np.zeros(image.shape[:2], np.uint16)
+    for number in range(len(found.scores), 0, -1):  # best last, so that it lies on top
+        instances[found.masks[number - 1]] = number
+    mask_file = f"{name}_instances.png"
+    png = io.BytesIO()
+    Image.fromarray(instances.astype(np.uint8) if len(found.scores) < 256 else instances).save(png, format="png")
+    atomic_write(out / mask_file, png.getvalue())
+    record = {
+        "image": str(path),
+        "height": image.shape[0],
+        "width": image.shape[1],
+        "box": "y1, x1, y2, x2 in pixels, half-open: pixels y1 .. y2 - 1",
+        "masks": f"{mask_file}: 0 is background, n is detection n; where masks overlap, the better score is on top",
+        "detections": [
+            {
+                "n": n + 1,
+                "class": class_names[int(found.class_ids[n])],
+                "class_id": int(found.class_ids[n]),
+                "score": round(float(found.scores[n]), 5),
+                "box": [round(float(v), 2) for v in found.boxes[n]],
+                "pixels": int(found.masks[n].sum()),
+            }
+            for n in range(len(found.scores))
+        ],
+    }
+    write_json(out / f"{name}_detections.json", record)
+
+
+# --- data -----------------------------------------------------------------------------------------------------------
+
+
+def run_shapes(args: argparse.Namespace) -> int:
+    """Generate the shapes."""
+    root = data.generate(
+        args.root, train=args.train, val=args.val, size=args.size, seed=args.seed, force=args.overwrite
+    )
+    print(f"shapes are in {root}: {args.train} images in train, {args.val} in val")
+    return 0
+
+
+def run_voc(args: argparse.Namespace) -> int:
+    """Download VOC 2012."""
+    if not args.download:
+        raise UserError("nothing to do; --download fetches VOC 2012 (2 GB), `mrcnn-np data check --data voc` checks it")
+    root = data.download_voc2012(args.root)
+    print(f"VOC 2012 is in {root}; train with: mrcnn-np train --data voc --root {root}")
+    return 0
+
+
+def run_check(args: argparse.Namespace) -> int:
+    """Read every image of a split and report."""
+    dataset = data.open_dataset(
+        args.data,
+        args.root,
+        args.split,
+        subset=args.subset,
+        ids=read_ids(args.ids),
+    )
+    if args.good_ids is not None:
+        prepare_file(Path(args.good_ids))
+    report = data.check_dataset(dataset)
+    print(data.describe(report))
+    if args.good_ids is not None:
+        bad = set(report.bad_ids)
+        atomic_write(Path(args.good_ids), "".join(f"{i}\n" for i in dataset.ids if i not in bad).encode())
+        print(f"the ids of the images without problems are in {args.good_ids} (for --ids)")
+    return 0 if report.ok else 2

@@ -1,0 +1,149 @@
+"""``mrcnn-np eval``: average precision of a run, a checkpoint or weights of any kind on a split."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..data.sample import Dataset
+from ..errors import UserError
+from ..model import MaskRCNN
+from ..training.report import evaluate_split
+from ..training.run_folder import prepare_file, write_json
+from ..weights.class_names import class_rows
+from .coco import ResultsFile, run_eval_results
+from .detect import checkpoint_path, load_model, refuse_options_of_weights
+from .options import Options, open_dataset, recorded_options
+from .weights import network
+
+
+class Subject(NamedTuple):
+    """What is measured, and on what.
+
+    Attributes
+    ----------
+    model : MaskRCNN
+    dataset : Dataset
+    split : str
+    class_ids : ndarray of shape (num_classes,), or None
+        The data set's class for each class of the model, 0 where it has none; None if the classes are the same.
+    out : Path or None
+        Where the numbers go.
+    facts : dict
+        What the file says of where they come from.
+    """
+
+    model: MaskRCNN
+    dataset: Dataset
+    split: str
+    class_ids: np.ndarray | None
+    out: Path | None
+    facts: dict[str, Any]
+
+
+def run_eval(args: argparse.Namespace) -> int:
+    """Measure a model on a split, or detections in a file."""
+    if args.results is not None:
+        refuse_options_of_weights(args)
+        return run_eval_results(args)
+    if args.ground_truth is not None:
+        raise UserError("--ground-truth belongs to --results; a model is measured on the images of --data")
+    subject = _of_run(args) if args.weights is None else _of_weights(args)
+    kinds = ("box", "mask") if args.iou_type == "both" else (args.iou_type,)
+    results = None if args.coco_results is None else ResultsFile.of_dataset(args.coco_results, subject.dataset)
+    report = evaluate_split(
+        subject.model,
+        subject.dataset,
+        method=args.method or "voc10",
+        iou_types=kinds,
+        class_ids=subject.class_ids,
+        skip_bad=args.skip_bad,
+        progress=not args.quiet,
+        on_image=None if results is None else results.add,
+    )
+    for kind, evaluation in report.evaluations.items():
+        print(f"{kind}\n{evaluation.table()}\n")
+    for image_id, reason in report.skipped.items():
+        print(f"skipped image {image_id}: {reason}", file=sys.stderr)
+    if subject.out is not None:
+        write_json(subject.out, {**subject.facts, "split": subject.split, **report.as_dict()})
+        print(f"written to {subject.out}")
+    if results is not None:
+        results.write()
+    return 0
+
+
+def _of_run(args: argparse.Namespace) -> Subject:
+    """Open what --run or --checkpoint names; unless options say otherwise, on the held-out images of the run."""
+    refuse_options_of_weights(args)
+    path = checkpoint_path(args)
+    folder = path.parent
+    recorded = recorded_options(folder)
+    # the recorded root is no use for other data
+    same_data = args.data is None or args.data == recorded.get("data")
+    chosen = Options.merge({k: recorded[k] for k in ("data", "root") if k in recorded and same_data}, args)
+    split = args.split or recorded.get("val_split", "val")
+    out = Path(args.out) if args.out else folder / f"eval-{split}.json"
+    model, checkpoint = load_model(path)
+    _prepare(out, args.coco_results)
+    dataset = open_dataset(chosen, split, subset=args.subset, ids=args.ids)
+    if tuple(dataset.class_names) != checkpoint.class_names:
+        raise UserError(
+            f"{path} was trained on the classes {', '.join(checkpoint.class_names)}; the data set has "
+            f"{', '.join(dataset.class_names)} (--weights {path} compares those that have the same names)"
+        )
+    return Subject(model, dataset, split, None, out, {"checkpoint": str(path), "step": checkpoint.step})
+
+
+def _of_weights(args: argparse.Namespace) -> Subject:
+    """Open what --weights names, and find its classes among those of --data by name."""
+    if args.data is None:
+        raise UserError("--weights does not say which images to measure on; expected --data shapes, voc or coco")
+    path, split = Path(args.weights), args.split or "val"
+    model, class_names = network(path, args.preset, args.config, args.class_names)
+    if not class_names:
+        raise UserError(
+            f"{path} does not say what its {model.config.num_classes - 1} classes are; expected their names by "
+            "--class-names NAMES"
+        )
+    out = Path(args.out) if args.out else None
+    _prepare(out, args.coco_results)
+    options = Options.merge({}, argparse.Namespace(data=args.data, root=args.root))
+    dataset = open_dataset(options, split, subset=args.subset, ids=args.ids)
+    class_ids = _map_classes(class_names, dataset.class_names, path)
+    facts = {"weights": str(path), "classes": {class_names[k]: dataset.class_names[i] for k, i in class_ids.items()}}
+    lookup = np.array([class_ids.get(k, 0) for k in range(len(class_names))])
+    return Subject(model, dataset, split, lookup, out, facts)
+
+
+def _prepare(*paths: str | Path | None) -> None:
+    """Raise ``UserError`` if a file that is asked for cannot be written."""
+    for path in paths:
+        if path is not None:
+            prepare_file(Path(path))
+
+
+def _map_classes(theirs: tuple[str, ...], ours: tuple[str, ...], path: Path) -> dict[int, int]:
+    """Return our class for each of theirs that has one, and say which classes have no counterpart."""
+    rows = class_rows(theirs, ours)
+    found = {row: k for k, row in enumerate(rows) if row > 0}
+    if not found:
+        raise UserError(
+            f"no class of {path} ({_some(theirs[1:])}) has the name of one of the data set ({_some(ours[1:])})"
+        )
+    print(f"{len(found)} of the data set's {len(ours) - 1} classes are among the {len(theirs) - 1} of {path}")
+    missing = [name for name, row in zip(ours, rows) if row < 0]
+    if missing:
+        print(f"not in the weights, so never found (AP 0): {', '.join(missing)}")
+    unused = [name for k, name in enumerate(theirs) if k > 0 and k not in found and name != "unused"]
+    if unused:
+        print(f"not in the data set, so left out: {_some(unused)}")
+    return found
+
+
+def _some(names: tuple[str, ...] | list[str], shown: int = 12) -> str:
+    return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")

@@ -1,0 +1,94 @@
+"""The command line ``mrcnn-np``: run a command, with one message in place of a traceback for what a user can mend."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from importlib import import_module
+
+import kernels
+
+from ..errors import UserError
+from .interrupts import INTERRUPTED, caused_by_interrupt, raise_from_now_on
+from .parsers import build_parser
+
+#: where ``run_NAME`` is, for every command and every kind of ``data``
+MODULES = {
+    "train": "train", "detect": "detect", "eval": "eval", "bench": "bench", "compare": "compare",
+    "conventions": "conventions", "weights": "weights", "warmup": "warmup", "shapes": "detect", "voc": "detect",
+    "check": "detect", "coco": "coco",
+}  # fmt: skip
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Without the program's name; ``sys.argv`` by default.
+
+    Returns
+    -------
+    int
+        0; 2 for something the user can mend (a message is on stderr); 130 after Ctrl-C.
+    """
+    args = build_parser().parse_args(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a file name that the terminal cannot show is no reason to stop
+        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        with _backend(getattr(args, "backend", None)), _threads(args):
+            command = _command(args)
+            raise_from_now_on()
+            return command(args)
+    except BrokenPipeError:  # the reader of a pipe, say `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (Exception, KeyboardInterrupt) as error:
+        if caused_by_interrupt(error):
+            print("\ninterrupted", file=sys.stderr)
+            return INTERRUPTED
+        message = _message(error)
+        if message is None or args.debug:
+            raise
+        print(f"error: {message}", file=sys.stderr)
+        return 2
+
+
+def _message(error: BaseException) -> str | None:
+    """Return what to say of an error that the user can mend; None for any other."""
+    if isinstance(error, MemoryError):
+        return f"not enough memory ({error}); try smaller images (--size) or batches"
+    # OSError: a disk that filled up while a picture was written, say
+    return str(error) if isinstance(error, (UserError, OSError)) else None
+
+
+def _backend(name: str | None) -> AbstractContextManager[None]:
+    """Choose the backend: the option, else the environment variable, else the compiled kernels."""
+    name = name or kernels.backend()
+    if name not in kernels.BACKENDS[:2]:
+        raise UserError(f"MRCNN_NP_BACKEND is {name!r}; expected numpy or cpu")
+    return kernels.use(name)
+
+
+def _threads(args: argparse.Namespace) -> AbstractContextManager[object]:
+    """For a command that runs the network on compiled kernels: set their threads, and say when one is compiled."""
+    if not hasattr(args, "threads") or kernels.backend() != "cpu":
+        return nullcontext()
+    from .warmup import announced, set_threads
+
+    if args.threads is not None:
+        set_threads(args.threads)
+    return nullcontext() if args.quiet else announced()
+
+
+def _command(args: argparse.Namespace) -> Callable[[argparse.Namespace], int]:
+    """Find the function of a command. Imported here, so that --help answers at once."""
+    name = args.data_command if args.command == "data" else args.command
+    function: Callable[[argparse.Namespace], int]
+    function = getattr(import_module(f".{MODULES[name]}", __package__), f"run_{name}")
+    return function

@@ -1,0 +1,242 @@
+"""``mrcnn-np train``: from options to a finished run folder."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import kernels
+
+from ..config import Config, presets
+from ..data.sample import Dataset
+from ..errors import CheckpointError, ConfigError, DataError, UserError
+from ..model import MaskRCNN
+from ..params import Params, count, initialise
+from ..training.checkpoint import Checkpoint, check_resumable, load_checkpoint
+from ..training.fine_tune import Origin, begin, check_same_start, describe, open_origin, record, recorded_origin
+from ..training.freezing import frozen_patterns
+from ..training.loop import INITIALISE, image_checksum, stream, train
+from ..training.optim import trained_names
+from ..training.report import SplitReport, draw, evaluate_split, peak_memory_mib, require_readable, summarise
+from ..training.run_folder import (
+    CHECKPOINT,
+    CONFIG,
+    FILES,
+    METRICS,
+    OPTIONS,
+    REPORT,
+    START,
+    clear,
+    locked,
+    prepare,
+    read_json,
+    write_json,
+)
+from .options import Options, open_dataset, recorded_options
+
+PRESET = "tiny"
+
+
+def make_config(options: Options, class_names: tuple[str, ...], base: Config | None = None) -> Config:
+    """Build the configuration: preset (or ``base``), then each --config in turn, then the options of their own."""
+    config = base or presets.by_name(options.preset or PRESET, num_classes=len(class_names))
+    for text in options.config:
+        config = config.with_overrides([text]) if "=" in text else _config_file(config, Path(text))
+    changes: dict[str, Any] = {}
+    if options.size is not None:
+        changes |= {"image_min_size": options.size, "image_max_size": options.size}
+    if options.steps is not None:
+        changes["steps"] = options.steps
+    if options.batch_size is not None:
+        changes["batch_size"] = options.batch_size
+    if options.freeze:
+        changes["frozen"] = tuple(dict.fromkeys((*config.frozen, *frozen_patterns(options.freeze))))
+    config = config.replace(**changes)
+    if config.num_classes != len(class_names):
+        raise ConfigError(
+            f"num_classes is {config.num_classes}; the data set has {len(class_names)} classes with background "
+            "(leave the field out: it is filled in)"
+        )
+    return config
+
+
+def _config_file(config: Config, path: Path) -> Config:
+    values = read_json(path)
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} holds {type(values).__name__}; expected a JSON object of config fields")
+    return config.replace(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+
+def refuse_existing(folder: Path) -> None:
+    """Raise ``UserError`` if the folder holds a run."""
+    existing = [name for name in FILES if (folder / name).exists()]
+    if existing:
+        raise UserError(
+            f"{folder} holds a run already ({', '.join(existing)}); continue it with --resume, replace it with "
+            "--overwrite, or choose another --out"
+        )
+
+
+def find_checkpoint(folder: Path) -> Checkpoint | None:
+    """Return the checkpoint to continue from; None if the run was stopped before it wrote the first."""
+    if (folder / CHECKPOINT).exists():
+        return load_checkpoint(folder / CHECKPOINT)
+    if (folder / METRICS).exists():
+        raise CheckpointError(f"{folder} has {METRICS} but no {CHECKPOINT}; start anew with --overwrite")
+    print(f"there is no checkpoint in {folder}: training starts at the first step", file=sys.stderr)
+    return None
+
+
+def run_train(args: argparse.Namespace) -> int:
+    """Train, evaluate, draw, summarise."""
+    name = "finetuned" if args.weights else args.preset or PRESET
+    folder = Path(args.out or f"runs/{args.data or Options.data}-{name}")
+    recorded = recorded_options(folder) if args.resume else {}
+    check_same_start(recorded, asdict(Options.merge({}, args).absolute()), folder)
+    options = Options.merge(recorded, args)
+
+    # everything that can be wrong is found before anything is written
+    checkpoint = find_checkpoint(folder) if args.resume else None
+    if not args.resume and not args.overwrite:
+        refuse_existing(folder)
+    if recorded.get("root") and options.root and args.root is None and not Path(options.root).exists():
+        there = f"{folder / OPTIONS} says that the images are there"
+        raise DataError(f"does not exist; {there}. If they moved, say where to by --root", path=options.root)
+    dataset = open_dataset(options, options.split, subset=options.subset, ids=options.ids)
+    origin = _origin(options, folder, checkpoint, len(dataset.class_names))
+    config = make_config(options, dataset.class_names, None if origin is None else origin.base)
+    splits: dict[str, Dataset] = {}
+    if not args.no_eval:
+        splits = _open_splits(args.eval_splits, options, dataset)
+    if checkpoint is not None:
+        check_resumable(
+            checkpoint,
+            config=config,
+            seed=options.seed,
+            class_names=dataset.class_names,
+            images=image_checksum(dataset),
+        )
+    params, said, kept = _parameters(options, config, origin, checkpoint, dataset.class_names)
+    model = MaskRCNN(config, params)
+    if not trained_names(model.params, config):  # which also finds a misspelt pattern of config.frozen
+        raise UserError("everything is frozen, so there is nothing to train; expected some part that is not")
+    if not options.skip_bad:
+        for name, split in splits.items():
+            require_readable(split, f"check {name}", progress=not args.quiet)
+    prepare(folder)
+    with locked(folder):
+        if args.overwrite and not args.resume:
+            clear(folder)
+        write_json(folder / OPTIONS, asdict(options.absolute()))
+        write_json(folder / CONFIG, config.to_dict())
+        if kept is not None:
+            write_json(folder / START, kept)
+        if said:
+            print(said, flush=True)
+        try:
+            return _train_and_report(args, options, folder, model, dataset, splits, checkpoint)
+        except KeyboardInterrupt:
+            step = load_checkpoint(folder / CHECKPOINT).step if (folder / CHECKPOINT).exists() else 0
+            print(
+                f"\ninterrupted; the checkpoint of step {step} is kept. Continue with:\n"
+                f"  mrcnn-np train --out {folder} --resume",
+                file=sys.stderr,
+            )
+            return 130
+
+
+def _origin(options: Options, folder: Path, checkpoint: Checkpoint | None, num_classes: int) -> Origin | None:
+    """Open the weights that the run starts from, or what it kept of them."""
+    if options.weights is None:
+        if options.class_names is not None:
+            raise UserError("--class-names names the classes of --weights; expected that option, too")
+        return None
+    if checkpoint is not None:
+        return recorded_origin(folder, Path(options.weights), num_classes)
+    return open_origin(Path(options.weights), options.preset, options.class_names, num_classes)
+
+
+def _parameters(
+    options: Options, config: Config, origin: Origin | None, checkpoint: Checkpoint | None, class_names: tuple[str, ...]
+) -> tuple[Params, str, dict[str, Any] | None]:
+    """Return the parameters to begin with, what to say about them, and what the run keeps of where they came from."""
+    rng = stream(options.seed, 0, INITIALISE)
+    if checkpoint is not None:
+        return checkpoint.params, "", None
+    if origin is None:
+        return initialise(config, rng), "", None
+    start = begin(origin, config, class_names, rng)
+    return start.params, describe(origin, start, config, class_names), record(origin, start)
+
+
+def _open_splits(names: str, options: Options, dataset: Dataset) -> dict[str, Dataset]:
+    """Open what is evaluated: "train" is what is trained on, "val" is the split of --val-split."""
+    splits: dict[str, Dataset] = {}
+    for name in names.split(","):
+        if name == "train":
+            splits[name] = dataset
+        elif name == "val":
+            splits[name] = _open_held_out(options)
+        else:
+            raise UserError(f"--eval-splits names {name!r}; expected train, val, or train,val")
+    return splits
+
+
+def _open_held_out(options: Options) -> Dataset:
+    try:
+        return open_dataset(options, options.val_split, subset=options.val_subset, ids=None)
+    except DataError as error:
+        raise DataError(
+            f"there are no held-out images: {error}. Name another split by --val-split, or train without by "
+            "--eval-splits train or --no-eval"
+        ) from error
+
+
+def _train_and_report(
+    args: argparse.Namespace,
+    options: Options,
+    folder: Path,
+    model: MaskRCNN,
+    dataset: Dataset,
+    splits: dict[str, Dataset],
+    checkpoint: Checkpoint | None,
+) -> int:
+    result = train(
+        model,
+        dataset,
+        out_dir=folder,
+        seed=options.seed,
+        resume=checkpoint,
+        checkpoint_every=options.checkpoint_every,
+        skip_bad=options.skip_bad,
+        progress=not args.quiet,
+    )
+    after_training = peak_memory_mib()
+    reports: dict[str, SplitReport] = {}
+    for name, split in splits.items():
+        reports[name] = evaluate_split(
+            model, split, skip_bad=options.skip_bad, progress=not args.quiet, label=f"evaluate {name}"
+        )
+    with_evaluation = peak_memory_mib()
+    pictures = [] if args.no_pictures else draw(folder, reports, dataset.class_names)
+    facts = {
+        "run": str(folder),
+        "preset": model.config.name,
+        "weights": options.weights,
+        "backend": kernels.backend(),
+        "seed": options.seed,
+        "steps": result.step,
+        "batch_size": model.config.batch_size,
+        "images": len(dataset),
+        "parameters": count(model.params),
+        "skipped": result.skipped,
+        "peak_memory_mib": {"training": after_training, "with_evaluation": with_evaluation},
+    }
+    summarise(folder, facts, reports)
+    print((folder / REPORT).read_text())
+    for path in pictures:
+        print(f"picture: {path}")
+    return 0

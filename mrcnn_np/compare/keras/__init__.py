@@ -1,0 +1,1 @@
+"""matterport's Keras Mask R-CNN beside ours."""

@@ -1,0 +1,1 @@
+"""Every operation beside PyTorch's."""

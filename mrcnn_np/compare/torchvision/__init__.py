@@ -1,0 +1,1 @@
+"""torchvision's Mask R-CNN beside ours."""

@@ -1,0 +1,267 @@
+"""torchvision's Mask R-CNN with our parameters, and every tensor of one of its runs under our names, in our layout.
+
+What torchvision takes as an argument (sizes, thresholds, how many proposals) follows the config; everything else is as
+torchvision does it. So a config that says otherwise, or a mistake of ours, shows as a difference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import numpy as np
+
+from ...config import Config
+from ...errors import ConfigError
+from ...weights.torchvision import ORDER, to_torchvision
+from ..trace import Trace
+
+BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnext50_32x4d", "resnext101_32x8d")
+BOX_HEADS = ("fc", "conv_fc")
+#: what its model is made of, whatever its arguments
+STRUCTURE = {
+    "rpn_objectness": "sigmoid", "conv_bias": False, "fpn_channels": 256, "rpn_channels": 256,
+    "box_head_channels": 1024, "mask_head_channels": 256, "box_pool_size": 7, "mask_pool_size": 14,
+}  # fmt: skip
+
+
+def check(config: Config) -> None:
+    """Refuse a network that torchvision's Mask R-CNN cannot be: ``ConfigError``."""
+    if config.backbone not in BACKBONES:
+        raise ConfigError(f"backbone is {config.backbone!r}; torchvision's Mask R-CNN has {', '.join(BACKBONES)}")
+    if config.box_head not in BOX_HEADS:
+        raise ConfigError(f"box_head is {config.box_head!r}; torchvision's Mask R-CNN has {' or '.join(BOX_HEADS)}")
+    for field, only in STRUCTURE.items():
+        if getattr(config, field) != only:
+            raise ConfigError(f"{field} is {getattr(config, field)!r}; torchvision's Mask R-CNN has {only!r} only")
+
+
+def build(params: Mapping[str, np.ndarray], config: Config) -> Any:
+    """Return torchvision's model in evaluation mode with these parameters, in their precision.
+
+    Parameters
+    ----------
+    params : mapping of str to ndarray
+        Ours; they are copied.
+    config : Config
+
+    Returns
+    -------
+    torchvision.models.detection.MaskRCNN
+
+    Raises
+    ------
+    ConfigError
+        The network is one that torchvision does not have.
+    """
+    import torch
+    from torchvision.models import detection
+    from torchvision.models.detection.anchor_utils import AnchorGenerator
+
+    check(config)
+    levels = len(config.anchor_sizes)
+    arguments: dict[str, Any] = {
+        "num_classes": config.num_classes,
+        "min_size": config.image_min_size,
+        "max_size": config.image_max_size,
+        # it divides pixels by 255 before anything else
+        "image_mean": [v * (config.pixel_scale / 255) for v in config.pixel_mean],
+        "image_std": [v * (config.pixel_scale / 255) for v in config.pixel_std],
+        "rpn_anchor_generator": AnchorGenerator(
+            tuple((size,) for size in config.anchor_sizes), (config.anchor_ratios,) * levels
+        ),
+        "rpn_pre_nms_top_n_train": config.proposals_pre_nms_train,
+        "rpn_pre_nms_top_n_test": config.proposals_pre_nms_test,
+        "rpn_post_nms_top_n_train": config.proposals_post_nms_train,
+        "rpn_post_nms_top_n_test": config.proposals_post_nms_test,
+        "rpn_nms_thresh": config.proposals_nms_iou,
+        "rpn_fg_iou_thresh": config.rpn_positive_iou,
+        "rpn_bg_iou_thresh": config.rpn_negative_iou,
+        "rpn_batch_size_per_image": config.rpn_anchors_per_image,
+        "rpn_positive_fraction": config.rpn_positive_fraction,
+        "box_score_thresh": config.detection_score_threshold,
+        "box_nms_thresh": config.detection_nms_iou,
+        "box_detections_per_img": config.detections_per_image,
+        "box_fg_iou_thresh": config.roi_positive_iou,
+        "box_bg_iou_thresh": config.roi_positive_iou,
+        "box_batch_size_per_image": config.rois_per_image,
+        "box_positive_fraction": config.roi_positive_fraction,
+        "bbox_reg_weights": tuple(1 / std for std in config.head_box_std),
+    }
+    with torch.device("meta"):  # without numbers, which would only be replaced
+        model = detection.MaskRCNN(**_parts(config), **arguments)
+    shapes = {name: tuple(t.shape) for name, t in model.state_dict().items()}
+    state = to_torchvision(params, shapes, channels=config.fpn_channels)
+    model.load_state_dict({name: torch.from_numpy(a) for name, a in state.items()}, assign=True)
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.eps, module.momentum = config.bn_eps, config.bn_momentum
+    return model.eval()
+
+
+def _parts(config: Config) -> dict[str, Any]:
+    """Assemble what ``maskrcnn_resnet50_fpn`` or its ``_v2`` puts together, over any backbone."""
+    import torchvision.models
+    from torch.nn import BatchNorm2d
+    from torchvision.models.detection.backbone_utils import _resnet_fpn_extractor
+    from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead
+    from torchvision.models.detection.mask_rcnn import MaskRCNNHeads
+    from torchvision.models.detection.rpn import RPNHead
+
+    body = torchvision.models.get_model(config.backbone, weights=None, norm_layer=BatchNorm2d)
+    channels, side = config.fpn_channels, config.box_pool_size
+    mask_layers = [config.mask_head_channels] * config.mask_head_convs
+    parts = {
+        "backbone": _resnet_fpn_extractor(body, 5, norm_layer=BatchNorm2d if config.fpn_norm else None),
+        "rpn_head": RPNHead(channels, len(config.anchor_ratios), conv_depth=config.rpn_convs),
+        "mask_head": MaskRCNNHeads(channels, mask_layers, 1, norm_layer=BatchNorm2d if config.mask_head_norm else None),
+    }
+    if config.box_head == "conv_fc":
+        box_layers = [channels] * config.box_head_convs
+        parts["box_head"] = FastRCNNConvFCHead(
+            (channels, side, side), box_layers, [config.box_head_channels], norm_layer=BatchNorm2d
+        )
+    return parts
+
+
+def freeze_norms(model: Any) -> None:
+    """Put every batch norm of a model that is being trained into evaluation mode: it uses its running statistics."""
+    import torch
+
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.eval()
+
+
+def trace(params: Mapping[str, np.ndarray], config: Config, image: np.ndarray, *, model: Any = None) -> Trace:
+    """Detect in one image and keep every tensor; the names are those of ``trace.py``.
+
+    Parameters
+    ----------
+    params : mapping of str to ndarray
+        Their precision is that of the run.
+    config : Config
+    image : ndarray of shape (H, W, 3), uint8
+        RGB.
+    model : torchvision.models.detection.MaskRCNN, optional
+        What ``build`` returned, if it is at hand.
+
+    Returns
+    -------
+    dict of str to ndarray
+    """
+    import torch
+
+    model = build(params, config) if model is None else model
+    dtype = next(model.parameters()).dtype
+    rpn, heads, body = model.rpn, model.roi_heads, model.backbone.body
+    modules = {
+        "molded": model.transform, "c1": body.relu, "fpn": model.backbone, "rpn_head": rpn.head,
+        "anchors": rpn.anchor_generator, "box_features": heads.box_roi_pool, "box": heads.box_predictor,
+        "mask_features": heads.mask_roi_pool, "mask_logits": heads.mask_predictor, "heads": heads,
+    }  # fmt: skip
+    for stage in (2, 3, 4, 5):
+        blocks = body[f"layer{stage - 1}"]
+        names = [f"c{stage}.{i}" for i in range(len(blocks) - 1)] + [f"c{stage}"]
+        modules |= dict(zip(names, blocks))
+    kept: dict[str, Any] = {}
+
+    def keep(name: str) -> Callable[..., None]:
+        def hook(module: Any, inputs: Any, output: Any) -> None:
+            # heads: torchvision replaces the boxes and masks in this dictionary by those of the original image
+            kept[name] = dict(output[0][0]) if name == "heads" else output
+
+        return hook
+
+    with ExitStack() as stack, torch.no_grad():
+        for name, module in modules.items():
+            stack.callback(module.register_forward_hook(keep(name)).remove)
+        stack.enter_context(recorded(rpn, "filter_proposals", kept))
+        stack.enter_context(in_precision(dtype))
+        (result,) = model([as_tensor(image, dtype)])
+    return _ours(kept, result, config, [name for name in modules if name[0] == "c"])
+
+
+def _ours(kept: dict[str, Any], result: dict[str, Any], config: Config, features: list[str]) -> Trace:
+    """Bring what the hooks kept into our order, layout and names."""
+    logits, deltas = kept["rpn_head"]
+    anchors = kept["anchors"][0].split([x[0].numel() for x in logits])
+    ((proposals,), (proposal_scores,)) = kept["filter_proposals"]
+    class_logits, box_deltas = kept["box"]
+    found = kept["heads"]
+    levels = [f"p{level}" for level in range(2, 2 + len(logits))]
+    tensors = {"molded": _nhwc(kept["molded"][0].tensors)}
+    tensors |= {name: _nhwc(kept[name]) for name in features}
+    tensors |= {level: _nhwc(p) for level, p in zip(levels, kept["fpn"].values())}
+    tensors |= {f"rpn_logits.{level}": _nhwc(x).flatten() for level, x in zip(levels, logits)}
+    tensors |= {f"rpn_deltas.{level}": _nhwc(x).reshape(-1, 4)[:, ORDER] for level, x in zip(levels, deltas)}
+    tensors |= {f"anchors.{level}": a[:, ORDER] for level, a in zip(levels, anchors)}
+    tensors |= {"proposals": proposals[:, ORDER], "proposal_scores": proposal_scores}
+    tensors |= {"box_features": _nhwc(kept["box_features"]), "class_logits": class_logits}
+    tensors["box_deltas"] = box_deltas.reshape(len(box_deltas), -1, 4)[..., ORDER]
+    tensors |= {"detection_boxes": found["boxes"][:, ORDER], "detection_classes": found["labels"]}
+    tensors |= {"detection_scores": found["scores"], "mask_features": _nhwc(kept["mask_features"])}
+    tensors |= {"mask_logits": _nhwc(kept["mask_logits"]), "mask_probabilities": found["masks"][:, 0]}
+    tensors |= {"boxes": result["boxes"][:, ORDER], "masks": result["masks"][:, 0] >= config.mask_threshold}
+    return {name: np.ascontiguousarray(t.numpy()) for name, t in tensors.items()}
+
+
+def as_tensor(image: np.ndarray, dtype: Any) -> Any:
+    """Return an image (H, W, 3) of uint8 as torchvision wants it: (3, H, W) in [0, 1]."""
+    import torch
+
+    return torch.tensor(image).permute(2, 0, 1).to(dtype) / 255
+
+
+def _nhwc(x: Any) -> Any:
+    return x.permute(0, 2, 3, 1)
+
+
+@contextmanager
+def recorded(owner: Any, name: str, kept: dict[str, Any]) -> Iterator[None]:
+    """Keep what a method of one object returns; hooks see only whole modules."""
+    method = getattr(owner, name)
+
+    def watched(*args: Any) -> Any:
+        kept[name] = method(*args)
+        return kept[name]
+
+    with replaced(owner, name, watched):
+        yield
+
+
+@contextmanager
+def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+    """Let an attribute of a module or an object be another for a while."""
+    missing = object()
+    before = vars(owner).get(name, missing)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        if before is missing:
+            delattr(owner, name)
+        else:
+            setattr(owner, name, before)
+
+
+@contextmanager
+def in_precision(dtype: Any) -> Iterator[None]:
+    """Scale boxes in the model's precision.
+
+    torchvision takes the ratio of two image sizes in float32, also in a float64 model. That alone would put boxes
+    1e-5 pixels apart, and hide whatever is smaller. In float32 nothing changes.
+    """
+    import torch
+    from torchvision.models.detection import transform
+
+    def resize_boxes(boxes: Any, original_size: Any, new_size: Any) -> Any:
+        height, width = (new / old for new, old in zip(new_size, original_size))
+        return boxes * boxes.new_tensor([width, height, width, height])
+
+    if dtype == torch.float32:
+        yield
+        return
+    with replaced(transform, "resize_boxes", resize_boxes):
+        yield

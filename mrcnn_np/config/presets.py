@@ -1,0 +1,240 @@
+"""The presets: complete configurations by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ..errors import ConfigError
+from . import Config
+
+
+def tiny(num_classes: int = 4, **changes: Any) -> Config:
+    """Return a small network for 128-pixel images that trains on a laptop in minutes (default: shapes' 3 classes)."""
+    config = Config(
+        name="tiny",
+        num_classes=num_classes,
+        resize_mode="square",
+        image_min_size=128,
+        image_max_size=128,
+        pad_position="bottom_right",
+        pixel_scale=255.0,
+        pixel_mean=(0.5, 0.5, 0.5),
+        pixel_std=(0.25, 0.25, 0.25),
+        backbone="tiny",
+        bn_mode="train",
+        fpn_channels=48,
+        anchor_sizes=(12.0, 20.0, 32.0, 52.0, 84.0),
+        anchor_offset=0.5,
+        rpn_channels=48,
+        rpn_box_std=(0.1, 0.1, 0.2, 0.2),
+        rpn_positive_iou=0.6,
+        rpn_anchors_per_image=128,
+        proposals_pre_nms_train=300,
+        proposals_pre_nms_test=400,
+        proposals_post_nms_train=200,
+        proposals_post_nms_test=200,
+        roi_canonical_size=56.0,
+        roi_aligned=True,
+        rois_per_image=48,
+        box_head_channels=256,
+        mask_head_convs=2,
+        mask_head_channels=48,
+        box_loss_denominator="positives",
+        rpn_smooth_l1_beta=1.0,
+        head_smooth_l1_beta=1.0,
+        detection_nms_iou=0.4,
+        detections_per_image=50,
+        learning_rate=0.05,
+        clip_norm=5.0,
+        batch_size=8,
+        steps=1500,
+        warmup_steps=50,
+        warmup_factor=0.05,
+        decay_at=(0.7, 0.9),
+    )
+    return config.replace(**changes)
+
+
+def small(num_classes: int = 21, **changes: Any) -> Config:
+    """Return the tiny network a size larger, for 256-pixel photographs (default: Pascal VOC's 20 classes)."""
+    config = tiny(
+        num_classes=num_classes,
+        name="small",
+        image_min_size=256,
+        image_max_size=256,
+        backbone="small",
+        fpn_channels=64,
+        anchor_sizes=(16.0, 32.0, 64.0, 112.0, 184.0),
+        rpn_channels=64,
+        proposals_pre_nms_train=400,
+        proposals_post_nms_train=300,
+        proposals_post_nms_test=300,
+        roi_canonical_size=112.0,
+        rois_per_image=64,
+        box_head_channels=256,
+        mask_head_channels=64,
+        detections_per_image=100,
+        batch_size=4,
+        steps=3000,
+    )
+    return config.replace(**changes)
+
+
+def matterport(num_classes: int = 81, **changes: Any) -> Config:
+    """Return what the Keras implementation (matterport/Mask_RCNN) computes, by default with ResNet-101.
+
+    Its schedule is the user's (``model.train`` is called stage by stage with a constant rate), so ``steps`` and
+    ``decay_at`` are ``Config``'s. Not followed: at most 100 objects per image, drawn at random, enter its training.
+    """
+    config = Config(
+        name="matterport",
+        num_classes=num_classes,
+        resize_mode="square",
+        image_min_size=800,
+        image_max_size=1024,
+        pad_position="centre",
+        pad_before_normalise=True,
+        pixel_scale=1.0,
+        pixel_mean=(123.7, 116.8, 103.9),
+        pixel_std=(1.0, 1.0, 1.0),
+        resize_border="zero",
+        resize_truncated=True,
+        mask_resize="centres",
+        gt_boxes_from_masks=True,
+        mini_mask_shape=(56, 56),
+        backbone="resnet101",
+        stride_in_1x1=True,
+        conv_bias=True,
+        bn_eps=1e-3,
+        stem_pool_padding="same",
+        anchor_ratio_meaning="width_over_height",
+        box_frame="centres",
+        rpn_channels=512,
+        rpn_objectness="softmax",
+        rpn_box_std=(0.1, 0.1, 0.2, 0.2),
+        max_log_scale=None,
+        crowd_iou=0.001,
+        proposals_pre_nms_train=6000,
+        proposals_pre_nms_test=6000,
+        proposals_per_level=False,
+        proposals_min_size=None,
+        proposals_window="canvas",
+        roi_level_rounding="round",
+        roi_method="crop_and_resize",
+        gt_joins_proposals=False,
+        rois_per_image=200,
+        roi_positive_fraction=0.33,
+        roi_negatives="ratio",
+        rois_padded=True,
+        mask_target_method="crop_and_resize",
+        mask_target_rounded=True,
+        box_head="conv",
+        mask_head_norm=True,
+        rpn_smooth_l1_beta=1.0,
+        head_smooth_l1_beta=1.0,
+        box_loss_denominator="positives",
+        class_loss_active_only=True,
+        active_classes="first",
+        detection_classes="argmax",
+        detection_score_threshold=0.7,
+        detection_score_inclusive=True,
+        detection_nms_iou=0.3,
+        detection_min_size=None,
+        detection_rounded=True,
+        mask_paste="resize_zero",
+        learning_rate=0.001,
+        weight_decay_on="mean",
+        no_decay=("*.gamma", "*.beta"),
+        warmup_steps=0,
+        clip_norm=5.0,
+    )
+    return config.replace(**changes)
+
+
+def torchvision(num_classes: int = 91, **changes: Any) -> Config:
+    """Return what ``torchvision.models.detection.maskrcnn_resnet50_fpn`` computes.
+
+    Its published COCO weights go with ``bn_eps=0.0``. Not followed: torchvision returns masks as probabilities; here
+    they are cut at ``mask_threshold``. The schedule is ``Config``'s, because the model has none.
+    """
+    config = Config(
+        name="torchvision",
+        num_classes=num_classes,
+        resize_rounding="floor",
+        anchor_stride_from_grid=True,
+        anchor_rounding=True,
+        detection_min_size=1e-2,
+        mask_paste="plus_one",
+    )
+    return config.replace(**changes)
+
+
+def torchvision_v2(num_classes: int = 91, **changes: Any) -> Config:
+    """Return what ``torchvision.models.detection.maskrcnn_resnet50_fpn_v2`` computes.
+
+    It differs in its layers, and in that batch norm learns its statistics in training. What is not followed is that of
+    ``torchvision``. Its published weights keep the usual ``bn_eps``; the longer training and its scale jitter, which
+    made them, belong to a recipe and not to the model.
+    """
+    config = torchvision(
+        num_classes=num_classes,
+        name="torchvision_v2",
+        bn_mode="train",
+        fpn_norm=True,
+        rpn_convs=2,
+        box_head="conv_fc",
+        mask_head_norm=True,
+    )
+    return config.replace(**changes)
+
+
+def detectron2(num_classes: int = 81, **changes: Any) -> Config:
+    """Return what detectron2's ``mask_rcnn_R_50_FPN`` model-zoo entries compute (class 0 is background here).
+
+    Not followed: mask targets are cut out of masks, which is detectron2's ``MASK_FORMAT = "bitmask"``; by default it
+    rasterises polygons in each RoI. Its RPN losses are divided by 256 for each image, here by the number of sampled
+    anchors, which is less only if an image has fewer than 256 to sample. Boxes that clipping leaves without area are
+    dropped before NMS, there at the very end.
+    """
+    config = Config(
+        name="detectron2",
+        num_classes=num_classes,
+        resize_filter="pil",
+        channel_order="bgr",
+        pixel_scale=1.0,
+        pixel_mean=(103.53, 116.28, 123.675),
+        pixel_std=(1.0, 1.0, 1.0),
+        stride_in_1x1=True,
+        proposals_post_nms_train=1000,
+        proposals_min_size=0.0,
+        roi_sampling_ratio=0,
+        roi_aligned=True,
+        mask_target_rounded=True,
+        rpn_smooth_l1_beta=0.0,
+        head_smooth_l1_beta=0.0,
+        mask_paste="grid_sample",
+    )
+    return config.replace(**changes)
+
+
+PRESETS: dict[str, Callable[..., Config]] = {
+    "tiny": tiny,
+    "small": small,
+    "matterport": matterport,
+    "torchvision": torchvision,
+    "torchvision_v2": torchvision_v2,
+    "detectron2": detectron2,
+}
+
+
+def base(name: str) -> Config:
+    """Return the preset called ``name``; for a name that is no preset's, what ``Config`` has without any."""
+    return PRESETS[name]() if name in PRESETS else Config(name, num_classes=2)
+
+
+def by_name(name: str, **changes: Any) -> Config:
+    """Return the preset called ``name``; an unknown name is a ``ConfigError`` that lists the known ones."""
+    if name not in PRESETS:
+        raise ConfigError(f"unknown preset {name!r}; expected one of {', '.join(PRESETS)}")
+    return PRESETS[name](**changes)

@@ -1,0 +1,153 @@
+"""COCO's twelve numbers: ten IoU thresholds, three sizes of object, three limits on the number of detections."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..data.sample import Sample
+from ..detections import Detections
+from .matching import FALSE_POSITIVE, IGNORED, ClassOverlaps, check_options, class_overlaps, match_detections
+from .ranking import average_precision, precision_recall
+
+IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
+#: pixels, both ends included: an object of exactly 32 x 32 pixels is both small and medium
+AREA_RANGES = {
+    "all": (0.0, 1e5**2),
+    "small": (0.0, 32.0**2),
+    "medium": (32.0**2, 96.0**2),
+    "large": (96.0**2, 1e5**2),
+}
+DETECTION_LIMITS = (1, 10, 100)
+
+
+@dataclass(frozen=True, eq=False)
+class CocoEvaluation:
+    """COCO's numbers.
+
+    Attributes
+    ----------
+    iou_type : {"mask", "box"}
+    class_names : tuple of str
+    numbers : dict of str to float
+        ``AP AP50 AP75 APs APm APl AR1 AR10 AR100 ARs ARm ARl`` in COCO's order; -1 where no object exists to be found.
+    ap : ndarray of shape (K,)
+        AP of each class id, mean over the ten IoU thresholds; NaN for a class without objects.
+    images : int
+    """
+
+    iou_type: str
+    class_names: tuple[str, ...]
+    numbers: dict[str, float]
+    ap: np.ndarray
+    images: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain numbers for JSON: the twelve, and the AP of each class with None where it has no objects."""
+        classes = {n: None if np.isnan(v) else float(v) for n, v in zip(self.class_names[1:], self.ap[1:])}
+        return {"method": "coco", "iou_type": self.iou_type, "images": self.images, **self.numbers, "classes": classes}
+
+    def table(self) -> str:
+        """Return the twelve numbers as text, one per line."""
+        lines = [f"{name:<6} {value:>7.4f}" for name, value in self.numbers.items()]
+        return "\n".join([*lines, f"(COCO, {self.iou_type}, {self.images} images)"])
+
+
+class CocoEvaluator:
+    """Collect images one at a time; ``result`` gives COCO's numbers.
+
+    Parameters
+    ----------
+    class_names : sequence of str
+        Entry 0 is background.
+    iou_type : {"mask", "box"}
+    ignore_void : bool
+        Take unlabelled pixels out of all masks. COCO's own data has none.
+
+    Notes
+    -----
+    Per class and size range, objects out of the range, crowds and difficult objects are ignored; so is an unmatched
+    detection whose own area is out of the range. See ``match_detections`` for the matching.
+    """
+
+    def __init__(self, class_names: Sequence[str], *, iou_type: str = "mask", ignore_void: bool = True) -> None:
+        check_options(class_names, iou_type)
+        self.class_names, self.iou_type, self.ignore_void = tuple(class_names), iou_type, ignore_void
+        self.images = 0
+        classes = len(self.class_names)
+        self._scores: list[list[np.ndarray]] = [[] for _ in range(classes)]  # (D,) of each image
+        self._ranks: list[list[np.ndarray]] = [[] for _ in range(classes)]  # (D,) place within the image, from 0
+        self._outcomes: list[list[np.ndarray]] = [[] for _ in range(classes)]  # (areas, thresholds, D)
+        self._gt = np.zeros((classes, len(AREA_RANGES)), np.int64)
+
+    def add(self, detections: Detections, sample: Sample, *, gt_areas: np.ndarray | None = None) -> None:
+        """Match the detections of one image; ``gt_areas`` (G,) default to those of the sample, else to pixels."""
+        self.add_overlaps(
+            class_overlaps(
+                detections,
+                sample,
+                len(self.class_names),
+                iou_type=self.iou_type,
+                ignore_void=self.ignore_void,
+                gt_areas=sample.gt_areas if gt_areas is None else gt_areas,
+                limit=DETECTION_LIMITS[-1],
+            )
+        )
+
+    def add_overlaps(self, image: Iterable[ClassOverlaps]) -> None:
+        """Match the detections of one image, given class by class, at most 100 of each."""
+        for found in image:
+            k, count = found.class_id, len(found.scores)
+            outcomes = np.empty((len(AREA_RANGES), len(IOU_THRESHOLDS), count), np.int8)
+            for a, (low, high) in enumerate(AREA_RANGES.values()):
+                ignored = found.difficult | found.crowd | (found.gt_areas < low) | (found.gt_areas > high)
+                outside = (found.areas < low) | (found.areas > high)
+                self._gt[k, a] += (~ignored).sum()
+                if not found.ious.size:  # most classes of most images
+                    outcomes[a] = np.where(outside, IGNORED, FALSE_POSITIVE)
+                    continue
+                for t, threshold in enumerate(IOU_THRESHOLDS):
+                    outcome, matched = match_detections(
+                        found.ious, iou_threshold=float(threshold), rule="coco", ignored=ignored, crowd=found.crowd
+                    )
+                    outcomes[a, t] = np.where((matched < 0) & outside, IGNORED, outcome)
+            self._scores[k].append(found.scores)
+            self._ranks[k].append(np.arange(count))
+            self._outcomes[k].append(outcomes)
+        self.images += 1
+
+    def result(self) -> CocoEvaluation:
+        """Sum up what was added so far; more images may follow."""
+        classes, areas, thresholds = len(self.class_names), len(AREA_RANGES), len(IOU_THRESHOLDS)
+        ap = np.full((classes, areas, thresholds), np.nan)
+        recall = np.full((len(DETECTION_LIMITS), classes, areas, thresholds), np.nan)
+        for k, a in np.argwhere(self._gt > 0):
+            scores, ranks = np.concatenate(self._scores[k]), np.concatenate(self._ranks[k])
+            outcomes = np.concatenate(self._outcomes[k], axis=2)[a]
+            for m, limit in enumerate(DETECTION_LIMITS):
+                kept = ranks < limit
+                for t in range(thresholds):
+                    curve = precision_recall(scores[kept], outcomes[t, kept], int(self._gt[k, a]))
+                    recall[m, k, a, t] = curve[0][-1] if len(curve[0]) else 0.0
+                    if m == len(DETECTION_LIMITS) - 1:
+                        ap[k, a, t] = average_precision(*curve, method="coco")
+        numbers = {"AP": _mean(ap[:, 0]), "AP50": _mean(ap[:, 0, 0]), "AP75": _mean(ap[:, 0, 5])}
+        numbers |= {name: _mean(ap[:, a]) for a, name in enumerate(("APs", "APm", "APl"), 1)}
+        numbers |= {f"AR{limit}": _mean(recall[m, :, 0]) for m, limit in enumerate(DETECTION_LIMITS)}
+        numbers |= {name: _mean(recall[-1, :, a]) for a, name in enumerate(("ARs", "ARm", "ARl"), 1)}
+        return CocoEvaluation(
+            iou_type=self.iou_type,
+            class_names=self.class_names,
+            numbers=numbers,
+            ap=ap[:, 0].mean(axis=1),
+            images=self.images,
+        )
+
+
+def _mean(values: np.ndarray) -> float:
+    """Return the mean over classes with objects (and thresholds), -1 if there are none."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else -1.0

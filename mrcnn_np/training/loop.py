@@ -1,0 +1,270 @@
+"""The training loop: which images, which random numbers, one step, and what is written when.
+
+**Randomness without state.** Everything random in step s is drawn from ``default_rng([seed, s, ...])``, and the order
+of images in epoch e from ``default_rng([seed, e, ...])``. No generator outlives a step, so there is none to save:
+a run continued from the checkpoint of step s draws what the uninterrupted run would have drawn. "The same bits" holds
+for one machine, one backend, one NumPy and one number of BLAS threads: another number splits the sums of a matrix
+product elsewhere.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from ..data.augment import augment
+from ..data.sample import Dataset, Sample, for_training
+from ..errors import DataError, NonFiniteError
+from ..model import MaskRCNN
+from ..molding import Batch, make_batch
+from ..objective import LOSSES
+from ..params import Params, first_non_finite
+from .checkpoint import Checkpoint, check_resumable, save_checkpoint
+from .optim import clip_gradients, learning_rate_at, update, zero_velocity
+from .run_folder import CHECKPOINT, METRICS, TIMINGS, StepLog
+
+#: what a stream of random numbers is for; the last word of its seed, and not 0, because trailing zeros do not count
+INITIALISE, STEP, ORDER = 1, 2, 3
+
+
+def stream(seed: int, index: int, purpose: int) -> np.random.Generator:
+    """Return the random numbers of one step, one epoch's order, or the initialisation: a pure function."""
+    return np.random.default_rng([seed, index, purpose])
+
+
+@lru_cache(maxsize=2)  # a batch touches one epoch, or two where they meet
+def epoch_order(seed: int, epoch: int, images: int) -> tuple[int, ...]:
+    """Return the order of the images in one epoch: each exactly once."""
+    return tuple(int(i) for i in stream(seed, epoch, ORDER).permutation(images))
+
+
+def batch_indices(seed: int, step: int, batch_size: int, images: int) -> list[int]:
+    """Return the images of one step (from 0): the next ``batch_size`` in the endless row of epochs."""
+    positions = range(step * batch_size, (step + 1) * batch_size)
+    return [epoch_order(seed, p // images, images)[p % images] for p in positions]
+
+
+def load_samples(dataset: Dataset, indices: list[int], skipped: dict[str, str] | None) -> list[Sample]:
+    """Load images; one that cannot be read is replaced by the next in the data set.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    indices : list of int
+    skipped : dict of str to str, or None
+        Ids of unreadable images and why; new ones are added. ``None``: nothing is skipped.
+
+    Returns
+    -------
+    list of Sample
+
+    Raises
+    ------
+    DataError
+        An image cannot be read and ``skipped`` is ``None``, or no image of the data set can be read.
+    """
+    samples = []
+    for index in indices:
+        for candidate in ((index + i) % len(dataset) for i in range(len(dataset))):
+            image_id = dataset.ids[candidate]
+            if skipped is not None and image_id in skipped:
+                continue
+            try:
+                samples.append(dataset.load(candidate))
+                break
+            except DataError as error:
+                if skipped is None:
+                    message = f"image {image_id}: {error} (mend it, or leave such images out with --skip-bad)"
+                    raise DataError(message, image_id=image_id) from error
+                skipped[image_id] = str(error)
+                tqdm.write(f"skipped image {image_id}: {error}", file=sys.stderr)
+        else:
+            reasons = list((skipped or {"": "there are none"}).values())
+            raise DataError(f"none of the {len(dataset)} images can be read; the last error: {reasons[-1]}")
+    return samples
+
+
+def require_finite(what: str, tensors: Iterable[tuple[str, np.ndarray]]) -> None:
+    """Raise ``NonFiniteError`` with the name of the first tensor that holds NaN or infinity."""
+    name = first_non_finite(tensors)
+    if name is not None:
+        raise NonFiniteError(f"{what} {name} holds NaN or infinity")
+
+
+def train_step(
+    model: MaskRCNN, batch: Batch, velocity: Params, *, step: int, rng: np.random.Generator
+) -> dict[str, float]:
+    """Do one step of gradient descent: forward, backward, clip, update.
+
+    Parameters
+    ----------
+    model : MaskRCNN
+        Its parameters change in place.
+    batch : Batch
+    velocity : dict of str to ndarray
+        The optimiser's state; changes in place.
+    step : int
+        Steps done before this one.
+    rng : numpy.random.Generator
+        For the subsampling of anchors and RoIs.
+
+    Returns
+    -------
+    dict of str to float
+        ``loss``, the five losses, ``grad_norm`` before clipping, ``learning_rate``.
+
+    Raises
+    ------
+    NonFiniteError
+        Names the first tensor that went wrong, in the order in which they are computed: image, parameters, losses,
+        gradients. Nothing has been updated then.
+    """
+    require_finite("the input", [("image", batch.images)])
+    require_finite("parameter", model.params.items())
+    with np.errstate(over="ignore", invalid="ignore"):  # found by name below
+        losses, cache = model.losses(batch, rng)
+        require_finite("loss", [(name, np.asarray(losses[name])) for name in LOSSES])
+        every_grad = model.backward(cache, consume=True)  # frees the activations on its way
+        # in the order of the backward pass, which is that of the dictionary
+        grads = {name: g for name, g in every_grad.items() if name in velocity}
+        require_finite("gradient of", grads.items())
+    grad_norm = clip_gradients(grads, model.config.clip_norm)
+    learning_rate = learning_rate_at(step, model.config)
+    update(model.params, grads, velocity, learning_rate=learning_rate, config=model.config)
+    numbers = {name: float(losses[name]) for name in LOSSES}
+    return {"loss": sum(numbers.values()), **numbers, "grad_norm": grad_norm, "learning_rate": learning_rate}
+
+
+class Bar:
+    """The progress bar: steps, time left, images per second, the loss and its five parts."""
+
+    def __init__(self, start: int, total: int, *, enabled: bool) -> None:
+        # in a log file, where a bar is one long line, every 30 seconds will do
+        interval = 0.2 if sys.stderr.isatty() else 30.0
+        self._tqdm = tqdm(initial=start, total=total, disable=not enabled, mininterval=interval, unit="step")
+        self._rate: float | None = None
+
+    def show(self, record: dict[str, float], *, images_per_second: float) -> None:
+        """Move on by one step."""
+        self._rate = images_per_second if self._rate is None else 0.9 * self._rate + 0.1 * images_per_second
+        parts = " ".join(f"{name} {record[name]:.3f}" for name in LOSSES)
+        self._tqdm.set_postfix_str(f"{self._rate:.1f} images/s, loss {record['loss']:.3f} = {parts}", refresh=False)
+        self._tqdm.update()
+
+    def close(self) -> None:
+        """Leave the last state on the screen."""
+        self._tqdm.close()
+
+
+def image_checksum(dataset: Dataset) -> str:
+    """Return a short text that changes with the ids of the images or their order."""
+    return f"{len(dataset)} images, {zlib.crc32(chr(10).join(dataset.ids).encode()):08x}"
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a training did: steps done in all, wall-clock seconds of this call, images skipped (id to reason)."""
+
+    step: int
+    seconds: float
+    skipped: dict[str, str]
+
+
+def train(
+    model: MaskRCNN,
+    dataset: Dataset,
+    *,
+    out_dir: Path,
+    seed: int = 0,
+    resume: Checkpoint | None = None,
+    checkpoint_every: int = 50,
+    skip_bad: bool = False,
+    progress: bool = True,
+) -> TrainResult:
+    """Train a model for ``model.config.steps`` steps.
+
+    Parameters
+    ----------
+    model : MaskRCNN
+        Changes in place; with ``resume``, it first takes over the checkpoint's parameters.
+    dataset : Dataset
+    out_dir : Path
+        An existing folder; the checkpoint, ``metrics.jsonl`` and ``timings.jsonl`` go there.
+    seed : int
+    resume : Checkpoint, optional
+        Continue from here: the files end up byte for byte as if there had been no interruption (all but the timings).
+    checkpoint_every : int
+        Steps between checkpoints; there is one before the first step and one after the last as well.
+    skip_bad : bool
+        Leave out images that cannot be read, instead of stopping.
+    progress : bool
+        Show a progress bar with the five losses and images per second.
+
+    Returns
+    -------
+    TrainResult
+
+    Raises
+    ------
+    NonFiniteError
+        Names the step, its images, and the first tensor that holds NaN or infinity. The last checkpoint stays.
+    DataError, CheckpointError, UserError
+        An image cannot be read; ``resume`` belongs to another run; the folder cannot be written.
+    """
+    if len(dataset) == 0:
+        raise DataError("the data set has no images to train on")
+    config, images = model.config, image_checksum(dataset)
+    velocity, start, skipped = zero_velocity(model.params, config), 0, {}
+    if resume is not None:
+        check_resumable(resume, config=config, seed=seed, class_names=dataset.class_names, images=images)
+        for name, value in resume.params.items():
+            model.params[name][...] = value
+        velocity, start = resume.velocity, resume.step
+        skipped = dict.fromkeys(resume.skipped, "skipped before the training was resumed")
+
+    def save(step: int) -> None:
+        state = (step, seed, config, dataset.class_names, model.params, velocity, images, tuple(skipped))
+        save_checkpoint(out_dir / CHECKPOINT, Checkpoint(*state))
+
+    if resume is None:
+        save(0)  # what is wrong with the disk shows now, and a kill from here on can be resumed
+    began, saved = time.perf_counter(), start
+    metrics = StepLog(out_dir / METRICS, step=start, complete=True)
+    timings = StepLog(out_dir / TIMINGS, step=start, complete=False)
+    bar = Bar(start, config.steps, enabled=progress)
+    try:
+        for step in range(start, config.steps):
+            before = time.perf_counter()
+            rng = stream(seed, step, STEP)
+            indices = batch_indices(seed, step, config.batch_size, len(dataset))
+            samples = load_samples(dataset, indices, skipped if skip_bad else None)
+            samples = [for_training(sample) for sample in samples]
+            samples = [augment(s, rng, flip=config.flip, scale_jitter=config.scale_jitter) for s in samples]
+            try:
+                record = train_step(model, make_batch(samples, config), velocity, step=step, rng=rng)
+            except NonFiniteError as error:
+                ids = ", ".join(s.image_id for s in samples)
+                kept = f"the checkpoint of step {saved} is kept"
+                raise NonFiniteError(f"step {step + 1}: {error} (images {ids}); {kept}") from error
+            metrics.write({"step": step + 1, **record})
+            seconds = time.perf_counter() - before
+            timings.write({"step": step + 1, "seconds": round(seconds, 4)})
+            bar.show(record, images_per_second=len(samples) / seconds)
+            if (step + 1) % checkpoint_every == 0 or step + 1 == config.steps:
+                metrics.sync()  # before the checkpoint: it must never be newer than the metrics
+                timings.sync()
+                save(step + 1)
+                saved = step + 1
+    finally:
+        bar.close()
+        metrics.close()
+        timings.close()
+    return TrainResult(config.steps, time.perf_counter() - began, skipped)

@@ -1,0 +1,178 @@
+"""Stochastic gradient descent with momentum: schedule, clipping, weight decay, frozen parameters.
+
+One step of training, once the gradients are there::
+
+    norm = clip_gradients(grads, config.clip_norm)
+    update(params, grads, velocity, learning_rate=learning_rate_at(step, config), config=config)
+
+``velocity`` is the whole state of the optimiser: a dict with the names of the tensors that are trained.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
+
+import numpy as np
+
+from kernels import accelerated
+
+from ..config import Config
+from ..errors import ConfigError
+from ..params import Params, matches, trainable
+
+
+def trained_names(params: Iterable[str], config: Config) -> list[str]:
+    """List the tensors that gradient descent changes: trainable and not matched by ``config.frozen``.
+
+    Parameters
+    ----------
+    params : iterable of str
+        The names of all tensors.
+    config : Config
+
+    Returns
+    -------
+    list of str
+        In the order of ``params``.
+
+    Raises
+    ------
+    ConfigError
+        A pattern of ``config.frozen`` matches no trainable tensor: most likely it is misspelt, and training what was
+        meant to stay would go unnoticed.
+    """
+    names = [name for name in params if trainable(name)]
+    for pattern in config.frozen:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            some = ", ".join(names[:3])
+            raise ConfigError(f"frozen pattern {pattern!r} matches no parameter; parameter names look like {some}")
+    return [name for name in names if not matches(name, config.frozen)]
+
+
+def zero_velocity(params: Mapping[str, np.ndarray], config: Config) -> Params:
+    """Return the optimiser's state before the first step: zeros for every tensor that is trained."""
+    return {name: np.zeros_like(params[name]) for name in trained_names(params, config)}
+
+
+def learning_rate_at(step: int, config: Config) -> float:
+    r"""Return the learning rate of one step: linear warm-up, then a staircase.
+
+    .. math:: \eta_s = \eta \cdot \bigl(f + (1 - f) \min(1, s / W)\bigr) \cdot d^{\,\#\{i : s \ge t_i\}}
+
+    with warm-up factor f over W steps, decay factor d and the decay steps :math:`t_i` = ``decay_at[i] * steps``.
+
+    Parameters
+    ----------
+    step : int
+        Steps done so far: 0 for the first step.
+    config : Config
+
+    Returns
+    -------
+    float
+
+    Notes
+    -----
+    Momentum makes the first steps of a fresh network the dangerous ones: RPN and heads see noise, and the gradients
+    agree with each other. Warm-up keeps these steps small (Goyal et al. 2017, section 2.2).
+    """
+    rate = config.learning_rate
+    if step < config.warmup_steps:
+        rate *= config.warmup_factor + (1.0 - config.warmup_factor) * step / config.warmup_steps
+    # round: 0.29 * 100 is 28.999999999999996, and a step is a whole number
+    return rate * config.decay_factor ** sum(step >= round(fraction * config.steps) for fraction in config.decay_at)
+
+
+@accelerated
+def global_norm(grads: Mapping[str, np.ndarray]) -> float:
+    """Return the L2 norm of all gradients taken as one long vector.
+
+    The sum runs in float64 (a float32 square overflows at 1.8e19) and in the dictionary's order.
+    """
+    return math.sqrt(sum(float(np.sum(np.square(g, dtype=np.float64))) for g in grads.values()))
+
+
+def clip_gradients(grads: Mapping[str, np.ndarray], max_norm: float | None) -> float:
+    """Scale all gradients down, **in place**, so that their global norm is at most ``max_norm``.
+
+    Parameters
+    ----------
+    grads : dict of str to ndarray
+    max_norm : float or None
+        ``None`` only measures.
+
+    Returns
+    -------
+    float
+        The norm before clipping.
+
+    Notes
+    -----
+    One factor for all tensors keeps the direction of the step; clipping tensor by tensor would not.
+    """
+    norm = global_norm(grads)
+    if max_norm is not None and norm > max_norm:
+        for g in grads.values():
+            g *= max_norm / norm
+    return norm
+
+
+def update(
+    params: Params, grads: Mapping[str, np.ndarray], velocity: Params, *, learning_rate: float, config: Config
+) -> None:
+    r"""Do ``sgd_step`` with the weight decay that ``config.weight_decay_on`` asks for, **in place**.
+
+    "sum" is ``sgd_step`` itself: the penalty :math:`\frac{\lambda}{2} \sum p^2` has the gradient :math:`\lambda p`.
+    "mean" is the penalty :math:`\lambda\,\mathrm{mean}(p^2)` of each tensor, gradient :math:`2 \lambda p / n` for n
+    numbers: tensors of one size take their step together.
+
+    Parameters
+    ----------
+    params, grads, velocity, learning_rate, config
+        As in ``sgd_step``.
+    """
+    if config.weight_decay_on == "sum":
+        sgd_step(params, grads, velocity, learning_rate=learning_rate, config=config)
+        return
+    for size in sorted({v.size for v in velocity.values()}):
+        group = {name: v for name, v in velocity.items() if v.size == size}
+        own = config.replace(weight_decay=2 * config.weight_decay / size)
+        sgd_step(params, grads, group, learning_rate=learning_rate, config=own)
+
+
+@accelerated
+def sgd_step(
+    params: Params, grads: Mapping[str, np.ndarray], velocity: Params, *, learning_rate: float, config: Config
+) -> None:
+    r"""Move the parameters one step downhill, **in place**.
+
+    .. math:: v \leftarrow \mu v + (g + \lambda p), \qquad p \leftarrow p - \eta v
+
+    Parameters
+    ----------
+    params : dict of str to ndarray
+        Changed in place for the names in ``velocity``; all others (frozen tensors, running statistics) stay.
+    grads : dict of str to ndarray
+        dL/dp; must hold every name in ``velocity``.
+    velocity : dict of str to ndarray
+        v of the last step, from ``zero_velocity`` at the start; changed in place.
+    learning_rate : float
+        :math:`\eta`.
+    config : Config
+        ``momentum`` :math:`\mu`, ``weight_decay`` :math:`\lambda` (0 for names that match ``no_decay``).
+
+    Notes
+    -----
+    This is PyTorch's form. Sutskever et al. 2013 and Caffe put the rate inside the velocity,
+    :math:`v \leftarrow \mu v + \eta g`: the same path while the rate is constant; when the rate drops, this form
+    shrinks the momentum gathered so far along with it (Goyal et al. 2017, section 3).
+    """
+    for name, v in velocity.items():
+        p = params[name]
+        v *= config.momentum
+        v += grads[name]
+        if config.weight_decay and not matches(name, config.no_decay):
+            v += config.weight_decay * p
+        p -= learning_rate * v

@@ -1,0 +1,233 @@
+"""The folder of a training run, written so that a kill at any moment leaves something that can be continued.
+
+=========================== ==============================================================================
+file                        how it is written
+=========================== ==============================================================================
+options.json, config.json,  once, before the first step; replaced atomically
+weights.json                (the last where a run starts from weights)
+metrics.jsonl               one line per step, appended; forced to disk before the checkpoint that covers it
+timings.jsonl               the same, for what differs between two runs with one seed
+checkpoint.safetensors      replaced atomically every few steps, the first time before step 1
+summary.json, summary.md    at the end; replaced atomically
+pictures/                   at the end
+=========================== ==============================================================================
+
+So the checkpoint is never newer than the metrics. Lines that are newer than the checkpoint belong to steps that will
+be computed again, and are cut off on resume.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from ..errors import CheckpointError, UserError
+
+try:  # POSIX only; without it, two trainings in one folder go unnoticed
+    import fcntl
+except ImportError:  # pragma: no cover
+    fcntl = None  # type: ignore[assignment]
+
+CHECKPOINT, CONFIG, OPTIONS = "checkpoint.safetensors", "config.json", "options.json"
+START = "weights.json"
+METRICS, TIMINGS = "metrics.jsonl", "timings.jsonl"
+SUMMARY, REPORT, PICTURES = "summary.json", "summary.md", "pictures"
+#: what a run writes; the checkpoint first, because a run without it starts from the beginning
+FILES = (CHECKPOINT, METRICS, TIMINGS, OPTIONS, CONFIG, START, SUMMARY, REPORT)
+
+
+def atomic_write(path: Path, data: bytes) -> None:
+    """Replace a file, so that whoever looks, and whenever the power fails, finds the old content or the new.
+
+    Raises
+    ------
+    UserError
+        The folder cannot be written or the disk is full; the old file is untouched.
+
+    Notes
+    -----
+    The new content goes to a temporary file in the same folder (a rename works within one file system only) and is
+    forced to disk *before* the rename, or a crash could leave the new name with empty content. The folder is forced
+    to disk after it, or the rename itself could be lost.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        kept = "; the file of that name is unchanged" if path.exists() else ""
+        raise UserError(f"cannot write {path}: {error.strerror or error}{kept}") from error
+    finally:
+        with contextlib.suppress(OSError):  # it is there only if something went wrong, an interruption for example
+            temporary.unlink()
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a value as readable JSON, atomically."""
+    # a file name that is no UTF-8 becomes \udcXX, which JSON reads back as it was
+    atomic_write(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode(errors="backslashreplace"))
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file; a missing or broken one is a ``UserError`` that names it."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise UserError(f"{path} is not JSON: {error}") from error
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def prepare(folder: Path) -> None:
+    """Create the folder and try to write into it, so that a hopeless run ends before it begins.
+
+    Raises
+    ------
+    UserError
+        The folder cannot be made, is a file, or cannot be written to.
+    """
+    probe = folder / ".writable.tmp"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise UserError(f"cannot write into {folder}: {error.strerror or error}") from error
+
+
+def prepare_file(path: Path) -> None:
+    """Find out, before the work begins, whether a file can be written.
+
+    Raises
+    ------
+    UserError
+        There is a folder of that name, or its own folder cannot be made or written to.
+    """
+    if path.is_dir():
+        raise UserError(f"cannot write {path}: it is a folder; expected the name of a file")
+    prepare(path.parent)
+
+
+def clear(folder: Path) -> None:
+    """Delete what an earlier run wrote into the folder, and nothing else."""
+    for name in FILES:
+        (folder / name).unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the folder against a second training; the system lets go of it even after ``kill -9``."""
+    if fcntl is None:  # pragma: no cover
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"another training is writing into {folder}; wait for it, or choose another --out"
+            ) from None
+        yield
+    finally:
+        os.close(descriptor)
+
+
+class StepLog:
+    """A file with one JSON object per step; line i is step i (from 1).
+
+    Parameters
+    ----------
+    path : Path
+    step : int
+        Steps done so far, as the checkpoint says. Later lines, and a last line that was only half written, are cut off.
+    complete : bool
+        Whether every step up to ``step`` must be there.
+
+    Raises
+    ------
+    CheckpointError
+        ``complete``, and the file does not reach as far as the checkpoint.
+    """
+
+    def __init__(self, path: Path, *, step: int, complete: bool) -> None:
+        self.path = path
+        with self._naming_errors():
+            self._file: IO[bytes] = open(path, "ab+")  # noqa: SIM115  (open for as long as the object lives)
+            found, length = self._scan(step)
+            if complete and found < step:
+                raise CheckpointError(
+                    f"{path} ends after step {found}, but the checkpoint beside it is at step {step}; "
+                    "restore the file, or start anew with --overwrite"
+                )
+            self._file.truncate(length)
+
+    def _scan(self, step: int) -> tuple[int, int]:
+        """Return the last step to keep and the number of bytes up to there."""
+        found = length = 0
+        self._file.seek(0)
+        for line in self._file:
+            number = _step_of(line)
+            if number is None or not found < number <= step:
+                break
+            found, length = number, length + len(line)
+        return found, length
+
+    def write(self, record: dict[str, Any]) -> None:
+        """Append one line."""
+        with self._naming_errors():
+            self._file.write((json.dumps(record) + "\n").encode())
+            self._file.flush()
+
+    def sync(self) -> None:
+        """Force everything to disk."""
+        with self._naming_errors():
+            os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Close the file."""
+        with contextlib.suppress(OSError):  # only what could not be flushed, which has been reported
+            self._file.close()
+
+    @contextlib.contextmanager
+    def _naming_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise UserError(f"cannot write {self.path}: {error.strerror or error}") from error
+
+
+def _step_of(line: bytes) -> int | None:
+    """Return the step of a whole line, or None."""
+    if not line.endswith(b"\n"):
+        return None
+    try:
+        return int(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def read_steps(path: Path) -> list[dict[str, Any]]:
+    """Read a file that ``StepLog`` wrote; a half-written last line is left out."""
+    try:
+        lines = path.read_bytes().splitlines(keepends=True)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    return [json.loads(line) for line in lines if _step_of(line) is not None]

@@ -1,0 +1,147 @@
+"""The benchmark: that it runs, at small sizes, and that what it writes is consistent. No time is judged here."""
+
+import json
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from mrcnn_np.bench import chart, markdown, timing
+from mrcnn_np.bench.operations.rows import MEANS, rows
+from mrcnn_np.cli.main import main
+
+
+def bench(out, *options):
+    # one thread: two that wait for each other on busy cores take ten times as long
+    assert main(["bench", "--quick", "--threads", "1", "--out", str(out), *options]) == 0
+    results = json.loads((out / "bench.json").read_text())
+    assert (out / "bench.md").read_text() == markdown.write(results)
+    assert results["options"]["quick"] and results["machine"]["threads"] == 1
+    assert {"processor", "cores", "versions", "date"} <= set(results["machine"])
+    return results
+
+
+def check_times(row):
+    """Medians are those of the times, and the ratio that of the medians."""
+    for name, times in row["seconds"].items():
+        assert times and min(times) > 0
+        assert row["median"][name] == pytest.approx(np.median(times))
+    theirs = [value for name, value in row["median"].items() if "torch" in name]
+    assert row["ratio"] == (pytest.approx(min(theirs) / row["median"]["cpu"]) if theirs else None)
+
+
+def test_interleave_takes_turns_and_keeps_the_first_results():
+    calls = []
+
+    def contender(name):
+        def run():
+            calls.append(name)
+            timing.time.sleep(timing.SHORT)  # long enough not to be repeated
+            return name.upper()
+
+        return run
+
+    kept = {}
+    seconds = timing.interleave(
+        {name: contender(name) for name in "ab"},
+        repeat=2,
+        rest=0.0,
+        keep=lambda name, result: kept.update({name: result}),
+    )
+    assert calls == ["a", "b"] * 3 and kept == {"a": "A", "b": "B"}
+    assert {name: len(times) for name, times in seconds.items()} == {"a": 2, "b": 2}
+
+
+def test_relative_error():
+    exact = [np.array([1.0, -4.0]), np.array([True, False]), np.array([3, 1])]
+    assert timing.relative_error(exact, exact) == 0
+    assert timing.relative_error([np.array([1.0, -3.0])], exact[:1]) == 0.25
+    assert timing.relative_error([np.array([True, True])], exact[1:2]) == 0.5
+    assert timing.relative_error([np.array([3])], exact[2:]) == 0.5
+    assert timing.relative_error([np.zeros((0, 4))], [np.zeros((0, 4))]) == 0
+
+
+def test_peak_memory_grows_with_what_is_held():
+    # in a process of its own: this one may hold freed memory that an array then reuses
+    lines = [
+        "import numpy as np",
+        "from mrcnn_np.bench import timing",
+        "timing.reset_peak()",
+        "before = timing.peak_mib()",
+        "np.ones(8 << 20)",
+        "print(timing.peak_mib() - before)",
+    ]
+    done = subprocess.run([sys.executable, "-c", "; ".join(lines)], capture_output=True, text=True, check=True)
+    assert 50 < float(done.stdout) < 100  # 64 MiB
+
+
+def test_operations_have_the_sizes_that_are_asked_for():
+    found = list(rows())
+    winograd = [op.case for op in found if (op.group, "forward") in MEANS]
+    assert winograd == [
+        "64@200x272", "128@100x136", "256@50x68", "512@25x34", "256@200x272", "256@14x14x100",
+    ]  # fmt: skip
+    assert found[0].gflop["forward"] == pytest.approx(2e-9 * 200 * 272 * 9 * 64 * 64)
+    assert len(found) == len(list(rows(quick=True)))
+
+
+def test_our_own_operations(tmp_path, capsys):
+    results = bench(tmp_path, "--only", "ops", "--without-torch", "--match", "RoI")
+    assert "no ratios" in capsys.readouterr().out
+    assert not (tmp_path / "bench.png").exists()
+    assert [row["case"] for row in results["ops"]["rows"]]
+    for row in results["ops"]["rows"]:
+        check_times(row)
+        assert set(row["seconds"]) == set(row["error"]) == {"numpy", "cpu"}
+    assert set(results["ops"]["roofline"]) == {"1"}
+
+
+def test_operations_beside_the_framework(tmp_path):
+    pytest.importorskip("torch", reason="comparison needs PyTorch: pip install mrcnn-np[compare]")
+    pytest.importorskip("torchvision", reason="comparison needs torchvision: pip install mrcnn-np[compare]")
+    results = bench(tmp_path, "--only", "ops")
+    assert (tmp_path / "bench.png").stat().st_size
+    records = results["ops"]["rows"]
+    assert [(r["group"], r["case"]) for r in records if r["direction"] != "backward"] == [
+        (op.group, op.case) for op in rows(quick=True)
+    ]
+    for row in records:
+        check_times(row)
+        assert {"numpy", "cpu"} < set(row["seconds"]) == set(row["error"])
+        assert all(e < 1e-3 for e in row["error"].values()), row  # everyone computes the same
+    for mean in results["ops"]["means"]:
+        ratios = [r["ratio"] for r in records if (r["group"], r["direction"]) == (mean["group"], mean["direction"])]
+        assert mean["ratio"] == pytest.approx(math.prod(ratios) ** (1 / len(ratios)))
+
+
+def test_network_beside_the_framework(tmp_path):
+    pytest.importorskip("torch", reason="comparison needs PyTorch: pip install mrcnn-np[compare]")
+    pytest.importorskip("torchvision", reason="comparison needs torchvision: pip install mrcnn-np[compare]")
+    detect, train = bench(tmp_path, "--only", "network")["network"]["rows"]
+    for row in (detect, train):
+        check_times(row)
+        assert set(row["peak_mib"]) == set(row["seconds"]) == {"cpu", "torch"}
+    assert detect["detections"]["cpu"] == detect["detections"]["torch"] == 100
+    assert detect["scores_apart"] < 1e-4  # measured: 4e-6
+
+
+def test_start(tmp_path):
+    results = bench(tmp_path, "--only", "start", "--without-torch")
+    start = results["start"]
+    check_times(start["step"])
+    assert start["step"]["numpy_over_cpu"] > 0
+    assert start["cold_seconds"] is None and start["warm_seconds"][0] > 0
+
+
+def test_chart_and_targets_without_ratios(tmp_path):
+    assert chart.draw(tmp_path / "none.png", {"machine": {}}) is None
+    assert list(markdown.targets({})) == []
+
+
+def test_warmup(capsys):
+    assert main(["warmup", "--preset", "tiny"]) == 0
+    assert "is warm after" in capsys.readouterr().out
+    assert main(["warmup", "--preset", "tiny", "--quiet"]) == 0
+    assert "compiled already" in capsys.readouterr().out  # and the second time nothing is left to do
