@@ -1,4 +1,4 @@
-"""Random weights with which an untrained network finds plenty, and a picture to find it in.
+"""Made-up pictures, objects marked in them, and random weights with which an untrained network finds plenty.
 
 As initialised, all scores are alike and all deltas near 0: half of the code would have nothing to decide, and a
 comparison nothing to compare.
@@ -6,18 +6,22 @@ comparison nothing to compare.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from .backbone import backbone
 from .config import Config
+from .data.sample import Sample
 from .fpn import fpn
 from .heads import box_head, mask_head
 from .model import MaskRCNN
-from .molding import mold_image
+from .molding import Batch, make_batch, mold_image
 from .ops.activation import softmax
 from .ops.resize import resize_bilinear
 from .params import Params, initialise
 from .proposals import propose
+from .resizing import enclosing_boxes
 from .rpn import rpn_head
 
 
@@ -28,6 +32,26 @@ def picture(size: tuple[int, int], seed: int = 0) -> np.ndarray:
     for cells in (2, 5, 16):
         total += resize_bilinear(rng.uniform(-1, 1, (cells, cells, 3)), size)[0]
     return np.clip(128 + 70 * total, 0, 255).astype(np.uint8)
+
+
+def sample(size: tuple[int, int], image_id: str = "0", *, classes: int = 4) -> Sample:
+    """Return a picture with three ellipses marked in it, of a twentieth to a quarter of its area."""
+    height, width = size
+    y, x = np.mgrid[:height, :width] + 0.5
+    ellipses = ((0.3, 0.25, 0.2, 0.2), (0.6, 0.65, 0.3, 0.25), (0.75, 0.3, 0.12, 0.2))
+    masks = np.array([((y / height - cy) / ry) ** 2 + ((x / width - cx) / rx) ** 2 <= 1 for cy, cx, ry, rx in ellipses])
+    flags = np.zeros(3, bool)
+    class_ids = np.arange(3) % (classes - 1) + 1
+    return Sample(
+        image_id, picture(size), enclosing_boxes(masks, np.float32), class_ids, masks, flags, flags,
+        np.zeros(size, bool),
+    )  # fmt: skip
+
+
+def batch(size: tuple[int, int], config: Config) -> Batch:
+    """Return ``config.batch_size`` times the same image, ready for training."""
+    one = sample(size, classes=config.num_classes)
+    return make_batch([replace(one, image_id=str(i)) for i in range(config.batch_size)], config)
 
 
 def lively_params(config: Config, seed: int = 0, image: np.ndarray | None = None) -> Params:
