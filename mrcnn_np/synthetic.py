@@ -13,10 +13,11 @@ import numpy as np
 from .backbone import backbone
 from .config import Config
 from .data.sample import Sample
+from .data.scene import draw_scene
 from .fpn import fpn
 from .heads import box_head, mask_head
 from .model import MaskRCNN
-from .molding import Batch, make_batch, mold_image
+from .molding import Batch, make_batch, mold_image, resized_shape
 from .ops.activation import softmax
 from .ops.resize import resize_bilinear
 from .params import Params, initialise
@@ -46,6 +47,67 @@ def sample(size: tuple[int, int], image_id: str = "0", *, classes: int = 4) -> S
         image_id, picture(size), enclosing_boxes(masks, np.float32), class_ids, masks, flags, flags,
         np.zeros(size, bool),
     )  # fmt: skip
+
+
+def objects_in(image: np.ndarray, config: Config, *, image_id: str = "0", seed: int = 0, count: int = 3) -> Sample:
+    """Return an image, at the size that the network sees it, with ellipses marked in it as if they were objects.
+
+    Both sides are to learn the same; what, does not matter.
+    """
+    for _ in range(3):  # rounding can ask for a second resize
+        shape = resized_shape((image.shape[0], image.shape[1]), config)
+        if shape != image.shape[:2]:
+            image = np.round(resize_bilinear(image.astype(np.float32), shape)[0]).astype(np.uint8)
+    height, width = image.shape[:2]
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:height, :width] + 0.5
+    masks, boxes = [], []
+    for _ in range(count):
+        ry, rx = rng.uniform(0.1, 0.3, 2) * (height, width)
+        cy, cx = rng.uniform(0.2, 0.8, 2) * (height, width)
+        mask = ((y - cy) / ry) ** 2 + ((x - cx) / rx) ** 2 <= 1
+        rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+        masks.append(mask)
+        boxes.append([rows[0], columns[0], rows[-1] + 1, columns[-1] + 1])
+    none = np.zeros(count, bool)
+    class_ids = rng.integers(1, config.num_classes, count)
+    return Sample(
+        image_id, image, np.array(boxes, np.float32), class_ids, np.array(masks), none, none,
+        np.zeros((height, width), bool),
+    )  # fmt: skip
+
+
+def generated_sample(config: Config, seed: int = 0) -> Sample:
+    """Draw shapes in an image that has to be resized and padded, so that those conventions have something to do.
+
+    Parameters
+    ----------
+    config : Config
+        Half as large again as its ``image_max_size``, but at most 640 pixels wide.
+    seed : int
+
+    Returns
+    -------
+    Sample
+        With boxes and masks; five sixths as high as wide.
+    """
+    side = min(config.image_max_size * 3 // 2, 640)
+    height = side * 5 // 6
+    scene = draw_scene(side, np.random.default_rng(seed))
+    masks = np.stack([scene.indices[:height] == i for i in range(1, len(scene.class_ids) + 1)])
+    kept = [g for g, mask in enumerate(masks) if mask.any() and scene.class_ids[g] < config.num_classes]
+    masks = masks[kept]
+    count = len(masks)
+    return Sample(
+        image_id="shapes",
+        image=scene.image[:height].copy(),
+        gt_boxes=enclosing_boxes(masks, np.float32),
+        gt_class_ids=np.array(scene.class_ids, np.int64)[kept],
+        gt_masks=masks,
+        gt_crowd=np.zeros(count, bool),
+        gt_difficult=np.zeros(count, bool),
+        void=scene.indices[:height] == 255,
+    )
 
 
 def batch(size: tuple[int, int], config: Config) -> Batch:

@@ -14,7 +14,7 @@ from ..config import Config
 from ..config.presets import by_name
 from ..data.images import read_image
 from ..errors import UserError
-from ..synthetic import lively_params, picture
+from ..synthetic import lively_params, objects_in, picture
 from ..training.run_folder import prepare
 from ..weights.load import load_weights
 
@@ -104,7 +104,7 @@ def _training(
     from ..compare.fixed_relus import decided_params
     from ..compare.report import write_training
     from ..compare.torchvision.model import check
-    from ..compare.torchvision.side_by_side import compare_training, objects_in
+    from ..compare.torchvision.side_by_side import compare_training
     from ..molding import make_batch
 
     check(config)

@@ -6,19 +6,15 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from ..config import Config
 from ..config.presets import by_name
 from ..conventions.report import write_report
 from ..conventions.switchboard import switchboard, without_objects
 from ..conventions.table import markdown_table
 from ..data.images import read_image
-from ..data.sample import Sample
-from ..data.scene import SHAPES_CLASSES, draw_scene
+from ..data.scene import SHAPES_CLASSES
 from ..model import MaskRCNN
-from ..resizing import enclosing_boxes
-from ..synthetic import lively_params
+from ..synthetic import generated_sample, lively_params
 from ..training.run_folder import prepare
 from ..weights.load import load_weights
 
@@ -68,36 +64,3 @@ def _class_names(config: Config, names: Sequence[str]) -> tuple[str, ...]:
     if len(names) == config.num_classes:
         return tuple(names)
     return ("background", *(f"class {k}" for k in range(1, config.num_classes)))
-
-
-def generated_sample(config: Config, seed: int = 0) -> Sample:
-    """Draw shapes in an image that has to be resized and padded, so that those conventions have something to do.
-
-    Parameters
-    ----------
-    config : Config
-        Half as large again as its ``image_max_size``, but at most 640 pixels wide.
-    seed : int
-
-    Returns
-    -------
-    Sample
-        With boxes and masks; five sixths as high as wide.
-    """
-    side = min(config.image_max_size * 3 // 2, 640)
-    height = side * 5 // 6
-    scene = draw_scene(side, np.random.default_rng(seed))
-    masks = np.stack([scene.indices[:height] == i for i in range(1, len(scene.class_ids) + 1)])
-    kept = [g for g, mask in enumerate(masks) if mask.any() and scene.class_ids[g] < config.num_classes]
-    masks = masks[kept]
-    count = len(masks)
-    return Sample(
-        image_id="shapes",
-        image=scene.image[:height].copy(),
-        gt_boxes=enclosing_boxes(masks, np.float32),
-        gt_class_ids=np.array(scene.class_ids, np.int64)[kept],
-        gt_masks=masks,
-        gt_crowd=np.zeros(count, bool),
-        gt_difficult=np.zeros(count, bool),
-        void=scene.indices[:height] == 255,
-    )

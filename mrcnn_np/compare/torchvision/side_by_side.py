@@ -25,9 +25,8 @@ import numpy as np
 from ...config import Config
 from ...data.sample import Sample
 from ...model import MaskRCNN
-from ...molding import Batch, make_batch, resized_shape
+from ...molding import Batch, make_batch
 from ...objective import LOSSES
-from ...ops.resize import resize_bilinear
 from ...params import Params
 from ...targets import Targets
 from ...training.optim import clip_gradients, learning_rate_at, sgd_step, zero_velocity
@@ -210,34 +209,3 @@ def _facts(batch: Batch, config: Config, dtype: str, targets: Targets | None) ->
         rois, objects = len(targets.rois), (targets.class_ids > 0).sum()
         facts["last draw"] = f"{anchors} anchors, {positive} positive; {rois} RoIs, {objects} positive"
     return facts
-
-
-# --- something to train on ------------------------------------------------------------------------------------------
-
-
-def objects_in(image: np.ndarray, config: Config, *, image_id: str = "0", seed: int = 0, count: int = 3) -> Sample:
-    """Return an image, at the size that the network sees it, with ellipses marked in it as if they were objects.
-
-    Both sides are to learn the same; what, does not matter.
-    """
-    for _ in range(3):  # rounding can ask for a second resize
-        shape = resized_shape((image.shape[0], image.shape[1]), config)
-        if shape != image.shape[:2]:
-            image = np.round(resize_bilinear(image.astype(np.float32), shape)[0]).astype(np.uint8)
-    height, width = image.shape[:2]
-    rng = np.random.default_rng(seed)
-    y, x = np.mgrid[:height, :width] + 0.5
-    masks, boxes = [], []
-    for _ in range(count):
-        ry, rx = rng.uniform(0.1, 0.3, 2) * (height, width)
-        cy, cx = rng.uniform(0.2, 0.8, 2) * (height, width)
-        mask = ((y - cy) / ry) ** 2 + ((x - cx) / rx) ** 2 <= 1
-        rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-        masks.append(mask)
-        boxes.append([rows[0], columns[0], rows[-1] + 1, columns[-1] + 1])
-    none = np.zeros(count, bool)
-    class_ids = rng.integers(1, config.num_classes, count)
-    return Sample(
-        image_id, image, np.array(boxes, np.float32), class_ids, np.array(masks), none, none,
-        np.zeros((height, width), bool),
-    )  # fmt: skip
