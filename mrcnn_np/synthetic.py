@@ -12,8 +12,9 @@ import numpy as np
 
 from .backbone import backbone
 from .config import Config
-from .data.sample import Sample
+from .data.sample import Sample, without_objects
 from .data.scene import draw_scene
+from .data.voc import VOID
 from .fpn import fpn
 from .heads import box_head, mask_head
 from .model import MaskRCNN
@@ -35,46 +36,84 @@ def picture(size: tuple[int, int], seed: int = 0) -> np.ndarray:
     return np.clip(128 + 70 * total, 0, 255).astype(np.uint8)
 
 
+def sample_of(
+    image: np.ndarray,
+    masks: np.ndarray,
+    class_ids: np.ndarray,
+    *,
+    image_id: str = "0",
+    void: np.ndarray | None = None,
+) -> Sample:
+    """Return an image with these objects, each in the smallest box around its mask; none is a crowd or difficult.
+
+    Parameters
+    ----------
+    image : ndarray of shape (H, W, 3), uint8
+    masks : ndarray of shape (G, H, W), bool
+        Each with at least one pixel.
+    class_ids : ndarray of shape (G,), int64
+    image_id : str
+    void : ndarray of shape (H, W), bool, optional
+        Pixels that nobody labelled; by default none.
+    """
+    return without_objects(image, image_id).replace(
+        gt_boxes=enclosing_boxes(masks, np.float32),
+        gt_class_ids=class_ids,
+        gt_masks=masks,
+        gt_crowd=np.zeros(len(masks), bool),
+        gt_difficult=np.zeros(len(masks), bool),
+        void=np.zeros(masks.shape[1:], bool) if void is None else void,
+    )
+
+
 def sample(size: tuple[int, int], image_id: str = "0", *, classes: int = 4) -> Sample:
-    """Return a picture with three ellipses marked in it, of a twentieth to a quarter of its area."""
-    height, width = size
-    y, x = np.mgrid[:height, :width] + 0.5
-    ellipses = ((0.3, 0.25, 0.2, 0.2), (0.6, 0.65, 0.3, 0.25), (0.75, 0.3, 0.12, 0.2))
-    masks = np.array([((y / height - cy) / ry) ** 2 + ((x / width - cx) / rx) ** 2 <= 1 for cy, cx, ry, rx in ellipses])
-    flags = np.zeros(3, bool)
-    class_ids = np.arange(3) % (classes - 1) + 1
-    return Sample(
-        image_id, picture(size), enclosing_boxes(masks, np.float32), class_ids, masks, flags, flags,
-        np.zeros(size, bool),
-    )  # fmt: skip
+    """Return a picture with three ellipses marked in it, of a twentieth to a quarter of its area.
+
+    Parameters
+    ----------
+    size : tuple of int
+        (H, W).
+    image_id : str
+    classes : int
+        With background; the three objects take the others in turn.
+    """
+    places = np.array([(0.3, 0.25, 0.2, 0.2), (0.6, 0.65, 0.3, 0.25), (0.75, 0.3, 0.12, 0.2)])
+    masks = _ellipses(size, places[:, :2] * size, places[:, 2:] * size)
+    return sample_of(picture(size), masks, np.arange(3) % (classes - 1) + 1, image_id=image_id)
 
 
-def objects_in(image: np.ndarray, config: Config, *, image_id: str = "0", seed: int = 0, count: int = 3) -> Sample:
+def sample_from(image: np.ndarray, config: Config, *, image_id: str = "0", seed: int = 0, count: int = 3) -> Sample:
     """Return an image, at the size that the network sees it, with ellipses marked in it as if they were objects.
 
-    Both sides are to learn the same; what, does not matter.
+    For two implementations that are to learn the same; what, does not matter.
+
+    Parameters
+    ----------
+    image : ndarray of shape (H, W, 3), uint8
+    config : Config
+        Its resizing, and how many classes there are.
+    image_id : str
+    seed : int
+        Of the ellipses and their classes.
+    count : int
+        How many; they may overlap.
     """
     for _ in range(3):  # rounding can ask for a second resize
         shape = resized_shape((image.shape[0], image.shape[1]), config)
         if shape != image.shape[:2]:
             image = np.round(resize_bilinear(image.astype(np.float32), shape)[0]).astype(np.uint8)
-    height, width = image.shape[:2]
+    size = image.shape[:2]
     rng = np.random.default_rng(seed)
-    y, x = np.mgrid[:height, :width] + 0.5
-    masks, boxes = [], []
-    for _ in range(count):
-        ry, rx = rng.uniform(0.1, 0.3, 2) * (height, width)
-        cy, cx = rng.uniform(0.2, 0.8, 2) * (height, width)
-        mask = ((y - cy) / ry) ** 2 + ((x - cx) / rx) ** 2 <= 1
-        rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-        masks.append(mask)
-        boxes.append([rows[0], columns[0], rows[-1] + 1, columns[-1] + 1])
-    none = np.zeros(count, bool)
-    class_ids = rng.integers(1, config.num_classes, count)
-    return Sample(
-        image_id, image, np.array(boxes, np.float32), class_ids, np.array(masks), none, none,
-        np.zeros((height, width), bool),
-    )  # fmt: skip
+    drawn = np.array([(rng.uniform(0.1, 0.3, 2), rng.uniform(0.2, 0.8, 2)) for _ in range(count)]).reshape(-1, 2, 2)
+    masks = _ellipses(size, drawn[:, 1] * size, drawn[:, 0] * size)
+    return sample_of(image, masks, rng.integers(1, config.num_classes, count), image_id=image_id)
+
+
+def _ellipses(size: tuple[int, ...], centres: np.ndarray, radii: np.ndarray) -> np.ndarray:
+    """Return a mask (H, W) for each centre (y, x) and radii (along y, along x), all in pixels."""
+    y, x = np.mgrid[: size[0], : size[1]] + 0.5
+    masks = [((y - cy) / ry) ** 2 + ((x - cx) / rx) ** 2 <= 1 for (cy, cx), (ry, rx) in zip(centres, radii)]
+    return np.array(masks, bool).reshape(-1, *size)
 
 
 def generated_sample(config: Config, seed: int = 0) -> Sample:
@@ -94,20 +133,10 @@ def generated_sample(config: Config, seed: int = 0) -> Sample:
     side = min(config.image_max_size * 3 // 2, 640)
     height = side * 5 // 6
     scene = draw_scene(side, np.random.default_rng(seed))
-    masks = np.stack([scene.indices[:height] == i for i in range(1, len(scene.class_ids) + 1)])
-    kept = [g for g, mask in enumerate(masks) if mask.any() and scene.class_ids[g] < config.num_classes]
-    masks = masks[kept]
-    count = len(masks)
-    return Sample(
-        image_id="shapes",
-        image=scene.image[:height].copy(),
-        gt_boxes=enclosing_boxes(masks, np.float32),
-        gt_class_ids=np.array(scene.class_ids, np.int64)[kept],
-        gt_masks=masks,
-        gt_crowd=np.zeros(count, bool),
-        gt_difficult=np.zeros(count, bool),
-        void=scene.indices[:height] == 255,
-    )
+    indices, class_ids = scene.indices[:height], np.array(scene.class_ids, np.int64)
+    masks = indices == np.arange(1, len(class_ids) + 1)[:, None, None]
+    kept = masks.any(axis=(1, 2)) & (class_ids < config.num_classes)
+    return sample_of(scene.image[:height].copy(), masks[kept], class_ids[kept], image_id="shapes", void=indices == VOID)
 
 
 def batch(size: tuple[int, int], config: Config) -> Batch:

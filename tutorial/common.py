@@ -20,6 +20,7 @@ from mrcnn_np import presets
 from mrcnn_np.anchors import pyramid_anchors
 from mrcnn_np.config import Config
 from mrcnn_np.data import SHAPES_CLASSES, VOC_CLASSES, Sample, generate, open_dataset, read_image
+from mrcnn_np.data.sample import without_objects
 from mrcnn_np.errors import UserError
 from mrcnn_np.model import MaskRCNN
 from mrcnn_np.molding import Batch, make_batch
@@ -69,7 +70,8 @@ class Lesson:
     def sample(self) -> Sample:
         """The image of all lessons with its ground truth (a file of your own has none)."""
         if self.dataset is None:
-            return _without_truth(self.options.image)
+            path = self.options.image
+            return without_objects(read_image(path), Path(path).stem, path)
         return self.dataset.load(VOC_IMAGE if self.options.voc else SHAPES_IMAGE)
 
     @cached_property
@@ -193,15 +195,6 @@ def _short_errors(kind: type[BaseException], error: BaseException, trace: Any) -
         print(f"error: {error}", file=sys.stderr)
     else:
         sys.__excepthook__(kind, error, trace)
-
-
-def _without_truth(path: str) -> Sample:
-    image = read_image(path)
-    none, shape = np.zeros(0, bool), image.shape[:2]
-    return Sample(
-        Path(path).stem, image, np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.zeros((0, *shape), bool),
-        none, none, np.zeros(shape, bool), path,
-    )  # fmt: skip
 
 
 # --- text -----------------------------------------------------------------------------------------------------------

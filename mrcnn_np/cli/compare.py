@@ -14,7 +14,7 @@ from ..config import Config
 from ..config.presets import by_name
 from ..data.images import read_image
 from ..errors import UserError
-from ..synthetic import lively_params, objects_in, picture
+from ..synthetic import lively_params, picture, sample_from
 from ..training.run_folder import prepare
 from ..weights.load import load_weights
 
@@ -110,8 +110,8 @@ def _training(
     check(config)
     prepare(out)
     # Two images of different shapes, so that one is padded; both draw from them what they are to learn
-    samples = [objects_in(image, config, seed=args.seed)]
-    samples.append(objects_in(image.transpose(1, 0, 2), config, image_id="1", seed=args.seed + 1))
+    samples = [sample_from(image, config, seed=args.seed)]
+    samples.append(sample_from(image.transpose(1, 0, 2), config, image_id="1", seed=args.seed + 1))
     if params is None and args.dtype == "float32":
         params = decided_params(config, make_batch(samples, config).images, args.seed)
         info["weights"] += ", under which no ReLU is near its kink"

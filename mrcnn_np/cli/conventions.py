@@ -9,9 +9,10 @@ from pathlib import Path
 from ..config import Config
 from ..config.presets import by_name
 from ..conventions.report import write_report
-from ..conventions.switchboard import switchboard, without_objects
+from ..conventions.switchboard import switchboard
 from ..conventions.table import markdown_table
 from ..data.images import read_image
+from ..data.sample import without_objects
 from ..data.scene import SHAPES_CLASSES
 from ..model import MaskRCNN
 from ..synthetic import generated_sample, lively_params

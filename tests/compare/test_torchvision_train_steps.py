@@ -17,7 +17,7 @@ from mrcnn_np.compare.torchvision import side_by_side, training  # noqa: E402
 from mrcnn_np.molding import make_batch  # noqa: E402
 from mrcnn_np.objective import LOSSES  # noqa: E402
 from mrcnn_np.params import trainable  # noqa: E402
-from mrcnn_np.synthetic import lively_params, objects_in, picture  # noqa: E402
+from mrcnn_np.synthetic import lively_params, picture, sample_from  # noqa: E402
 
 torch.set_num_threads(1)
 CONFIG = presets.torchvision(
@@ -29,7 +29,7 @@ CONFIG = presets.torchvision(
 @pytest.fixture(scope="module")
 def samples():
     """One wide and one tall: both are padded to a common canvas."""
-    return [objects_in(picture(size, i), CONFIG, seed=i) for i, size in enumerate(((48, 60), (60, 48)))]
+    return [sample_from(picture(size, i), CONFIG, seed=i) for i, size in enumerate(((48, 60), (60, 48)))]
 
 
 def run(samples, dtype, steps, config=CONFIG):
@@ -116,7 +116,7 @@ def test_report(samples, tmp_path):
 
 def test_objects_are_marked_at_the_size_of_the_network():
     image = picture((100, 130))
-    sample = objects_in(image, CONFIG, seed=3)
+    sample = sample_from(image, CONFIG, seed=3)
     assert sample.image.shape == (48, 62, 3) and sample.gt_masks.shape == (3, 48, 62)
     for mask, (y1, x1, y2, x2) in zip(sample.gt_masks, sample.gt_boxes):
         rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))

@@ -16,7 +16,7 @@ from mrcnn_np.compare.torchvision import side_by_side  # noqa: E402
 from mrcnn_np.compare.torchvision.model import build  # noqa: E402
 from mrcnn_np.molding import make_batch  # noqa: E402
 from mrcnn_np.params import spec, trainable  # noqa: E402
-from mrcnn_np.synthetic import lively_params, objects_in, picture  # noqa: E402
+from mrcnn_np.synthetic import lively_params, picture, sample_from  # noqa: E402
 
 torch.set_num_threads(1)
 CONFIG = presets.torchvision_v2(**SMALL)
@@ -71,7 +71,7 @@ TRAINED = presets.torchvision_v2(
 @pytest.fixture(scope="module")
 def samples():
     """One wide and one tall: both are padded to a common canvas."""
-    return [objects_in(picture(size, i), TRAINED, seed=i) for i, size in enumerate(((48, 60), (60, 48)))]
+    return [sample_from(picture(size, i), TRAINED, seed=i) for i, size in enumerate(((48, 60), (60, 48)))]
 
 
 @pytest.mark.parametrize("mode", ["train", "frozen"])
