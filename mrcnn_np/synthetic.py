@@ -145,7 +145,7 @@ def batch(size: tuple[int, int], config: Config) -> Batch:
     return make_batch([replace(one, image_id=str(i)) for i in range(config.batch_size)], config)
 
 
-def lively_params(config: Config, seed: int = 0, image: np.ndarray | None = None) -> Params:
+def params_that_detect(config: Config, seed: int = 0, image: np.ndarray | None = None) -> Params:
     """Return random float32 weights that make every head decide something.
 
     Every bias is random, batch norm has random scales and statistics around those of a picture, and each predictor is
@@ -168,17 +168,17 @@ def lively_params(config: Config, seed: int = 0, image: np.ndarray | None = None
     # One pass with the statistics of the batch moves the running ones to them
     measuring = config.replace(bn_mode="train", bn_momentum=1.0)
     backbone(images, params, measuring, training=True)
-    _shake(params, "backbone.", rng)
+    _move_statistics(params, "backbone.", rng)
 
     if config.fpn_norm:
         fpn(backbone(images, params, config)[0], params, measuring, training=True)
-        _shake(params, "fpn.", rng)
+        _move_statistics(params, "fpn.", rng)
 
     model = MaskRCNN(config, params)
     pyramid = fpn(backbone(images, params, config)[0], params, config)[0]
     logits, deltas, *_ = rpn_head(pyramid, params, config)
-    _spread(params, "rpn.objectness", logits, 2.0)
-    _spread(params, "rpn.deltas", deltas, 0.3)
+    spread_outputs(params, "rpn.objectness", logits, 2.0)
+    spread_outputs(params, "rpn.deltas", deltas, 0.3)
     logits, deltas, *_ = rpn_head(pyramid, params, config)
 
     anchors = model.anchors(images.shape[1:3], pyramid)
@@ -187,21 +187,30 @@ def lively_params(config: Config, seed: int = 0, image: np.ndarray | None = None
     features, _ = model.roi_features(pyramid, rois, index, config.box_pool_size, images.shape)
     if config.box_head != "fc":
         box_head(features, params, measuring, training=True)
-        _shake(params, "box_head.", rng)
+        _move_statistics(params, "box_head.", rng)
     class_logits, deltas, *_ = box_head(features, params, config)
-    _spread(params, "box_head.class", class_logits, _class_spread(class_logits, config))
-    _spread(params, "box_head.deltas", deltas, 0.7)
+    spread_outputs(params, "box_head.class", class_logits, _class_spread(class_logits, config))
+    spread_outputs(params, "box_head.deltas", deltas, 0.7)
     features, _ = model.roi_features(pyramid, rois[:50], index[:50], config.mask_pool_size, images.shape)
     if config.mask_head_norm:
         mask_head(features, params, measuring, training=True)
-        _shake(params, "mask_head.", rng)
+        _move_statistics(params, "mask_head.", rng)
     mask_logits, *_ = mask_head(features, params, config)
-    _spread(params, "mask_head.logits", mask_logits, 2.0)
+    spread_outputs(params, "mask_head.logits", mask_logits, 2.0)
     return params
 
 
-def _shake(params: Params, part: str, rng: np.random.Generator) -> None:
-    """Move the running statistics of a part a little away from those that were measured."""
+def _move_statistics(params: Params, part: str, rng: np.random.Generator) -> None:
+    """Move the running statistics of a part a little away from those that were measured.
+
+    Parameters
+    ----------
+    params : dict of str to ndarray
+        Changed in place.
+    part : str
+        What the names begin with.
+    rng : numpy.random.Generator
+    """
     for name in [name for name in params if name.startswith(part) and name.endswith(".mean")]:
         mean, var = params[name], params[name.removesuffix(".mean") + ".var"]
         mean += (0.2 * np.sqrt(var) * rng.standard_normal(mean.shape)).astype(mean.dtype)
@@ -218,8 +227,19 @@ def _class_spread(logits: np.ndarray, config: Config) -> float:
     return 12.0
 
 
-def _spread(params: Params, layer: str, outputs: np.ndarray, spread: float) -> None:
-    """Change a layer so that its outputs have mean 0 in each channel and this deviation over all."""
+def spread_outputs(params: Params, layer: str, outputs: np.ndarray, spread: float) -> None:
+    """Change a layer so that its outputs have mean 0 in each channel and this deviation over all.
+
+    Parameters
+    ----------
+    params : dict of str to ndarray
+        Changed in place.
+    layer : str
+        Its weights are ``layer.w`` and ``layer.b``.
+    outputs : ndarray
+        What it puts out now; the last axis, or the last few together, are its channels.
+    spread : float
+    """
     outputs = outputs.reshape(-1, len(params[f"{layer}.b"]))
     factor = outputs.dtype.type(spread / outputs.std())
     params[f"{layer}.w"] *= factor

@@ -14,7 +14,7 @@ from ..config import Config
 from ..config.presets import by_name
 from ..data.images import read_image
 from ..errors import UserError
-from ..synthetic import lively_params, picture, sample_from
+from ..synthetic import params_that_detect, picture, sample_from
 from ..training.run_folder import prepare
 from ..weights.load import load_weights
 
@@ -101,7 +101,7 @@ def _training(
         raise UserError(f"--train-steps compares with torchvision only, not with {args.framework}")
     if args.only_ours or args.teacher_forced or args.tolerance is not None:
         raise UserError("--only-ours, --teacher-forced and --tolerance belong to a detection, not to --train-steps")
-    from ..compare.fixed_relus import decided_params
+    from ..compare.fixed_relus import params_with_fixed_relus
     from ..compare.report import write_training
     from ..compare.torchvision.model import check
     from ..compare.torchvision.side_by_side import compare_training
@@ -113,10 +113,10 @@ def _training(
     samples = [sample_from(image, config, seed=args.seed)]
     samples.append(sample_from(image.transpose(1, 0, 2), config, image_id="1", seed=args.seed + 1))
     if params is None and args.dtype == "float32":
-        params = decided_params(config, make_batch(samples, config).images, args.seed)
+        params = params_with_fixed_relus(config, make_batch(samples, config).images, args.seed)
         info["weights"] += ", under which no ReLU is near its kink"
     elif params is None:
-        params = lively_params(config, args.seed, image)
+        params = params_that_detect(config, args.seed, image)
     params = {name: p.astype(args.dtype) for name, p in params.items()}
     result = compare_training(params, config, samples, steps=args.train_steps, seed=args.seed)
     result.info = {**info, **result.info, "versions": versions(require(args.framework))}

@@ -15,7 +15,7 @@ from ..data.images import read_image
 from ..data.sample import without_objects
 from ..data.scene import SHAPES_CLASSES
 from ..model import MaskRCNN
-from ..synthetic import generated_sample, lively_params
+from ..synthetic import generated_sample, params_that_detect
 from ..training.run_folder import prepare
 from ..weights.load import load_weights
 
@@ -57,7 +57,7 @@ def _model(args: argparse.Namespace) -> tuple[MaskRCNN, tuple[str, ...], str]:
         return model, _class_names(config, weights.manifest.class_names), f"{args.weights} ({weights.manifest.source})"
     config = by_name(args.preset or "tiny").with_overrides(args.config or [])
     names = _class_names(config, SHAPES_CLASSES)
-    return MaskRCNN(config, lively_params(config)), names, f"random weights, preset {config.name}"
+    return MaskRCNN(config, params_that_detect(config)), names, f"random weights, preset {config.name}"
 
 
 def _class_names(config: Config, names: Sequence[str]) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from mrcnn_np.compare import compare_with  # noqa: E402
 from mrcnn_np.compare.torchvision.model import build, trace  # noqa: E402
 from mrcnn_np.compare.trace import PER_DETECTION, PER_PROPOSAL  # noqa: E402
 from mrcnn_np.errors import ConfigError  # noqa: E402
-from mrcnn_np.synthetic import lively_params  # noqa: E402
+from mrcnn_np.synthetic import params_that_detect  # noqa: E402
 
 torch.set_num_threads(1)
 CONFIG = presets.torchvision(**SMALL)
@@ -21,7 +21,7 @@ CONFIG = presets.torchvision(**SMALL)
 
 @pytest.fixture(scope="module")
 def params():
-    return lively_params(CONFIG)
+    return params_that_detect(CONFIG)
 
 
 def compared(params, **options):

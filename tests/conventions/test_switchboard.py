@@ -25,7 +25,7 @@ from mrcnn_np.conventions.switchboard import (
 from mrcnn_np.conventions.switchboard import _moved as moved
 from mrcnn_np.conventions.table import FRAMEWORKS, Flip, flips, in_words, markdown_table, own_sizes
 from mrcnn_np.errors import ConfigError
-from mrcnn_np.synthetic import generated_sample, lively_params, picture
+from mrcnn_np.synthetic import generated_sample, params_that_detect, picture
 
 NAMES = ("background", "circle", "square", "triangle")
 FLIP = Flip("roi_aligned", {"roi_aligned": False}, "yes", "no", "torchvision")
@@ -34,7 +34,7 @@ FLIP = Flip("roi_aligned", {"roi_aligned": False}, "yes", "no", "torchvision")
 @pytest.fixture(scope="module")
 def model():
     config = small_config()
-    return MaskRCNN(config, lively_params(config))
+    return MaskRCNN(config, params_that_detect(config))
 
 
 @pytest.fixture(scope="module")
