@@ -33,6 +33,7 @@ from .fpn import fpn, fpn_backward
 from .heads import box_head, box_head_backward, mask_head, mask_head_backward
 from .layers import Cache as PartCache
 from .molding import Batch, Molding, mold_image
+from .network import check, initialise
 from .objective import (
     LOSSES,
     head_box_loss,
@@ -48,7 +49,7 @@ from .objective import (
 )
 from .observe import Observe, unobserved
 from .ops.activation import sigmoid
-from .params import Params, check, first_non_finite, initialise
+from .params import Params, first_non_finite
 from .proposals import propose
 from .pyramid import pyramid_roi_align, pyramid_roi_align_backward
 from .rpn import rpn_head, rpn_head_backward
@@ -78,7 +79,7 @@ class MaskRCNN:
     ----------
     config : Config
     params : dict of str to ndarray, optional
-        Names and shapes must be those of ``params.spec(config)``. They are used, not copied.
+        Names and shapes must be those of ``network.spec(config)``. They are used, not copied.
     rng : numpy.random.Generator, optional
         Draws fresh parameters when none are given; ``numpy.random.default_rng(0)`` if that is not given either.
 

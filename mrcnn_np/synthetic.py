@@ -14,9 +14,10 @@ from .fpn import fpn
 from .heads import box_head, mask_head
 from .model import MaskRCNN
 from .molding import mold_image
+from .network import initialise
 from .ops.activation import softmax
 from .ops.resize import resize_bilinear
-from .params import Params, initialise
+from .params import Params
 from .proposals import propose
 from .rpn import rpn_head
 

@@ -9,8 +9,9 @@ from nets import as_float64, make_sample, small_config
 from mrcnn_np import MaskRCNN, presets
 from mrcnn_np.errors import CheckpointError, NonFiniteError
 from mrcnn_np.molding import make_batch
+from mrcnn_np.network import initialise
 from mrcnn_np.objective import LOSSES
-from mrcnn_np.params import initialise, trainable
+from mrcnn_np.params import trainable
 
 VARIANTS = {
     "tiny": {},

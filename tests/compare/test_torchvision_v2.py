@@ -15,7 +15,8 @@ from mrcnn_np.compare.fixed_relus import decided_params  # noqa: E402
 from mrcnn_np.compare.torchvision import side_by_side  # noqa: E402
 from mrcnn_np.compare.torchvision.model import build  # noqa: E402
 from mrcnn_np.molding import make_batch  # noqa: E402
-from mrcnn_np.params import spec, trainable  # noqa: E402
+from mrcnn_np.network import spec  # noqa: E402
+from mrcnn_np.params import trainable  # noqa: E402
 from mrcnn_np.synthetic import lively_params, picture  # noqa: E402
 
 torch.set_num_threads(1)

@@ -15,7 +15,7 @@ from torchvision.models.detection import maskrcnn_resnet50_fpn, maskrcnn_resnet5
 import kernels  # noqa: E402
 from mrcnn_np import MaskRCNN, presets  # noqa: E402
 from mrcnn_np.backbone import ARCHITECTURES, backbone  # noqa: E402
-from mrcnn_np.params import spec  # noqa: E402
+from mrcnn_np.network import spec  # noqa: E402
 from mrcnn_np.weights import WeightMismatchError, load_weights, save_weights  # noqa: E402
 from mrcnn_np.weights.imagenet import from_imagenet  # noqa: E402
 from mrcnn_np.weights.torchvision import read_torchvision, state_shapes  # noqa: E402
