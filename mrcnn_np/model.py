@@ -25,17 +25,17 @@ from typing import Any
 import numpy as np
 
 from .anchors import pyramid_anchors
-from .backbone import backbone, backbone_backward
+from .backbone import BackboneCache, backbone, backbone_backward
 from .config import Config
 from .detections import Detections, paste_masks, refine
 from .errors import NonFiniteError
-from .fpn import fpn, fpn_backward
-from .heads import box_head, box_head_backward, mask_head, mask_head_backward
-from .layers import Cache as PartCache
+from .fpn import FpnCache, fpn, fpn_backward
+from .heads import BoxHeadCache, MaskHeadCache, box_head, box_head_backward, mask_head, mask_head_backward
 from .molding import Batch, Molding, mold_image
 from .network import check, initialise
 from .objective import (
     LOSSES,
+    LossCache,
     head_box_loss,
     head_box_loss_backward,
     head_class_loss,
@@ -51,8 +51,8 @@ from .observe import Observe, unobserved
 from .ops.activation import sigmoid
 from .params import Params, first_non_finite
 from .proposals import propose
-from .pyramid import pyramid_roi_align, pyramid_roi_align_backward
-from .rpn import rpn_head, rpn_head_backward
+from .pyramid import PyramidAlignCache, pyramid_roi_align, pyramid_roi_align_backward
+from .rpn import RpnCache, rpn_head, rpn_head_backward
 from .targets import Targets, roi_targets, rpn_targets
 from .training.freezing import frozen_stages
 
@@ -61,14 +61,14 @@ from .training.freezing import frozen_stages
 class Cache:
     """What ``losses`` leaves for ``backward``: the cache of every part, and the targets that were used."""
 
-    backbone: PartCache
-    fpn: PartCache
-    rpn: PartCache
-    box_align: tuple[Any, ...]
-    box_head: PartCache
-    mask_align: tuple[Any, ...]
-    mask_head: PartCache
-    losses: dict[str, tuple[Any, ...]]
+    backbone: BackboneCache | None
+    fpn: FpnCache | None
+    rpn: RpnCache | None
+    box_align: PyramidAlignCache
+    box_head: BoxHeadCache | None
+    mask_align: PyramidAlignCache
+    mask_head: MaskHeadCache | None
+    losses: dict[str, LossCache]
     targets: Targets
 
 
@@ -333,7 +333,7 @@ class MaskRCNN:
 
     def roi_features(
         self, pyramid: list[np.ndarray], boxes: np.ndarray, image_index: np.ndarray, size: int, shape: tuple[int, ...]
-    ) -> tuple[np.ndarray, tuple[Any, ...]]:
+    ) -> tuple[np.ndarray, PyramidAlignCache]:
         """Read size x size features of each RoI from the level of P2..P5 that fits it."""
         config = self.config
         return pyramid_roi_align(
