@@ -27,8 +27,7 @@ import numpy as np
 
 from .config import Config
 from .errors import ConfigError
-from .layers import LayerCache, OpCache, conv_bn, conv_bn_backward
-from .observe import Observe, unobserved
+from .layers import LayerCache, Observe, OpCache, conv_bn, conv_bn_backward, shown
 from .ops.pool import max_pool2d, max_pool2d_backward
 from .params import Params, Spec, conv_spec, norm_spec
 from .training.freezing import frozen_stages
@@ -225,7 +224,7 @@ class BackboneCache(NamedTuple):
 
 
 def backbone(
-    images: np.ndarray, params: Params, config: Config, *, training: bool = False, observe: Observe = unobserved
+    images: np.ndarray, params: Params, config: Config, *, training: bool = False, observe: Observe | None = None
 ) -> tuple[list[np.ndarray], BackboneCache | None]:
     """Run the stem and the four stages.
 
@@ -238,8 +237,8 @@ def backbone(
     training : bool
         As in ``layers.conv_bn``. Stages that are frozen from the stem on (``training.freezing.frozen_stages``) leave
         nothing for the backward pass.
-    observe : callable
-        Sees ``c1`` and every block: ``c2.0``, ``c2.1`` ..., the last of a stage as ``c2``.
+    observe : callable, optional
+        Sees ``molded`` (the images), ``c1`` and every block: ``c2.0``, ``c2.1`` ..., the last of a stage as ``c2``.
 
     Returns
     -------
@@ -249,11 +248,12 @@ def backbone(
     """
     arch = architecture(config)
     frozen = frozen_stages(params, config) if training else 0
+    images = shown(observe, "molded", images)
     c1, stem_cache = conv_bn(
         images, params, "backbone.stem.conv", "backbone.stem.bn", config,
         stride=2, padding=arch.stem_kernel // 2, training=training and frozen < 1,
     )  # fmt: skip
-    c1 = observe("c1", c1)
+    c1 = shown(observe, "c1", c1)
     padding = 1 if config.stem_pool_padding == "one" else _same_padding(c1.shape, kernel=3, stride=2)
     x, pool_cache = max_pool2d(c1, kernel_size=3, stride=2, padding=padding)
 
@@ -265,7 +265,7 @@ def backbone(
             x, block_cache = residual_block(
                 x, params, f"backbone.c{stage}.{i}", arch, config, stride=stride, training=trained
             )
-            x = observe(f"c{stage}" if i == blocks - 1 else f"c{stage}.{i}", x)
+            x = shown(observe, f"c{stage}" if i == blocks - 1 else f"c{stage}.{i}", x)
             block_caches.append(block_cache)
         features.append(x)
         stage_caches.append(block_caches if trained else None)

@@ -27,7 +27,7 @@ import numpy as np
 
 from .backbone import architecture
 from .config import Config
-from .layers import LayerCache, OpCache, conv_bn, conv_bn_backward
+from .layers import LayerCache, Observe, OpCache, conv_bn, conv_bn_backward, shown
 from .ops.resize import upsample_nearest, upsample_nearest_backward
 from .params import Params, Spec, conv_spec, norm_spec
 
@@ -85,7 +85,12 @@ class FpnCache(NamedTuple):
 
 
 def fpn(
-    features: list[np.ndarray], params: Params, config: Config, *, training: bool = False
+    features: list[np.ndarray],
+    params: Params,
+    config: Config,
+    *,
+    training: bool = False,
+    observe: Observe | None = None,
 ) -> tuple[list[np.ndarray], FpnCache | None]:
     """Build the pyramid.
 
@@ -98,6 +103,8 @@ def fpn(
         ``fpn_norm`` puts batch norm behind every convolution, without ReLU.
     training : bool
         As in ``layers.conv_bn``.
+    observe : callable, optional
+        Sees ``p2`` .. ``p6``.
 
     Returns
     -------
@@ -118,8 +125,10 @@ def fpn(
         if training:
             levels.insert(0, LevelCache(up_cache, lateral_cache, output_cache))
     p5 = pyramid[-1]
+    pyramid.append(p5[:, ::2, ::2])
+    pyramid = [shown(observe, f"p{level}", p) for level, p in enumerate(pyramid, start=2)]
     cache = FpnCache(levels, p5.shape) if training else None
-    return [*pyramid, p5[:, ::2, ::2]], cache
+    return pyramid, cache
 
 
 def fpn_backward(

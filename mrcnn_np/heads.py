@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .config import Config
-from .layers import LayerCache, OpCache, accumulate, conv_bn, conv_bn_backward
+from .layers import LayerCache, Observe, OpCache, accumulate, conv_bn, conv_bn_backward, shown
 from .ops.activation import relu, relu_backward
 from .ops.conv import conv2d, conv2d_backward, conv2d_transpose, conv2d_transpose_backward
 from .ops.linear import linear, linear_backward
@@ -86,7 +86,7 @@ class BoxHeadCache(NamedTuple):
 
 
 def box_head(
-    features: np.ndarray, params: Params, config: Config, *, training: bool = False
+    features: np.ndarray, params: Params, config: Config, *, training: bool = False, observe: Observe | None = None
 ) -> tuple[np.ndarray, np.ndarray, BoxHeadCache | None]:
     """Classify each RoI and refine its box, once per class.
 
@@ -101,6 +101,8 @@ def box_head(
         ``box_head`` chooses ``"fc"``, ``"conv"`` or ``"conv_fc"``.
     training : bool
         As in ``layers.conv_bn``.
+    observe : callable, optional
+        Sees ``box_features``, ``class_logits`` and ``box_deltas``.
 
     Returns
     -------
@@ -109,7 +111,7 @@ def box_head(
         (dy, dx, log dh, log dw) for each class, still divided by ``config.head_box_std``.
     cache : BoxHeadCache, or None in inference
     """
-    x, conv_caches, fc_caches = features, [], []
+    x, conv_caches, fc_caches = shown(observe, "box_features", features), [], []
     convs, padding, fcs = {"fc": (0, 0, 2), "conv": (2, 0, 0), "conv_fc": (config.box_head_convs, 1, 1)}[
         config.box_head
     ]
@@ -125,7 +127,8 @@ def box_head(
     class_logits, class_cache = linear(hidden, params["box_head.class.w"], params["box_head.class.b"])
     deltas, deltas_cache = linear(hidden, params["box_head.deltas.w"], params["box_head.deltas.b"])
     cache = BoxHeadCache(conv_caches, x.shape, fc_caches, class_cache, deltas_cache) if training else None
-    return class_logits, deltas.reshape(len(x), config.num_classes, 4), cache
+    deltas = deltas.reshape(len(x), config.num_classes, 4)
+    return shown(observe, "class_logits", class_logits), shown(observe, "box_deltas", deltas), cache
 
 
 def box_head_backward(
@@ -182,7 +185,7 @@ class MaskHeadCache(NamedTuple):
 
 
 def mask_head(
-    features: np.ndarray, params: Params, config: Config, *, training: bool = False
+    features: np.ndarray, params: Params, config: Config, *, training: bool = False, observe: Observe | None = None
 ) -> tuple[np.ndarray, MaskHeadCache | None]:
     """Predict one mask per class for each RoI: convolutions, a transposed convolution that doubles the size, logits.
 
@@ -193,6 +196,8 @@ def mask_head(
     config : Config
     training : bool
         As in ``layers.conv_bn``.
+    observe : callable, optional
+        Sees ``mask_features`` and ``mask_logits``.
 
     Returns
     -------
@@ -200,7 +205,7 @@ def mask_head(
         One sigmoid logit per class: the classes do not compete, the class head has decided already.
     cache : MaskHeadCache, or None in inference
     """
-    x, conv_caches = features, []
+    x, conv_caches = shown(observe, "mask_features", features), []
     for i in range(1, config.mask_head_convs + 1):
         name, bn = f"mask_head.conv{i}", f"mask_head.bn{i}" if config.mask_head_norm else None
         x, conv_cache = conv_bn(x, params, name, bn, config, padding=1, training=training)
@@ -209,7 +214,7 @@ def mask_head(
     x, deconv_cache = conv2d_transpose(x, w, b, stride=2, activate=True)
     logits, logits_cache = conv2d(x, params["mask_head.logits.w"], params["mask_head.logits.b"])
     cache = MaskHeadCache(conv_caches, deconv_cache, logits_cache) if training else None
-    return logits, cache
+    return shown(observe, "mask_logits", logits), cache
 
 
 def mask_head_backward(dlogits: np.ndarray, cache: MaskHeadCache | None, grads: Params) -> np.ndarray:

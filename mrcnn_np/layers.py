@@ -1,7 +1,11 @@
-"""The unit that most of the network is made of: convolution, batch norm, ReLU; and how gradients are collected."""
+"""The unit that most of the network is made of: convolution, batch norm, ReLU; and what all parts have in common.
+
+That is how gradients are collected, and how a tensor on the way is shown to whoever watches a run.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,6 +16,11 @@ from .ops.conv import conv2d, conv2d_backward
 from .ops.fused import conv2d_fused, conv2d_fused_backward
 from .ops.norm import batch_norm, batch_norm_backward
 from .params import Params, matches
+
+#: Called with a tensor's name and the tensor; returns the one to go on with, or nothing to go on with this one. It is
+#: what a forward hook is to a framework. A part of the network shows what it makes, and what it reads if nobody before
+#: it has shown that.
+Observe = Callable[[str, np.ndarray], "np.ndarray | None"]
 
 #: what an operation hands to its backward pass; each says in its docstring what it holds
 OpCache = tuple[Any, ...]
@@ -160,6 +169,36 @@ def conv_bn_backward(
     accumulate(grads, cache.bn, gamma=dgamma, beta=dbeta)
     accumulate(grads, cache.conv, w=dw, b=db)
     return dx, dresidual
+
+
+def shown(observe: Observe | None, name: str, x: np.ndarray) -> np.ndarray:
+    """Show a tensor to whoever is watching, and return the one to go on with.
+
+    Parameters
+    ----------
+    observe : callable, optional
+    name : str
+    x : ndarray
+
+    Returns
+    -------
+    ndarray
+        What ``observe`` returned; ``x`` if that is nothing.
+
+    Raises
+    ------
+    TypeError
+        It returned something else.
+    """
+    changed = None if observe is None else observe(name, x)
+    if changed is None:
+        return x
+    if not isinstance(changed, np.ndarray):
+        kind = type(changed).__name__
+        raise TypeError(
+            f"observe returned {kind} for {name!r}; expected an array to go on with, or None to change nothing"
+        )
+    return changed
 
 
 def accumulate(grads: Params, layer: str, **gradients: np.ndarray | None) -> None:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .config import Config
-from .layers import LayerCache, OpCache, accumulate, conv_bn, conv_bn_backward
+from .layers import LayerCache, Observe, OpCache, accumulate, conv_bn, conv_bn_backward, shown
 from .ops.fused import conv2d_fused, conv2d_fused_backward
 from .params import Params, Spec, conv_spec
 
@@ -70,7 +70,12 @@ class RpnCache(NamedTuple):
 
 
 def rpn_head(
-    pyramid: list[np.ndarray], params: Params, config: Config, *, training: bool = False
+    pyramid: list[np.ndarray],
+    params: Params,
+    config: Config,
+    *,
+    training: bool = False,
+    observe: Observe | None = None,
 ) -> tuple[np.ndarray, np.ndarray, RpnCache | None]:
     """Apply the head to every level and lay the results end to end, in the order of ``pyramid_anchors``.
 
@@ -82,6 +87,8 @@ def rpn_head(
     config : Config
     training : bool
         Keep what ``rpn_head_backward`` needs.
+    observe : callable, optional
+        Sees ``rpn_logits`` and ``rpn_deltas``.
 
     Returns
     -------
@@ -107,11 +114,11 @@ def rpn_head(
         # The last axis holds one anchor after the other, so a reshape turns cells into anchors.
         logits.append(level_logits.reshape(n, -1, k))
         deltas.append(level_deltas.reshape(n, -1, 4))
-    all_logits = np.concatenate(logits, axis=1)
+    all_logits, all_deltas = np.concatenate(logits, axis=1), np.concatenate(deltas, axis=1)
     if k == 1:
         all_logits = all_logits[..., 0]
     cache = RpnCache(levels) if training else None
-    return all_logits, np.concatenate(deltas, axis=1), cache
+    return shown(observe, "rpn_logits", all_logits), shown(observe, "rpn_deltas", all_deltas), cache
 
 
 def rpn_head_backward(
