@@ -8,10 +8,12 @@ import numpy as np
 
 from kernels import accelerated
 
-from .boxes import clip_boxes, decode_boxes, enter_frame, has_sides, leave_frame
+from .boxes import clip_boxes, decode_boxes, enter_frame, has_sides, leave_frame, require_finite
 from .config import Config
+from .layers import Observe, shown
+from .molding import Molding
 from .nms import batched_nms
-from .ops.activation import softmax
+from .ops.activation import sigmoid, softmax
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,8 @@ def refine(
     deltas: np.ndarray,
     window: tuple[float, float, float, float],
     config: Config,
+    *,
+    observe: Observe | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Turn the box head's output for one image into its final boxes.
 
@@ -68,6 +72,8 @@ def refine(
         ``(y1, x1, y2, x2)`` of the image within the canvas.
     config : Config
         The ``detection_*`` fields.
+    observe : callable, optional
+        Sees ``detection_boxes``, ``detection_classes`` and ``detection_scores``.
 
     Returns
     -------
@@ -75,6 +81,11 @@ def refine(
         In molded pixels, best score first.
     class_ids : ndarray of shape (D,), int64
     scores : ndarray of shape (D,)
+
+    Raises
+    ------
+    NonFiniteError
+        A box holds NaN or infinity.
     """
     probabilities = softmax(class_logits)[0]
     threshold = config.detection_score_threshold
@@ -96,7 +107,60 @@ def refine(
     large = has_sides(boxes, config.detection_min_size)
     boxes, class_ids, scores = boxes[large], class_ids[large], scores[large]
     kept = batched_nms(boxes, scores, class_ids, config.detection_nms_iou)[: config.detections_per_image]
-    return leave_frame(boxes[kept], frame), class_ids[kept].astype(np.int64), scores[kept]
+    boxes = require_finite("a detected box", leave_frame(boxes[kept], frame))
+    return (
+        shown(observe, "detection_boxes", boxes),
+        shown(observe, "detection_classes", class_ids[kept].astype(np.int64)),
+        shown(observe, "detection_scores", scores[kept]),
+    )
+
+
+def own_masks(logits: np.ndarray, class_ids: np.ndarray, *, observe: Observe | None = None) -> np.ndarray:
+    """Choose from the masks of all classes that of each detection's own class, as probabilities.
+
+    Parameters
+    ----------
+    logits : ndarray of shape (D, m, m, K)
+    class_ids : ndarray of shape (D,)
+    observe : callable, optional
+        Sees ``mask_probabilities``.
+
+    Returns
+    -------
+    ndarray of shape (D, m, m)
+    """
+    own = logits[np.arange(len(class_ids)), :, :, class_ids]
+    return shown(observe, "mask_probabilities", sigmoid(own)[0])
+
+
+def unmold_detections(
+    boxes: np.ndarray,
+    class_ids: np.ndarray,
+    scores: np.ndarray,
+    masks: np.ndarray,
+    molding: Molding,
+    config: Config,
+    *,
+    observe: Observe | None = None,
+) -> Detections:
+    """Bring boxes and masks back to the pixels of the original image.
+
+    Parameters
+    ----------
+    boxes, class_ids, scores
+        As ``refine`` returns them.
+    masks : ndarray of shape (D, m, m)
+        Probabilities, within the boxes.
+    molding : Molding
+        Where the image went.
+    config : Config
+    observe : callable, optional
+        Sees ``boxes`` and ``masks``.
+    """
+    boxes = molding.unmold_boxes(boxes, config.box_frame)
+    boxes = shown(observe, "boxes", np.round(boxes) if config.detection_rounded else boxes)
+    pasted = shown(observe, "masks", paste_masks(masks, boxes, molding.original_shape, config))
+    return Detections(boxes, class_ids, scores, pasted)
 
 
 @accelerated

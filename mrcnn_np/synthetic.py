@@ -19,9 +19,10 @@ from .fpn import fpn
 from .heads import box_head, mask_head
 from .model import MaskRCNN
 from .molding import Batch, make_batch, mold_image, resized_shape
+from .network import initialise
 from .ops.activation import softmax
 from .ops.resize import resize_bilinear
-from .params import Params, initialise
+from .params import Params
 from .proposals import propose
 from .resizing import enclosing_boxes
 from .rpn import rpn_head

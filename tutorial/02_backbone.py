@@ -16,7 +16,8 @@ from common import add_box, grid, heat, say, show_image, start, table
 
 from mrcnn_np import presets
 from mrcnn_np.backbone import architecture, backbone, backbone_backward
-from mrcnn_np.params import count, spec
+from mrcnn_np.network import spec
+from mrcnn_np.params import count
 
 lesson = start(__doc__)
 model, images = lesson.model, lesson.batch.images
@@ -33,7 +34,7 @@ table(
     ],
 )
 
-say("\nThe same counts for the networks of the papers (nothing is allocated: params.spec lists the shapes):")
+say("\nThe same counts for the networks of the papers (nothing is allocated: network.spec lists the shapes):")
 rows = []
 for name in ("resnet50", "resnet101", "resnext101_32x8d"):
     settings = presets.torchvision(backbone=name)

@@ -21,9 +21,10 @@ from mrcnn_np import presets
 from mrcnn_np.backbone import backbone
 from mrcnn_np.boxes import clip_boxes, decode_boxes, iou
 from mrcnn_np.fpn import fpn
+from mrcnn_np.network import spec
 from mrcnn_np.nms import batched_nms, nms
 from mrcnn_np.ops.activation import sigmoid, softmax
-from mrcnn_np.params import count, spec
+from mrcnn_np.params import count
 from mrcnn_np.pictures.instances import save_proposals
 from mrcnn_np.proposals import objectness_scores, propose, top_k
 from mrcnn_np.rpn import rpn_head

@@ -20,9 +20,10 @@ from mrcnn_np.backbone import backbone
 from mrcnn_np.fpn import fpn
 from mrcnn_np.heads import box_head, mask_head
 from mrcnn_np.model import LOSSES, MaskRCNN
+from mrcnn_np.network import spec
 from mrcnn_np.ops.activation import sigmoid, softmax
 from mrcnn_np.ops.losses import smooth_l1
-from mrcnn_np.params import count, spec
+from mrcnn_np.params import count
 from mrcnn_np.targets import negative_count
 
 lesson = start(__doc__)

@@ -14,7 +14,8 @@ from ..config import Config, presets
 from ..data.sample import Dataset
 from ..errors import CheckpointError, ConfigError, DataError, UserError
 from ..model import MaskRCNN
-from ..params import Params, count, initialise
+from ..network import initialise
+from ..params import Params, count
 from ..training.checkpoint import Checkpoint, check_resumable, load_checkpoint
 from ..training.fine_tune import Origin, begin, check_same_start, describe, open_origin, record, recorded_origin
 from ..training.freezing import frozen_patterns

@@ -17,9 +17,10 @@ from ..fpn import fpn
 from ..heads import box_head, mask_head
 from ..layers import conv_bn
 from ..model import MaskRCNN
+from ..network import initialise
 from ..ops.conv import conv2d, conv2d_transpose
 from ..ops.linear import linear
-from ..params import Params, initialise
+from ..params import Params
 from ..rpn import conv_names, rpn_head
 from ..synthetic import spread_outputs
 

@@ -15,8 +15,8 @@ from typing import Any
 from ..config import Config
 from ..config.presets import base
 from ..errors import ConfigError, WeightFileError, WeightMismatchError
+from ..network import spec as network_spec
 from ..params import Spec
-from ..params import spec as network_spec
 
 #: key of the manifest in the metadata of a safetensors file
 KEY = "mrcnn_np_manifest"

@@ -9,7 +9,7 @@ pytest.importorskip("torchvision", reason="comparison needs torchvision: pip ins
 from torchvision_case import IMAGE, SMALL, spoil  # noqa: E402
 
 from mrcnn_np import presets  # noqa: E402
-from mrcnn_np.compare import compare_with  # noqa: E402
+from mrcnn_np.compare.run import compare_with  # noqa: E402
 from mrcnn_np.compare.torchvision.model import build, trace  # noqa: E402
 from mrcnn_np.compare.trace import PER_DETECTION, PER_PROPOSAL  # noqa: E402
 from mrcnn_np.errors import ConfigError  # noqa: E402

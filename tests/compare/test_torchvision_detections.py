@@ -14,9 +14,9 @@ torch = pytest.importorskip("torch", reason="comparison needs PyTorch: pip insta
 pytest.importorskip("torchvision", reason="comparison needs torchvision: pip install mrcnn-np[compare]")
 
 from mrcnn_np import presets  # noqa: E402
-from mrcnn_np.compare import compare_with  # noqa: E402
 from mrcnn_np.compare.mask_rounding import pixels_left_to_rounding  # noqa: E402
 from mrcnn_np.compare.rounding import pair_boxes  # noqa: E402
+from mrcnn_np.compare.run import compare_with  # noqa: E402
 from mrcnn_np.data.images import read_image  # noqa: E402
 
 torch.set_num_threads(1)

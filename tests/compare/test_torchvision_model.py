@@ -26,7 +26,7 @@ from mrcnn_np.compare.torchvision.model import as_tensor  # noqa: E402
 from mrcnn_np.fpn import fpn  # noqa: E402
 from mrcnn_np.heads import box_head, mask_head  # noqa: E402
 from mrcnn_np.molding import mold_image  # noqa: E402
-from mrcnn_np.params import check  # noqa: E402
+from mrcnn_np.network import check  # noqa: E402
 from mrcnn_np.proposals import propose  # noqa: E402
 from mrcnn_np.rpn import rpn_head  # noqa: E402
 from mrcnn_np.synthetic import picture  # noqa: E402

@@ -10,12 +10,13 @@ from torchvision.models import detection  # noqa: E402
 from torchvision_case import IMAGE, SMALL, spoil  # noqa: E402
 
 from mrcnn_np import presets  # noqa: E402
-from mrcnn_np.compare import compare_with  # noqa: E402
 from mrcnn_np.compare.fixed_relus import params_with_fixed_relus  # noqa: E402
+from mrcnn_np.compare.run import compare_with  # noqa: E402
 from mrcnn_np.compare.torchvision import side_by_side  # noqa: E402
 from mrcnn_np.compare.torchvision.model import build  # noqa: E402
 from mrcnn_np.molding import make_batch  # noqa: E402
-from mrcnn_np.params import spec, trainable  # noqa: E402
+from mrcnn_np.network import spec  # noqa: E402
+from mrcnn_np.params import trainable  # noqa: E402
 from mrcnn_np.synthetic import params_that_detect, picture, sample_from  # noqa: E402
 
 torch.set_num_threads(1)

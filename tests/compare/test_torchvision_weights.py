@@ -16,7 +16,7 @@ import kernels  # noqa: E402
 from mrcnn_np import MaskRCNN, presets  # noqa: E402
 from mrcnn_np.backbone import ARCHITECTURES, backbone  # noqa: E402
 from mrcnn_np.compare.torchvision.model import as_tensor  # noqa: E402
-from mrcnn_np.params import spec  # noqa: E402
+from mrcnn_np.network import spec  # noqa: E402
 from mrcnn_np.synthetic import picture  # noqa: E402
 from mrcnn_np.weights import WeightMismatchError, load_weights, save_weights  # noqa: E402
 from mrcnn_np.weights.imagenet import from_imagenet  # noqa: E402

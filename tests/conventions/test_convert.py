@@ -7,7 +7,7 @@ from nets import as_float64, small_config
 from mrcnn_np import MaskRCNN, presets
 from mrcnn_np.conventions.convert import convert
 from mrcnn_np.errors import CheckpointError
-from mrcnn_np.params import initialise, spec
+from mrcnn_np.network import initialise, spec
 from mrcnn_np.synthetic import params_that_detect, picture
 
 # Each pair of values, there and back

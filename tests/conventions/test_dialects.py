@@ -20,7 +20,7 @@ from mrcnn_np.config import Config, presets
 from mrcnn_np.conventions.table import FRAMEWORKS, NO_CONVENTION, flips, meanings
 from mrcnn_np.errors import CheckpointError
 from mrcnn_np.molding import make_batch
-from mrcnn_np.params import check, spec
+from mrcnn_np.network import check, spec
 from mrcnn_np.synthetic import params_that_detect
 from mrcnn_np.training.checkpoint import load_checkpoint
 from mrcnn_np.training.loop import train, train_step

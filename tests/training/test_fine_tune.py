@@ -13,7 +13,7 @@ from weight_files import save_like_torch
 
 from mrcnn_np import presets
 from mrcnn_np.cli.main import main
-from mrcnn_np.params import spec
+from mrcnn_np.network import spec
 from mrcnn_np.synthetic import params_that_detect
 from mrcnn_np.training.checkpoint import load_checkpoint
 from mrcnn_np.training.run_folder import read_steps
