@@ -16,10 +16,10 @@ from ..conventions.table import markdown_table
 from ..data.images import read_image
 from ..data.sample import Sample
 from ..data.scene import SHAPES_CLASSES, draw_scene
+from ..files import prepare
 from ..model import MaskRCNN
 from ..resizing import enclosing_boxes
 from ..synthetic import lively_params
-from ..training.run_folder import prepare
 from ..weights.load import load_weights
 
 

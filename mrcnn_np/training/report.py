@@ -18,10 +18,11 @@ from ..detections import Detections
 from ..errors import DataError
 from ..evaluate import Evaluation, Evaluator
 from ..evaluate.coco import CocoEvaluation, CocoEvaluator
+from ..files import atomic_write, write_json
 from ..model import MaskRCNN
 from ..objective import LOSSES
 from ..pictures import instances
-from .run_folder import METRICS, PICTURES, REPORT, SUMMARY, TIMINGS, atomic_write, read_steps, write_json
+from .run_folder import METRICS, PICTURES, REPORT, SUMMARY, TIMINGS, read_steps
 
 try:  # POSIX only
     import resource
