@@ -17,7 +17,7 @@ from ..data.sample import Dataset
 from ..detections import Detections
 from ..errors import UserError
 from ..evaluate.results import evaluate_results
-from ..training.run_folder import atomic_write, prepare_file, write_json
+from ..files import atomic_write, prepare_file, write_json
 from .options import read_ids
 
 

@@ -14,8 +14,8 @@ from ..config import Config
 from ..config.presets import by_name
 from ..data.images import read_image
 from ..errors import UserError
+from ..files import prepare
 from ..synthetic import params_that_detect, picture, sample_from
-from ..training.run_folder import prepare
 from ..weights.load import load_weights
 
 AGREE, DIFFER = 0, 1

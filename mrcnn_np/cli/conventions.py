@@ -14,9 +14,9 @@ from ..conventions.table import markdown_table
 from ..data.images import read_image
 from ..data.sample import without_objects
 from ..data.scene import SHAPES_CLASSES
+from ..files import prepare
 from ..model import MaskRCNN
 from ..synthetic import generated_sample, params_that_detect
-from ..training.run_folder import prepare
 from ..weights.load import load_weights
 
 

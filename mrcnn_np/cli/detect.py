@@ -16,10 +16,11 @@ from .. import data
 from ..data.images import read_image
 from ..detections import Detections
 from ..errors import CheckpointError, DataError, NonFiniteError, UserError
+from ..files import atomic_write, prepare, prepare_file, write_json
 from ..model import MaskRCNN
 from ..pictures.instances import draw_instances
 from ..training.checkpoint import Checkpoint, load_checkpoint
-from ..training.run_folder import CHECKPOINT, atomic_write, prepare, prepare_file, write_json
+from ..training.run_folder import CHECKPOINT
 from .coco import ResultsFile
 from .options import read_ids
 

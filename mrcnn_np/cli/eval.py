@@ -11,9 +11,9 @@ import numpy as np
 
 from ..data.sample import Dataset
 from ..errors import UserError
+from ..evaluate.split import evaluate_split
+from ..files import prepare_file, write_json
 from ..model import MaskRCNN
-from ..training.report import evaluate_split
-from ..training.run_folder import prepare_file, write_json
 from ..weights.class_names import class_rows
 from .coco import ResultsFile, run_eval_results
 from .detect import checkpoint_path, load_model, refuse_options_of_weights

@@ -13,6 +13,8 @@ import kernels
 from ..config import Config, presets
 from ..data.sample import Dataset
 from ..errors import CheckpointError, ConfigError, DataError, UserError
+from ..evaluate.split import SplitReport, evaluate_split, require_readable
+from ..files import prepare, read_json, write_json
 from ..model import MaskRCNN
 from ..network import initialise
 from ..params import Params, count
@@ -21,21 +23,8 @@ from ..training.fine_tune import Origin, begin, check_same_start, describe, open
 from ..training.freezing import frozen_patterns
 from ..training.loop import INITIALISE, image_checksum, stream, train
 from ..training.optim import trained_names
-from ..training.report import SplitReport, draw, evaluate_split, peak_memory_mib, require_readable, summarise
-from ..training.run_folder import (
-    CHECKPOINT,
-    CONFIG,
-    FILES,
-    METRICS,
-    OPTIONS,
-    REPORT,
-    START,
-    clear,
-    locked,
-    prepare,
-    read_json,
-    write_json,
-)
+from ..training.run_folder import CHECKPOINT, CONFIG, FILES, METRICS, OPTIONS, REPORT, START, clear, locked
+from ..training.summary import draw, peak_memory_mib, summarise
 from .options import Options, open_dataset, recorded_options
 
 PRESET = "tiny"

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..files import atomic_write, prepare
 from ..pictures.canvas import add_axes, add_text, fit_size, new_figure, pixels, style_axes
 from ..pictures.instances import draw_on
-from ..training.run_folder import atomic_write, prepare
 from .comparison import Comparison, Row
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..files import atomic_write, write_json
 from ..objective import LOSSES
-from ..training.run_folder import atomic_write, write_json
 from .plots import save_chart, save_crops
 from .switchboard import IMPOSSIBLE, MOVES, NOTHING, TRAINING, Row, Switchboard
 from .table import Flip, in_words

@@ -15,11 +15,11 @@ import safetensors.numpy
 from ..config import Config
 from ..config.presets import by_name
 from ..errors import CheckpointError, UserError, WeightFileError, WeightMismatchError
+from ..files import atomic_write
 from ..network import spec
 from ..params import Params, draw, shapes
 from ..training.checkpoint import KEY as CHECKPOINT_KEY
 from ..training.checkpoint import load_checkpoint
-from ..training.run_folder import atomic_write
 from . import detectron2, imagenet, torchvision
 from .class_names import coco_names
 from .formats.files import Contents, naming, read, sniff

@@ -19,7 +19,7 @@ import torch
 
 import kernels
 
-from ...training.run_folder import atomic_write, prepare
+from ...files import atomic_write, prepare
 from ..comparison import errors
 from ..report import columns, number, table
 from .layers import Case, convolutions, elementwise, layers
