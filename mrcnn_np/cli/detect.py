@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from .. import data
 from ..data.images import read_image
+from ..data.notes import Notes
 from ..detections import Detections
 from ..errors import CheckpointError, DataError, NonFiniteError, UserError
 from ..files import atomic_write, prepare, prepare_file, write_json
@@ -54,6 +55,7 @@ def run_detect(args: argparse.Namespace) -> int:
     out = Path(args.out)
     prepare(out)
     bad: list[str] = []
+    notes = Notes()
     names = _unique_names([Path(p) for p in args.images])
     written = {(out / f"{name}_{kind}").resolve() for name in names.values() for kind in DETECT_WRITES}
     results = None
@@ -67,7 +69,7 @@ def run_detect(args: argparse.Namespace) -> int:
             raise UserError(f"{path} would be overwritten by what is written into {out}; choose another --out")
     for path, name in tqdm(list(names.items()), unit="image", disable=args.quiet or len(names) == 1):
         try:
-            image = read_image(path)
+            image = read_image(path, notes=notes)
         except DataError as error:
             bad.append(str(error))
             continue
@@ -78,6 +80,8 @@ def run_detect(args: argparse.Namespace) -> int:
         tqdm.write(f"{path}: {_in_words(found, class_names)} -> {out / name}_detections.png")
     if results is not None:
         results.write()
+    for line in notes.repeated():
+        print(f"warning: {line}", file=sys.stderr)
     for message in bad:
         print(f"error: {message}", file=sys.stderr)
     return 2 if bad else 0

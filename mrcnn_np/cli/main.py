@@ -15,6 +15,7 @@ import kernels
 from ..errors import UserError
 from .interrupts import INTERRUPTED, caused_by_interrupt, raise_from_now_on
 from .parsers import build_parser
+from .warned import show_data_warnings
 
 #: where ``run_NAME`` is, for every command and every kind of ``data``
 MODULES = {
@@ -40,6 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     if isinstance(sys.stdout, io.TextIOWrapper):  # a file name that the terminal cannot show is no reason to stop
         sys.stdout.reconfigure(errors="backslashreplace")
+    show_data_warnings()
     try:
         with _backend(getattr(args, "backend", None)), _threads(args):
             command = _command(args)
