@@ -1,6 +1,6 @@
 """Which detection found which object: overlaps of one image, and the matching rules of Pascal VOC and COCO.
 
-Everything here looks at one image and one class. ``evaluate.py`` pools the outcomes over the data set.
+Everything here looks at one image and one class. ``evaluate/__init__.py`` pools the outcomes over the data set.
 """
 
 from __future__ import annotations
