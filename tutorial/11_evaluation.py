@@ -4,7 +4,7 @@ All detections of a class, over all images, are ranked by score. Each is right i
 class enough that no better detection has taken already; else it is wrong. Going down the ranking, precision (how many
 are right) is drawn over recall (how many objects are found), and average precision is the area under that curve.
 
-Open beside this: mrcnn_np/evaluate/matching.py, mrcnn_np/evaluate/ranking.py and mrcnn_np/evaluate.py.
+Open beside this: mrcnn_np/evaluate/matching.py, mrcnn_np/evaluate/ranking.py and mrcnn_np/evaluate/__init__.py.
 
 Questions
 1. Three objects, three detections, best first: right, wrong, right. What is the average precision?

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import naive_metrics
 import numpy as np
 from scenes import detections_of, sample_of
 
@@ -99,17 +100,6 @@ def loop_voc(detections, samples, k, kind, threshold):
     return npos, curve
 
 
-def loop_ap(curve, method):
-    if method == "voc10":
-        area, last = 0.0, 0.0
-        for i, (r, _) in enumerate(curve):
-            area += (r - last) * max(p for _, p in curve[i:])
-            last = r
-        return area
-    points = [i / 10 for i in range(11)] if method == "voc07" else [i * 0.01 for i in range(101)]
-    return sum(max([p for r, p in curve if r >= t], default=0.0) for t in points) / len(points)
-
-
 def loop_coco_outcomes(detections, sample, k, kind, threshold, low, high, limit):
     """One image and class: (score, right, ignored) per detection, and how many objects are demanded."""
     gts = [g for g in range(len(sample.gt_boxes)) if sample.gt_class_ids[g] == k]
@@ -159,7 +149,7 @@ def loop_coco(detections, samples, kind):
                         if not ignored:
                             tp, n = tp + right, n + 1
                             curve.append((tp / npos, tp / n))
-                    ap[name, limit, round(threshold, 2), k] = loop_ap(curve, "coco")
+                    ap[name, limit, round(threshold, 2), k] = naive_metrics.average_precision(curve, "coco")
                     ar[name, limit, round(threshold, 2), k] = curve[-1][0] if curve else 0.0
 
     def mean(table, name, limit, threshold=None):
