@@ -17,7 +17,7 @@ import numpy as np
 
 from ..config import Config
 from ..config.presets import base, by_name
-from ..config.regions import TrainingFields
+from ..config.fields import TrainingFields
 from ..errors import WeightMismatchError
 from ..params import Params, draw, shapes, spec
 from .class_names import class_rows
