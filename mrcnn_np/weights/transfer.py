@@ -16,8 +16,8 @@ from typing import NamedTuple
 import numpy as np
 
 from ..config import Config
+from ..config.fields import TrainingFields
 from ..config.presets import base, by_name
-from ..config.regions import TrainingFields
 from ..errors import WeightMismatchError
 from ..network import spec
 from ..params import Params, draw, shapes
