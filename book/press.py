@@ -7,7 +7,7 @@
     python book/press.py check --full      execute all chapters, also those whose sources did not change
     python book/press.py site              the site in book/_build/html, offline; warnings are errors
 
-A notebook is never edited: it is made from its text. What a reader sees on GitHub or in JupyterLab is what was computed.
+A notebook is never edited: it is made from its text. What a reader sees on GitHub or in JupyterLab was computed.
 """
 
 from __future__ import annotations

@@ -303,7 +303,7 @@ figure = Figure(figsize=(7.5, 2.8), layout="constrained")
 ax = figure.subplots()
 for edge in (2, 4, 6, 8, 10):
     ax.axvline(edge, color="0.7", lw=1)
-for height, (name, row) in enumerate(reversed(answers.items())):
+for height, row in enumerate(reversed(answers.values())):
     ax.plot(row, [height] * 4, "o", color=COLOURS[3 - height])
 ax.plot([3, 5, 7, 9], [4] * 4, "k|", markersize=14)
 names = [*reversed(answers), "middles of the bins"]

@@ -54,7 +54,8 @@ EXERCISE = {
             "cell_type": "code",
             "metadata": {"tags": ["exercise-8.4"]},
             "outputs": [],
-            "source": 'def value_at_backward(dy, dplane, y, x):\n    raise NotImplementedError\n\n\ncheck("8.4", value_at_backward)',
+            "source": "def value_at_backward(dy, dplane, y, x):\n    raise NotImplementedError\n\n\n"
+            'check("8.4", value_at_backward)',
         },
         {"cell_type": "markdown", "metadata": {}, "source": ""},
     ],
@@ -104,7 +105,11 @@ def test_the_bar_counts():
     bar = load("bar")
     chapter = {
         "cells": [
-            {"cell_type": "markdown", "metadata": {}, "source": "one two `three` $x$ ```four```\n<details><summary>Q1. Why?"},
+            {
+                "cell_type": "markdown",
+                "metadata": {},
+                "source": "one two `three` $x$ ```four```\n<details><summary>Q1. Why?",
+            },
             {
                 "cell_type": "code",
                 "metadata": {"tags": ["break-it"]},
