@@ -14,6 +14,7 @@ import numpy as np
 
 from ..pictures.canvas import add_axes, add_text, fit_size, new_figure, pixels, style_axes
 from ..pictures.instances import draw_on
+from ..tables import markdown_table, text_table
 from ..training.run_folder import atomic_write, prepare
 from .comparison import Comparison, Row
 
@@ -58,21 +59,8 @@ def heading(comparison: Comparison) -> str:
 def text(comparison: Comparison) -> str:
     """Return the table for a terminal, and the verdict."""
     facts = [f"{key}: {value}" for key, value in comparison.info.items()]
-    lines = columns(HEAD, [cells(row) for row in comparison.rows])
+    lines = text_table(HEAD, [cells(row) for row in comparison.rows])
     return "\n".join([heading(comparison), *facts, "", lines, "", comparison.verdict])
-
-
-def columns(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """Return a table for a terminal."""
-    lines = [head, *lines]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
-    return "\n".join("  ".join(c.ljust(w) for c, w in zip(line, widths)).rstrip() for line in lines)
-
-
-def table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """Return a Markdown table."""
-    rows = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    return "\n".join(rows + ["| " + " | ".join(c.replace("|", "\\|") for c in line) + " |" for line in lines])
 
 
 def markdown(comparison: Comparison, pictures: Sequence[str] = ()) -> str:
@@ -80,7 +68,7 @@ def markdown(comparison: Comparison, pictures: Sequence[str] = ()) -> str:
     facts = "\n".join(f"- {key}: {value}" for key, value in comparison.info.items())
     shown = "\n\n".join(f"![{Path(name).stem.replace('_', ' ')}]({name})" for name in pictures)
     parts = [f"# {heading(comparison)}", facts, f"**{comparison.verdict}**"]
-    parts += [table(HEAD, [cells(row) for row in comparison.rows]), shown]
+    parts += [markdown_table(HEAD, [cells(row) for row in comparison.rows]), shown]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -142,8 +130,8 @@ def gradient_lines(training: TrainingComparison) -> list[tuple[str, ...]]:
 def training_text(training: TrainingComparison) -> str:
     """Return losses and the ten worst gradients for a terminal, and the verdict."""
     facts = [f"{key}: {value}" for key, value in training.info.items()]
-    losses = columns(TRAINING_HEAD, training_lines(training))
-    gradients = columns(("gradient, step 1", *HEAD[1:]), gradient_lines(training)[:10])
+    losses = text_table(TRAINING_HEAD, training_lines(training))
+    gradients = text_table(("gradient, step 1", *HEAD[1:]), gradient_lines(training)[:10])
     return "\n".join([*facts, "", losses, "", gradients, "", training.verdict])
 
 
@@ -160,8 +148,8 @@ def write_training(training: TrainingComparison, folder: Path) -> list[Path]:
     prepare(folder)
     facts = "\n".join(f"- {key}: {value}" for key, value in training.info.items())
     parts = ["# Training beside torchvision", facts, f"**{training.verdict}**"]
-    parts += [table(TRAINING_HEAD, training_lines(training)), "## Gradients of the first step"]
-    parts.append(table(HEAD, gradient_lines(training)))
+    parts += [markdown_table(TRAINING_HEAD, training_lines(training)), "## Gradients of the first step"]
+    parts.append(markdown_table(HEAD, gradient_lines(training)))
     atomic_write(folder / "training.md", ("\n\n".join(parts) + "\n").encode())
     atomic_write(folder / "training.html", training_html(training).encode())
     return [folder / "training.md", folder / "training.html"]
