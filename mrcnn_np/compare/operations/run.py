@@ -21,8 +21,7 @@ import kernels
 
 from ...tables import markdown_table, text_table
 from ...training.run_folder import atomic_write, prepare
-from ..comparison import errors
-from ..report import number
+from ..rows import errors, number
 from .layers import Case, convolutions, elementwise, layers
 from .regions import boxes, optimiser, regions
 
