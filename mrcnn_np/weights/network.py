@@ -16,7 +16,31 @@ from .manifest import Manifest, match
 
 
 def open_weights(path: Path, preset: str | None, overrides: list[str] | None) -> tuple[Weights, Manifest, Config]:
-    """Read weights; what the user says of their conventions counts more than what is presumed."""
+    """Read weights; what the user says of their conventions counts more than what is presumed.
+
+    Parameters
+    ----------
+    path : Path
+    preset : str or None
+        Refuse weights of another one.
+    overrides : list of str or None
+        ``field=value``: conventions that the file does not hold, or holds wrongly.
+
+    Returns
+    -------
+    weights : Weights
+    manifest : Manifest
+        With the overrides in it.
+    config : Config
+        What the weights belong to.
+
+    Raises
+    ------
+    WeightFileError
+        They cannot be read.
+    WeightMismatchError
+        They belong to another preset, or the overrides ask for tensors of other shapes.
+    """
     weights = load_weights(path, preset=preset)
     if not overrides:
         return weights, weights.manifest, weights.manifest.config()
@@ -26,7 +50,21 @@ def open_weights(path: Path, preset: str | None, overrides: list[str] | None) ->
 
 
 def name_classes(manifest: Manifest, names: str | None, path: Path) -> Manifest:
-    """Return the manifest with the class names that --class-names gives; see ``class_names.read_class_names``."""
+    """Return the manifest with the class names that --class-names gives.
+
+    Parameters
+    ----------
+    manifest : Manifest
+    names : str or None
+        See ``class_names.read_class_names``; None leaves the manifest as it is.
+    path : Path
+        Of the weights, for messages.
+
+    Raises
+    ------
+    UserError
+        The weights are those of a backbone, or there are more or fewer names than classes.
+    """
     if names is None:
         return manifest
     if manifest.num_classes is None:
