@@ -26,6 +26,7 @@ from mrcnn_np.model import MaskRCNN
 from mrcnn_np.molding import Batch, make_batch
 from mrcnn_np.pictures.canvas import LINE_PALETTE, PALETTE, add_box, show_image
 from mrcnn_np.pictures.canvas import save as save_png
+from mrcnn_np.tables import text_table
 from mrcnn_np.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from mrcnn_np.training.loop import train_step
 from mrcnn_np.training.optim import zero_velocity
@@ -213,10 +214,7 @@ def listed(values: np.ndarray, digits: int = 2) -> str:
 
 def table(header: list[str], rows: list[list[Any]]) -> None:
     """Print rows under their headings: the first column to the left, the others to the right."""
-    text = [header, *([str(cell) for cell in row] for row in rows)]
-    widths = [max(len(row[i]) for row in text) for i in range(len(header))]
-    for row in text:
-        print("  " + "  ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths))))
+    print(text_table(header, [[str(cell) for cell in row] for row in rows], align="<>", indent="  "))
 
 
 # --- pictures -------------------------------------------------------------------------------------------------------

@@ -18,8 +18,10 @@ import numpy as np
 from mrcnn_np import MaskRCNN, presets
 from mrcnn_np.params import count
 from mrcnn_np.synthetic import batch, picture
+from mrcnn_np.tables import markdown_row, markdown_table
 from mrcnn_np.training.optim import sgd_step, zero_velocity
 
+HEAD = ("preset", "backbone", "parameters", "training step: images, seconds, peak MiB", "detect: seconds, peak MiB")
 SIZES = {"tiny": (128, 128), "small": (256, 256)}
 
 
@@ -60,19 +62,16 @@ def main() -> None:
     if args.only:
         measure(args.presets[0], args.only)
         return
-    print("| preset | backbone | parameters | training step: images, seconds, peak MiB | detect: seconds, peak MiB |")
-    print("|---|---|---|---|---|")
+    print(markdown_table(HEAD, ()))
     for preset in args.presets:
         rows = []
         for what in ("train", "detect"):
             command = [sys.executable, "-m", "mrcnn_np.bench.presets", preset, "--only", what]
             rows.append(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split())
         (train_s, train_mb, parameters, images), (detect_s, detect_mb, _, _) = rows
-        print(
-            f"| {preset} | {presets.by_name(preset).backbone} | {int(parameters):,} "
-            f"| {images}, {train_s}, {train_mb} | {detect_s}, {detect_mb} |",
-            flush=True,
-        )
+        cells = (preset, presets.by_name(preset).backbone, f"{int(parameters):,}")
+        cells += (f"{images}, {train_s}, {train_mb}", f"{detect_s}, {detect_mb}")
+        print(markdown_row(cells), flush=True)
 
 
 if __name__ == "__main__":

@@ -44,10 +44,8 @@ def run_compare(args: argparse.Namespace) -> int:
         dtype=args.dtype, seed=args.seed, tolerance=args.tolerance, teacher_forced=args.teacher_forced,
         info={"weights": described, "picture": shown},
     )  # fmt: skip
-    from ..compare.report import write
-
     print(result)
-    _say_written(write(result, out))
+    _say_written(result.report().write(out, "compare"))
     return AGREE if result.agree else DIFFER
 
 
@@ -102,7 +100,6 @@ def _training(
     if args.only_ours or args.teacher_forced or args.tolerance is not None:
         raise UserError("--only-ours, --teacher-forced and --tolerance belong to a detection, not to --train-steps")
     from ..compare.fixed_relus import params_with_fixed_relus
-    from ..compare.report import write_training
     from ..compare.torchvision.model import check
     from ..compare.torchvision.side_by_side import compare_training
     from ..molding import make_batch
@@ -121,7 +118,7 @@ def _training(
     result = compare_training(params, config, samples, steps=args.train_steps, seed=args.seed)
     result.info = {**info, **result.info, "versions": versions(require(args.framework))}
     print(result)
-    _say_written(write_training(result, out))
+    _say_written(result.report().write(out, "training"))
     return AGREE if result.agree else DIFFER
 
 

@@ -91,7 +91,7 @@ def _detector(args: argparse.Namespace) -> tuple[MaskRCNN, tuple[str, ...]]:
     """Load the network that --run, --checkpoint or --weights names, and the names of its classes."""
     changes = {"detection_score_threshold": args.score}
     if args.weights is not None:
-        from .weights import network
+        from ..weights.network import network
 
         model, names = network(Path(args.weights), args.preset, args.config, args.class_names, **changes)
         return model, names or ("background", *(f"class {i}" for i in range(1, model.config.num_classes)))

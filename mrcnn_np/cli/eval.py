@@ -15,10 +15,10 @@ from ..evaluate.split import evaluate_split
 from ..files import prepare_file, write_json
 from ..model import MaskRCNN
 from ..weights.class_names import class_rows
+from ..weights.network import network
 from .coco import ResultsFile, run_eval_results
 from .detect import checkpoint_path, load_model, refuse_options_of_weights
 from .options import Options, open_dataset, recorded_options
-from .weights import network
 
 
 class Subject(NamedTuple):

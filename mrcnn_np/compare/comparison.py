@@ -12,7 +12,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ..data.check import Report
+from ..tables import text_table
+from .report import Table
 from .rounding import pair_boxes, rounded_otherwise
+from .rows import HEAD, Row, cells, errors
 from .trace import PER_DETECTION, PER_PROPOSAL, Trace
 
 #: largest relative error that rounding explains, by precision of the run
@@ -43,32 +47,6 @@ SETTLED_BY = {
     "boxes": "the scale on the way back to the original image",
     "masks": "mask_paste, mask_threshold",
 }
-
-
-@dataclass(frozen=True)
-class Row:
-    """One tensor of both sides.
-
-    Attributes
-    ----------
-    name : str
-    shape : tuple of int
-        Ours.
-    max_abs : float
-        Largest difference; of classes how many differ; of masks 1 - IoU of the worst pair.
-    relative : float
-        That over the largest magnitude of theirs; of classes the share that differs.
-    within : bool or None
-        Within the tolerance? None if there is nothing to compare.
-    note : str
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    max_abs: float
-    relative: float
-    within: bool | None
-    note: str = ""
 
 
 @dataclass
@@ -128,14 +106,30 @@ class Comparison:
         )
 
     def __str__(self) -> str:
-        from .report import text
-
-        return text(self)
+        facts = [f"{key}: {value}" for key, value in self.info.items()]
+        lines = text_table(HEAD, [cells(row) for row in self.rows])
+        return "\n".join([self._title, *facts, "", lines, "", self.verdict])
 
     def _repr_html_(self) -> str:
-        from .report import html
+        return self.report().html(whole=False)
 
-        return html(self, whole=False)
+    @property
+    def _title(self) -> str:
+        return f"{self.names[0]} beside {self.names[1]}"
+
+    def report(self) -> Report:
+        """Return the outcome as a document, with the results of both sides drawn (if there is an image)."""
+        from .pictures import error_profile, png, side_by_side  # slow to import: Matplotlib
+
+        drawn = {}
+        if self.image is not None and "masks" in self.ours and "masks" in self.theirs:
+            sides = dict(zip(self.names, (self.ours, self.theirs)))
+            drawn["side_by_side.png"] = png(side_by_side(self.image, sides))
+        drawn["errors.png"] = png(error_profile(self.rows, self.tolerance))
+        classes = {True: "", False: "bad", None: "none"}
+        kinds = ["first" if row is self.first else classes[row.within] for row in self.rows]
+        table = Table(HEAD, [cells(row) for row in self.rows], kinds)
+        return Report(self._title, self.info, self.verdict, [table], drawn)
 
 
 def compare(
@@ -257,20 +251,6 @@ def _mask_row(
     elif not len(a):
         note = note or "empty"
     return Row(name, a.shape, worst, worst, judged <= limit, note)
-
-
-def errors(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
-    """Return the largest difference, and that over the largest magnitude of ``b``; NaN counts as infinitely far."""
-    if a.size == 0:
-        return 0.0, 0.0
-    b = b.astype(np.float64)
-    max_abs = float(np.abs(a - b).max())
-    if np.isnan(max_abs):
-        return np.inf, np.inf
-    if max_abs == 0:
-        return 0.0, 0.0
-    magnitude = float(np.abs(b).max())
-    return max_abs, max_abs / magnitude if magnitude else np.inf
 
 
 def settled_by(name: str) -> str:

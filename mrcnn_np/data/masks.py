@@ -141,7 +141,7 @@ class Masks(NDArrayOperatorsMixin):
     # --- pixels ---
 
     def crop(self, k: int, box: Sequence[int]) -> np.ndarray:
-        """Decode object ``k`` inside a box ``(y1, x1, y2, x2)`` of whole pixels within the image: (y2 - y1, x2 - x1)."""
+        """Decode object ``k`` inside a box ``(y1, x1, y2, x2)`` of whole pixels within the image."""
         y1, x1, y2, x2 = (int(v) for v in box)
         height = self.size[0]
         starts, ends = self.rles[k].runs()
@@ -222,7 +222,7 @@ class Masks(NDArrayOperatorsMixin):
 
 
 def placed(pixels: np.ndarray, corner: tuple[int, int], size: tuple[int, int]) -> RLE:
-    """Return the run lengths of an image of ``size`` (H, W) that holds ``pixels`` (h, w) at ``corner`` and else nothing.
+    """Return the run lengths of an image of ``size`` (H, W) that holds ``pixels`` (h, w) at ``corner``, else nothing.
 
     The time is that of the box, not of the image.
     """

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..data.sample import Sample
 from ..detections import Detections
+from ..tables import text_table
 from .matching import FALSE_POSITIVE, IGNORED, ClassOverlaps, check_options, class_overlaps, match_detections, pairs
 from .ranking import average_precision, precision_recall
 
@@ -52,8 +53,9 @@ class CocoEvaluation:
 
     def table(self) -> str:
         """Return the twelve numbers as text, one per line."""
-        lines = [f"{name:<6} {value:>7.4f}" for name, value in self.numbers.items()]
-        return "\n".join([*lines, f"(COCO, {self.iou_type}, {self.images} images)"])
+        rows = [(name, f"{value:.4f}") for name, value in self.numbers.items()]
+        lines = text_table((), rows, align="<>", least=(6, 7), gap=" ")
+        return f"{lines}\n(COCO, {self.iou_type}, {self.images} images)"
 
 
 class CocoEvaluator:

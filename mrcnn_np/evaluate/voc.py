@@ -10,6 +10,7 @@ import numpy as np
 
 from ..data.sample import Sample
 from ..detections import Detections
+from ..tables import text_table
 from .matching import FALSE_POSITIVE, TRUE_POSITIVE, check_options, class_overlaps, match_detections, pairs
 from .ranking import METHODS, average_precision, precision_recall
 
@@ -76,15 +77,16 @@ class Evaluation:
 
     def table(self) -> str:
         """Return one line of text per class and one for the mean; classes without objects show a dash."""
-        width = max(len(name) for name in (*self.class_names[1:], "mean", "class"))
-        lines = [f"{'class':<{width}}  {'AP':>6}  {'objects':>7}  {'right':>6}  {'wrong':>6}  {'recall':>6}"]
-        for k, name in list(enumerate(self.class_names))[1:]:
-            ap, recall = _cell(self.ap[k]), _cell(self.max_recall[k])
-            lines.append(f"{name:<{width}}  {ap}  {self.gt[k]:>7}  {self.tp[k]:>6}  {self.fp[k]:>6}  {recall}")
-        totals = f"{self.gt.sum():>7}  {self.tp.sum():>6}  {self.fp.sum():>6}"
-        lines.append(f"{'mean':<{width}}  {_cell(self.mean_ap)}  {totals}  {_cell(_mean(self.max_recall))}")
-        lines.append(f"({self.method}, {self.iou_type} IoU >= {self.iou_threshold:g}, {self.images} images)")
-        return "\n".join(lines)
+        counts = (self.gt, self.tp, self.fp)
+        rows = [
+            (name, _cell(self.ap[k]), *(str(count[k]) for count in counts), _cell(self.max_recall[k]))
+            for k, name in list(enumerate(self.class_names))[1:]
+        ]
+        totals = (str(count.sum()) for count in counts)
+        rows.append(("mean", _cell(self.mean_ap), *totals, _cell(_mean(self.max_recall))))
+        head = ("class", "AP", "objects", "right", "wrong", "recall")
+        lines = text_table(head, rows, align="<>", least=(0, 6, 7, 6, 6, 6))
+        return f"{lines}\n({self.method}, {self.iou_type} IoU >= {self.iou_threshold:g}, {self.images} images)"
 
 
 class Evaluator:
@@ -209,4 +211,4 @@ def _plain(value: float) -> float | None:
 
 
 def _cell(value: float) -> str:
-    return f"{'-':>6}" if np.isnan(value) else f"{value:>6.3f}"
+    return "-" if np.isnan(value) else f"{value:.3f}"

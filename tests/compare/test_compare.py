@@ -7,10 +7,11 @@ from nets import make_sample, small_config
 from mrcnn_np import MaskRCNN
 from mrcnn_np.cli.main import main
 from mrcnn_np.compare import run
-from mrcnn_np.compare.comparison import SETTLED_BY, compare, errors, settled_by
+from mrcnn_np.compare.comparison import SETTLED_BY, compare, settled_by
 from mrcnn_np.compare.fixed_relus import params_with_fixed_relus
-from mrcnn_np.compare.report import html, markdown, side_by_side, write
+from mrcnn_np.compare.pictures import side_by_side
 from mrcnn_np.compare.rounding import pair_boxes
+from mrcnn_np.compare.rows import errors
 from mrcnn_np.compare.trace import PER_PROPOSAL, trace_ours
 from mrcnn_np.config import presets
 from mrcnn_np.errors import UserError
@@ -156,15 +157,17 @@ def test_every_tensor_has_a_hint(trace):
 def test_reports(trace, image, tmp_path):
     result = compare(trace, spoiled(trace, p2=trace["p2"] * 2), names=("we", "<they>"))
     result.image, result.info = image, {"a fact": "with a | and a <"}
-    assert "| p2 |" in markdown(result) and "p2" in str(result) and "DIFFERS" in str(result)
-    page = html(result)
+    report = result.report()
+    assert "| p2 |" in report.markdown() and "p2" in str(result) and "DIFFERS" in str(result)
+    page = report.html()
     assert "&lt;they&gt;" in page and "<they>" not in page and "with a | and a &lt;" in page
-    assert {path.name for path in write(result, tmp_path)} == {
+    assert {path.name for path in report.write(tmp_path, "compare")} == {
         "compare.md", "compare.html", "side_by_side.png", "errors.png",
     }  # fmt: skip
-    assert side_by_side(result).shape[2] == 3
+    assert side_by_side(image, {"we": trace, "<they>": trace}).shape[2] == 3
     result.image = None
-    assert "side_by_side" not in html(result) and html(result).startswith("<!doctype html>")
+    page = result.report().html()
+    assert "side_by_side" not in page and page.startswith("<!doctype html>")
 
 
 # --- weights ---

@@ -119,10 +119,8 @@ def test_tracing_leaves_no_hook_behind(params):
 
 
 def test_report(params, tmp_path):
-    from mrcnn_np.compare.report import write
-
     result = compared(params, only_ours={"bn_eps": 1e-3})
-    paths = {path.name: path for path in write(result, tmp_path)}
+    paths = {path.name: path for path in result.report().write(tmp_path, "compare")}
     assert set(paths) == {"compare.md", "compare.html", "side_by_side.png", "errors.png"}
     markdown = paths["compare.md"].read_text()
     assert "first to differ: c1" in markdown and "![side by side](side_by_side.png)" in markdown

@@ -104,10 +104,8 @@ def test_a_broken_optimiser_is_found(samples, wrong, monkeypatch):
 
 
 def test_report(samples, tmp_path):
-    from mrcnn_np.compare.report import write_training
-
     _, result = run(samples, "float32", 2)
-    markdown, page = (path.read_text() for path in write_training(result, tmp_path))
+    markdown, page = (path.read_text() for path in result.report().write(tmp_path, "training"))
     assert result.verdict in markdown and markdown.count("| head_mask |") == 2
     assert page.count("<tr") == 2 * 5 + len(result.gradients) + 2 and result.verdict in str(result)
     assert "<html" not in result._repr_html_()

@@ -23,21 +23,25 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ...config import Config
+from ...data.check import Report
 from ...data.sample import Sample
 from ...model import MaskRCNN
 from ...molding import Batch, make_batch
 from ...objective import LOSSES
 from ...params import Params
+from ...tables import text_table
 from ...targets import Targets
 from ...training.optim import clip_gradients, learning_rate_at, sgd_step, zero_velocity
 from ...weights.torchvision import from_torchvision
-from ..comparison import Row, errors
+from ..report import Table
+from ..rows import HEAD, Row, cells, errors, number
 from . import model as side
 from . import training as their_side
 
 #: largest relative error of a loss in any step, and of a gradient in the first, by precision
 LOSS_BOUND = {"float32": 1e-3, "float64": 1e-8}
 GRADIENT_BOUND = {"float32": 1e-3, "float64": 1e-9}
+LOSS_HEAD = ("step", "loss", "mrcnn-np", "torchvision", "relative")
 #: our losses' names in torchvision
 THEIR_LOSSES = {
     "rpn_class": "loss_objectness", "rpn_box": "loss_rpn_box_reg", "head_class": "loss_classifier",
@@ -110,14 +114,31 @@ class TrainingComparison:
         )
 
     def __str__(self) -> str:
-        from ..report import training_text
-
-        return training_text(self)
+        facts = [f"{key}: {value}" for key, value in self.info.items()]
+        losses = text_table(LOSS_HEAD, self._losses())
+        gradients = text_table(("gradient, step 1", *HEAD[1:]), self._gradients()[:10])
+        return "\n".join([*facts, "", losses, "", gradients, "", self.verdict])
 
     def _repr_html_(self) -> str:
-        from ..report import training_html
+        return self.report().html(whole=False)
 
-        return training_html(self, whole=False)
+    def report(self) -> Report:
+        """Return losses and all gradients as a document."""
+        losses = Table(LOSS_HEAD, self._losses())
+        gradients = Table(HEAD, self._gradients(), title="Gradients of the first step")
+        return Report("Training beside torchvision", self.info, self.verdict, [losses, gradients])
+
+    def _losses(self) -> list[tuple[str, ...]]:
+        """Return a line for every loss of every step."""
+        return [
+            (str(step + 1), name, f"{ours[name]:.6f}", f"{theirs[name]:.6f}", number(self.relative(step, name)))
+            for step, (ours, theirs) in enumerate(zip(self.ours, self.theirs))
+            for name in ours
+        ]
+
+    def _gradients(self) -> list[tuple[str, ...]]:
+        """Return a line for every gradient of the first step, the farthest off first."""
+        return [cells(row) for row in sorted(self.gradients, key=lambda row: -row.relative)]
 
 
 def compare_training(
