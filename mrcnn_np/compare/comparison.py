@@ -12,9 +12,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..data.check import Report
 from ..tables import text_table
-from .report import Table
+from .report import Report, Table
 from .rounding import pair_boxes, rounded_otherwise
 from .rows import HEAD, Row, cells, errors
 from .trace import PER_DETECTION, PER_PROPOSAL, Trace

@@ -8,20 +8,8 @@ from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 
-<<<<<<< ours
-import numpy as np
-
 from ..files import atomic_write, prepare
-from ..pictures.canvas import add_axes, add_text, fit_size, new_figure, pixels, style_axes
-from ..pictures.instances import draw_on
-from .comparison import Comparison, Row
-
-if TYPE_CHECKING:
-    from .torchvision.side_by_side import TrainingComparison
-=======
 from ..tables import markdown_table
-from ..training.run_folder import atomic_write, prepare
->>>>>>> theirs
 
 STYLE = """\
 .compare { font: 15px/1.5 system-ui, sans-serif; max-width: 72em; color: #222 }

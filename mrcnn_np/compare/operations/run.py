@@ -21,7 +21,6 @@ import kernels
 
 from ...files import atomic_write, prepare
 from ...tables import markdown_table, text_table
-from ..comparison import errors
 from ..rows import errors, number
 from .layers import Case, convolutions, elementwise, layers
 from .regions import boxes, optimiser, regions

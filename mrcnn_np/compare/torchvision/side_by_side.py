@@ -23,7 +23,6 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ...config import Config
-from ...data.check import Report
 from ...data.sample import Sample
 from ...model import MaskRCNN
 from ...molding import Batch, make_batch
@@ -33,7 +32,7 @@ from ...tables import text_table
 from ...targets import Targets
 from ...training.optim import clip_gradients, learning_rate_at, sgd_step, zero_velocity
 from ...weights.torchvision import from_torchvision
-from ..report import Table
+from ..report import Report, Table
 from ..rows import HEAD, Row, cells, errors, number
 from . import model as side
 from . import training as their_side
