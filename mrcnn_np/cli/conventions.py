@@ -43,7 +43,7 @@ def run_conventions(args: argparse.Namespace) -> int:
 def _model(args: argparse.Namespace) -> tuple[MaskRCNN, tuple[str, ...], str]:
     """Return the network, its classes, and where it comes from, in words; by default one with random weights."""
     if args.run or args.checkpoint:
-        from .detect import checkpoint_path, load_model
+        from .network import checkpoint_path, load_model
 
         path = checkpoint_path(args)
         model, checkpoint = load_model(path)
