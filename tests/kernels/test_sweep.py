@@ -20,7 +20,6 @@ import mrcnn_np.ops.roi_pool  # with the model it imports all that is accelerate
 import mrcnn_np.training.optim  # noqa: F401
 from kernels import cpu
 from kernels.cpu.convolution import winograd_strided
-from mrcnn_np import presets
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 SIDE = 3 if INTERPRETED else 7
@@ -255,10 +254,10 @@ def batched_nms(rng: np.random.Generator, n: int, side: int, c: int) -> Iterator
 
 
 @cases
-def paste_masks(rng: np.random.Generator, n: int, side: int, c: int) -> Iterator[Arguments]:
+def paste_into_boxes(rng: np.random.Generator, n: int, side: int, c: int) -> Iterator[Arguments]:
     for method in ("grid_sample", "resize", "plus_one", "resize_zero"):
-        config = presets.torchvision(mask_paste=method)
-        yield (rng.random((n, c, c), np.float32), boxes(rng, n), (side, side + 2), config), {}
+        how = {"method": method, "threshold": 0.5}
+        yield (rng.random((n, c, c), np.float32), boxes(rng, n), (side, side + 2)), how
 
 
 # --- optimiser ------------------------------------------------------------------------------------------------------
@@ -276,9 +275,10 @@ def global_norm(rng: np.random.Generator, n: int, side: int, c: int) -> Iterator
 
 
 @cases
-def sgd_step(rng: np.random.Generator, n: int, side: int, c: int) -> Iterator[Arguments]:
-    how = {"learning_rate": 0.1, "config": presets.tiny(no_decay=("layer0.*",), weight_decay=0.1)}
-    yield tuple(tensors(rng, n, side, c) for _ in range(3)), how
+def momentum_step(rng: np.random.Generator, n: int, side: int, c: int) -> Iterator[Arguments]:
+    params, grads, velocity = (tensors(rng, n, side, c) for _ in range(3))
+    decay = {name: 0.1 * (i % 2) for i, name in enumerate(velocity)}
+    yield (params, grads, velocity), {"learning_rate": 0.1, "momentum": 0.9, "weight_decay": decay}
 
 
 # --- the sweep ------------------------------------------------------------------------------------------------------
