@@ -11,7 +11,7 @@ from ..errors import DataError
 from .choice import choose_ids
 from .coco_json import CocoObject, ImageEntry, Instances
 from .images import exif_orientation, read_image
-from .rle import decode
+from .masks import Masks
 from .sample import Sample
 
 COCO_CATEGORIES = {
@@ -108,14 +108,13 @@ class COCODataset:
         for o in objects:
             self._check_place(o, entry)
         x, y, width, height = np.array([o.box for o in objects], np.float64).reshape(-1, 4).T
-        masks = [decode(o.mask) for o in objects if o.mask is not None]
         return Sample(
             image_id=image_id,
             image=image,
             # float64: evaluation decides on the last digits of what the file says
             gt_boxes=np.stack([y, x, y + height, x + width], axis=1),
             gt_class_ids=np.array([o.class_id for o in objects], np.int64),
-            gt_masks=np.array(masks, bool).reshape(-1, entry.height, entry.width),
+            gt_masks=Masks((o.mask for o in objects if o.mask is not None), (entry.height, entry.width)),
             gt_crowd=np.array([o.crowd for o in objects], bool),
             gt_difficult=np.zeros(len(objects), bool),
             void=np.zeros((entry.height, entry.width), bool),

@@ -12,6 +12,7 @@ import numpy as np
 
 from ..errors import DataError
 from .images import MAX_PIXELS
+from .masks import Masks
 from .rle import RLE, encode
 from .sample import Sample
 from .segmentation import from_coco, to_coco
@@ -253,8 +254,8 @@ def instances_of(
         height, width = sample.image.shape[:2]
         name = Path(sample.path).name or f"{sample.image_id}.jpg"
         images.append({"id": number, "file_name": name, "height": height, "width": width})
-        for g, (box, mask) in enumerate(zip(sample.gt_boxes.astype(np.float64), sample.gt_masks)):
-            segmentation = encode(mask)
+        rles = sample.gt_masks.rles if isinstance(sample.gt_masks, Masks) else map(encode, sample.gt_masks)
+        for g, (box, segmentation) in enumerate(zip(sample.gt_boxes.astype(np.float64), rles)):
             area = segmentation.area if sample.gt_areas is None else float(sample.gt_areas[g])
             annotation = {
                 "id": len(annotations) + 1,  # not from 0: pycocotools takes a match with object 0 for none
