@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from ..data.augment import augment
 from ..data.sample import Dataset, Sample, for_training
-from ..errors import DataError, NonFiniteError
+from ..errors import CheckpointError, DataError, NonFiniteError
 from ..model import MaskRCNN
 from ..molding import Batch, make_batch
 from ..objective import LOSSES
@@ -225,6 +225,8 @@ def train(
     velocity, start, skipped = zero_velocity(model.params, config), 0, {}
     if resume is not None:
         check_resumable(resume, config=config, seed=seed, class_names=dataset.class_names, images=images)
+        if odd := set(velocity) ^ set(resume.velocity):
+            raise CheckpointError(f"the checkpoint is damaged: the velocity of {min(odd)!r} is missing or too many")
         for name, value in resume.params.items():
             model.params[name][...] = value
         velocity, start = resume.velocity, resume.step

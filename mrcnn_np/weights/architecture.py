@@ -43,7 +43,7 @@ def sizes(params: Mapping[str, np.ndarray]) -> dict[str, Any]:
     for field, pattern in COUNTS:
         numbers = [int(m[1] or 1) for name in params if (m := re.match(pattern, name))]
         if numbers:
-            found[field] = max(numbers)
+            found[field] = min(max(numbers), len(params))  # a number in a name may be anything
     return found | {"backbone": backbone_name(params)}
 
 

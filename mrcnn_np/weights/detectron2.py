@@ -27,6 +27,7 @@ import numpy as np
 from ..config.presets import detectron2
 from ..errors import WeightFileError
 from ..params import Params
+from ..schema import shown
 from .architecture import sizes
 from .class_names import coco_names
 from .manifest import PRESUMED, Manifest
@@ -115,12 +116,12 @@ def from_detectron2(
             continue
         ours = renamed(old, RENAMED if "." in old else CAFFE2 + RENAMED)
         if ours is None:
-            raise WeightFileError(f"{old!r} is not a tensor of detectron2's R-CNN with FPN, nor of its backbones")
+            raise WeightFileError(f"{shown(old)} is not a tensor of detectron2's R-CNN with FPN, nor of its backbones")
         layer, suffix = ours
         try:
             a = from_torch_layout(layer, suffix, a, channels=channels)
         except (ValueError, IndexError) as error:
-            raise WeightFileError(f"tensor {old!r} has shape {a.shape}, which no such layer has") from error
+            raise WeightFileError(f"tensor {shown(old)} has shape {a.shape}, which no such layer has") from error
         params[f"{layer}.{suffix}"] = _background_first(layer, a)
     _complete_norms(params)
     whole = any(not name.startswith("backbone.") for name in params)

@@ -17,6 +17,7 @@ from ..config.presets import base
 from ..errors import ConfigError, WeightFileError, WeightMismatchError
 from ..network import spec as network_spec
 from ..params import Spec
+from ..schema import Optional, loads, one_line
 from ..tables import text_table
 
 #: key of the manifest in the metadata of a safetensors file
@@ -37,6 +38,23 @@ NETWORK_FIELDS = (
     "mask_pool_size", "box_head", "box_head_channels", "head_box_std", "mask_head_convs", "mask_head_channels",
     "mask_head_norm",
 )  # fmt: skip
+
+
+#: a manifest as JSON; ``Config`` knows which of its fields has which value
+VALUE = (None, bool, int, float, str)
+SCHEMA = {
+    **dict.fromkeys(("source", "preset", "backbone", "channel_order"), str),
+    "num_classes": (None, int),
+    "pixel_scale": float,
+    "pixel_mean": [float],
+    "pixel_std": [float],
+    "stride_in_1x1": bool,
+    "conv_bias": bool,
+    "bn_eps": float,
+    **dict.fromkeys(("delta_order", "box_order", "background", "flatten_order"), Optional(str)),
+    **dict.fromkeys(("class_names", "presumed"), Optional([str])),
+    "overrides": Optional({str: (*VALUE, [VALUE])}),
+}
 
 
 @dataclass(frozen=True)
@@ -172,23 +190,16 @@ class Manifest:
     def from_json(cls, text: str, source: object = "manifest") -> Manifest:
         """Read what ``to_json`` wrote; anything else is a ``WeightFileError``."""
         try:
-            values = {name: _tuples(value) for name, value in json.loads(text).items()}
-            manifest = cls(**values)
+            values = loads(text, SCHEMA, "it")
+            if twice := set(values.get("overrides", {})) & {*BACKBONE_FIELDS, "name", "num_classes"}:
+                raise ValueError(f"its overrides have {min(twice)!r}, which is a field of its own")
+            manifest = cls(**{name: _tuples(value) for name, value in values.items()})
             config = manifest.config()  # names and types are those of a config
-            texts = (
-                manifest.source,
-                manifest.delta_order,
-                manifest.box_order,
-                *manifest.class_names,
-                *manifest.presumed,
-            )
-            if not all(isinstance(text, str) for text in texts):
-                raise ValueError("numbers where names are expected")
             if manifest.class_names and len(manifest.class_names) != config.num_classes:
                 raise ValueError(f"{len(manifest.class_names)} class names for {config.num_classes} classes")
             return manifest
-        except (ValueError, TypeError, AttributeError, RecursionError, ConfigError) as error:
-            raise WeightFileError(f"{source}: its manifest cannot be used: {error}") from error
+        except (ValueError, ConfigError) as error:
+            raise WeightFileError(f"{source}: its manifest cannot be used: {one_line(error)}") from error
 
 
 def match(found: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]], source: object) -> None:
@@ -207,7 +218,9 @@ def match(found: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int
         With a table of what is missing, what is not expected, and which shapes differ; long lists end with a count.
     """
     missing = [(name, _text(shape), "missing") for name, shape in expected.items() if name not in found]
-    unexpected = [(name, "not expected", _text(shape)) for name, shape in found.items() if name not in expected]
+    unexpected = [
+        (one_line(name, 100), "not expected", _text(shape)) for name, shape in found.items() if name not in expected
+    ]
     shapes = [
         (name, _text(shape), _text(found[name]))
         for name, shape in expected.items()

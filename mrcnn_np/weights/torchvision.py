@@ -22,6 +22,7 @@ from ..config import Config, presets
 from ..errors import CheckpointError
 from ..network import spec as network_spec
 from ..params import Params
+from ..schema import shown
 from .architecture import sizes
 from .class_names import coco_names
 from .manifest import PRESUMED, Manifest, match
@@ -117,10 +118,10 @@ def from_torchvision(state_dict: Mapping[str, np.ndarray], *, channels: int = 25
             continue
         ours = renamed(old, RENAMED)
         if ours is None:
-            raise CheckpointError(f"{old!r} is not a tensor of torchvision's maskrcnn_resnet50_fpn")
+            raise CheckpointError(f"{shown(old)} is not a tensor of torchvision's maskrcnn_resnet50_fpn")
         layer, suffix = ours
         if f"{layer}.{suffix}" in converted:
-            raise CheckpointError(f"{old!r} is the second tensor for {layer}.{suffix}; expected one")
+            raise CheckpointError(f"{shown(old)} is the second tensor for {layer}.{suffix}; expected one")
         converted[f"{layer}.{suffix}"] = from_torch_layout(layer, suffix, a, channels=channels)
     return converted
 
