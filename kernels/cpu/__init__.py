@@ -1,8 +1,8 @@
 """Numba kernels for the CPU.
 
 Compiled code is kept on disk. Numba notices an edit of the file a kernel stands in, but not of a file it takes a helper
-from, and would go on running the old code. So the folder it keeps them in is named after the text of all files here.
-It is a folder of one's own (``machine/folders.py``), or a temporary one.
+from, and would go on running the old code. So the folder it keeps them in is named after the text of all files below
+``kernels/``. It is a folder of one's own (``machine/folders.py``), or a temporary one.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .machine.memory import keep_freed_memory
 
 def _cache_folder() -> Path:
     """Return a folder for compiled kernels that changes with any of the sources."""
-    text = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.rglob("*.py")))
+    text = b"".join(path.read_bytes() for path in sorted(Path(__file__).parents[1].rglob("*.py")))
     versions = numba.__version__ + os.environ.get("MRCNN_NP_VECTOR", "")
     name = hashlib.sha256(text + versions.encode()).hexdigest()[:16]
     try:
