@@ -1,5 +1,10 @@
 """Errors that a user can cause and can mend: the command line prints them as one message and exits with code 2."""
 
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
 
 class UserError(Exception):
     """Something the user gave is wrong. The message names what, where, and what was expected."""
@@ -41,3 +46,10 @@ class WeightFileError(UserError):
 
 class WeightMismatchError(WeightFileError):
     """Weights do not fit the network or its conventions; the message is a table."""
+
+
+def did_you_mean(wrong: object, known: Iterable[str]) -> str:
+    """Return "; did you mean 'that'?" with the most similar of the known names, an empty text if none is similar."""
+    names = {name.lower(): name for name in known}
+    similar = difflib.get_close_matches(str(wrong)[:100].lower(), names, n=1) if isinstance(wrong, str) else []
+    return f"; did you mean {names[similar[0]]!r}?" if similar else ""
