@@ -368,6 +368,15 @@ class MaskRCNN:
         named += [("rpn logits", logits), ("rpn deltas", deltas)]
         raise NonFiniteError(f"{first_non_finite(named)} holds NaN or infinity")
 
+    def with_config(self, **changes: Any) -> MaskRCNN:
+        """Return this network under other conventions: ``model.with_config(roi_aligned=False)``.
+
+        Weights are shared with this one, but for those that have to be rewritten; see ``conventions.convert.changed``.
+        """
+        from .conventions.convert import changed
+
+        return MaskRCNN(*changed(self.config, self.params, changes))
+
 
 def _require_boxes(what: str, boxes: np.ndarray) -> None:
     """Stop at sides that overflowed, which weights of another network bring about."""
