@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,10 @@ from .manifest import PRESUMED, Manifest
 from .torchvision import Renames, from_torch_layout, renamed
 
 BGR_MEAN, BGR_STD = (103.53, 116.28, 123.675), (57.375, 57.12, 58.395)
-RGB = {"channel_order": "rgb", "pixel_mean": BGR_MEAN[::-1], "pixel_std": BGR_STD[::-1], "stride_in_1x1": False}
+#: the preset of those who converted torchvision's backbone
+converted = partial(
+    detectron2, channel_order="rgb", pixel_mean=BGR_MEAN[::-1], pixel_std=BGR_STD[::-1], stride_in_1x1=False
+)
 
 RENAMED: Renames = [
     (r"^backbone\.bottom_up\.", ""),
@@ -149,17 +153,17 @@ def _manifest(
     params: Params, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, Any], *, whole: bool
 ) -> Manifest:
     found = sizes(params)
-    conventions: dict[str, Any] = {}
-    if found["backbone"].startswith("resnext"):
-        conventions = {"pixel_std": BGR_STD, "stride_in_1x1": False}
+    preset, conventions = detectron2, dict[str, Any]()
     if metadata.get("__author__") == "torchvision":
-        conventions = RGB
+        preset = converted
+    elif found["backbone"].startswith("resnext"):
+        conventions = {"pixel_std": BGR_STD, "stride_in_1x1": False}
     for name in ("pixel_mean", "pixel_std"):  # training runs of 2019 and 2020 kept them with the weights
         if name in tensors and tensors[name].size == 3:
             conventions[name] = tuple(round(float(v), 4) for v in tensors[name].ravel())
     if "pixel_mean" in conventions:
         conventions["channel_order"] = "rgb" if conventions["pixel_mean"][0] > conventions["pixel_mean"][2] else "bgr"
-    config = detectron2(**{**found, **conventions})
+    config = preset(**found, **conventions)
     return Manifest.from_config(
         config,
         source="detectron2" if whole else "detectron2 backbone",

@@ -22,10 +22,10 @@ from ..schema import one_line, shown
 from ..training.checkpoint import KEY as CHECKPOINT_KEY
 from ..training.checkpoint import load_checkpoint
 from . import detectron2, imagenet, torchvision
+from .architecture import SIZES
 from .class_names import coco_names
 from .formats.files import Contents, naming, read, sniff
 from .manifest import KEY, Manifest, match
-from .torchvision import SIZE_FIELDS
 
 FORMATS = ("mrcnn-np", "torchvision", "detectron2", "imagenet", "matterport")
 
@@ -118,7 +118,7 @@ def _of_preset(manifest: Manifest, preset: str, path: Path) -> Config:
     """Return the config of the weights if it is that of the preset; its sizes may be others."""
     config = manifest.config()
     if manifest.preset != preset:
-        manifest.check(by_name(preset, **{name: getattr(config, name) for name in ("backbone", *SIZE_FIELDS)}), path)
+        manifest.check(by_name(preset, **{name: getattr(config, name) for name in ("backbone", *SIZES)}), path)
         raise WeightMismatchError(f"{path} belongs to the preset {manifest.preset!r}, not {preset!r}")
     return config
 
@@ -247,7 +247,7 @@ def save_weights(
 
 
 def _torchvision_file(params: Mapping[str, np.ndarray], config: Config) -> bytes:
-    theirs: dict[str, Any] = {name: getattr(config, name) for name in ("backbone", "bn_eps", *SIZE_FIELDS)}
+    theirs: dict[str, Any] = {name: getattr(config, name) for name in ("backbone", "bn_eps", *SIZES)}
     preset = "torchvision_v2" if config.box_head == "conv_fc" else "torchvision"
     Manifest.from_config(config, source="mrcnn-np").check(by_name(preset, **theirs), "torchvision's model")
     state = torchvision.to_torchvision(params, torchvision.state_shapes(config), channels=config.fpn_channels)

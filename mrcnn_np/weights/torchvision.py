@@ -206,13 +206,6 @@ def read_torchvision(tensors: Mapping[str, np.ndarray]) -> tuple[Params, Manifes
     return params, manifest, []
 
 
-#: what torchvision's constructors let one choose; the rest is as in the preset
-SIZE_FIELDS = (
-    "num_classes", "fpn_channels", "rpn_channels", "rpn_convs", "box_head_channels", "box_head_convs",
-    "mask_head_channels", "mask_head_convs",
-)  # fmt: skip
-
-
 def state_shapes(config: Config) -> dict[str, tuple[int, ...]]:
     """Return the names and shapes of the ``state_dict`` of torchvision's model for ``config``.
 
