@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..files import atomic_write, prepare
+from ..files import atomic_write, prepare, write_text
 from ..pictures.canvas import add_axes, add_text, fit_size, new_figure, pixels, style_axes
 from ..pictures.instances import draw_on
 from .comparison import Comparison, Row
@@ -162,8 +162,8 @@ def write_training(training: TrainingComparison, folder: Path) -> list[Path]:
     parts = ["# Training beside torchvision", facts, f"**{training.verdict}**"]
     parts += [table(TRAINING_HEAD, training_lines(training)), "## Gradients of the first step"]
     parts.append(table(HEAD, gradient_lines(training)))
-    atomic_write(folder / "training.md", ("\n\n".join(parts) + "\n").encode())
-    atomic_write(folder / "training.html", training_html(training).encode())
+    write_text(folder / "training.md", "\n\n".join(parts) + "\n")
+    write_text(folder / "training.html", training_html(training))
     return [folder / "training.md", folder / "training.html"]
 
 
@@ -238,8 +238,8 @@ def write(comparison: Comparison, folder: Path) -> list[Path]:
     prepare(folder)
     files = pictures(comparison)
     documents = {
-        "compare.md": markdown(comparison, tuple(files)).encode(),
-        "compare.html": html(comparison).encode(),
+        "compare.md": markdown(comparison, tuple(files)).encode(errors="backslashreplace"),
+        "compare.html": html(comparison).encode(errors="backslashreplace"),
     }
     for name, data in {**documents, **files}.items():
         atomic_write(folder / name, data)
