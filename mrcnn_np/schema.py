@@ -14,7 +14,7 @@ schema                         value
 ``range(a, b)``                a whole number from a to b - 1
 ``[s]``                        a list whose members all fit s
 ``{str: s}``                   an object whose values all fit s
-``{"key": s, ...}``            an object with these keys, and no others unless one is ``...``
+``{"key": s, ..., ...: t}``    an object with these keys, and no others unless ``...`` says what they hold
 ``Optional(s)``                in an object: the key may be missing
 ``(s, t)``                     what fits s or t
 ============================== ==================================================================
@@ -64,7 +64,7 @@ def loads(text: str | bytes, schema: Any, where: str) -> Any:
     except RecursionError:
         raise ValueError(f"{where} nests too deep") from None
     except ValueError as error:
-        raise ValueError(f"{where} cannot be read: {one_line(error)}") from error
+        raise ValueError(f"{where} is not JSON: {one_line(error)}") from error
     require(value, schema, where)
     return value
 
@@ -105,7 +105,9 @@ def _require_object(value: Any, schema: dict[Any, Any], where: str) -> None:
         if key in schema:
             expected = schema[key]
             require(member, expected.schema if isinstance(expected, Optional) else expected, f"{where}[{shown(key)}]")
-        elif ... not in schema:
+        elif ... in schema:
+            require(member, schema[...], f"{where}[{shown(key)}]")
+        else:
             raise ValueError(f"{where} has {shown(key)}; expected {', '.join(map(repr, schema))}")
 
 

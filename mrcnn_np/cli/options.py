@@ -93,7 +93,7 @@ def read_ids(path: str | None) -> list[str] | None:
     if path is None:
         return None
     try:
-        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+        lines = Path(path).read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines()
         return [line.strip() for line in lines if line.strip()]
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read the image ids in {path}: {error}") from error

@@ -23,6 +23,7 @@ from tqdm import tqdm
 from ..data.augment import augment
 from ..data.sample import Dataset, Sample, for_training
 from ..errors import CheckpointError, DataError, NonFiniteError
+from ..files import remove_leftovers
 from ..model import MaskRCNN
 from ..molding import Batch, make_batch
 from ..objective import LOSSES
@@ -166,7 +167,8 @@ class Bar:
 
 def image_checksum(dataset: Dataset) -> str:
     """Return a short text that changes with the ids of the images or their order."""
-    return f"{len(dataset)} images, {zlib.crc32(chr(10).join(dataset.ids).encode()):08x}"
+    ids = "\n".join(dataset.ids).encode(errors="surrogateescape")
+    return f"{len(dataset)} images, {zlib.crc32(ids):08x}"
 
 
 @dataclass(frozen=True)
@@ -236,6 +238,7 @@ def train(
         state = (step, seed, config, dataset.class_names, model.params, velocity, images, tuple(skipped))
         save_checkpoint(out_dir / CHECKPOINT, Checkpoint(*state))
 
+    remove_leftovers(out_dir)
     if resume is None:
         save(0)  # what is wrong with the disk shows now, and a kill from here on can be resumed
     began, saved = time.perf_counter(), start

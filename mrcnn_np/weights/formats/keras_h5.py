@@ -15,6 +15,7 @@ recognised and refused.
 
 from __future__ import annotations
 
+import io
 import math
 import re
 from collections.abc import Mapping
@@ -24,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import ConfigError, WeightFileError
+from ...files import atomic_write
 from ...params import Params, shapes
 from ...schema import one_line, shown
 from ..manifest import Manifest, match
@@ -108,7 +110,8 @@ def write_matterport(path: str | Path, params: Mapping[str, np.ndarray]) -> None
     for layer, weights in layers.items():
         group = "rpn_model" if layer in RPN else layer
         groups.setdefault(group, {}).update({f"{layer}/{name}:0": w for name, w in weights.items()})
-    with h5py.File(path, "w") as file:
+    content = io.BytesIO()
+    with h5py.File(content, "w") as file:
         file.attrs["layer_names"] = np.array([name.encode() for name in groups])
         file.attrs["backend"], file.attrs["keras_version"] = b"tensorflow", b"2.0.8"
         for name, weights in groups.items():
@@ -116,6 +119,7 @@ def write_matterport(path: str | Path, params: Mapping[str, np.ndarray]) -> None
             group.attrs["weight_names"] = np.array([weight.encode() for weight in weights])
             for weight, w in weights.items():
                 group.create_dataset(weight, data=w)
+    atomic_write(Path(path), content.getvalue())
 
 
 def _h5py() -> Any:
