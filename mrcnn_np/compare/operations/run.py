@@ -22,7 +22,8 @@ import kernels
 from ...files import prepare, write_text
 from ...tables import markdown_table, text_table
 from ..rows import errors, number
-from .layers import Case, convolutions, elementwise, layers
+from .case import Case
+from .layers import convolutions, elementwise, layers
 from .regions import boxes, optimiser, regions
 
 #: relative to the largest magnitude, in float64
