@@ -85,7 +85,7 @@ def open_dataset(options: Options, split: str, *, subset: int | None, ids: str |
         if not Path(root).exists():
             print(f"generating shapes in {root}", file=sys.stderr)
             data.generate(root)
-    return data.open_dataset(options.data, root, split, subset=subset, ids=read_ids(ids))
+    return data.open_dataset(options.data, root, split, subset=subset, ids=read_ids(ids), skip_bad=options.skip_bad)
 
 
 def read_ids(path: str | None) -> list[str] | None:

@@ -181,8 +181,10 @@ def from_coco(segmentation: object, size: tuple[int, int]) -> RLE:
 def _from_polygons(polygons: list, size: tuple[int, int]) -> RLE:
     if not polygons:
         raise ValueError("segmentation is an empty list; expected at least one polygon")
-    drawn = []
+    drawn: list[RLE] = []
     for number, points in enumerate(polygons, start=1):
+        if points == [] and any(polygons):  # a part that somebody deleted
+            continue
         if not isinstance(points, list) or not all(type(v) in (int, float) for v in points):
             raise ValueError(f"polygon {number} is {_short(points)}; expected a list of coordinates x, y, x, y, ...")
         try:
