@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kernels import accelerated
+from kernels.contract import TIE
 
 from .boxes import encode_boxes, enter_frame, iou, leave_frame
 from .config import Config
@@ -21,9 +22,6 @@ from .ops.crop_and_resize import crop_and_resize
 from .ops.roi_align import roi_align
 from .pyramid import normalise_boxes
 
-# IoUs whose ratio is closer to 1 than this are the same: several anchors that contain a small object have equal IoU,
-# up to rounding. A ratio, because the best IoU of a tiny object is itself tiny.
-TIE = 1e-6
 UNBOUNDED = (2**31, 2**31)
 
 

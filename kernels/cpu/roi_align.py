@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 from numba import get_num_threads, njit, prange
 
-from .machine.arguments import are_rois, as_bins, is_float32, is_target
+from ..contract import RoIAlignCache, as_pair
+from .machine.arguments import are_rois, is_float32, is_target
 
 MOST_SAMPLES = 128  # twice the samples of a bin along one axis above which the maximum is left to the reference
 
@@ -285,8 +286,8 @@ def roi_align(
     reduce: str = "mean",
 ) -> Any:
     """See ``mrcnn_np.ops.roi_align.roi_align``."""
-    bins = as_bins(output_size)
-    if not is_float32(features) or features.ndim != 4 or 0 in features.shape or not bins[0]:
+    bins = as_pair(output_size)
+    if not is_float32(features) or features.ndim != 4 or 0 in features.shape or bins is None:
         return NotImplemented
     if not are_rois(rois, batch_index, len(features)) or sampling_ratio < 0 or reduce not in ("mean", "max"):
         return NotImplemented
@@ -301,7 +302,7 @@ def roi_align(
         samples = np.empty(pooled.shape, np.int32)
         _max(maps, index, start, side, counts, most, pooled, samples)
         winner = samples.astype(np.min_scalar_type(counts.prod(axis=1).max(initial=1)))
-    return pooled, (
+    return pooled, RoIAlignCache(
         features.shape, features.dtype, rois, batch_index, bins, spatial_scale, sampling_ratio, aligned, winner,
     )  # fmt: skip
 
@@ -312,8 +313,8 @@ def crop_masks(
     """See ``mrcnn_np.targets.crop_masks``; by RoIAlign from masks of bool, only what the RoIs touch."""
     if not is_float32(rois) or not isinstance(masks, np.ndarray) or masks.dtype != np.bool_ or masks.ndim != 3:
         return NotImplemented
-    bins = as_bins(output_size)
-    if method != "roi_align" or not bins[0] or 0 in masks.shape or not are_rois(rois, owner, len(masks)):
+    bins = as_pair(output_size)
+    if method != "roi_align" or bins is None or 0 in masks.shape or not are_rois(rois, owner, len(masks)):
         return NotImplemented
     out = np.empty((len(rois), *bins), np.float32)
     start, side, counts, most = _grid(rois, bins, 1.0, 0, aligned)
@@ -322,7 +323,7 @@ def crop_masks(
     return out
 
 
-def roi_align_backward(dy: np.ndarray, cache: tuple[Any, ...], *, into: np.ndarray | None = None) -> Any:
+def roi_align_backward(dy: np.ndarray, cache: RoIAlignCache, *, into: np.ndarray | None = None) -> Any:
     """See ``mrcnn_np.ops.roi_align.roi_align_backward``."""
     shape, dtype, rois, batch_index, bins, spatial_scale, sampling_ratio, aligned, winner = cache
     if not is_float32(dy) or dtype != np.float32 or dy.shape != (len(rois), *bins, shape[3]) or 0 in shape:

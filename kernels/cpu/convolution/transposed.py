@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ...contract import TransposedConvCache
 from ..activation import masked_sum
 from ..conv import NO_FLOOR, _correlate, _fits, _one_stride, _out_shape, _plain, correlate, scatter, weight_gradient
 from ..machine import memory
@@ -33,7 +34,7 @@ def conv2d_transpose(
         y = _all_phases(np.ascontiguousarray(x), w, shape, step, b, floor)
     else:
         y = scatter(np.ascontiguousarray(x), w.swapaxes(2, 3), shape, step, 0, 0, shift=b, floor=floor)
-    return y, (x, w, b is not None, y if activate else None, (step, step))
+    return y, TransposedConvCache(x, w, b is not None, y if activate else None, (step, step))
 
 
 def _all_phases(
@@ -54,7 +55,7 @@ def _all_phases(
     )  # fmt: skip
 
 
-def conv2d_transpose_backward(dy: np.ndarray, cache: tuple[Any, ...]) -> Any:
+def conv2d_transpose_backward(dy: np.ndarray, cache: TransposedConvCache) -> Any:
     """See ``mrcnn_np.ops.conv.conv2d_transpose_backward``."""
     x, w, has_bias, y, (step, across) = cache
     none = ((0, 0), (0, 0))
