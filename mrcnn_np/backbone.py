@@ -25,7 +25,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .config import Config
-from .errors import ConfigError
+from .errors import ConfigError, did_you_mean
 from .layers import Cache, conv_bn, conv_bn_backward
 from .observe import Observe, unobserved
 from .ops.pool import max_pool2d, max_pool2d_backward
@@ -69,7 +69,8 @@ ARCHITECTURES = {
 def architecture(config: Config) -> Architecture:
     """Look up ``config.backbone``; an unknown name is a ``ConfigError``."""
     if config.backbone not in ARCHITECTURES:
-        raise ConfigError(f"backbone is {config.backbone!r}; expected one of {', '.join(ARCHITECTURES)}")
+        meant = did_you_mean(config.backbone, ARCHITECTURES)
+        raise ConfigError(f"backbone is {config.backbone!r}; expected one of {', '.join(ARCHITECTURES)}{meant}")
     return ARCHITECTURES[config.backbone]
 
 
