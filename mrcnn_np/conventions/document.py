@@ -82,12 +82,14 @@ def replaced(text: str, parts: Mapping[str, str], source: object) -> str:
         A comment is missing, or there are several.
     """
     for name, part in parts.items():
-        if len(comments(name).findall(text)) != 1:
+        places = list(comments(name).finditer(text))
+        if len(places) != 1:
             raise UserError(
                 f"{source} has no one place for {name}; expected <!-- {name}: HOW IT IS MADE --> before it and "
                 f"<!-- end of {name} --> behind"
             )
-        text = comments(name).sub(lambda found, part=part: f"{found[1]}\n\n{part.strip()}\n\n{found[3]}", text)
+        before, behind = places[0].start(2), places[0].end(2)
+        text = f"{text[:before]}\n{part.strip()}\n\n{text[behind:]}"
     return text
 
 
