@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 RUN ?= runs/shapes-tiny
 
-.PHONY: book book-build book-check lab setup train train-voc test test-nojit test-avx2 bench lint tutorial clean
+.PHONY: setup train train-voc test test-nojit test-avx2 bench lint docs-numbers tutorial book book-build book-check lab clean
 
 setup: $(STAMP)
 
@@ -47,6 +47,11 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The numbers in the documentation, measured again: the network of `make train`, trained if it is not there.
+docs-numbers: $(STAMP)
+	$(BIN)/mrcnn-np train --data shapes --preset tiny --out $(RUN) --resume
+	$(BIN)/mrcnn-np conventions --run $(RUN) --rewrite docs/conventions.md --quiet
 
 tutorial: $(STAMP)
 	for script in tutorial/[0-9]*.py; do $(BIN)/python $$script || exit 1; done

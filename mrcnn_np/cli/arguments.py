@@ -443,6 +443,7 @@ def _add_conventions(commands: Commands) -> None:
     )
     command.add_argument("--seed", type=at_least(0), default=5, help="of the generated image (default: %(default)s)")
     command.add_argument("--out", default="runs/conventions", metavar="DIR", help="default: %(default)s")
+    command.add_argument("--rewrite", metavar="PAGE", help="put tables and pictures into a page of Markdown, too")
     command.add_argument("--list", action="store_true", help="print the table of all fields as Markdown, and stop")
 
 

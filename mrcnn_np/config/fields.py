@@ -250,11 +250,15 @@ class ProposalFields:
     crowd_iou : fraction or None
         A negative anchor or RoI may overlap no crowd region by this much: 0.001 matterport. None: crowd regions are
         ignored (torchvision and detectron2 drop them before training). [65]
-    proposals_pre_nms_train, proposals_pre_nms_test : anchors
-        Best ones that are decoded: 6000 of all (matterport), 2000 and 1000 of each level (torchvision, detectron2).
+    proposals_pre_nms_train : anchors
+        Best ones that are decoded in training: 6000 of all (matterport), 2000 of each level (torchvision, detectron2).
         [52, 67]
-    proposals_post_nms_train, proposals_post_nms_test : boxes
-        Kept at most: 2000 and 1000 in matterport and torchvision, 1000 and 1000 in detectron2. [52, 67]
+    proposals_pre_nms_test : anchors
+        The same in detection: 6000 of all (matterport), 1000 of each level (torchvision, detectron2). [52, 67]
+    proposals_post_nms_train : boxes
+        Kept at most, in training: 2000 in matterport and torchvision, 1000 in detectron2. [52, 67]
+    proposals_post_nms_test : boxes
+        Kept at most, in detection: 1000 in all three. [52, 67]
     proposals_nms_iou : fraction
         Of two boxes that overlap by more, the worse is dropped: 0.7 in all three. [67, 68]
     proposals_per_level : bool

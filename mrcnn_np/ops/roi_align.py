@@ -7,7 +7,7 @@ area, pixel ``i`` covers ``[i, i + 1)`` and its value sits at ``i + 0.5``; ``ali
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from scipy import sparse

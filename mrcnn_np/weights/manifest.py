@@ -97,10 +97,21 @@ class Manifest:
 
     @classmethod
     def from_config(cls, config: Config, *, source: str, backbone_only: bool = False, **fields: Any) -> Manifest:
-        """Fill in what ``config`` says; ``fields`` are those that a config does not have.
+        """Fill in what a configuration says.
 
         For example ``Manifest.from_config(presets.matterport(backbone="resnet50"), source="matterport",
         delta_order="dy dx dh dw")``.
+
+        Parameters
+        ----------
+        config : Config
+            Of the network whose weights these are.
+        source : str
+            Whose file it is.
+        backbone_only : bool
+            The file has no other tensors than the backbone's.
+        **fields
+            Attributes that a configuration does not have.
         """
         usual, named = base(config.name), {*BACKBONE_FIELDS, "name", "num_classes"}
         overrides = {

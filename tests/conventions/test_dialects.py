@@ -223,6 +223,24 @@ def test_every_field_is_documented():
             assert named, meaning.field
 
 
+def test_numbers_in_the_documentation_are_the_answers():
+    """What is said in words, "1024 matterport, 1333 torchvision and detectron2", is held to the presets."""
+    number = r"\d+(?:\.\d+)?(?:e-?\d+)?(?:/\d+)?"
+    value = rf"(\((?:{number}, )+{number}\)|(?:{number}, )*{number})"
+    name = r"(?:matterport|torchvision|detectron2)(?!'s v2)"
+    said = re.compile(rf"(?<![\w.]){value} (?:in )?(all three|{name}(?:(?:, | and ){name})*)")
+    compared = 0
+    for meaning in meanings().values():
+        if meaning.field in FREE:
+            continue
+        for text, whose in said.findall(meaning.text):
+            expected = tuple(map(float, re.findall(number, text))) if "," in text else eval(text)
+            for framework in FRAMEWORKS if whose == "all three" else re.findall(name, whose):
+                assert getattr(presets.by_name(framework), meaning.field) == expected, (meaning.field, text, whose)
+                compared += 1
+    assert compared > 100
+
+
 def test_documentation_and_table_cite_facts_that_have_a_test():
     tested = set(re.findall(r"\d{3}", " ".join(re.findall(r"def test_fact_([\d_]+)", _documents()))))
     for row, facts, _ in ROWS:
