@@ -211,7 +211,10 @@ def check_resumable(
     if checkpoint.class_names != class_names:
         rows.append(f"class names: {', '.join(checkpoint.class_names)} there, {', '.join(class_names)} here")
     elif checkpoint.images != images:
-        rows.append("images: the data set has other image ids, or another order of them, than the one trained on")
+        rows.append(
+            f"images: {checkpoint.images} there, {images} here: other image ids, or another order of them (the last "
+            "number is their checksum)"
+        )
     if rows:
         raise CheckpointError("the checkpoint belongs to another run:\n" + "\n".join(f"  {row}" for row in rows))
     if checkpoint.step > config.steps:
