@@ -15,19 +15,20 @@ from ..config.presets import PRESETS
 from ..data.sample import Dataset
 from ..errors import UserError
 from ..files import read_json
-from ..schema import Number, OneOf
+from ..schema import OneOf, Optional
 from ..training.run_folder import OPTIONS
 
 SHAPES_ROOT = "datasets/shapes"
-_COUNT, _TEXT = (Number(int, 1), None), (str, None)
-#: what ``options.json`` holds; older runs lack some
-SCHEMA = {
-    "data?": OneOf("shapes", "voc", "coco"), "root?": _TEXT, "split?": str, "val_split?": str,
-    "preset?": (OneOf(*PRESETS), None), "weights?": _TEXT, "class_names?": _TEXT, "freeze?": str, "config?": [str],
-    "steps?": (Number(int, 0), None), "batch_size?": _COUNT, "size?": _COUNT, "seed?": Number(int, 0),
-    "subset?": _COUNT, "val_subset?": _COUNT, "ids?": _TEXT, "skip_bad?": bool, "checkpoint_every?": Number(int, 1),
-    "backend?": (OneOf("numpy", "cpu"), None), "threads?": _COUNT, "vector?": _COUNT,
+_COUNT, _TEXT = (range(1, 2**63), None), (str, None)
+_OPTIONS = {
+    "data": OneOf("shapes", "voc", "coco"), "root": _TEXT, "split": str, "val_split": str,
+    "preset": (OneOf(*PRESETS), None), "weights": _TEXT, "class_names": _TEXT, "freeze": str, "config": [str],
+    "steps": (range(2**63), None), "batch_size": _COUNT, "size": _COUNT, "seed": range(2**63),
+    "subset": _COUNT, "val_subset": _COUNT, "ids": _TEXT, "skip_bad": bool, "checkpoint_every": range(1, 2**63),
+    "backend": (OneOf("numpy", "cpu"), None), "threads": _COUNT, "vector": _COUNT,
 }  # fmt: skip
+#: what ``options.json`` holds; older runs lack some
+SCHEMA = {name: Optional(schema) for name, schema in _OPTIONS.items()}
 
 
 @dataclass(frozen=True)

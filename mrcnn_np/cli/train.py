@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import kernels
 
 from ..config import Config, presets
+from ..data import require_teachable
 from ..data.sample import Dataset
 from ..errors import CheckpointError, ConfigError, DataError, UserError
 from ..evaluate.split import SplitReport, evaluate_split, require_readable
@@ -145,6 +146,8 @@ def _plan(args: argparse.Namespace, folder: Path, options: Options, recorded: Ma
             class_names=dataset.class_names,
             images=image_checksum(dataset),
         )
+    for warning in require_teachable(dataset, boxes_from_masks=config.gt_boxes_from_masks):
+        print(f"warning: {warning}", file=sys.stderr)
     params, said, kept = _parameters(options, config, origin, checkpoint, dataset.class_names)
     model = MaskRCNN(config, params)
     if not trained_names(model.params, config):  # which also finds a misspelt pattern of config.frozen
