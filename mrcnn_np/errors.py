@@ -24,7 +24,11 @@ class DataError(UserError):
 
     def __init__(self, message: str, *, path: object = None, image_id: str | None = None) -> None:
         self.path, self.image_id = path, image_id
-        super().__init__(f"{path}: {message}" if path is not None else message)
+        super().__init__(printable(f"{path}: {message}" if path is not None else message))
+
+
+class DataWarning(UserWarning):
+    """Something in the data was read by a rule that its owner may not expect."""
 
 
 class CheckpointError(UserError):
@@ -41,3 +45,8 @@ class WeightFileError(UserError):
 
 class WeightMismatchError(WeightFileError):
     """Weights do not fit the network or its conventions; the message is a table."""
+
+
+def printable(text: object) -> str:
+    """Return a text from a file such that a terminal shows it and does not obey it: control characters as escapes."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(text))

@@ -111,7 +111,7 @@ def label_anchors(
     ----------
     anchors : ndarray of shape (A, 4)
     objects : ndarray of shape (G, 4)
-        G at least 1.
+        Without any, every anchor is negative and its match 0.
     negative_iou, positive_iou : float
     match_best : bool
 
@@ -120,8 +120,10 @@ def label_anchors(
     labels : ndarray of shape (A,), int8
     matched : ndarray of shape (A,), int64
     """
-    overlaps = iou(anchors, objects)  # (A, G)
     labels = np.full(len(anchors), -1, np.int8)
+    if len(objects) == 0:
+        return labels, np.zeros(len(anchors), np.int64)
+    overlaps = iou(anchors, objects)  # (A, G)
     labels[overlaps.max(axis=1) >= negative_iou] = 0
     labels[is_positive(overlaps, positive_iou, match_best=match_best)] = 1
     return labels, overlaps.argmax(axis=1)

@@ -18,8 +18,9 @@ from common import add_box, code, glow, grid, heat, naive, say, show_image, star
 import kernels
 from mrcnn_np import presets
 from mrcnn_np.backbone import Architecture, architecture, backbone, backbone_backward
+from mrcnn_np.network import spec
 from mrcnn_np.ops.conv import conv2d
-from mrcnn_np.params import count, spec
+from mrcnn_np.params import count
 
 lesson = start(__doc__)
 model, images = lesson.model, lesson.batch.images
@@ -67,7 +68,7 @@ table(
     ],
 )
 
-say("\nThe same counts for the networks of the papers (nothing is allocated: params.spec lists the shapes):")
+say("\nThe same counts for the networks of the papers (nothing is allocated: network.spec lists the shapes):")
 rows = []
 for name in ("resnet50", "resnet101", "resnext101_32x8d"):
     settings = presets.torchvision(backbone=name)

@@ -19,9 +19,10 @@ import kernels
 from mrcnn_np import presets
 from mrcnn_np.backbone import backbone
 from mrcnn_np.fpn import fpn
+from mrcnn_np.network import spec
 from mrcnn_np.ops.conv import conv2d
 from mrcnn_np.ops.resize import upsample_nearest
-from mrcnn_np.params import count, spec
+from mrcnn_np.params import count
 
 lesson = start(__doc__)
 model, images = lesson.model, lesson.batch.images

@@ -23,7 +23,8 @@ from mrcnn_np.anchors import pyramid_anchors
 from mrcnn_np.detections import paste_masks
 from mrcnn_np.model import MaskRCNN
 from mrcnn_np.molding import compose_meta, mold_image, plan
-from mrcnn_np.params import count, spec
+from mrcnn_np.network import spec
+from mrcnn_np.params import count
 from mrcnn_np.pictures.canvas import add_text
 from mrcnn_np.pyramid import roi_level
 from mrcnn_np.targets import negative_count

@@ -26,11 +26,13 @@ from mrcnn_np import presets
 from mrcnn_np.boxes import iou
 from mrcnn_np.config import Config
 from mrcnn_np.data import SHAPES_CLASSES, VOC_CLASSES, Sample, generate, open_dataset, read_image
+from mrcnn_np.data.sample import without_objects
 from mrcnn_np.errors import UserError
 from mrcnn_np.model import MaskRCNN
 from mrcnn_np.molding import Batch, make_batch
 from mrcnn_np.pictures.canvas import LINE_PALETTE, PALETTE, add_box, show_image
 from mrcnn_np.pictures.canvas import save as save_png
+from mrcnn_np.tables import text_table
 from mrcnn_np.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from mrcnn_np.training.loop import train_step
 from mrcnn_np.training.optim import zero_velocity
@@ -89,7 +91,8 @@ class Lesson:
     def sample(self) -> Sample:
         """The image of all lessons with its ground truth (a file of your own has none)."""
         if self.dataset is None:
-            return _without_truth(self.options.image)
+            path = self.options.image
+            return without_objects(read_image(path), Path(path).stem, path)
         return self.dataset.load(VOC_IMAGE if self.options.voc else SHAPES_IMAGE)
 
     @cached_property
@@ -234,15 +237,6 @@ def _short_errors(kind: type[BaseException], error: BaseException, trace: Any) -
         sys.__excepthook__(kind, error, trace)
 
 
-def _without_truth(path: str) -> Sample:
-    image = read_image(path)
-    none, shape = np.zeros(0, bool), image.shape[:2]
-    return Sample(
-        Path(path).stem, image, np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.zeros((0, *shape), bool),
-        none, none, np.zeros(shape, bool), path,
-    )  # fmt: skip
-
-
 # --- text -----------------------------------------------------------------------------------------------------------
 
 
@@ -273,10 +267,7 @@ def listed(values: np.ndarray, digits: int = 2) -> str:
 
 def table(header: list[str], rows: list[list[Any]]) -> None:
     """Print rows under their headings: the first column to the left, the others to the right."""
-    text = [header, *([str(cell) for cell in row] for row in rows)]
-    widths = [max(len(row[i]) for row in text) for i in range(len(header))]
-    for row in text:
-        print("  " + "  ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths))))
+    print(text_table(header, [[str(cell) for cell in row] for row in rows], align="<>", indent="  "))
 
 
 # --- pictures -------------------------------------------------------------------------------------------------------

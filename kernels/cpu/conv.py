@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -65,7 +66,7 @@ def correlate(
     if y is None:
         y = memory.empty((len(x), *out_shape, c_out))
     places = (
-        (phase[0] * y.shape[2] + phase[1]) * c_out, y[0].size, step * y.shape[2] * c_out, step * c_out,
+        (phase[0] * y.shape[2] + phase[1]) * c_out, math.prod(y.shape[1:]), step * y.shape[2] * c_out, step * c_out,
     )  # fmt: skip
     at = np.arange(len(packed)) * NR
     return _correlate(x, packed, kw, at, at, out_shape, stride, top, left, y, places, scale, shift, residual, floor)
@@ -179,8 +180,9 @@ def weight_gradient(
 
 
 def _plain(*arrays: np.ndarray | None) -> bool:
-    """Tell whether all arrays that are there are float32; only then is there a kernel."""
-    return is_float32(*(a for a in arrays if a is not None))
+    """Tell whether all arrays that are there are float32 and hold something; only then is there a kernel."""
+    there = [a for a in arrays if a is not None]
+    return is_float32(*there) and all(a.size for a in there)
 
 
 def _one_stride(stride: Any) -> int:
@@ -191,7 +193,7 @@ def _one_stride(stride: Any) -> int:
 
 def _fits(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, padding: Any, groups: int) -> bool:
     """Tell whether the arguments make sense; where they do not, the reference has the error message."""
-    if x.ndim != 4 or w.ndim != 4 or 0 in x.shape or 0 in w.shape or (b is not None and b.shape != w.shape[3:]):
+    if x.ndim != 4 or w.ndim != 4 or (b is not None and b.shape != w.shape[3:]):
         return False
     padded = (x.shape[1] + sum(padding[0]), x.shape[2] + sum(padding[1]))
     fits = groups >= 1 and x.shape[3] == w.shape[2] * groups and w.shape[3] % groups == 0

@@ -138,7 +138,9 @@ def multiply(
 
 def linear(x: np.ndarray, w: np.ndarray, b: np.ndarray | None = None) -> Any:
     """See ``mrcnn_np.ops.linear.linear``."""
-    if not is_float32(x, w) or x.ndim != 2 or w.ndim != 2 or x.shape[1] != w.shape[0] or x.size * w.shape[1] < SMALL:
+    if not is_float32(x, w) or x.ndim != 2 or w.ndim != 2 or x.shape[1] != w.shape[0]:
+        return NotImplemented
+    if x.size * w.shape[1] < max(1, SMALL):
         return NotImplemented
     if b is not None and (not is_float32(b) or b.shape != w.shape[1:]):
         return NotImplemented
@@ -149,7 +151,7 @@ def linear(x: np.ndarray, w: np.ndarray, b: np.ndarray | None = None) -> Any:
 def linear_backward(dy: np.ndarray, cache: tuple[Any, ...]) -> Any:
     """See ``mrcnn_np.ops.linear.linear_backward``."""
     x, w, has_bias = cache
-    if not is_float32(dy, x, w) or dy.shape != (len(x), w.shape[1]) or x.size * w.shape[1] < SMALL:
+    if not is_float32(dy, x, w) or dy.shape != (len(x), w.shape[1]) or x.size * w.shape[1] < max(1, SMALL):
         return NotImplemented
     dy, x, w = np.ascontiguousarray(dy), np.ascontiguousarray(x), np.ascontiguousarray(w)
     dx = multiply(dy, _pack_transposed(w), w.shape[0])

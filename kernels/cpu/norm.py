@@ -140,7 +140,7 @@ def batch_norm(
 ) -> Any:
     """See ``mrcnn_np.ops.norm.batch_norm``."""
     parameters = (gamma, beta, mean, var)
-    if not is_float32(x, *parameters) or x.size < SMALL or any(p.shape != x.shape[-1:] for p in parameters):
+    if not is_float32(x, *parameters) or x.size < max(1, SMALL) or any(p.shape != x.shape[-1:] for p in parameters):
         return NotImplemented
     channels = x.shape[-1]
     x = np.ascontiguousarray(x)
@@ -167,7 +167,7 @@ def batch_norm(
 def batch_norm_backward(dy: np.ndarray, cache: tuple[Any, ...]) -> Any:
     """See ``mrcnn_np.ops.norm.batch_norm_backward``."""
     x, gamma, mu, inverse_std, training = cache
-    if not is_float32(dy, x, gamma, mu, inverse_std) or dy.shape != x.shape or x.size < SMALL:
+    if not is_float32(dy, x, gamma, mu, inverse_std) or dy.shape != x.shape or x.size < max(1, SMALL):
         return NotImplemented
     channels = x.shape[-1]
     count = x.size // channels

@@ -13,7 +13,7 @@ from typing import Any
 from ..bench import chart, machine, markdown
 from ..bench.network import cpu_count, run_network, run_scaling, run_start
 from ..bench.team import environment
-from ..training.run_folder import atomic_write, prepare, write_json
+from ..files import atomic_write, prepare, write_json
 
 SECTIONS = ("ops", "network", "scaling", "start")
 

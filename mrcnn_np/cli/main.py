@@ -13,15 +13,9 @@ from importlib import import_module
 import kernels
 
 from ..errors import UserError
+from .arguments import build_parser
 from .interrupts import INTERRUPTED, caused_by_interrupt, raise_from_now_on
-from .parsers import build_parser
-
-#: where ``run_NAME`` is, for every command and every kind of ``data``
-MODULES = {
-    "train": "train", "detect": "detect", "eval": "eval", "bench": "bench", "compare": "compare",
-    "conventions": "conventions", "weights": "weights", "warmup": "warmup", "shapes": "detect", "voc": "detect",
-    "check": "detect", "coco": "coco",
-}  # fmt: skip
+from .warned import show_data_warnings
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -40,6 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     if isinstance(sys.stdout, io.TextIOWrapper):  # a file name that the terminal cannot show is no reason to stop
         sys.stdout.reconfigure(errors="backslashreplace")
+    show_data_warnings()
     try:
         with _backend(getattr(args, "backend", None)), _threads(args):
             command = _command(args)
@@ -87,8 +82,7 @@ def _threads(args: argparse.Namespace) -> AbstractContextManager[object]:
 
 
 def _command(args: argparse.Namespace) -> Callable[[argparse.Namespace], int]:
-    """Find the function of a command. Imported here, so that --help answers at once."""
-    name = args.data_command if args.command == "data" else args.command
+    """Return ``run_NAME`` of the module of a command's name. Imported here, so that --help answers at once."""
     function: Callable[[argparse.Namespace], int]
-    function = getattr(import_module(f".{MODULES[name]}", __package__), f"run_{name}")
+    function = getattr(import_module(f".{args.command}", __package__), f"run_{args.command}")
     return function

@@ -12,7 +12,8 @@ from typing import Any, get_type_hints
 from .. import data
 from ..data.sample import Dataset
 from ..errors import UserError
-from ..training.run_folder import OPTIONS, read_json
+from ..files import read_json
+from ..training.run_folder import OPTIONS
 
 SHAPES_ROOT = "datasets/shapes"
 

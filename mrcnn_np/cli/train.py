@@ -13,28 +13,18 @@ import kernels
 from ..config import Config, presets
 from ..data.sample import Dataset
 from ..errors import CheckpointError, ConfigError, DataError, UserError
+from ..evaluate.split import SplitReport, evaluate_split, require_readable
+from ..files import prepare, read_json, write_json
 from ..model import MaskRCNN
-from ..params import Params, count, initialise
+from ..network import initialise
+from ..params import Params, count
 from ..training.checkpoint import Checkpoint, check_resumable, load_checkpoint
 from ..training.fine_tune import Origin, begin, check_same_start, describe, open_origin, record, recorded_origin
 from ..training.freezing import frozen_patterns
 from ..training.loop import INITIALISE, image_checksum, stream, train
 from ..training.optim import trained_names
-from ..training.report import SplitReport, draw, evaluate_split, peak_memory_mib, require_readable, summarise
-from ..training.run_folder import (
-    CHECKPOINT,
-    CONFIG,
-    FILES,
-    METRICS,
-    OPTIONS,
-    REPORT,
-    START,
-    clear,
-    locked,
-    prepare,
-    read_json,
-    write_json,
-)
+from ..training.run_folder import CHECKPOINT, CONFIG, FILES, METRICS, OPTIONS, REPORT, START, clear, locked
+from ..training.summary import draw, peak_memory_mib, summarise
 from .options import Options, open_dataset, recorded_options
 
 PRESET = "tiny"

@@ -98,8 +98,8 @@ def warm_up(config: Config, *, say: Say = lambda line: None) -> None:
     Sizes do not matter to compiled code, but small maps take other kernels than large ones; at 256 pixels the levels of
     the pyramid are of both kinds.
     """
-    from ..bench.scene import batch, picture
     from ..model import MaskRCNN
+    from ..synthetic import batch, picture
     from ..training.loop import train_step
     from ..training.optim import zero_velocity
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..errors import ConfigError
-from . import Config
+from .config import Config
 
 
 def tiny(num_classes: int = 4, **changes: Any) -> Config:

@@ -22,7 +22,8 @@ from __future__ import annotations
 import numpy as np
 
 from ..config import Config
-from ..params import Params, check, spec
+from ..network import check, spec
+from ..params import Params
 
 
 def convert(params: Params, old: Config, new: Config) -> Params:

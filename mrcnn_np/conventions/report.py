@@ -6,8 +6,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..files import atomic_write, write_json
 from ..objective import LOSSES
-from ..training.run_folder import atomic_write, write_json
+from ..tables import markdown_table, text_table
 from .plots import save_chart, save_crops
 from .switchboard import IMPOSSIBLE, MOVES, NOTHING, TRAINING, Row, Switchboard
 from .table import Flip, in_words
@@ -115,16 +116,11 @@ def _ratios(row: Row) -> list[str]:
 
 
 def _aligned(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [tuple(header), *(tuple(row) for row in rows)]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
-    lines.insert(1, tuple("-" * width for width in widths))
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in lines)
+    return text_table(header, rows, rule=True)
 
 
 def _piped(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [tuple(header), ("---",) * len(header)]
-    lines += [(f"`{first}`", *rest) for first, *rest in rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+    return markdown_table(header, [(f"`{first}`", *rest) for first, *rest in rows])
 
 
 def as_dict(board: Switchboard, class_names: Sequence[str]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from ..boxes import iou
 from ..compare.trace import Trace, trace_ours
 from ..config import Config
-from ..data.sample import Sample
+from ..data.sample import Sample, without_objects
 from ..detections import Detections
 from ..errors import CheckpointError, ConfigError, NonFiniteError
 from ..model import MaskRCNN
@@ -165,21 +165,6 @@ def switchboard(
     rows = [_measure(model, sample, flip, base, losses, score) for flip in changes]
     sizes = own_sizes(model.config) if fields is None else []
     return Switchboard(model.config, sample, detections_of(base).above(score), score, rows, sizes)
-
-
-def without_objects(image: np.ndarray, name: str = "image") -> Sample:
-    """Return a sample without ground truth."""
-    height, width = image.shape[:2]
-    return Sample(
-        image_id=name,
-        image=image,
-        gt_boxes=np.zeros((0, 4), np.float32),
-        gt_class_ids=np.zeros(0, np.int64),
-        gt_masks=np.zeros((0, height, width), bool),
-        gt_crowd=np.zeros(0, bool),
-        gt_difficult=np.zeros(0, bool),
-        void=np.zeros((height, width), bool),
-    )
 
 
 def detections_of(trace: Trace) -> Detections:

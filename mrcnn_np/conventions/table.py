@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields
 from functools import cache
 from typing import Any
 
+from .. import tables
 from ..config import Config, check_names
 from ..config.presets import by_name
 from ..errors import ConfigError
@@ -181,13 +182,10 @@ def in_words(value: Any) -> str:
 def markdown_table() -> str:
     """Write what all fields mean and what the frameworks have there, as Markdown, one table for each part."""
     presets = [by_name(name) for name in FRAMEWORKS]
-    lines: list[str] = []
-    part = ""
+    rows: dict[str, list[tuple[str, ...]]] = {}
     for meaning in meanings().values():
-        if meaning.part != part:
-            part = meaning.part
-            lines += ["", f"### {part}", "", f"| field | {' | '.join(FRAMEWORKS)} | meaning |", "|---" * 5 + "|"]
-        values = " | ".join(in_words(getattr(preset, meaning.field)) for preset in presets)
-        text = f"*{meaning.allowed}*. {meaning.text}".replace("|", "\\|").replace("``", "`")
-        lines.append(f"| `{meaning.field}` | {values} | {text} |")
-    return "\n".join(lines[1:]) + "\n"
+        values = (in_words(getattr(preset, meaning.field)) for preset in presets)
+        text = f"*{meaning.allowed}*. {meaning.text}".replace("``", "`")
+        rows.setdefault(meaning.part, []).append((f"`{meaning.field}`", *values, text))
+    head = ("field", *FRAMEWORKS, "meaning")
+    return "\n".join(f"### {part}\n\n{tables.markdown_table(head, lines)}\n" for part, lines in rows.items())

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..errors import DataError
+from ..tables import text_table
 from .sample import Dataset
 
 
@@ -108,8 +109,9 @@ def describe(report: Report) -> str:
     total = int(report.instances.sum())
     flags = [f"{n} {name}" for n, name in ((report.difficult, "difficult"), (report.crowd, "crowd")) if n]
     lines.append(f"instances  {total}" + (f" ({', '.join(flags)})" if flags else ""))
+    rows = [(name, str(n)) for name, n in zip(report.class_names[1:], report.instances[1:])]
     width = max(len(name) for name in report.class_names)
-    lines += [f"  {name:<{width}}  {n:>6}" for name, n in zip(report.class_names[1:], report.instances[1:])]
+    lines += text_table((), rows, align="<>", least=(width, 6), indent="  ").splitlines()
     if total:
         # The side of a square of the box's area: what anchor sizes are compared with.
         sides = np.sqrt(report.box_sizes.prod(axis=1))

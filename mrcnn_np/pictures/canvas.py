@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 
-from ..training.run_folder import atomic_write, prepare
+from ..files import atomic_write, prepare
 
 DPI = 100
 #: Okabe and Ito's colours, told apart by colour-blind readers; neighbours in the list differ most

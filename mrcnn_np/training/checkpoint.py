@@ -23,8 +23,8 @@ import safetensors.numpy
 
 from ..config import Config
 from ..errors import CheckpointError, ConfigError
+from ..files import atomic_write
 from ..params import Params
-from .run_folder import atomic_write
 
 FORMAT = 1
 KEY = "mrcnn_np"

@@ -15,10 +15,11 @@ import safetensors.numpy
 from ..config import Config
 from ..config.presets import by_name
 from ..errors import CheckpointError, UserError, WeightFileError, WeightMismatchError
-from ..params import Params, draw, shapes, spec
+from ..files import atomic_write
+from ..network import spec
+from ..params import Params, draw, shapes
 from ..training.checkpoint import KEY as CHECKPOINT_KEY
 from ..training.checkpoint import load_checkpoint
-from ..training.run_folder import atomic_write
 from . import detectron2, imagenet, torchvision
 from .class_names import coco_names
 from .formats.files import Contents, naming, read, sniff
@@ -34,7 +35,7 @@ class Weights(NamedTuple):
     Attributes
     ----------
     params : dict of str to ndarray
-        All of one type, float32 or float64, in the order of ``params.spec``.
+        All of one type, float32 or float64, in the order of ``network.spec``.
     manifest : Manifest
     aside : tuple of str
         Tensors of the file that are not used, the classifier of a backbone for example.

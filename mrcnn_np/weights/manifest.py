@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from ..config import Config
 from ..config.presets import base
 from ..errors import ConfigError, WeightFileError, WeightMismatchError
+from ..network import spec as network_spec
 from ..params import Spec
-from ..params import spec as network_spec
+from ..tables import text_table
 
 #: key of the manifest in the metadata of a safetensors file
 KEY = "mrcnn_np_manifest"
@@ -143,7 +144,7 @@ class Manifest:
                 (name, _text(a) + (" (presumed)" if name in self.presumed else ""), _text(b))
                 for name, a, b in differences
             ]
-            lines = table(("convention", "the weights", f"configuration {config.name!r}"), rows)
+            lines = text_table(("convention", "the weights", f"configuration {config.name!r}"), rows, indent="  ")
             raise WeightMismatchError(f"{source} belongs to another configuration:\n{lines}")
 
     def describe(self) -> str:
@@ -154,7 +155,7 @@ class Manifest:
                 rows.append((name, _text(value) + (" (presumed)" if name in self.presumed else "")))
         rows += [(name, _text(value)) for name, value in self.overrides.items()]
         rows.append(("class_names", self._classes()))
-        return table((), rows)
+        return text_table((), rows, indent="  ")
 
     def _classes(self) -> str:
         """Return the first names and the last."""
@@ -221,15 +222,8 @@ def match(found: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int
         rows += kind[:SHOWN]
         if len(kind) > SHOWN:
             rows.append((f"... and {len(kind) - SHOWN} more", "", ""))
-    lines = table(("tensor", "expected", "found"), rows)
+    lines = text_table(("tensor", "expected", "found"), rows, indent="  ")
     raise WeightMismatchError(f"{source} does not fit the network: of {len(expected)} tensors {summary}\n{lines}")
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Lay out rows of text in columns, indented by two."""
-    lines = [tuple(head), *map(tuple, rows)] if head else list(map(tuple, rows))
-    widths = [max(map(len, column)) for column in zip(*lines)]
-    return "\n".join("  " + "  ".join(cell.ljust(w) for cell, w in zip(line, widths)).rstrip() for line in lines)
 
 
 def _text(value: Any) -> str:

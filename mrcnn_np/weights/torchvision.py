@@ -20,8 +20,8 @@ import numpy as np
 
 from ..config import Config, presets
 from ..errors import CheckpointError
+from ..network import spec as network_spec
 from ..params import Params
-from ..params import spec as params_spec
 from .architecture import sizes
 from .class_names import coco_names
 from .manifest import PRESUMED, Manifest, match
@@ -222,7 +222,7 @@ def state_shapes(config: Config) -> dict[str, tuple[int, ...]]:
     """
     shapes: dict[str, tuple[int, ...]] = {}
     foreign: dict[str, tuple[int, ...]] = {}
-    for ours, tensor in params_spec(config).items():
+    for ours, tensor in network_spec(config).items():
         layer, _, suffix = ours.rpartition(".")
         name = _name_back(layer, config)
         theirs = f"{name}.{SUFFIXES[suffix]}"

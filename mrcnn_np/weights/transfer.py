@@ -16,10 +16,11 @@ from typing import NamedTuple
 import numpy as np
 
 from ..config import Config
+from ..config.fields import TrainingFields
 from ..config.presets import base, by_name
-from ..config.regions import TrainingFields
 from ..errors import WeightMismatchError
-from ..params import Params, draw, shapes, spec
+from ..network import spec
+from ..params import Params, draw, shapes
 from .class_names import class_rows
 from .load import Weights, load_weights
 from .manifest import BACKBONE_FIELDS, match

@@ -7,8 +7,8 @@ from nets import as_float64, small_config
 from mrcnn_np import MaskRCNN, presets
 from mrcnn_np.conventions.convert import convert
 from mrcnn_np.errors import CheckpointError
-from mrcnn_np.params import initialise, spec
-from mrcnn_np.synthetic import lively_params, picture
+from mrcnn_np.network import initialise, spec
+from mrcnn_np.synthetic import params_that_detect, picture
 
 # Each pair of values, there and back
 PAIRS = [
@@ -33,7 +33,7 @@ IMAGE = picture((50, 64), seed=3)
 def test_detections_stay(pair, way):
     old = small_config(**{field: values[way] for field, values in pair.items()}, bn_eps=1e-3)
     new = old.replace(**{field: values[1 - way] for field, values in pair.items()})
-    params = as_float64(lively_params(old))
+    params = as_float64(params_that_detect(old))
     before = MaskRCNN(old, params).detect([IMAGE])[0]
     converted = convert(params, old, new)
     assert list(converted) == list(spec(new))
@@ -50,7 +50,7 @@ def test_another_norm_constant_is_kept_apart():
     # The norm that leaves the network was computed with its epsilon, the one that enters is undone with the new one
     old = small_config(box_head="conv", mask_head_norm=True, fpn_norm=True, bn_eps=0.1)
     new = old.replace(box_head="fc", mask_head_norm=False, fpn_norm=False)
-    params = as_float64(lively_params(old))
+    params = as_float64(params_that_detect(old))
     back = convert(convert(params, old, new), new, old)
     before, after = (MaskRCNN(old, p).detect([IMAGE])[0] for p in (params, back))
     np.testing.assert_allclose(after.boxes, before.boxes, rtol=0, atol=1e-10)
@@ -73,7 +73,7 @@ def test_a_bottleneck_with_biases():
 
 def test_the_parameters_given_are_not_touched():
     old = small_config(conv_bias=True, box_head="conv", mask_head_norm=True)
-    params = lively_params(old)
+    params = params_that_detect(old)
     copy = {name: p.copy() for name, p in params.items()}
     convert(params, old, old.replace(conv_bias=False, box_head="fc", mask_head_norm=False, rpn_objectness="softmax"))
     assert list(params) == list(copy)

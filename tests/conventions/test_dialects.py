@@ -20,8 +20,8 @@ from mrcnn_np.config import Config, presets
 from mrcnn_np.conventions.table import FRAMEWORKS, NO_CONVENTION, flips, meanings
 from mrcnn_np.errors import CheckpointError
 from mrcnn_np.molding import make_batch
-from mrcnn_np.params import check, spec
-from mrcnn_np.synthetic import lively_params
+from mrcnn_np.network import check, spec
+from mrcnn_np.synthetic import params_that_detect
 from mrcnn_np.training.checkpoint import load_checkpoint
 from mrcnn_np.training.loop import train, train_step
 from mrcnn_np.training.optim import zero_velocity
@@ -305,7 +305,7 @@ STEP = 3  # within the warm-up
 
 @pytest.fixture(scope="module")
 def params():
-    return lively_params(BASE)
+    return params_that_detect(BASE)
 
 
 @pytest.fixture(scope="module")

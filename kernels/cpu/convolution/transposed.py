@@ -7,6 +7,7 @@ product, whose columns are phases and channels: x is read once, and the results 
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -49,7 +50,7 @@ def _all_phases(
     return _correlate(
         x, packed, across, (phases + channels).reshape(-1), np.tile(channels, step * step),
         (shape[1] // step, shape[2] // step), 1, down - 1, across - 1, y,
-        (0, y[0].size, step * shape[2] * c_out, step * c_out), None, shift, None, floor,
+        (0, math.prod(shape[1:]), step * shape[2] * c_out, step * c_out), None, shift, None, floor,
     )  # fmt: skip
 
 
@@ -57,7 +58,7 @@ def conv2d_transpose_backward(dy: np.ndarray, cache: tuple[Any, ...]) -> Any:
     """See ``mrcnn_np.ops.conv.conv2d_transpose_backward``."""
     x, w, has_bias, y, (step, across) = cache
     none = ((0, 0), (0, 0))
-    if not (is_float32(dy, x, w) and step == across and dy.ndim == 4 and 0 not in dy.shape):
+    if not (_plain(dy, x, w) and step == across and dy.ndim == 4):
         return NotImplemented
     if dy.shape[3] != w.shape[3] or x.shape != _out_shape(dy, w.swapaxes(2, 3), step, none):
         return NotImplemented

@@ -9,10 +9,11 @@ import numpy as np
 from ...boxes import iou
 from ...config import presets
 from ...detections import paste_masks
+from ...network import spec
 from ...nms import nms
 from ...ops.roi_align import roi_align, roi_align_backward
 from ...ops.roi_pool import roi_pool, roi_pool_backward
-from ...params import Params, spec, trainable
+from ...params import Params, trainable
 from ...training.optim import sgd_step
 from .op import Op, Runs, as_array, gbytes, in_dtype, in_torch, maps, normal
 

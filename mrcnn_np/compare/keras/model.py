@@ -125,7 +125,7 @@ def trace(params: Mapping[str, np.ndarray], config: Config, image: np.ndarray) -
     return kept
 
 
-def undecided(kept: Trace) -> dict[str, np.ndarray]:
+def left_to_rounding(kept: Trace) -> dict[str, np.ndarray]:
     """Say which rows of a trace round-off decides: those of RoIs that end on the canvas's last row or column.
 
     ``tf.image.crop_and_resize`` takes 0 for what lies outside the map, however little, and the last samples of such a

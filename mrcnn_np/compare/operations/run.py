@@ -19,9 +19,9 @@ import torch
 
 import kernels
 
-from ...training.run_folder import atomic_write, prepare
-from ..comparison import errors
-from ..report import columns, number, table
+from ...files import atomic_write, prepare
+from ...tables import markdown_table, text_table
+from ..rows import errors, number
 from .layers import Case, convolutions, elementwise, layers
 from .regions import boxes, optimiser, regions
 
@@ -152,7 +152,7 @@ def _worst(case: Case, found: list[np.ndarray], expected: list[np.ndarray], *, r
 HEAD = ("operation", "case", "direction", "float64", "float32: PyTorch", "numpy", "cpu", "")
 
 
-def lines(rows: Sequence[OpRow]) -> list[tuple[str, ...]]:
+def cells(rows: Sequence[OpRow]) -> list[tuple[str, ...]]:
     """Return the cells of the table."""
     return [
         (
@@ -184,12 +184,13 @@ def verdict(rows: Sequence[OpRow]) -> str:
 
 def text(rows: Sequence[OpRow]) -> str:
     """Return the table for a terminal, and the verdict."""
-    return f"{columns(HEAD, lines(rows))}\n\n{verdict(rows)}"
+    return f"{text_table(HEAD, cells(rows))}\n\n{verdict(rows)}"
 
 
 def markdown(rows: Sequence[OpRow], facts: str) -> str:
     """Return the table as a document."""
-    return f"# Every operation beside PyTorch's\n\n{facts}\n\n**{verdict(rows)}**\n\n{table(HEAD, lines(rows))}\n"
+    lines = markdown_table(HEAD, cells(rows))
+    return f"# Every operation beside PyTorch's\n\n{facts}\n\n**{verdict(rows)}**\n\n{lines}\n"
 
 
 def write(rows: Sequence[OpRow], facts: str, folder: Path) -> list[Path]:

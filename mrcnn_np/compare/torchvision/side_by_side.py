@@ -25,20 +25,22 @@ import numpy as np
 from ...config import Config
 from ...data.sample import Sample
 from ...model import MaskRCNN
-from ...molding import Batch, make_batch, resized_shape
+from ...molding import Batch, make_batch
 from ...objective import LOSSES
-from ...ops.resize import resize_bilinear
 from ...params import Params
+from ...tables import text_table
 from ...targets import Targets
 from ...training.optim import clip_gradients, learning_rate_at, sgd_step, zero_velocity
 from ...weights.torchvision import from_torchvision
-from ..comparison import Row, errors
+from ..report import Report, Table
+from ..rows import HEAD, Row, cells, errors, number
 from . import model as side
 from . import training as their_side
 
 #: largest relative error of a loss in any step, and of a gradient in the first, by precision
 LOSS_BOUND = {"float32": 1e-3, "float64": 1e-8}
 GRADIENT_BOUND = {"float32": 1e-3, "float64": 1e-9}
+LOSS_HEAD = ("step", "loss", "mrcnn-np", "torchvision", "relative")
 #: our losses' names in torchvision
 THEIR_LOSSES = {
     "rpn_class": "loss_objectness", "rpn_box": "loss_rpn_box_reg", "head_class": "loss_classifier",
@@ -111,14 +113,31 @@ class TrainingComparison:
         )
 
     def __str__(self) -> str:
-        from ..report import training_text
-
-        return training_text(self)
+        facts = [f"{key}: {value}" for key, value in self.info.items()]
+        losses = text_table(LOSS_HEAD, self._losses())
+        gradients = text_table(("gradient, step 1", *HEAD[1:]), self._gradients()[:10])
+        return "\n".join([*facts, "", losses, "", gradients, "", self.verdict])
 
     def _repr_html_(self) -> str:
-        from ..report import training_html
+        return self.report().html(whole=False)
 
-        return training_html(self, whole=False)
+    def report(self) -> Report:
+        """Return losses and all gradients as a document."""
+        losses = Table(LOSS_HEAD, self._losses())
+        gradients = Table(HEAD, self._gradients(), title="Gradients of the first step")
+        return Report("Training beside torchvision", self.info, self.verdict, [losses, gradients])
+
+    def _losses(self) -> list[tuple[str, ...]]:
+        """Return a line for every loss of every step."""
+        return [
+            (str(step + 1), name, f"{ours[name]:.6f}", f"{theirs[name]:.6f}", number(self.relative(step, name)))
+            for step, (ours, theirs) in enumerate(zip(self.ours, self.theirs))
+            for name in ours
+        ]
+
+    def _gradients(self) -> list[tuple[str, ...]]:
+        """Return a line for every gradient of the first step, the farthest off first."""
+        return [cells(row) for row in sorted(self.gradients, key=lambda row: -row.relative)]
 
 
 def compare_training(
@@ -210,34 +229,3 @@ def _facts(batch: Batch, config: Config, dtype: str, targets: Targets | None) ->
         rois, objects = len(targets.rois), (targets.class_ids > 0).sum()
         facts["last draw"] = f"{anchors} anchors, {positive} positive; {rois} RoIs, {objects} positive"
     return facts
-
-
-# --- something to train on ------------------------------------------------------------------------------------------
-
-
-def objects_in(image: np.ndarray, config: Config, *, image_id: str = "0", seed: int = 0, count: int = 3) -> Sample:
-    """Return an image, at the size that the network sees it, with ellipses marked in it as if they were objects.
-
-    Both sides are to learn the same; what, does not matter.
-    """
-    for _ in range(3):  # rounding can ask for a second resize
-        shape = resized_shape((image.shape[0], image.shape[1]), config)
-        if shape != image.shape[:2]:
-            image = np.round(resize_bilinear(image.astype(np.float32), shape)[0]).astype(np.uint8)
-    height, width = image.shape[:2]
-    rng = np.random.default_rng(seed)
-    y, x = np.mgrid[:height, :width] + 0.5
-    masks, boxes = [], []
-    for _ in range(count):
-        ry, rx = rng.uniform(0.1, 0.3, 2) * (height, width)
-        cy, cx = rng.uniform(0.2, 0.8, 2) * (height, width)
-        mask = ((y - cy) / ry) ** 2 + ((x - cx) / rx) ** 2 <= 1
-        rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-        masks.append(mask)
-        boxes.append([rows[0], columns[0], rows[-1] + 1, columns[-1] + 1])
-    none = np.zeros(count, bool)
-    class_ids = rng.integers(1, config.num_classes, count)
-    return Sample(
-        image_id, image, np.array(boxes, np.float32), class_ids, np.array(masks), none, none,
-        np.zeros((height, width), bool),
-    )  # fmt: skip

@@ -1,28 +1,12 @@
-"""torchvision's Mask R-CNN with random weights that make every head decide something, and pictures to show it."""
+"""torchvision's Mask R-CNN with random weights under which every head fires; ours: ``synthetic.params_that_detect``."""
 
 from __future__ import annotations
 
-import numpy as np
 import torch
-from agreement import nhwc
 from torchvision.models.detection import maskrcnn_resnet50_fpn
 
 
-def picture(shape, seed=0):
-    """Blurred noise with some structure at every scale."""
-    rng = np.random.default_rng(seed)
-    total = np.zeros((*shape, 3))
-    for cells in (2, 5, 16):
-        noise = torch.from_numpy(rng.uniform(-1, 1, (1, 3, cells, cells)))
-        total += nhwc(torch.nn.functional.interpolate(noise, size=shape, mode="bicubic"))[0].numpy()
-    return np.clip(128 + 70 * total, 0, 255).astype(np.uint8)
-
-
-def as_tensor(image, dtype):
-    return torch.from_numpy(image).permute(2, 0, 1).to(dtype) / 255
-
-
-def lively_model(image: torch.Tensor, *, num_classes: int = 5, **settings: int) -> torch.nn.Module:
+def torchvision_that_detects(image: torch.Tensor, *, num_classes: int = 5, **settings: int) -> torch.nn.Module:
     """Build maskrcnn_resnet50_fpn in float64 with frozen batch norm and weights that make every head decide something.
 
     As initialised, all scores are alike and all deltas near 0. Here every bias is random, batch norm has random scales
