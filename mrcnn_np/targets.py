@@ -15,6 +15,7 @@ from kernels import accelerated
 
 from .boxes import encode_boxes, enter_frame, iou, leave_frame
 from .config import Config
+from .data.masks import Masks
 from .molding import whole_pixels
 from .ops.crop_and_resize import crop_and_resize
 from .ops.roi_align import roi_align
@@ -209,7 +210,7 @@ def roi_targets(
     proposals: np.ndarray,
     gt_boxes: np.ndarray,
     gt_class_ids: np.ndarray,
-    gt_masks: np.ndarray,
+    gt_masks: np.ndarray | Masks,
     gt_crowd: np.ndarray,
     config: Config,
     rng: np.random.Generator,
@@ -290,7 +291,7 @@ def mask_targets(
     rois: np.ndarray,
     owner: np.ndarray,
     gt_boxes: np.ndarray,
-    gt_masks: np.ndarray,
+    gt_masks: np.ndarray | Masks,
     config: Config,
     *,
     window: tuple[int, int, int, int] | None = None,
@@ -307,7 +308,7 @@ def mask_targets(
     owner : ndarray of shape (P,)
         Index of each RoI's object.
     gt_boxes : ndarray of shape (G, 4)
-    gt_masks : ndarray of shape (G, H, W), bool
+    gt_masks : Masks, or ndarray of shape (G, H, W), bool
         Or mini masks.
     config : Config
     window : tuple of int, optional
@@ -321,6 +322,9 @@ def mask_targets(
     size = 2 * config.mask_pool_size
     if len(rois) == 0:
         return np.zeros((0, size, size), rois.dtype)
+    if isinstance(gt_masks, Masks):  # only the objects that a RoI belongs to become pixels
+        used, owner = np.unique(owner, return_inverse=True)
+        gt_masks, gt_boxes = np.asarray(gt_masks[used]), gt_boxes[used]
     if config.mini_mask_shape is not None:
         rois = _in_mini_frame(rois, gt_boxes[owner], config.mini_mask_shape, config.box_frame)
     elif config.mask_target_method == "roi_align" and window is not None:

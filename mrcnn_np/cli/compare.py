@@ -101,7 +101,7 @@ def _training(
         raise UserError("--only-ours, --teacher-forced and --tolerance belong to a detection, not to --train-steps")
     from ..compare.fixed_relus import params_with_fixed_relus
     from ..compare.torchvision.model import check
-    from ..compare.torchvision.side_by_side import compare_training
+    from ..compare.torchvision.training_steps import compare_training
     from ..molding import make_batch
 
     check(config)

@@ -70,6 +70,7 @@ def run_check(args: argparse.Namespace) -> int:
     print(data.describe(report))
     if args.good_ids is not None:
         bad = set(report.bad_ids)
-        atomic_write(Path(args.good_ids), "".join(f"{i}\n" for i in dataset.ids if i not in bad).encode())
+        good = "".join(f"{i}\n" for i in dataset.ids if i not in bad)
+        atomic_write(Path(args.good_ids), good.encode(errors="surrogateescape"))  # an id may be a file's name
         print(f"the ids of the images without problems are in {args.good_ids} (for --ids)")
     return 0 if report.ok else 2

@@ -85,7 +85,7 @@ def open_dataset(options: Options, split: str, *, subset: int | None, ids: str |
         if not Path(root).exists():
             print(f"generating shapes in {root}", file=sys.stderr)
             data.generate(root)
-    return data.open_dataset(options.data, root, split, subset=subset, ids=read_ids(ids))
+    return data.open_dataset(options.data, root, split, subset=subset, ids=read_ids(ids), skip_bad=options.skip_bad)
 
 
 def read_ids(path: str | None) -> list[str] | None:
@@ -93,7 +93,7 @@ def read_ids(path: str | None) -> list[str] | None:
     if path is None:
         return None
     try:
-        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+        lines = Path(path).read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines()
         return [line.strip() for line in lines if line.strip()]
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read the image ids in {path}: {error}") from error

@@ -14,7 +14,7 @@ from ..config import Config, presets
 from ..data.sample import Dataset
 from ..errors import CheckpointError, ConfigError, DataError, UserError
 from ..evaluate.split import SplitReport, evaluate_split, require_readable
-from ..files import prepare, read_json, write_json
+from ..files import own_folder, prepare, read_json, write_json
 from ..model import MaskRCNN
 from ..network import initialise
 from ..params import Params, count
@@ -23,7 +23,7 @@ from ..training.fine_tune import Origin, begin, check_same_start, describe, open
 from ..training.freezing import frozen_patterns
 from ..training.loop import INITIALISE, image_checksum, stream, train
 from ..training.optim import trained_names
-from ..training.run_folder import CHECKPOINT, CONFIG, FILES, METRICS, OPTIONS, REPORT, START, clear, locked
+from ..training.run_folder import CHECKPOINT, CONFIG, FILES, METRICS, OPTIONS, PICTURES, REPORT, START, clear, locked
 from ..training.summary import draw, peak_memory_mib, summarise
 from .options import Options, open_dataset, recorded_options
 
@@ -117,6 +117,8 @@ def run_train(args: argparse.Namespace) -> int:
         for name, split in splits.items():
             require_readable(split, f"check {name}", progress=not args.quiet)
     prepare(folder)
+    if not args.no_pictures:
+        own_folder(folder / PICTURES)
     with locked(folder):
         if args.overwrite and not args.resume:
             clear(folder)
@@ -226,7 +228,7 @@ def _train_and_report(
         "peak_memory_mib": {"training": after_training, "with_evaluation": with_evaluation},
     }
     summarise(folder, facts, reports)
-    print((folder / REPORT).read_text())
+    print((folder / REPORT).read_text(encoding="utf-8"))
     for path in pictures:
         print(f"picture: {path}")
     return 0

@@ -108,7 +108,8 @@ class Report:
             The folder cannot be written.
         """
         prepare(folder)
-        documents = {f"{name}.md": self.markdown().encode(), f"{name}.html": self.html().encode()}
+        texts = {f"{name}.md": self.markdown(), f"{name}.html": self.html()}
+        documents = {name: text.encode(errors="backslashreplace") for name, text in texts.items()}
         for file, data in {**documents, **self.pictures}.items():
             atomic_write(folder / file, data)
         return [folder / file for file in (*documents, *self.pictures)]

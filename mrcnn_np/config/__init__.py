@@ -10,6 +10,9 @@ The fields are documented in ``config/fields.py``: what each means, its unit or 
 """
 
 from . import presets as presets
+from .config import DECLARATIONS as DECLARATIONS
 from .config import Config as Config
 from .config import check_names as check_names
+from .config import fields_where as fields_where
+from .declare import FRAMEWORKS as FRAMEWORKS
 from .fields import LOG_1000_16 as LOG_1000_16

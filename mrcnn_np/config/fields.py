@@ -1,17 +1,28 @@
 """The fields of the configuration, in the order of the data flow, from the image to the schedule of training.
 
-Every field is documented in its group; ``config.Config`` puts the groups together. Numbers in brackets are rows of the
-list of facts that ``tests/test_documents.py`` walks through. The frameworks are matterport/Mask_RCNN (Keras),
-torchvision's ``maskrcnn_resnet50_fpn`` and detectron2's ``mask_rcnn_R_50_FPN``.
+Each group says in its docstring what its fields mean, and then declares them: default, range, what other frameworks
+have instead, and what depends on the value (``config/declare.py``). ``config.Config`` puts the groups together. Numbers
+in brackets are rows of the list of facts that ``tests/test_documents.py`` walks through. The frameworks are
+matterport/Mask_RCNN (Keras), torchvision's ``maskrcnn_resnet50_fpn`` and detectron2's ``mask_rcnn_R_50_FPN``.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
+from .declare import Range, convention, identity, schedule, size
+
 LOG_1000_16 = math.log(1000.0 / 16.0)  # 4.135166: a decoded side is at most 62.5 times its anchor's
+
+FRACTION = Range(0, 1)
+COUNT = Range(1, 10**6)  # of anchors, boxes and RoIs
+CHANNELS = Range(1, 4096)  # a 3x3 convolution of 4096 channels has 0.6 GB of weights
+SIDE = Range(1, 16384)  # pixels of an image; its canvas takes 3 GB then
+LENGTH = Range(0, 1e5, above=True)  # molded pixels
+DEVIATION = Range(0, 1e6, above=True)
+STEPS = Range(0, 10**9)
 
 
 @dataclass(frozen=True)
@@ -22,13 +33,13 @@ class IdentityFields:
     ----------
     name : any text
         Stands in messages and files; a preset's name to begin with.
-    num_classes : 2 or more
+    num_classes : classes
         Classes with the background, which is class 0 here as in matterport and torchvision. detectron2 has it behind
         the others; its readers move it to the front. [77]
     """
 
-    name: str
-    num_classes: int
+    name: str = identity()
+    num_classes: int = identity(range=Range(2, 20000), weights="network", shown_by=("box_head.class.b",))
 
 
 @dataclass(frozen=True)
@@ -84,23 +95,40 @@ class ImageFields:
         (USE_MINI_MASK). None: whole masks (torchvision, detectron2). [76]
     """
 
-    resize_mode: Literal["square", "shortest_edge"] = "shortest_edge"
-    image_min_size: int = 800
-    image_max_size: int = 1333
-    pad_multiple: int = 32
-    resize_rounding: Literal["floor", "nearest"] = "nearest"
-    pad_position: Literal["centre", "bottom_right"] = "bottom_right"
-    pad_before_normalise: bool = False
-    resize_filter: Literal["bilinear", "pil"] = "bilinear"
-    resize_border: Literal["edge", "zero"] = "edge"
-    resize_truncated: bool = False
-    mask_resize: Literal["edges", "centres"] = "edges"
-    gt_boxes_from_masks: bool = False
-    channel_order: Literal["rgb", "bgr"] = "rgb"
-    pixel_scale: float = 255.0
-    pixel_mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    pixel_std: tuple[float, float, float] = (0.229, 0.224, 0.225)
-    mini_mask_shape: tuple[int, int] | None = None
+    resize_mode: Literal["square", "shortest_edge"] = convention(
+        "shortest_edge", matterport="square", built_in=("matterport",)
+    )
+    image_min_size: int = size(800, replace(SIDE, words="between 1 and image_max_size"))
+    image_max_size: int = size(1333, SIDE, matterport=1024, together="resize_mode")
+    pad_multiple: int = size(32, Range(1, 2048))
+    resize_rounding: Literal["floor", "nearest"] = convention("nearest", torchvision="floor")
+    pad_position: Literal["centre", "bottom_right"] = convention("bottom_right", matterport="centre")
+    pad_before_normalise: bool = convention(False, matterport=True)
+    resize_filter: Literal["bilinear", "pil"] = convention("bilinear", detectron2="pil")
+    resize_border: Literal["edge", "zero"] = convention("edge", matterport="zero")
+    resize_truncated: bool = convention(False, matterport=True)
+    mask_resize: Literal["edges", "centres"] = convention("edges", matterport="centres")
+    gt_boxes_from_masks: bool = convention(False, matterport=True)
+    channel_order: Literal["rgb", "bgr"] = convention("rgb", detectron2="bgr", weights="backbone")
+    pixel_scale: float = convention(
+        255.0, DEVIATION, matterport=1.0, detectron2=1.0, together="pixel_mean", weights="backbone"
+    )
+    pixel_mean: tuple[float, float, float] = convention(
+        (0.485, 0.456, 0.406),
+        Range(-1e6, 1e6),
+        matterport=(123.7, 116.8, 103.9),
+        detectron2=(103.53, 116.28, 123.675),
+        weights="backbone",
+    )
+    pixel_std: tuple[float, float, float] = convention(
+        (0.229, 0.224, 0.225),
+        DEVIATION,
+        matterport=(1.0, 1.0, 1.0),
+        detectron2=(1.0, 1.0, 1.0),
+        together="pixel_mean",
+        weights="backbone",
+    )
+    mini_mask_shape: tuple[int, int] | None = convention(None, Range(1, 1024), matterport=(56, 56))
 
 
 @dataclass(frozen=True)
@@ -136,15 +164,17 @@ class BackboneFields:
         convolutions have a bias instead.
     """
 
-    backbone: str = "resnet50"
-    stride_in_1x1: bool = False
-    conv_bias: bool = False
-    bn_mode: Literal["frozen", "train"] = "frozen"
-    bn_eps: float = 1e-5
-    bn_momentum: float = 0.1
-    stem_pool_padding: Literal["one", "same"] = "one"
-    fpn_channels: int = 256
-    fpn_norm: bool = False
+    backbone: str = size("resnet50", matterport="resnet101", weights="backbone", in_tensors=True)
+    stride_in_1x1: bool = convention(False, matterport=True, detectron2=True, weights="backbone")
+    conv_bias: bool = convention(
+        False, matterport=True, weights="backbone", in_tensors=True, built_in=("matterport", "torchvision")
+    )
+    bn_mode: Literal["frozen", "train"] = convention("frozen", built_in=("matterport",))
+    bn_eps: float = convention(1e-5, Range(0, 1), matterport=0.001, weights="backbone")
+    bn_momentum: float = schedule(0.1, FRACTION)
+    stem_pool_padding: Literal["one", "same"] = convention("one", matterport="same", weights="backbone")
+    fpn_channels: int = size(256, CHANNELS, weights="network", shown_by=("fpn.lateral2.w",), built_in=("torchvision",))
+    fpn_norm: bool = convention(False, weights="network")
 
 
 @dataclass(frozen=True)
@@ -176,14 +206,16 @@ class AnchorFields:
         between edges in all three. [94]
     """
 
-    anchor_sizes: tuple[float, ...] = (32.0, 64.0, 128.0, 256.0, 512.0)
-    anchor_strides: tuple[int, ...] = (4, 8, 16, 32, 64)
-    anchor_stride_from_grid: bool = False
-    anchor_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
-    anchor_ratio_meaning: Literal["height_over_width", "width_over_height"] = "height_over_width"
-    anchor_rounding: bool = False
-    anchor_offset: float = 0.0
-    box_frame: Literal["edges", "centres"] = "edges"
+    anchor_sizes: tuple[float, ...] = size((32.0, 64.0, 128.0, 256.0, 512.0), LENGTH)
+    anchor_strides: tuple[int, ...] = size((4, 8, 16, 32, 64), Range(1, 4096))
+    anchor_stride_from_grid: bool = convention(False, torchvision=True)
+    anchor_ratios: tuple[float, ...] = size((0.5, 1.0, 2.0), Range(0, 1000, above=True), weights="network")
+    anchor_ratio_meaning: Literal["height_over_width", "width_over_height"] = convention(
+        "height_over_width", matterport="width_over_height", weights="network"
+    )
+    anchor_rounding: bool = convention(False, torchvision=True)
+    anchor_offset: float = convention(0.0, Range(-10, 10), others={0.5: "centres of cells"}, weights="network")
+    box_frame: Literal["edges", "centres"] = convention("edges", matterport="centres")
 
 
 @dataclass(frozen=True)
@@ -235,25 +267,31 @@ class ProposalFields:
         canvas (matterport). [67]
     """
 
-    rpn_channels: int = 256
-    rpn_convs: int = 1
-    rpn_objectness: Literal["softmax", "sigmoid"] = "sigmoid"
-    rpn_box_std: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0)
-    max_log_scale: float | None = LOG_1000_16
-    rpn_positive_iou: float = 0.7
-    rpn_negative_iou: float = 0.3
-    rpn_match_best: bool = True
-    rpn_anchors_per_image: int = 256
-    rpn_positive_fraction: float = 0.5
-    crowd_iou: float | None = None
-    proposals_pre_nms_train: int = 2000
-    proposals_pre_nms_test: int = 1000
-    proposals_post_nms_train: int = 2000
-    proposals_post_nms_test: int = 1000
-    proposals_nms_iou: float = 0.7
-    proposals_per_level: bool = True
-    proposals_min_size: float | None = 1e-3
-    proposals_window: Literal["image", "canvas"] = "image"
+    rpn_channels: int = size(
+        256, CHANNELS, matterport=512, weights="network", shown_by=("rpn.conv.b",), built_in=("torchvision",)
+    )
+    rpn_convs: int = size(1, Range(1, 32), weights="network", counted_by=r"rpn\.conv(\d*)\.w$")
+    rpn_objectness: Literal["softmax", "sigmoid"] = convention(
+        "sigmoid", matterport="softmax", weights="network", built_in=("matterport", "torchvision")
+    )
+    rpn_box_std: tuple[float, float, float, float] = convention(
+        (1.0, 1.0, 1.0, 1.0), DEVIATION, matterport=(0.1, 0.1, 0.2, 0.2), weights="network"
+    )
+    max_log_scale: float | None = convention(LOG_1000_16, Range(0, 50), matterport=None)
+    rpn_positive_iou: float = convention(0.7, FRACTION)
+    rpn_negative_iou: float = convention(0.3, FRACTION)
+    rpn_match_best: bool = convention(True, others={False: "thresholds only"})
+    rpn_anchors_per_image: int = convention(256, COUNT)
+    rpn_positive_fraction: float = convention(0.5, FRACTION)
+    crowd_iou: float | None = convention(None, FRACTION, matterport=0.001)
+    proposals_pre_nms_train: int = convention(2000, COUNT, matterport=6000)
+    proposals_pre_nms_test: int = convention(1000, COUNT, matterport=6000)
+    proposals_post_nms_train: int = convention(2000, COUNT, detectron2=1000)
+    proposals_post_nms_test: int = convention(1000, COUNT)
+    proposals_nms_iou: float = convention(0.7, FRACTION)
+    proposals_per_level: bool = convention(True, matterport=False)
+    proposals_min_size: float | None = convention(1e-3, Range(0, 1e5), matterport=None, detectron2=0.0)
+    proposals_window: Literal["image", "canvas"] = convention("image", matterport="canvas")
 
 
 @dataclass(frozen=True)
@@ -268,7 +306,7 @@ class RoiFields:
         adds 1e-8 inside the logarithm, which differs for sides within a millionth of a power of two. [31, 33]
     roi_canonical_size : molded pixels
         Side of the square RoI that belongs to the canonical level: 224 in all three. [31, 36]
-    roi_canonical_level : 2 to 5
+    roi_canonical_level : level
         k0: 4 in all three. [31]
     roi_method : "roi_align" or "crop_and_resize"
         RoIAlign (torchvision, detectron2), or one sample per bin, in coordinates normalised by size - 1 (matterport).
@@ -306,23 +344,25 @@ class RoiFields:
         [75]
     """
 
-    roi_level_rounding: Literal["floor", "round"] = "floor"
-    roi_canonical_size: float = 224.0
-    roi_canonical_level: int = 4
-    roi_method: Literal["roi_align", "crop_and_resize"] = "roi_align"
-    roi_sampling_ratio: int = 2
-    roi_aligned: bool = False
-    roi_reduce: Literal["mean", "max"] = "mean"
-    box_pool_size: int = 7
-    mask_pool_size: int = 14
-    gt_joins_proposals: bool = True
-    rois_per_image: int = 512
-    roi_positive_fraction: float = 0.25
-    roi_positive_iou: float = 0.5
-    roi_negatives: Literal["fill", "ratio"] = "fill"
-    rois_padded: bool = False
-    mask_target_method: Literal["roi_align", "crop_and_resize"] = "roi_align"
-    mask_target_rounded: bool = False
+    roi_level_rounding: Literal["floor", "round"] = convention("floor", matterport="round")
+    roi_canonical_size: float = size(224.0, LENGTH)
+    roi_canonical_level: int = size(4, Range(2, 5))
+    roi_method: Literal["roi_align", "crop_and_resize"] = convention(
+        "roi_align", matterport="crop_and_resize", weights="network"
+    )
+    roi_sampling_ratio: int = convention(2, Range(0, 64), detectron2=0)
+    roi_aligned: bool = convention(False, detectron2=True, weights="network")
+    roi_reduce: Literal["mean", "max"] = convention("mean", others={"max": "the documents"})
+    box_pool_size: int = size(7, Range(1, 64), weights="network", built_in=("torchvision",))
+    mask_pool_size: int = size(14, Range(1, 64), weights="network", built_in=("torchvision",))
+    gt_joins_proposals: bool = convention(True, matterport=False)
+    rois_per_image: int = convention(512, COUNT, matterport=200)
+    roi_positive_fraction: float = convention(0.25, Range(0, 1, above=True), matterport=0.33)
+    roi_positive_iou: float = convention(0.5, FRACTION)
+    roi_negatives: Literal["fill", "ratio"] = convention("fill", matterport="ratio")
+    rois_padded: bool = convention(False, matterport=True)
+    mask_target_method: Literal["roi_align", "crop_and_resize"] = convention("roi_align", matterport="crop_and_resize")
+    mask_target_rounded: bool = convention(False, matterport=True, detectron2=True)
 
 
 @dataclass(frozen=True)
@@ -351,13 +391,23 @@ class HeadFields:
         v2, where they have none, see ``conv_bias``. [79]
     """
 
-    box_head: Literal["fc", "conv", "conv_fc"] = "fc"
-    box_head_convs: int = 4
-    box_head_channels: int = 1024
-    head_box_std: tuple[float, float, float, float] = (0.1, 0.1, 0.2, 0.2)
-    mask_head_convs: int = 4
-    mask_head_channels: int = 256
-    mask_head_norm: bool = False
+    box_head: Literal["fc", "conv", "conv_fc"] = convention(
+        "fc", matterport="conv", weights="network", built_in=("matterport",)
+    )
+    box_head_convs: int = size(4, Range(0, 32), counted_by=r"box_head\.conv(\d+)\.w$")
+    box_head_channels: int = size(
+        1024,
+        Range(1, 16384),
+        weights="network",
+        shown_by=("box_head.fc1.b", "box_head.conv1.b"),
+        built_in=("torchvision",),
+    )
+    head_box_std: tuple[float, float, float, float] = convention((0.1, 0.1, 0.2, 0.2), DEVIATION, weights="network")
+    mask_head_convs: int = size(4, Range(0, 32), weights="network", counted_by=r"mask_head\.conv(\d+)\.w$")
+    mask_head_channels: int = size(
+        256, CHANNELS, weights="network", shown_by=("mask_head.deconv.b",), built_in=("torchvision",)
+    )
+    mask_head_norm: bool = convention(False, matterport=True, weights="network", built_in=("matterport",))
 
 
 @dataclass(frozen=True)
@@ -384,12 +434,12 @@ class LossFields:
         Of rpn_class, rpn_box, head_class, head_box, head_mask: ones in all three. [97]
     """
 
-    rpn_smooth_l1_beta: float = 1.0 / 9.0
-    head_smooth_l1_beta: float = 1.0 / 9.0
-    box_loss_denominator: Literal["positives", "sampled"] = "sampled"
-    class_loss_active_only: bool = False
-    active_classes: Literal["own", "first"] = "own"
-    loss_weights: tuple[float, float, float, float, float] = (1.0, 1.0, 1.0, 1.0, 1.0)
+    rpn_smooth_l1_beta: float = convention(1.0 / 9.0, Range(0, 1000), matterport=1.0, detectron2=0.0)
+    head_smooth_l1_beta: float = convention(1.0 / 9.0, Range(0, 1000), matterport=1.0, detectron2=0.0)
+    box_loss_denominator: Literal["positives", "sampled"] = convention("sampled", matterport="positives")
+    class_loss_active_only: bool = convention(False, matterport=True)
+    active_classes: Literal["own", "first"] = convention("own", matterport="first")
+    loss_weights: tuple[float, float, float, float, float] = schedule((1.0, 1.0, 1.0, 1.0, 1.0), Range(0, 1e6))
 
 
 @dataclass(frozen=True)
@@ -422,15 +472,17 @@ class DetectionFields:
         Pixels from it on belong to the mask: 0.5 matterport and detectron2; torchvision returns probabilities. [87]
     """
 
-    detection_classes: Literal["argmax", "all"] = "all"
-    detection_score_threshold: float = 0.05
-    detection_score_inclusive: bool = False
-    detection_nms_iou: float = 0.5
-    detections_per_image: int = 100
-    detection_min_size: float | None = 0.0
-    detection_rounded: bool = False
-    mask_paste: Literal["resize", "resize_zero", "plus_one", "grid_sample"] = "grid_sample"
-    mask_threshold: float = 0.5
+    detection_classes: Literal["argmax", "all"] = convention("all", matterport="argmax")
+    detection_score_threshold: float = convention(0.05, FRACTION, matterport=0.7)
+    detection_score_inclusive: bool = convention(False, matterport=True)
+    detection_nms_iou: float = convention(0.5, FRACTION, matterport=0.3)
+    detections_per_image: int = convention(100, COUNT)
+    detection_min_size: float | None = convention(0.0, Range(0, 1e5), matterport=None, torchvision=0.01)
+    detection_rounded: bool = convention(False, matterport=True)
+    mask_paste: Literal["resize", "resize_zero", "plus_one", "grid_sample"] = convention(
+        "grid_sample", matterport="resize_zero", torchvision="plus_one"
+    )
+    mask_threshold: float = convention(0.5, FRACTION)
 
 
 @dataclass(frozen=True)
@@ -475,18 +527,19 @@ class TrainingFields:
         frameworks draw ``image_min_size`` instead, if anything.
     """
 
-    learning_rate: float = 0.02
-    momentum: float = 0.9
-    weight_decay: float = 1e-4
-    weight_decay_on: Literal["sum", "mean"] = "sum"
-    no_decay: tuple[str, ...] = ("*.b", "*.gamma", "*.beta")
-    frozen: tuple[str, ...] = ()
-    clip_norm: float | None = None
-    batch_size: int = 2
-    steps: int = 90000
-    warmup_steps: int = 1000
-    warmup_factor: float = 0.001
-    decay_at: tuple[float, ...] = (2.0 / 3.0, 8.0 / 9.0)
-    decay_factor: float = 0.1
-    flip: float = 0.5
-    scale_jitter: tuple[float, float] = (1.0, 1.0)
+    learning_rate: float = schedule(0.02, Range(0, 1000), matterport=0.001)
+    momentum: float = schedule(0.9, FRACTION)
+    weight_decay: float = schedule(1e-4, Range(0, 1000))
+    weight_decay_on: Literal["sum", "mean"] = schedule("sum", matterport="mean")
+    no_decay: tuple[str, ...] = schedule(("*.b", "*.gamma", "*.beta"), matterport=("*.gamma", "*.beta"), entries=1000)
+    frozen: tuple[str, ...] = schedule((), entries=1000)
+    clip_norm: float | None = schedule(None, Range(0, 1e9, above=True), matterport=5.0)
+    batch_size: int = schedule(2, Range(1, 4096))
+    steps: int = schedule(90000, STEPS)
+    warmup_steps: int = schedule(1000, STEPS, matterport=0)
+    warmup_factor: float = schedule(0.001, Range(0, 10))
+    decay_at: tuple[float, ...] = schedule((2.0 / 3.0, 8.0 / 9.0), Range(0, 10))
+    decay_factor: float = schedule(0.1, Range(0, 10))
+    flip: float = schedule(0.5, FRACTION)
+    # an image enlarged beyond that, before it is cropped, may fill the memory
+    scale_jitter: tuple[float, float] = schedule((1.0, 1.0), Range(0, 10, above=True, words="0 < low <= high <= 10"))

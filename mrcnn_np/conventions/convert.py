@@ -19,11 +19,43 @@ A 7x7 convolution of a 7x7 map without padding is a fully connected layer: its w
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
 from ..config import Config
 from ..network import check, spec
 from ..params import Params
+
+
+def changed(config: Config, params: Params, changes: Mapping[str, Any]) -> tuple[Config, Params]:
+    """Return the configuration and the parameters of the same network under other conventions.
+
+    Parameters
+    ----------
+    config : Config
+    params : dict of str to ndarray
+        Not changed.
+    changes : mapping of str to value
+        Fields of the configuration.
+
+    Returns
+    -------
+    config : Config
+    params : dict of str to ndarray
+        The same arrays, but for those that ``convert`` has to rewrite: what moves one network in training moves the
+        other.
+
+    Raises
+    ------
+    ConfigError
+        A name that is no field, or a value that the field cannot have.
+    CheckpointError
+        The change needs other weights: the message is a table of names and shapes.
+    """
+    new = config.replace(**changes)
+    return new, convert(params, config, new)
 
 
 def convert(params: Params, old: Config, new: Config) -> Params:

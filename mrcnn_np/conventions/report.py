@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..files import atomic_write, write_json
+from ..files import write_json, write_text
 from ..objective import LOSSES
 from ..tables import markdown_table, text_table
 from .plots import save_chart, save_crops
@@ -33,7 +33,7 @@ def write_report(out: Path, board: Switchboard, class_names: Sequence[str], titl
     title : str
         What was measured on what.
     """
-    atomic_write(out / "conventions.md", markdown(board, class_names, title).encode())
+    write_text(out / "conventions.md", markdown(board, class_names, title))
     write_json(out / "conventions.json", {"title": title, **as_dict(board, class_names)})
     save_chart(out / "conventions.png", board, title)
     save_crops(out / "crops.png", board, class_names, title)

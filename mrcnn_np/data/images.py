@@ -14,6 +14,7 @@ from PIL import Image, UnidentifiedImageError
 
 from ..errors import DataError, DataWarning
 from .notes import Notes
+from .orientation import TURNS, upright
 
 FORMATS = {
     "JPEG": (".jpg", ".jpeg"),
@@ -149,7 +150,7 @@ def read_index_mask(path: str | Path, *, image_id: str | None = None) -> np.ndar
             raise _not_decoded(error, path, image_id, "a PNG file") from error
 
 
-def read_mask_colours(path: str | Path, *, image_id: str | None = None) -> np.ndarray | None:
+def read_mask_colours(path: str | Path, *, image_id: str | None = None, palette: bool = False) -> np.ndarray | None:
     """Read a mask file whose pixels are colours.
 
     Parameters
@@ -157,6 +158,8 @@ def read_mask_colours(path: str | Path, *, image_id: str | None = None) -> np.nd
     path : path
     image_id : str, optional
         Handed on to the error.
+    palette : bool
+        Whether of a palette file, too, the colours count.
 
     Returns
     -------
@@ -169,7 +172,7 @@ def read_mask_colours(path: str | Path, *, image_id: str | None = None) -> np.nd
         As `read_image`.
     """
     with _opened(path, "a PNG of colours or numbers", image_id) as picture:
-        if picture.mode not in ("RGB", "RGBA"):
+        if picture.mode not in ("RGB", "RGBA") and not (palette and picture.mode == "P"):
             return None
         try:
             picture.load()
@@ -193,37 +196,9 @@ def exif_orientation(path: str | Path) -> int:
         return 1
 
 
-_TURNS = {  # whether rows and columns change places, and then whether rows and columns are reversed
-    1: (False, False, False), 2: (False, False, True), 3: (False, True, True), 4: (False, True, False),
-    5: (True, False, False), 6: (True, False, True), 7: (True, True, True), 8: (True, True, False),
-}  # fmt: skip
-
-
-def upright(array: np.ndarray, orientation: int) -> np.ndarray:
-    """Turn stored pixels (H, W, ...) as an EXIF orientation says, so that they are as a viewer shows them."""
-    swap, rows, columns = _TURNS[orientation]
-    turned = array.swapaxes(0, 1) if swap else array
-    turned = turned[:: -1 if rows else 1, :: -1 if columns else 1]
-    return np.ascontiguousarray(turned)
-
-
-def upright_boxes(boxes: np.ndarray, orientation: int, size: tuple[int, int]) -> np.ndarray:
-    """Turn boxes ``(y1, x1, y2, x2)`` of a stored image of ``size`` (H, W) as `upright` turns its pixels."""
-    swap, rows, columns = _TURNS[orientation]
-    y1, x1, y2, x2 = boxes.T
-    height, width = size
-    if swap:
-        y1, x1, y2, x2, height, width = x1, y1, x2, y2, width, height
-    if rows:
-        y1, y2 = height - y2, height - y1
-    if columns:
-        x1, x2 = width - x2, width - x1
-    return np.stack([y1, x1, y2, x2], axis=1)
-
-
 def _orientation(picture: Image.Image) -> int:
     found = picture.getexif().get(_EXIF_ORIENTATION, 1)
-    return found if found in _TURNS else 1
+    return found if found in TURNS else 1
 
 
 def _not_decoded(error: BaseException, path: str | Path, image_id: str | None, what: str) -> DataError:

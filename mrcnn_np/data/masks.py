@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
-from .rle import RLE, decode, encode
+from .rle import RLE, decode, encode, from_changes
 
 Box = tuple[int, int, int, int]
 
@@ -58,7 +58,7 @@ class Masks(NDArrayOperatorsMixin):
         for a, b in zip(first, last):
             runs = order[a:b]
             changes = np.stack([starts[runs], ends[runs]], axis=1).ravel()
-            rles.append(RLE((height, width), np.diff(changes, prepend=0, append=pixels.size)))
+            rles.append(from_changes((height, width), changes[changes < pixels.size]))
         return cls(rles, (height, width))
 
     @property
@@ -114,6 +114,16 @@ class Masks(NDArrayOperatorsMixin):
 
         return self.mapped(pick, (len(rows), len(columns)))
 
+    def shifted(self, corner: tuple[int, int], size: tuple[int, int]) -> Masks:
+        """Lay them on a canvas of ``size`` (H, W), their left upper corner at ``corner``; what lies outside is cut."""
+
+        def shift(crop: np.ndarray, box: Box) -> tuple[np.ndarray, tuple[int, int]]:
+            top, left = box[0] + corner[0], box[1] + corner[1]
+            crop = crop[max(-top, 0) : max(size[0] - top, 0), max(-left, 0) : max(size[1] - left, 0)]
+            return crop, (max(top, 0), max(left, 0))
+
+        return self if corner == (0, 0) and size == self.size else self.mapped(shift, size)
+
     def mapped(
         self, change: Callable[[np.ndarray, Box], tuple[np.ndarray, tuple[int, int]]], size: tuple[int, int]
     ) -> Masks:
@@ -141,7 +151,7 @@ class Masks(NDArrayOperatorsMixin):
     # --- pixels ---
 
     def crop(self, k: int, box: Sequence[int]) -> np.ndarray:
-        """Decode object ``k`` inside a box ``(y1, x1, y2, x2)`` of whole pixels within the image."""
+        """Decode object ``k`` inside a box ``(y1, x1, y2, x2)`` of whole pixels within the image: (h, w)."""
         y1, x1, y2, x2 = (int(v) for v in box)
         height = self.size[0]
         starts, ends = self.rles[k].runs()
@@ -222,7 +232,7 @@ class Masks(NDArrayOperatorsMixin):
 
 
 def placed(pixels: np.ndarray, corner: tuple[int, int], size: tuple[int, int]) -> RLE:
-    """Return the run lengths of an image of ``size`` (H, W) that holds ``pixels`` (h, w) at ``corner``, else nothing.
+    """Return the run lengths of an image of ``size`` (H, W) with ``pixels`` (h, w) at ``corner`` and nothing else.
 
     The time is that of the box, not of the image.
     """
@@ -235,4 +245,4 @@ def placed(pixels: np.ndarray, corner: tuple[int, int], size: tuple[int, int]) -
     changes = np.flatnonzero(np.diff(columnwise, prepend=False, append=False))
     column, row = np.divmod(changes, len(pixels))
     places = (left + column) * height + top + row
-    return RLE(size, np.diff(places, prepend=0, append=height * width))
+    return from_changes(size, places[places < height * width])

@@ -45,9 +45,8 @@ def polygon(points: Sequence[float] | np.ndarray, size: tuple[int, int]) -> RLE:
     Corners are rounded to fifths of a pixel, and every edge is drawn on that grid, one grid point per grid column or
     row, whichever it crosses more of. Where the outline goes from one grid column to the next in the middle of a pixel
     column, inside and outside change places at the first pixel below: these positions, sorted, are where the runs begin
-    and end, and two at one place cancel. Only these crossings are computed, and only in the
-    image's columns. Rounding is towards zero after adding 1/2, as a C cast does; it decides about
-    pixels and is part of the definition.
+    and end, and two at one place cancel. Only these crossings are computed, and only in the image's columns. Rounding
+    is towards zero after adding 1/2, as a C cast does; it decides about pixels and is part of the definition.
     """
     xy = np.asarray(points, np.float64)
     if xy.ndim != 1 or len(xy) % 2 or not len(xy):
@@ -182,8 +181,10 @@ def from_coco(segmentation: object, size: tuple[int, int]) -> RLE:
 def _from_polygons(polygons: list, size: tuple[int, int]) -> RLE:
     if not polygons:
         raise ValueError("segmentation is an empty list; expected at least one polygon")
-    drawn = []
+    drawn: list[RLE] = []
     for number, points in enumerate(polygons, start=1):
+        if points == [] and any(polygons):  # a part that somebody deleted
+            continue
         if not isinstance(points, list) or not all(type(v) in (int, float) for v in points):
             raise ValueError(f"polygon {number} is {_short(points)}; expected a list of coordinates x, y, x, y, ...")
         try:

@@ -26,6 +26,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from ..errors import CheckpointError, UserError
+from ..files import open_own, open_to_read
+from ..schema import require
 
 try:  # POSIX only; without it, two trainings in one folder go unnoticed
     import fcntl
@@ -38,6 +40,12 @@ METRICS, TIMINGS = "metrics.jsonl", "timings.jsonl"
 SUMMARY, REPORT, PICTURES = "summary.json", "summary.md", "pictures"
 #: what a run writes; the checkpoint first, because a run without it starts from the beginning
 FILES = (CHECKPOINT, METRICS, TIMINGS, OPTIONS, CONFIG, START, SUMMARY, REPORT)
+
+
+#: a line of metrics.jsonl or timings.jsonl
+LINE = {"step": range(1, 2**63), ...: float}
+#: bytes of a line, at most
+_LONGEST = 1 << 16
 
 
 def clear(folder: Path) -> None:
@@ -79,13 +87,16 @@ class StepLog:
     Raises
     ------
     CheckpointError
-        ``complete``, and the file does not reach as far as the checkpoint.
+        ``complete``, and the file does not reach as far as the checkpoint; or a line of a step up to there holds
+        something else than numbers.
+    UserError
+        The file cannot be written, or is a link or a device.
     """
 
     def __init__(self, path: Path, *, step: int, complete: bool) -> None:
         self.path = path
         with self._naming_errors():
-            self._file: IO[bytes] = open(path, "ab+")  # noqa: SIM115  (open for as long as the object lives)
+            self._file: IO[bytes] = open_own(path)
             found, length = self._scan(step)
             if complete and found < step:
                 raise CheckpointError(
@@ -98,11 +109,12 @@ class StepLog:
         """Return the last step to keep and the number of bytes up to there."""
         found = length = 0
         self._file.seek(0)
-        for line in self._file:
-            number = _step_of(line)
-            if number is None or not found < number <= step:
+        for record, size in _records(self._file, self.path) if step else ():
+            if not found < record["step"] <= step:
                 break
-            found, length = number, length + len(line)
+            found, length = record["step"], length + size
+            if found == step:  # what comes now is cut off, whatever it is
+                break
         return found, length
 
     def write(self, record: dict[str, Any]) -> None:
@@ -129,20 +141,32 @@ class StepLog:
             raise UserError(f"cannot write {self.path}: {error.strerror or error}") from error
 
 
-def _step_of(line: bytes) -> int | None:
-    """Return the step of a whole line, or None."""
-    if not line.endswith(b"\n"):
-        return None
-    try:
-        return int(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):
-        return None
+def _records(file: IO[bytes], path: Path) -> Iterator[tuple[dict[str, Any], int]]:
+    """Yield every whole line and its number of bytes, up to the first that is no JSON or was only half written."""
+    number = 0
+    while (line := file.readline(_LONGEST)).endswith(b"\n"):
+        number += 1
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError):
+            return
+        try:
+            require(record, LINE, f"line {number} of {path}")
+        except ValueError as error:
+            raise CheckpointError(str(error)) from error
+        yield record, len(line)
 
 
 def read_steps(path: Path) -> list[dict[str, Any]]:
-    """Read a file that ``StepLog`` wrote; a half-written last line is left out."""
+    """Read a file that ``StepLog`` wrote; a half-written last line is left out.
+
+    Raises
+    ------
+    UserError
+        It cannot be read, or a line holds something else than numbers.
+    """
     try:
-        lines = path.read_bytes().splitlines(keepends=True)
+        with open_to_read(path) as file:
+            return [record for record, _ in _records(file, path)]
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
-    return [json.loads(line) for line in lines if _step_of(line) is not None]

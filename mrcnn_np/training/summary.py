@@ -11,7 +11,7 @@ import numpy as np
 
 from ..evaluate import Evaluation
 from ..evaluate.split import SplitReport
-from ..files import atomic_write, write_json
+from ..files import own_folder, write_json, write_text
 from ..objective import LOSSES
 from ..pictures import instances
 from .run_folder import METRICS, PICTURES, REPORT, SUMMARY, TIMINGS, read_steps
@@ -56,7 +56,7 @@ def summarise(folder: Path, facts: dict[str, Any], splits: dict[str, SplitReport
         "numpy": np.__version__,
     }
     write_json(folder / SUMMARY, summary)
-    atomic_write(folder / REPORT, _markdown(summary, splits).encode())
+    write_text(folder / REPORT, _markdown(summary, splits))
     return summary
 
 
@@ -90,7 +90,7 @@ def _markdown(summary: dict[str, Any], splits: dict[str, SplitReport]) -> str:
 def draw(folder: Path, splits: dict[str, SplitReport], class_names: tuple[str, ...]) -> list[Path]:
     """Draw the loss curves, and of every split the detections and the precision-recall curves; return the files."""
     pictures = folder / PICTURES
-    pictures.mkdir(exist_ok=True)
+    own_folder(pictures)
     rows = read_steps(folder / METRICS)
     made = []
     if rows:

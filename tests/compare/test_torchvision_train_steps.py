@@ -1,4 +1,4 @@
-"""Twenty steps of SGD with momentum and weight decay beside torchvision's; see ``compare/torchvision/side_by_side.py``.
+"""Twenty steps of SGD with momentum and weight decay beside torchvision's; see ``training_steps.py``.
 
 With ResNet-18: it has half of the parameters to move. The gradients of ResNet-50 are compared in
 ``test_training.py``, its twenty steps by ``mrcnn-np compare --train-steps 20``.
@@ -12,7 +12,7 @@ pytest.importorskip("torchvision", reason="comparison needs torchvision: pip ins
 import kernels  # noqa: E402
 from mrcnn_np import presets  # noqa: E402
 from mrcnn_np.compare.fixed_relus import params_with_fixed_relus  # noqa: E402
-from mrcnn_np.compare.torchvision import side_by_side, training  # noqa: E402
+from mrcnn_np.compare.torchvision import their_training, training_steps  # noqa: E402
 from mrcnn_np.molding import make_batch  # noqa: E402
 from mrcnn_np.objective import LOSSES  # noqa: E402
 from mrcnn_np.params import trainable  # noqa: E402
@@ -37,7 +37,7 @@ def run(samples, dtype, steps, config=CONFIG):
     else:
         params = params_that_detect(config)
     params = {name: p.astype(dtype) for name, p in params.items()}
-    result = side_by_side.compare_training(params, config, samples, steps=steps)
+    result = training_steps.compare_training(params, config, samples, steps=steps)
     assert len(result.ours) == len(result.theirs) == steps
     assert {row.name for row in result.gradients} == {name for name in params if trainable(name)}
     assert {row.name for row in result.parameters} == set(params)
@@ -96,8 +96,8 @@ def test_a_broken_loss_is_found(samples, wrong, loss):
 @pytest.mark.parametrize("wrong", [{"momentum": 0.8}, {"weight_decay": 0.0}, {"no_decay": ()}])
 def test_a_broken_optimiser_is_found(samples, wrong, monkeypatch):
     """The first gradients still agree, what comes of them does not."""
-    right = training.optimiser
-    monkeypatch.setattr(training, "optimiser", lambda model, config: right(model, CONFIG))
+    right = their_training.optimiser
+    monkeypatch.setattr(their_training, "optimiser", lambda model, config: right(model, CONFIG))
     _, result = run(samples, "float64", 3, CONFIG.replace(**wrong))
     assert all(row.within is not False for row in result.gradients)
     assert result.worst_parameter.relative > 1e-8

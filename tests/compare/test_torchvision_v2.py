@@ -12,7 +12,7 @@ from torchvision_case import IMAGE, SMALL, spoil  # noqa: E402
 from mrcnn_np import presets  # noqa: E402
 from mrcnn_np.compare.fixed_relus import params_with_fixed_relus  # noqa: E402
 from mrcnn_np.compare.run import compare_with  # noqa: E402
-from mrcnn_np.compare.torchvision import side_by_side  # noqa: E402
+from mrcnn_np.compare.torchvision import training_steps  # noqa: E402
 from mrcnn_np.compare.torchvision.model import build  # noqa: E402
 from mrcnn_np.molding import make_batch  # noqa: E402
 from mrcnn_np.network import spec  # noqa: E402
@@ -83,7 +83,7 @@ def test_a_step_in_float64(samples, mode):
     """
     config = TRAINED.replace(bn_mode=mode)
     params = {name: p.astype(np.float64) for name, p in params_that_detect(config).items()}
-    result = side_by_side.compare_training(params, config, samples, steps=1)
+    result = training_steps.compare_training(params, config, samples, steps=1)
     assert {row.name for row in result.gradients} == {name for name in params if trainable(name)}
     assert all(row.within for row in result.gradients) and all(value > 1e-2 for value in result.ours[0].values())
     assert result.worst_loss[0] <= 1e-12 and result.worst_gradient.relative <= 1e-11, result
@@ -95,6 +95,6 @@ def test_five_steps_in_float32(samples):
     """With ResNet-18, to save time. Measured: losses 2e-7, gradients 1e-4."""
     config = TRAINED.replace(backbone="resnet18")
     params = params_with_fixed_relus(config, make_batch(samples, config).images)
-    result = side_by_side.compare_training(params, config, samples, steps=5)
+    result = training_steps.compare_training(params, config, samples, steps=5)
     assert result.agree and result.worst_loss[0] <= 1e-4, result
     assert sum(row.within is not None for row in result.gradients) >= 100  # others are zero: a norm takes them away

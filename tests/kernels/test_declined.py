@@ -7,7 +7,6 @@ import pytest
 from kernel_cases import draw, scattered
 
 import kernels
-import kernels.cpu as cpu
 from kernels.cpu import boxes, conv, crop_and_resize, detections, linear, losses, nms, optim, pool, resize
 from kernels.cpu.machine import memory
 from kernels.cpu.roi_pool import roi_pool
@@ -83,12 +82,3 @@ def test_without_glibc_freed_memory_is_not_kept(monkeypatch):
     monkeypatch.undo()
     monkeypatch.setenv("MRCNN_NP_KEEP_MEMORY", "0")
     assert memory.keep_freed_memory() is False
-
-
-def test_a_folder_that_cannot_be_written(monkeypatch, tmp_path):
-    # Compiled kernels go to the system's temporary folder instead
-    file = tmp_path / "file"
-    file.touch()
-    monkeypatch.setenv("NUMBA_CACHE_DIR", str(file))
-    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
-    assert cpu._cache_folder().parent == tmp_path / "mrcnn_np"

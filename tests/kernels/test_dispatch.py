@@ -61,16 +61,18 @@ def test_operations_and_kernels_take_what_they_need_and_no_configuration():
         assert "config" not in mine, name
 
 
-def test_an_edited_helper_never_runs_stale(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "edited", ["__init__.py", "cpu/roi_align.py", "cpu/machine/simd.py", "cpu/convolution/winograd.py"]
+)
+def test_an_edited_helper_never_runs_stale(tmp_path, monkeypatch, edited):
     # Compiled code is kept in a folder named after all sources: change one of them and it is another folder
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "cache"))
-    source = Path(cpu.__file__).parent
-    copy = tmp_path / "cpu"
-    shutil.copytree(source, copy, ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(cpu, "__file__", str(copy / "__init__.py"))
+    copy = tmp_path / "kernels"
+    shutil.copytree(Path(cpu.__file__).parents[1], copy, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(cpu, "__file__", str(copy / "cpu" / "__init__.py"))
     before = cpu._cache_folder()
     assert before == cpu._cache_folder()
-    with (copy / "arguments.py").open("a") as file:
+    with (copy / edited).open("a") as file:
         file.write("# changed\n")
     assert cpu._cache_folder() != before
 

@@ -19,10 +19,11 @@ import torch
 
 import kernels
 
-from ...files import atomic_write, prepare
+from ...files import prepare, write_text
 from ...tables import markdown_table, text_table
 from ..rows import errors, number
-from .layers import Case, convolutions, elementwise, layers
+from .case import Case
+from .layers import convolutions, elementwise, layers
 from .regions import boxes, optimiser, regions
 
 #: relative to the largest magnitude, in float64
@@ -196,5 +197,5 @@ def markdown(rows: Sequence[OpRow], facts: str) -> str:
 def write(rows: Sequence[OpRow], facts: str, folder: Path) -> list[Path]:
     """Write ``ops.md``; return its path in a list."""
     prepare(folder)
-    atomic_write(folder / "ops.md", markdown(rows, facts).encode())
+    write_text(folder / "ops.md", markdown(rows, facts))
     return [folder / "ops.md"]

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ...config import Config
+from ...config import Config, presets
 from ...errors import ConfigError
 from ...weights.torchvision import ORDER, to_torchvision
 from ..trace import Trace
@@ -20,10 +20,7 @@ from ..trace import Trace
 BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnext50_32x4d", "resnext101_32x8d")
 BOX_HEADS = ("fc", "conv_fc")
 #: what its model is made of, whatever its arguments
-STRUCTURE = {
-    "rpn_objectness": "sigmoid", "conv_bias": False, "fpn_channels": 256, "rpn_channels": 256,
-    "box_head_channels": 1024, "mask_head_channels": 256, "box_pool_size": 7, "mask_pool_size": 14,
-}  # fmt: skip
+STRUCTURE = presets.built_in("torchvision")
 
 
 def check(config: Config) -> None:

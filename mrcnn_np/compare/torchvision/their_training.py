@@ -13,7 +13,7 @@ from ...data.sample import Sample
 from ...targets import Targets
 from ...training.optim import matches
 from ...weights.torchvision import ORDER, from_torchvision
-from . import model as side
+from .model import as_tensor, in_precision, replaced
 
 
 def optimiser(model: Any, config: Config) -> Any:
@@ -73,7 +73,7 @@ def losses(model: Any, samples: Sequence[Sample], targets: Targets) -> dict[str,
             (heads, "add_gt_proposals", lambda proposals, _: list(proposals)),  # they are among our RoIs already
             (heads, "subsample", lambda wanted: [torch.arange(len(w)) for w in wanted]),
         ):
-            stack.enter_context(side.replaced(owner, name, value))
-        stack.enter_context(side.in_precision(dtype))
-        losses: dict[str, Any] = model([side.as_tensor(s.image, dtype) for s in samples], truth)
+            stack.enter_context(replaced(owner, name, value))
+        stack.enter_context(in_precision(dtype))
+        losses: dict[str, Any] = model([as_tensor(s.image, dtype) for s in samples], truth)
     return losses

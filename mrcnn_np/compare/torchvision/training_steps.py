@@ -12,7 +12,7 @@ What has to be the same on both sides, or nothing can be compared after the firs
 - in float32, for gradients and steps to the last digits, ReLUs that rounding cannot flip, see ``fixed_relus.py``.
 
 In a float64 model torchvision still keeps labels and ratios of image sizes in float32; for the comparison they are
-float64 (``model.in_precision``). Its losses and its optimiser: ``training.py``.
+float64 (``model.in_precision``). Its losses and its optimiser: ``their_training.py``.
 """
 
 from __future__ import annotations
@@ -34,8 +34,7 @@ from ...training.optim import clip_gradients, learning_rate_at, sgd_step, zero_v
 from ...weights.torchvision import from_torchvision
 from ..report import Report, Table
 from ..rows import HEAD, Row, cells, errors, number
-from . import model as side
-from . import training as their_side
+from . import model, their_training
 
 #: largest relative error of a loss in any step, and of a gradient in the first, by precision
 LOSS_BOUND = {"float32": 1e-3, "float64": 1e-8}
@@ -169,17 +168,17 @@ def compare_training(
     """
     dtype = next(iter(params.values())).dtype
     ours = MaskRCNN(config, {name: p.copy() for name, p in params.items()})
-    theirs = side.build(params, config).train()
+    theirs = model.build(params, config).train()
     if config.bn_mode == "frozen":
-        side.freeze_norms(theirs)
-    velocity, optimiser = zero_velocity(ours.params, config), their_side.optimiser(theirs, config)
+        model.freeze_norms(theirs)
+    velocity, optimiser = zero_velocity(ours.params, config), their_training.optimiser(theirs, config)
     batch = make_batch(samples, config, dtype.type)
     result = TrainingComparison([], [], [], [], str(dtype))
     for step in range(steps):
         rate = learning_rate_at(step, config)
         losses, cache = ours.losses(batch, np.random.default_rng([seed, step]))
         grads = ours.backward(cache)
-        their_losses = their_side.losses(theirs, samples, cache.targets)
+        their_losses = their_training.losses(theirs, samples, cache.targets)
         optimiser.zero_grad()
         sum(their_losses.values()).backward()
         result.ours.append({name: float(losses[name]) for name in LOSSES})
@@ -187,7 +186,7 @@ def compare_training(
         if step == 0:
             named = {name: p.grad.numpy() for name, p in theirs.named_parameters()}
             result.gradients = _rows(grads, _converted(named, config), GRADIENT_BOUND[str(dtype)])
-        their_side.step(theirs, optimiser, config, rate)
+        their_training.step(theirs, optimiser, config, rate)
         clip_gradients(grads, config.clip_norm)
         sgd_step(ours.params, grads, velocity, learning_rate=rate, config=config)
     state = {name: t.detach().numpy() for name, t in theirs.state_dict().items()}
