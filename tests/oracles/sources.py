@@ -49,13 +49,24 @@ def imported(path: Path, name: str) -> list[tuple[str, bool]]:
                 base = ".".join(part for part in (base, child.module) if part)
                 found.extend((f"{base}.{alias.name}", late) for alias in child.names)
             elif isinstance(child, ast.Call) and ast.unparse(child.func).endswith(("import_module", "__import__")):
-                found.extend((str(a.value), late) for a in child.args if isinstance(a, ast.Constant))
+                found.extend((name, late) for name in _named_by(child, package))
                 visit(child, late)
             else:
                 visit(child, late or isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda))
 
     visit(tree(path), False)
     return found
+
+
+def _named_by(call: ast.Call, package: str) -> list[str]:
+    """Return the modules that ``import_module`` can name: a text, or by a formatted one all beside the caller."""
+    first = call.args[0] if call.args else None
+    if isinstance(first, ast.Constant):
+        name = str(first.value)
+        return [f"{package}{name}" if name.startswith(".") else name]
+    if isinstance(first, ast.JoinedStr) and ast.unparse(first)[2:3] == ".":
+        return [name for name in modules() if name.rpartition(".")[0] == package]
+    return []
 
 
 def module_of(name: str) -> str | None:
