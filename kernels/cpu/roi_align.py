@@ -39,8 +39,8 @@ def _axis_taps(start, bin_side, bins, count, size, index, weight, number):
         begin, end = 0, count
         if count > 2 * size + 16 and bin_side > zero:  # most samples lie outside, where they weigh nothing
             step = np.float64(bin_side) / count
-            begin = max(0, np.int64(max((-1.0 - base) / step, 0.0)) - 4)
-            end = min(count, np.int64(max((size - base) / step, 0.0)) + 5)
+            begin = max(0, int(max((-1.0 - base) / step, 0.0)) - 4)
+            end = min(count, int(max((size - base) / step, 0.0)) + 5)
         for i in range(begin, end):
             u = base + (np.float32(i) + np.float32(0.5)) * bin_side / np.float32(count)
             if not (u >= np.float32(-1) and u <= np.float32(size)):

@@ -343,7 +343,7 @@ class _SampleGrid:
                 first, end = (read[0], read[-1] + 1) if read.size else (0, 0)
                 window.append(slice(int(first), int(end)))
                 means.append(weights[:, first:end].astype(self.dtype))
-            yield roi, tuple(window), *means
+            yield roi, tuple(window), means[0], means[1]
 
     def bins_of_many(self) -> Iterator[tuple[int, int, int, np.ndarray, sparse.csr_array]]:
         """Yield, bin by bin, the RoIs of many samples: numbers of the samples that matter, and their matrix."""
