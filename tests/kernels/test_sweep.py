@@ -350,7 +350,7 @@ def least_size(request, monkeypatch):
     if request.param == "no size is too small":
         monkeypatch.setattr(winograd_strided, "LEAST", 0)
         for name, module in list(sys.modules.items()):
-            for limit in ("SMALL", "SMALL_SUM"):
+            for limit in ("SMALL", "SMALL_SUM", "SMALL_EXPONENTIAL"):
                 if name.startswith("kernels.cpu.") and hasattr(module, limit):
                     monkeypatch.setattr(module, limit, 0)
 

@@ -14,6 +14,12 @@ def is_float32(*arrays: Any) -> bool:
     return all(isinstance(a, np.ndarray) and a.dtype == np.float32 for a in arrays)
 
 
+def can_compute(*arrays: np.ndarray | None) -> bool:
+    """Tell whether all arrays that are there are float32 and hold something; only then is there a kernel."""
+    there = [a for a in arrays if a is not None]
+    return is_float32(*there) and all(a.size for a in there)
+
+
 def are_rois(rois: Any, batch_index: Any, maps: int) -> bool:
     """Tell whether RoIs (R, 4) and the numbers of their maps (R,) make sense; if not, the reference says why."""
     return bool(
