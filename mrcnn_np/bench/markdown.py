@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ..tables import markdown_table
+from .timing import in_mib
 
 Results = dict[str, Any]
 #: (what, target, value, whether more is better, unit)
@@ -51,7 +52,9 @@ def targets(results: Results) -> Iterator[Target]:
         name, peak = f"network {row['what']}", row["peak_mib"]
         if row["ratio"] is not None:
             yield name, row["target"], row["ratio"], True, ""
-            yield f"{name}, peak memory", min(v for k, v in peak.items() if "torch" in k), peak["cpu"], False, " MiB"
+            if None not in peak.values():
+                least = min(v for k, v in peak.items() if "torch" in k)
+                yield f"{name}, peak memory", least, peak["cpu"], False, " MiB"
     if "scaling" in results and len(results["scaling"]["threads"]) > 1:
         last = results["scaling"]["threads"][-1]["threads"]
         if last == 2:
@@ -146,7 +149,7 @@ def _network(network: Results) -> str:
     head = ["one image", *(f"{name} s" for name in names), "ratio", *(f"{name} MiB" for name in names)]
     rows, notes = [], []
     for row in network["rows"]:
-        memory = [f"{row['peak_mib'][name]:.0f}" if name in row["peak_mib"] else "–" for name in names]
+        memory = [in_mib(row["peak_mib"][name]) if name in row["peak_mib"] else "–" for name in names]
         height, width = row["size"]
         ratio = f"{row['ratio']:.2f}" if row["ratio"] is not None else "–"
         rows.append([f"{row['what']} {height}x{width}", *_seconds(row, names), ratio, *memory])

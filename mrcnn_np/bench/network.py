@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .team import compete, environment
+from .timing import in_mib
 
 Say = Callable[[str], None]
 FULL = (800, 1088)
@@ -119,8 +120,9 @@ def _wall(command: list[str], variables: dict[str, str]) -> float:
 def describe(record: dict[str, Any]) -> str:
     """Return one line about a row."""
     height, width = record["size"]
-    times = ", ".join(
-        f"{name} {value:.3f} s {record['peak_mib'][name]:.0f} MiB" for name, value in record["median"].items()
+    times = "; ".join(
+        f"{name} {value:.3f} s, memory {in_mib(record['peak_mib'][name], ' MiB')}"
+        for name, value in record["median"].items()
     )
     ratio = f", ratio {record['ratio']:.2f}" if record["ratio"] else ""
     return (

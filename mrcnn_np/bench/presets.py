@@ -8,7 +8,6 @@ detectron2, which matterport molds to 1024 x 1024.
 from __future__ import annotations
 
 import argparse
-import resource
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ import time
 import numpy as np
 
 from mrcnn_np import MaskRCNN, presets
+from mrcnn_np.bench.timing import in_mib, peak_mib
 from mrcnn_np.params import count
 from mrcnn_np.synthetic import batch, picture
 from mrcnn_np.tables import markdown_row, markdown_table
@@ -49,8 +49,7 @@ def measure(preset: str, what: str) -> None:
         (found,) = model.detect([image])
         assert len(found.boxes) > 0
     seconds = time.perf_counter() - began
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"{seconds:.2f} {peak:.0f} {count(model.params)} {config.batch_size}")
+    print(f"{seconds:.2f} {in_mib(peak_mib())} {count(model.params)} {config.batch_size}")
 
 
 def main() -> None:
