@@ -72,7 +72,10 @@ def add_bench(commands: argparse._SubParsersAction) -> None:
         "  mrcnn-np bench --only ops --match 'conv 3x3'",
     )
     command.add_argument(
-        "--only", action="append", choices=("ops", "network", "scaling", "start"), help="may be given several times"
+        "--only",
+        action="append",
+        choices=("ops", "network", "scaling", "start", "presets"),
+        help="may be given several times; presets (each of them) only so",
     )
     command.add_argument("--match", default="", metavar="TEXT", help="operations whose name contains this")
     command.add_argument("--repeat", type=at_least(1), metavar="N", help="rounds (default: 7; networks: at most 3)")

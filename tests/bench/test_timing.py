@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from mrcnn_np.bench import markdown, network, timing
+from mrcnn_np.bench import markdown, network, presets, timing
 
 
 @pytest.fixture
@@ -36,22 +36,30 @@ def test_without_both_it_is_unknown(no_memory):
 
 def test_every_module_of_the_bench_imports_without_resource(monkeypatch):
     monkeypatch.setitem(sys.modules, "resource", None)  # its import fails, as on Windows
-    for name in ("timing", "team", "network", "presets", "markdown", "worker", "operations.run"):
+    for name in ("timing", "team", "quiet", "network", "presets", "markdown", "worker", "operations.run"):
         monkeypatch.delitem(sys.modules, f"mrcnn_np.bench.{name}", raising=False)
     assert importlib.import_module("mrcnn_np.bench.timing").resource is None
     for name in ("network", "presets", "markdown", "worker", "operations.run"):
         importlib.import_module(f"mrcnn_np.bench.{name}")
 
 
+def test_a_preset_is_measured_without_it(no_memory):
+    found = presets.measure_here("tiny", "detect")
+    assert found["peak_mib"] is None and found["seconds"] > 0
+    measured = {"seconds": 0.5, "peak_mib": None}
+    row = {"preset": "tiny", "backbone": "tiny", **found, "train": measured, "detect": measured}
+    assert presets.cells(row)[3:] == ("8, 0.50, unknown", "0.50, unknown")
+
+
 def test_tables_and_lines_say_unknown():
     row = {
         "what": "detect", "preset": "torchvision", "size": [800, 1088], "batch": 1, "threads": 2, "target": 2.5,
-        "median": {"cpu": 0.5, "torch": 1.5}, "ratio": 3.0, "peak_mib": {"cpu": None, "torch": None}
+        "median": {"cpu": 0.5, "torch": 1.5}, "ratio": 3.0, "peak_mib": {"cpu": None, "torch": None}, "quiet": True,
     }  # fmt: skip
     assert "cpu 0.500 s, memory unknown; torch 1.500 s, memory unknown" in network.describe(row)
     results = {"machine": MACHINE, "network": {"rows": [row]}}
     assert "| detect 800x1088 | – | 0.500 | 1.500 | – | 3.00 | – | unknown | unknown | – |" in markdown.write(results)
-    assert [goal[0] for goal in markdown.targets(results)] == ["network detect"]  # and no memory to be reached
+    assert [goal.what for goal in markdown.targets(results)] == ["network detect"]  # and no memory to be reached
 
 
 def test_a_file_that_cannot_be_opened_is_no_error(monkeypatch, no_memory):
@@ -65,5 +73,5 @@ def test_a_file_that_cannot_be_opened_is_no_error(monkeypatch, no_memory):
 
 MACHINE = {
     "processor": "a processor", "cores": 2, "vectors": "none", "threads": 2, "system": "a system", "versions": {},
-    "date": "today",
+    "date": "today", "two_threads": 1.9,
 }  # fmt: skip
