@@ -3,7 +3,7 @@
 ``mrcnn-np bench`` writes ``bench.md``, ``bench.json`` (every single time) and ``bench.png``.
 
 - ``operations``: every operation by itself; ``network``: whole networks, how they scale and how they start
-- ``presets``: time and memory of every preset
+- ``presets``: time and memory of every preset; ``busy``: beside another program, for each threading layer
 - ``quiet``: whether the machine was quiet, and what follows if not
 - ``timing``: turns, peaks of memory, errors; ``team``, ``worker``: contenders in processes of their own
 - ``roofline``, ``machine``: what the numbers were measured on; ``first_detection``: what a start waits for

@@ -57,6 +57,10 @@ NETWORK_NOTE = """\
 `maskrcnn_resnet50_fpn` with the same random weights, adjusted so that the heads find plenty (91 classes, 1000
 proposals). The training step is losses, backward and SGD with 3 objects, batch norm frozen. Memory is the peak of the
 whole process while it runs, the model loaded."""
+BUSY_NOTE = """\
+The preset tiny with two threads and with one, alone (quiet) and beside a program that counts on one core (busy).
+Threads that share what is left fairly take 1.33 times as long with one of two cores taken, threads that wait for each
+other 2 times, and one thread should not notice."""
 DISTURBED = """\
 †: the machine was not quiet. Around this row two threads reached less than {quiet:g} times the peak of one, so another
 program had one of the cores: the figure says more about that program than about these."""
@@ -234,11 +238,25 @@ def _start(start: Results) -> str:
     )
 
 
+def _busy(busy: Results) -> str:
+    rows = [
+        (
+            f"{row['what']}, {row['batch']} image" + "s" * (row["batch"] > 1), row["layer"], str(row["threads"]),
+            f"{row['median']['quiet']:.3f}{mark(row)}", f"{row['median']['busy']:.3f}",
+            f"{row['ratio']:.2f}{mark(row)}",
+        )
+        for row in busy["rows"]
+    ]  # fmt: skip
+    missing = [f"Not available here: {layer} ({why})." for layer, why in busy["missing"].items()]
+    head = ("step of tiny", "threading layer", "threads", "quiet s", "busy s", "busy / quiet")
+    return "\n\n".join(["## Beside a busy core", BUSY_NOTE, markdown_table(head, rows), *missing])
+
+
 def _presets(found: Results) -> str:
     rows = [(row["backend"], *preset_cells(row)) for row in found["rows"]]
     return "## Presets\n\n" + markdown_table(("backend", *PRESETS_HEAD), rows)
 
 
 SECTIONS: dict[str, Callable[[Results], str]] = {
-    "ops": _ops, "network": _network, "scaling": _scaling, "start": _start, "presets": _presets,
+    "ops": _ops, "network": _network, "scaling": _scaling, "start": _start, "busy": _busy, "presets": _presets,
 }  # fmt: skip

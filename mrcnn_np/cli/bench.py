@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..bench import chart, machine, markdown
+from ..bench.busy import run_busy
 from ..bench.machine import cpu_count
 from ..bench.network import run_network, run_scaling, run_start
 from ..bench.presets import run_presets
@@ -65,6 +66,8 @@ def _measure(
         return run_network(folder, repeat=few, frameworks=frameworks, numpy=args.numpy, **common)
     if section == "scaling":
         return run_scaling(folder, repeat=few, frameworks=frameworks, **common)
+    if section == "busy":
+        return run_busy(folder, repeat=repeat, **common)
     if section == "presets":
         names = ("tiny",) if args.quick else tuple(PRESETS)
         backends = ("cpu", "numpy") if args.numpy else ("cpu",)

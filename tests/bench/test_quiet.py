@@ -149,6 +149,7 @@ def results_of(quiet):
     net |= {"peak_mib": {"cpu": 10.0, "torch": 20.0}, "scores_apart": 0.0, "detections": {"cpu": 1}}
     row = {**net, **times}
     start = {"step": {**row, "numpy_over_cpu": 9.0}, "cold_seconds": 40.0, "warm_seconds": [0.5], "quiet": quiet}
+    busy = {"what": "train", "batch": 8, "layer": "omp", "threads": 2, "median": {"quiet": 0.1, "busy": 0.2}}
     preset = {"preset": "tiny", "backbone": "tiny", "parameters": 5, "images": 8, "backend": "cpu", "quiet": quiet}
     preset |= {what: {"seconds": 0.25, "peak_mib": 100.0} for what in ("train", "detect")}
     return {
@@ -164,6 +165,7 @@ def results_of(quiet):
             "speedup": {"cpu": 1.9}, "quiet": quiet,
         },
         "start": start,
+        "busy": {"rows": [{**busy, "ratio": 2.0, "quiet": quiet}], "missing": {"tbb": "not installed"}},
         "presets": {"rows": [preset]},
     }  # fmt: skip
 
@@ -171,7 +173,7 @@ def results_of(quiet):
 def test_quiet_figures_bear_no_mark():
     document = markdown.write(results_of(True))
     assert MARK.strip() not in document and "not known" not in document
-    assert "8 of 8 reached." in document
+    assert "8 of 8 reached." in document and "Not available here: tbb (not installed)." in document
 
 
 def test_disturbed_figures_are_marked_in_every_section_and_no_target_counts_them():
@@ -182,7 +184,7 @@ def test_disturbed_figures_are_marked_in_every_section_and_no_target_counts_them
     goals = list(markdown.targets(results_of(False)))
     assert [goal.verdict for goal in goals if goal.unit != " MiB"] == ["not known"] * 7
     assert "1 of 8 reached, 7 not known, because the machine was not quiet" in document
-    assert "4.00 †" in document and "**4.00** †" in document
+    assert "4.00 †" in document and "**4.00** †" in document and "2.00 †" in document
 
 
 @pytest.mark.parametrize("quiet", [True, False, None])

@@ -36,10 +36,10 @@ def test_without_both_it_is_unknown(no_memory):
 
 def test_every_module_of_the_bench_imports_without_resource(monkeypatch):
     monkeypatch.setitem(sys.modules, "resource", None)  # its import fails, as on Windows
-    for name in ("timing", "team", "quiet", "network", "presets", "markdown", "worker", "operations.run"):
+    for name in ("timing", "team", "quiet", "network", "presets", "busy", "markdown", "worker", "operations.run"):
         monkeypatch.delitem(sys.modules, f"mrcnn_np.bench.{name}", raising=False)
     assert importlib.import_module("mrcnn_np.bench.timing").resource is None
-    for name in ("network", "presets", "markdown", "worker", "operations.run"):
+    for name in ("network", "presets", "busy", "markdown", "worker", "operations.run"):
         importlib.import_module(f"mrcnn_np.bench.{name}")
 
 
