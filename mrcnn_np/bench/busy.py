@@ -112,7 +112,19 @@ def run_busy(
 
 
 def _row(task: Record, layer: str, repeat: int, rest: float, watch: Watch) -> Record:
-    """Measure one contender alone, again if the machine was not quiet, and then beside a busy core."""
+    """Measure one contender alone, again if the machine was not quiet, and then beside a busy core.
+
+    Parameters
+    ----------
+    task : dict
+        What the worker is to run.
+    layer : str
+        Threading layer.
+    repeat : int
+    rest : float
+        Seconds before each turn.
+    watch : Watch
+    """
     variables = {} if layer == DEFAULT else {"NUMBA_THREADING_LAYER": layer}
     with Team(["cpu"], task, variables) as team:
         team.turn("cpu")
@@ -135,6 +147,15 @@ def _row(task: Record, layer: str, repeat: int, rest: float, watch: Watch) -> Re
 
 
 def _turns(team: Team, repeat: int, rest: float) -> list[Record]:
+    """Return one record: the seconds of every turn, and the threading layer that ran.
+
+    Parameters
+    ----------
+    team : Team
+    repeat : int
+    rest : float
+        Seconds before each turn.
+    """
     turns = []
     for _ in range(repeat):
         time.sleep(rest)

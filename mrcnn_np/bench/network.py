@@ -175,14 +175,36 @@ def _measure(
     say: Say,
     limits: Mapping[str, int] | None = None,
 ) -> dict[str, Any]:
-    """Let contenders take turns at one task, again if the machine was not quiet, and say what came out."""
+    """Let contenders take turns at one task, again if the machine was not quiet, and say what came out.
+
+    Parameters
+    ----------
+    contenders : sequence of str
+    task : dict
+    repeat : int
+        Rounds.
+    watch : Watch
+    say : callable
+    limits : mapping of str to int, optional
+        Fewer rounds for some.
+    """
     (record,) = watch.around(_name(task), lambda: [compete(contenders, task, repeat=repeat, limits=limits)])
     say(describe(record))
     return record
 
 
 def _starts(weights: str, threads: int, quick: bool, say: Say) -> dict[str, Any]:
-    """Start until the first detection: once with nothing compiled, then with everything."""
+    """Start until the first detection: once with nothing compiled, then with everything.
+
+    Parameters
+    ----------
+    weights : str
+        Path of the weights of tiny.
+    threads : int
+    quick : bool
+        Leave the first start out.
+    say : callable
+    """
     variables, cold = environment(threads), None
     with tempfile.TemporaryDirectory() as compiled:
         if not quick:

@@ -162,6 +162,17 @@ class Watch:
 
 
 def _marked(records: list[Record], figure: float | None, tries: int) -> list[Record]:
+    """Write into records whether the machine was quiet.
+
+    Parameters
+    ----------
+    records : list of dict
+        Changed in place.
+    figure : float or None
+        The peak of two threads in multiples of that of one.
+    tries : int
+        How often they were measured.
+    """
     for record in records:
         record |= {"two_threads": figure, "quiet": None if figure is None else figure >= QUIET, "tries": tries}
     return records

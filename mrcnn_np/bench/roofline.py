@@ -100,6 +100,15 @@ def _seconds(run: Callable[..., Any], *args: Any) -> float:
 
 
 def _best(run: Callable[..., Any], *args: Any, repeat: int = 5) -> float:
+    """Return the seconds of the fastest of several calls, after one that compiles.
+
+    Parameters
+    ----------
+    run : callable
+    *args
+        Its arguments.
+    repeat : int
+    """
     run(*args)  # compile
     return min(_seconds(run, *args) for _ in range(repeat))
 

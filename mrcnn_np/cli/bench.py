@@ -56,7 +56,19 @@ def run_bench(args: argparse.Namespace) -> int:
 def _measure(
     section: str, folder: Path, args: argparse.Namespace, options: dict[str, Any], watch: Watch
 ) -> dict[str, Any]:
-    """Run one section."""
+    """Run one section.
+
+    Parameters
+    ----------
+    section : str
+    folder : Path
+        For weights and intermediate results.
+    args : Namespace
+        The command line.
+    options : dict
+        Rounds, threads, and whether frameworks take part.
+    watch : Watch
+    """
     repeat, threads, frameworks = options["repeat"], options["threads"], options["frameworks"]
     common: dict[str, Any] = {"threads": threads, "quick": args.quick, "watch": watch, "say": say}
     few = min(repeat, 3)  # of what takes seconds

@@ -94,6 +94,15 @@ class Manifest:
 
         For example ``Manifest.from_config(presets.matterport(backbone="resnet50"), source="matterport",
         delta_order="dy dx dh dw")``.
+
+        Parameters
+        ----------
+        config : Config
+        source : str
+            Whose weights they are.
+        backbone_only : bool
+        **fields
+            Those that a config does not have.
         """
         usual, named = base(config.name), (*BACKBONE_FIELDS, "name", "num_classes")
         overrides = {

@@ -126,7 +126,14 @@ def measure(op: Op, direction: str, *, repeat: int, frameworks: bool, rest: floa
 
 
 def _on(backend: str, op: Op, direction: str) -> Callable[[], Any]:
-    """Return our function for one backend."""
+    """Return our function for one backend.
+
+    Parameters
+    ----------
+    backend : str
+    op : Op
+    direction : str
+    """
     with use(backend):
         function = op.ours(np.float32)[direction]
 

@@ -184,7 +184,18 @@ def trace(params: Mapping[str, np.ndarray], config: Config, image: np.ndarray, *
 
 
 def _ours(kept: dict[str, Any], result: dict[str, Any], config: Config, features: list[str]) -> Trace:
-    """Bring what the hooks kept into our order, layout and names."""
+    """Bring what the hooks kept into our order, layout and names.
+
+    Parameters
+    ----------
+    kept : dict
+        What the hooks kept, by the names of ``trace``'s modules.
+    result : dict
+        What the model returned for the image.
+    config : Config
+    features : list of str
+        Names of the backbone's tensors.
+    """
     logits, deltas = kept["rpn_head"]
     anchors = kept["anchors"][0].split([x[0].numel() for x in logits])
     ((proposals,), (proposal_scores,)) = kept["filter_proposals"]
@@ -220,7 +231,16 @@ def _nhwc(x: Any) -> Any:
 
 @contextmanager
 def recorded(owner: Any, name: str, kept: dict[str, Any]) -> Iterator[None]:
-    """Keep what a method of one object returns; hooks see only whole modules."""
+    """Keep what a method of one object returns; hooks see only whole modules.
+
+    Parameters
+    ----------
+    owner : object
+    name : str
+        Of the method.
+    kept : dict
+        Gets what it returns under its name.
+    """
     method = getattr(owner, name)
 
     def watched(*args: Any) -> Any:
@@ -233,7 +253,15 @@ def recorded(owner: Any, name: str, kept: dict[str, Any]) -> Iterator[None]:
 
 @contextmanager
 def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
-    """Let an attribute of a module or an object be another for a while."""
+    """Let an attribute of a module or an object be another for a while.
+
+    Parameters
+    ----------
+    owner : module or object
+    name : str
+    value : object
+        What the attribute is within the block.
+    """
     missing = object()
     before = vars(owner).get(name, missing)
     setattr(owner, name, value)
