@@ -358,7 +358,10 @@ def _add_bench(commands: Commands) -> None:
         "  mrcnn-np bench --only ops --match 'conv 3x3'",
     )
     command.add_argument(
-        "--only", action="append", choices=("ops", "network", "scaling", "start"), help="may be given several times"
+        "--only",
+        action="append",
+        choices=("ops", "network", "scaling", "start", "busy", "presets"),
+        help="may be given several times; busy (beside another program) and presets (each of them) only so",
     )
     command.add_argument("--match", default="", metavar="TEXT", help="operations whose name contains this")
     command.add_argument("--repeat", type=at_least(1), metavar="N", help="rounds (default: 7; networks: at most 3)")
