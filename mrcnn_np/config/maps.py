@@ -211,6 +211,11 @@ class ProposalFields:
     rpn_match_best : bool
         The best anchor of each object is positive, however low its IoU ("low-quality matches"): True in all three.
         [61]
+    rpn_best_ties : "tolerance" or "bit_equal"
+        Which anchors share being an object's best: all that are equally good on paper, their IoU within a millionth of
+        the largest, or those whose IoU has the very bits of the largest (all three). Anchors that contain a small
+        object overlap it equally, and rounding leaves some of them out. matterport measures in float64, where
+        it leaves out others than in float32. [71]
     rpn_anchors_per_image : anchors
         Sampled for the loss: 256 in all three. [63]
     rpn_positive_fraction : fraction
@@ -243,6 +248,7 @@ class ProposalFields:
     rpn_positive_iou: float = 0.7
     rpn_negative_iou: float = 0.3
     rpn_match_best: bool = True
+    rpn_best_ties: Literal["tolerance", "bit_equal"] = "tolerance"
     rpn_anchors_per_image: int = 256
     rpn_positive_fraction: float = 0.5
     crowd_iou: float | None = None

@@ -22,6 +22,7 @@ OTHER_VALUES: dict[str, tuple[tuple[Any, str], ...]] = {
     "anchor_offset": ((0.5, "centres of cells"), (0.0, "all three")),
     "roi_reduce": (("max", "the documents"), ("mean", "all three")),
     "rpn_match_best": ((False, "thresholds only"), (True, "all three")),
+    "rpn_best_ties": (("tolerance", "tiny, small"), ("bit_equal", "all three")),
 }
 #: what a network was built and trained for, and by how much it is worked: no convention unless it is a framework's
 SIZES = (
