@@ -155,13 +155,32 @@ def unmold(boxes: np.ndarray, molding: Molding, config: Config, *, observe: Obse
     return shown(observe, "boxes", np.round(boxes) if config.detection_rounded else boxes)
 
 
-@accelerated
 def paste_masks(masks: np.ndarray, boxes: np.ndarray, image_shape: tuple[int, int], config: Config) -> np.ndarray:
+    """Do ``paste_into_boxes`` as a configuration says.
+
+    Parameters
+    ----------
+    masks, boxes, image_shape
+        As in ``paste_into_boxes``.
+    config : Config
+        ``mask_paste`` and ``mask_threshold``.
+
+    Returns
+    -------
+    ndarray of shape (D, H, W), bool
+    """
+    return paste_into_boxes(masks, boxes, image_shape, method=config.mask_paste, threshold=config.mask_threshold)
+
+
+@accelerated
+def paste_into_boxes(
+    masks: np.ndarray, boxes: np.ndarray, image_shape: tuple[int, int], *, method: str, threshold: float
+) -> np.ndarray:
     """Resize each m x m mask to its box, put it into the image, and threshold it.
 
     Bilinear interpolation is separable: the pasted patch is ``Wy @ mask @ Wx.T``, where row i of ``Wy`` holds the
-    weights with which the mask's rows make up image row i. The variants of ``config.mask_paste`` differ only in where
-    they sample (mask coordinate t of image pixel i for a box side from a to b) and in what lies beyond the mask:
+    weights with which the mask's rows make up image row i. The methods differ only in where they sample (mask
+    coordinate t of image pixel i for a box side from a to b) and in what lies beyond the mask:
 
     - ``"grid_sample"``: t = (i + 1/2 - a) / (b - a) * m - 1/2, exact for fractional boxes; outside the mask is 0.
     - ``"resize"``: the same after rounding a and b to whole pixels; nothing is painted outside, and beyond the outer
@@ -179,8 +198,9 @@ def paste_masks(masks: np.ndarray, boxes: np.ndarray, image_shape: tuple[int, in
         ``(y1, x1, y2, x2)`` in pixels of the image; pixel i spans [i, i + 1).
     image_shape : tuple of int
         (H, W).
-    config : Config
-        ``mask_paste`` and ``mask_threshold``.
+    method : {"resize", "resize_zero", "plus_one", "grid_sample"}
+    threshold : float
+        A pixel is painted from this probability on.
 
     Returns
     -------
@@ -188,14 +208,14 @@ def paste_masks(masks: np.ndarray, boxes: np.ndarray, image_shape: tuple[int, in
     """
     pasted = np.zeros((len(masks), *image_shape), bool)
     for d, (mask, box) in enumerate(zip(masks, boxes)):
-        y, wy = _paste_axis(float(box[0]), float(box[2]), mask.shape[0], image_shape[0], config.mask_paste)
-        x, wx = _paste_axis(float(box[1]), float(box[3]), mask.shape[1], image_shape[1], config.mask_paste)
-        if config.mask_paste == "plus_one":
+        y, wy = _paste_axis(float(box[0]), float(box[2]), mask.shape[0], image_shape[0], method)
+        x, wx = _paste_axis(float(box[1]), float(box[3]), mask.shape[1], image_shape[1], method)
+        if method == "plus_one":
             mask = np.pad(mask, 1)
         patch = wy.astype(mask.dtype) @ mask @ wx.astype(mask.dtype).T
-        if config.mask_paste == "resize_zero":
+        if method == "resize_zero":
             patch = np.maximum(patch, mask.min())
-        pasted[d, y : y + len(wy), x : x + len(wx)] = patch >= config.mask_threshold
+        pasted[d, y : y + len(wy), x : x + len(wx)] = patch >= threshold
     return pasted
 
 

@@ -1,5 +1,10 @@
 """Errors that a user can cause and can mend: the command line prints them as one message and exits with code 2."""
 
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
 
 class UserError(Exception):
     """Something the user gave is wrong. The message names what, where, and what was expected."""
@@ -24,7 +29,11 @@ class DataError(UserError):
 
     def __init__(self, message: str, *, path: object = None, image_id: str | None = None) -> None:
         self.path, self.image_id = path, image_id
-        super().__init__(f"{path}: {message}" if path is not None else message)
+        super().__init__(printable(f"{path}: {message}" if path is not None else message))
+
+
+class DataWarning(UserWarning):
+    """Something in the data was read by a rule that its owner may not expect."""
 
 
 class CheckpointError(UserError):
@@ -41,3 +50,15 @@ class WeightFileError(UserError):
 
 class WeightMismatchError(WeightFileError):
     """Weights do not fit the network or its conventions; the message is a table."""
+
+
+def printable(text: object) -> str:
+    """Return a text from a file such that a terminal shows it and does not obey it: control characters as escapes."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(text))
+
+
+def did_you_mean(wrong: object, known: Iterable[str]) -> str:
+    """Return "; did you mean 'that'?" with the most similar of the known names, an empty text if none is similar."""
+    names = {name.lower(): name for name in known}
+    similar = difflib.get_close_matches(str(wrong)[:100].lower(), names, n=1) if isinstance(wrong, str) else []
+    return f"; did you mean {names[similar[0]]!r}?" if similar else ""

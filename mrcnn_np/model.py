@@ -396,3 +396,12 @@ class MaskRCNN:
         named += [(f"p{level}", p) for level, p in zip((2, 3, 4, 5, 6), pyramid)]
         named += [("rpn logits", logits), ("rpn deltas", deltas)]
         raise NonFiniteError(f"{first_non_finite(named)} holds NaN or infinity")
+
+    def with_config(self, **changes: Any) -> MaskRCNN:
+        """Return this network under other conventions: ``model.with_config(roi_aligned=False)``.
+
+        Weights are shared with this one, but for those that have to be rewritten; see ``conventions.convert.changed``.
+        """
+        from .conventions.convert import changed
+
+        return MaskRCNN(*changed(self.config, self.params, changes))

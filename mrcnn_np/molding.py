@@ -18,8 +18,9 @@ import numpy as np
 
 from .boxes import enter_frame, leave_frame
 from .config import Config
+from .data.masks import Masks
 from .data.sample import Sample, check_sample
-from .resizing import enclosing_boxes, resize_image, resize_masks, resize_with_border
+from .resizing import enclosing_boxes, nearest, resize_image, resize_masks, resize_with_border
 
 
 @dataclass(frozen=True)
@@ -72,9 +73,15 @@ class Molding:
         shifted = enter_frame(boxes, frame) - np.array([top, left, top, left])
         return leave_frame(shifted / np.array([sy, sx, sy, sx]), frame).astype(boxes.dtype)
 
-    def mold_masks(self, masks: np.ndarray, align: str = "edges") -> np.ndarray:
-        """Bring (G, H, W) boolean masks onto the canvas by nearest neighbour; ``align`` is ``config.mask_resize``."""
+    def mold_masks(self, masks: np.ndarray | Masks, align: str = "edges") -> np.ndarray | Masks:
+        """Bring (G, H, W) boolean masks onto the canvas by nearest neighbour; ``align`` is ``config.mask_resize``.
+
+        Run lengths stay run lengths.
+        """
         top, left, bottom, right = self.window
+        if isinstance(masks, Masks):
+            rows, columns = (nearest(n, m, align) for n, m in zip(masks.size, self.resized_shape))
+            return masks.picked(rows, columns).shifted((top, left), self.molded_shape)
         molded = np.zeros((len(masks), *self.molded_shape), bool)
         molded[:, top:bottom, left:right] = resize_masks(masks, self.resized_shape, align)
         return molded
@@ -97,7 +104,7 @@ class Batch:
     gt_boxes : tuple of ndarray of shape (G, 4)
         ``(y1, x1, y2, x2)`` in molded pixels, one array per image.
     gt_class_ids : tuple of ndarray of shape (G,)
-    gt_masks : tuple of ndarray of shape (G, H, W), bool
+    gt_masks : tuple of Masks, or of ndarray of shape (G, H, W), bool
         On the canvas; of shape (G, h, w) inside the box if ``config.mini_mask_shape`` is set.
     gt_crowd : tuple of ndarray of shape (G,), bool
     active_class_ids : ndarray of shape (N, K), bool
@@ -109,7 +116,7 @@ class Batch:
     moldings: tuple[Molding, ...]
     gt_boxes: tuple[np.ndarray, ...]
     gt_class_ids: tuple[np.ndarray, ...]
-    gt_masks: tuple[np.ndarray, ...]
+    gt_masks: tuple[np.ndarray | Masks, ...]
     gt_crowd: tuple[np.ndarray, ...]
     active_class_ids: np.ndarray
 
@@ -246,12 +253,12 @@ def make_batch(samples: Sequence[Sample], config: Config, dtype: type = np.float
 
 def _mold_objects(
     sample: Sample, molding: Molding, config: Config, dtype: type
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | Masks, np.ndarray]:
     """Bring boxes, class ids, masks and crowd flags of a sample's objects onto the canvas."""
     boxes, class_ids, crowd = molding.mold_boxes(sample.gt_boxes.astype(dtype)), sample.gt_class_ids, sample.gt_crowd
     masks = molding.mold_masks(sample.gt_masks, config.mask_resize)
     if config.gt_boxes_from_masks:
-        seen = masks.any(axis=(1, 2))
+        seen = masks.areas > 0 if isinstance(masks, Masks) else masks.any(axis=(1, 2))
         boxes, class_ids, masks, crowd = enclosing_boxes(masks[seen], dtype), class_ids[seen], masks[seen], crowd[seen]
     if config.mini_mask_shape is not None:
         masks = minimise_masks(boxes, masks, config.mini_mask_shape, border=config.resize_border)
@@ -261,7 +268,9 @@ def _mold_objects(
 # --- mini masks -----------------------------------------------------------------------------------------------------
 
 
-def minimise_masks(boxes: np.ndarray, masks: np.ndarray, shape: tuple[int, int], *, border: str = "edge") -> np.ndarray:
+def minimise_masks(
+    boxes: np.ndarray, masks: np.ndarray | Masks, shape: tuple[int, int], *, border: str = "edge"
+) -> np.ndarray:
     """Keep of each mask only what lies in its box, resized to ``shape``: memory falls by the image's area.
 
     The price: what is thinner than a mini pixel is lost, and what lies outside the box is gone. ``expand_masks`` shows
@@ -270,7 +279,7 @@ def minimise_masks(boxes: np.ndarray, masks: np.ndarray, shape: tuple[int, int],
     Parameters
     ----------
     boxes : ndarray of shape (G, 4)
-    masks : ndarray of shape (G, H, W), bool
+    masks : Masks, or ndarray of shape (G, H, W), bool
     shape : tuple of int
         (h, w), (56, 56) in the Keras implementation.
     border : {"edge", "zero"}
@@ -282,7 +291,7 @@ def minimise_masks(boxes: np.ndarray, masks: np.ndarray, shape: tuple[int, int],
     """
     mini = np.zeros((len(masks), *shape), bool)
     for g, (y1, x1, y2, x2) in enumerate(whole_pixels(boxes, masks.shape[1:])):
-        crop = masks[g, y1:y2, x1:x2, None].astype(np.float64)  # float32 would not land on the half
+        crop = masks[g, y1:y2, x1:x2][..., None].astype(np.float64)  # float32 would not land on the half
         mini[g] = resize_with_border(crop, shape, border)[..., 0] > 0.5  # rounded, a half to even
     return mini
 

@@ -7,6 +7,7 @@ from PIL import Image
 
 from .boxes import tight_box
 from .config import Config
+from .data.masks import Masks
 from .ops.resize import resize_bilinear, resize_nearest
 
 #: a grey level of 100 that float arithmetic makes 99.9999999 must not become 99
@@ -81,14 +82,21 @@ def resize_masks(masks: np.ndarray, size: tuple[int, int], align: str) -> np.nda
     """
     if align == "edges":
         return resize_nearest(masks, size)
-    rows, columns = (
-        np.floor(np.arange(m) * ((n - 1) / max(m - 1, 1)) + 0.5).astype(np.intp) for n, m in zip(masks.shape[1:], size)
-    )
+    rows, columns = (nearest(n, m, align) for n, m in zip(masks.shape[1:], size))
     return masks[:, rows[:, None], columns]
 
 
-def enclosing_boxes(masks: np.ndarray, dtype: type) -> np.ndarray:
+def nearest(n: int, m: int, align: str) -> np.ndarray:
+    """Return the cell, of ``n`` in a row, that each of ``m`` cells is read from, (m,); see ``resize_masks``."""
+    if align == "edges":
+        return np.arange(m) * n // m
+    return np.floor(np.arange(m) * ((n - 1) / max(m - 1, 1)) + 0.5).astype(np.intp)
+
+
+def enclosing_boxes(masks: np.ndarray | Masks, dtype: type) -> np.ndarray:
     """Return the smallest box of whole pixels around each of (G, H, W) masks, ``(0, 0, 0, 0)`` for an empty one."""
+    if isinstance(masks, Masks):
+        return masks.boxes.astype(dtype)
     boxes: np.ndarray = np.zeros((len(masks), 4), dtype)
     for box, mask in zip(boxes, masks):
         if mask.any():

@@ -12,17 +12,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from kernels import accelerated
+from kernels.contract import TIE
 
 from .boxes import encode_boxes, enter_frame, iou, leave_frame
 from .config import Config
+from .data.masks import Masks
 from .molding import whole_pixels
 from .ops.crop_and_resize import crop_and_resize
 from .ops.roi_align import roi_align
 from .pyramid import normalise_boxes
 
-#: IoUs whose ratio is closer to 1 than this are the same with ``rpn_best_ties="tolerance"``: several anchors that
-#: contain a small object have equal IoU, up to rounding. A ratio, because the best IoU of a tiny object is itself tiny.
-TIE = 1e-6
 UNBOUNDED = (2**31, 2**31)
 
 
@@ -118,7 +117,7 @@ def label_anchors(
     ----------
     anchors : ndarray of shape (A, 4)
     objects : ndarray of shape (G, 4)
-        G at least 1.
+        Without any, every anchor is negative and its match 0.
     negative_iou, positive_iou : float
         Below the first with every object: negative. From the second on with one: positive.
     match_best : bool
@@ -131,8 +130,10 @@ def label_anchors(
     labels : ndarray of shape (A,), int8
     matched : ndarray of shape (A,), int64
     """
-    overlaps = iou(anchors, objects)  # (A, G)
     labels = np.full(len(anchors), -1, np.int8)
+    if len(objects) == 0:
+        return labels, np.zeros(len(anchors), np.int64)
+    overlaps = iou(anchors, objects)  # (A, G)
     labels[overlaps.max(axis=1) >= negative_iou] = 0
     labels[is_positive(overlaps, positive_iou, match_best=match_best, tie=tie)] = 1
     return labels, overlaps.argmax(axis=1)
@@ -230,7 +231,7 @@ def roi_targets(
     proposals: np.ndarray,
     gt_boxes: np.ndarray,
     gt_class_ids: np.ndarray,
-    gt_masks: np.ndarray,
+    gt_masks: np.ndarray | Masks,
     gt_crowd: np.ndarray,
     config: Config,
     rng: np.random.Generator,
@@ -311,7 +312,7 @@ def mask_targets(
     rois: np.ndarray,
     owner: np.ndarray,
     gt_boxes: np.ndarray,
-    gt_masks: np.ndarray,
+    gt_masks: np.ndarray | Masks,
     config: Config,
     *,
     window: tuple[int, int, int, int] | None = None,
@@ -328,7 +329,7 @@ def mask_targets(
     owner : ndarray of shape (P,)
         Index of each RoI's object.
     gt_boxes : ndarray of shape (G, 4)
-    gt_masks : ndarray of shape (G, H, W), bool
+    gt_masks : Masks, or ndarray of shape (G, H, W), bool
         Or mini masks.
     config : Config
     window : tuple of int, optional
@@ -342,6 +343,9 @@ def mask_targets(
     size = 2 * config.mask_pool_size
     if len(rois) == 0:
         return np.zeros((0, size, size), rois.dtype)
+    if isinstance(gt_masks, Masks):  # only the objects that a RoI belongs to become pixels
+        used, owner = np.unique(owner, return_inverse=True)
+        gt_masks, gt_boxes = np.asarray(gt_masks[used]), gt_boxes[used]
     if config.mini_mask_shape is not None:
         rois = _in_mini_frame(rois, gt_boxes[owner], config.mini_mask_shape, config.box_frame)
     elif config.mask_target_method == "roi_align" and window is not None:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numba import njit, prange
 
+from ..contract import ReluCache
 from .machine.arguments import is_float32
 from .machine.memory import empty
 
@@ -62,10 +63,10 @@ def relu(x: np.ndarray) -> Any:
     x = np.ascontiguousarray(x)
     y = empty(x.shape)
     _relu(x.reshape(-1), y.reshape(-1))
-    return y, (y,)
+    return y, ReluCache(y)
 
 
-def relu_backward(dy: np.ndarray, cache: tuple[Any, ...]) -> Any:
+def relu_backward(dy: np.ndarray, cache: ReluCache) -> Any:
     """See ``mrcnn_np.ops.activation.relu_backward``."""
     (y,) = cache
     if not is_float32(dy, y) or dy.shape != y.shape or dy.size < SMALL:

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numba import njit, prange
 
+from ..contract import TIE
 from .machine.arguments import is_float32
 
 SMALL = 1 << 12  # results below which NumPy is faster than starting the threads
 BLOCK = 2048  # anchors whose overlaps with one object are computed together
-TIE = 1e-6  # of ``mrcnn_np.targets``
 
 
 @njit(cache=True, error_model="numpy")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 from numba import get_num_threads
 
+from ..contract import ConvCache, FrozenNorm, FusedConvCache, FusedGradients, Sides, as_padding, as_pair
 from .activation import masked_sum
 from .convolution import (
     direct,
@@ -18,9 +20,9 @@ from .convolution import (
     winograd_strided,
     winograd_weights,
 )
-from .convolution.folded_norm import FusedGradients, scaled, unfold
+from .convolution.folded_norm import scaled, unfold
 from .machine import memory
-from .machine.arguments import as_padding, is_float32, scale_and_shift
+from .machine.arguments import is_float32, scale_and_shift
 from .machine.simd import MR, NR, VL
 
 NONE = np.empty(0, np.float32)
@@ -65,7 +67,7 @@ def correlate(
     if y is None:
         y = memory.empty((len(x), *out_shape, c_out))
     places = (
-        (phase[0] * y.shape[2] + phase[1]) * c_out, y[0].size, step * y.shape[2] * c_out, step * c_out,
+        (phase[0] * y.shape[2] + phase[1]) * c_out, math.prod(y.shape[1:]), step * y.shape[2] * c_out, step * c_out,
     )  # fmt: skip
     at = np.arange(len(packed)) * NR
     return _correlate(x, packed, kw, at, at, out_shape, stride, top, left, y, places, scale, shift, residual, floor)
@@ -145,9 +147,7 @@ def scatter(
     return dx
 
 
-def weight_gradient(
-    x: np.ndarray, dy: np.ndarray, kh: int, kw: int, stride: int, padding: tuple[tuple[int, int], tuple[int, int]]
-) -> np.ndarray:
+def weight_gradient(x: np.ndarray, dy: np.ndarray, kh: int, kw: int, stride: int, padding: Sides) -> np.ndarray:
     """Return dw (kh, kw, C_in, C_out)."""
     (top, bottom), (left, right) = padding
     n, height, width, c_in = x.shape
@@ -179,27 +179,27 @@ def weight_gradient(
 
 
 def _plain(*arrays: np.ndarray | None) -> bool:
-    """Tell whether all arrays that are there are float32; only then is there a kernel."""
-    return is_float32(*(a for a in arrays if a is not None))
+    """Tell whether all arrays that are there are float32 and hold something; only then is there a kernel."""
+    there = [a for a in arrays if a is not None]
+    return is_float32(*there) and all(a.size for a in there)
 
 
 def _one_stride(stride: Any) -> int:
     """Return the stride if it is the same both ways, else 0."""
-    down, across = (stride, stride) if isinstance(stride, (int, np.integer)) else stride
-    return int(down) if down == across and down >= 1 else 0
+    pair = as_pair(stride)
+    return pair[0] if pair is not None and pair[0] == pair[1] else 0
 
 
-def _fits(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, padding: Any, groups: int) -> bool:
+def _fits(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, padding: Sides, groups: int) -> bool:
     """Tell whether the arguments make sense; where they do not, the reference has the error message."""
-    if x.ndim != 4 or w.ndim != 4 or 0 in x.shape or 0 in w.shape or (b is not None and b.shape != w.shape[3:]):
+    if x.ndim != 4 or w.ndim != 4 or (b is not None and b.shape != w.shape[3:]):
         return False
     padded = (x.shape[1] + sum(padding[0]), x.shape[2] + sum(padding[1]))
     fits = groups >= 1 and x.shape[3] == w.shape[2] * groups and w.shape[3] % groups == 0
-    fits = fits and w.shape[0] <= padded[0] and w.shape[1] <= padded[1]
-    return fits and min(min(side) for side in padding) >= 0
+    return fits and w.shape[0] <= padded[0] and w.shape[1] <= padded[1]
 
 
-def _out_shape(x: np.ndarray, w: np.ndarray, step: int, sides: tuple[tuple[int, int], tuple[int, int]]) -> Any:
+def _out_shape(x: np.ndarray, w: np.ndarray, step: int, sides: Sides) -> Any:
     """Return the shape of a convolution's result."""
     down, across = ((x.shape[1 + i] + sum(sides[i]) - w.shape[i]) // step + 1 for i in (0, 1))
     return x.shape[0], down, across, w.shape[3]
@@ -210,15 +210,13 @@ def conv2d(
 ) -> Any:
     """See ``mrcnn_np.ops.conv.conv2d``."""
     step, sides = _one_stride(stride), as_padding(padding)
-    if not (_plain(x, w, b) and step and _fits(x, w, b, sides, groups)):
+    if not (_plain(x, w, b) and step and sides and _fits(x, w, b, sides, groups)):
         return NotImplemented
     y = _forward(x, w, step, sides, groups, shift=b)
-    return y, (x, w, b is not None, (step, step), sides, groups)
+    return y, ConvCache(x, w, b is not None, (step, step), sides, groups)
 
 
-def _forward(
-    x: np.ndarray, w: np.ndarray, step: int, sides: tuple[tuple[int, int], tuple[int, int]], groups: int, **finish: Any
-) -> Any:
+def _forward(x: np.ndarray, w: np.ndarray, step: int, sides: Sides, groups: int, **finish: Any) -> Any:
     (top, _), (left, _) = sides
     x = np.ascontiguousarray(x)
     if groups > 1:
@@ -248,10 +246,11 @@ def conv2d_fused(
 ) -> Any:
     """See ``mrcnn_np.ops.fused.conv2d_fused``."""
     step, sides = _one_stride(stride), as_padding(padding)
-    if not (_plain(x, w, b, residual) and step and _fits(x, w, b, sides, groups)):
+    if not (_plain(x, w, b, residual) and step and sides and _fits(x, w, b, sides, groups)):
         return NotImplemented
     scale, shift = None, b
     if norm is not None:
+        norm = FrozenNorm(*norm)
         gamma, beta, mean, var, eps = norm
         if not _plain(gamma, beta, mean, var) or any(p.shape != w.shape[3:] for p in (gamma, beta, mean, var)):
             return NotImplemented
@@ -263,11 +262,13 @@ def conv2d_fused(
         residual = np.ascontiguousarray(residual)
     floor = np.float32(0) if activate else NO_FLOOR
     y = _forward(x, w, step, sides, groups, scale=scale, shift=shift, residual=residual, floor=floor)
-    return y, (x, w, b, norm, residual is not None, y if activate else None, (step, step), sides, groups)
+    return y, FusedConvCache(
+        x, w, b, norm, residual is not None, y if activate else None, (step, step), sides, groups
+    )  # fmt: skip
 
 
 def conv2d_fused_backward(
-    dy: np.ndarray, cache: tuple[Any, ...], *, need_dx: bool = True, plus: np.ndarray | None = None
+    dy: np.ndarray, cache: FusedConvCache, *, need_dx: bool = True, plus: np.ndarray | None = None
 ) -> Any:
     """See ``mrcnn_np.ops.fused.conv2d_fused_backward``."""
     x, w, b, norm, has_residual, y, (step, across), sides, groups = cache
@@ -297,7 +298,7 @@ def conv2d_fused_backward(
     )  # fmt: skip
 
 
-def conv2d_backward(dy: np.ndarray, cache: tuple[Any, ...], *, need_dx: bool = True) -> Any:
+def conv2d_backward(dy: np.ndarray, cache: ConvCache, *, need_dx: bool = True) -> Any:
     """See ``mrcnn_np.ops.conv.conv2d_backward``."""
     x, w, has_bias, (step, across), sides, groups = cache
     if not (_plain(dy, x, w) and step == across and dy.shape == _out_shape(x, w, step, sides)):
@@ -312,7 +313,7 @@ def _gradients(
     x: np.ndarray,
     w: np.ndarray,
     step: int,
-    sides: tuple[tuple[int, int], tuple[int, int]],
+    sides: Sides,
     groups: int,
     need_dx: bool,
     plus: np.ndarray | None = None,

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numba import get_num_threads, njit, prange
 
+from ..contract import LinearCache
 from .convolution import direct
 from .machine.arguments import is_float32
 from .machine.simd import MR, NR, gemm_tile
@@ -138,18 +139,20 @@ def multiply(
 
 def linear(x: np.ndarray, w: np.ndarray, b: np.ndarray | None = None) -> Any:
     """See ``mrcnn_np.ops.linear.linear``."""
-    if not is_float32(x, w) or x.ndim != 2 or w.ndim != 2 or x.shape[1] != w.shape[0] or x.size * w.shape[1] < SMALL:
+    if not is_float32(x, w) or x.ndim != 2 or w.ndim != 2 or x.shape[1] != w.shape[0]:
+        return NotImplemented
+    if x.size * w.shape[1] < max(1, SMALL):
         return NotImplemented
     if b is not None and (not is_float32(b) or b.shape != w.shape[1:]):
         return NotImplemented
     x, w = np.ascontiguousarray(x), np.ascontiguousarray(w)
-    return multiply(x, direct.pack(w.reshape(1, *w.shape)), w.shape[1], shift=b), (x, w, b is not None)
+    return multiply(x, direct.pack(w.reshape(1, *w.shape)), w.shape[1], shift=b), LinearCache(x, w, b is not None)
 
 
-def linear_backward(dy: np.ndarray, cache: tuple[Any, ...]) -> Any:
+def linear_backward(dy: np.ndarray, cache: LinearCache) -> Any:
     """See ``mrcnn_np.ops.linear.linear_backward``."""
     x, w, has_bias = cache
-    if not is_float32(dy, x, w) or dy.shape != (len(x), w.shape[1]) or x.size * w.shape[1] < SMALL:
+    if not is_float32(dy, x, w) or dy.shape != (len(x), w.shape[1]) or x.size * w.shape[1] < max(1, SMALL):
         return NotImplemented
     dy, x, w = np.ascontiguousarray(dy), np.ascontiguousarray(x), np.ascontiguousarray(w)
     dx = multiply(dy, _pack_transposed(w), w.shape[0])

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numba import njit, prange
 
+from ..contract import SigmoidCache, SigmoidCrossEntropyCache, SoftmaxCache, SoftmaxCrossEntropyCache
 from .machine.arguments import is_float32
 from .machine.exponential import exp_negative, log_one_plus
 from .machine.rows import copy_row
@@ -115,7 +116,7 @@ def sigmoid(x: np.ndarray) -> Any:
         return NotImplemented
     y = np.empty(x.shape, np.float32)
     _sigmoid(np.ascontiguousarray(x).reshape(-1), y.reshape(-1))
-    return y, (y,)
+    return y, SigmoidCache(y)
 
 
 def softmax(x: np.ndarray) -> Any:
@@ -125,7 +126,7 @@ def softmax(x: np.ndarray) -> Any:
     y = np.empty(x.shape, np.float32)
     flat = np.ascontiguousarray(x).reshape(-1, x.shape[-1])
     _softmax(flat, y.reshape(flat.shape), NO_LABELS, NONE, NONE)
-    return y, (y,)
+    return y, SoftmaxCache(y)
 
 
 def softmax_cross_entropy(logits: np.ndarray, labels: np.ndarray) -> Any:
@@ -140,7 +141,7 @@ def softmax_cross_entropy(logits: np.ndarray, labels: np.ndarray) -> Any:
     places = np.ascontiguousarray(labels, np.int64)
     if _softmax(np.ascontiguousarray(logits), probabilities, places, total, logit):
         return NotImplemented
-    return np.log(total) - logit, (probabilities, labels)
+    return np.log(total) - logit, SoftmaxCrossEntropyCache(probabilities, labels)
 
 
 def sigmoid_cross_entropy(logits: np.ndarray, targets: np.ndarray) -> Any:
@@ -149,10 +150,12 @@ def sigmoid_cross_entropy(logits: np.ndarray, targets: np.ndarray) -> Any:
         return NotImplemented
     loss = np.empty(logits.shape, np.float32)
     x, t = np.ascontiguousarray(logits).reshape(-1), np.ascontiguousarray(targets).reshape(-1)
-    return (loss, (logits, targets)) if _cross_entropy(x, t, loss.reshape(-1)) else NotImplemented
+    if not _cross_entropy(x, t, loss.reshape(-1)):
+        return NotImplemented
+    return loss, SigmoidCrossEntropyCache(logits, targets)
 
 
-def sigmoid_cross_entropy_backward(dloss: np.ndarray, cache: tuple[Any, ...]) -> Any:
+def sigmoid_cross_entropy_backward(dloss: np.ndarray, cache: SigmoidCrossEntropyCache) -> Any:
     """See ``mrcnn_np.ops.losses.sigmoid_cross_entropy_backward``."""
     logits, targets = cache
     if not is_float32(dloss, logits, targets) or not dloss.shape == logits.shape == targets.shape:

@@ -18,7 +18,10 @@ from typing import Any
 import numpy as np
 from numba import get_num_threads, njit, prange
 
-from .machine.arguments import are_rois, as_bins, is_float32, is_target
+from ..contract import RoIAlignCache, as_pair
+from .machine.arguments import are_rois, is_float32, is_target
+
+MOST_SAMPLES = 128  # twice the samples of a bin along one axis above which the maximum is left to the reference
 
 
 @njit(cache=True, error_model="numpy", inline="never")
@@ -33,7 +36,12 @@ def _axis_taps(start, bin_side, bins, count, size, index, weight, number):
     for p in range(bins):
         base = start + np.float32(p) * bin_side
         used = 0
-        for i in range(count):
+        begin, end = 0, count
+        if count > 2 * size + 16 and bin_side > zero:  # most samples lie outside, where they weigh nothing
+            step = np.float64(bin_side) / count
+            begin = max(0, np.int64(max((-1.0 - base) / step, 0.0)) - 4)
+            end = min(count, np.int64(max((size - base) / step, 0.0)) + 5)
+        for i in range(begin, end):
             u = base + (np.float32(i) + np.float32(0.5)) * bin_side / np.float32(count)
             if not (u >= np.float32(-1) and u <= np.float32(size)):
                 continue
@@ -278,8 +286,8 @@ def roi_align(
     reduce: str = "mean",
 ) -> Any:
     """See ``mrcnn_np.ops.roi_align.roi_align``."""
-    bins = as_bins(output_size)
-    if not is_float32(features) or features.ndim != 4 or 0 in features.shape or not bins[0]:
+    bins = as_pair(output_size)
+    if not is_float32(features) or features.ndim != 4 or 0 in features.shape or bins is None:
         return NotImplemented
     if not are_rois(rois, batch_index, len(features)) or sampling_ratio < 0 or reduce not in ("mean", "max"):
         return NotImplemented
@@ -287,12 +295,14 @@ def roi_align(
     start, side, counts, most = _grid(rois, bins, spatial_scale, sampling_ratio, aligned)
     maps, index, winner = np.ascontiguousarray(features), batch_index.astype(np.int64), None
     if reduce == "mean":
-        _mean(maps, index, start, side, counts, most, pooled)
+        _mean(maps, index, start, side, counts, min(most, max(features.shape[1:3])), pooled)
+    elif most > MOST_SAMPLES:
+        return NotImplemented
     else:
         samples = np.empty(pooled.shape, np.int32)
         _max(maps, index, start, side, counts, most, pooled, samples)
         winner = samples.astype(np.min_scalar_type(counts.prod(axis=1).max(initial=1)))
-    return pooled, (
+    return pooled, RoIAlignCache(
         features.shape, features.dtype, rois, batch_index, bins, spatial_scale, sampling_ratio, aligned, winner,
     )  # fmt: skip
 
@@ -303,16 +313,17 @@ def crop_masks(
     """See ``mrcnn_np.targets.crop_masks``; by RoIAlign from masks of bool, only what the RoIs touch."""
     if not is_float32(rois) or not isinstance(masks, np.ndarray) or masks.dtype != np.bool_ or masks.ndim != 3:
         return NotImplemented
-    bins = as_bins(output_size)
-    if method != "roi_align" or not bins[0] or 0 in masks.shape or not are_rois(rois, owner, len(masks)):
+    bins = as_pair(output_size)
+    if method != "roi_align" or bins is None or 0 in masks.shape or not are_rois(rois, owner, len(masks)):
         return NotImplemented
     out = np.empty((len(rois), *bins), np.float32)
     start, side, counts, most = _grid(rois, bins, 1.0, 0, aligned)
+    most = min(most, max(masks.shape[1:]))
     _mean_of_masks(masks.view(np.uint8), owner.astype(np.int64), start, side, counts, most, out)
     return out
 
 
-def roi_align_backward(dy: np.ndarray, cache: tuple[Any, ...], *, into: np.ndarray | None = None) -> Any:
+def roi_align_backward(dy: np.ndarray, cache: RoIAlignCache, *, into: np.ndarray | None = None) -> Any:
     """See ``mrcnn_np.ops.roi_align.roi_align_backward``."""
     shape, dtype, rois, batch_index, bins, spatial_scale, sampling_ratio, aligned, winner = cache
     if not is_float32(dy) or dtype != np.float32 or dy.shape != (len(rois), *bins, shape[3]) or 0 in shape:
@@ -320,11 +331,13 @@ def roi_align_backward(dy: np.ndarray, cache: tuple[Any, ...], *, into: np.ndarr
     if not is_target(into, shape):
         return NotImplemented
     start, side, counts, most = _grid(rois, bins, spatial_scale, sampling_ratio, aligned)
+    if winner is not None and most > MOST_SAMPLES:
+        return NotImplemented
     dy, index = np.ascontiguousarray(dy), batch_index.astype(np.int64)
     dfeatures = zeros(shape) if into is None else into
     parts = channel_parts(shape[3])
     if winner is None:
-        _mean_backward(dy, index, start, side, counts, most, parts, dfeatures)
+        _mean_backward(dy, index, start, side, counts, min(most, max(shape[1:3])), parts, dfeatures)
     else:
         _max_backward(dy, winner.astype(np.int32), index, start, side, counts, most, parts, dfeatures)
     return dfeatures

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
+
+from ..tables import markdown_table
 
 Results = dict[str, Any]
 #: (what, target, value, whether more is better, unit)
@@ -74,11 +76,6 @@ def _head(machine: dict[str, Any]) -> str:
     )
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
-
-
 def _verdict(target: float, value: float, more: bool) -> str:
     return "reached" if (value >= target if more else value <= target) else "**not reached**"
 
@@ -89,7 +86,7 @@ def _targets(goals: Sequence[Target]) -> str:
         (name, f"{'≥' if more else '≤'} {_number(t)}{unit}", f"{_number(v)}{unit}", _verdict(t, v, more))
         for name, t, v, more, unit in goals
     ]
-    return f"{reached} of {len(goals)} reached.\n\n" + _table(("what", "target", "measured", ""), rows)
+    return f"{reached} of {len(goals)} reached.\n\n" + markdown_table(("what", "target", "measured", ""), rows)
 
 
 def _number(value: float) -> str:
@@ -137,7 +134,7 @@ def _ops(ops: Results) -> str:
         f"≥ {m['target']:g}, {_verdict(m['target'], m['ratio'], True)}."
         for m in ops["means"]
     )
-    return "## Operations\n\n" + _table(head, rows) + means + "\n\n" + OPS_NOTE.format(peaks=peaks)
+    return "## Operations\n\n" + markdown_table(head, rows) + means + "\n\n" + OPS_NOTE.format(peaks=peaks)
 
 
 def _seconds(row: dict[str, Any], names: Sequence[str]) -> list[str]:
@@ -156,7 +153,7 @@ def _network(network: Results) -> str:
         if "scores_apart" in row:
             counts = ", ".join(f"{name} {count}" for name, count in row["detections"].items())
             notes.append(f"Detections: {counts}; sorted scores differ by at most {row['scores_apart']:.1e}.")
-    return "\n\n".join(["## Network", NETWORK_NOTE, _table(head, rows), *notes])
+    return "\n\n".join(["## Network", NETWORK_NOTE, markdown_table(head, rows), *notes])
 
 
 def _scaling(scaling: Results) -> str:
@@ -172,7 +169,7 @@ def _scaling(scaling: Results) -> str:
             [label(r), *_seconds(r, names), f"{r['ratio']:.2f}" if r["ratio"] is not None else "–"]
             for r in scaling[key]
         ]
-        parts.append(f"{title[0].upper()}{title[1:]}:\n\n" + _table(head, rows))
+        parts.append(f"{title[0].upper()}{title[1:]}:\n\n" + markdown_table(head, rows))
     if len(scaling["threads"]) > 1:
         speedup = ", ".join(f"{name} {value:.2f}" for name, value in scaling["speedup"].items())
         parts.append(f"Speed-up from 1 to {scaling['threads'][-1]['threads']} threads: {speedup}.")

@@ -19,14 +19,14 @@ TARGETS = {"detect": 2.5, "train": 2.0}
 
 
 def make_weights(preset: str, folder: Path) -> str:
-    """Write lively weights of a preset to a file, in another process: its memory is not to be counted."""
+    """Write random weights that detect to a file, in another process: its memory is not to be counted."""
     path = folder / f"{preset}.safetensors"
     code = (
         "import sys\n"
         "from safetensors.numpy import save_file\n"
         "from mrcnn_np import presets\n"
-        "from mrcnn_np.synthetic import lively_params\n"
-        "save_file(lively_params(presets.by_name(sys.argv[1])), sys.argv[2])\n"
+        "from mrcnn_np.synthetic import params_that_detect\n"
+        "save_file(params_that_detect(presets.by_name(sys.argv[1])), sys.argv[2])\n"
     )
     if not path.exists():
         subprocess.run([sys.executable, "-c", code, preset, str(path)], check=True)

@@ -1,8 +1,8 @@
 """Peak memory and time of every preset: one training step and one ``detect``, each in a process of its own.
 
 Run ``python -m mrcnn_np.bench.presets`` (all presets, a Markdown table) or name some: ``... tiny torchvision``. The
-image is noise with three rectangles at the preset's full size: 800 x 1088 for torchvision and detectron2, which
-matterport molds to 1024 x 1024.
+image is made-up noise with three ellipses marked in it, at the preset's full size: 800 x 1088 for torchvision and
+detectron2, which matterport molds to 1024 x 1024.
 """
 
 from __future__ import annotations
@@ -12,33 +12,17 @@ import resource
 import subprocess
 import sys
 import time
-from dataclasses import replace
 
 import numpy as np
 
 from mrcnn_np import MaskRCNN, presets
-from mrcnn_np.data.sample import Sample
-from mrcnn_np.molding import make_batch
 from mrcnn_np.params import count
+from mrcnn_np.synthetic import batch, picture
+from mrcnn_np.tables import markdown_row, markdown_table
 from mrcnn_np.training.optim import sgd_step, zero_velocity
 
+HEAD = ("preset", "backbone", "parameters", "training step: images, seconds, peak MiB", "detect: seconds, peak MiB")
 SIZES = {"tiny": (128, 128), "small": (256, 256)}
-
-
-def make_sample(size: tuple[int, int]) -> Sample:
-    """Return noise with three bright rectangles."""
-    h, w = size
-    rng = np.random.default_rng(0)
-    image = rng.integers(0, 128, (h, w, 3), dtype=np.uint8)
-    boxes = np.array([[0.1, 0.1, 0.4, 0.3], [0.2, 0.5, 0.9, 0.8], [0.6, 0.1, 0.8, 0.45]], np.float32) * [h, w, h, w]
-    masks = np.zeros((3, h, w), bool)
-    for mask, (y1, x1, y2, x2) in zip(masks, boxes.astype(int)):
-        mask[y1:y2, x1:x2] = True
-        image[mask] += 100
-    flags = np.zeros(3, bool)
-    return Sample(
-        "noise", image, boxes.astype(np.float32), np.array([1, 2, 1]), masks, flags, flags, np.zeros((h, w), bool)
-    )
 
 
 def measure(preset: str, what: str) -> None:
@@ -46,13 +30,13 @@ def measure(preset: str, what: str) -> None:
     config = presets.by_name(preset)
     if preset not in SIZES:
         config = config.replace(batch_size=1)
-    sample = make_sample(SIZES.get(preset, (800, 1088)))
+    size = SIZES.get(preset, (800, 1088))
     model = MaskRCNN(config, rng=np.random.default_rng(0))
+    ready, image = batch(size, config), picture(size)
     began = time.perf_counter()
     if what == "train":
-        samples = [replace(sample, image_id=str(i)) for i in range(config.batch_size)]
         velocity = zero_velocity(model.params, config)
-        losses, cache = model.losses(make_batch(samples, config), np.random.default_rng(0))
+        losses, cache = model.losses(ready, np.random.default_rng(0))
         assert all(np.isfinite(v) for v in losses.values()), losses
         grads = model.backward(cache)
         sgd_step(model.params, grads, velocity, learning_rate=1e-4, config=config)
@@ -62,7 +46,7 @@ def measure(preset: str, what: str) -> None:
         model = MaskRCNN(config, model.params)
         for name in ("rpn.deltas.w", "box_head.class.w", "box_head.deltas.w"):
             model.params[name][:] = 0
-        (found,) = model.detect([sample.image])
+        (found,) = model.detect([image])
         assert len(found.boxes) > 0
     seconds = time.perf_counter() - began
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -78,19 +62,16 @@ def main() -> None:
     if args.only:
         measure(args.presets[0], args.only)
         return
-    print("| preset | backbone | parameters | training step: images, seconds, peak MiB | detect: seconds, peak MiB |")
-    print("|---|---|---|---|---|")
+    print(markdown_table(HEAD, ()))
     for preset in args.presets:
         rows = []
         for what in ("train", "detect"):
             command = [sys.executable, "-m", "mrcnn_np.bench.presets", preset, "--only", what]
             rows.append(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split())
         (train_s, train_mb, parameters, images), (detect_s, detect_mb, _, _) = rows
-        print(
-            f"| {preset} | {presets.by_name(preset).backbone} | {int(parameters):,} "
-            f"| {images}, {train_s}, {train_mb} | {detect_s}, {detect_mb} |",
-            flush=True,
-        )
+        cells = (preset, presets.by_name(preset).backbone, f"{int(parameters):,}")
+        cells += (f"{images}, {train_s}, {train_mb}", f"{detect_s}, {detect_mb}")
+        print(markdown_row(cells), flush=True)
 
 
 if __name__ == "__main__":

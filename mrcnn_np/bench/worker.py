@@ -17,7 +17,7 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from ..config import Config, presets
-from .scene import batch, picture, sample
+from ..synthetic import batch, picture, sample
 from .timing import peak_mib, reset_peak
 
 Task = dict[str, Any]

@@ -13,7 +13,7 @@ from typing import Any
 from ..bench import chart, machine, markdown
 from ..bench.network import cpu_count, run_network, run_scaling, run_start
 from ..bench.team import environment
-from ..training.run_folder import atomic_write, prepare, write_json
+from ..files import prepare, read_json, write_json, write_text
 
 SECTIONS = ("ops", "network", "scaling", "start")
 
@@ -60,17 +60,17 @@ def _ops(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
     path = folder / "ops.json"
     command = [sys.executable, "-m", "mrcnn_np.cli.bench", json.dumps(settings), str(path)]
     subprocess.run(command, check=True, env=environment(settings["threads"]))
-    result: dict[str, Any] = json.loads(path.read_text())
+    result: dict[str, Any] = read_json(path)
     return result
 
 
 def _write(out: Path, results: dict[str, Any]) -> None:
     write_json(out / "bench.json", results)
-    atomic_write(out / "bench.md", markdown.write(results).encode())
+    write_text(out / "bench.md", markdown.write(results))
     chart.draw(out / "bench.png", results)
 
 
 if __name__ == "__main__":
     from ..bench.operations.run import run
 
-    Path(sys.argv[2]).write_text(json.dumps(run(**json.loads(sys.argv[1]), say=say)))
+    write_json(Path(sys.argv[2]), run(**json.loads(sys.argv[1]), say=say))

@@ -11,6 +11,7 @@ from .augment import augment
 from .check import Report, check_dataset, describe
 from .coco import COCO_CATEGORIES, COCODataset
 from .download import download_voc2012
+from .findings import require_teachable
 from .images import read_image
 from .sample import Dataset, Sample
 from .shapes import SHAPES_CLASSES, generate
@@ -33,6 +34,7 @@ __all__ = [
     "generate",
     "open_dataset",
     "read_image",
+    "require_teachable",
 ]
 
 
@@ -52,6 +54,7 @@ def open_dataset(
     *,
     subset: int | None = None,
     ids: Sequence[str] | None = None,
+    skip_bad: bool = False,
 ) -> VOCDataset | COCODataset:
     """Open a data set by name.
 
@@ -60,10 +63,11 @@ def open_dataset(
     kind : str
         ``"shapes"``, ``"voc"`` or ``"coco"``.
     root : path or None
-        Where it is on disk; None stands for the environment variable ``VOC_ROOT`` or ``COCO_ROOT``.
+        Where it is on disk, for ``"coco"`` also the JSON itself; None stands for the environment variable
+        ``VOC_ROOT`` or ``COCO_ROOT``.
     split : str
         ``"train"``, ``"val"``, ...
-    subset, ids : optional
+    subset, ids, skip_bad : optional
         See `VOCDataset`.
 
     Returns
@@ -81,10 +85,10 @@ def open_dataset(
         raise DataError(f"unknown data set {kind!r}; expected {', '.join(_ADVICE)}")
     if root is None and kind in ROOT_VARIABLES:
         root = os.environ.get(ROOT_VARIABLES[kind]) or None
-    if root is None or not Path(root).is_dir():
+    if root is None or not (Path(root).is_dir() or (kind == "coco" and Path(root).is_file())):
         where = "no folder is given" if root is None else "does not exist"
         raise DataError(f"{where}; expected the {kind} data set: {_ADVICE[kind]}", path=root)
     if kind == "coco":
-        return COCODataset(root, split, subset=subset, ids=ids)
+        return COCODataset(root, split, subset=subset, ids=ids, skip_bad=skip_bad)
     names = SHAPES_CLASSES if kind == "shapes" else None
-    return VOCDataset(root, split, class_names=names, subset=subset, ids=ids)
+    return VOCDataset(root, split, class_names=names, subset=subset, ids=ids, skip_bad=skip_bad)

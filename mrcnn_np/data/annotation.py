@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import xml.etree.ElementTree as ElementTree
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..errors import DataError
@@ -31,6 +32,11 @@ class VOCObject:
     truncated: bool = False
     difficult: bool = False
 
+    def moved(self, by: tuple[int, int]) -> VOCObject:
+        """Return the object with ``by[0]`` added to its first coordinates and ``by[1]`` to its last."""
+        y1, x1, y2, x2 = self.box
+        return replace(self, box=(y1 + by[0], x1 + by[0], y2 + by[1], x2 + by[1]))
+
 
 def read_annotation(path: str | Path, *, image_id: str | None = None) -> list[VOCObject]:
     """Read the objects of a VOC annotation file.
@@ -39,6 +45,31 @@ def read_annotation(path: str | Path, *, image_id: str | None = None) -> list[VO
     ------
     DataError
         The file is missing or no XML, or an object lacks its name or box, or the box is empty (x2 <= x1).
+    """
+
+    def fail(error: DataError) -> None:
+        raise error
+
+    return [obj for obj in read_objects(path, image_id=image_id, on_error=fail) if obj is not None]
+
+
+def read_objects(
+    path: str | Path, *, image_id: str | None, on_error: Callable[[DataError], None]
+) -> list[VOCObject | None]:
+    """Read the objects of a VOC annotation file, None for those that are broken.
+
+    Parameters
+    ----------
+    path : path
+    image_id : str, optional
+        For messages.
+    on_error : callable
+        Takes the error of each broken object; it may raise it.
+
+    Raises
+    ------
+    DataError
+        The file is missing or no XML.
     """
     if not Path(path).is_file():
         raise DataError("does not exist; expected the XML annotation of the image", path=path, image_id=image_id)
@@ -49,7 +80,14 @@ def read_annotation(path: str | Path, *, image_id: str | None = None) -> list[VO
     if root.tag != "annotation":
         raise DataError(f"has the root element <{root.tag}>; expected <annotation>", path=path, image_id=image_id)
     # Only direct children: a person's <part>s have names and boxes of their own.
-    return [_object(element, n, path, image_id) for n, element in enumerate(root.findall("object"), start=1)]
+    found: list[VOCObject | None] = []
+    for number, element in enumerate(root.findall("object"), start=1):
+        try:
+            found.append(_object(element, number, path, image_id))
+        except DataError as error:
+            on_error(error)
+            found.append(None)
+    return found
 
 
 def _object(element: ElementTree.Element, number: int, path: str | Path, image_id: str | None) -> VOCObject:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from ..boxes import tight_box
+from ..boxes import tight_box as tight_box
+from .masks import Masks
 from .sample import Sample
 
 
@@ -53,7 +54,7 @@ def flip_horizontal(sample: Sample) -> Sample:
     return sample.replace(
         image=sample.image[:, ::-1].copy(),
         gt_boxes=np.stack([y1, width - x2, y2, width - x1], axis=1),
-        gt_masks=sample.gt_masks[:, :, ::-1].copy(),
+        gt_masks=_as_given(_masks(sample).flipped(), sample),
         void=sample.void[:, ::-1].copy(),
     )
 
@@ -89,15 +90,18 @@ def rescale(sample: Sample, scale: float, place: tuple[float, float] = (0.5, 0.5
 
     mean = np.rint(sample.image.mean(axis=(0, 1))).astype(np.uint8)
     image = _lay(_resized(sample.image, new_size, Image.Resampling.BILINEAR), offset, size, mean)
-    nearest = [_resized(m, new_size, Image.Resampling.NEAREST) for m in [*sample.gt_masks, sample.void]]
-    *masks, void = [_lay(m, offset, size, np.bool_(False)) for m in nearest]
+    void = _lay(_resized(sample.void, new_size, Image.Resampling.NEAREST), offset, size, np.bool_(False))
+    old_masks = _masks(sample)
+    # Pillow's choice of the nearest pixel, on a line of numbers instead of every mask
+    rows, columns = (_nearest(int(n), int(m)) for n, m in zip(size, new_size))
+    masks = old_masks.picked(rows, columns).shifted((int(offset[0]), int(offset[1])), old_masks.size)
 
     keep, boxes = [], []
-    for k, (old_box, old_mask, mask) in enumerate(zip(sample.gt_boxes.astype(np.float64), sample.gt_masks, masks)):
-        if old_mask.any():
-            if not mask.any():
+    for k, old_box in enumerate(sample.gt_boxes.astype(np.float64)):
+        if old_masks.areas[k]:
+            if not masks.areas[k]:
                 continue
-            box = tight_box(mask) + (old_box - tight_box(old_mask)) * factor
+            box = masks.boxes[k] + (old_box - old_masks.boxes[k]) * factor
         else:
             box = old_box * factor + np.tile(offset, 2)
         box = np.clip(box, 0, np.tile(size, 2))
@@ -107,10 +111,24 @@ def rescale(sample: Sample, scale: float, place: tuple[float, float] = (0.5, 0.5
     return sample.of_objects(keep).replace(
         image=image,
         gt_boxes=np.array(boxes, dtype=sample.gt_boxes.dtype).reshape(-1, 4),
-        gt_masks=np.array([masks[k] for k in keep], dtype=bool).reshape(-1, *size),
+        gt_masks=_as_given(masks[keep], sample),
         void=void,
         gt_areas=None,  # the crop may have cut objects: count the new masks
     )
+
+
+def _masks(sample: Sample) -> Masks:
+    return sample.gt_masks if isinstance(sample.gt_masks, Masks) else Masks.of_array(sample.gt_masks)
+
+
+def _as_given(masks: Masks, sample: Sample) -> np.ndarray | Masks:
+    return masks if isinstance(sample.gt_masks, Masks) else np.asarray(masks)
+
+
+def _nearest(n: int, m: int) -> np.ndarray:
+    """Return which of ``n`` pixels in a line Pillow takes for each of ``m`` when it resizes to the nearest, (m,)."""
+    line = Image.fromarray(np.arange(n, dtype=np.int32)[None])
+    return np.asarray(line.resize((m, 1), Image.Resampling.NEAREST))[0]
 
 
 def _resized(array: np.ndarray, size: np.ndarray, method: Image.Resampling) -> np.ndarray:

@@ -9,9 +9,13 @@ import numpy as np
 
 from ..errors import DataError
 from .choice import choose_ids
-from .coco_json import CocoObject, ImageEntry, Instances
-from .images import exif_orientation, read_image
-from .rle import decode
+from .coco_json import ImageEntry, Instances
+from .coco_layout import ImageFolder
+from .coco_layout import find_instances as find_instances
+from .images import exif_orientation, image_size, read_image
+from .masks import Masks
+from .notes import Notes
+from .orientation import TURNED, TURNED_WITH, upright_boxes, upright_masks
 from .sample import Sample
 
 COCO_CATEGORIES = {
@@ -44,14 +48,17 @@ class COCODataset:
     ----------
     root : path
         Holds the JSON as ``annotations/instances_SPLIT.json`` (or ``instances_SPLIT2017.json`` or another such year),
-        ``annotations/SPLIT.json``, or ``SPLIT/_annotations.coco.json``; and the images in ``images/SPLIT2017/``,
-        ``SPLIT2017/``, ``images/``, beside the JSON, or directly.
+        ``annotations/SPLIT.json``, or ``SPLIT/_annotations.coco.json``, or one for all images, as ``result.json``; and
+        the images in ``images/SPLIT2017/``, ``SPLIT2017/``, ``images/``, beside the JSON, or directly. See
+        ``coco_layout``. Or the JSON itself.
     split : str
         ``"train"``, ``"val"``, ``"train2017"``, ...
     subset : int, optional
         Take the first ``subset`` images only.
     ids : sequence of str, optional
         Take these images of the split (numbers as in the JSON), in this order.
+    skip_bad : bool
+        Leave out annotations that are broken, with a remark, instead of raising.
 
     Attributes
     ----------
@@ -63,6 +70,8 @@ class COCODataset:
         In rising order of the image ids, as COCO's evaluation has it.
     instances : Instances
     image_folder : Path
+    notes : Notes
+        What was left out, or read otherwise than it stands in the files, so far.
 
     Raises
     ------
@@ -75,15 +84,26 @@ class COCODataset:
     """
 
     def __init__(
-        self, root: str | Path, split: str = "train", *, subset: int | None = None, ids: Sequence[str] | None = None
+        self,
+        root: str | Path,
+        split: str = "train",
+        *,
+        subset: int | None = None,
+        ids: Sequence[str] | None = None,
+        skip_bad: bool = False,
     ) -> None:
-        path = find_instances(Path(root), split)
-        self.split, self.instances = split, Instances(path)
+        root = Path(root)
+        path = find_instances(root, split)
+        self.notes = Notes()
+        if split not in path.stem and split not in path.parent.name and path != root:
+            self.notes.add(f"the file stands for all images, and so for split {split!r}", path)
+        self.split, self.instances = split, Instances(path, skip_bad=skip_bad, notes=self.notes)
         if not self.instances.images:
             raise DataError("lists no image; expected at least one", path=path)
         self.class_names, self.category_ids = self.instances.class_names, self.instances.category_ids
         self.ids = choose_ids([str(n) for n in self.instances.images], path, split, subset, ids)
-        self.image_folder = _image_folder(Path(root), path, [e.file_name for e in self.instances.images.values()])
+        self._files = ImageFolder(root, path, [e.file_name for e in self.instances.images.values()])
+        self.image_folder = self._files.folder
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -93,77 +113,43 @@ class COCODataset:
         """Read one image with its instances; anything wrong with its files is a ``DataError`` that names them."""
         image_id = self.ids[index]
         entry = self.instances.images[int(image_id)]
-        path = self.image_folder / entry.file_name
-        image = read_image(path, image_id=image_id)
-        if image.shape[:2] != (entry.height, entry.width):
-            message = (
-                f"is {image.shape[1]} x {image.shape[0]} pixels; expected {entry.width} x {entry.height}, "
-                f"its size in {self.instances.path.name}"
-            )
-            orientation = exif_orientation(path)
-            if orientation != 1:
-                message += f" (its EXIF orientation, {orientation}, has been applied)"
-            raise DataError(message, path=path, image_id=image_id)
-        objects = self.instances.objects(int(image_id))
-        for o in objects:
-            self._check_place(o, entry)
+        path = self._files.path(entry.file_name)
+        image = read_image(path, image_id=image_id, notes=self.notes)
+        size, orientation = self._size(entry, image, path)
+        objects = self.instances.objects(int(image_id), size=size)
         x, y, width, height = np.array([o.box for o in objects], np.float64).reshape(-1, 4).T
-        masks = [decode(o.mask) for o in objects if o.mask is not None]
+        # float64: evaluation decides on the last digits of what the file says
+        boxes = np.stack([y, x, y + height, x + width], axis=1)
+        masks = Masks((o.mask for o in objects if o.mask is not None), size)
+        if orientation != 1:
+            boxes, masks = upright_boxes(boxes, orientation, size), upright_masks(masks, orientation)
         return Sample(
             image_id=image_id,
             image=image,
-            # float64: evaluation decides on the last digits of what the file says
-            gt_boxes=np.stack([y, x, y + height, x + width], axis=1),
+            gt_boxes=boxes,
             gt_class_ids=np.array([o.class_id for o in objects], np.int64),
-            gt_masks=np.array(masks, bool).reshape(-1, entry.height, entry.width),
+            gt_masks=masks,
             gt_crowd=np.array([o.crowd for o in objects], bool),
             gt_difficult=np.zeros(len(objects), bool),
-            void=np.zeros((entry.height, entry.width), bool),
+            void=np.zeros(image.shape[:2], bool),
             path=str(path),
             gt_areas=np.array([o.area for o in objects], np.float64),
         )
 
-    def _check_place(self, o: CocoObject, entry: ImageEntry) -> None:
-        """Demand that a box meets the image; a fraction of a pixel beyond its edge is usual."""
-        x, y, width, height = o.box
-        if x > entry.width or y > entry.height or x + width < 0 or y + height < 0:
-            raise DataError(
-                f"annotation {o.id} of image {entry.id}: bbox {[*o.box]} lies outside the image; expected x, y, width, "
-                f"height within {entry.width} x {entry.height}",
-                path=self.instances.path,
-                image_id=str(entry.id),
-            )
-
-
-def find_instances(root: Path, split: str) -> Path:
-    """Return the instances JSON of a split below ``root``; a ``DataError`` says what there is instead."""
-    folder = root / "annotations"
-    known = sorted(p.stem.removeprefix("instances_") for p in folder.glob("instances_*.json"))
-    candidates = [folder / f"instances_{split}.json", folder / f"instances_{split}2017.json", folder / f"{split}.json"]
-    candidates.append(root / split / "_annotations.coco.json")
-    for path in candidates:
-        if path.is_file():
-            return path
-    years = [name for name in known if name.startswith(split) and name[len(split) :].isdigit()]
-    if len(years) == 1:
-        return folder / f"instances_{years[0]}.json"
-    if not root.is_dir():
-        raise DataError("does not exist; expected the folder that holds annotations/ and the images", path=root)
-    found = f"found: {', '.join(known)}" if known else "there is no annotations/instances_*.json"
-    count = "several" if years else "no"
-    raise DataError(
-        f"has {count} annotations/instances_{split}*.json; expected one, or its whole name ({found})", path=root
-    )
-
-
-def _image_folder(root: Path, path: Path, names: list[str]) -> Path:
-    """Return the first folder that holds one of the images."""
-    split = path.stem.removeprefix("instances_")
-    folders = [root / "images" / split, root / split, root / "images", path.parent, root]
-    for folder in folders:
-        if folder.is_dir() and any((folder / name).is_file() for name in names):
-            return folder
-    tried = ", ".join(str(f.relative_to(root)) for f in folders if f != root)
-    raise DataError(
-        f"holds none of the images that {path.name} lists, such as {names[0]}; looked in {tried}", path=root
-    )
+    def _size(self, entry: ImageEntry, image: np.ndarray, path: Path) -> tuple[tuple[int, int], int]:
+        """Return (H, W) of the picture that was annotated, and the EXIF orientation if that is not the turned one."""
+        size, shown = (entry.height or image.shape[0], entry.width or image.shape[1]), image.shape[:2]
+        orientation = exif_orientation(path)
+        if size == shown:
+            if orientation != 1:
+                self.notes.add(TURNED, path)
+            return size, 1
+        if orientation != 1 and size == image_size(path):
+            self.notes.add(TURNED_WITH, path)
+            return size, orientation
+        raise DataError(
+            f"is {shown[1]} x {shown[0]} pixels; expected {entry.width} x {entry.height}, its size in "
+            f"{self.instances.path.name}",
+            path=path,
+            image_id=str(entry.id),
+        )

@@ -11,15 +11,18 @@ from typing import Any, TypeGuard
 import numpy as np
 
 from ..errors import DataError
-from .images import MAX_PIXELS
+from .images import MAX_PIXELS, MAX_SIDE
+from .masks import Masks
+from .notes import Notes
 from .rle import RLE, encode
 from .sample import Sample
 from .segmentation import from_coco, to_coco
+from .voc_layout import BACKGROUND
 
 
 @dataclass(frozen=True)
 class ImageEntry:
-    """One image as the file lists it."""
+    """One image as the file lists it; a height and width of 0 are not known."""
 
     id: int
     file_name: str
@@ -56,11 +59,18 @@ class CocoObject:
 class Instances:
     """The content of an instances JSON.
 
+    What is good is read; what has no meaning (a category "background", annotations of images that are not listed, ...)
+    is left out and noted; what cannot be understood is refused.
+
     Parameters
     ----------
     path : path
     annotated : bool
-        Whether there must be annotations; the lists of COCO's test images have none.
+        Whether annotations are read; the lists of COCO's test images have none.
+    skip_bad : bool
+        Leave out annotations that are broken, with a remark, instead of raising.
+    notes : Notes, optional
+        Where remarks are collected.
 
     Attributes
     ----------
@@ -68,117 +78,243 @@ class Instances:
         By image id, in rising order.
     class_names : tuple of str
         Background, then the categories in the order of their ids: class id 1 is the category with the lowest id.
+        Categories of one name are one class.
     category_ids : tuple of int
         The category id of each class id. Entry 0, background, is -1, which no file uses.
+    class_of : dict of int to int
+        The class id of each category id.
+    notes : Notes
 
     Raises
     ------
     DataError
-        The file is missing or no such JSON, an id occurs twice, or an annotation names an unknown image or category.
+        The file is missing or no such JSON, its categories cannot be told apart, or no image of it can be read.
         What is wrong *within* an annotation shows when its image is read.
     """
 
-    def __init__(self, path: str | Path, *, annotated: bool = True) -> None:
-        self.path = Path(path)
+    def __init__(
+        self, path: str | Path, *, annotated: bool = True, skip_bad: bool = False, notes: Notes | None = None
+    ) -> None:
+        self.path, self.skip_bad = Path(path), skip_bad
+        self.notes = Notes() if notes is None else notes
         content = read_json_file(self.path, "COCO's instances JSON")
         if not isinstance(content, dict):
             raise self._error(f"holds {_kind(content)}; expected an object with images, annotations and categories")
-        categories = self._entries(content, "categories", "category")
+        try:
+            self._read(content, annotated)
+        except RecursionError as error:
+            raise self._error("is nested too deep; expected COCO's instances JSON") from error
+
+    def _read(self, content: dict[str, Any], annotated: bool) -> None:
+        annotations = self._list(content, "annotations") if annotated and content.get("annotations") is not None else []
+        self._read_categories(self._list(content, "categories"), annotations)
+        self._read_images(self._list(content, "images"))
+        self._annotations: dict[int, list[dict[str, Any]]] = {number: [] for number in self.images}
+        self._assign(annotations)
+
+    def _read_categories(self, categories: list[Any], annotations: list[Any]) -> None:
         names: dict[int, str] = {}
-        for number, category in categories.items():
+        for place, category in enumerate(categories):
+            number, name = self._id(category, place, "categories"), category.get("name")
             if number < 0:
                 raise self._error(f"category id is {number}; expected 0 or more")
-            name = category.get("name")
-            if not isinstance(name, str) or not name or name == "background" or name in names.values():
+            if not isinstance(name, str) or not name.strip() or not _is_text(name):
+                raise self._error(f"category {number} has the name {name!r:.80}; expected a text")
+            if names.get(number, name) != name:
                 raise self._error(
-                    f"category {number} has the name {name!r}; expected a name of its own (background is class 0)"
+                    f"category id {number} is {names[number]!r:.80} and {name!r:.80}; expected one of them"
                 )
             names[number] = name
-        ordered = sorted(names)
-        self.class_names = ("background", *(names[number] for number in ordered))
-        self.category_ids = (-1, *ordered)
-        self.class_of = {number: k for k, number in enumerate(self.category_ids) if k}
-        images = self._entries(content, "images", "image")
-        self.images = {number: self._image(number, images[number]) for number in sorted(images)}
-        self._annotations: dict[int, list[dict[str, Any]]] = {number: [] for number in self.images}
-        annotations = self._entries(content, "annotations", "annotation") if annotated else {}
-        for number, annotation in annotations.items():
-            image_id, category_id = annotation.get("image_id"), annotation.get("category_id")
-            if type(image_id) is not int or image_id not in self.images:
-                raise self._error(
-                    f"annotation {number} belongs to image {image_id!r}; expected one of the {len(self.images)} images"
-                )
-            if type(category_id) is not int or category_id not in names:
-                known = ", ".join(map(str, ordered[:20])) + (" ..." if len(ordered) > 20 else "")
-                raise self._error(
-                    f"annotation {number} of image {image_id} has category {category_id!r}; "
-                    f"expected one of {known or 'none'}"
-                )
-            self._annotations[image_id].append(annotation)
+        self._background = {number for number, name in names.items() if name.lower() in BACKGROUND}
+        for number in sorted(self._background):
+            self._note("a category that is called background is none, and left out", f"category {number}")
+            del names[number]
+        found = (number_of(a.get("category_id")) for a in annotations if isinstance(a, dict))
+        used = {number for number in found if number is not None}
+        of_name: dict[str, list[int]] = {}
+        for number in sorted(names):
+            of_name.setdefault(names[number], []).append(number)
+        for name, numbers in of_name.items():
+            if len(numbers) > 1:
+                together = " and ".join(map(str, numbers[:5]))
+                self._note("categories of one name are read as one class", f"categories {together}, {name}")
+        # which of several of one name stands for the class: the lowest that occurs
+        chosen = {name: min(used.intersection(numbers) or numbers) for name, numbers in of_name.items()}
+        self.class_names = ("background", *of_name)
+        self.category_ids = (-1, *chosen.values())
+        self.class_of = {n: k for k, numbers in enumerate(of_name.values(), start=1) for n in numbers}
 
-    def objects(self, image_id: int, *, masks: bool = True) -> list[CocoObject]:
-        """Return the annotations of one image in the file's order; a broken one is a ``DataError`` that names it."""
-        entry, found = self.images[image_id], []
-        for annotation in self._annotations[image_id]:
+    def _read_images(self, images: list[Any]) -> None:
+        found: dict[int, ImageEntry] = {}
+        twice: set[int] = set()
+        bad: list[DataError] = []
+        for place, image in enumerate(images):
             try:
-                found.append(self._object(annotation, entry, masks))
-            except ValueError as error:
-                raise self._error(
-                    f"annotation {annotation['id']} of image {image_id}: {error}", image_id=str(image_id)
-                ) from error
+                entry = self._image(self._id(image, place, "images"), image)
+            except DataError as error:
+                bad.append(error)
+                self._note("an image that is not described is left out", f"entry {place} of images")
+                continue
+            if found.get(entry.id, entry) != entry:
+                twice.add(entry.id)
+            found[entry.id] = entry
+        for number in twice:
+            bad.append(self._error(f"image id {number} occurs twice; expected every id once"))
+            self._note("different images of one id cannot be told apart, and are left out", f"image {number}")
+            del found[number]
+        if bad and not found:
+            raise bad[0]
+        self.images = {number: found[number] for number in sorted(found)}
+
+    def _assign(self, annotations: list[Any]) -> None:
+        """Give every annotation to its image."""
+        seen: dict[int, dict[str, Any]] = {}
+        for place, annotation in enumerate(annotations):
+            where = f"entry {place} of annotations"
+            if not isinstance(annotation, dict):
+                self._note("an annotation that is no object is left out", where)
+                continue
+            number = number_of(annotation.get("id"))
+            image_id, category_id = number_of(annotation.get("image_id")), number_of(annotation.get("category_id"))
+            where = where if number is None else f"annotation {number} of image {image_id}"
+            if number is not None and seen.setdefault(number, annotation) != annotation:
+                self._note("different annotations of one id are all read", where)
+            elif number is not None and seen[number] is not annotation:
+                self._note("the copy of an annotation is left out", where)
+                continue
+            if image_id is None or image_id not in self._annotations:
+                self._note("an annotation of an image that is not listed is left out", where)
+            elif category_id in self._background:
+                self._note("an annotation of the background is left out", where)
+            elif category_id is None or category_id not in self.class_of:
+                self._note("an annotation of a category that is not listed is left out", where)
+            else:
+                named = {"id": place if number is None else number, "category_id": category_id}
+                self._annotations[image_id].append(annotation | named)
+
+    def objects(self, image_id: int, *, masks: bool = True, size: tuple[int, int] | None = None) -> list[CocoObject]:
+        """Return the annotations of one image in the file's order; a broken one is a ``DataError`` that names it.
+
+        Parameters
+        ----------
+        image_id : int
+        masks : bool
+            Whether masks are needed; annotations without segmentation are left out then.
+        size : tuple of int, optional
+            (H, W) of the image, where the file does not say.
+        """
+        entry, found = self.images[image_id], []
+        size = size or (entry.height, entry.width)
+        for annotation in self._annotations[image_id]:
+            where = f"annotation {annotation['id']} of image {image_id}"
+            try:
+                one = self._object(annotation, size, masks)
+            except (ValueError, RecursionError) as error:
+                broken = self._error(f"{where}: {error}", image_id=str(image_id))
+                if not self.skip_bad:
+                    raise broken from error
+                self._note(f"an annotation that is broken is left out: {_reason(error)}", where)
+                continue
+            if one is None:
+                self._note("an annotation without segmentation is left out", where)
+            else:
+                found.append(one)
         return found
 
-    def _object(self, annotation: dict[str, Any], entry: ImageEntry, masks: bool) -> CocoObject:
-        crowd = annotation.get("iscrowd", 0)
-        if crowd not in (0, 1):
-            raise ValueError(f"iscrowd is {crowd!r}; expected 0 or 1")
-        box, area = annotation.get("bbox"), annotation.get("area")
-        needed = masks or box is None or area is None
-        mask = from_coco(annotation.get("segmentation"), (entry.height, entry.width)) if needed else None
+    def _object(self, annotation: dict[str, Any], size: tuple[int, int], masks: bool) -> CocoObject | None:
+        crowd = annotation.get("iscrowd") or 0
+        if type(crowd) not in (int, bool, float) or crowd not in (0, 1):
+            raise ValueError(f"iscrowd is {crowd!r:.80}; expected 0 or 1")
+        box, area, segmentation = (annotation.get(key) for key in ("bbox", "area", "segmentation"))
+        if isinstance(box, list) and not box:
+            box = None
+        mask = None
+        if masks or box is None or area is None:
+            if is_empty(segmentation):
+                return None
+            mask = from_coco(segmentation, size)
         if mask is not None and box is None:
             box = to_bbox(mask.box())
         if mask is not None and area is None:
             area = mask.area
         if not is_number(area) or area < 0:
-            raise ValueError(f"area is {area!r}; expected a number of pixels")
+            raise ValueError(f"area is {area!r:.80}; expected a number of pixels")
+        x, y, width, height = check_bbox(box)
+        # a fraction of a pixel beyond the edge is usual
+        if masks and (x > size[1] or y > size[0] or x + width < 0 or y + height < 0):
+            raise ValueError(
+                f"bbox {[x, y, width, height]} lies outside the image; expected x, y, width, "
+                f"height within {size[1]} x {size[0]}"
+            )
+        class_id = self.class_of[annotation["category_id"]]
         return CocoObject(
-            annotation["id"],
-            self.class_of[annotation["category_id"]],
-            check_bbox(box),
-            float(area),
-            bool(crowd),
-            mask if masks else None,
+            annotation["id"], class_id, (x, y, width, height), float(area), bool(crowd), mask if masks else None
         )
 
     def _image(self, number: int, image: dict[str, Any]) -> ImageEntry:
         name: Any = image.get("file_name")
-        height: Any = image.get("height")
-        width: Any = image.get("width")
-        if not isinstance(name, str) or not name or Path(name).is_absolute() or ".." in Path(name).parts:
-            raise self._error(f"image {number} has file_name {name!r}; expected a name inside the image folder")
-        if not all(type(side) is int and side > 0 for side in (height, width)) or height * width > MAX_PIXELS:
-            raise self._error(f"image {number} has height {height!r} and width {width!r}; expected pixels")
+        if not isinstance(name, str) or not name.strip("/\\. ") or "\0" in name or len(name) > 4096:
+            raise self._error(f"image {number} has file_name {name!r:.80}; expected the name of a file")
+        sides = image.get("height"), image.get("width")
+        if sides == (None, None):
+            return ImageEntry(number, name, 0, 0)
+        height, width = (number_of(side) or 0 for side in sides)
+        if not (0 < height <= MAX_SIDE and 0 < width <= MAX_SIDE and height * width <= MAX_PIXELS):
+            raise self._error(
+                f"image {number} has height {sides[0]!r:.40} and width {sides[1]!r:.40}; expected pixels, at most "
+                f"{MAX_PIXELS}"
+            )
         return ImageEntry(number, name, height, width)
 
-    def _entries(self, content: dict[str, Any], key: str, what: str) -> dict[int, dict[str, Any]]:
-        """Return the entries of a list by their ids."""
+    def _list(self, content: dict[str, Any], key: str) -> list[Any]:
         entries = content.get(key)
         if not isinstance(entries, list):
             raise self._error(f"has {key} of type {_kind(entries)}; expected a list")
-        found: dict[int, dict[str, Any]] = {}
-        for place, entry in enumerate(entries):
-            number = entry.get("id") if isinstance(entry, dict) else None
-            if type(number) is not int:
-                raise self._error(
-                    f"entry {place} of {key} has the id {number!r}; expected an object with a whole number"
-                )
-            if number in found:
-                raise self._error(f"{what} id {number} occurs twice; expected every id once")
-            found[number] = entry
-        return found
+        return entries
+
+    def _id(self, entry: Any, place: int, key: str) -> int:
+        """Return the id of an entry of a list."""
+        given = entry.get("id") if isinstance(entry, dict) else None
+        number = number_of(given)
+        if number is None:
+            raise self._error(
+                f"entry {place} of {key} has the id {given!r:.80}; expected an object with a whole number"
+            )
+        return number
+
+    def _note(self, kind: str, where: str) -> None:
+        self.notes.add(kind, f"{self.path}: {where}")
 
     def _error(self, message: str, *, image_id: str | None = None) -> DataError:
         return DataError(message, path=self.path, image_id=image_id)
+
+
+def number_of(value: Any) -> int | None:
+    """Return a whole number from JSON, also one that is written as a text or with a point; None for anything else."""
+    if type(value) is float and value.is_integer() and abs(value) < 1 << 53:
+        return int(value)
+    if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < 19:
+        return int(value)
+    return value if type(value) is int and abs(value) < 1 << 63 else None
+
+
+def is_empty(segmentation: object) -> bool:
+    """Say whether a ``segmentation`` is none at all: null, no polygon, or only polygons without points."""
+    return segmentation is None or (isinstance(segmentation, list) and all(p == [] for p in segmentation))
+
+
+def _is_text(text: str) -> bool:
+    """Say whether a text can be written; half of a pair of surrogates cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _reason(error: Exception) -> str:
+    """Return the kind of an error: what was expected."""
+    return str(error).rpartition("; ")[2]
 
 
 def is_number(value: Any) -> TypeGuard[float]:
@@ -189,7 +325,7 @@ def is_number(value: Any) -> TypeGuard[float]:
 def check_bbox(box: object) -> tuple[float, float, float, float]:
     """Return a box from JSON as floats ``(x, y, width, height)``; anything else is a ``ValueError``."""
     if not isinstance(box, list) or len(box) != 4 or not all(is_number(v) for v in box) or min(box[2:]) < 0:
-        raise ValueError(f"bbox is {box!r}; expected [x, y, width, height] in pixels")
+        raise ValueError(f"bbox is {box!r:.80}; expected [x, y, width, height] in pixels")
     x, y, width, height = map(float, box)
     return x, y, width, height
 
@@ -253,8 +389,8 @@ def instances_of(
         height, width = sample.image.shape[:2]
         name = Path(sample.path).name or f"{sample.image_id}.jpg"
         images.append({"id": number, "file_name": name, "height": height, "width": width})
-        for g, (box, mask) in enumerate(zip(sample.gt_boxes.astype(np.float64), sample.gt_masks)):
-            segmentation = encode(mask)
+        rles = sample.gt_masks.rles if isinstance(sample.gt_masks, Masks) else map(encode, sample.gt_masks)
+        for g, (box, segmentation) in enumerate(zip(sample.gt_boxes.astype(np.float64), rles)):
             area = segmentation.area if sample.gt_areas is None else float(sample.gt_areas[g])
             annotation = {
                 "id": len(annotations) + 1,  # not from 0: pycocotools takes a match with object 0 for none

@@ -1,4 +1,4 @@
-"""Image files: whatever Pillow can open becomes ``(H, W, 3)`` 8-bit RGB, and whatever it cannot is a ``DataError``."""
+"""Image files: each of the formats in ``FORMATS`` becomes ``(H, W, 3)`` 8-bit RGB, any other a ``DataError``."""
 
 from __future__ import annotations
 
@@ -6,33 +6,66 @@ import os
 import struct
 import warnings
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
-from ..errors import DataError
+from ..errors import DataError, DataWarning
+from .notes import Notes
+from .orientation import TURNS, upright
+
+FORMATS = {
+    "JPEG": (".jpg", ".jpeg"),
+    "PNG": (".png",),
+    "BMP": (".bmp",),
+    "GIF": (".gif",),
+    "TIFF": (".tif", ".tiff"),
+    "WEBP": (".webp",),
+    "PPM": (".ppm", ".pgm", ".pbm", ".pnm"),
+}
+"""The formats that are opened, whatever a file is called, and their usual suffixes.
+
+Pillow knows more, but among them some that start other programs (EPS: Ghostscript) and many that hardly anybody tests.
+"""
+
+SUFFIXES = tuple(suffix for suffixes in FORMATS.values() for suffix in suffixes)
 
 MAX_PIXELS = 100_000_000
 """Larger images are refused before they are decoded (a small file can claim a size that fills the memory)."""
 
+MAX_SIDE = 65_535
+"""The longest side that is read, as in JPEG."""
+
+_EXPECTED = "an image (JPEG, PNG, BMP, GIF, TIFF, WebP or PPM)"
 _EXIF_ORIENTATION = 0x0112
-# What Pillow's decoders raise on files that are cut short or damaged (AVIF's: RuntimeError). Not Exception: MemoryError
-# and KeyboardInterrupt must pass.
+# What Pillow's decoders raise on files that are cut short or damaged. MemoryError: a size that does not fit. Not
+# Exception: KeyboardInterrupt must pass.
 _DECODE_ERRORS = (
-    OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, RuntimeError, struct.error, zlib.error,
+    OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, AttributeError, OverflowError,
+    RuntimeError, MemoryError, struct.error, zlib.error, Image.DecompressionBombError,
 )  # fmt: skip
+_STRIP = 1 << 20  # pixels converted at a time: a second and third copy of the whole image would be the peak of memory
+
+SCALED = "16-bit grey is divided so that the fewest bits that hold its brightest pixel become 8"
+OVER_WHITE = "transparent pixels are laid over white"
+ALPHA_IGNORED = "alpha is 0 everywhere, so it is ignored and the colours are taken as stored"
+FIRST_FRAME = "of several frames or pages the first is read"
+UPPER_BITS = "of 16-bit colours the upper 8 bits are read, so that fewer bits in use become dark; save them as 8-bit"
 
 
-def read_image(path: str | Path, *, image_id: str | None = None) -> np.ndarray:
+def read_image(path: str | Path, *, image_id: str | None = None, notes: Notes | None = None) -> np.ndarray:
     """Read an image file as 8-bit RGB, upright.
 
     Parameters
     ----------
     path : path
-        A JPEG, PNG or anything else that Pillow reads; of an animation the first frame.
+        A file of one of ``FORMATS``; of an animation the first frame.
     image_id : str, optional
         Handed on to the error.
+    notes : Notes, optional
+        Where remarks are collected; without it each is a `DataWarning`.
 
     Returns
     -------
@@ -46,23 +79,44 @@ def read_image(path: str | Path, *, image_id: str | None = None) -> np.ndarray:
 
     Notes
     -----
-    Grey is repeated over the channels. 16-bit grey is divided by 257, so that 65535 becomes 255 (clipping at 255, which
-    ``Image.convert`` does, turns nearly everything white). Transparent pixels are laid over white, as a viewer does:
-    the colour stored beneath full transparency is arbitrary, often black. CMYK is converted without a colour profile.
+    What changes pixels, each by one rule and with one remark:
+
+    - 16-bit grey: let b be the fewest bits (at least 8) that hold the brightest pixel; values are divided by
+      ``(2**b - 1) / 255``. An image of a 12-bit camera becomes as bright as if it had 12 bits, one that uses all 16 is
+      divided by 257. (``Image.convert`` clips at 255, which turns nearly everything white.)
+    - Transparent pixels are laid over white, as a viewer does: the colour stored beneath full transparency is
+      arbitrary, often black. Where alpha is 0 *everywhere* it means nothing, and the colours are taken as stored.
+    - Of colours with 16 bits a channel the upper 8 bits are read; Pillow has no other way.
+    - Of several frames or pages the first is read.
+
+    Grey and one-bit images are repeated over the channels, palettes looked up, CMYK and others converted without a
+    colour profile.
     """
-    with _opened(path, "an image (JPEG, PNG, ...)", image_id) as picture:
+
+    def note(kind: str) -> None:
+        if notes is not None:
+            notes.add(kind, path)
+        else:
+            warnings.warn(f"{path}: {kind}", DataWarning, stacklevel=3)
+
+    with _opened(path, _EXPECTED, image_id) as picture:
         try:
             picture.load()
             # After load(): until then the EXIF of some formats has not been read.
-            return _to_rgb(ImageOps.exif_transpose(picture), path, image_id)
+            orientation = _orientation(picture)
+            if getattr(picture, "n_frames", 1) > 1 and picture.format != "MPO":  # MPO: a photo and its previews
+                note(FIRST_FRAME)
+                picture.seek(0)
+            if _sixteen_bit_colour(picture, path):
+                note(UPPER_BITS)
+            image = _to_rgb(picture, note, path, image_id)
         except _DECODE_ERRORS as error:
-            raise DataError(
-                f"cannot be decoded ({error}); expected a whole image file", path=path, image_id=image_id
-            ) from error
+            raise _not_decoded(error, path, image_id, "an image file") from error
+    return upright(image, orientation)
 
 
 def read_index_mask(path: str | Path, *, image_id: str | None = None) -> np.ndarray:
-    """Read a mask file whose pixels are numbers: a palette PNG (the colours do not matter) or an 8-bit grey one.
+    """Read a mask file whose pixels are numbers: a palette PNG (the colours do not matter) or a grey one.
 
     Parameters
     ----------
@@ -73,7 +127,7 @@ def read_index_mask(path: str | Path, *, image_id: str | None = None) -> np.ndar
 
     Returns
     -------
-    indices : ndarray of shape (H, W), uint8
+    indices : ndarray of shape (H, W), uint8, uint16 or int32
         Palette indices as stored; no EXIF orientation is applied.
 
     Raises
@@ -82,39 +136,87 @@ def read_index_mask(path: str | Path, *, image_id: str | None = None) -> np.ndar
         As `read_image`; also when the file holds colours instead of indices.
     """
     with _opened(path, "a palette PNG", image_id) as picture:
-        if picture.mode not in ("P", "L"):
+        if picture.mode not in ("P", "L", "I", "I;16", "I;16B", "I;16L"):
             raise DataError(
-                f"has mode {picture.mode}; expected a palette or 8-bit grey PNG whose pixels are instance numbers",
+                f"has mode {picture.mode}; expected a palette or grey PNG whose pixels are instance numbers",
                 path=path,
                 image_id=image_id,
             )
         try:
-            return np.array(picture, dtype=np.uint8)
+            picture.load()
+            indices = np.asarray(picture)
+            return indices.astype(indices.dtype.newbyteorder("="))
         except _DECODE_ERRORS as error:
-            raise DataError(
-                f"cannot be decoded ({error}); expected a whole PNG file", path=path, image_id=image_id
-            ) from error
+            raise _not_decoded(error, path, image_id, "a PNG file") from error
+
+
+def read_mask_colours(path: str | Path, *, image_id: str | None = None, palette: bool = False) -> np.ndarray | None:
+    """Read a mask file whose pixels are colours.
+
+    Parameters
+    ----------
+    path : path
+    image_id : str, optional
+        Handed on to the error.
+    palette : bool
+        Whether of a palette file, too, the colours count.
+
+    Returns
+    -------
+    colours : ndarray of shape (H, W, 3), uint8, or None
+        None if the file holds numbers; see `read_index_mask`.
+
+    Raises
+    ------
+    DataError
+        As `read_image`.
+    """
+    with _opened(path, "a PNG of colours or numbers", image_id) as picture:
+        if picture.mode not in ("RGB", "RGBA") and not (palette and picture.mode == "P"):
+            return None
+        try:
+            picture.load()
+            return np.array(picture.convert("RGB"))
+        except _DECODE_ERRORS as error:
+            raise _not_decoded(error, path, image_id, "a PNG file") from error
+
+
+def image_size(path: str | Path, *, image_id: str | None = None) -> tuple[int, int]:
+    """Return (H, W) of an image as stored, before its EXIF orientation, from its header; raises as `read_image`."""
+    with _opened(path, _EXPECTED, image_id) as picture:
+        return picture.size[1], picture.size[0]
 
 
 def exif_orientation(path: str | Path) -> int:
     """Return the EXIF orientation 1 .. 8 of an image file: 1 is upright, or no such entry, or no readable file."""
     try:
-        with Image.open(path) as picture:
-            return int(picture.getexif().get(_EXIF_ORIENTATION, 1))
-    except _DECODE_ERRORS:
+        with _opened(path, _EXPECTED, None) as picture:
+            return _orientation(picture)
+    except (DataError, *_DECODE_ERRORS):
         return 1
+
+
+def _orientation(picture: Image.Image) -> int:
+    found = picture.getexif().get(_EXIF_ORIENTATION, 1)
+    return found if found in TURNS else 1
+
+
+def _not_decoded(error: BaseException, path: str | Path, image_id: str | None, what: str) -> DataError:
+    if isinstance(error, MemoryError):
+        return DataError("needs more memory than there is; expected a smaller image", path=path, image_id=image_id)
+    return DataError(f"cannot be decoded ({error}); expected {what} that is whole", path=path, image_id=image_id)
 
 
 def _opened(path: str | Path, expected: str, image_id: str | None) -> Image.Image:
     """Open a file and read its header only; the pixels are decoded later."""
-    if not os.path.isfile(path):  # unlike Path.is_file, no error for a name that is too long
+    if not _is_file(path):
         what = "is a folder" if os.path.isdir(path) else "does not exist"
         raise DataError(f"{what}; expected {expected}", path=path, image_id=image_id)
     try:
         with warnings.catch_warnings():
             # MAX_PIXELS below is this project's own guard against huge sizes; Pillow's warning would be noise.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            picture = Image.open(path)
+            picture = Image.open(path, formats=tuple(FORMATS))
     except Image.DecompressionBombError as error:
         raise DataError(
             f"is too large ({error}); expected at most {MAX_PIXELS} pixels", path=path, image_id=image_id
@@ -124,30 +226,99 @@ def _opened(path: str | Path, expected: str, image_id: str | None) -> Image.Imag
     except _DECODE_ERRORS as error:
         raise DataError(f"cannot be opened ({error}); expected {expected}", path=path, image_id=image_id) from error
     width, height = picture.size
-    if width * height > MAX_PIXELS:
+    if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE or min(width, height) < 1:
         picture.close()
         raise DataError(
-            f"is too large ({width} x {height}); expected at most {MAX_PIXELS} pixels", path=path, image_id=image_id
+            f"is too large ({width} x {height}); expected at most {MAX_PIXELS} pixels, no side above {MAX_SIDE}",
+            path=path,
+            image_id=image_id,
         )
     return picture
 
 
-def _to_rgb(picture: Image.Image, path: str | Path, image_id: str | None) -> np.ndarray:
-    """Convert any of Pillow's modes."""
-    if picture.mode.startswith("I"):
-        values = np.asarray(picture).astype(np.int64)
-        if values.min() < 0 or values.max() > 65535:
-            raise DataError(
-                f"has values {values.min()} .. {values.max()}; expected 8 or 16 bits per channel",
-                path=path,
-                image_id=image_id,
-            )
-        grey = ((values + 128) // 257).astype(np.uint8)
-        return np.repeat(grey[:, :, None], 3, axis=2)
+def _is_file(path: str | Path) -> bool:
+    try:
+        return os.path.isfile(path)  # unlike Path.is_file, no error for a name that is too long
+    except ValueError:  # a name with a null character
+        return False
+
+
+def _to_rgb(picture: Image.Image, note: object, path: str | Path, image_id: str | None) -> np.ndarray:
+    """Convert any of Pillow's modes, strip by strip."""
+    assert callable(note)
     if picture.mode == "F":
         raise DataError("holds floating-point values; expected 8 or 16 bits per channel", path=path, image_id=image_id)
+    width, height = picture.size
+    out = np.empty((height, width, 3), np.uint8)
+    if picture.mode.startswith("I"):
+        low, high = _extrema(picture)
+        if low < 0 or high > 65535:
+            raise DataError(
+                f"has values {low} .. {high}; expected 8 or 16 bits per channel", path=path, image_id=image_id
+            )
+        levels = grey_levels(high)
+        if high > 255:
+            note(SCALED)
+        for rows, strip in _strips(picture):
+            out[rows] = levels[np.asarray(strip)][:, :, None]
+        return out
+    over_white = False
     if picture.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in picture.info:
-        picture = picture.convert("RGBA")
-        white = Image.new("RGBA", picture.size, (255, 255, 255, 255))
-        picture = Image.alpha_composite(white, picture)
-    return np.array(picture.convert("RGB"))
+        low, high = _alpha(picture)
+        over_white = high > 0 and low < 255
+        if low < 255:
+            note(OVER_WHITE if over_white else ALPHA_IGNORED)
+    for rows, strip in _strips(picture):
+        if over_white:
+            strip = strip.convert("RGBA")
+            white = Image.new("RGBA", strip.size, (255, 255, 255, 255))
+            strip = Image.alpha_composite(white, strip)
+        out[rows] = np.asarray(_opaque(strip).convert("RGB"))
+    return out
+
+
+def _sixteen_bit_colour(picture: Image.Image, path: str | Path) -> bool:
+    """Say whether a file has 16 bits for each of several channels, which Pillow cuts to 8 without a word."""
+    if picture.format == "TIFF":
+        bits = getattr(picture, "tag_v2", {}).get(258, (8,))
+        return picture.mode != "L" and len(bits) > 1 and max(bits) > 8
+    if picture.format != "PNG":
+        return False
+    with open(path, "rb") as file:
+        header = file.read(26)  # signature, length and name of IHDR, width, height, bits, colour type
+    return header[12:16] == b"IHDR" and header[24] == 16 and header[25] != 0
+
+
+def grey_levels(brightest: int) -> np.ndarray:
+    """Return the 8-bit level of every 16-bit value of an image whose brightest pixel has the value ``brightest``."""
+    full = (1 << max(8, int(brightest).bit_length())) - 1
+    values = np.minimum(np.arange(65536), full)
+    return ((2 * 255 * values + full) // (2 * full)).astype(np.uint8)
+
+
+def _opaque(strip: Image.Image) -> Image.Image:
+    """Forget the premultiplied forms of alpha, which cannot become RGB directly."""
+    return strip.convert({"RGBa": "RGBA", "La": "LA"}[strip.mode]) if strip.mode in ("RGBa", "La") else strip
+
+
+def _strips(picture: Image.Image) -> Iterator[tuple[slice, Image.Image]]:
+    """Yield the image in strips of whole lines."""
+    width, height = picture.size
+    step = max(1, _STRIP // width)
+    for top in range(0, height, step):
+        bottom = min(top + step, height)
+        yield slice(top, bottom), picture.crop((0, top, width, bottom))
+
+
+def _extrema(picture: Image.Image) -> tuple[int, int]:
+    parts = [np.asarray(strip) for _, strip in _strips(picture)]
+    return min(int(p.min()) for p in parts), max(int(p.max()) for p in parts)
+
+
+def _alpha(picture: Image.Image) -> tuple[int, int]:
+    """Return the lowest and highest alpha."""
+    low, high = 255, 0
+    for _, strip in _strips(picture):
+        found = strip.convert("RGBA").getchannel("A").getextrema()
+        low, high = min(low, int(found[0])), max(high, int(found[1]))  # type: ignore[arg-type]
+    return low, high

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ..boxes import clip_boxes
+from .masks import Masks
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,8 @@ class Sample:
         ``(y1, x1, y2, x2)`` in pixels, half-open: the box of pixels 3 and 4 is ``[3, 5)``.
     gt_class_ids : ndarray of shape (G,), int64
         1 .. num_classes - 1; 0 is background and never annotated.
-    gt_masks : ndarray of shape (G, H, W), bool
+    gt_masks : Masks, or ndarray of shape (G, H, W), bool
+        Data sets give `Masks`: run lengths that can be used like the array and become it by ``numpy.asarray``.
     gt_crowd : ndarray of shape (G,), bool
         The instance is a group: it is no training target and matches any number of detections.
     gt_difficult : ndarray of shape (G,), bool
@@ -41,7 +43,7 @@ class Sample:
     image: np.ndarray
     gt_boxes: np.ndarray
     gt_class_ids: np.ndarray
-    gt_masks: np.ndarray
+    gt_masks: np.ndarray | Masks
     gt_crowd: np.ndarray
     gt_difficult: np.ndarray
     void: np.ndarray
@@ -62,6 +64,24 @@ class Sample:
             gt_difficult=self.gt_difficult[keep],
             gt_areas=None if self.gt_areas is None else self.gt_areas[keep],
         )
+
+
+def without_objects(image: np.ndarray, image_id: str = "image", path: str = "") -> Sample:
+    """Return an image without ground truth as a sample.
+
+    Parameters
+    ----------
+    image : ndarray of shape (H, W, 3), uint8
+        RGB.
+    image_id : str
+    path : str
+        Where the image came from, for messages.
+    """
+    none, shape = np.zeros(0, bool), image.shape[:2]
+    return Sample(
+        image_id, image, np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.zeros((0, *shape), bool), none, none,
+        np.zeros(shape, bool), path,
+    )  # fmt: skip
 
 
 def for_training(sample: Sample) -> Sample:

@@ -2,53 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from ..errors import DataError
-from .annotation import VOCObject, empty_box_message, read_annotation
+from .annotation import VOCObject, empty_box_message, read_annotation, read_objects
 from .choice import choose_ids
-from .images import exif_orientation, read_image, read_index_mask
+from .images import exif_orientation, image_size, read_image
+from .masks import Masks
+from .notes import Notes
+from .orientation import TURNED, TURNED_WITH, upright, upright_boxes, upright_masks
 from .sample import Sample
+from .voc_labels import VOID as VOID
+from .voc_labels import colour_map as colour_map
+from .voc_labels import read_labels
+from .voc_layout import CLASSES, Layout
+from .voc_layout import VOC_CLASSES as VOC_CLASSES
 
-VOC_CLASSES = (
-    "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable",
-    "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
-)  # fmt: skip
-"""Class names by class id: background, then VOC's 20 classes in alphabetical order."""
-
-CLASSES = "classes.txt"
-"""A file beside ``JPEGImages`` with the class names of a data set that is not VOC itself."""
-
-VOID = 255
-"""The index of pixels nobody labelled: VOC draws a line of them around every object."""
-
-
-def colour_map(n: int = 256) -> np.ndarray:
-    """Return VOC's palette.
-
-    The lowest three bits of an index are the highest bits of red, green and blue, the next three bits the second
-    highest, and so on: neighbouring indices get colours far apart.
-
-    Parameters
-    ----------
-    n : int
-        Number of entries.
-
-    Returns
-    -------
-    palette : ndarray of shape (n, 3), uint8
-        RGB; entry 0 is black, entry 255 (void) is ``(224, 224, 192)``.
-    """
-    index = np.arange(n)
-    palette = np.zeros((n, 3), dtype=np.uint8)
-    for place in range(8):
-        for channel in range(3):
-            bit = (index >> (3 * place + channel)) & 1
-            palette[:, channel] |= (bit << (7 - place)).astype(np.uint8)
-    return palette
+COUNTED_FROM_ZERO = "the boxes fit their masks only if they are counted from 0, so they are read so (VOC counts from 1)"
+LEFT_OUT = "an object is left out"
+#: images of a split that are looked at to find out from where boxes are counted
+_LOOKED_AT = 32
 
 
 class VOCDataset:
@@ -59,16 +36,24 @@ class VOCDataset:
     root : path
         The ``VOCdevkit`` folder (it contains ``VOC2012``), or a folder that itself contains ``JPEGImages``.
     split : str
-        ``"train"``, ``"val"`` or ``"trainval"``: a file of ``ImageSets/Segmentation``.
+        ``"train"``, ``"val"`` or ``"trainval"``: a file of ``ImageSets/Segmentation``. Without ``ImageSets`` all images
+        are in ``"train"``.
     class_names : tuple of str, optional
-        ``class_names[0]`` is ``"background"``. By default those that ``classes.txt`` beside ``JPEGImages`` lists, one
-        on each line, or VOC's own if there is no such file.
+        ``class_names[0]`` is ``"background"``. By default those that ``classes.txt`` (``class_names.txt``,
+        ``labelmap.txt``) beside ``JPEGImages`` lists, one on each line, or VOC's own if there is no such file.
     year : str
         Which ``VOC<year>`` below ``root``.
     subset : int, optional
         Take the first ``subset`` images only.
     ids : sequence of str, optional
         Take these images of the split, in this order.
+    skip_bad : bool
+        Leave out objects that are broken, with a remark, instead of raising.
+
+    Attributes
+    ----------
+    notes : Notes
+        What was read otherwise than it stands in the files, so far.
 
     Raises
     ------
@@ -80,7 +65,12 @@ class VOCDataset:
     -----
     Object k of the XML file (counted from 1) is index k of the mask in ``SegmentationObject``. ``gt_boxes`` are the
     XML's boxes. They are a little larger than the tight boxes of the masks, because the outermost pixels of an object
-    are void in the mask.
+    are void in the mask. Without an XML file each number in ``SegmentationObject`` is an object, its class is that of
+    most of its pixels in ``SegmentationClass``, and its box the tight one.
+
+    VOC counts pixels from 1. Some tools count from 0; where the masks say so, their boxes are read so.
+
+    Masks that have the size of the stored image, before its EXIF orientation is applied, are turned with it.
     """
 
     def __init__(
@@ -92,11 +82,13 @@ class VOCDataset:
         year: str = "2012",
         subset: int | None = None,
         ids: Sequence[str] | None = None,
+        skip_bad: bool = False,
     ) -> None:
-        self.folder = _voc_folder(Path(root), year)
-        self.split = split
-        self.class_names = tuple(class_names or _read_classes(self.folder))
-        self.ids = choose_ids(_read_split(self.folder, split), self.folder, split, subset, ids)
+        self.layout = Layout.find(Path(root), year, class_names)
+        self.folder, self.split, self.class_names = self.layout.folder, split, self.layout.class_names
+        self._every_id = self.layout.ids(split)
+        self.ids = choose_ids(self._every_id, self.folder, split, subset, ids)
+        self.skip_bad, self.notes = skip_bad, Notes()
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -104,170 +96,251 @@ class VOCDataset:
 
     def info(self, index: int) -> list[VOCObject]:
         """Return the objects of one image's XML file as they stand there, with the truncated flags."""
-        return read_annotation(self.folder / "Annotations" / f"{self.ids[index]}.xml", image_id=self.ids[index])
+        return read_annotation(self.layout.annotation(self.ids[index]), image_id=self.ids[index])
 
     def load(self, index: int) -> Sample:
         """Read one image with its instances; anything wrong with its files is a ``DataError`` that names them."""
         image_id = self.ids[index]
-        image_path = self.folder / "JPEGImages" / f"{image_id}.jpg"
-        xml_path = self.folder / "Annotations" / f"{image_id}.xml"
-        mask_path = self.folder / "SegmentationObject" / f"{image_id}.png"
-        image = read_image(image_path, image_id=image_id)
-        indices = read_index_mask(mask_path, image_id=image_id)
-        _check_size(indices, mask_path, image, image_path, image_id)
-        objects = self.info(index)
-        masks = _split_masks(indices, len(objects), mask_path, xml_path, image_id)
-        for number, (obj, mask) in enumerate(zip(objects, masks), start=1):
-            _check_object(number, obj, mask, self.class_names, xml_path, image_id)
+        image_path = self.layout.image(image_id)
+        image = read_image(image_path, image_id=image_id, notes=self.notes)
+        mask_path = self.layout.labels(image_id, "Object")
+        labels, void = read_labels(mask_path, image_id=image_id)
+        orientation = self._orientation(labels, mask_path, image, image_path, image_id)
+        if self.layout.annotation(image_id).exists() or not self.layout.labels(image_id, "Class").exists():
+            objects, masks = self._from_xml(image_id, labels, mask_path)
+        else:
+            objects, masks = self._from_classes(image_id, labels, mask_path)
+        boxes = np.array([obj.box for obj in objects], dtype=np.float32).reshape(-1, 4)
+        if orientation != 1:
+            boxes = upright_boxes(boxes, orientation, labels.shape)
+            masks = upright_masks(masks, orientation)
+            void = upright(void, orientation)
         return Sample(
             image_id=image_id,
             image=image,
-            gt_boxes=np.array([obj.box for obj in objects], dtype=np.float32).reshape(-1, 4),
+            gt_boxes=boxes,
             gt_class_ids=np.array([self.class_names.index(obj.name) for obj in objects], dtype=np.int64),
             gt_masks=masks,
             gt_crowd=np.zeros(len(objects), dtype=bool),
             gt_difficult=np.array([obj.difficult for obj in objects], dtype=bool),
-            void=indices == VOID,
+            void=void,
             path=str(image_path),
         )
 
     def check_classes(self, index: int) -> None:
         """Compare the XML's classes with ``SegmentationClass``, which training does not read; raise a ``DataError``.
 
-        Nothing is done where that file does not exist. The class numbers in it are those of ``class_names``.
+        Nothing is done where one of these files does not exist. The class numbers are those of ``class_names``.
         """
         image_id = self.ids[index]
-        path = self.folder / "SegmentationClass" / f"{image_id}.png"
-        if not path.exists():
+        path = self.layout.labels(image_id, "Class")
+        if not path.exists() or not self.layout.annotation(image_id).exists():
             return
-        sample = self.load(index)
-        classes = read_index_mask(path, image_id=image_id)
-        _check_size(classes, path, sample.image, Path(sample.path), image_id)
-        for number, (mask, class_id) in enumerate(zip(sample.gt_masks, sample.gt_class_ids), start=1):
-            found = np.bincount(classes[mask], minlength=256).argmax()
-            if found != class_id:
+        labels, _ = read_labels(self.layout.labels(image_id, "Object"), image_id=image_id)
+        classes, _ = read_labels(path, image_id=image_id, colours=self.layout.colours)
+        if classes.shape != labels.shape:
+            raise DataError(
+                f"is {_size(classes)} pixels; expected {_size(labels)}, the size of the image of objects",
+                path=path,
+                image_id=image_id,
+            )
+        objects, masks = self._from_xml(image_id, labels, path)
+        for number, (obj, found) in enumerate(zip(objects, _classes_of(masks, classes)), start=1):
+            if self.class_names[found : found + 1] != (obj.name,):
                 raise DataError(
-                    f"object {number} of image {image_id} is class {found} here; expected {class_id} "
-                    f"({self.class_names[class_id]}), its class in the XML file",
+                    f"object {number} of image {image_id} is class {found} here; expected "
+                    f"{self.class_names.index(obj.name)} ({obj.name}), its class in the XML file",
                     path=path,
                     image_id=image_id,
                 )
 
+    def _orientation(self, labels: np.ndarray, path: Path, image: np.ndarray, image_path: Path, image_id: str) -> int:
+        """Demand that a mask has the image's size; return the EXIF orientation if it has that of the stored image."""
+        orientation = exif_orientation(image_path)
+        if labels.shape == image.shape[:2]:
+            if orientation != 1:
+                self.notes.add(TURNED, image_path)
+            return 1
+        if orientation != 1 and labels.shape == image_size(image_path):
+            self.notes.add(TURNED_WITH, image_path)
+            return orientation
+        message = f"is {_size(labels)} pixels; expected {_size(image)}, the size of {image_path.name}"
+        raise DataError(message, path=path, image_id=image_id)
 
-def _check_size(mask: np.ndarray, path: Path, image: np.ndarray, image_path: Path, image_id: str) -> None:
-    """Demand that a mask has the image's size."""
-    if mask.shape == image.shape[:2]:
-        return
-    message = f"is {_size(mask)} pixels; expected {_size(image)}, the size of {image_path.name}"
-    orientation = exif_orientation(image_path)
-    if orientation != 1:
-        message += f" after its EXIF orientation ({orientation}) is applied; remove that entry or rotate the mask"
-    raise DataError(message, path=path, image_id=image_id)
+    # --- objects ---
+
+    def _bad(self, error: DataError) -> None:
+        """Note that an object is left out, or raise."""
+        if not self.skip_bad:
+            raise error
+        self.notes.add(LEFT_OUT, error)
+
+    def _from_xml(self, image_id: str, labels: np.ndarray, mask_path: Path) -> tuple[list[VOCObject], Masks]:
+        """Return the objects of the XML file and their masks."""
+        path = self.layout.annotation(image_id)
+        found = read_objects(path, image_id=image_id, on_error=self._bad)
+        masks = Masks.of_labels(labels, np.arange(1, len(found) + 1))
+        _check_numbers(labels, masks, mask_path, path, image_id, self._bad)
+        keep, objects = [], []
+        for k, obj in enumerate(found):
+            if obj is None or not masks.areas[k]:
+                continue
+            obj = obj.moved(self._counting)
+            try:
+                _check_object(k + 1, obj, masks.boxes[k], masks.size, self.class_names, path, image_id)
+            except DataError as error:
+                self._bad(error)
+                continue
+            keep.append(k)
+            objects.append(obj)
+        return objects, masks[keep]
+
+    def _from_classes(self, image_id: str, labels: np.ndarray, mask_path: Path) -> tuple[list[VOCObject], Masks]:
+        """Return an object for each number in ``labels``, with its class in ``SegmentationClass`` and its tight box."""
+        path = self.layout.labels(image_id, "Class")
+        classes, _ = read_labels(path, image_id=image_id, colours=self.layout.colours)
+        if classes.shape != labels.shape:
+            raise DataError(
+                f"is {_size(classes)} pixels; expected {_size(labels)}, the size of {mask_path.parent.name}",
+                path=path,
+                image_id=image_id,
+            )
+        numbers = np.unique(labels)
+        numbers = numbers[numbers > 0]
+        masks = Masks.of_labels(labels, numbers)
+        keep, objects = [], []
+        for k, (number, class_id) in enumerate(zip(numbers.tolist(), _classes_of(masks, classes))):
+            if not 0 < class_id < len(self.class_names):
+                self._bad(
+                    DataError(
+                        f"object {number} of image {image_id} is class {class_id} here; expected 1 .. "
+                        f"{len(self.class_names) - 1}, the number of a class",
+                        path=path,
+                        image_id=image_id,
+                    )
+                )
+                continue
+            y1, x1, y2, x2 = masks.boxes[k].tolist()
+            keep.append(k)
+            objects.append(VOCObject(self.class_names[class_id], (y1, x1, y2, x2)))
+        return objects, masks[keep]
+
+    @cached_property
+    def _counting(self) -> tuple[int, int]:
+        """What is added to the first and to the last coordinates of boxes that do not count from 1.
+
+        A box that is equally far from its mask on both sides has the mask's middle. That of a box whose first and last
+        pixel are counted from 0 lies 1 before it, twice the middle 2; one that ends before its last number, 1.
+        """
+        step = max(1, len(self._every_id) // _LOOKED_AT)
+        apart: list[int] = []
+        for image_id in self._every_id[::step][:_LOOKED_AT]:
+            try:
+                objects = read_annotation(self.layout.annotation(image_id), image_id=image_id)
+                labels, _ = read_labels(self.layout.labels(image_id, "Object"), image_id=image_id)
+            except DataError:
+                continue
+            masks = Masks.of_labels(labels, np.arange(1, len(objects) + 1))
+            for obj, box, area in zip(objects, masks.boxes.tolist(), masks.areas):
+                if area:
+                    apart += [obj.box[0] + obj.box[2] - box[0] - box[2], obj.box[1] + obj.box[3] - box[1] - box[3]]
+        for twice, moved in ((-2, (1, 1)), (-1, (1, 0))):
+            count, fitting = apart.count(twice), apart.count(0)
+            if 2 * count > len(apart) and count > 3 * fitting:
+                self.notes.add(COUNTED_FROM_ZERO, self.folder / "Annotations")
+                return moved
+        return 0, 0
 
 
-def _size(array: np.ndarray) -> str:
-    return f"{array.shape[1]} x {array.shape[0]}"
+def _classes_of(masks: Masks, classes: np.ndarray) -> list[int]:
+    """Return the class that most pixels of each mask have, background and void not counted if there are others."""
+    found = []
+    for k, (y1, x1, y2, x2) in enumerate(masks.boxes.tolist()):
+        values, counts = np.unique(classes[y1:y2, x1:x2][masks.crop(k, (y1, x1, y2, x2))], return_counts=True)
+        counts = np.where(values == 0, 0, counts)
+        found.append(int(values[counts.argmax()]) if len(values) else 0)
+    return found
 
 
-def _split_masks(indices: np.ndarray, count: int, path: Path, xml_path: Path, image_id: str) -> np.ndarray:
-    """Turn a map of instance numbers into ``count`` masks; the numbers present must be exactly 1 .. count."""
-    present = {int(k) for k in np.unique(indices)} - {0, VOID}
-    surplus = sorted(present - set(range(1, count + 1)))
-    if surplus:
-        raise DataError(
-            f"mask id {surplus[0]} of image {image_id} has no object: {xml_path.name} holds {count} object(s); "
-            f"expected {f'ids 1 .. {count}, ' if count else ''}0 for background and {VOID} for void",
-            path=path,
-            image_id=image_id,
+def _check_numbers(
+    labels: np.ndarray, masks: Masks, path: Path, xml_path: Path, image_id: str, bad: Callable[[DataError], None]
+) -> None:
+    """Demand that the numbers present are exactly 1 .. the number of objects; ``bad`` takes what is wrong."""
+    count = len(masks)
+    surplus = np.unique(labels[(labels < 0) | (labels > count)])
+    if len(surplus):
+        bad(
+            DataError(
+                f"mask id {surplus[0]} of image {image_id} has no object: {xml_path.name} holds {count} object(s); "
+                f"expected {f'ids 1 .. {count}, ' if count else ''}0 for background and {VOID} for void",
+                path=path,
+                image_id=image_id,
+            )
         )
-    missing = sorted(set(range(1, count + 1)) - present)
-    if missing:
-        raise DataError(
-            f"object {missing[0]} of image {image_id} has no pixel; {xml_path.name} holds {count} object(s), "
-            f"expected the mask ids 1 .. {count}",
-            path=path,
-            image_id=image_id,
+    for k in np.flatnonzero(masks.areas == 0):
+        bad(
+            DataError(
+                f"object {k + 1} of image {image_id} has no pixel; {xml_path.name} holds {count} object(s), "
+                f"expected the mask ids 1 .. {count}",
+                path=path,
+                image_id=image_id,
+            )
         )
-    return indices == np.arange(1, count + 1, dtype=np.uint8)[:, None, None]  # (G, H, W)
 
 
 def _check_object(
-    number: int, obj: VOCObject, mask: np.ndarray, class_names: tuple[str, ...], path: Path, image_id: str
+    number: int,
+    obj: VOCObject,
+    tight: np.ndarray,
+    size: tuple[int, int],
+    class_names: tuple[str, ...],
+    path: Path,
+    image_id: str,
 ) -> None:
-    """Check one object against the class list, the image and its own mask."""
+    """Check one object against the class list, the image and its own mask.
+
+    Parameters
+    ----------
+    number : int
+        Of the object in its file, from 1.
+    obj : VOCObject
+    tight : ndarray of shape (4,)
+        The tight box ``(y1, x1, y2, x2)`` of its mask.
+    size : tuple of int
+        (H, W) of the image.
+    class_names : tuple of str
+    path : Path
+        The XML file, for messages.
+    image_id : str
+    """
 
     def error(message: str) -> DataError:
         return DataError(message, path=path, image_id=image_id)
 
     if obj.name not in class_names[1:]:
-        known = ", ".join(class_names[1:])
+        names = class_names[1:]
+        known = ", ".join(names[:40]) + (f" and {len(names) - 40} more" if len(names) > 40 else "")
         raise error(
             f"object {number} of image {image_id} has the unknown class {obj.name!r}; expected one of {known} (a "
             f"data set of your own lists its classes in {path.parents[1] / CLASSES}, one on each line)"
         )
     y1, x1, y2, x2 = obj.box
-    height, width = mask.shape
+    height, width = size
     if y1 < 0 or x1 < 0 or y2 > height or x2 > width:
         raise error(
             f"box {number} of image {image_id} is outside the image (x {x1 + 1:g} .. {x2:g}, y {y1 + 1:g} .. {y2:g}); "
             f"expected x within 1 .. {width} and y within 1 .. {height}"
         )
-    for axis, first, last, where in (("y", y1, y2, mask.any(axis=1)), ("x", x1, x2, mask.any(axis=0))):
-        pixels = np.flatnonzero(where)
+    for axis, first, last, low, high in (("y", y1, y2, tight[0], tight[2]), ("x", x1, x2, tight[1], tight[3])):
         # xmin == xmax is one pixel; that is a slip of the pen unless the mask, too, is one pixel wide.
-        if last - first <= 1 and len(pixels) > 1:
+        if last - first <= 1 and high - low > 1:
             raise error(empty_box_message(number, image_id, axis, first + 1, last))
-        if pixels[-1] + 1 <= first or pixels[0] >= last:
+        if high <= first or low >= last:
             raise error(
                 f"box {number} of image {image_id} ({axis} {first + 1:g} .. {last:g}) does not meet its mask "
-                f"({axis} {pixels[0] + 1} .. {pixels[-1] + 1}); expected object k of the XML to be mask id k"
+                f"({axis} {low + 1} .. {high}); expected object k of the XML to be mask id k"
             )
 
 
-def _voc_folder(root: Path, year: str) -> Path:
-    """Find the folder that contains ``JPEGImages``."""
-    for folder in (root / f"VOC{year}", root):
-        if (folder / "JPEGImages").is_dir():
-            return folder
-    if not root.is_dir():
-        raise DataError("does not exist; expected the VOCdevkit folder", path=root)
-    found = ", ".join(sorted(p.name for p in root.iterdir())[:8]) or "nothing"
-    raise DataError(f"contains {found}; expected VOC{year}/JPEGImages (the VOCdevkit folder)", path=root)
-
-
-def _read_classes(folder: Path) -> tuple[str, ...]:
-    """Read the class names of a data set that is not VOC itself."""
-    path = folder / CLASSES
-    if not path.exists():
-        return VOC_CLASSES
-    names = _read_lines(path, "one class name on each line")
-    if names[:1] == ["background"]:
-        names = names[1:]
-    twice = [name for i, name in enumerate(names) if name in (*names[:i], "background")]
-    if not names or twice:
-        what = f"names {twice[0]} twice" if twice else "is empty"
-        raise DataError(f"{what}; expected every class once, the background at most as the first", path=path)
-    return ("background", *names)
-
-
-def _read_lines(path: Path, expected: str) -> list[str]:
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()  # -sig: some editors begin a file with a mark
-    except (OSError, ValueError) as error:
-        raise DataError(f"cannot be read; expected {expected}", path=path) from error
-    return [line.strip() for line in lines if line.strip()]
-
-
-def _read_split(folder: Path, split: str) -> list[str]:
-    """Read the image ids of a split."""
-    path = folder / "ImageSets" / "Segmentation" / f"{split}.txt"
-    known = ", ".join(sorted(p.stem for p in path.parent.glob("*.txt"))) or "none"
-    ids = _read_lines(path, f"the list of split {split!r} (found: {known})")
-    if not ids:
-        raise DataError(f"split {split!r} is empty; expected one image id per line", path=path)
-    seen: set[str] = set()
-    for image_id in ids:
-        if image_id in seen:
-            raise DataError(f"names image {image_id} twice; expected every id once", path=path, image_id=image_id)
-        seen.add(image_id)
-    return ids
+def _size(array: np.ndarray) -> str:
+    return f"{array.shape[1]} x {array.shape[0]}"

@@ -1,16 +1,18 @@
 """Which detection found which object: overlaps of one image, and the matching rules of Pascal VOC and COCO.
 
-Everything here looks at one image and one class. ``evaluate.py`` pools the outcomes over the data set.
+Everything here looks at one image and one class. ``voc.py`` and ``coco.py`` pool the outcomes over the data set.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from ..boxes import box_area, intersection_over_area, iou
+from ..data.masks import Masks
 from ..data.sample import Sample
 from ..detections import Detections
 
@@ -19,9 +21,11 @@ TRUE_POSITIVE, FALSE_POSITIVE, IGNORED = 1, 0, -1
 # float32 holds every integer up to 2**24: pixel counts of blocks this long are exact, and float64 adds them up
 _PIXELS_PER_BLOCK = 1 << 16
 
+_END = object()
+
 
 def mask_iou(
-    a: np.ndarray, b: np.ndarray, *, crowd: np.ndarray | None = None, void: np.ndarray | None = None
+    a: np.ndarray, b: np.ndarray | Masks, *, crowd: np.ndarray | None = None, void: np.ndarray | None = None
 ) -> np.ndarray:
     """Return the overlap of every mask of ``a`` (detections) with every mask of ``b`` (ground truth).
 
@@ -31,7 +35,7 @@ def mask_iou(
     Parameters
     ----------
     a : ndarray of shape (D, H, W), bool
-    b : ndarray of shape (G, H, W), bool
+    b : Masks, or ndarray of shape (G, H, W), bool
     crowd : ndarray of shape (G,), bool, optional
         Which of ``b`` are crowds; default none.
     void : ndarray of shape (H, W), bool, optional
@@ -54,6 +58,18 @@ def mask_iou(
         raise ValueError(f"a has masks of shape {a.shape[1:]} and b of shape {b.shape[1:]}; expected the same")
     if void is not None and void.shape != a.shape[1:]:
         raise ValueError(f"void has shape {void.shape}; expected {a.shape[1:]}, the shape of the masks")
+    count = _count_in_boxes if isinstance(b, Masks) else _count_in_blocks
+    shared, area_a, area_b = count(a, b, void)  # type: ignore[arg-type]
+    whole = area_a[:, None] + area_b[None, :] - shared
+    if crowd is not None:
+        whole = np.where(crowd[None, :], area_a[:, None], whole)
+    return np.divide(shared, whole, out=np.zeros_like(shared), where=whole > 0)
+
+
+def _count_in_blocks(
+    a: np.ndarray, b: np.ndarray, void: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the pixels (D, G) that every mask of ``a`` shares with every mask of ``b``, and those of each."""
     shared = np.zeros((len(a), len(b)))
     area_a, area_b = np.zeros(len(a)), np.zeros(len(b))
     pixels = a.shape[1] * a.shape[2]
@@ -67,10 +83,20 @@ def mask_iou(
         shared += part_a.astype(np.float32) @ part_b.T.astype(np.float32)
         area_a += part_a.sum(axis=1)
         area_b += part_b.sum(axis=1)
-    whole = area_a[:, None] + area_b[None, :] - shared
-    if crowd is not None:
-        whole = np.where(crowd[None, :], area_a[:, None], whole)
-    return np.divide(shared, whole, out=np.zeros_like(shared), where=whole > 0)
+    return shared, area_a, area_b
+
+
+def _count_in_boxes(a: np.ndarray, b: Masks, void: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return what ``_count_in_blocks`` returns, decoding each of ``b`` within its box."""
+    shared, area_b = np.zeros((len(a), len(b))), np.zeros(len(b))
+    area_a = np.array([np.count_nonzero(mask if void is None else mask & ~void) for mask in a], np.float64)
+    for g, (y1, x1, y2, x2) in enumerate(b.boxes.tolist()):
+        crop = b.crop(g, (y1, x1, y2, x2))
+        if void is not None:
+            crop &= ~void[y1:y2, x1:x2]
+        area_b[g] = np.count_nonzero(crop)
+        shared[:, g] = [np.count_nonzero(mask[y1:y2, x1:x2] & crop) for mask in a]
+    return shared, area_a, area_b
 
 
 def box_iou(a: np.ndarray, b: np.ndarray, *, crowd: np.ndarray | None = None) -> np.ndarray:
@@ -253,10 +279,14 @@ def class_overlaps(
             scores=detections.scores[order].astype(np.float64),
             ious=ious,
             areas=areas,
-            gt_areas=gt_masks.sum(axis=(1, 2)) if gt_areas is None else np.asarray(gt_areas)[gt],
+            gt_areas=_areas(gt_masks) if gt_areas is None else np.asarray(gt_areas)[gt],
             difficult=sample.gt_difficult[gt],
             crowd=crowd,
         )
+
+
+def _areas(masks: np.ndarray | Masks) -> np.ndarray:
+    return masks.areas if isinstance(masks, Masks) else masks.sum(axis=(1, 2))
 
 
 def check_detections(detections: Detections, sample: Sample, num_classes: int, *, iou_type: str = "mask") -> None:
@@ -284,6 +314,15 @@ def check_detections(detections: Detections, sample: Sample, num_classes: int, *
         if len(unknown):
             i, top = unknown[0], num_classes - 1
             raise ValueError(f"{who} {i} of image {name} has class id {class_ids[i]}, expected 1 .. {top}")
+
+
+def pairs(detections: Iterable[Detections], samples: Iterable[Sample]) -> Iterator[tuple[Detections, Sample]]:
+    """Go through two sequences together; a ``ValueError`` says which of them ends before the other."""
+    for i, (found, sample) in enumerate(itertools.zip_longest(detections, samples, fillvalue=_END)):
+        if found is _END or sample is _END:
+            short, long = ("detections", "samples") if found is _END else ("samples", "detections")
+            raise ValueError(f"{short} ends after {i} images but {long} goes on; expected one Detections per Sample")
+        yield found, sample  # type: ignore[misc]
 
 
 def check_options(class_names: Sequence[str], iou_type: str) -> None:

@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.colors import to_rgb
 
+from ..data.masks import Masks
 from ..data.sample import Sample
 from ..detections import Detections
 from .canvas import (
@@ -49,7 +50,7 @@ def draw_on(
     image: np.ndarray,
     boxes: np.ndarray,
     class_ids: np.ndarray,
-    masks: np.ndarray | None,
+    masks: np.ndarray | Masks | None,
     class_names: Sequence[str],
     *,
     scores: np.ndarray | None = None,
@@ -71,7 +72,7 @@ def draw_on(
         ``(y1, x1, y2, x2)`` in pixels, half-open; what lies outside the image is cut off.
     class_ids : ndarray of shape (D,)
         An id without a name is written as a number.
-    masks : ndarray of shape (D, H, W), bool, or None
+    masks : Masks, or ndarray of shape (D, H, W), bool, or None
     class_names : sequence of str
         Entry 0 is background.
     scores : ndarray of shape (D,), optional
@@ -89,7 +90,8 @@ def draw_on(
         The number of boxes, classes, masks, scores or captions differs, or masks do not have the image's size.
     """
     image, boxes = as_rgb(image), np.asarray(boxes).reshape(-1, 4)
-    masks = None if masks is None else np.asarray(masks, bool)
+    if masks is not None and not isinstance(masks, Masks):
+        masks = np.asarray(masks, bool)
     height, width = image.shape[:2]
     _check(boxes, class_ids, masks, scores, captions, (height, width))
     colours = np.array([to_rgb(PALETTE[i % len(PALETTE)]) for i in range(len(boxes))]).reshape(-1, 3)
@@ -100,7 +102,8 @@ def draw_on(
         canvas[void] = 0.35 * canvas[void] + 0.65 * _VOID
     for i in reversed(range(len(boxes))):
         if masks is not None:
-            canvas[masks[i]] = 0.5 * canvas[masks[i]] + 0.5 * colours[i]
+            mask = masks[i]
+            canvas[mask] = 0.5 * canvas[mask] + 0.5 * colours[i]
     show_image(ax, canvas)
     for i in reversed(range(len(boxes))):
         if masks is not None:
@@ -117,7 +120,7 @@ def draw_instances(
     image: np.ndarray,
     boxes: np.ndarray,
     class_ids: np.ndarray,
-    masks: np.ndarray | None,
+    masks: np.ndarray | Masks | None,
     class_names: Sequence[str],
     *,
     scores: np.ndarray | None = None,
@@ -247,7 +250,7 @@ def _outline(mask: np.ndarray) -> np.ndarray:
 def _check(
     boxes: np.ndarray,
     class_ids: np.ndarray,
-    masks: np.ndarray | None,
+    masks: np.ndarray | Masks | None,
     scores: np.ndarray | None,
     captions: Sequence[str] | None,
     shape: tuple[int, int],

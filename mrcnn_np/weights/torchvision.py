@@ -22,6 +22,7 @@ from ..config import Config, presets
 from ..errors import CheckpointError
 from ..network import spec as network_spec
 from ..params import Params
+from ..schema import shown
 from .architecture import sizes
 from .class_names import coco_names
 from .manifest import PRESUMED, Manifest, match
@@ -117,10 +118,10 @@ def from_torchvision(state_dict: Mapping[str, np.ndarray], *, channels: int = 25
             continue
         ours = renamed(old, RENAMED)
         if ours is None:
-            raise CheckpointError(f"{old!r} is not a tensor of torchvision's maskrcnn_resnet50_fpn")
+            raise CheckpointError(f"{shown(old)} is not a tensor of torchvision's maskrcnn_resnet50_fpn")
         layer, suffix = ours
         if f"{layer}.{suffix}" in converted:
-            raise CheckpointError(f"{old!r} is the second tensor for {layer}.{suffix}; expected one")
+            raise CheckpointError(f"{shown(old)} is the second tensor for {layer}.{suffix}; expected one")
         converted[f"{layer}.{suffix}"] = from_torch_layout(layer, suffix, a, channels=channels)
     return converted
 
@@ -203,13 +204,6 @@ def read_torchvision(tensors: Mapping[str, np.ndarray]) -> tuple[Params, Manifes
         presumed=(*PRESUMED, "class_names"),
     )
     return params, manifest, []
-
-
-#: what torchvision's constructors let one choose; the rest is as in the preset
-SIZE_FIELDS = (
-    "num_classes", "fpn_channels", "rpn_channels", "rpn_convs", "box_head_channels", "box_head_convs",
-    "mask_head_channels", "mask_head_convs",
-)  # fmt: skip
 
 
 def state_shapes(config: Config) -> dict[str, tuple[int, ...]]:

@@ -4,7 +4,6 @@ import os
 import numpy as np
 import pytest
 from coco_tree import CocoTree
-from PIL import Image
 
 from mrcnn_np import presets
 from mrcnn_np.data import COCO_CATEGORIES, COCODataset, check_dataset, open_dataset
@@ -108,7 +107,6 @@ def test_boxes_only_need_no_masks(tree):
     tree.image(1).rectangle(1, 4, 5, 6, 7, segmentation=...)
     (found,) = Instances(tree.save() / "annotations" / "instances_train.json").objects(1, masks=False)
     assert found.box == (4, 5, 6, 7) and found.mask is None
-    fails(tree, "annotation 1 of image 1: segmentation is None; expected polygons", "1")
 
 
 # --- where the files are ---
@@ -184,20 +182,14 @@ def test_open_dataset_says_how_to_get_the_data(tmp_path, tree, monkeypatch):
         ('{"categories": [], "images": 5, "annotations": []}', "has images of type 5; expected a list"),
         ('{"categories": [], "images": [], "annotations": []}', "lists no image"),
         ('{"categories": [{"id": 1}], "images": []}', "category 1 has the name None"),
-        ('{"categories": [{"id": 1, "name": "a"}, {"id": 2, "name": "a"}]}', "category 2 has the name 'a'"),
-        ('{"categories": [{"id": 0, "name": "background"}]}', "category 0 has the name 'background'"),
-        ('{"categories": [{"id": "1", "name": "a"}]}', "entry 0 of categories has the id '1'"),
+        ('{"categories": [{"id": "one", "name": "a"}]}', "entry 0 of categories has the id 'one'"),
+        ('{"categories": [{"id": 1, "name": "a"}, {"id": 1, "name": "b"}]}', "category id 1 is 'a' and 'b'"),
+        ('{"categories": [{"id": 1, "name": "\\ud800"}]}', r"category 1 has the name '.ud800"),
         ('{"categories": [{"id": -1, "name": "a"}]}', "category id is -1; expected 0 or more"),
         ('{"categories": [7]}', "entry 0 of categories has the id None"),
         ('{"categories": [], "images": [{"id": 1}]}', "image 1 has file_name None"),
-        (
-            '{"categories": [], "images": [{"id": 1, "file_name": "../a.jpg", "height": 1, "width": 1}]}',
-            "'../a.jpg'; expected a name inside",
-        ),
-        (
-            '{"categories": [], "images": [{"id": 1, "file_name": "/etc/passwd"}]}',
-            "'/etc/passwd'; expected a name inside",
-        ),
+        ('{"categories": [], "images": [{"id": 1, "file_name": "..//"}]}', "'..//'; expected the name of a file"),
+        ('{"categories": [], "images": [{"id": 1, "file_name": "a\\u0000"}]}', "expected the name of a file"),
         (
             '{"categories": [], "images": [{"id": 1, "file_name": "a", "height": 0, "width": 3}]}',
             "height 0 and width 3",
@@ -219,30 +211,6 @@ def test_broken_json(tree, text, message):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"image_id": 9}, "annotation 1 belongs to image 9; expected one of the 1 images"),
-        ({"image_id": "1"}, "annotation 1 belongs to image '1'"),
-        ({"category_id": 4}, "annotation 1 of image 1 has category 4; expected one of 3, 7"),
-        ({"category_id": [3]}, r"has category \[3\]"),
-        ({"id": None}, "entry 0 of annotations has the id None"),
-    ],
-)
-def test_annotations_that_belong_nowhere(tree, changes, message):
-    tree.image(1).rectangle(1, 4, 5, 6, 7)
-    tree.content["annotations"][0] |= changes
-    fails(tree, message)
-
-
-def test_ids_that_occur_twice(tree):
-    tree.image(1).rectangle(1, 4, 5, 6, 7).rectangle(1, 4, 5, 6, 7, id=1)
-    fails(tree, "annotation id 1 occurs twice")
-    tree.content["annotations"].clear()
-    tree.content["images"] *= 2
-    fails(tree, "image id 1 occurs twice")
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
         ({"iscrowd": 2}, "iscrowd is 2; expected 0 or 1"),
         ({"iscrowd": "no"}, "iscrowd is 'no'; expected 0 or 1"),
         ({"bbox": [1, 2, 3]}, r"bbox is \[1, 2, 3\]; expected \[x, y, width, height\]"),
@@ -253,7 +221,7 @@ def test_ids_that_occur_twice(tree):
         ({"area": -1}, "area is -1; expected a number of pixels"),
         ({"area": float("inf")}, "area is inf"),
         ({"segmentation": [[1, 2, 3, 4, 5]]}, "polygon 1 has 5 coordinates; .* an even number"),
-        ({"segmentation": []}, "empty list; expected at least one polygon"),
+        ({"segmentation": [[], 7]}, "polygon 2 is 7; expected a list of coordinates"),
         ({"segmentation": {"size": [30, 40], "counts": [1199]}}, "add up to 1199 pixels; expected 1200"),
         ({"segmentation": {"size": [40, 30], "counts": [1200]}}, r"RLE has the size \[40, 30\]; expected \[30, 40\]"),
         ({"segmentation": {"size": [30, 40], "counts": "abc!"}}, "character 3 of the run lengths is '!'"),
@@ -278,14 +246,6 @@ def test_no_image_anywhere(tree):
     for entry in tree.images.iterdir():
         entry.unlink()
     fails(tree, r"holds none of the images that instances_train\.json lists, such as 000000000001\.png; looked in")
-
-
-def test_exif_is_named(tree):
-    tree.image(1, height=40, width=30)
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    Image.new("RGB", (30, 40)).save(tree.images / "000000000001.png", exif=exif)
-    fails(tree, r"is 40 x 30 pixels; expected 30 x 40, .* \(its EXIF orientation, 6, has been applied\)", "1")
 
 
 # --- writing ---

@@ -1,12 +1,17 @@
+import io
+import os
 import struct
+import subprocess
+import sys
 import zlib
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from mrcnn_np.data.images import exif_orientation, read_image, read_index_mask
-from mrcnn_np.errors import DataError
+from mrcnn_np.data.images import FORMATS, exif_orientation, grey_levels, read_image, read_index_mask
+from mrcnn_np.data.notes import Notes
+from mrcnn_np.errors import DataError, DataWarning
 
 RAMP = np.arange(12, dtype=np.uint8).reshape(3, 4) * 20
 
@@ -51,12 +56,118 @@ def test_sixteen_bit_is_scaled_not_clipped(tmp_path):
         np.testing.assert_array_equal(out[:, :, 2], [[0, 1, 0, 1], [100, 128, 255, 255]])
 
 
+@pytest.mark.parametrize("bits", range(8, 17))
+def test_sixteen_bit_is_scaled_by_the_bits_in_use(tmp_path, bits):
+    top = (1 << bits) - 1
+    values = np.array([[0, top // 2, top]], dtype=np.uint16)
+    path = save(tmp_path / "a.png", values)
+    if bits == 8:
+        out = read_image(path)
+    else:
+        with pytest.warns(DataWarning, match=r"a\.png: 16-bit grey is divided"):
+            out = read_image(path)
+    np.testing.assert_array_equal(out[0, :, 0], [0, 127, 255])
+    # one more than half of the range in use keeps its brightness, and no image is darker than half
+    assert read_image(save(tmp_path / "b.png", np.array([[1 << (bits - 1)]], np.uint16))).max() in (128, 255)
+
+
+def test_levels_of_grey_round_to_the_nearest():
+    for bits in (8, 12, 13, 16):
+        top = (1 << bits) - 1
+        exact = np.arange(top + 1) * 255 / top
+        np.testing.assert_array_equal(grey_levels(top)[: top + 1], np.floor(exact + 0.5))
+
+
 def test_transparent_pixels_lie_over_white(tmp_path):
     rgba = np.zeros((1, 3, 4), dtype=np.uint8)
     rgba[0, :, 0] = 200
     rgba[0, :, 3] = (255, 0, 51)  # opaque, transparent, a fifth
     out = read_image(save(tmp_path / "a.png", rgba))
     np.testing.assert_array_equal(out[0], [[200, 0, 0], [255, 255, 255], [244, 204, 204]])
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 4), (2, 3, 2)])
+def test_alpha_of_zero_everywhere_means_nothing(tmp_path, shape):
+    pixels = np.full(shape, 100, np.uint8)
+    pixels[..., -1] = 0
+    with pytest.warns(DataWarning, match=r"a\.png: alpha is 0 everywhere, so it is ignored"):
+        assert (read_image(save(tmp_path / "a.png", pixels)) == 100).all()
+    pixels[0, 0, -1] = 255
+    with pytest.warns(DataWarning, match=r"b\.png: transparent pixels are laid over white"):
+        out = read_image(save(tmp_path / "b.png", pixels))
+    assert (out[0, 0] == 100).all() and (out[1] == 255).all()
+
+
+MODES = {  # Pillow's modes, what one pixel is written as, and what it is read as
+    "1": (1, (255, 255, 255)), "L": (90, (90, 90, 90)), "P": (2, (40, 50, 60)), "LA": ((90, 255), (90, 90, 90)),
+    "RGB": ((1, 2, 3), (1, 2, 3)), "RGBA": ((1, 2, 3, 255), (1, 2, 3)), "RGBX": ((1, 2, 3, 9), (1, 2, 3)),
+    "CMYK": ((0, 255, 255, 0), (255, 0, 0)), "YCbCr": ((128, 128, 128), (128, 128, 128)),
+    "LAB": ((255, 128, 128), (255, 255, 255)), "HSV": ((0, 255, 255), (255, 0, 0)), "I": (4095, (255, 255, 255)),
+    "I;16": (4095, (255, 255, 255)), "I;16L": (4095, (255, 255, 255)), "I;16B": (4095, (255, 255, 255)),
+    "I;16N": (4095, (255, 255, 255)), "F": (1.0, None), "RGBa": ((1, 2, 3, 255), (1, 2, 3)),
+    "La": ((90, 255), (90, 90, 90)),
+}  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("kind", list(FORMATS))
+def test_every_mode_of_every_format(tmp_path, mode, kind):
+    """Whatever can be written is read as it was, or refused with a message."""
+    value, expected = MODES[mode]
+    picture = Image.new(mode, (9, 7))
+    if mode == "P":
+        picture.putpalette([10, 20, 30, 20, 20, 20, 40, 50, 60])
+    try:
+        picture.paste(value, (0, 0, 9, 7)) if not mode.startswith("I;") else picture.putdata([value] * 63)
+        picture.save(tmp_path / "a", format=kind)
+    except Exception:  # this format does not have this mode
+        return
+    with Image.open(tmp_path / "a") as written:
+        stored = written.mode
+    if mode[0] in "FI" and stored[0] != mode[0]:  # what the writer made of it is not ours
+        return
+    if stored == "F":
+        with pytest.raises(DataError, match="floating-point"):
+            read_image(tmp_path / "a")
+        return
+    out = read_image(tmp_path / "a")
+    assert out.shape == (7, 9, 3)
+    tolerance = 3 if kind in ("JPEG", "WEBP") or mode == "LAB" else 0
+    assert np.abs(out.astype(int) - expected).max() <= tolerance, out[0, 0]
+
+
+def test_of_an_animation_the_first_frame(tmp_path):
+    frames = [Image.new("L", (4, 4), level) for level in (50, 100, 150)]
+    for name in ("a.gif", "a.png", "a.tif", "a.webp"):
+        frames[0].save(
+            tmp_path / name, save_all=True, append_images=frames[1:], **({"lossless": True} if "webp" in name else {})
+        )
+        with pytest.warns(DataWarning, match="of several frames or pages the first is read"):
+            assert (read_image(tmp_path / name) == 50).all()
+
+
+def test_colours_of_sixteen_bits_are_named(tmp_path):
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", 1, 1, 16, 2, 0, 0, 0)
+    pixels = zlib.compress(b"\0" + struct.pack(">HHH", 65535, 4095, 0))
+    path = tmp_path / "a.png"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b""))
+    with pytest.warns(DataWarning, match=r"a\.png: of 16-bit colours the upper 8 bits are read"):
+        np.testing.assert_array_equal(read_image(path)[0, 0], [255, 15, 0])
+
+
+def test_remarks_are_counted_once_for_each_file(tmp_path):
+    notes = Notes()
+    paths = [save(tmp_path / f"{name}.png", np.full((2, 2), 4095, np.uint16)) for name in "abc"]
+    with pytest.warns(DataWarning) as caught:
+        for path in [*paths, *paths]:
+            read_image(path, notes=notes)
+    assert len(caught) == 1
+    (line,) = notes.lines()
+    assert line.startswith("3 x 16-bit grey") and line.endswith("(such as " + str(paths[0]) + ")")
 
 
 def test_grey_with_alpha(tmp_path):
@@ -157,6 +268,111 @@ def test_claimed_huge_size_is_refused_before_decoding(tmp_path, side):
 def test_a_name_that_is_too_long_is_a_missing_file(tmp_path):
     with pytest.raises(DataError, match="does not exist; expected an image"):
         read_image(tmp_path / ("x" * 300))
+
+
+# --- files made to harm ---
+
+
+def test_no_file_starts_another_program(tmp_path, monkeypatch):
+    """An EPS under the name of a photo is drawn by Ghostscript, which Pillow starts, if it is opened at all."""
+
+    def started(*args, **options):
+        raise AssertionError(f"started {args}")
+
+    monkeypatch.setattr(subprocess, "Popen", started)
+    monkeypatch.setattr(os, "system", started)
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n%%EOF\n")
+    for reader in (read_image, read_index_mask):
+        with pytest.raises(DataError, match=r"photo\.jpg: is not an image; expected"):
+            reader(path)
+    assert exif_orientation(path) == 1
+
+
+def test_formats_that_are_not_on_the_list_are_not_opened(tmp_path):
+    Image.init()
+    others = sorted(set(Image.SAVE) - set(FORMATS) - {"MPO", "DIB", "JPEG2000"})
+    tried = 0
+    for kind in others:
+        path, written = (
+            tmp_path / f"{kind}.jpg",
+            io.BytesIO(),
+        )  # not to a path: SPIDER claims its suffix
+        try:
+            Image.new("RGB", (16, 16)).save(written, format=kind)
+        except Exception:  # not a format of pictures, or a program is missing
+            continue
+        path.write_bytes(written.getvalue())
+        tried += 1
+        with pytest.raises(DataError, match=r"is not an image; expected"):
+            read_image(path)
+    assert tried > 5
+
+
+def test_a_bomb_inside_a_container(tmp_path):
+    """An icon file of 98 bytes that claims a JPEG 2000 picture of 10^9 pixels."""
+    box = lambda kind, data: struct.pack(">I", 8 + len(data)) + kind + data  # noqa: E731
+    header = box(b"ihdr", struct.pack(">IIHBBBB", 31622, 31622, 3, 7, 7, 0, 0))
+    jp2 = box(b"jP  ", b"\r\n\x87\n") + box(b"ftyp", b"jp2 \0\0\0\0jp2 ") + box(b"jp2h", header)
+    path = tmp_path / "icon.jpg"
+    path.write_bytes(b"icns" + struct.pack(">I", 16 + len(jp2)) + box(b"ic10", jp2))
+    with pytest.raises(DataError, match="is not an image"):
+        read_image(path)
+
+
+@pytest.mark.parametrize("error", [Image.DecompressionBombError, MemoryError, TypeError, AttributeError, OverflowError])
+@pytest.mark.parametrize("reader", [read_image, read_index_mask])
+def test_no_error_of_pillow_passes(tmp_path, monkeypatch, error, reader):
+    def fail(*args, **options):
+        raise error("as Pillow does")
+
+    path = save(tmp_path / "a.png", RAMP)
+    with monkeypatch.context() as patch:
+        patch.setattr("PIL.ImageFile.ImageFile.load", fail)
+        with pytest.raises(DataError, match=r"a\.png: (cannot be decoded|needs more memory)"):
+            reader(path)
+    with monkeypatch.context() as patch:
+        patch.setattr(Image, "open", fail)
+        with pytest.raises(DataError, match=r"a\.png: (cannot be opened|is too large)"):
+            reader(path)
+
+
+def test_a_side_that_is_too_long(tmp_path):
+    with pytest.raises(DataError, match=r"is too large \(70000 x 2\); .* no side above 65535"):
+        read_image(png_header_only(tmp_path / "a.png", 70_000, 2))
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "I;16", "P", "LA"])
+def test_memory_of_a_large_image(tmp_path, mode):
+    """36 megapixels: what Pillow holds (4 bytes a pixel), the result (3), and strips, but no further copies."""
+    Image.new(
+        mode,
+        (6000, 6000),
+        (5, 6, 7, 0)[: len(Image.new(mode, (1, 1)).getbands())] if len(mode) > 1 and mode != "I;16" else 5,
+    ).save(tmp_path / "a.png")
+    program = (
+        "import resource, sys, warnings; warnings.simplefilter('ignore'); from mrcnn_np.data.images import read_image\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "read_image(sys.argv[1])\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "a.png")]
+    grown = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout) / 1024  # MiB
+    assert grown < 36 * 7 + 60
+
+
+def test_too_little_memory_is_a_message(tmp_path):
+    Image.new("RGB", (9000, 9000)).save(tmp_path / "a.png")
+    program = (
+        "import resource, sys; from mrcnn_np.data.images import read_image; from mrcnn_np.errors import DataError\n"
+        "pages = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (pages + (100 << 20),) * 2)\n"
+        "try: read_image(sys.argv[1])\n"
+        "except DataError as error: print(error)"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "a.png")]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "a.png: needs more memory than there is" in said
 
 
 def test_float_and_32_bit_values_are_refused(tmp_path):

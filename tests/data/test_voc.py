@@ -6,8 +6,10 @@ from voc_tree import VOC_COLOURS, Tree, save_palette, xml_text
 
 from mrcnn_np.data import open_dataset
 from mrcnn_np.data.augment import tight_box
+from mrcnn_np.data.masks import Masks
+from mrcnn_np.data.orientation import upright, upright_boxes, upright_masks
 from mrcnn_np.data.voc import VOC_CLASSES, VOCDataset, colour_map
-from mrcnn_np.errors import DataError
+from mrcnn_np.errors import DataError, DataWarning
 
 
 @pytest.fixture
@@ -195,7 +197,34 @@ def test_mask_of_another_size(tree):
 
 
 def test_exif_rotation_against_an_unrotated_mask(tree):
-    fails(tree.add(exif=6), r"is 40 x 30 pixels; expected 30 x 40, .* after its EXIF orientation \(6\) is applied")
+    """A mask of the size of the stored pixels was drawn on these, and is turned with them."""
+    tree.add("a").add("b", exif=6)
+    dataset = VOCDataset(tree.split())
+    plain = dataset.load(0)
+    with pytest.warns(DataWarning, match=r"b\.jpg: boxes and masks fit the picture before its EXIF orientation"):
+        turned = dataset.load(1)
+    assert turned.image.shape == (40, 30, 3)
+    # 6: what is stored as the first row is seen as the last column
+    np.testing.assert_array_equal(turned.gt_masks, np.asarray(plain.gt_masks).swapaxes(1, 2)[:, :, ::-1])
+    np.testing.assert_array_equal(turned.void, plain.void.T[:, ::-1])
+    for plain_box, box in zip(plain.gt_boxes, turned.gt_boxes):
+        y1, x1, y2, x2 = plain_box
+        assert box.tolist() == [x1, 30 - y2, x2, 30 - y1]
+
+
+@pytest.mark.parametrize("orientation", range(2, 9))
+def test_boxes_and_masks_are_turned_alike(orientation):
+    rng = np.random.default_rng(orientation)
+    masks = Masks.of_array(rng.random((4, 9, 14)) < 0.05)
+    seen = upright_masks(masks, orientation)
+    np.testing.assert_array_equal(seen, [upright(mask, orientation) for mask in masks])
+    np.testing.assert_array_equal(upright_boxes(masks.boxes, orientation, (9, 14)), seen.boxes)
+
+
+def test_a_turned_picture_whose_size_tells_nothing(tree):
+    dataset = VOCDataset(tree.add(exif=3).split())
+    with pytest.warns(DataWarning, match=r"a\.jpg: the EXIF orientation turns the picture; its size does not tell"):
+        dataset.load(0)
 
 
 def test_exif_rotation_with_a_rotated_mask_or_a_square_image(tree):
@@ -214,7 +243,12 @@ def test_colour_mask(tree):
 
     tree.add()
     Image.open(tree.mask("a")).convert("RGB").save(tree.mask("a"))
-    fails(tree, "has mode RGB; expected a palette")
+    """Written in colours instead of numbers, VOC's palette is known."""
+    before = VOCDataset(tree.split()).load(0)
+    np.testing.assert_array_equal(before.gt_masks.sum(axis=(1, 2)), [200, 50])
+    assert before.void.sum() == 20
+    Image.new("F", (40, 30)).save(tree.mask("a"), format="TIFF")
+    fails(tree, "has mode F; expected a palette")
 
 
 @pytest.mark.parametrize(

@@ -2,23 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 from numba import njit, prange
 
 from ..norm import block_rows, sums_backward
-
-
-class FusedGradients(NamedTuple):
-    """The fields of ``mrcnn_np.ops.fused.FusedGradients``; kernels do not import the package that imports them."""
-
-    dx: np.ndarray | None
-    dw: np.ndarray
-    db: np.ndarray | None
-    dgamma: np.ndarray | None
-    dbeta: np.ndarray | None
-    dresidual: np.ndarray | None
 
 
 @njit(cache=True, parallel=True, error_model="numpy")

@@ -7,10 +7,12 @@ product, whose columns are phases and channels: x is read once, and the results 
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
+from ...contract import TransposedConvCache
 from ..activation import masked_sum
 from ..conv import NO_FLOOR, _correlate, _fits, _one_stride, _out_shape, _plain, correlate, scatter, weight_gradient
 from ..machine import memory
@@ -32,7 +34,7 @@ def conv2d_transpose(
         y = _all_phases(np.ascontiguousarray(x), w, shape, step, b, floor)
     else:
         y = scatter(np.ascontiguousarray(x), w.swapaxes(2, 3), shape, step, 0, 0, shift=b, floor=floor)
-    return y, (x, w, b is not None, y if activate else None, (step, step))
+    return y, TransposedConvCache(x, w, b is not None, y if activate else None, (step, step))
 
 
 def _all_phases(
@@ -49,15 +51,15 @@ def _all_phases(
     return _correlate(
         x, packed, across, (phases + channels).reshape(-1), np.tile(channels, step * step),
         (shape[1] // step, shape[2] // step), 1, down - 1, across - 1, y,
-        (0, y[0].size, step * shape[2] * c_out, step * c_out), None, shift, None, floor,
+        (0, math.prod(shape[1:]), step * shape[2] * c_out, step * c_out), None, shift, None, floor,
     )  # fmt: skip
 
 
-def conv2d_transpose_backward(dy: np.ndarray, cache: tuple[Any, ...]) -> Any:
+def conv2d_transpose_backward(dy: np.ndarray, cache: TransposedConvCache) -> Any:
     """See ``mrcnn_np.ops.conv.conv2d_transpose_backward``."""
     x, w, has_bias, y, (step, across) = cache
     none = ((0, 0), (0, 0))
-    if not (is_float32(dy, x, w) and step == across and dy.ndim == 4 and 0 not in dy.shape):
+    if not (_plain(dy, x, w) and step == across and dy.ndim == 4):
         return NotImplemented
     if dy.shape[3] != w.shape[3] or x.shape != _out_shape(dy, w.swapaxes(2, 3), step, none):
         return NotImplemented

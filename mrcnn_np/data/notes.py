@@ -1,0 +1,43 @@
+"""What was read otherwise than a file says: each kind once, with how many files it concerns and the first of them."""
+
+from __future__ import annotations
+
+import warnings
+
+from ..errors import DataWarning, printable
+
+
+class Notes:
+    """A collection of remarks about files.
+
+    The first remark of a kind is a `DataWarning` at once; all are kept, so that they can be counted at the end. A file
+    that is read again, in the next epoch say, counts once.
+    """
+
+    def __init__(self) -> None:
+        self._files: dict[str, dict[str, None]] = {}  # a dict as an ordered set
+
+    def __bool__(self) -> bool:
+        """Say whether there are any."""
+        return bool(self._files)
+
+    def add(self, kind: str, where: object) -> None:
+        """Note that the rule ``kind``, a sentence, was applied to ``where``: a file, or a place in one."""
+        first = kind not in self._files
+        self._files.setdefault(kind, {})[str(where)] = None
+        if first:
+            warnings.warn(f"{printable(where)}: {kind}", DataWarning, stacklevel=3)
+
+    def count(self, kind: str) -> int:
+        """Return how many files or places a kind concerns."""
+        return len(self._files.get(kind, ()))
+
+    def repeated(self) -> list[str]:
+        """Return the lines of those kinds that concern more than what was said at once."""
+        return [line for line, files in zip(self.lines(), self._files.values()) if len(files) > 1]
+
+    def lines(self) -> list[str]:
+        """Return one line for each kind: count, what it is, and the first example."""
+        return [
+            f"{len(files)} x {kind} (such as {printable(next(iter(files)))})" for kind, files in self._files.items()
+        ]
