@@ -58,7 +58,9 @@ LESSONS = {
 
 def start(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
     """Run a command in a folder and return what it wrote."""
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=folder, env=ENVIRONMENT, check=False)
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=300, cwd=folder, env=ENVIRONMENT, check=False
+    )
 
 
 def run(script: str, out: Path, *arguments: str) -> tuple[str, list[Path]]:
