@@ -10,6 +10,7 @@ from typing import Any
 
 import kernels
 
+from ..bench import machine
 from ..config import Config, presets
 from ..data.sample import Dataset
 from ..errors import CheckpointError, ConfigError, DataError, UserError
@@ -225,6 +226,7 @@ def _train_and_report(
         "images": len(dataset),
         "parameters": count(model.params),
         "skipped": result.skipped,
+        "machine": machine.info(machine.cpu_count()),
         "peak_memory_mib": {"training": after_training, "with_evaluation": with_evaluation},
     }
     summarise(folder, facts, reports)
