@@ -5,7 +5,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 RUN ?= runs/shapes-tiny
 
-.PHONY: setup train train-voc test test-nojit test-avx2 bench lint docs-numbers tutorial book book-build book-check lab clean
+.PHONY: setup train train-voc test test-nojit test-avx2 bench agreement docs-numbers lint tutorial \
+	book book-build book-check lab clean
 
 setup: $(STAMP)
 
@@ -42,6 +43,18 @@ test-avx2: $(STAMP)
 # Speed, errors and memory beside PyTorch and torchvision, if these are installed: runs/bench/.
 bench: $(STAMP)
 	$(BIN)/mrcnn-np bench $(ARGS)
+
+# Beside the frameworks, where these are installed: runs/agreement/.
+agreement: $(STAMP)
+	$(BIN)/mrcnn-np compare --ops --out runs/agreement/operations
+	$(BIN)/mrcnn-np compare --with torchvision --dtype float64 --size 256 --out runs/agreement/torchvision-float64
+	$(BIN)/mrcnn-np compare --with torchvision --out runs/agreement/torchvision-float32
+	$(BIN)/mrcnn-np compare --with torchvision --train-steps 20 --size 128 --out runs/agreement/training-float32
+	$(BIN)/mrcnn-np compare --with keras --size 256 --out runs/agreement/keras
+
+# The figures in README.md and docs/ from what train, bench and agreement left in runs/; measures nothing itself.
+docs-numbers: $(STAMP)
+	$(BIN)/python docs/figures.py
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..bench.machine import cpu_count, info
 from ..compare.run import SIZE, compare_with, require, versions
 from ..config import Config
 from ..config.presets import by_name
@@ -37,12 +38,14 @@ def run_compare(args: argparse.Namespace) -> int:
     config, params, described = _network(args, framework.preset)
     image, shown = _image(args)
     if args.train_steps is not None:
-        return _training(args, out, config, params, image, {"weights": described, "picture": shown})
+        return _training(
+            args, out, config, params, image, {"weights": described, "picture": shown, "machine": _machine()}
+        )
     prepare(out)
     result = compare_with(
         args.framework, image, config=config, params=params, only_ours=_changes(config, args.only_ours),
         dtype=args.dtype, seed=args.seed, tolerance=args.tolerance, teacher_forced=args.teacher_forced,
-        info={"weights": described, "picture": shown},
+        info={"weights": described, "picture": shown, "machine": _machine()},
     )  # fmt: skip
     print(result)
     _say_written(result.report().write(out, "compare"))
@@ -81,6 +84,12 @@ def _image(args: argparse.Namespace) -> tuple[np.ndarray, str]:
         return read_image(args.image), str(args.image)
     height, width = args.random or SIZE
     return picture((height, width), args.seed), f"noise, seed {args.seed}"
+
+
+def _machine() -> str:
+    """Say on what the comparison ran, and when."""
+    found = info(cpu_count())
+    return f"{found['cores']} cores of {found['processor']}, {found['vectors']}, {found['date']}"
 
 
 def _say_written(paths: list[Path]) -> None:
@@ -135,7 +144,7 @@ def _ops(args: argparse.Namespace, out: Path) -> int:
 
     prepare(out)
     rows = check_all(progress=not args.quiet)
-    facts = versions(require(args.framework))
+    facts = f"{versions(require(args.framework))}; {_machine()}"
     print(text(rows))
     _say_written(write(rows, facts, out))
     return AGREE if all(within(row) for row in rows) else DIFFER

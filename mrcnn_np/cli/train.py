@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import kernels
 
+from ..bench import machine
 from ..config import Config, presets
 from ..data import require_teachable
 from ..data.sample import Dataset
@@ -261,6 +262,7 @@ def _train_and_report(args: argparse.Namespace, folder: Path, plan: Plan) -> int
         "images": len(dataset),
         "parameters": count(model.params),
         "skipped": result.skipped,
+        "machine": machine.info(machine.cpu_count()),
         "peak_memory_mib": {"training": after_training, "with_evaluation": with_evaluation},
     }
     summarise(folder, facts, reports)

@@ -128,7 +128,9 @@ class Comparison:
         classes = {True: "", False: "bad", None: "none"}
         kinds = ["first" if row is self.first else classes[row.within] for row in self.rows]
         table = Table(HEAD, [cells(row) for row in self.rows], kinds)
-        return Report(self._title, self.info, self.verdict, [table], drawn)
+        worst = max((row for row in self.rows if np.isfinite(row.relative)), key=lambda row: row.relative, default=None)
+        largest = {} if worst is None else {"largest relative error": f"{worst.relative:.1e} ({worst.name})"}
+        return Report(self._title, {**self.info, **largest}, self.verdict, [table], drawn)
 
 
 def compare(

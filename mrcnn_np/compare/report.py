@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 
-from ..files import atomic_write, prepare
+from ..files import atomic_write, prepare, write_json
 from ..tables import markdown_table
 
 STYLE = """\
@@ -100,7 +100,7 @@ class Report:
         return f'<!doctype html><html lang="en"><head>{head}</head><body>{body}</body></html>\n'
 
     def write(self, folder: Path, name: str) -> list[Path]:
-        """Write ``name.md``, ``name.html`` and the pictures; return their paths.
+        """Write ``name.md``, ``name.html``, ``name.json`` (facts and verdict) and the pictures; return their paths.
 
         Raises
         ------
@@ -112,4 +112,5 @@ class Report:
         documents = {name: text.encode(errors="backslashreplace") for name, text in texts.items()}
         for file, data in {**documents, **self.pictures}.items():
             atomic_write(folder / file, data)
-        return [folder / file for file in (*documents, *self.pictures)]
+        write_json(folder / f"{name}.json", {"title": self.title, "facts": dict(self.facts), "verdict": self.verdict})
+        return [folder / file for file in (*documents, f"{name}.json", *self.pictures)]

@@ -19,7 +19,7 @@ import torch
 
 import kernels
 
-from ...files import prepare, write_text
+from ...files import prepare, write_json, write_text
 from ...tables import markdown_table, text_table
 from ..rows import errors, number
 from .case import Case
@@ -213,7 +213,7 @@ def markdown(rows: Sequence[OpRow], facts: str) -> str:
 
 
 def write(rows: Sequence[OpRow], facts: str, folder: Path) -> list[Path]:
-    """Write ``ops.md``; return its path in a list.
+    """Write ``ops.md``, and its facts and verdict as ``ops.json``; return their paths.
 
     Parameters
     ----------
@@ -224,4 +224,6 @@ def write(rows: Sequence[OpRow], facts: str, folder: Path) -> list[Path]:
     """
     prepare(folder)
     write_text(folder / "ops.md", markdown(rows, facts))
-    return [folder / "ops.md"]
+    outcome = {"title": "Every operation beside PyTorch's", "facts": {"versions": facts}, "verdict": verdict(rows)}
+    write_json(folder / "ops.json", outcome)
+    return [folder / "ops.md", folder / "ops.json"]
