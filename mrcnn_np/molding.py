@@ -11,13 +11,18 @@ The scale is taken from the resized shape (after rounding to pixels), which make
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from PIL import Image, ImageOps
 
 from .boxes import enter_frame, leave_frame
 from .config import Config
+from .data.images import read_image
 from .data.masks import Masks
 from .data.sample import Sample, check_sample
 from .resizing import enclosing_boxes, nearest, resize_image, resize_masks, resize_with_border
@@ -157,6 +162,31 @@ def plan(shape: tuple[int, int], config: Config) -> Molding:
     return Molding((int(shape[0]), int(shape[1])), (h, w), canvas, offset)
 
 
+def as_images(images: Any) -> Iterator[np.ndarray]:
+    """Yield arrays for whatever stands for one image or several: arrays, pictures that Pillow opened, paths.
+
+    Raises
+    ------
+    TypeError
+        Something else was given.
+    DataError
+        A file cannot be read.
+    """
+    one = isinstance(images, (str, os.PathLike, Image.Image)) or (isinstance(images, np.ndarray) and images.ndim <= 3)
+    for n, image in enumerate([images] if one else images):
+        if isinstance(image, (str, os.PathLike)):
+            yield read_image(Path(image))
+        elif isinstance(image, Image.Image):
+            if image.mode.startswith(("I", "F")):
+                raise TypeError(f"image {n} has Pillow's mode {image.mode}; expected 8 bits a channel, or its path")
+            yield np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+        elif isinstance(image, np.ndarray):
+            yield image
+        else:
+            kind = type(image).__name__
+            raise TypeError(f"image {n} is {kind}; expected an array (H, W, 3) of uint8, a Pillow image, or a path")
+
+
 def mold_image(image: np.ndarray, config: Config, dtype: type = np.float32) -> tuple[np.ndarray, Molding]:
     """Resize, pad and normalise one image.
 
@@ -182,7 +212,14 @@ def mold_image(image: np.ndarray, config: Config, dtype: type = np.float32) -> t
         If the image is not (H, W, 3) of uint8.
     """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
-        raise ValueError(f"image has shape {image.shape} and type {image.dtype}; expected (H, W, 3) of uint8")
+        what = f"image has shape {image.shape} and type {image.dtype}; expected (H, W, 3) of uint8"
+        if image.ndim == 3 and image.shape[0] == 3:
+            what += "; this looks like (3, H, W): image.transpose(1, 2, 0) brings the channels last"
+        elif image.ndim == 4:
+            what += "; this is a batch: give its images one by one"
+        elif image.dtype.kind == "f":
+            what += "; grey levels are whole numbers from 0 to 255"
+        raise ValueError(what)
     molding = plan((image.shape[0], image.shape[1]), config)
     resized = resize_image(image, molding.resized_shape, config, dtype)
     if config.channel_order == "bgr":
