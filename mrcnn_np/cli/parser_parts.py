@@ -70,8 +70,8 @@ def add_source(command: argparse.ArgumentParser, *, split: str, default: str) ->
     command.add_argument(
         "--root",
         metavar="DIR",
-        help="its folder (default: datasets/shapes, generated if missing; for voc and coco the environment variable "
-        "VOC_ROOT or COCO_ROOT)",
+        help="its folder, for coco also the JSON itself (default: datasets/shapes, generated if missing; for voc and "
+        "coco the environment variable VOC_ROOT or COCO_ROOT)",
     )
     command.add_argument("--split", help=f"train, val or trainval (default: {split})")
     command.add_argument("--subset", type=at_least(1), metavar="N", help="the first N images only (default: all)")

@@ -97,7 +97,10 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
     )
     command.add_argument("--overwrite", action="store_true", help="replace a run that is in --out")
     command.add_argument(
-        "--skip-bad", action="store_true", default=None, help="leave out images that cannot be read, and count them"
+        "--skip-bad",
+        action="store_true",
+        default=None,
+        help="leave out images that cannot be read and annotations that are broken, and count them",
     )
     command.add_argument("--checkpoint-every", type=at_least(1), metavar="N", help="steps (default: 50)")
     command.add_argument(
@@ -162,7 +165,9 @@ def _add_eval(commands: argparse._SubParsersAction) -> None:
         "--method", choices=("voc07", "voc10", "coco"), help="whose rules (default: voc10; with --results: coco)"
     )
     command.add_argument("--iou-type", choices=("mask", "box", "both"), default="both", help="default: %(default)s")
-    command.add_argument("--skip-bad", action="store_true", help="leave out images that cannot be read")
+    command.add_argument(
+        "--skip-bad", action="store_true", help="leave out images that cannot be read and broken annotations"
+    )
     command.add_argument(
         "--out", metavar="FILE", help="the numbers as JSON (default: eval-SPLIT.json in the run; none with --weights)"
     )

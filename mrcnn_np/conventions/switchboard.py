@@ -247,7 +247,7 @@ def _training_trace(model: MaskRCNN, sample: Sample) -> Trace:
     batch = make_batch([sample], model.config, model.dtype)
     losses, cache = model.losses(batch, np.random.default_rng(0))  # the same anchors and RoIs are sampled every time
     t = cache.targets
-    trace: Trace = {"gt_boxes": batch.gt_boxes[0], "gt_masks": batch.gt_masks[0]}
+    trace: Trace = {"gt_boxes": batch.gt_boxes[0], "gt_masks": np.asarray(batch.gt_masks[0])}
     trace |= {"rpn_labels": t.rpn_labels, "rpn_target_deltas": t.rpn_deltas, "rois": t.rois}
     trace |= {"roi_classes": t.class_ids, "roi_target_deltas": t.deltas, "mask_targets": t.masks}
     return trace | {name: np.asarray(losses[name]) for name in LOSSES}
