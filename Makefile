@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 RUN ?= runs/shapes-tiny
 
-.PHONY: setup train train-voc test test-nojit test-avx2 bench lint tutorial clean
+.PHONY: setup train train-voc test test-nojit test-avx2 bench lint docs-numbers tutorial book book-build book-check lab clean
 
 setup: $(STAMP)
 
@@ -48,8 +48,35 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# The numbers in the documentation, measured again: the network of `make train`, trained if it is not there.
+docs-numbers: $(STAMP)
+	$(BIN)/mrcnn-np train --data shapes --preset tiny --out $(RUN) --resume
+	$(BIN)/mrcnn-np conventions --run $(RUN) --rewrite docs/conventions.md --quiet
+
 tutorial: $(STAMP)
 	for script in tutorial/[0-9]*.py; do $(BIN)/python $$script || exit 1; done
+
+BOOK_STAMP := $(VENV)/.book
+
+$(BOOK_STAMP): $(STAMP)
+	$(BIN)/python -m pip install --quiet --editable '.[book]'
+	touch $@
+
+# The chapters as a site that needs no network; warnings are errors.
+book: $(BOOK_STAMP)
+	$(BIN)/python book/press.py site
+
+# Execute chapters and write their notebooks: ARGS="08" one of them.
+book-build: $(BOOK_STAMP)
+	$(BIN)/python book/press.py build $(ARGS)
+
+# Notebooks beside their texts, exercises, the figures of the bar. FULL=1 executes chapters whose sources did not change, too.
+book-check: $(BOOK_STAMP)
+	$(BIN)/python book/press.py check $(if $(FULL),--full) $(ARGS)
+
+lab: $(BOOK_STAMP)
+	$(BIN)/python -m pip install --quiet --editable '.[book,book-lab]'
+	PYTHONPATH=book:.:tests/oracles $(BIN)/jupyter lab book
 
 clean:
 	rm -rf $(VENV) .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

@@ -6,9 +6,14 @@ import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from .installation import foreign_kernels, started_as_program
+
 # OpenBLAS's threads spin for a tenth of a second after every product, on the cores that the next kernel needs. This is
 # read when NumPy is first imported; 4 is the least it accepts.
 os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
+
+if (_problem := foreign_kernels()) and not started_as_program():  # the program says it in one line
+    raise ImportError(_problem)
 
 if TYPE_CHECKING:
     from .config import presets

@@ -9,11 +9,15 @@ import sys
 from typing import NoReturn
 
 from .cli.interrupts import INTERRUPTED, leave, on_interrupt
+from .installation import foreign_kernels
 
 
 def run() -> NoReturn:
     """Run the command of ``sys.argv`` and exit with its code."""
     on_interrupt(leave)
+    if (problem := foreign_kernels()) is not None:
+        print(f"error: {problem}", file=sys.stderr)
+        sys.exit(2)
     from .cli.main import main
 
     try:

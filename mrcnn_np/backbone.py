@@ -21,13 +21,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from .config import Config
-from .errors import ConfigError
-from .layers import Cache, conv_bn, conv_bn_backward
-from .observe import Observe, unobserved
+from .errors import ConfigError, did_you_mean
+from .layers import LayerCache, Observe, OpCache, conv_bn, conv_bn_backward, shown
 from .ops.pool import max_pool2d, max_pool2d_backward
 from .params import Params, Spec, conv_spec, norm_spec
 from .training.freezing import frozen_stages
@@ -69,7 +69,8 @@ ARCHITECTURES = {
 def architecture(config: Config) -> Architecture:
     """Look up ``config.backbone``; an unknown name is a ``ConfigError``."""
     if config.backbone not in ARCHITECTURES:
-        raise ConfigError(f"backbone is {config.backbone!r}; expected one of {', '.join(ARCHITECTURES)}")
+        meant = did_you_mean(config.backbone, ARCHITECTURES)
+        raise ConfigError(f"backbone is {config.backbone!r}; expected one of {', '.join(ARCHITECTURES)}{meant}")
     return ARCHITECTURES[config.backbone]
 
 
@@ -103,6 +104,21 @@ def _block_convs(arch: Architecture, c_in: int, width: int, c_out: int) -> list[
 # --- blocks ---------------------------------------------------------------------------------------------------------
 
 
+class BlockCache(NamedTuple):
+    """What ``residual_block_backward`` needs.
+
+    Attributes
+    ----------
+    convs : list of layer caches
+        Of the two or three convolutions.
+    shortcut : layer cache, or None
+        Of the projection; None for an identity.
+    """
+
+    convs: list[LayerCache | None]
+    shortcut: LayerCache | None
+
+
 def residual_block(
     x: np.ndarray,
     params: Params,
@@ -112,7 +128,7 @@ def residual_block(
     *,
     stride: int = 1,
     training: bool = False,
-) -> tuple[np.ndarray, Cache]:
+) -> tuple[np.ndarray, BlockCache | None]:
     """Compute ``relu(F(x) + shortcut(x))`` for a basic or a bottleneck block.
 
     Parameters
@@ -134,8 +150,7 @@ def residual_block(
     Returns
     -------
     y : ndarray of shape (N, ceil(H / stride), ceil(W / stride), C_out)
-    cache : tuple, or None in inference
-        (caches of the convolutions, cache of the shortcut or None)
+    cache : BlockCache, or None in inference
     """
     if arch.kind == "basic":
         plan = [(stride, 1, 1), (1, 1, 1)]  # (stride, padding, groups)
@@ -144,42 +159,74 @@ def residual_block(
     else:
         plan = [(1, 0, 1), (stride, 1, arch.groups), (1, 0, 1)]
 
-    shortcut, shortcut_cache = x, None
+    shortcut = x
+    shortcut_cache: LayerCache | None = None
     if f"{name}.shortcut.conv.w" in params:
         shortcut, shortcut_cache = conv_bn(
             x, params, f"{name}.shortcut.conv", f"{name}.shortcut.bn", config,
             stride=stride, activate=False, training=training,
         )  # fmt: skip
 
-    y, caches = x, []
+    y, conv_caches = x, []
     for i, (s, p, g) in enumerate(plan, start=1):
-        y, cache = conv_bn(
+        y, conv_cache = conv_bn(
             y, params, f"{name}.conv{i}", f"{name}.bn{i}", config,
             stride=s, padding=p, groups=g, residual=shortcut if i == len(plan) else None, training=training,
         )  # fmt: skip
-        caches.append(cache)
-    return y, (caches, shortcut_cache) if training else None
+        conv_caches.append(conv_cache)
+    cache = BlockCache(conv_caches, shortcut_cache) if training else None
+    return y, cache
 
 
-def residual_block_backward(dy: np.ndarray, cache: Cache, grads: Params) -> np.ndarray:
-    """Return ``dx``: the sum's gradient goes down both branches, and the two results meet in ``plus``."""
+def residual_block_backward(dy: np.ndarray, cache: BlockCache | None, grads: Params) -> np.ndarray:
+    """Walk back through a block: the sum's gradient goes down both branches, and the two results meet in ``plus``.
+
+    Parameters
+    ----------
+    dy : ndarray of shape (N, H', W', C_out)
+    cache : BlockCache
+    grads : dict
+        Receives the parameter gradients.
+
+    Returns
+    -------
+    ndarray of shape (N, H, W, C_in)
+        ``dx``.
+    """
     assert cache is not None, "no backward pass after inference"
-    caches, shortcut_cache = cache
-    dbranch, dshortcut = conv_bn_backward(dy, caches[-1], grads)
-    for conv_cache in caches[-2:0:-1]:
+    first, *middle, last = cache.convs
+    dbranch, dshortcut = conv_bn_backward(dy, last, grads)
+    for conv_cache in reversed(middle):
         dbranch, _ = conv_bn_backward(dbranch, conv_cache, grads)
-    if shortcut_cache is not None:
-        dshortcut, _ = conv_bn_backward(dshortcut, shortcut_cache, grads)
-    dx, _ = conv_bn_backward(dbranch, caches[0], grads, plus=dshortcut)
+    if cache.shortcut is not None:
+        dshortcut, _ = conv_bn_backward(dshortcut, cache.shortcut, grads)
+    dx, _ = conv_bn_backward(dbranch, first, grads, plus=dshortcut)
     return dx
 
 
 # --- the whole backbone ---------------------------------------------------------------------------------------------
 
 
+class BackboneCache(NamedTuple):
+    """What ``backbone_backward`` needs; None in place of what belongs to a frozen stage.
+
+    Attributes
+    ----------
+    stem : layer cache, or None
+    pool : tuple
+        Of ``max_pool2d``.
+    stages : list of (list of BlockCache, or None)
+        Of C2 .. C5.
+    """
+
+    stem: LayerCache | None
+    pool: OpCache
+    stages: list[list[BlockCache | None] | None]
+
+
 def backbone(
-    images: np.ndarray, params: Params, config: Config, *, training: bool = False, observe: Observe = unobserved
-) -> tuple[list[np.ndarray], Cache]:
+    images: np.ndarray, params: Params, config: Config, *, training: bool = False, observe: Observe | None = None
+) -> tuple[list[np.ndarray], BackboneCache | None]:
     """Run the stem and the four stages.
 
     Parameters
@@ -191,44 +238,45 @@ def backbone(
     training : bool
         As in ``layers.conv_bn``. Stages that are frozen from the stem on (``training.freezing.frozen_stages``) leave
         nothing for the backward pass.
-    observe : callable
-        Sees ``c1`` and every block: ``c2.0``, ``c2.1`` ..., the last of a stage as ``c2``.
+    observe : callable, optional
+        Sees ``molded`` (the images), ``c1`` and every block: ``c2.0``, ``c2.1`` ..., the last of a stage as ``c2``.
 
     Returns
     -------
     features : list of ndarray
         ``[c2, c3, c4, c5]`` of shapes (N, H/4, W/4, .), (N, H/8, W/8, .), (N, H/16, W/16, .), (N, H/32, W/32, .).
-    cache : tuple, or None in inference
-        (stem cache, pool cache, list of stages, each a list of block caches); None in place of a frozen stage's
+    cache : BackboneCache, or None in inference
     """
     arch = architecture(config)
     frozen = frozen_stages(params, config) if training else 0
+    images = shown(observe, "molded", images)
     c1, stem_cache = conv_bn(
         images, params, "backbone.stem.conv", "backbone.stem.bn", config,
         stride=2, padding=arch.stem_kernel // 2, training=training and frozen < 1,
     )  # fmt: skip
-    c1 = observe("c1", c1)
+    c1 = shown(observe, "c1", c1)
     padding = 1 if config.stem_pool_padding == "one" else _same_padding(c1.shape, kernel=3, stride=2)
     x, pool_cache = max_pool2d(c1, kernel_size=3, stride=2, padding=padding)
 
     features, stage_caches = [], []
     for stage, blocks in zip((2, 3, 4, 5), arch.blocks):
-        trained, caches = training and frozen < stage, []
+        trained, block_caches = training and frozen < stage, []
         for i in range(blocks):
             stride = 2 if i == 0 and stage > 2 else 1
-            x, cache = residual_block(
+            x, block_cache = residual_block(
                 x, params, f"backbone.c{stage}.{i}", arch, config, stride=stride, training=trained
             )
-            x = observe(f"c{stage}" if i == blocks - 1 else f"c{stage}.{i}", x)
-            caches.append(cache)
+            x = shown(observe, f"c{stage}" if i == blocks - 1 else f"c{stage}.{i}", x)
+            block_caches.append(block_cache)
         features.append(x)
-        stage_caches.append(caches if trained else None)
-    return features, (stem_cache, pool_cache, stage_caches) if training else None
+        stage_caches.append(block_caches if trained else None)
+    cache = BackboneCache(stem_cache, pool_cache, stage_caches) if training else None
+    return features, cache
 
 
 def backbone_backward(
     dfeatures: Sequence[np.ndarray | None],
-    cache: Cache,
+    cache: BackboneCache | None,
     grads: Params,
     *,
     need_dx: bool = True,
@@ -240,7 +288,7 @@ def backbone_backward(
     ----------
     dfeatures : list of ndarray
         Gradients of ``[c2, c3, c4, c5]`` that come from the pyramid; those of frozen stages are not looked at.
-    cache : tuple
+    cache : BackboneCache
     grads : dict
         Receives the parameter gradients.
     need_dx : bool
@@ -254,23 +302,22 @@ def backbone_backward(
         Gradient of the molded images; None if the first stages are frozen, where the way back ends.
     """
     assert cache is not None, "no backward pass after inference"
-    stem_cache, pool_cache, stage_caches = cache
     dx: np.ndarray | None = None
-    for dfeature, caches in zip(reversed(dfeatures), reversed(stage_caches)):
-        if caches is None:
+    for dfeature, blocks in zip(reversed(dfeatures), reversed(cache.stages)):
+        if blocks is None:
             return None
         assert dfeature is not None
         if dx is None:
             dx = dfeature
         else:
             dx += dfeature
-        for i in reversed(range(len(caches))):
-            dx = residual_block_backward(dx, caches.pop() if consume else caches[i], grads)
-    if stem_cache is None:
+        for i in reversed(range(len(blocks))):
+            dx = residual_block_backward(dx, blocks.pop() if consume else blocks[i], grads)
+    if cache.stem is None:
         return None
     assert dx is not None
-    dc1 = max_pool2d_backward(dx, pool_cache)
-    return conv_bn_backward(dc1, stem_cache, grads, need_dx=need_dx)[0]
+    dc1 = max_pool2d_backward(dx, cache.pool)
+    return conv_bn_backward(dc1, cache.stem, grads, need_dx=need_dx)[0]
 
 
 def _same_padding(shape: tuple[int, ...], *, kernel: int, stride: int) -> tuple[tuple[int, int], tuple[int, int]]:

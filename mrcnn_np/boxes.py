@@ -11,6 +11,7 @@ import numpy as np
 from kernels import accelerated
 
 from .config import LOG_1000_16
+from .errors import NonFiniteError
 
 
 def box_area(boxes: np.ndarray) -> np.ndarray:
@@ -261,6 +262,13 @@ def has_sides(boxes: np.ndarray, minimum: float | None = 0.0) -> np.ndarray:
     if minimum is None:
         return np.ones(sides.shape[:-1], bool)
     return ((sides >= minimum) & (sides > 0)).all(axis=-1)
+
+
+def require_finite(what: str, boxes: np.ndarray) -> np.ndarray:
+    """Return the boxes; stop at sides that overflowed, which weights of another network bring about."""
+    if not np.isfinite(boxes).all():
+        raise NonFiniteError(f"{what} holds NaN or infinity: exp(delta) overflows, which max_log_scale would prevent")
+    return boxes
 
 
 def tight_box(mask: np.ndarray) -> np.ndarray:

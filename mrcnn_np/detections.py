@@ -8,10 +8,12 @@ import numpy as np
 
 from kernels import accelerated
 
-from .boxes import clip_boxes, decode_boxes, enter_frame, has_sides, leave_frame
+from .boxes import clip_boxes, decode_boxes, enter_frame, has_sides, leave_frame, require_finite
 from .config import Config
+from .layers import Observe, shown
+from .molding import Molding
 from .nms import batched_nms
-from .ops.activation import softmax
+from .ops.activation import sigmoid, softmax
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,8 @@ def refine(
     deltas: np.ndarray,
     window: tuple[float, float, float, float],
     config: Config,
+    *,
+    observe: Observe | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Turn the box head's output for one image into its final boxes.
 
@@ -68,6 +72,8 @@ def refine(
         ``(y1, x1, y2, x2)`` of the image within the canvas.
     config : Config
         The ``detection_*`` fields.
+    observe : callable, optional
+        Sees ``detection_boxes``, ``detection_classes`` and ``detection_scores``.
 
     Returns
     -------
@@ -75,6 +81,11 @@ def refine(
         In molded pixels, best score first.
     class_ids : ndarray of shape (D,), int64
     scores : ndarray of shape (D,)
+
+    Raises
+    ------
+    NonFiniteError
+        A box holds NaN or infinity.
     """
     probabilities = softmax(class_logits)[0]
     threshold = config.detection_score_threshold
@@ -96,16 +107,88 @@ def refine(
     large = has_sides(boxes, config.detection_min_size)
     boxes, class_ids, scores = boxes[large], class_ids[large], scores[large]
     kept = batched_nms(boxes, scores, class_ids, config.detection_nms_iou)[: config.detections_per_image]
-    return leave_frame(boxes[kept], frame), class_ids[kept].astype(np.int64), scores[kept]
+    boxes = require_finite("a detected box", leave_frame(boxes[kept], frame))
+    return (
+        shown(observe, "detection_boxes", boxes),
+        shown(observe, "detection_classes", class_ids[kept].astype(np.int64)),
+        shown(observe, "detection_scores", scores[kept]),
+    )
+
+
+def own_masks(logits: np.ndarray, class_ids: np.ndarray, *, observe: Observe | None = None) -> np.ndarray:
+    """Choose from the masks of all classes that of each detection's own class, as probabilities.
+
+    Parameters
+    ----------
+    logits : ndarray of shape (D, m, m, K)
+    class_ids : ndarray of shape (D,)
+    observe : callable, optional
+        Sees ``mask_probabilities``.
+
+    Returns
+    -------
+    ndarray of shape (D, m, m)
+    """
+    own = logits[np.arange(len(class_ids)), :, :, class_ids]
+    return shown(observe, "mask_probabilities", sigmoid(own)[0])
+
+
+def unmold_detections(
+    boxes: np.ndarray,
+    class_ids: np.ndarray,
+    scores: np.ndarray,
+    masks: np.ndarray,
+    molding: Molding,
+    config: Config,
+    *,
+    observe: Observe | None = None,
+) -> Detections:
+    """Bring boxes and masks back to the pixels of the original image.
+
+    Parameters
+    ----------
+    boxes, class_ids, scores
+        As ``refine`` returns them.
+    masks : ndarray of shape (D, m, m)
+        Probabilities, within the boxes.
+    molding : Molding
+        Where the image went.
+    config : Config
+    observe : callable, optional
+        Sees ``boxes`` and ``masks``.
+    """
+    boxes = molding.unmold_boxes(boxes, config.box_frame)
+    boxes = shown(observe, "boxes", np.round(boxes) if config.detection_rounded else boxes)
+    pasted = shown(observe, "masks", paste_masks(masks, boxes, molding.original_shape, config))
+    return Detections(boxes, class_ids, scores, pasted)
+
+
+def paste_masks(masks: np.ndarray, boxes: np.ndarray, image_shape: tuple[int, int], config: Config) -> np.ndarray:
+    """Do ``paste_into_boxes`` as a configuration says.
+
+    Parameters
+    ----------
+    masks, boxes, image_shape
+        As in ``paste_into_boxes``.
+    config : Config
+        ``mask_paste`` and ``mask_threshold``.
+
+    Returns
+    -------
+    ndarray of shape (D, H, W), bool
+    """
+    return paste_into_boxes(masks, boxes, image_shape, method=config.mask_paste, threshold=config.mask_threshold)
 
 
 @accelerated
-def paste_masks(masks: np.ndarray, boxes: np.ndarray, image_shape: tuple[int, int], config: Config) -> np.ndarray:
+def paste_into_boxes(
+    masks: np.ndarray, boxes: np.ndarray, image_shape: tuple[int, int], *, method: str, threshold: float
+) -> np.ndarray:
     """Resize each m x m mask to its box, put it into the image, and threshold it.
 
     Bilinear interpolation is separable: the pasted patch is ``Wy @ mask @ Wx.T``, where row i of ``Wy`` holds the
-    weights with which the mask's rows make up image row i. The variants of ``config.mask_paste`` differ only in where
-    they sample (mask coordinate t of image pixel i for a box side from a to b) and in what lies beyond the mask:
+    weights with which the mask's rows make up image row i. The methods differ only in where they sample (mask
+    coordinate t of image pixel i for a box side from a to b) and in what lies beyond the mask:
 
     - ``"grid_sample"``: t = (i + 1/2 - a) / (b - a) * m - 1/2, exact for fractional boxes; outside the mask is 0.
     - ``"resize"``: the same after rounding a and b to whole pixels; nothing is painted outside, and beyond the outer
@@ -123,8 +206,9 @@ def paste_masks(masks: np.ndarray, boxes: np.ndarray, image_shape: tuple[int, in
         ``(y1, x1, y2, x2)`` in pixels of the image; pixel i spans [i, i + 1).
     image_shape : tuple of int
         (H, W).
-    config : Config
-        ``mask_paste`` and ``mask_threshold``.
+    method : {"resize", "resize_zero", "plus_one", "grid_sample"}
+    threshold : float
+        A pixel is painted from this probability on.
 
     Returns
     -------
@@ -132,14 +216,14 @@ def paste_masks(masks: np.ndarray, boxes: np.ndarray, image_shape: tuple[int, in
     """
     pasted = np.zeros((len(masks), *image_shape), bool)
     for d, (mask, box) in enumerate(zip(masks, boxes)):
-        y, wy = _paste_axis(float(box[0]), float(box[2]), mask.shape[0], image_shape[0], config.mask_paste)
-        x, wx = _paste_axis(float(box[1]), float(box[3]), mask.shape[1], image_shape[1], config.mask_paste)
-        if config.mask_paste == "plus_one":
+        y, wy = _paste_axis(float(box[0]), float(box[2]), mask.shape[0], image_shape[0], method)
+        x, wx = _paste_axis(float(box[1]), float(box[3]), mask.shape[1], image_shape[1], method)
+        if method == "plus_one":
             mask = np.pad(mask, 1)
         patch = wy.astype(mask.dtype) @ mask @ wx.astype(mask.dtype).T
-        if config.mask_paste == "resize_zero":
+        if method == "resize_zero":
             patch = np.maximum(patch, mask.min())
-        pasted[d, y : y + len(wy), x : x + len(wx)] = patch >= config.mask_threshold
+        pasted[d, y : y + len(wy), x : x + len(wx)] = patch >= threshold
     return pasted
 
 

@@ -1,5 +1,10 @@
 """Errors that a user can cause and can mend: the command line prints them as one message and exits with code 2."""
 
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
 
 class UserError(Exception):
     """Something the user gave is wrong. The message names what, where, and what was expected."""
@@ -50,3 +55,10 @@ class WeightMismatchError(WeightFileError):
 def printable(text: object) -> str:
     """Return a text from a file such that a terminal shows it and does not obey it: control characters as escapes."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(text))
+
+
+def did_you_mean(wrong: object, known: Iterable[str]) -> str:
+    """Return "; did you mean 'that'?" with the most similar of the known names, an empty text if none is similar."""
+    names = {name.lower(): name for name in known}
+    similar = difflib.get_close_matches(str(wrong)[:100].lower(), names, n=1) if isinstance(wrong, str) else []
+    return f"; did you mean {names[similar[0]]!r}?" if similar else ""

@@ -21,11 +21,13 @@ Lin et al., "Feature pyramid networks for object detection" (2017), section 3 an
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from .backbone import architecture
 from .config import Config
-from .layers import Cache, conv_bn, conv_bn_backward
+from .layers import LayerCache, Observe, OpCache, conv_bn, conv_bn_backward, shown
 from .ops.resize import upsample_nearest, upsample_nearest_backward
 from .params import Params, Spec, conv_spec, norm_spec
 
@@ -52,9 +54,44 @@ def _names(layer: str, level: int, config: Config) -> tuple[str, str | None]:
     return conv, f"{conv}.bn" if config.fpn_norm else None
 
 
+class LevelCache(NamedTuple):
+    """What one level of the pyramid leaves for the way back.
+
+    Attributes
+    ----------
+    upsampling : tuple or None
+        Of ``upsample_nearest``, of the level above; None for the coarsest.
+    lateral, output : layer cache
+        Of the two convolutions.
+    """
+
+    upsampling: OpCache | None
+    lateral: LayerCache | None
+    output: LayerCache | None
+
+
+class FpnCache(NamedTuple):
+    """What ``fpn_backward`` needs.
+
+    Attributes
+    ----------
+    levels : list of LevelCache
+        Of P2 .. P5.
+    p5_shape : tuple of int
+    """
+
+    levels: list[LevelCache]
+    p5_shape: tuple[int, ...]
+
+
 def fpn(
-    features: list[np.ndarray], params: Params, config: Config, *, training: bool = False
-) -> tuple[list[np.ndarray], Cache]:
+    features: list[np.ndarray],
+    params: Params,
+    config: Config,
+    *,
+    training: bool = False,
+    observe: Observe | None = None,
+) -> tuple[list[np.ndarray], FpnCache | None]:
     """Build the pyramid.
 
     Parameters
@@ -66,16 +103,17 @@ def fpn(
         ``fpn_norm`` puts batch norm behind every convolution, without ReLU.
     training : bool
         As in ``layers.conv_bn``.
+    observe : callable, optional
+        Sees ``p2`` .. ``p6``.
 
     Returns
     -------
     pyramid : list of ndarray
         ``[p2, p3, p4, p5, p6]``, each (N, H_l, W_l, fpn_channels).
-    cache : tuple, or None in inference
-        (for each level: upsampling, lateral and output cache), shape of p5
+    cache : FpnCache, or None in inference
     """
     pyramid: list[np.ndarray] = []
-    caches: list[Cache] = []
+    levels: list[LevelCache] = []
     merged: np.ndarray | None = None
     for level, c in zip(reversed(LEVELS), reversed(features)):  # from coarse to fine
         above, up_cache = (None, None) if merged is None else upsample_nearest(merged, scale=2)
@@ -84,13 +122,17 @@ def fpn(
         conv, bn = _names("output", level, config)
         p, output_cache = conv_bn(merged, params, conv, bn, config, padding=1, activate=False, training=training)
         pyramid.insert(0, p)
-        caches.insert(0, (up_cache, lateral_cache, output_cache) if training else None)
+        if training:
+            levels.insert(0, LevelCache(up_cache, lateral_cache, output_cache))
     p5 = pyramid[-1]
-    return [*pyramid, p5[:, ::2, ::2]], (caches, p5.shape) if training else None
+    pyramid.append(p5[:, ::2, ::2])
+    pyramid = [shown(observe, f"p{level}", p) for level, p in enumerate(pyramid, start=2)]
+    cache = FpnCache(levels, p5.shape) if training else None
+    return pyramid, cache
 
 
 def fpn_backward(
-    dpyramid: list[np.ndarray], cache: Cache, grads: Params, *, frozen: int = 0
+    dpyramid: list[np.ndarray], cache: FpnCache | None, grads: Params, *, frozen: int = 0
 ) -> list[np.ndarray | None]:
     """Return the gradients of ``[c2, c3, c4, c5]``; a merge hands its gradient to the lateral and to the level above.
 
@@ -98,25 +140,24 @@ def fpn_backward(
     ----------
     dpyramid : list of ndarray
         Gradients of ``[p2, p3, p4, p5, p6]``.
-    cache : tuple
+    cache : FpnCache
     grads : dict
         Receives the parameter gradients.
     frozen : int
         Stages of the backbone up to this one need no gradient: theirs is None.
     """
     assert cache is not None, "no backward pass after inference"
-    caches, p5_shape = cache
     *dp, dp6 = dpyramid
-    dp5 = np.zeros(p5_shape, dp6.dtype)
+    dp5 = np.zeros(cache.p5_shape, dp6.dtype)
     dp5[:, ::2, ::2] = dp6
     dp[-1] = dp[-1] + dp5
 
     dfeatures: list[np.ndarray | None] = []
     from_finer: np.ndarray | None = None  # what a merged map receives from the one below, which it was copied to
-    for level, d, (up_cache, lateral_cache, output_cache) in zip(LEVELS, dp, caches):
-        dmerged, _ = conv_bn_backward(d, output_cache, grads, plus=from_finer)
-        dc, dabove = conv_bn_backward(dmerged, lateral_cache, grads, need_dx=level > frozen)
+    for level, d, level_cache in zip(LEVELS, dp, cache.levels):
+        dmerged, _ = conv_bn_backward(d, level_cache.output, grads, plus=from_finer)
+        dc, dabove = conv_bn_backward(dmerged, level_cache.lateral, grads, need_dx=level > frozen)
         dfeatures.append(dc)
-        if up_cache is not None:
-            from_finer = upsample_nearest_backward(dabove, up_cache)
+        if level_cache.upsampling is not None:
+            from_finer = upsample_nearest_backward(dabove, level_cache.upsampling)
     return dfeatures

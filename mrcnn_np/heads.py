@@ -8,10 +8,12 @@ class and box head.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from .config import Config
-from .layers import Cache, accumulate, conv_bn, conv_bn_backward
+from .layers import LayerCache, Observe, OpCache, accumulate, conv_bn, conv_bn_backward, shown
 from .ops.activation import relu, relu_backward
 from .ops.conv import conv2d, conv2d_backward, conv2d_transpose, conv2d_transpose_backward
 from .ops.linear import linear, linear_backward
@@ -56,9 +58,36 @@ def mask_head_spec(config: Config) -> dict[str, Spec]:
 # --- class and box --------------------------------------------------------------------------------------------------
 
 
+class FullyConnectedCache(NamedTuple):
+    """Of one fully connected layer: what ``linear`` and ``relu`` leave."""
+
+    linear: OpCache
+    relu: OpCache
+
+
+class BoxHeadCache(NamedTuple):
+    """What ``box_head_backward`` needs.
+
+    Attributes
+    ----------
+    convs : list of layer caches
+    map_shape : tuple of int
+        Of the last map, which the fully connected layers read as one row.
+    fully_connected : list of FullyConnectedCache
+    class_layer, deltas_layer : tuple
+        Of ``linear``, the two predictors.
+    """
+
+    convs: list[LayerCache | None]
+    map_shape: tuple[int, ...]
+    fully_connected: list[FullyConnectedCache]
+    class_layer: OpCache
+    deltas_layer: OpCache
+
+
 def box_head(
-    features: np.ndarray, params: Params, config: Config, *, training: bool = False
-) -> tuple[np.ndarray, np.ndarray, Cache]:
+    features: np.ndarray, params: Params, config: Config, *, training: bool = False, observe: Observe | None = None
+) -> tuple[np.ndarray, np.ndarray, BoxHeadCache | None]:
     """Classify each RoI and refine its box, once per class.
 
     A 7x7 convolution without padding on a 7x7 map *is* a fully connected layer, so ``"fc"`` and ``"conv"`` compute the
@@ -72,17 +101,17 @@ def box_head(
         ``box_head`` chooses ``"fc"``, ``"conv"`` or ``"conv_fc"``.
     training : bool
         As in ``layers.conv_bn``.
+    observe : callable, optional
+        Sees ``box_features``, ``class_logits`` and ``box_deltas``.
 
     Returns
     -------
     class_logits : ndarray of shape (R, K)
     deltas : ndarray of shape (R, K, 4)
         (dy, dx, log dh, log dw) for each class, still divided by ``config.head_box_std``.
-    cache : tuple, or None in inference
-        (caches of the convolutions, shape of the last map, linear and relu cache of each fully connected layer, cache
-        of the class layer, cache of the delta layer)
+    cache : BoxHeadCache, or None in inference
     """
-    x, conv_caches, fc_caches = features, [], []
+    x, conv_caches, fc_caches = shown(observe, "box_features", features), [], []
     convs, padding, fcs = {"fc": (0, 0, 2), "conv": (2, 0, 0), "conv_fc": (config.box_head_convs, 1, 1)}[
         config.box_head
     ]
@@ -94,28 +123,43 @@ def box_head(
     for i in range(1, fcs + 1):
         hidden, linear_cache = linear(hidden, params[f"box_head.fc{i}.w"], params[f"box_head.fc{i}.b"])
         hidden, relu_cache = relu(hidden)
-        fc_caches.append((linear_cache, relu_cache))
+        fc_caches.append(FullyConnectedCache(linear_cache, relu_cache))
     class_logits, class_cache = linear(hidden, params["box_head.class.w"], params["box_head.class.b"])
     deltas, deltas_cache = linear(hidden, params["box_head.deltas.w"], params["box_head.deltas.b"])
-    cache = (conv_caches, x.shape, fc_caches, class_cache, deltas_cache) if training else None
-    return class_logits, deltas.reshape(len(x), config.num_classes, 4), cache
+    cache = BoxHeadCache(conv_caches, x.shape, fc_caches, class_cache, deltas_cache) if training else None
+    deltas = deltas.reshape(len(x), config.num_classes, 4)
+    return shown(observe, "class_logits", class_logits), shown(observe, "box_deltas", deltas), cache
 
 
-def box_head_backward(dclass_logits: np.ndarray, ddeltas: np.ndarray, cache: Cache, grads: Params) -> np.ndarray:
-    """Return the gradient of the RoI features, shape (R, 7, 7, C)."""
+def box_head_backward(
+    dclass_logits: np.ndarray, ddeltas: np.ndarray, cache: BoxHeadCache | None, grads: Params
+) -> np.ndarray:
+    """Walk back through the head.
+
+    Parameters
+    ----------
+    dclass_logits : ndarray of shape (R, K)
+    ddeltas : ndarray of shape (R, K, 4)
+    cache : BoxHeadCache
+    grads : dict
+        Receives the parameter gradients.
+
+    Returns
+    -------
+    ndarray of shape (R, 7, 7, C)
+        Gradient of the RoI features.
+    """
     assert cache is not None, "no backward pass after inference"
-    conv_caches, map_shape, fc_caches, class_cache, deltas_cache = cache
-    dhidden, dw, db = linear_backward(dclass_logits, class_cache)
+    dhidden, dw, db = linear_backward(dclass_logits, cache.class_layer)
     accumulate(grads, "box_head.class", w=dw, b=db)
-    dh, dw, db = linear_backward(ddeltas.reshape(len(ddeltas), ddeltas.shape[1] * 4), deltas_cache)
+    dh, dw, db = linear_backward(ddeltas.reshape(len(ddeltas), ddeltas.shape[1] * 4), cache.deltas_layer)
     accumulate(grads, "box_head.deltas", w=dw, b=db)
     dhidden = dhidden + dh
-    for i in range(len(fc_caches), 0, -1):
-        linear_cache, relu_cache = fc_caches[i - 1]
-        dhidden, dw, db = linear_backward(relu_backward(dhidden, relu_cache), linear_cache)
+    for i, layer in reversed(list(enumerate(cache.fully_connected, start=1))):
+        dhidden, dw, db = linear_backward(relu_backward(dhidden, layer.relu), layer.linear)
         accumulate(grads, f"box_head.fc{i}", w=dw, b=db)
-    dx = dhidden.reshape(map_shape)
-    for conv_cache in reversed(conv_caches):
+    dx = dhidden.reshape(cache.map_shape)
+    for conv_cache in reversed(cache.convs):
         dx, _ = conv_bn_backward(dx, conv_cache, grads)
     return dx
 
@@ -123,9 +167,26 @@ def box_head_backward(dclass_logits: np.ndarray, ddeltas: np.ndarray, cache: Cac
 # --- mask -----------------------------------------------------------------------------------------------------------
 
 
+class MaskHeadCache(NamedTuple):
+    """What ``mask_head_backward`` needs.
+
+    Attributes
+    ----------
+    convs : list of layer caches
+    deconv : tuple
+        Of ``conv2d_transpose``.
+    logits : tuple
+        Of ``conv2d``, the predictor.
+    """
+
+    convs: list[LayerCache | None]
+    deconv: OpCache
+    logits: OpCache
+
+
 def mask_head(
-    features: np.ndarray, params: Params, config: Config, *, training: bool = False
-) -> tuple[np.ndarray, Cache]:
+    features: np.ndarray, params: Params, config: Config, *, training: bool = False, observe: Observe | None = None
+) -> tuple[np.ndarray, MaskHeadCache | None]:
     """Predict one mask per class for each RoI: convolutions, a transposed convolution that doubles the size, logits.
 
     Parameters
@@ -135,33 +196,47 @@ def mask_head(
     config : Config
     training : bool
         As in ``layers.conv_bn``.
+    observe : callable, optional
+        Sees ``mask_features`` and ``mask_logits``.
 
     Returns
     -------
     logits : ndarray of shape (R, 28, 28, K)
         One sigmoid logit per class: the classes do not compete, the class head has decided already.
-    cache : tuple, or None in inference
-        (caches of the convolutions, deconvolution cache, logits cache)
+    cache : MaskHeadCache, or None in inference
     """
-    x, caches = features, []
+    x, conv_caches = shown(observe, "mask_features", features), []
     for i in range(1, config.mask_head_convs + 1):
         name, bn = f"mask_head.conv{i}", f"mask_head.bn{i}" if config.mask_head_norm else None
-        x, cache = conv_bn(x, params, name, bn, config, padding=1, training=training)
-        caches.append(cache)
+        x, conv_cache = conv_bn(x, params, name, bn, config, padding=1, training=training)
+        conv_caches.append(conv_cache)
     w, b = params["mask_head.deconv.w"], params["mask_head.deconv.b"]
     x, deconv_cache = conv2d_transpose(x, w, b, stride=2, activate=True)
     logits, logits_cache = conv2d(x, params["mask_head.logits.w"], params["mask_head.logits.b"])
-    return logits, (caches, deconv_cache, logits_cache) if training else None
+    cache = MaskHeadCache(conv_caches, deconv_cache, logits_cache) if training else None
+    return shown(observe, "mask_logits", logits), cache
 
 
-def mask_head_backward(dlogits: np.ndarray, cache: Cache, grads: Params) -> np.ndarray:
-    """Return the gradient of the RoI features, shape (R, 14, 14, C)."""
+def mask_head_backward(dlogits: np.ndarray, cache: MaskHeadCache | None, grads: Params) -> np.ndarray:
+    """Walk back through the head.
+
+    Parameters
+    ----------
+    dlogits : ndarray of shape (R, 28, 28, K)
+    cache : MaskHeadCache
+    grads : dict
+        Receives the parameter gradients.
+
+    Returns
+    -------
+    ndarray of shape (R, 14, 14, C)
+        Gradient of the RoI features.
+    """
     assert cache is not None, "no backward pass after inference"
-    caches, deconv_cache, logits_cache = cache
-    dx, dw, db = conv2d_backward(dlogits, logits_cache)
+    dx, dw, db = conv2d_backward(dlogits, cache.logits)
     accumulate(grads, "mask_head.logits", w=dw, b=db)
-    dx, dw, db = conv2d_transpose_backward(dx, deconv_cache)
+    dx, dw, db = conv2d_transpose_backward(dx, cache.deconv)
     accumulate(grads, "mask_head.deconv", w=dw, b=db)
-    for conv_cache in reversed(caches):
+    for conv_cache in reversed(cache.convs):
         dx, _ = conv_bn_backward(dx, conv_cache, grads)
     return dx

@@ -1,8 +1,12 @@
-"""The unit that most of the network is made of: convolution, batch norm, ReLU; and how gradients are collected."""
+"""The unit that most of the network is made of: convolution, batch norm, ReLU; and what all parts have in common.
+
+That is how gradients are collected, and how a tensor on the way is shown to whoever watches a run.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,8 +17,54 @@ from .ops.fused import conv2d_fused, conv2d_fused_backward
 from .ops.norm import batch_norm, batch_norm_backward
 from .params import Params, matches
 
-#: what a backward pass needs; None after inference
-Cache = tuple[Any, ...] | None
+#: Called with a tensor's name and the tensor; returns the one to go on with, or nothing to go on with this one. It is
+#: what a forward hook is to a framework. A part of the network shows what it makes, and what it reads if nobody before
+#: it has shown that.
+Observe = Callable[[str, np.ndarray], "np.ndarray | None"]
+
+#: what an operation hands to its backward pass; each says in its docstring what it holds
+OpCache = tuple[Any, ...]
+
+
+class FusedLayerCache(NamedTuple):
+    """What ``conv_bn_backward`` needs of a layer without norm, or whose norm has constant statistics.
+
+    Attributes
+    ----------
+    conv, bn : str
+        The two names; None for ``bn`` if no norm follows.
+    fused : tuple
+        Of ``conv2d_fused``.
+    """
+
+    conv: str
+    bn: str | None
+    fused: OpCache
+
+
+class BatchLayerCache(NamedTuple):
+    """What ``conv_bn_backward`` needs of a layer whose norm uses the statistics of the batch.
+
+    Attributes
+    ----------
+    conv, bn : str
+        The two names.
+    convolution, norm : tuple
+        Of ``conv2d`` and ``batch_norm``.
+    has_residual : bool
+    relu : tuple or None
+        Of ``relu``; None without one.
+    """
+
+    conv: str
+    bn: str
+    convolution: OpCache
+    norm: OpCache
+    has_residual: bool
+    relu: OpCache | None
+
+
+LayerCache = FusedLayerCache | BatchLayerCache
 
 
 def conv_bn(
@@ -30,7 +80,7 @@ def conv_bn(
     activate: bool = True,
     residual: np.ndarray | None = None,
     training: bool = False,
-) -> tuple[np.ndarray, Cache]:
+) -> tuple[np.ndarray, LayerCache | None]:
     """Convolve, normalise, add and rectify: ``relu(bn(conv(x)) + residual)``, without what is not asked for.
 
     Parameters
@@ -56,20 +106,19 @@ def conv_bn(
     Returns
     -------
     y : ndarray of shape (N, H', W', C_out)
-    cache : tuple, or None in inference
-        (names, cache of ``conv2d_fused``), or with batch statistics (names, conv cache, norm cache, residual or not,
-        relu cache or None)
+    cache : FusedLayerCache or BatchLayerCache, or None in inference
     """
     weight, bias = params[f"{conv}.w"], params.get(f"{conv}.b")
     how: dict[str, Any] = {"stride": stride, "padding": padding, "groups": groups}
-    if bn is None:
-        y, cache = conv2d_fused(x, weight, bias, residual=residual, activate=activate, **how)
-        return y, (conv, bn, cache) if training else None
-    gamma, beta, mean, var = (params[f"{bn}.{s}"] for s in ("gamma", "beta", "mean", "var"))
-    if not training or config.bn_mode == "frozen" or matches(f"{bn}.mean", config.frozen):
+    norm = None
+    if bn is not None:
+        gamma, beta, mean, var = (params[f"{bn}.{s}"] for s in ("gamma", "beta", "mean", "var"))
         norm = (gamma, beta, mean, var, config.bn_eps)
-        y, cache = conv2d_fused(x, weight, bias, norm=norm, residual=residual, activate=activate, **how)
-        return y, (conv, bn, cache) if training else None
+    constant = not training or config.bn_mode == "frozen" or matches(f"{bn}.mean", config.frozen)
+    if bn is None or constant:
+        y, fused = conv2d_fused(x, weight, bias, norm=norm, residual=residual, activate=activate, **how)
+        cache = FusedLayerCache(conv, bn, fused) if training else None
+        return y, cache
     y, conv_cache = conv2d(x, weight, bias, **how)
     y, bn_cache = batch_norm(y, gamma, beta, mean, var, training=True, eps=config.bn_eps, momentum=config.bn_momentum)
     if residual is not None:
@@ -77,39 +126,93 @@ def conv_bn(
     relu_cache = None
     if activate:
         y, relu_cache = relu(y)
-    return y, (conv, bn, conv_cache, bn_cache, residual is not None, relu_cache)
+    return y, BatchLayerCache(conv, bn, conv_cache, bn_cache, residual is not None, relu_cache)
 
 
 def conv_bn_backward(
-    dy: np.ndarray, cache: Cache, grads: Params, *, need_dx: bool = True, plus: np.ndarray | None = None
+    dy: np.ndarray, cache: LayerCache | None, grads: Params, *, need_dx: bool = True, plus: np.ndarray | None = None
 ) -> tuple[Any, Any]:
-    """Return ``dx`` (None if it is not needed) and ``dresidual``, and add the parameter gradients to ``grads``.
+    """Walk back through ``conv_bn``.
 
-    ``plus`` is what ``x`` receives on other ways: it is added to ``dx``.
+    Parameters
+    ----------
+    dy : ndarray of shape (N, H', W', C_out)
+    cache : FusedLayerCache or BatchLayerCache
+    grads : dict
+        Receives the parameter gradients.
+    need_dx : bool
+        The gradient of an image is not needed.
+    plus : ndarray of shape (N, H, W, C_in), optional
+        What ``x`` receives on other ways: it is added to ``dx``.
+
+    Returns
+    -------
+    dx : ndarray of shape (N, H, W, C_in), or None
+        None if it is not needed.
+    dresidual : ndarray of shape (N, H', W', C_out), or None
+        None if there was no residual.
     """
     assert cache is not None, "no backward pass after inference"
-    if len(cache) == 3:
-        conv, bn, fused_cache = cache
-        g = conv2d_fused_backward(dy, fused_cache, need_dx=need_dx, plus=plus)
-        if bn is not None:
-            accumulate(grads, bn, gamma=g.dgamma, beta=g.dbeta)
-        accumulate(grads, conv, w=g.dw, b=g.db)
+    if isinstance(cache, FusedLayerCache):
+        g = conv2d_fused_backward(dy, cache.fused, need_dx=need_dx, plus=plus)
+        if cache.bn is not None:
+            accumulate(grads, cache.bn, gamma=g.dgamma, beta=g.dbeta)
+        accumulate(grads, cache.conv, w=g.dw, b=g.db)
         return g.dx, g.dresidual
-    conv, bn, conv_cache, bn_cache, has_residual, relu_cache = cache
-    if relu_cache is not None:
-        dy = relu_backward(dy, relu_cache)
-    dresidual = dy if has_residual else None
-    dy, dgamma, dbeta = batch_norm_backward(dy, bn_cache)
-    dx, dw, db = conv2d_backward(dy, conv_cache, need_dx=need_dx)
+    if cache.relu is not None:
+        dy = relu_backward(dy, cache.relu)
+    dresidual = dy if cache.has_residual else None
+    dy, dgamma, dbeta = batch_norm_backward(dy, cache.norm)
+    dx, dw, db = conv2d_backward(dy, cache.convolution, need_dx=need_dx)
     if plus is not None:
         dx = dx + plus
-    accumulate(grads, bn, gamma=dgamma, beta=dbeta)
-    accumulate(grads, conv, w=dw, b=db)
+    accumulate(grads, cache.bn, gamma=dgamma, beta=dbeta)
+    accumulate(grads, cache.conv, w=dw, b=db)
     return dx, dresidual
 
 
+def shown(observe: Observe | None, name: str, x: np.ndarray) -> np.ndarray:
+    """Show a tensor to whoever is watching, and return the one to go on with.
+
+    Parameters
+    ----------
+    observe : callable, optional
+    name : str
+    x : ndarray
+
+    Returns
+    -------
+    ndarray
+        What ``observe`` returned; ``x`` if that is nothing.
+
+    Raises
+    ------
+    TypeError
+        It returned something else.
+    """
+    changed = None if observe is None else observe(name, x)
+    if changed is None:
+        return x
+    if not isinstance(changed, np.ndarray):
+        kind = type(changed).__name__
+        raise TypeError(
+            f"observe returned {kind} for {name!r}; expected an array to go on with, or None to change nothing"
+        )
+    return changed
+
+
 def accumulate(grads: Params, layer: str, **gradients: np.ndarray | None) -> None:
-    """Add a layer's gradients, ``w=dw, b=db``, to what is there: a layer used twice receives the sum of both uses."""
+    """Add a layer's gradients to what is there: a layer that is used twice receives the sum of both uses.
+
+    Parameters
+    ----------
+    grads : dict
+        Changed in place.
+    layer : str
+        Name of the layer: ``"rpn.conv"``.
+    **gradients : ndarray or None
+        By the last part of the name, ``w=dw, b=db``; None where the layer has no such tensor.
+    """
     for suffix, gradient in gradients.items():
         name = f"{layer}.{suffix}"
         if gradient is not None:

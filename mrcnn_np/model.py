@@ -20,21 +20,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from .anchors import pyramid_anchors
-from .backbone import backbone, backbone_backward
+from .backbone import BackboneCache, backbone, backbone_backward
 from .config import Config
-from .detections import Detections, paste_masks, refine
+from .detections import Detections, own_masks, refine, unmold_detections
 from .errors import NonFiniteError
-from .fpn import fpn, fpn_backward
-from .heads import box_head, box_head_backward, mask_head, mask_head_backward
-from .layers import Cache as PartCache
+from .fpn import FpnCache, fpn, fpn_backward
+from .heads import BoxHeadCache, MaskHeadCache, box_head, box_head_backward, mask_head, mask_head_backward
+from .layers import Observe
 from .molding import Batch, Molding, mold_image
+from .network import check, initialise
 from .objective import (
     LOSSES,
+    LossCache,
     head_box_loss,
     head_box_loss_backward,
     head_class_loss,
@@ -46,28 +48,34 @@ from .objective import (
     rpn_class_loss,
     rpn_class_loss_backward,
 )
-from .observe import Observe, unobserved
-from .ops.activation import sigmoid
-from .params import Params, check, first_non_finite, initialise
+from .params import Params, first_non_finite
 from .proposals import propose
-from .pyramid import pyramid_roi_align, pyramid_roi_align_backward
-from .rpn import rpn_head, rpn_head_backward
+from .pyramid import PyramidAlignCache, pyramid_roi_align, pyramid_roi_align_backward
+from .rpn import RpnCache, rpn_head, rpn_head_backward
 from .targets import Targets, roi_targets, rpn_targets
 from .training.freezing import frozen_stages
+
+
+class FirstStageCaches(NamedTuple):
+    """What the parts before the proposals leave for their way back; None after inference."""
+
+    backbone: BackboneCache | None
+    fpn: FpnCache | None
+    rpn: RpnCache | None
 
 
 @dataclass
 class Cache:
     """What ``losses`` leaves for ``backward``: the cache of every part, and the targets that were used."""
 
-    backbone: PartCache
-    fpn: PartCache
-    rpn: PartCache
-    box_align: tuple[Any, ...]
-    box_head: PartCache
-    mask_align: tuple[Any, ...]
-    mask_head: PartCache
-    losses: dict[str, tuple[Any, ...]]
+    backbone: BackboneCache | None
+    fpn: FpnCache | None
+    rpn: RpnCache | None
+    box_align: PyramidAlignCache
+    box_head: BoxHeadCache | None
+    mask_align: PyramidAlignCache
+    mask_head: MaskHeadCache | None
+    losses: dict[str, LossCache]
     targets: Targets
 
 
@@ -78,7 +86,7 @@ class MaskRCNN:
     ----------
     config : Config
     params : dict of str to ndarray, optional
-        Names and shapes must be those of ``params.spec(config)``. They are used, not copied.
+        Names and shapes must be those of ``network.spec(config)``. They are used, not copied.
     rng : numpy.random.Generator, optional
         Draws fresh parameters when none are given; ``numpy.random.default_rng(0)`` if that is not given either.
 
@@ -137,11 +145,7 @@ class MaskRCNN:
             that does. What goes wrong in the heads shows in the losses.
         """
         config, params = self.config, self.params
-        features, backbone_cache = backbone(batch.images, params, config, training=True)
-        pyramid, fpn_cache = fpn(features, params, config, training=True)
-        rpn_logits, rpn_deltas, rpn_cache = rpn_head(pyramid, params, config, training=True)
-        self._require_finite(batch.images, features, pyramid, rpn_logits, rpn_deltas)
-
+        pyramid, rpn_logits, rpn_deltas, first_caches = self.first_stage(batch.images, training=True)
         if targets is None:
             targets = self.sample_targets(batch, pyramid, rpn_logits, rpn_deltas, rng)
         t = targets
@@ -165,8 +169,7 @@ class MaskRCNN:
         values["head_mask"], caches["head_mask"] = head_mask_loss(mask_logits, t.class_ids[positive], t.masks)
         values = {name: weight * values[name] for name, weight in zip(LOSSES, config.loss_weights)}
         cache = Cache(
-            backbone_cache, fpn_cache, rpn_cache,
-            box_align_cache, box_head_cache, mask_align_cache, mask_head_cache, caches, targets,
+            *first_caches, box_align_cache, box_head_cache, mask_align_cache, mask_head_cache, caches, targets
         )  # fmt: skip
         return values, cache
 
@@ -204,8 +207,10 @@ class MaskRCNN:
     def backward(self, cache: Cache, *, consume: bool = False) -> Params:
         """Return the gradient of the sum of the five losses for every trainable parameter above the frozen stages.
 
-        Read it beside ``losses``, from the last line up. The pyramid's gradient is the sum of three: from the mask
-        head, the box head and the proposal head.
+        Read it beside ``losses`` and ``first_stage``, from the last line up. Only two lines are not where they would
+        be: the gradients of the RoIs' features go back to the pyramid after the proposal head, because they are added
+        to the one that it returns. So the pyramid's gradient is the sum of three: from the proposal head, from the
+        masks and from the boxes.
 
         Parameters
         ----------
@@ -271,48 +276,69 @@ class MaskRCNN:
             molded, molding = mold_image(image, self.config, self.dtype)
             yield self.detect_molded(molded[None], molding)
 
-    def detect_molded(self, images: np.ndarray, molding: Molding, *, observe: Observe = unobserved) -> Detections:
-        """Run one molded image, (1, H, W, 3), through the network and bring the result back to its original size.
+    def detect_molded(self, images: np.ndarray, molding: Molding, *, observe: Observe | None = None) -> Detections:
+        """Run one molded image through the network and bring the result back to its original size.
 
-        ``observe(name, tensor)`` is shown every tensor on the way and returns the one to go on with.
+        Parameters
+        ----------
+        images : ndarray of shape (1, H, W, 3)
+        molding : Molding
+            Where the image went.
+        observe : callable, optional
+            ``observe(name, tensor)`` is shown every tensor on the way, and may return another one to go on with;
+            ``compare.trace`` lists the names.
         """
         config, params = self.config, self.params
-        images = observe("molded", images)
-        features, _ = backbone(images, params, config, observe=observe)
-        pyramid, _ = fpn(features, params, config)
-        pyramid = [observe(f"p{level}", p) for level, p in enumerate(pyramid, start=2)]
-        rpn_logits, rpn_deltas, _ = rpn_head(pyramid, params, config)
-        self._require_finite(images, features, pyramid, rpn_logits, rpn_deltas)
-        rpn_logits, rpn_deltas = observe("rpn_logits", rpn_logits), observe("rpn_deltas", rpn_deltas)
-
-        anchors = self.anchors(images.shape[1:3], pyramid)
-        anchors = [observe(f"anchors.p{level}", a) for level, a in enumerate(anchors, start=2)]
-        window = molding.proposal_window(config)
-        proposals, objectness = propose(rpn_logits[0], rpn_deltas[0], anchors, window, config, training=False)
-        proposals, _ = observe("proposals", proposals), observe("proposal_scores", objectness)
-        _require_boxes("a proposal", proposals)
+        pyramid, rpn_logits, rpn_deltas, _ = self.first_stage(images, observe=observe)
+        anchors, window = self.anchors(images.shape[1:3], pyramid), molding.proposal_window(config)
+        proposals, _ = propose(rpn_logits[0], rpn_deltas[0], anchors, window, config, training=False, observe=observe)
 
         image_index = np.zeros(len(proposals), np.int64)
         roi_features, _ = self.roi_features(pyramid, proposals, image_index, config.box_pool_size, images.shape)
-        class_logits, deltas, _ = box_head(observe("box_features", roi_features), params, config)
-        class_logits, deltas = observe("class_logits", class_logits), observe("box_deltas", deltas)
-        boxes, class_ids, scores = refine(proposals, class_logits, deltas, molding.window, config)
-        boxes, class_ids = observe("detection_boxes", boxes), observe("detection_classes", class_ids)
-        scores = observe("detection_scores", scores)
-        _require_boxes("a detected box", boxes)
+        class_logits, deltas, _ = box_head(roi_features, params, config, observe=observe)
+        boxes, class_ids, scores = refine(proposals, class_logits, deltas, molding.window, config, observe=observe)
 
         image_index = np.zeros(len(boxes), np.int64)
         mask_features, _ = self.roi_features(pyramid, boxes, image_index, config.mask_pool_size, images.shape)
-        mask_logits, _ = mask_head(observe("mask_features", mask_features), params, config)
-        mask_logits = observe("mask_logits", mask_logits)
-        masks = observe("mask_probabilities", sigmoid(mask_logits[np.arange(len(boxes)), :, :, class_ids])[0])
-
-        boxes = molding.unmold_boxes(boxes, config.box_frame)
-        boxes = observe("boxes", np.round(boxes) if config.detection_rounded else boxes)
-        pasted = observe("masks", paste_masks(masks, boxes, molding.original_shape, config))
-        return Detections(boxes, class_ids, scores, pasted)
+        mask_logits, _ = mask_head(mask_features, params, config, observe=observe)
+        masks = own_masks(mask_logits, class_ids, observe=observe)
+        return unmold_detections(boxes, class_ids, scores, masks, molding, config, observe=observe)
 
     # --- shared by both ---------------------------------------------------------------------------------------------
+
+    def first_stage(
+        self, images: np.ndarray, *, training: bool = False, observe: Observe | None = None
+    ) -> tuple[list[np.ndarray], np.ndarray, np.ndarray, FirstStageCaches]:
+        """Run backbone, pyramid and proposal head.
+
+        Parameters
+        ----------
+        images : ndarray of shape (N, H, W, 3)
+            Molded.
+        training : bool
+            As in ``layers.conv_bn``.
+        observe : callable, optional
+            As in ``detect_molded``.
+
+        Returns
+        -------
+        pyramid : list of ndarray
+            ``[p2, ..., p6]``.
+        rpn_logits : ndarray of shape (N, A) or (N, A, 2)
+        rpn_deltas : ndarray of shape (N, A, 4)
+        caches : FirstStageCaches
+
+        Raises
+        ------
+        NonFiniteError
+            The proposal head's output holds NaN or infinity; the message names the first tensor that does.
+        """
+        config, params = self.config, self.params
+        features, backbone_cache = backbone(images, params, config, training=training, observe=observe)
+        pyramid, fpn_cache = fpn(features, params, config, training=training, observe=observe)
+        logits, deltas, rpn_cache = rpn_head(pyramid, params, config, training=training, observe=observe)
+        self._require_finite(images, features, pyramid, logits, deltas)
+        return pyramid, logits, deltas, FirstStageCaches(backbone_cache, fpn_cache, rpn_cache)
 
     def anchors(self, image_shape: tuple[int, ...], pyramid: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Return the anchors of P2..P6 for a canvas of ``image_shape`` (H, W), in molded pixels."""
@@ -332,7 +358,7 @@ class MaskRCNN:
 
     def roi_features(
         self, pyramid: list[np.ndarray], boxes: np.ndarray, image_index: np.ndarray, size: int, shape: tuple[int, ...]
-    ) -> tuple[np.ndarray, tuple[Any, ...]]:
+    ) -> tuple[np.ndarray, PyramidAlignCache]:
         """Read size x size features of each RoI from the level of P2..P5 that fits it."""
         config = self.config
         return pyramid_roi_align(
@@ -368,8 +394,11 @@ class MaskRCNN:
         named += [("rpn logits", logits), ("rpn deltas", deltas)]
         raise NonFiniteError(f"{first_non_finite(named)} holds NaN or infinity")
 
+    def with_config(self, **changes: Any) -> MaskRCNN:
+        """Return this network under other conventions: ``model.with_config(roi_aligned=False)``.
 
-def _require_boxes(what: str, boxes: np.ndarray) -> None:
-    """Stop at sides that overflowed, which weights of another network bring about."""
-    if not np.isfinite(boxes).all():
-        raise NonFiniteError(f"{what} holds NaN or infinity: exp(delta) overflows, which max_log_scale would prevent")
+        Weights are shared with this one, but for those that have to be rewritten; see ``conventions.convert.changed``.
+        """
+        from .conventions.convert import changed
+
+        return MaskRCNN(*changed(self.config, self.params, changes))

@@ -21,7 +21,7 @@ Ren et al., "Faster R-CNN" (2015), equation 1; He et al., "Mask R-CNN" (2017), s
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -35,13 +35,35 @@ from .ops.losses import (
     softmax_cross_entropy_backward,
 )
 
-Cache = tuple[Any, ...]
-
 #: the names of the losses, in the order of the table above and of ``config.loss_weights``
 LOSSES = ("rpn_class", "rpn_box", "head_class", "head_box", "head_mask")
 
 
-def rpn_class_loss(logits: np.ndarray, labels: np.ndarray) -> tuple[float, Cache]:
+class LossCache(NamedTuple):
+    """What a loss leaves for its backward pass.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Of the output that was judged.
+    counted : index
+        Which of its numbers count: ``output[counted]``.
+    terms : ndarray
+        The loss of each of them.
+    denominator : int
+        What their sum was divided by.
+    op : tuple
+        Of ``softmax_cross_entropy``, ``sigmoid_cross_entropy`` or ``smooth_l1``.
+    """
+
+    shape: tuple[int, ...]
+    counted: Any
+    terms: np.ndarray
+    denominator: int
+    op: tuple[Any, ...]
+
+
+def rpn_class_loss(logits: np.ndarray, labels: np.ndarray) -> tuple[float, LossCache]:
     """Mean cross entropy of object against background over the sampled anchors.
 
     Parameters
@@ -54,22 +76,23 @@ def rpn_class_loss(logits: np.ndarray, labels: np.ndarray) -> tuple[float, Cache
     sampled = labels != 0
     is_object = labels[sampled] == 1
     if logits.ndim == 3:
-        losses, inner = softmax_cross_entropy(logits[sampled], is_object.astype(np.int64))
+        terms, op = softmax_cross_entropy(logits[sampled], is_object.astype(np.int64))
     else:
-        losses, inner = sigmoid_cross_entropy(logits[sampled], is_object.astype(logits.dtype))
-    return _mean(losses), (logits.shape, sampled, losses, inner)
+        terms, op = sigmoid_cross_entropy(logits[sampled], is_object.astype(logits.dtype))
+    return _mean(terms), LossCache(logits.shape, sampled, terms, terms.size, op)
 
 
-def rpn_class_loss_backward(dloss: float, cache: Cache) -> np.ndarray:
+def rpn_class_loss_backward(dloss: float, cache: LossCache) -> np.ndarray:
     """Return the gradient of the logits."""
-    shape, sampled, losses, inner = cache
-    backward = softmax_cross_entropy_backward if len(shape) == 3 else sigmoid_cross_entropy_backward
-    dlogits = np.zeros(shape, losses.dtype)
-    dlogits[sampled] = backward(_spread(dloss, losses, losses.size), inner)
+    backward = softmax_cross_entropy_backward if len(cache.shape) == 3 else sigmoid_cross_entropy_backward
+    dlogits = np.zeros(cache.shape, cache.terms.dtype)
+    dlogits[cache.counted] = backward(_spread(dloss, cache), cache.op)
     return dlogits
 
 
-def rpn_box_loss(deltas: np.ndarray, labels: np.ndarray, targets: np.ndarray, config: Config) -> tuple[float, Cache]:
+def rpn_box_loss(
+    deltas: np.ndarray, labels: np.ndarray, targets: np.ndarray, config: Config
+) -> tuple[float, LossCache]:
     """Smooth L1 between the positive anchors' deltas and their targets.
 
     Parameters
@@ -79,22 +102,21 @@ def rpn_box_loss(deltas: np.ndarray, labels: np.ndarray, targets: np.ndarray, co
     config : Config
     """
     positive = labels == 1
-    losses, inner = smooth_l1(deltas[positive], targets[positive], beta=config.rpn_smooth_l1_beta)
-    count = _denominator(losses.size, int((labels != 0).sum()), config)
-    return float(losses.sum()) / count, (deltas.shape, positive, losses, count, inner)
+    terms, op = smooth_l1(deltas[positive], targets[positive], beta=config.rpn_smooth_l1_beta)
+    denominator = _denominator(terms.size, int((labels != 0).sum()), config)
+    return float(terms.sum()) / denominator, LossCache(deltas.shape, positive, terms, denominator, op)
 
 
-def rpn_box_loss_backward(dloss: float, cache: Cache) -> np.ndarray:
+def rpn_box_loss_backward(dloss: float, cache: LossCache) -> np.ndarray:
     """Return the gradient of the deltas."""
-    shape, positive, losses, count, inner = cache
-    ddeltas = np.zeros(shape, losses.dtype)
-    ddeltas[positive] = smooth_l1_backward(_spread(dloss, losses, count), inner)
+    ddeltas = np.zeros(cache.shape, cache.terms.dtype)
+    ddeltas[cache.counted] = smooth_l1_backward(_spread(dloss, cache), cache.op)
     return ddeltas
 
 
 def head_class_loss(
     logits: np.ndarray, class_ids: np.ndarray, active: np.ndarray, config: Config
-) -> tuple[float, Cache]:
+) -> tuple[float, LossCache]:
     """Mean softmax cross entropy over the sampled RoIs.
 
     Parameters
@@ -106,22 +128,21 @@ def head_class_loss(
         class carries no loss: its data set cannot say that it is wrong.
     config : Config
     """
-    losses, inner = softmax_cross_entropy(logits, class_ids)
+    terms, op = softmax_cross_entropy(logits, class_ids)
     counted = np.ones(len(logits), bool)
     if config.class_loss_active_only and len(logits):
         counted = active[np.arange(len(logits)), logits.argmax(axis=1)]
-    return _mean(losses[counted]), (counted, losses, inner)
+    return _mean(terms[counted]), LossCache(logits.shape, counted, terms, int(counted.sum()), op)
 
 
-def head_class_loss_backward(dloss: float, cache: Cache) -> np.ndarray:
-    """Return the gradient of the logits."""
-    counted, losses, inner = cache
-    return softmax_cross_entropy_backward(_spread(dloss, losses, int(counted.sum())) * counted, inner)
+def head_class_loss_backward(dloss: float, cache: LossCache) -> np.ndarray:
+    """Return the gradient of the logits. All terms were computed here; those that do not count receive 0."""
+    return softmax_cross_entropy_backward(_spread(dloss, cache) * cache.counted, cache.op)
 
 
 def head_box_loss(
     deltas: np.ndarray, class_ids: np.ndarray, targets: np.ndarray, config: Config
-) -> tuple[float, Cache]:
+) -> tuple[float, LossCache]:
     """Smooth L1 between the positive RoIs' deltas, those of the true class, and their targets.
 
     Parameters
@@ -133,20 +154,19 @@ def head_box_loss(
     """
     positive = np.flatnonzero(class_ids > 0)
     own = (positive, class_ids[positive])
-    losses, inner = smooth_l1(deltas[own], targets[positive], beta=config.head_smooth_l1_beta)
-    count = _denominator(losses.size, len(class_ids), config)
-    return float(losses.sum()) / count, (deltas.shape, own, losses, count, inner)
+    terms, op = smooth_l1(deltas[own], targets[positive], beta=config.head_smooth_l1_beta)
+    denominator = _denominator(terms.size, len(class_ids), config)
+    return float(terms.sum()) / denominator, LossCache(deltas.shape, own, terms, denominator, op)
 
 
-def head_box_loss_backward(dloss: float, cache: Cache) -> np.ndarray:
+def head_box_loss_backward(dloss: float, cache: LossCache) -> np.ndarray:
     """Return the gradient of the deltas."""
-    shape, own, losses, count, inner = cache
-    ddeltas = np.zeros(shape, losses.dtype)
-    ddeltas[own] = smooth_l1_backward(_spread(dloss, losses, count), inner)
+    ddeltas = np.zeros(cache.shape, cache.terms.dtype)
+    ddeltas[cache.counted] = smooth_l1_backward(_spread(dloss, cache), cache.op)
     return ddeltas
 
 
-def head_mask_loss(logits: np.ndarray, class_ids: np.ndarray, targets: np.ndarray) -> tuple[float, Cache]:
+def head_mask_loss(logits: np.ndarray, class_ids: np.ndarray, targets: np.ndarray) -> tuple[float, LossCache]:
     """Mean sigmoid cross entropy of the true class's mask; the other classes' masks are not compared.
 
     A mask has two values only: the pixels that VOC calls void, the lines around its objects, count as background here,
@@ -160,16 +180,15 @@ def head_mask_loss(logits: np.ndarray, class_ids: np.ndarray, targets: np.ndarra
     targets : ndarray of shape (P, m, m)
         In [0, 1].
     """
-    rows = np.arange(len(class_ids))
-    losses, inner = sigmoid_cross_entropy(logits[rows, :, :, class_ids], targets)
-    return _mean(losses), (logits.shape, rows, class_ids, losses, inner)
+    own = (np.arange(len(class_ids)), slice(None), slice(None), class_ids)
+    terms, op = sigmoid_cross_entropy(logits[own], targets)
+    return _mean(terms), LossCache(logits.shape, own, terms, terms.size, op)
 
 
-def head_mask_loss_backward(dloss: float, cache: Cache) -> np.ndarray:
+def head_mask_loss_backward(dloss: float, cache: LossCache) -> np.ndarray:
     """Return the gradient of the logits."""
-    shape, rows, class_ids, losses, inner = cache
-    dlogits = np.zeros(shape, losses.dtype)
-    dlogits[rows, :, :, class_ids] = sigmoid_cross_entropy_backward(_spread(dloss, losses, losses.size), inner)
+    dlogits = np.zeros(cache.shape, cache.terms.dtype)
+    dlogits[cache.counted] = sigmoid_cross_entropy_backward(_spread(dloss, cache), cache.op)
     return dlogits
 
 
@@ -177,10 +196,10 @@ def _denominator(positive_numbers: int, sampled: int, config: Config) -> int:
     return max(positive_numbers if config.box_loss_denominator == "positives" else sampled, 1)
 
 
-def _mean(losses: np.ndarray) -> float:
-    return float(losses.sum()) / max(losses.size, 1)
+def _mean(terms: np.ndarray) -> float:
+    return float(terms.sum()) / max(terms.size, 1)
 
 
-def _spread(dloss: float, losses: np.ndarray, count: int) -> np.ndarray:
-    """Hand the gradient of a sum divided by ``count`` to each of its terms."""
-    return np.full(losses.shape, dloss / max(count, 1), losses.dtype)
+def _spread(dloss: float, cache: LossCache) -> np.ndarray:
+    """Hand the gradient of a sum, divided by its denominator, to each of its terms."""
+    return np.full(cache.terms.shape, dloss / max(cache.denominator, 1), cache.terms.dtype)

@@ -1,4 +1,4 @@
-"""Parameters are a flat dictionary ``name -> ndarray``: initialise, name, count.
+"""Parameters are a flat dictionary ``name -> ndarray``: what one tensor is called, how it starts, how many there are.
 
 Names follow the data flow: ``backbone.c3.0.conv2.w`` is the weight of the second convolution in the first block of C3.
 The last part says what the array is:
@@ -14,8 +14,8 @@ mean   batch-norm running mean (not trained)               (C,)
 var    batch-norm running variance (not trained)           (C,)
 ====== =================================================== =========================================
 
-``spec(config)`` lists every tensor with its shape and initialiser, in the order of the data flow, so that counting
-the parameters of a ResNet-152 allocates nothing.
+A ``Spec`` is a tensor that is not there yet. Every part of the network lists its own (``backbone_spec`` ...), and
+``network.py`` puts the lists together: counting the parameters of a ResNet-152 allocates nothing.
 """
 
 from __future__ import annotations
@@ -25,9 +25,6 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 import numpy as np
-
-from .config import Config
-from .errors import CheckpointError
 
 Params = dict[str, np.ndarray]
 
@@ -77,31 +74,13 @@ def linear_spec(name: str, c_in: int, c_out: int, *, std: float | None = None) -
     }
 
 
-def spec(config: Config) -> dict[str, Spec]:
-    """List every tensor of the network that ``config`` describes, in the order of the data flow."""
-    from . import backbone, fpn, heads, rpn
-
-    return {
-        **backbone.backbone_spec(config),
-        **fpn.fpn_spec(config),
-        **rpn.rpn_spec(config),
-        **heads.box_head_spec(config),
-        **heads.mask_head_spec(config),
-    }
-
-
-def initialise(config: Config, rng: np.random.Generator, dtype: type = np.float32) -> Params:
-    """Draw fresh parameters of the whole network; see ``draw``."""
-    return draw(spec(config), rng, dtype)
-
-
 def draw(tensors: Mapping[str, Spec], rng: np.random.Generator, dtype: type = np.float32) -> Params:
     """Draw fresh parameters.
 
     Parameters
     ----------
     tensors : dict of str to Spec
-        What ``spec`` or the ``_spec`` of one part of the network returns.
+        What ``network.spec`` or the ``_spec`` of one part of the network returns.
     rng : numpy.random.Generator
         Each tensor is drawn in turn, in this order.
     dtype : type
@@ -140,21 +119,6 @@ def count(tensors: Mapping[str, Spec] | Mapping[str, np.ndarray], prefix: str = 
 def shapes(tensors: Mapping[str, Spec] | Mapping[str, np.ndarray]) -> dict[str, tuple[int, ...]]:
     """Return the shape of every tensor by name."""
     return {name: t.shape for name, t in tensors.items()}
-
-
-def check(params: Mapping[str, np.ndarray], config: Config) -> None:
-    """Raise ``CheckpointError`` with a table if names or shapes are not those that ``config`` needs."""
-    expected = spec(config)
-    rows = [f"  missing     {name} {t.shape}" for name, t in expected.items() if name not in params]
-    rows += [f"  unexpected  {name} {p.shape}" for name, p in params.items() if name not in expected]
-    rows += [
-        f"  shape       {name} is {params[name].shape}, expected {t.shape}"
-        for name, t in expected.items()
-        if name in params and params[name].shape != t.shape
-    ]
-    if rows:
-        shown = rows[:20] + ([f"  ... and {len(rows) - 20} more"] if len(rows) > 20 else [])
-        raise CheckpointError(f"parameters do not fit the configuration {config.name!r}:\n" + "\n".join(shown))
 
 
 def first_non_finite(tensors: Iterable[tuple[str, np.ndarray]]) -> str | None:

@@ -14,8 +14,9 @@ from itertools import pairwise
 
 import numpy as np
 
-from .boxes import clip_boxes, decode_boxes, enter_frame, has_sides, leave_frame
+from .boxes import clip_boxes, decode_boxes, enter_frame, has_sides, leave_frame, require_finite
 from .config import Config
+from .layers import Observe, shown
 from .nms import batched_nms
 from .ops.activation import sigmoid, softmax
 
@@ -47,6 +48,7 @@ def propose(
     config: Config,
     *,
     training: bool,
+    observe: Observe | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Turn the proposal head's output for one image into proposals.
 
@@ -64,13 +66,21 @@ def propose(
         ``proposals_*`` fields: how many, per level or over all levels, which IoU.
     training : bool
         Chooses between the ``_train`` and ``_test`` counts.
+    observe : callable, optional
+        Sees ``anchors.p2`` .. ``anchors.p6``, ``proposals`` and ``proposal_scores``.
 
     Returns
     -------
     boxes : ndarray of shape (P, 4)
         In molded pixels, best first.
     scores : ndarray of shape (P,)
+
+    Raises
+    ------
+    NonFiniteError
+        A box holds NaN or infinity.
     """
+    anchors = [shown(observe, f"anchors.p{level}", a) for level, a in enumerate(anchors, start=2)]
     pre_nms = config.proposals_pre_nms_train if training else config.proposals_pre_nms_test
     post_nms = config.proposals_post_nms_train if training else config.proposals_post_nms_test
     # Ranked by logit, not by probability: a saturated sigmoid has ties that its logits do not have.
@@ -90,4 +100,6 @@ def propose(
     large = has_sides(boxes, config.proposals_min_size)
     boxes, kept = boxes[large], kept[large]
     chosen = batched_nms(boxes, ranks[kept], level[kept], config.proposals_nms_iou)[:post_nms]
-    return leave_frame(boxes[chosen], config.box_frame), objectness_scores(logits[kept[chosen]], config)
+    proposals = require_finite("a proposal", leave_frame(boxes[chosen], config.box_frame))
+    scores = objectness_scores(logits[kept[chosen]], config)
+    return shown(observe, "proposals", proposals), shown(observe, "proposal_scores", scores)

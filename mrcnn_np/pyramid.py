@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -69,6 +69,24 @@ def roi_level(
     return np.clip(level, min_level, max_level).astype(np.int64)
 
 
+class PyramidAlignCache(NamedTuple):
+    """What ``pyramid_roi_align_backward`` needs.
+
+    Attributes
+    ----------
+    method : str
+        ``"roi_align"`` or ``"crop_and_resize"``.
+    members : list of ndarray
+        For each level the indices of the RoIs that were read from it.
+    levels : list of tuple
+        For each level the cache of its pooling.
+    """
+
+    method: str
+    members: list[np.ndarray]
+    levels: list[tuple[Any, ...]]
+
+
 def pyramid_roi_align(
     features: Sequence[np.ndarray],
     rois: np.ndarray,
@@ -84,7 +102,7 @@ def pyramid_roi_align(
     aligned: bool = False,
     reduce: Literal["mean", "max"] = "mean",
     image_shape: tuple[int, ...] | None = None,
-) -> tuple[np.ndarray, tuple[Any, ...]]:
+) -> tuple[np.ndarray, PyramidAlignCache]:
     """Read every RoI from the level that suits its size.
 
     Parameters
@@ -113,8 +131,7 @@ def pyramid_roi_align(
     -------
     pooled : ndarray of shape (R, ph, pw, C)
         In the order of ``rois``.
-    cache : tuple
-        ``(method, members, caches)``: for each level the indices of its RoIs and the cache of their pooling.
+    cache : PyramidAlignCache
 
     Raises
     ------
@@ -159,19 +176,18 @@ def pyramid_roi_align(
         else:
             pooled[rows], cache = crop_and_resize(feature, boxes[rows], batch_index[rows], output_size=output_size)
         caches.append(cache)
-    return pooled, (method, members, caches)
+    return pooled, PyramidAlignCache(method, members, caches)
 
 
 def pyramid_roi_align_backward(
-    dy: np.ndarray, cache: tuple[Any, ...], *, into: Sequence[np.ndarray] | None = None
+    dy: np.ndarray, cache: PyramidAlignCache, *, into: Sequence[np.ndarray] | None = None
 ) -> list[np.ndarray]:
     """Return the gradient of each level: every RoI's gradient goes back to the level it was read from, no other.
 
     Parameters
     ----------
     dy : ndarray of shape (R, ph, pw, C)
-    cache : tuple
-        From ``pyramid_roi_align``.
+    cache : PyramidAlignCache
     into : sequence of L ndarrays of shape (N, H_l, W_l, C), optional
         Add the gradients to these, in place: what the levels receive from elsewhere.
 
@@ -180,10 +196,9 @@ def pyramid_roi_align_backward(
     list of L ndarrays of shape (N, H_l, W_l, C)
         Zero for a level without RoIs. There is no gradient to the boxes, nor through the choice of the level.
     """
-    method, members, caches = cache
-    backward = roi_align_backward if method == "roi_align" else crop_and_resize_backward
-    levels: Sequence[np.ndarray | None] = [None] * len(members) if into is None else into
-    return [backward(dy[rows], level_cache, into=level) for rows, level_cache, level in zip(members, caches, levels)]
+    backward = roi_align_backward if cache.method == "roi_align" else crop_and_resize_backward
+    sums: Sequence[np.ndarray | None] = [None] * len(cache.members) if into is None else into
+    return [backward(dy[rows], level, into=x) for rows, level, x in zip(cache.members, cache.levels, sums)]
 
 
 def normalise_boxes(boxes: np.ndarray, image_shape: tuple[int, ...]) -> np.ndarray:

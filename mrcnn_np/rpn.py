@@ -10,10 +10,12 @@ Ren et al., "Faster R-CNN" (2015), section 3.1; Lin et al., "Feature pyramid net
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from .config import Config
-from .layers import Cache, accumulate, conv_bn, conv_bn_backward
+from .layers import LayerCache, Observe, OpCache, accumulate, conv_bn, conv_bn_backward, shown
 from .ops.fused import conv2d_fused, conv2d_fused_backward
 from .params import Params, Spec, conv_spec
 
@@ -41,9 +43,40 @@ def rpn_spec(config: Config) -> dict[str, Spec]:
     return spec
 
 
+class RpnLevelCache(NamedTuple):
+    """What the head leaves on one level for the way back.
+
+    Attributes
+    ----------
+    convs : list of layer caches
+        Of the 3x3 convolutions.
+    objectness, deltas : tuple
+        Of ``conv2d_fused``, the two predictors.
+    logits_shape, deltas_shape : tuple of int
+        Of their maps.
+    """
+
+    convs: list[LayerCache | None]
+    objectness: OpCache
+    deltas: OpCache
+    logits_shape: tuple[int, ...]
+    deltas_shape: tuple[int, ...]
+
+
+class RpnCache(NamedTuple):
+    """What ``rpn_head_backward`` needs: ``levels``, a ``RpnLevelCache`` for each of P2 .. P6."""
+
+    levels: list[RpnLevelCache]
+
+
 def rpn_head(
-    pyramid: list[np.ndarray], params: Params, config: Config, *, training: bool = False
-) -> tuple[np.ndarray, np.ndarray, Cache]:
+    pyramid: list[np.ndarray],
+    params: Params,
+    config: Config,
+    *,
+    training: bool = False,
+    observe: Observe | None = None,
+) -> tuple[np.ndarray, np.ndarray, RpnCache | None]:
     """Apply the head to every level and lay the results end to end, in the order of ``pyramid_anchors``.
 
     Parameters
@@ -54,6 +87,8 @@ def rpn_head(
     config : Config
     training : bool
         Keep what ``rpn_head_backward`` needs.
+    observe : callable, optional
+        Sees ``rpn_logits`` and ``rpn_deltas``.
 
     Returns
     -------
@@ -61,10 +96,9 @@ def rpn_head(
         A counts the anchors of all levels.
     deltas : ndarray of shape (N, A, 4)
         (dy, dx, log dh, log dw), still divided by ``config.rpn_box_std``.
-    cache : tuple, or None in inference
-        (per level: list of conv caches, objectness cache, deltas cache), (per level: map shapes)
+    cache : RpnCache, or None in inference
     """
-    logits, deltas, caches, shapes = [], [], [], []
+    logits, deltas, levels = [], [], []
     n, k = pyramid[0].shape[0], logits_per_anchor(config)
     objectness, box = ((params[f"{name}.w"], params[f"{name}.b"]) for name in PREDICTORS)
     for p in pyramid:
@@ -75,36 +109,50 @@ def rpn_head(
         level_logits, objectness_cache = conv2d_fused(hidden, *objectness)
         level_deltas, deltas_cache = conv2d_fused(hidden, *box)
         if training:
-            caches.append((conv_caches, objectness_cache, deltas_cache))
-            shapes.append((level_logits.shape, level_deltas.shape))
+            shapes = (level_logits.shape, level_deltas.shape)
+            levels.append(RpnLevelCache(conv_caches, objectness_cache, deltas_cache, *shapes))
         # The last axis holds one anchor after the other, so a reshape turns cells into anchors.
         logits.append(level_logits.reshape(n, -1, k))
         deltas.append(level_deltas.reshape(n, -1, 4))
-    all_logits = np.concatenate(logits, axis=1)
+    all_logits, all_deltas = np.concatenate(logits, axis=1), np.concatenate(deltas, axis=1)
     if k == 1:
         all_logits = all_logits[..., 0]
-    return all_logits, np.concatenate(deltas, axis=1), (caches, shapes) if training else None
+    cache = RpnCache(levels) if training else None
+    return shown(observe, "rpn_logits", all_logits), shown(observe, "rpn_deltas", all_deltas), cache
 
 
-def rpn_head_backward(dlogits: np.ndarray, ddeltas: np.ndarray, cache: Cache, grads: Params) -> list[np.ndarray]:
-    """Cut the gradients into levels again and return the gradients of ``[p2, ..., p6]``.
+def rpn_head_backward(
+    dlogits: np.ndarray, ddeltas: np.ndarray, cache: RpnCache | None, grads: Params
+) -> list[np.ndarray]:
+    """Cut the gradients into levels again and walk back through the head on each.
 
-    The weights are shared: every level adds its share to the same entries of ``grads``.
+    Parameters
+    ----------
+    dlogits : ndarray of shape (N, A) or (N, A, 2)
+    ddeltas : ndarray of shape (N, A, 4)
+    cache : RpnCache
+    grads : dict
+        Receives the parameter gradients. The weights are shared: every level adds its share to the same entries.
+
+    Returns
+    -------
+    list of ndarray
+        The gradients of ``[p2, ..., p6]``.
     """
     assert cache is not None, "no backward pass after inference"
-    caches, shapes = cache
     n = ddeltas.shape[0]
     dlogits = dlogits.reshape(n, ddeltas.shape[1], -1)
     dpyramid, start = [], 0
-    for (conv_caches, objectness_cache, deltas_cache), (logits_shape, deltas_shape) in zip(caches, shapes):
-        anchors = int(np.prod(deltas_shape[1:])) // 4
+    for level in cache.levels:
+        anchors = int(np.prod(level.deltas_shape[1:])) // 4
         stop = start + anchors
-        box = conv2d_fused_backward(ddeltas[:, start:stop].reshape(deltas_shape), deltas_cache)
+        box = conv2d_fused_backward(ddeltas[:, start:stop].reshape(level.deltas_shape), level.deltas)
         accumulate(grads, "rpn.deltas", w=box.dw, b=box.db)
-        objectness = conv2d_fused_backward(dlogits[:, start:stop].reshape(logits_shape), objectness_cache, plus=box.dx)
+        dmap = dlogits[:, start:stop].reshape(level.logits_shape)
+        objectness = conv2d_fused_backward(dmap, level.objectness, plus=box.dx)
         accumulate(grads, "rpn.objectness", w=objectness.dw, b=objectness.db)
         dhidden = objectness.dx
-        for conv_cache in reversed(conv_caches):
+        for conv_cache in reversed(level.convs):
             dhidden, _ = conv_bn_backward(dhidden, conv_cache, grads)
         dpyramid.append(dhidden)
         start = stop

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kernels import accelerated
+from kernels.contract import TIE
 
 from .boxes import encode_boxes, enter_frame, iou, leave_frame
 from .config import Config
@@ -21,9 +22,6 @@ from .ops.crop_and_resize import crop_and_resize
 from .ops.roi_align import roi_align
 from .pyramid import normalise_boxes
 
-# IoUs whose ratio is closer to 1 than this are the same: several anchors that contain a small object have equal IoU,
-# up to rounding. A ratio, because the best IoU of a tiny object is itself tiny.
-TIE = 1e-6
 UNBOUNDED = (2**31, 2**31)
 
 
@@ -112,7 +110,7 @@ def label_anchors(
     ----------
     anchors : ndarray of shape (A, 4)
     objects : ndarray of shape (G, 4)
-        G at least 1.
+        Without any, every anchor is negative and its match 0.
     negative_iou, positive_iou : float
     match_best : bool
 
@@ -121,8 +119,10 @@ def label_anchors(
     labels : ndarray of shape (A,), int8
     matched : ndarray of shape (A,), int64
     """
-    overlaps = iou(anchors, objects)  # (A, G)
     labels = np.full(len(anchors), -1, np.int8)
+    if len(objects) == 0:
+        return labels, np.zeros(len(anchors), np.int64)
+    overlaps = iou(anchors, objects)  # (A, G)
     labels[overlaps.max(axis=1) >= negative_iou] = 0
     labels[is_positive(overlaps, positive_iou, match_best=match_best)] = 1
     return labels, overlaps.argmax(axis=1)

@@ -38,6 +38,7 @@ from mrcnn_np.evaluate import average_precision, evaluate_detections, matterport
 from mrcnn_np.fpn import fpn
 from mrcnn_np.heads import box_head, box_head_spec, mask_head, mask_head_spec
 from mrcnn_np.molding import compose_meta, make_batch, minimise_masks, mold_image, plan
+from mrcnn_np.network import initialise, spec
 from mrcnn_np.nms import nms
 from mrcnn_np.objective import head_box_loss, head_class_loss, head_mask_loss, rpn_box_loss, rpn_class_loss
 from mrcnn_np.ops.activation import relu, softmax
@@ -45,7 +46,7 @@ from mrcnn_np.ops.crop_and_resize import crop_and_resize
 from mrcnn_np.ops.losses import smooth_l1
 from mrcnn_np.ops.roi_align import bilinear_interpolate, roi_align, roi_align_backward
 from mrcnn_np.ops.roi_pool import roi_pool
-from mrcnn_np.params import count, draw, initialise, spec
+from mrcnn_np.params import count, draw
 from mrcnn_np.proposals import objectness_scores, propose
 from mrcnn_np.pyramid import normalise_boxes, pyramid_roi_align, pyramid_roi_align_backward, roi_level
 from mrcnn_np.rpn import rpn_head, rpn_spec

@@ -35,7 +35,7 @@ def program(module, *arguments, handler="signal.default_int_handler"):
 
 
 @pytest.mark.parametrize(
-    "module", ["mrcnn_np.cli.main", "numpy", "numpy.linalg", "mrcnn_np.cli.detect", "mrcnn_np.pictures.instances"]
+    "module", ["mrcnn_np.cli.main", "numpy", "numpy.linalg", "mrcnn_np.cli.data", "mrcnn_np.data.images"]
 )
 def test_ctrl_c_while_importing(module):
     assert program(module, "data", "voc") == (130, "\ninterrupted\n")
@@ -50,10 +50,10 @@ def test_an_import_that_fails_by_ctrl_c_is_an_interruption(monkeypatch, capsys):
         except KeyboardInterrupt as interrupt:
             raise ImportError("initialization failed") from interrupt
 
-    monkeypatch.setattr("mrcnn_np.cli.detect.run_voc", broken)
+    monkeypatch.setattr("mrcnn_np.cli.data.run_voc", broken)
     assert main(["data", "voc"]) == 130
     assert capsys.readouterr().err == "\ninterrupted\n"
-    monkeypatch.setattr("mrcnn_np.cli.detect.run_voc", lambda args: 1 / 0)
+    monkeypatch.setattr("mrcnn_np.cli.data.run_voc", lambda args: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         main(["data", "voc"])
 
@@ -67,6 +67,11 @@ def test_ctrl_c_that_is_ignored_stays_ignored():
     """A shell starts the background jobs of a script so."""
     code, err = program("numpy", "data", "voc", handler="signal.SIG_IGN")
     assert code == 2 and err.startswith("error: nothing to do")
+
+
+def test_help_answers_before_numpy_is_imported():
+    code = "import sys, mrcnn_np.cli.arguments as a, mrcnn_np.cli.main; a.build_parser(); print('numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
 
 
 def test_what_the_package_offers():

@@ -9,8 +9,9 @@ from nets import as_float64, make_sample, small_config
 from mrcnn_np import MaskRCNN, presets
 from mrcnn_np.errors import CheckpointError, NonFiniteError
 from mrcnn_np.molding import make_batch
+from mrcnn_np.network import initialise
 from mrcnn_np.objective import LOSSES
-from mrcnn_np.params import initialise, trainable
+from mrcnn_np.params import trainable
 
 VARIANTS = {
     "tiny": {},
@@ -157,7 +158,7 @@ def test_a_consumed_cache_gives_the_same_gradients_and_is_gone():
     batch = make_batch([make_sample(np.random.default_rng(0))], model.config)
     _, cache = model.losses(batch, np.random.default_rng(1))
     kept = model.backward(cache)
-    blocks = cache.backbone[2]
+    blocks = cache.backbone.stages
     consumed = model.backward(cache, consume=True)
     assert {k: g.tobytes() for k, g in consumed.items()} == {k: g.tobytes() for k, g in kept.items()}
     assert blocks == [[], [], [], []] and cache.backbone is None and cache.rpn is None and cache.mask_head is None

@@ -19,7 +19,8 @@ from mrcnn_np.backbone import (
 from mrcnn_np.errors import ConfigError
 from mrcnn_np.fpn import fpn, fpn_backward, fpn_spec
 from mrcnn_np.heads import box_head, box_head_backward, box_head_spec, mask_head, mask_head_backward, mask_head_spec
-from mrcnn_np.params import conv_spec, initialise, norm_spec, trainable
+from mrcnn_np.network import initialise
+from mrcnn_np.params import conv_spec, norm_spec, trainable
 from mrcnn_np.rpn import rpn_head, rpn_head_backward, rpn_spec
 
 

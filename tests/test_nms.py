@@ -15,21 +15,6 @@ def random_boxes(rng, n, dtype=np.float64, extent=60.0):
     return np.concatenate([corner, corner + rng.uniform(10, 50, (n, 2))], axis=1).astype(dtype)
 
 
-def naive_nms(boxes, scores, threshold):
-    """Greedy, one pair at a time."""
-    remaining = sorted(range(len(scores)), key=lambda i: (-scores[i], i))
-    kept = []
-    while remaining:
-        best = remaining.pop(0)
-        kept.append(best)
-        survivors = []
-        for other in remaining:
-            if naive_boxes.iou(boxes[best], boxes[other]) <= threshold:
-                survivors.append(other)
-        remaining = survivors
-    return kept
-
-
 def test_by_hand():
     boxes = np.array([[0, 0, 10, 10], [0, 1, 10, 11], [0, 8, 10, 18], [30, 30, 40, 40]], dtype=np.float32)
     scores = np.array([0.8, 0.9, 0.7, 0.95], dtype=np.float32)
@@ -102,7 +87,7 @@ def test_matches_the_loop(dtype, threshold):
     boxes, scores = random_boxes(rng, 150, dtype), rng.integers(0, 40, 150) / 40  # with ties
     kept = nms(boxes, scores, threshold)
     assert kept.dtype == np.int64
-    assert kept.tolist() == naive_nms(boxes, scores, threshold)
+    assert kept.tolist() == naive_boxes.nms(boxes, scores, threshold)
 
 
 def test_batched_matches_one_loop_per_group():
@@ -112,7 +97,7 @@ def test_batched_matches_one_loop_per_group():
     expected = []
     for group in range(5):
         members = np.flatnonzero(groups == group)
-        expected += [int(members[i]) for i in naive_nms(boxes[members], scores[members], 0.5)]
+        expected += [int(members[i]) for i in naive_boxes.nms(boxes[members], scores[members], 0.5)]
     expected.sort(key=lambda i: (-scores[i], i))
     assert batched_nms(boxes, scores, groups, 0.5).tolist() == expected
 

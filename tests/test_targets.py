@@ -130,25 +130,6 @@ def test_matching_without_objects_or_anchors():
 # --- matching against a loop and torchvision ---
 
 
-def naive_match(anchors, objects, crowd, config):
-    ious = [[naive_boxes.iou(a, o) for o in objects] for a in anchors.tolist()]
-    labels = []
-    for row in ious:
-        best = max([v for v, c in zip(row, crowd) if not c], default=0.0)
-        near_crowd = config.crowd_iou is not None and any(c and v >= config.crowd_iou for v, c in zip(row, crowd))
-        label = 0
-        if best < config.rpn_negative_iou and not near_crowd:
-            label = -1
-        if best >= config.rpn_positive_iou:
-            label = 1
-        for g, is_crowd in enumerate(crowd):
-            of_object = max(r[g] for r in ious)
-            if not is_crowd and of_object > 0 and row[g] == of_object:
-                label = 1
-        labels.append(label)
-    return labels
-
-
 @given(seeds, st.integers(1, 5), st.sampled_from(DIALECTS))
 @settings(max_examples=40, deadline=None)
 def test_matching_equals_a_loop(seed, count, config):
@@ -156,7 +137,8 @@ def test_matching_equals_a_loop(seed, count, config):
     anchors, objects = random_boxes(rng, 30), random_boxes(rng, count)
     crowd = rng.random(count) < 0.3
     labels, matched = match_anchors(anchors, objects, crowd, config)
-    assert labels.tolist() == naive_match(anchors, objects.tolist(), crowd, config)
+    ious = (config.rpn_negative_iou, config.rpn_positive_iou, config.crowd_iou)
+    assert labels.tolist() == naive_boxes.match(anchors.tolist(), objects.tolist(), crowd, *ious)
     for a in np.flatnonzero(labels == 1):
         best = max(naive_boxes.iou(anchors[a], o) for o, c in zip(objects, crowd) if not c)
         assert not crowd[matched[a]] and naive_boxes.iou(anchors[a], objects[matched[a]]) == pytest.approx(best)

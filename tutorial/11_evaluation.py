@@ -4,7 +4,8 @@ All detections of a class, over all images, are ranked by score. Each is right i
 class enough that no better detection has taken already; else it is wrong. Going down the ranking, precision (how many
 are right) is drawn over recall (how many objects are found), and average precision is the area under that curve.
 
-Open beside this: mrcnn_np/evaluate/matching.py, mrcnn_np/evaluate/ranking.py and mrcnn_np/evaluate.py.
+Open beside this: mrcnn_np/evaluate/matching.py, mrcnn_np/evaluate/ranking.py and mrcnn_np/evaluate/__init__.py.
+The loop: average_precision in tests/oracles/naive_metrics.py.
 
 Questions
 1. Three objects, three detections, best first: right, wrong, right. What is the average precision?
@@ -13,7 +14,7 @@ Questions
 """
 
 import numpy as np
-from common import LINE_PALETTE, grid, say, start, table
+from common import LINE_PALETTE, code, grid, naive_metrics, say, start, table
 
 from mrcnn_np.data import Sample
 from mrcnn_np.detections import Detections
@@ -33,6 +34,14 @@ table(["detection", "recall", "precision", "best precision from here on"], rows)
 exact = {"voc10": "5/9, all points", "voc07": "6/11, 11 points", "coco": "56/101, 101 points"}
 values = {method: average_precision(recall, precision, method=method) for method in exact}
 table(["rule", "average precision", ""], [[m, f"{v:.4f}", exact[m]] for m, v in values.items()])
+
+say("The loop, and the two functions that are the same in NumPy:")
+code(naive_metrics.average_precision)
+code(precision_recall)
+code(precision_envelope)
+curve = list(zip(recall.tolist(), precision.tolist()))
+loops = {method: naive_metrics.average_precision(curve, method) for method in exact}
+say("The loop gives " + ", ".join(f"{v:.4f} ({method})" for method, v in loops.items()) + ".")
 
 say("\nOne object, two detections of it, and a second object that nothing overlaps (IoU, best score first):")
 ious = np.array([[0.8, 0.0], [0.7, 0.0]])

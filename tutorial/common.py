@@ -1,13 +1,19 @@
 """What all lessons share: the one image, the network, the options of the command line, and small drawing helpers.
 
 Nothing here is part of Mask R-CNN. A lesson begins with ``lesson = start(__doc__)`` and then reads from top to bottom.
+
+``naive``, ``naive_boxes``, ``naive_roi`` and ``naive_metrics`` are the plain loops of ``tests/oracles``: the same
+operations one number at a time, for reading. ``code`` prints a function as it stands in its file.
 """
 
 from __future__ import annotations
 
 import argparse
+import ast
+import inspect
 import sys
 import textwrap
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,26 +23,42 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mrcnn_np import presets
-from mrcnn_np.anchors import pyramid_anchors
+from mrcnn_np.boxes import iou
 from mrcnn_np.config import Config
 from mrcnn_np.data import SHAPES_CLASSES, VOC_CLASSES, Sample, generate, open_dataset, read_image
+from mrcnn_np.data.sample import without_objects
 from mrcnn_np.errors import UserError
 from mrcnn_np.model import MaskRCNN
 from mrcnn_np.molding import Batch, make_batch
 from mrcnn_np.pictures.canvas import LINE_PALETTE, PALETTE, add_box, show_image
 from mrcnn_np.pictures.canvas import save as save_png
+from mrcnn_np.tables import text_table
 from mrcnn_np.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from mrcnn_np.training.loop import train_step
 from mrcnn_np.training.optim import zero_velocity
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.append(str(ROOT / "tests" / "oracles"))
+import naive
+import naive_boxes
+import naive_metrics
+import naive_roi
 
 __all__ = [
     "LINE_PALETTE",
     "PALETTE",
     "Lesson",
     "add_box",
+    "code",
+    "glow",
     "grid",
     "heat",
     "listed",
+    "naive",
+    "naive_boxes",
+    "naive_metrics",
+    "naive_roi",
+    "outline",
     "say",
     "show_image",
     "start",
@@ -69,7 +91,8 @@ class Lesson:
     def sample(self) -> Sample:
         """The image of all lessons with its ground truth (a file of your own has none)."""
         if self.dataset is None:
-            return _without_truth(self.options.image)
+            path = self.options.image
+            return without_objects(read_image(path), Path(path).stem, path)
         return self.dataset.load(VOC_IMAGE if self.options.voc else SHAPES_IMAGE)
 
     @cached_property
@@ -136,19 +159,38 @@ class Lesson:
         save_checkpoint(path, Checkpoint(steps, 0, config, self.class_names, model.params, velocity, purpose))
         return MaskRCNN(self.config, model.params)
 
+    def enlarged(self, factor: int) -> tuple[Batch, Config]:
+        """Return the sample molded to sides ``factor`` times as long, and the configuration that does it.
+
+        Maps of the small canvas have a handful of cells; these are for looking at.
+        """
+        sides = {name: factor * getattr(self.config, name) for name in ("image_min_size", "image_max_size")}
+        config = self.config.replace(**sides)
+        return make_batch([self.sample], config), config
+
+    @cached_property
+    def draw(self) -> int:
+        """A seed under which every object has a region that carries its losses, if one of the first 50 does that.
+
+        A training step draws some of the proposals, and a large object may go without; over many steps all have
+        their turn. Lessons 8 and 9 look at one step, so they look at one that holds them all.
+        """
+        truth, most = self.batch.gt_boxes[0], (-1, 0)
+        for seed in range(50):
+            _, cache = self.model.losses(self.batch, np.random.default_rng(seed))
+            rois = cache.targets.rois[cache.targets.class_ids > 0]
+            covered = len(set(iou(rois, truth).argmax(axis=1))) if len(truth) and len(rois) else 0
+            most = max(most, (covered, -seed))
+            if covered == len(truth):
+                break
+        return -most[1]
+
     @cached_property
     def anchors(self) -> list[np.ndarray]:
         """The anchors of P2 .. P6 over the canvas; lesson 4 looks at them."""
-        config = self.config
-        return pyramid_anchors(
-            self.batch.images.shape[1:3],
-            sizes=config.anchor_sizes,
-            strides=config.anchor_strides,
-            aspect_ratios=config.anchor_ratios,
-            ratio_meaning=config.anchor_ratio_meaning,
-            rounding=config.anchor_rounding,
-            offset=config.anchor_offset,
-        )
+        height, width = self.batch.images.shape[1:3]
+        maps = [np.empty((1, -(-height // s), -(-width // s), 0)) for s in self.config.anchor_strides]
+        return MaskRCNN(self.config).anchors((height, width), maps)  # they depend on the configuration alone
 
     def path(self, name: str) -> Path:
         """Return where a picture of this lesson goes; ``finish`` lists it."""
@@ -195,15 +237,6 @@ def _short_errors(kind: type[BaseException], error: BaseException, trace: Any) -
         sys.__excepthook__(kind, error, trace)
 
 
-def _without_truth(path: str) -> Sample:
-    image = read_image(path)
-    none, shape = np.zeros(0, bool), image.shape[:2]
-    return Sample(
-        Path(path).stem, image, np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.zeros((0, *shape), bool),
-        none, none, np.zeros(shape, bool), path,
-    )  # fmt: skip
-
-
 # --- text -----------------------------------------------------------------------------------------------------------
 
 
@@ -213,6 +246,20 @@ def say(text: str, *, hang: int = 0) -> None:
     print(textwrap.fill(" ".join(text.split()), 100, subsequent_indent=" " * hang))
 
 
+def code(function: Callable[..., Any]) -> None:
+    """Print a function as it stands in its file, without decorators and docstring."""
+    function = getattr(function, "reference", function)  # the NumPy body of one that has a kernel
+    source = textwrap.dedent(inspect.getsource(function))
+    node = ast.parse(source).body[0]
+    assert isinstance(node, ast.FunctionDef)
+    lines, first = source.splitlines(), node.lineno
+    described = ast.get_docstring(node) is not None
+    after = node.body[1].lineno if described else node.body[0].lineno
+    head = lines[first - 1 : node.body[0].lineno - 1]
+    print(f"  # {Path(inspect.getsourcefile(function) or '').resolve().relative_to(ROOT)}")
+    print(textwrap.indent("\n".join([*head, *lines[after - 1 :]]), "  "), end="\n\n")
+
+
 def listed(values: np.ndarray, digits: int = 2) -> str:
     """Write a few numbers as ``(1.00, -0.25)``."""
     return "(" + ", ".join(f"{float(v):.{digits}f}" for v in np.ravel(values)) + ")"
@@ -220,10 +267,7 @@ def listed(values: np.ndarray, digits: int = 2) -> str:
 
 def table(header: list[str], rows: list[list[Any]]) -> None:
     """Print rows under their headings: the first column to the left, the others to the right."""
-    text = [header, *([str(cell) for cell in row] for row in rows)]
-    widths = [max(len(row[i]) for row in text) for i in range(len(header))]
-    for row in text:
-        print("  " + "  ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths))))
+    print(text_table(header, [[str(cell) for cell in row] for row in rows], align="<>", indent="  "))
 
 
 # --- pictures -------------------------------------------------------------------------------------------------------
@@ -250,3 +294,23 @@ def heat(ax: Axes, values: np.ndarray, title: str, *, limits: tuple[float, float
     ax.set(xticks=[], yticks=[])
     ax.set_title(title, fontsize=9)
     return drawn
+
+
+def glow(ax: Axes, image: np.ndarray, values: np.ndarray, title: str) -> None:
+    """Lay a map of numbers over the grey image, the larger the brighter, cell by cell."""
+    height, width = image.shape[:2]
+    ax.imshow(image.mean(axis=-1), cmap="gray", vmin=-60, vmax=255, extent=(0, width, height, 0))
+    low, high = float(values.min()), float(values.max())
+    strength = (values - low) / (high - low or 1.0)
+    ax.imshow(strength, cmap="inferno", vmin=0, vmax=1, alpha=np.clip(strength, 0, 0.8), extent=(0, width, height, 0))
+    ax.set(xticks=[], yticks=[])
+    ax.set_title(title, fontsize=9)
+
+
+def outline(ax: Axes, mask: np.ndarray, colour: str, *, width: float = 1.6, dash: str = "solid") -> None:
+    """Draw the edge of a mask (H, W) and leave what is inside to be seen."""
+    padded = np.pad(mask.astype(float), 1)
+    y, x = (np.arange(side) - 0.5 for side in padded.shape)
+    if mask.any():
+        ax.contour(x, y, padded, levels=[0.5], colors="black", linewidths=width + 1.4, linestyles=dash)
+        ax.contour(x, y, padded, levels=[0.5], colors=[colour], linewidths=width, linestyles=dash)

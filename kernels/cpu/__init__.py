@@ -1,34 +1,37 @@
 """Numba kernels for the CPU.
 
 Compiled code is kept on disk. Numba notices an edit of the file a kernel stands in, but not of a file it takes a helper
-from, and would go on running the old code. So the folder it keeps them in is named after the text of all files here.
+from, and would go on running the old code. So the folder it keeps them in is named after the text of all files below
+``kernels/``. It is a folder of one's own (``machine/folders.py``), or a temporary one.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numba
 
+from .machine.folders import private_folder, temporary_folder
 from .machine.memory import keep_freed_memory
 
 
 def _cache_folder() -> Path:
     """Return a folder for compiled kernels that changes with any of the sources."""
-    text = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.rglob("*.py")))
+    text = b"".join(path.read_bytes() for path in sorted(Path(__file__).parents[1].rglob("*.py")))
     versions = numba.__version__ + os.environ.get("MRCNN_NP_VECTOR", "")
     name = hashlib.sha256(text + versions.encode()).hexdigest()[:16]
-    folder = Path(os.environ.get("NUMBA_CACHE_DIR") or Path.home() / ".cache" / "mrcnn_np") / name
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError:  # a read-only home: compile once for each start of the machine
-        folder = Path(tempfile.gettempdir()) / "mrcnn_np" / name
-    return folder
+        base = os.environ.get("NUMBA_CACHE_DIR") or Path.home() / ".cache" / "mrcnn_np"
+        return private_folder(Path(base) / name)
+    except (OSError, RuntimeError) as error:  # a read-only home; none at all; one that others can write
+        reason = f"{error.strerror}: {error.filename}" if isinstance(error, OSError) and error.filename else str(error)
+        warnings.warn(f"compiled kernels are kept for this run only ({reason})", RuntimeWarning, stacklevel=2)
+        return temporary_folder()
 
 
 numba.config.CACHE_DIR = str(_cache_folder())  # type: ignore[attr-defined]
@@ -40,6 +43,7 @@ from . import (  # noqa: E402  (when a kernel is defined, the folder is read)
     conv,
     crop_and_resize,
     detections,
+    fused,
     linear,
     losses,
     nms,
@@ -49,50 +53,50 @@ from . import (  # noqa: E402  (when a kernel is defined, the folder is read)
     resize,
     roi_align,
     roi_pool,
+    targets,
 )
-from .convolution import transposed  # noqa: E402  (when a kernel is defined, the folder is read)
 
 KERNELS: dict[str, Callable[..., Any]] = {
     function.__name__: function
     for function in (
-        conv.conv2d,
-        conv.conv2d_backward,
-        conv.conv2d_fused,
-        conv.conv2d_fused_backward,
-        transposed.conv2d_transpose,
-        transposed.conv2d_transpose_backward,
-        norm.batch_norm,
-        norm.batch_norm_backward,
-        pool.max_pool2d,
-        pool.max_pool2d_backward,
-        resize.upsample_nearest,
-        resize.upsample_nearest_backward,
-        resize.resize_bilinear,
-        resize.resize_nearest,
-        linear.linear,
-        linear.linear_backward,
-        linear.channel_sum,
-        roi_align.roi_align,
-        roi_align.roi_align_backward,
-        roi_align.crop_masks,
-        roi_pool.roi_pool,
-        roi_pool.roi_pool_backward,
-        crop_and_resize.crop_and_resize,
-        crop_and_resize.crop_and_resize_backward,
-        detections.paste_masks,
-        optim.global_norm,
-        optim.sgd_step,
-        boxes.iou,
-        boxes.decode_boxes,
-        boxes.label_anchors,
-        nms.nms,
-        nms.batched_nms,
-        losses.sigmoid,
-        losses.softmax,
-        losses.softmax_cross_entropy,
-        losses.sigmoid_cross_entropy,
-        losses.sigmoid_cross_entropy_backward,
         activation.relu,
         activation.relu_backward,
+        activation.sigmoid,
+        activation.softmax,
+        boxes.decode_boxes,
+        boxes.iou,
+        conv.conv2d,
+        conv.conv2d_backward,
+        conv.conv2d_transpose,
+        conv.conv2d_transpose_backward,
+        crop_and_resize.crop_and_resize,
+        crop_and_resize.crop_and_resize_backward,
+        detections.paste_into_boxes,
+        fused.conv2d_fused,
+        fused.conv2d_fused_backward,
+        linear.channel_sum,
+        linear.linear,
+        linear.linear_backward,
+        losses.sigmoid_cross_entropy,
+        losses.sigmoid_cross_entropy_backward,
+        losses.softmax_cross_entropy,
+        nms.batched_nms,
+        nms.nms,
+        norm.batch_norm,
+        norm.batch_norm_backward,
+        optim.global_norm,
+        optim.momentum_step,
+        pool.max_pool2d,
+        pool.max_pool2d_backward,
+        resize.resize_bilinear,
+        resize.resize_nearest,
+        resize.upsample_nearest,
+        resize.upsample_nearest_backward,
+        roi_align.roi_align,
+        roi_align.roi_align_backward,
+        roi_pool.roi_pool,
+        roi_pool.roi_pool_backward,
+        targets.crop_masks,
+        targets.label_anchors,
     )
 }

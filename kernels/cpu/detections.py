@@ -86,14 +86,15 @@ def _paste(masks, boxes, method, threshold, pasted):
                 target[x] = everywhere or above[x] * wa + below[x] * wb >= threshold
 
 
-def paste_masks(masks: np.ndarray, boxes: np.ndarray, image_shape: tuple[int, int], config: Any) -> Any:
-    """See ``mrcnn_np.detections.paste_masks``."""
+def paste_into_boxes(
+    masks: np.ndarray, boxes: np.ndarray, image_shape: tuple[int, int], *, method: str, threshold: float
+) -> Any:
+    """See ``mrcnn_np.detections.paste_into_boxes``."""
     if not is_float32(masks) or masks.ndim != 3 or len(masks) != len(boxes) or 0 in masks.shape:
         return NotImplemented
     corners = np.asarray(boxes, np.float64)
-    if corners.shape != (len(masks), 4) or not (np.abs(corners) < 2**31).all() or config.mask_paste not in METHODS:
+    if corners.shape != (len(masks), 4) or not (np.abs(corners) < 2**31).all() or method not in METHODS:
         return NotImplemented
     pasted = np.zeros((len(masks), *image_shape), np.bool_)  # not touched where nothing is painted
-    method, threshold = METHODS.index(config.mask_paste), np.float32(config.mask_threshold)
-    _paste(np.ascontiguousarray(masks), corners, method, threshold, pasted)
+    _paste(np.ascontiguousarray(masks), corners, METHODS.index(method), np.float32(threshold), pasted)
     return pasted

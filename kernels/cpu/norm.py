@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numba import njit, prange
 
+from ..contract import BatchNormCache
 from .machine.arguments import is_float32
 from .machine.memory import empty
 from .machine.rows import add, add_squares, normalise, normalise_backward, sum_products, sum_products_and_scale
@@ -140,7 +141,7 @@ def batch_norm(
 ) -> Any:
     """See ``mrcnn_np.ops.norm.batch_norm``."""
     parameters = (gamma, beta, mean, var)
-    if not is_float32(x, *parameters) or x.size < SMALL or any(p.shape != x.shape[-1:] for p in parameters):
+    if not is_float32(x, *parameters) or x.size < max(1, SMALL) or any(p.shape != x.shape[-1:] for p in parameters):
         return NotImplemented
     channels = x.shape[-1]
     x = np.ascontiguousarray(x)
@@ -161,13 +162,13 @@ def batch_norm(
     y = empty(x.shape)
     wide_mu, scale, shift = (np.tile(vector, pixels) for vector in (mu, gamma * inverse_std, beta))
     _normalise(flat, wide_mu, scale, shift, y.reshape(flat.shape), rows)
-    return y, (x, gamma, mu, inverse_std, training)
+    return y, BatchNormCache(x, gamma, mu, inverse_std, training)
 
 
-def batch_norm_backward(dy: np.ndarray, cache: tuple[Any, ...]) -> Any:
+def batch_norm_backward(dy: np.ndarray, cache: BatchNormCache) -> Any:
     """See ``mrcnn_np.ops.norm.batch_norm_backward``."""
     x, gamma, mu, inverse_std, training = cache
-    if not is_float32(dy, x, gamma, mu, inverse_std) or dy.shape != x.shape or x.size < SMALL:
+    if not is_float32(dy, x, gamma, mu, inverse_std) or dy.shape != x.shape or x.size < max(1, SMALL):
         return NotImplemented
     channels = x.shape[-1]
     count = x.size // channels

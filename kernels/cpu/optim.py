@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
@@ -73,17 +72,18 @@ def global_norm(grads: Mapping[str, np.ndarray]) -> Any:
     return math.sqrt(sum((_square_sum if g.size > BLOCK else _square_sum_block)(g) for g in flat))
 
 
-def sgd_step(
+def momentum_step(
     params: dict[str, np.ndarray],
     grads: Mapping[str, np.ndarray],
     velocity: dict[str, np.ndarray],
     *,
     learning_rate: float,
-    config: Any,
+    momentum: float,
+    weight_decay: Mapping[str, float],
 ) -> Any:
-    """See ``mrcnn_np.training.optim.sgd_step``."""
+    """See ``mrcnn_np.training.optim.momentum_step``."""
     table, sizes = np.empty((len(velocity), 3), np.int64), np.empty(len(velocity), np.int64)
-    decay = np.full(len(velocity), config.weight_decay, np.float32)
+    decay = np.array([weight_decay[name] for name in velocity], np.float32)
     alive = []  # copies of gradients, until the step is done
     for i, (name, v) in enumerate(velocity.items()):
         p, g = params.get(name), grads.get(name)
@@ -96,7 +96,5 @@ def sgd_step(
             alive.append(g)
         _note(p.reshape(-1), g.reshape(-1), v.reshape(-1), table[i])
         sizes[i] = v.size
-        if any(fnmatchcase(name, pattern) for pattern in config.no_decay):
-            decay[i] = 0
-    _step(table, sizes, decay, np.float32(config.momentum), np.float32(learning_rate))
+    _step(table, sizes, decay, np.float32(momentum), np.float32(learning_rate))
     return None

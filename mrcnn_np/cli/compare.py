@@ -14,8 +14,8 @@ from ..config import Config
 from ..config.presets import by_name
 from ..data.images import read_image
 from ..errors import UserError
-from ..synthetic import lively_params, picture
-from ..training.run_folder import prepare
+from ..files import prepare
+from ..synthetic import params_that_detect, picture, sample_from
 from ..weights.load import load_weights
 
 AGREE, DIFFER = 0, 1
@@ -44,10 +44,8 @@ def run_compare(args: argparse.Namespace) -> int:
         dtype=args.dtype, seed=args.seed, tolerance=args.tolerance, teacher_forced=args.teacher_forced,
         info={"weights": described, "picture": shown},
     )  # fmt: skip
-    from ..compare.report import write
-
     print(result)
-    _say_written(write(result, out))
+    _say_written(result.report().write(out, "compare"))
     return AGREE if result.agree else DIFFER
 
 
@@ -101,27 +99,26 @@ def _training(
         raise UserError(f"--train-steps compares with torchvision only, not with {args.framework}")
     if args.only_ours or args.teacher_forced or args.tolerance is not None:
         raise UserError("--only-ours, --teacher-forced and --tolerance belong to a detection, not to --train-steps")
-    from ..compare.fixed_relus import decided_params
-    from ..compare.report import write_training
+    from ..compare.fixed_relus import params_with_fixed_relus
     from ..compare.torchvision.model import check
-    from ..compare.torchvision.side_by_side import compare_training, objects_in
+    from ..compare.torchvision.training_steps import compare_training
     from ..molding import make_batch
 
     check(config)
     prepare(out)
     # Two images of different shapes, so that one is padded; both draw from them what they are to learn
-    samples = [objects_in(image, config, seed=args.seed)]
-    samples.append(objects_in(image.transpose(1, 0, 2), config, image_id="1", seed=args.seed + 1))
+    samples = [sample_from(image, config, seed=args.seed)]
+    samples.append(sample_from(image.transpose(1, 0, 2), config, image_id="1", seed=args.seed + 1))
     if params is None and args.dtype == "float32":
-        params = decided_params(config, make_batch(samples, config).images, args.seed)
+        params = params_with_fixed_relus(config, make_batch(samples, config).images, args.seed)
         info["weights"] += ", under which no ReLU is near its kink"
     elif params is None:
-        params = lively_params(config, args.seed, image)
+        params = params_that_detect(config, args.seed, image)
     params = {name: p.astype(args.dtype) for name, p in params.items()}
     result = compare_training(params, config, samples, steps=args.train_steps, seed=args.seed)
     result.info = {**info, **result.info, "versions": versions(require(args.framework))}
     print(result)
-    _say_written(write_training(result, out))
+    _say_written(result.report().write(out, "training"))
     return AGREE if result.agree else DIFFER
 
 

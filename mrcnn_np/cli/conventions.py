@@ -6,20 +6,18 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from ..config import Config
 from ..config.presets import by_name
+from ..conventions.document import read_page, rewrite
 from ..conventions.report import write_report
-from ..conventions.switchboard import switchboard, without_objects
+from ..conventions.switchboard import switchboard
 from ..conventions.table import markdown_table
 from ..data.images import read_image
-from ..data.sample import Sample
-from ..data.scene import SHAPES_CLASSES, draw_scene
+from ..data.sample import without_objects
+from ..data.scene import SHAPES_CLASSES
+from ..files import prepare
 from ..model import MaskRCNN
-from ..resizing import enclosing_boxes
-from ..synthetic import lively_params
-from ..training.run_folder import prepare
+from ..synthetic import generated_sample, params_that_detect
 from ..weights.load import load_weights
 
 
@@ -28,6 +26,8 @@ def run_conventions(args: argparse.Namespace) -> int:
     if args.list:
         print(markdown_table(), end="")
         return 0
+    if args.rewrite:
+        read_page(Path(args.rewrite))
     model, class_names, described = _model(args)
     if args.image is None:
         sample, picture = generated_sample(model.config, args.seed), f"a generated image of shapes, seed {args.seed}"
@@ -40,13 +40,16 @@ def run_conventions(args: argparse.Namespace) -> int:
     title = f"Measured with {described} on {picture}, {height} x {width} pixels"
     print(write_report(out, board, class_names, title))
     print(f"written to {out}: conventions.md, conventions.json, conventions.png, crops.png")
+    if args.rewrite:
+        rewrite(Path(args.rewrite), board, class_names, title)
+        print(f"rewritten: {args.rewrite} and its pictures")
     return 0
 
 
 def _model(args: argparse.Namespace) -> tuple[MaskRCNN, tuple[str, ...], str]:
     """Return the network, its classes, and where it comes from, in words; by default one with random weights."""
     if args.run or args.checkpoint:
-        from .detect import checkpoint_path, load_model
+        from .network import checkpoint_path, load_model
 
         path = checkpoint_path(args)
         model, checkpoint = load_model(path)
@@ -60,7 +63,7 @@ def _model(args: argparse.Namespace) -> tuple[MaskRCNN, tuple[str, ...], str]:
         return model, _class_names(config, weights.manifest.class_names), f"{args.weights} ({weights.manifest.source})"
     config = by_name(args.preset or "tiny").with_overrides(args.config or [])
     names = _class_names(config, SHAPES_CLASSES)
-    return MaskRCNN(config, lively_params(config)), names, f"random weights, preset {config.name}"
+    return MaskRCNN(config, params_that_detect(config)), names, f"random weights, preset {config.name}"
 
 
 def _class_names(config: Config, names: Sequence[str]) -> tuple[str, ...]:
@@ -68,36 +71,3 @@ def _class_names(config: Config, names: Sequence[str]) -> tuple[str, ...]:
     if len(names) == config.num_classes:
         return tuple(names)
     return ("background", *(f"class {k}" for k in range(1, config.num_classes)))
-
-
-def generated_sample(config: Config, seed: int = 0) -> Sample:
-    """Draw shapes in an image that has to be resized and padded, so that those conventions have something to do.
-
-    Parameters
-    ----------
-    config : Config
-        Half as large again as its ``image_max_size``, but at most 640 pixels wide.
-    seed : int
-
-    Returns
-    -------
-    Sample
-        With boxes and masks; five sixths as high as wide.
-    """
-    side = min(config.image_max_size * 3 // 2, 640)
-    height = side * 5 // 6
-    scene = draw_scene(side, np.random.default_rng(seed))
-    masks = np.stack([scene.indices[:height] == i for i in range(1, len(scene.class_ids) + 1)])
-    kept = [g for g, mask in enumerate(masks) if mask.any() and scene.class_ids[g] < config.num_classes]
-    masks = masks[kept]
-    count = len(masks)
-    return Sample(
-        image_id="shapes",
-        image=scene.image[:height].copy(),
-        gt_boxes=enclosing_boxes(masks, np.float32),
-        gt_class_ids=np.array(scene.class_ids, np.int64)[kept],
-        gt_masks=masks,
-        gt_crowd=np.zeros(count, bool),
-        gt_difficult=np.zeros(count, bool),
-        void=scene.indices[:height] == 255,
-    )

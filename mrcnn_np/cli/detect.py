@@ -1,4 +1,4 @@
-"""``mrcnn-np detect`` and ``data``, all but ``data coco``; ``main.MODULES`` says where the other commands are."""
+"""``mrcnn-np detect``: objects in image files, as pictures, numbers and masks."""
 
 from __future__ import annotations
 
@@ -6,44 +6,20 @@ import argparse
 import io
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from .. import data
 from ..data.images import read_image
 from ..data.notes import Notes
 from ..detections import Detections
-from ..errors import CheckpointError, DataError, NonFiniteError, UserError
+from ..errors import DataError, UserError
+from ..files import atomic_write, prepare, write_json
 from ..model import MaskRCNN
 from ..pictures.instances import draw_instances
-from ..training.checkpoint import Checkpoint, load_checkpoint
-from ..training.run_folder import CHECKPOINT, atomic_write, prepare, prepare_file, write_json
-from .coco import ResultsFile
-from .options import read_ids
-
-
-def checkpoint_path(args: argparse.Namespace) -> Path:
-    """Return the checkpoint that --run or --checkpoint names."""
-    return Path(args.checkpoint) if args.checkpoint else Path(args.run) / CHECKPOINT
-
-
-def load_model(path: Path, **changes: Any) -> tuple[MaskRCNN, Checkpoint]:
-    """Load a trained model, with some fields of its configuration changed."""
-    checkpoint = load_checkpoint(path)
-    if len(checkpoint.class_names) != checkpoint.config.num_classes:
-        names, classes = len(checkpoint.class_names), checkpoint.config.num_classes
-        raise CheckpointError(f"{path}: it names {names} classes, but its network has {classes}")
-    try:
-        return MaskRCNN(checkpoint.config.replace(**changes), checkpoint.params), checkpoint
-    except (CheckpointError, NonFiniteError) as error:
-        raise CheckpointError(f"{path}: {error}") from error
-
-
-# --- detect ---------------------------------------------------------------------------------------------------------
-
+from .network import checkpoint_path, load_model, refuse_options_of_weights
+from .results_file import ResultsFile
 
 DETECT_WRITES = ("detections.png", "detections.json", "instances.png")
 
@@ -90,21 +66,13 @@ def _detector(args: argparse.Namespace) -> tuple[MaskRCNN, tuple[str, ...]]:
     """Load the network that --run, --checkpoint or --weights names, and the names of its classes."""
     changes = {"detection_score_threshold": args.score}
     if args.weights is not None:
-        from .weights import network
+        from ..weights.network import network
 
         model, names = network(Path(args.weights), args.preset, args.config, args.class_names, **changes)
         return model, names or ("background", *(f"class {i}" for i in range(1, model.config.num_classes)))
     refuse_options_of_weights(args)
     model, checkpoint = load_model(checkpoint_path(args), **changes)
     return model, checkpoint.class_names
-
-
-def refuse_options_of_weights(args: argparse.Namespace) -> None:
-    """Raise ``UserError`` where options of --weights are given without it."""
-    if args.preset is not None or args.config or args.class_names is not None:
-        raise UserError(
-            "--preset, --config and --class-names go with --weights; a training run has its own configuration"
-        )
 
 
 def _unique_names(paths: list[Path]) -> dict[Path, str]:
@@ -162,44 +130,3 @@ def _write_detections(
         ],
     }
     write_json(out / f"{name}_detections.json", record)
-
-
-# --- data -----------------------------------------------------------------------------------------------------------
-
-
-def run_shapes(args: argparse.Namespace) -> int:
-    """Generate the shapes."""
-    root = data.generate(
-        args.root, train=args.train, val=args.val, size=args.size, seed=args.seed, force=args.overwrite
-    )
-    print(f"shapes are in {root}: {args.train} images in train, {args.val} in val")
-    return 0
-
-
-def run_voc(args: argparse.Namespace) -> int:
-    """Download VOC 2012."""
-    if not args.download:
-        raise UserError("nothing to do; --download fetches VOC 2012 (2 GB), `mrcnn-np data check --data voc` checks it")
-    root = data.download_voc2012(args.root)
-    print(f"VOC 2012 is in {root}; train with: mrcnn-np train --data voc --root {root}")
-    return 0
-
-
-def run_check(args: argparse.Namespace) -> int:
-    """Read every image of a split and report."""
-    dataset = data.open_dataset(
-        args.data,
-        args.root,
-        args.split,
-        subset=args.subset,
-        ids=read_ids(args.ids),
-    )
-    if args.good_ids is not None:
-        prepare_file(Path(args.good_ids))
-    report = data.check_dataset(dataset)
-    print(data.describe(report))
-    if args.good_ids is not None:
-        bad = set(report.bad_ids)
-        atomic_write(Path(args.good_ids), "".join(f"{i}\n" for i in dataset.ids if i not in bad).encode())
-        print(f"the ids of the images without problems are in {args.good_ids} (for --ids)")
-    return 0 if report.ok else 2

@@ -9,16 +9,21 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..data import open_dataset as open_data
+from ..data.coco import COCODataset
+from ..data.coco_json import Instances
+from ..data.coco_results import read_results
 from ..data.sample import Dataset
 from ..errors import UserError
+from ..evaluate.results import evaluate_results
+from ..evaluate.split import evaluate_split
+from ..files import prepare_file, write_json
 from ..model import MaskRCNN
-from ..training.report import evaluate_split
-from ..training.run_folder import prepare_file, write_json
 from ..weights.class_names import class_rows
-from .coco import ResultsFile, run_eval_results
-from .detect import checkpoint_path, load_model, refuse_options_of_weights
+from ..weights.network import network
+from .network import checkpoint_path, load_model, refuse_options_of_weights
 from .options import Options, open_dataset, recorded_options
-from .weights import network
+from .results_file import ResultsFile
 
 
 class Subject(NamedTuple):
@@ -49,7 +54,7 @@ def run_eval(args: argparse.Namespace) -> int:
     """Measure a model on a split, or detections in a file."""
     if args.results is not None:
         refuse_options_of_weights(args)
-        return run_eval_results(args)
+        return _measure_results(args)
     if args.ground_truth is not None:
         raise UserError("--ground-truth belongs to --results; a model is measured on the images of --data")
     subject = _of_run(args) if args.weights is None else _of_weights(args)
@@ -147,3 +152,48 @@ def _map_classes(theirs: tuple[str, ...], ours: tuple[str, ...], path: Path) -> 
 
 def _some(names: tuple[str, ...] | list[str], shown: int = 12) -> str:
     return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")
+
+
+# --- detections in a file ---------------------------------------------------------------------------------------------
+
+
+def _measure_results(args: argparse.Namespace) -> int:
+    """Measure the detections in a results JSON."""
+    for option in ("subset", "ids", "skip_bad", "coco_results"):
+        if getattr(args, option):
+            raise UserError(f"--{option.replace('_', '-')} chooses images for a model; it does not go with --results")
+    if args.method not in (None, "coco"):
+        raise UserError(f"--method {args.method} does not go with --results; expected coco")
+    if args.out:
+        prepare_file(Path(args.out))
+    instances = _ground_truth(args)
+    results = read_results(args.results, instances)
+    kinds = ["box", "mask"] if args.iou_type == "both" else [args.iou_type]
+    if "mask" in kinds and any(r.mask is None for r in results):
+        if args.iou_type == "mask":
+            raise UserError(
+                f"{args.results} has a detection without segmentation; expected masks in all, or --iou-type box"
+            )
+        kinds = ["box"]
+        print("there are detections without segmentation: boxes are compared, masks are not", file=sys.stderr)
+    evaluations = {kind: evaluate_results(instances, results, iou_type=kind, area=args.area) for kind in kinds}
+    for kind, evaluation in evaluations.items():
+        print(f"{kind}\n{evaluation.table()}\n")
+    if args.out:
+        files = {"results": str(args.results), "ground_truth": str(instances.path)}
+        write_json(Path(args.out), files | {kind: e.as_dict() for kind, e in evaluations.items()})
+        print(f"written to {args.out}")
+    return 0
+
+
+def _ground_truth(args: argparse.Namespace) -> Instances:
+    """Open the instances JSON that is given, or that of the COCO data set."""
+    if args.ground_truth:
+        if args.data or args.root or args.split:
+            raise UserError("--ground-truth names the file itself; it does not go with --data, --root or --split")
+        return Instances(args.ground_truth)
+    if args.data not in (None, "coco"):
+        raise UserError(f"--data {args.data} has no instances JSON; write one with `mrcnn-np data coco`, or use coco")
+    dataset = open_data("coco", args.root, args.split or "val")
+    assert isinstance(dataset, COCODataset)
+    return dataset.instances

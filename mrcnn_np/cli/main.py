@@ -7,22 +7,13 @@ import io
 import os
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module
 
-import kernels
-
 from ..errors import UserError
+from .arguments import build_parser
+from .backend import chosen
 from .interrupts import INTERRUPTED, caused_by_interrupt, raise_from_now_on
-from .parsers import build_parser
 from .warned import show_data_warnings
-
-#: where ``run_NAME`` is, for every command and every kind of ``data``
-MODULES = {
-    "train": "train", "detect": "detect", "eval": "eval", "bench": "bench", "compare": "compare",
-    "conventions": "conventions", "weights": "weights", "warmup": "warmup", "shapes": "detect", "voc": "detect",
-    "check": "detect", "coco": "coco",
-}  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -43,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")
     show_data_warnings()
     try:
-        with _backend(getattr(args, "backend", None)), _threads(args):
+        with chosen(args):
             command = _command(args)
             raise_from_now_on()
             return command(args)
@@ -69,28 +60,8 @@ def _message(error: BaseException) -> str | None:
     return str(error) if isinstance(error, (UserError, OSError)) else None
 
 
-def _backend(name: str | None) -> AbstractContextManager[None]:
-    """Choose the backend: the option, else the environment variable, else the compiled kernels."""
-    name = name or kernels.backend()
-    if name not in kernels.BACKENDS[:2]:
-        raise UserError(f"MRCNN_NP_BACKEND is {name!r}; expected numpy or cpu")
-    return kernels.use(name)
-
-
-def _threads(args: argparse.Namespace) -> AbstractContextManager[object]:
-    """For a command that runs the network on compiled kernels: set their threads, and say when one is compiled."""
-    if not hasattr(args, "threads") or kernels.backend() != "cpu":
-        return nullcontext()
-    from .warmup import announced, set_threads
-
-    if args.threads is not None:
-        set_threads(args.threads)
-    return nullcontext() if args.quiet else announced()
-
-
 def _command(args: argparse.Namespace) -> Callable[[argparse.Namespace], int]:
-    """Find the function of a command. Imported here, so that --help answers at once."""
-    name = args.data_command if args.command == "data" else args.command
+    """Return ``run_NAME`` of the module of a command's name. Imported here, so that --help answers at once."""
     function: Callable[[argparse.Namespace], int]
-    function = getattr(import_module(f".{MODULES[name]}", __package__), f"run_{name}")
+    function = getattr(import_module(f".{args.command}", __package__), f"run_{args.command}")
     return function

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from ..config import Config, presets
-from ..errors import UserError
 
 Say = Callable[[str], None]
 
@@ -82,24 +81,14 @@ def announced() -> Iterator[None]:
         yield
 
 
-def set_threads(number: int) -> None:
-    """Set the number of threads of the kernels; ``UserError`` if there are not so many."""
-    import numba
-
-    there: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
-    if number > there:
-        raise UserError(f"--threads {number}: there are {there} (cores, or NUMBA_NUM_THREADS if it is set)")
-    numba.set_num_threads(number)
-
-
 def warm_up(config: Config, *, say: Say = lambda line: None) -> None:
     """Run one training step and one detection of a preset on a small image.
 
     Sizes do not matter to compiled code, but small maps take other kernels than large ones; at 256 pixels the levels of
     the pyramid are of both kinds.
     """
-    from ..bench.scene import batch, picture
     from ..model import MaskRCNN
+    from ..synthetic import batch, picture
     from ..training.loop import train_step
     from ..training.optim import zero_velocity
 

@@ -1,22 +1,17 @@
-"""``mrcnn-np weights info | convert | download``, and the network that ``detect --weights`` runs."""
+"""``mrcnn-np weights info | convert | download``."""
 
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from ..config import Config
-from ..errors import CheckpointError, NonFiniteError, UserError, WeightFileError
-from ..model import MaskRCNN
-from ..params import Params, count, shapes
-from ..weights.class_names import read_class_names
+from ..errors import UserError
+from ..params import Params, count
 from ..weights.download import download_weights, listing, published, sha256
-from ..weights.load import Weights, load_weights, save_weights, trusting
-from ..weights.manifest import Manifest, match
+from ..weights.load import save_weights
+from ..weights.network import open_weights
 
 SUFFIXES = {".safetensors": "safetensors", ".pth": "torchvision", ".pt": "torchvision"}
 
@@ -29,7 +24,7 @@ def run_weights(args: argparse.Namespace) -> int:
 def run_info(args: argparse.Namespace) -> int:
     """Print what a file holds and under which conventions."""
     path = Path(args.file)
-    weights, manifest, config = _open(path, args.preset, args.config)
+    weights, manifest, config = open_weights(path, args.preset, args.config)
     loaded = weights.loaded
     dtype = next(iter(loaded.values())).dtype
     print(f"{path}: {path.stat().st_size:,} bytes, sha256 {sha256(path)}")
@@ -72,7 +67,7 @@ def run_convert(args: argparse.Namespace) -> int:
         raise UserError(f"{target} is the file to be read; choose another name")
     if target.is_dir() or not target.parent.is_dir():
         raise UserError(f"cannot write {target}: expected a file in a folder that exists")
-    weights, manifest, config = _open(source, args.preset, args.config)
+    weights, manifest, config = open_weights(source, args.preset, args.config)
     save_weights(target, weights.loaded, config, format=format, manifest=manifest)
     print(f"{len(weights.loaded)} tensors of {source} are in {target} ({format})")
     for line in _not_finite(weights.loaded):
@@ -91,61 +86,3 @@ def run_download(args: argparse.Namespace) -> int:
     checked = f"its {algorithm} begins with the published {digits}" if digits else "its authors publish no checksum"
     print(f"{path}: {checked}; sha256 {sha256(path)}")
     return 0
-
-
-def _open(path: Path, preset: str | None, overrides: list[str] | None) -> tuple[Weights, Manifest, Config]:
-    """Read weights; what the user says of their conventions counts more than what is presumed."""
-    weights = load_weights(path, preset=preset)
-    if not overrides:
-        return weights, weights.manifest, weights.manifest.config()
-    config = weights.manifest.config().with_overrides(overrides)
-    match(shapes(weights.loaded), shapes(weights.manifest.spec(config)), path)
-    return weights, trusting(weights.manifest, config), config
-
-
-def name_classes(manifest: Manifest, names: str | None, path: Path) -> Manifest:
-    """Return the manifest with the class names that --class-names gives; see ``class_names.read_class_names``."""
-    if names is None:
-        return manifest
-    if manifest.num_classes is None:
-        raise UserError(f"--class-names names the classes of a network; {path} holds a backbone only")
-    presumed = tuple(name for name in manifest.presumed if name != "class_names")
-    return replace(manifest, class_names=read_class_names(names, manifest.num_classes), presumed=presumed)
-
-
-def network(
-    path: Path, preset: str | None, overrides: list[str] | None, class_names: str | None = None, **changes: Any
-) -> tuple[MaskRCNN, tuple[str, ...]]:
-    """Build the network that a file of weights belongs to.
-
-    Parameters
-    ----------
-    path : Path
-    preset : str, optional
-        Refuse weights of another one.
-    overrides : list of str, optional
-        ``field=value``.
-    class_names : str, optional
-        See ``name_classes``.
-    **changes
-        Further config fields.
-
-    Returns
-    -------
-    model : MaskRCNN
-    class_names : tuple of str
-        Empty if the file has no names and none are given.
-
-    Raises
-    ------
-    WeightFileError
-        They cannot be read, or belong to a backbone alone.
-    """
-    weights, manifest, config = _open(path, preset, overrides)
-    if manifest.num_classes is None:
-        raise WeightFileError(f"{path} holds the backbone {manifest.backbone} only, which detects nothing by itself")
-    manifest = name_classes(manifest, class_names, path)
-    try:
-        return MaskRCNN(config.replace(**changes), weights.params), manifest.class_names
-    except (CheckpointError, NonFiniteError) as error:
-        raise WeightFileError(f"{path}: {error}") from error

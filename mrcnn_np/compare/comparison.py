@@ -12,7 +12,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .rounding import flipped, pair
+from ..tables import text_table
+from .report import Report, Table
+from .rounding import pair_boxes, rounded_otherwise
+from .rows import HEAD, Row, cells, errors
 from .trace import PER_DETECTION, PER_PROPOSAL, Trace
 
 #: largest relative error that rounding explains, by precision of the run
@@ -43,32 +46,6 @@ SETTLED_BY = {
     "boxes": "the scale on the way back to the original image",
     "masks": "mask_paste, mask_threshold",
 }
-
-
-@dataclass(frozen=True)
-class Row:
-    """One tensor of both sides.
-
-    Attributes
-    ----------
-    name : str
-    shape : tuple of int
-        Ours.
-    max_abs : float
-        Largest difference; of classes how many differ; of masks 1 - IoU of the worst pair.
-    relative : float
-        That over the largest magnitude of theirs; of classes the share that differs.
-    within : bool or None
-        Within the tolerance? None if there is nothing to compare.
-    note : str
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    max_abs: float
-    relative: float
-    within: bool | None
-    note: str = ""
 
 
 @dataclass
@@ -128,14 +105,30 @@ class Comparison:
         )
 
     def __str__(self) -> str:
-        from .report import text
-
-        return text(self)
+        facts = [f"{key}: {value}" for key, value in self.info.items()]
+        lines = text_table(HEAD, [cells(row) for row in self.rows])
+        return "\n".join([self._title, *facts, "", lines, "", self.verdict])
 
     def _repr_html_(self) -> str:
-        from .report import html
+        return self.report().html(whole=False)
 
-        return html(self, whole=False)
+    @property
+    def _title(self) -> str:
+        return f"{self.names[0]} beside {self.names[1]}"
+
+    def report(self) -> Report:
+        """Return the outcome as a document, with the results of both sides drawn (if there is an image)."""
+        from .pictures import error_profile, png, side_by_side  # slow to import: Matplotlib
+
+        drawn = {}
+        if self.image is not None and "masks" in self.ours and "masks" in self.theirs:
+            sides = dict(zip(self.names, (self.ours, self.theirs)))
+            drawn["side_by_side.png"] = png(side_by_side(self.image, sides))
+        drawn["errors.png"] = png(error_profile(self.rows, self.tolerance))
+        classes = {True: "", False: "bad", None: "none"}
+        kinds = ["first" if row is self.first else classes[row.within] for row in self.rows]
+        table = Table(HEAD, [cells(row) for row in self.rows], kinds)
+        return Report(self._title, self.info, self.verdict, [table], drawn)
 
 
 def compare(
@@ -145,7 +138,7 @@ def compare(
     *,
     teacher_forced: bool = False,
     names: tuple[str, str] = ("mrcnn-np", "the other"),
-    undecided: Mapping[str, np.ndarray] | None = None,
+    left_to_rounding: Mapping[str, np.ndarray] | None = None,
 ) -> Comparison:
     """Compare two traces with the names of ``trace.py``.
 
@@ -159,9 +152,9 @@ def compare(
         that its rows are theirs one by one.
     names : tuple of str
         Of the two sides.
-    undecided : mapping of str to ndarray of bool, optional
+    left_to_rounding : mapping of str to ndarray of bool, optional
         Rows of their tensors that rounding decides, by name. Those that differ are left out and counted, unless they
-        are more than ``rounding.UNDECIDED``. Of masks: pixels (``mask_rounding.undecided_pixels``), which are counted.
+        are more than ``rounding.SHARE``. Of masks: pixels, which are counted; see ``mask_rounding.py``.
 
     Returns
     -------
@@ -169,8 +162,8 @@ def compare(
     """
     dtype = str(next(iter(ours.values())).dtype)
     tolerance = TOLERANCE.get(dtype, 1e-4) if tolerance is None else tolerance
-    proposals = pair(ours, theirs, "proposals", "proposal_scores", None)
-    detections = pair(ours, theirs, "detection_boxes", "detection_scores", "detection_classes")
+    proposals = pair_boxes(ours, theirs, "proposals", "proposal_scores", None)
+    detections = pair_boxes(ours, theirs, "detection_boxes", "detection_scores", "detection_classes")
     rows = []
     for name in [*ours, *(name for name in theirs if name not in ours)]:
         if name not in ours or name not in theirs:
@@ -178,7 +171,7 @@ def compare(
             rows.append(Row(name, a.shape, np.nan, np.nan, None, f"not traced by {names[name in ours]}"))
             continue
         a, b, note, lost = ours[name], theirs[name], "", 0.0
-        open_rows = (undecided or {}).get(name)
+        open_rows = (left_to_rounding or {}).get(name)
         decided_before = name in ("proposals", "proposal_scores") or name.startswith("detection_")
         if name in PER_PROPOSAL + PER_DETECTION and (decided_before or not teacher_forced):
             pairs = proposals if name in PER_PROPOSAL else detections
@@ -191,7 +184,7 @@ def compare(
                 continue
         is_mask = a.dtype == b.dtype == bool and a.shape == b.shape
         if open_rows is not None and a.shape == b.shape and not is_mask:
-            a, b, note = _without_flipped(a, b, open_rows, tolerance, note)
+            a, b, note = _without_those_rounded_otherwise(a, b, open_rows, tolerance, note)
         allowed = LOST_PROPOSALS.get(dtype, 0.0) if name in PER_PROPOSAL else 0.0
         if is_mask:
             row = _mask_row(name, a, b, open_rows, max(tolerance, MASKS.get(dtype, 0.0)), note)
@@ -206,7 +199,15 @@ def compare(
 def _paired(
     a: np.ndarray, b: np.ndarray, pairs: tuple[np.ndarray, np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray, str, float]:
-    """Return the rows that have a partner, a note on those that have none or stand elsewhere, and the share lost."""
+    """Return the rows that have a partner, a note on those that have none or stand elsewhere, and the share lost.
+
+    Parameters
+    ----------
+    a, b : ndarray
+        The tensor of both sides.
+    pairs : tuple of ndarray
+        Indices of the pairs, ours and theirs.
+    """
     mine, their = pairs
     most = max(len(a), len(b))
     notes = []
@@ -218,11 +219,22 @@ def _paired(
     return a[mine], b[their], ", ".join(notes), 1 - len(mine) / most if most else 0.0
 
 
-def _without_flipped(
+def _without_those_rounded_otherwise(
     a: np.ndarray, b: np.ndarray, open_rows: np.ndarray, tolerance: float, note: str
 ) -> tuple[np.ndarray, np.ndarray, str]:
-    """Leave out the rows that rounding decides and that it decided differently, if they are few."""
-    rows = flipped(a, b, open_rows, tolerance)
+    """Leave out the rows that rounding decides and that it decided differently, if they are few.
+
+    Parameters
+    ----------
+    a, b : ndarray
+        The same rows of both sides.
+    open_rows : ndarray of bool
+        Rows that rounding decides.
+    tolerance : float
+    note : str
+        What is said of the tensor so far.
+    """
+    rows = rounded_otherwise(a, b, open_rows, tolerance)
     if not rows.any():
         return a, b, note
     said = f"without {rows.sum()} of {open_rows.sum()} rows that rounding decides"
@@ -230,6 +242,17 @@ def _without_flipped(
 
 
 def _row(name: str, a: np.ndarray, b: np.ndarray, tolerance: float, note: str) -> Row:
+    """Judge one tensor.
+
+    Parameters
+    ----------
+    name : str
+    a, b : ndarray
+        Of both sides.
+    tolerance : float
+        For the relative error; classes have to be equal.
+    note : str
+    """
     if a.shape != b.shape:
         return Row(name, a.shape, np.nan, np.inf, False, f"shape {a.shape} against {b.shape}")
     if a.size == 0:
@@ -241,34 +264,34 @@ def _row(name: str, a: np.ndarray, b: np.ndarray, tolerance: float, note: str) -
     return Row(name, a.shape, max_abs, relative, bool(relative <= tolerance), note)
 
 
-def _mask_row(name: str, a: np.ndarray, b: np.ndarray, undecided: np.ndarray | None, limit: float, note: str) -> Row:
-    """Judge masks (D, H, W) by the worst IoU of a pair, apart from the pixels that rounding decides."""
+def _mask_row(
+    name: str, a: np.ndarray, b: np.ndarray, left_to_rounding: np.ndarray | None, limit: float, note: str
+) -> Row:
+    """Judge masks (D, H, W) by the worst IoU of a pair, apart from the pixels that rounding decides.
+
+    Parameters
+    ----------
+    name : str
+    a, b : ndarray of shape (D, H, W), bool
+        Of both sides.
+    left_to_rounding : ndarray of shape (D, H, W), bool, or None
+        Pixels that rounding decides.
+    limit : float
+        Largest 1 - IoU in the other pixels.
+    note : str
+    """
     differ = a ^ b
-    decided = differ if undecided is None else differ & ~undecided
+    decided = differ if left_to_rounding is None else differ & ~left_to_rounding
     either = np.maximum((a | b).sum(axis=(1, 2)), 1)
     worst, judged = (float((x.sum(axis=(1, 2)) / either).max(initial=0.0)) for x in (differ, decided))
     if differ.any():
         said = f"{differ.sum()} pixels of {differ.any(axis=(1, 2)).sum()} of {len(a)} masks differ"
-        if undecided is not None:
+        if left_to_rounding is not None:
             said += f", {differ.sum() - decided.sum()} of them by rounding"
         note = ", ".join(filter(None, (note, said)))
     elif not len(a):
         note = note or "empty"
     return Row(name, a.shape, worst, worst, judged <= limit, note)
-
-
-def errors(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
-    """Return the largest difference, and that over the largest magnitude of ``b``; NaN counts as infinitely far."""
-    if a.size == 0:
-        return 0.0, 0.0
-    b = b.astype(np.float64)
-    max_abs = float(np.abs(a - b).max())
-    if np.isnan(max_abs):
-        return np.inf, np.inf
-    if max_abs == 0:
-        return 0.0, 0.0
-    magnitude = float(np.abs(b).max())
-    return max_abs, max_abs / magnitude if magnitude else np.inf
 
 
 def settled_by(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Random weights under which every ReLU has made up its mind: each channel is always on or always off.
+"""Random weights under which rounding flips no ReLU: each channel is always on or always off.
 
 With ordinary weights, a few of the millions of pre-activations lie so close to 0 that rounding decides whether their
 gradient passes. Two correct programs then differ in float32 by 1e-3 and more in some gradient tensors (each differs
@@ -17,18 +17,19 @@ from ..fpn import fpn
 from ..heads import box_head, mask_head
 from ..layers import conv_bn
 from ..model import MaskRCNN
+from ..network import initialise
 from ..ops.conv import conv2d, conv2d_transpose
 from ..ops.linear import linear
-from ..params import Params, initialise
+from ..params import Params
 from ..rpn import conv_names, rpn_head
-from ..synthetic import _spread
+from ..synthetic import spread_outputs
 
 #: deviations; a channel of a small map strays by 6
 FAR = 12.0
 
 
-def decided_params(config: Config, images: np.ndarray, seed: int = 0) -> Params:
-    """Return random float32 weights whose ReLUs are all decided on these images, and heads that are of two minds.
+def params_with_fixed_relus(config: Config, images: np.ndarray, seed: int = 0) -> Params:
+    """Return random float32 weights whose ReLUs are all far from their kinks on these images; outputs of heads vary.
 
     Parameters
     ----------
@@ -49,7 +50,7 @@ def decided_params(config: Config, images: np.ndarray, seed: int = 0) -> Params:
             p[...] = rng.uniform(0.5, 1.0, p.shape) / FAR
         elif name.endswith(".beta"):
             p[...] = rng.choice([-1, 1], p.shape)
-    _settle_sums(params)
+    _fix_sums(params)
     measuring = config.replace(bn_mode="train", bn_momentum=1.0)
     backbone(images, params, measuring, training=True)
     stages, _ = backbone(images, params, config)
@@ -59,11 +60,11 @@ def decided_params(config: Config, images: np.ndarray, seed: int = 0) -> Params:
     hidden = pyramid
     for name in conv_names(config):
         outputs = [conv2d(x, params[f"{name}.w"], padding=1)[0].reshape(-1, config.rpn_channels) for x in hidden]
-        _decide(params, name, np.concatenate(outputs), rng)
+        _fix_relus(params, name, np.concatenate(outputs), rng)
         hidden = [conv_bn(x, params, name, None, config, padding=1)[0] for x in hidden]
     logits, deltas, *_ = rpn_head(pyramid, params, config)
-    _spread(params, "rpn.objectness", logits, 2.0)
-    _spread(params, "rpn.deltas", deltas, 0.3)
+    spread_outputs(params, "rpn.objectness", logits, 2.0)
+    spread_outputs(params, "rpn.deltas", deltas, 0.3)
 
     model = MaskRCNN(config, params)
     corners = rng.uniform(0, 0.8, (64, 2))
@@ -71,18 +72,18 @@ def decided_params(config: Config, images: np.ndarray, seed: int = 0) -> Params:
     rois = np.concatenate([corners, corners + rng.uniform(0.05, 1, (64, 2)) * (1 - corners)], axis=1) * sides
     rois, index = rois.astype(np.float32), rng.integers(0, len(images), len(rois))
     features, _ = model.roi_features(pyramid, rois, index, config.box_pool_size, images.shape)
-    _decide_box_head(params, features, config, measuring, rng)
+    _fix_box_head(params, features, config, measuring, rng)
     logits, deltas, *_ = box_head(features, params, config)
-    _spread(params, "box_head.class", logits, 2.0)
-    _spread(params, "box_head.deltas", deltas, 0.7)
+    spread_outputs(params, "box_head.class", logits, 2.0)
+    spread_outputs(params, "box_head.deltas", deltas, 0.7)
     features, _ = model.roi_features(pyramid, rois, index, config.mask_pool_size, images.shape)
-    _decide_mask_head(params, features, config, measuring, rng)
-    _spread(params, "mask_head.logits", mask_head(features, params, config)[0], 2.0)
+    _fix_mask_head(params, features, config, measuring, rng)
+    spread_outputs(params, "mask_head.logits", mask_head(features, params, config)[0], 2.0)
     return params
 
 
-def _settle_sums(params: Params) -> None:
-    """Give all blocks of a stage the same channels on: then the sum at the end of each block is decided, too."""
+def _fix_sums(params: Params) -> None:
+    """Give all blocks of a stage the same channels on: then the sum at the end of each block is far from 0, too."""
     for stage in (2, 3, 4, 5):
         blocks = [name for name in params if name.startswith(f"backbone.c{stage}.") and name.endswith(".beta")]
         last = max(name.rpartition(".bn")[2] for name in blocks if ".bn" in name and ".shortcut." not in name)
@@ -93,8 +94,19 @@ def _settle_sums(params: Params) -> None:
             params[name][...] = signs
 
 
-def _decide(params: Params, layer: str, outputs: np.ndarray, rng: np.random.Generator) -> None:
-    """Change a layer so that each channel of ``outputs`` (..., C), computed without bias, stays near 1 or near -1."""
+def _fix_relus(params: Params, layer: str, outputs: np.ndarray, rng: np.random.Generator) -> None:
+    """Change a layer so that each channel of ``outputs`` (..., C), computed without bias, stays near 1 or near -1.
+
+    Parameters
+    ----------
+    params : dict of str to ndarray
+        Changed in place.
+    layer : str
+    outputs : ndarray
+        Of the layer without its bias, the channels last.
+    rng : numpy.random.Generator
+        Draws which channels are on.
+    """
     outputs = outputs.reshape(-1, outputs.shape[-1])
     weight, bias = params[f"{layer}.w"], params[f"{layer}.b"]
     scale = 1 / (FAR * outputs.std())
@@ -102,9 +114,22 @@ def _decide(params: Params, layer: str, outputs: np.ndarray, rng: np.random.Gene
     bias[...] = rng.choice([-1, 1], bias.shape) - scale * outputs.mean(axis=0)
 
 
-def _decide_box_head(
+def _fix_box_head(
     params: Params, features: np.ndarray, config: Config, measuring: Config, rng: np.random.Generator
 ) -> None:
+    """Fix every ReLU of the box head, layer by layer.
+
+    Parameters
+    ----------
+    params : dict of str to ndarray
+        Changed in place.
+    features : ndarray
+        What the head reads.
+    config : Config
+    measuring : Config
+        The same, with batch norm moving its running statistics to those of one batch.
+    rng : numpy.random.Generator
+    """
     x = features
     if config.box_head != "fc":
         box_head(features, params, measuring, training=True)
@@ -115,13 +140,26 @@ def _decide_box_head(
             x = conv_bn(x, params, f"box_head.conv{i}", f"box_head.bn{i}", config, padding=1)[0]
     x = x.reshape(len(x), -1)
     for layer in ("box_head.fc1", "box_head.fc2") if config.box_head == "fc" else ("box_head.fc1",):
-        _decide(params, layer, linear(x, params[f"{layer}.w"])[0], rng)
+        _fix_relus(params, layer, linear(x, params[f"{layer}.w"])[0], rng)
         x = np.maximum(linear(x, params[f"{layer}.w"], params[f"{layer}.b"])[0], 0)
 
 
-def _decide_mask_head(
+def _fix_mask_head(
     params: Params, features: np.ndarray, config: Config, measuring: Config, rng: np.random.Generator
 ) -> None:
+    """Fix every ReLU of the mask head, layer by layer.
+
+    Parameters
+    ----------
+    params : dict of str to ndarray
+        Changed in place.
+    features : ndarray
+        What the head reads.
+    config : Config
+    measuring : Config
+        The same, with batch norm moving its running statistics to those of one batch.
+    rng : numpy.random.Generator
+    """
     x = features
     if config.mask_head_norm:
         mask_head(features, params, measuring, training=True)
@@ -130,6 +168,6 @@ def _decide_mask_head(
             x = conv_bn(x, params, f"mask_head.conv{i}", f"mask_head.bn{i}", config, padding=1)[0]
             continue
         weight, bias = params[f"mask_head.conv{i}.w"], params[f"mask_head.conv{i}.b"]
-        _decide(params, f"mask_head.conv{i}", conv2d(x, weight, padding=1)[0], rng)
+        _fix_relus(params, f"mask_head.conv{i}", conv2d(x, weight, padding=1)[0], rng)
         x = np.maximum(conv2d(x, weight, bias, padding=1)[0], 0)
-    _decide(params, "mask_head.deconv", conv2d_transpose(x, params["mask_head.deconv.w"])[0], rng)
+    _fix_relus(params, "mask_head.deconv", conv2d_transpose(x, params["mask_head.deconv.w"])[0], rng)

@@ -21,7 +21,7 @@ PROBABILITY = 1e-4
 PIXELS = 1e-3
 
 
-def undecided_pixels(
+def pixels_left_to_rounding(
     probabilities: np.ndarray, boxes: np.ndarray, image_shape: tuple[int, int], config: Config
 ) -> np.ndarray:
     """Return the pixels that are painted or not, depending on shifts of ``PROBABILITY`` and ``PIXELS``.
@@ -40,11 +40,11 @@ def undecided_pixels(
     -------
     ndarray of shape (D, H, W), bool
     """
-    undecided = np.empty((len(boxes), *image_shape), bool)
+    pixels = np.empty((len(boxes), *image_shape), bool)
     stricter, laxer = (config.replace(mask_threshold=config.mask_threshold + s * PROBABILITY) for s in (1, -1))
     shifts = PIXELS * np.array(list(product((-1, 1), repeat=4)), boxes.dtype)  # every side moves either way
     for d, box in enumerate(boxes):  # one by one: sixteen shifted copies of all masks would not fit
         same = np.repeat(probabilities[d : d + 1], len(shifts), axis=0)
         always, ever = (paste_masks(same, box + shifts, image_shape, c) for c in (stricter, laxer))
-        undecided[d] = ever.any(axis=0) & ~always.all(axis=0)
-    return undecided
+        pixels[d] = ever.any(axis=0) & ~always.all(axis=0)
+    return pixels

@@ -16,8 +16,8 @@ import numpy as np
 from ..boxes import iou
 from .trace import Trace
 
-#: how many undecided rows the two sides may decide differently: this share of them, or FEW if that is more
-UNDECIDED, FEW = 0.2, 3
+#: how many of the rows that rounding decides may come out otherwise: this share of them, or FEW if that is more
+SHARE, FEW = 0.2, 3
 #: tensors that may have such rows, with the boxes and the scores they belong to
 ROWS_OF: dict[str, tuple[str, str, str | None]] = {
     "box_features": ("proposals", "proposal_scores", None),
@@ -25,10 +25,19 @@ ROWS_OF: dict[str, tuple[str, str, str | None]] = {
 }
 
 
-def pair(
+def pair_boxes(
     ours: Mapping[str, np.ndarray], theirs: Mapping[str, np.ndarray], boxes: str, scores: str, classes: str | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Pair boxes one to one so that overlaps are large, scores close and classes equal, in sum over all pairs.
+
+    Parameters
+    ----------
+    ours, theirs : mapping of str to ndarray
+        Traces.
+    boxes, scores : str
+        Names of the tensors (N, 4) and (N,) in both.
+    classes : str or None
+        Name of the tensor (N,); None: there are no classes yet.
 
     Returns
     -------
@@ -49,14 +58,14 @@ def pair(
     return mine[good][order], their[good][order]
 
 
-def flipped(a: np.ndarray, b: np.ndarray, undecided: np.ndarray, tolerance: float) -> np.ndarray:
+def rounded_otherwise(a: np.ndarray, b: np.ndarray, left_to_rounding: np.ndarray, tolerance: float) -> np.ndarray:
     """Return which rows differ where rounding decides about them; none, if these are more than rounding explains.
 
     Parameters
     ----------
     a, b : ndarray of shape (R, ...)
         The same rows of both sides.
-    undecided : ndarray of shape (R,), bool
+    left_to_rounding : ndarray of shape (R,), bool
     tolerance : float
         Of the largest magnitude in ``b``.
 
@@ -65,37 +74,39 @@ def flipped(a: np.ndarray, b: np.ndarray, undecided: np.ndarray, tolerance: floa
     ndarray of shape (R,), bool
     """
     limit = tolerance * float(np.abs(b).max(initial=0))
-    differ = undecided & (np.abs(a - b).max(axis=tuple(range(1, a.ndim)), initial=0) > limit)
-    return differ if differ.sum() <= max(FEW, UNDECIDED * undecided.sum()) else np.zeros_like(differ)
+    differ = left_to_rounding & (np.abs(a - b).max(axis=tuple(range(1, a.ndim)), initial=0) > limit)
+    return differ if differ.sum() <= max(FEW, SHARE * left_to_rounding.sum()) else np.zeros_like(differ)
 
 
-class Settle:
+class FollowTheirRounding:
     """Replaces the rows of our features that rounding decided otherwise by theirs, for ``trace_ours``.
 
     Parameters
     ----------
     theirs : mapping of str to ndarray
         Their trace.
-    undecided : mapping of str to ndarray of bool
+    left_to_rounding : mapping of str to ndarray of bool
         Rows of their tensors that rounding decides, by name.
     tolerance : float
         Relative error up to which rows are the same.
     """
 
-    def __init__(self, theirs: Mapping[str, np.ndarray], undecided: Mapping[str, np.ndarray], tolerance: float) -> None:
-        self.theirs, self.undecided, self.tolerance = theirs, undecided, tolerance
+    def __init__(
+        self, theirs: Mapping[str, np.ndarray], left_to_rounding: Mapping[str, np.ndarray], tolerance: float
+    ) -> None:
+        self.theirs, self.left_to_rounding, self.tolerance = theirs, left_to_rounding, tolerance
 
     def __call__(self, name: str, used: Trace) -> np.ndarray:
         """Return what to go on with; ``used`` holds our tensors so far, with those that were given in place of ours."""
         x = used[name]
-        if name not in ROWS_OF or name not in self.undecided or x.shape[1:] != self.theirs[name].shape[1:]:
+        if name not in ROWS_OF or name not in self.left_to_rounding or x.shape[1:] != self.theirs[name].shape[1:]:
             return x
         boxes, scores, classes = ROWS_OF[name]
         if np.array_equal(used[boxes], self.theirs[boxes]):  # given: row by row the same
             mine = their = np.arange(len(x))
         else:
-            mine, their = pair(used, self.theirs, boxes, scores, classes)
-        rows = flipped(x[mine], self.theirs[name][their], self.undecided[name][their], self.tolerance)
+            mine, their = pair_boxes(used, self.theirs, boxes, scores, classes)
+        rows = rounded_otherwise(x[mine], self.theirs[name][their], self.left_to_rounding[name][their], self.tolerance)
         x = x.copy()
         x[mine[rows]] = self.theirs[name][their[rows]]
         return x

@@ -19,10 +19,10 @@ from ..errors import ConfigError, UserError
 from ..model import MaskRCNN
 from ..molding import plan
 from ..params import Params
-from ..synthetic import lively_params, picture
+from ..synthetic import params_that_detect, picture
 from .comparison import TOLERANCE, Comparison, compare
-from .mask_rounding import undecided_pixels
-from .rounding import Settle
+from .mask_rounding import pixels_left_to_rounding
+from .rounding import FollowTheirRounding
 from .trace import GIVEN, trace_ours
 
 SIZE = (240, 320)
@@ -30,9 +30,23 @@ SIZE = (240, 320)
 
 @dataclass(frozen=True)
 class Framework:
-    """Where the other side comes from."""
+    """Where the other side comes from.
 
-    module: str  # has check(config), trace(params, config, image) -> dict of tensors, and may have undecided(trace)
+    Attributes
+    ----------
+    module : str
+        Has ``check(config)``, ``trace(params, config, image)``, and may have ``left_to_rounding(trace)``: the rows that
+        rounding decides.
+    packages : tuple of str
+        What it imports.
+    extra : str
+        What of ours to install for it.
+    preset : str
+        Computes what the framework computes.
+    dtypes : tuple of str
+    """
+
+    module: str
     packages: tuple[str, ...]
     extra: str
     preset: str
@@ -133,7 +147,7 @@ def compare_with(
     side = importlib.import_module(chosen.module, __package__)
     side.check(config)
     image = picture(SIZE, seed) if image is None else image
-    params = lively_params(config, seed, image) if params is None else params
+    params = params_that_detect(config, seed, image) if params is None else params
     params = {name: p.astype(dtype) for name, p in params.items()}
 
     tolerance = TOLERANCE[dtype] if tolerance is None else tolerance
@@ -141,14 +155,16 @@ def compare_with(
     given = {name: theirs[name] for name in GIVEN if name in theirs} if teacher_forced else {}
     if "molded" in given and given["molded"].shape[1:3] != plan(image.shape[:2], ours_config).molded_shape:
         del given["molded"]  # a canvas of another size is no input for our anchors
-    undecided = side.undecided(theirs) if hasattr(side, "undecided") else {}
+    open_rows = side.left_to_rounding(theirs) if hasattr(side, "left_to_rounding") else {}
     if dtype == "float32":
-        undecided["masks"] = undecided_pixels(theirs["mask_probabilities"], theirs["boxes"], image.shape[:2], config)
-    settle = Settle(theirs, undecided, tolerance)
-    ours = trace_ours(MaskRCNN(ours_config, _copied(params)), image, given=given, settle=settle)
+        shape = image.shape[:2]
+        open_rows["masks"] = pixels_left_to_rounding(theirs["mask_probabilities"], theirs["boxes"], shape, config)
+    follow = FollowTheirRounding(theirs, open_rows, tolerance)
+    ours = trace_ours(MaskRCNN(ours_config, _copied(params)), image, given=given, follow=follow)
     result = compare(
-        ours, theirs, tolerance, teacher_forced=teacher_forced, names=("mrcnn-np", framework), undecided=undecided
-    )
+        ours, theirs, tolerance, teacher_forced=teacher_forced, names=("mrcnn-np", framework),
+        left_to_rounding=open_rows,
+    )  # fmt: skip
     result.image = image
     height, width = image.shape[:2]
     canvas = ours["molded"].shape

@@ -59,7 +59,7 @@ def trace_ours(
     image: np.ndarray,
     *,
     given: Mapping[str, np.ndarray] | None = None,
-    settle: Callable[[str, Trace], np.ndarray] | None = None,
+    follow: Callable[[str, Trace], np.ndarray] | None = None,
 ) -> Trace:
     """Run ``model.detect`` on one image and keep every tensor.
 
@@ -72,9 +72,9 @@ def trace_ours(
         Tensors, by the names of ``GIVEN``, that the run goes on with in place of the model's own (*teacher forcing*):
         with another implementation's proposals the box head can be compared row by row whatever the proposal network
         did. The trace keeps what the model itself had found.
-    settle : callable, optional
-        ``settle(name, tensors so far)`` returns what the run goes on with in place of a tensor that is not given; see
-        ``rounding.Settle``. The trace keeps what the model itself had found here, too.
+    follow : callable, optional
+        ``follow(name, tensors so far)`` returns what the run goes on with in place of a tensor that is not given; see
+        ``rounding.FollowTheirRounding``. The trace keeps what the model itself had found here, too.
 
     Returns
     -------
@@ -89,8 +89,8 @@ def trace_ours(
         kept[name] = used[name] = x
         if name in given:
             used[name] = given[name].astype(x.dtype)
-        elif settle is not None:
-            used[name] = settle(name, used)
+        elif follow is not None:
+            used[name] = follow(name, used)
         return used[name]
 
     molded, molding = mold_image(image, model.config, model.dtype)

@@ -1,12 +1,17 @@
-"""The presets: complete configurations by name."""
+"""The presets: complete configurations by name.
+
+What a framework has stands beside each field, in ``config/fields.py``; ``mrcnn-np conventions --list`` prints it. Only
+our own networks are written out here.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-from ..errors import ConfigError
-from . import Config
+from ..errors import ConfigError, did_you_mean
+from .checks import shown
+from .config import DECLARATIONS, Config
 
 
 def tiny(num_classes: int = 4, **changes: Any) -> Config:
@@ -87,69 +92,7 @@ def matterport(num_classes: int = 81, **changes: Any) -> Config:
     Its schedule is the user's (``model.train`` is called stage by stage with a constant rate), so ``steps`` and
     ``decay_at`` are ``Config``'s. Not followed: at most 100 objects per image, drawn at random, enter its training.
     """
-    config = Config(
-        name="matterport",
-        num_classes=num_classes,
-        resize_mode="square",
-        image_min_size=800,
-        image_max_size=1024,
-        pad_position="centre",
-        pad_before_normalise=True,
-        pixel_scale=1.0,
-        pixel_mean=(123.7, 116.8, 103.9),
-        pixel_std=(1.0, 1.0, 1.0),
-        resize_border="zero",
-        resize_truncated=True,
-        mask_resize="centres",
-        gt_boxes_from_masks=True,
-        mini_mask_shape=(56, 56),
-        backbone="resnet101",
-        stride_in_1x1=True,
-        conv_bias=True,
-        bn_eps=1e-3,
-        stem_pool_padding="same",
-        anchor_ratio_meaning="width_over_height",
-        box_frame="centres",
-        rpn_channels=512,
-        rpn_objectness="softmax",
-        rpn_box_std=(0.1, 0.1, 0.2, 0.2),
-        max_log_scale=None,
-        crowd_iou=0.001,
-        proposals_pre_nms_train=6000,
-        proposals_pre_nms_test=6000,
-        proposals_per_level=False,
-        proposals_min_size=None,
-        proposals_window="canvas",
-        roi_level_rounding="round",
-        roi_method="crop_and_resize",
-        gt_joins_proposals=False,
-        rois_per_image=200,
-        roi_positive_fraction=0.33,
-        roi_negatives="ratio",
-        rois_padded=True,
-        mask_target_method="crop_and_resize",
-        mask_target_rounded=True,
-        box_head="conv",
-        mask_head_norm=True,
-        rpn_smooth_l1_beta=1.0,
-        head_smooth_l1_beta=1.0,
-        box_loss_denominator="positives",
-        class_loss_active_only=True,
-        active_classes="first",
-        detection_classes="argmax",
-        detection_score_threshold=0.7,
-        detection_score_inclusive=True,
-        detection_nms_iou=0.3,
-        detection_min_size=None,
-        detection_rounded=True,
-        mask_paste="resize_zero",
-        learning_rate=0.001,
-        weight_decay_on="mean",
-        no_decay=("*.gamma", "*.beta"),
-        warmup_steps=0,
-        clip_norm=5.0,
-    )
-    return config.replace(**changes)
+    return _answers_of("matterport", num_classes).replace(**changes)
 
 
 def torchvision(num_classes: int = 91, **changes: Any) -> Config:
@@ -158,16 +101,7 @@ def torchvision(num_classes: int = 91, **changes: Any) -> Config:
     Its published COCO weights go with ``bn_eps=0.0``. Not followed: torchvision returns masks as probabilities; here
     they are cut at ``mask_threshold``. The schedule is ``Config``'s, because the model has none.
     """
-    config = Config(
-        name="torchvision",
-        num_classes=num_classes,
-        resize_rounding="floor",
-        anchor_stride_from_grid=True,
-        anchor_rounding=True,
-        detection_min_size=1e-2,
-        mask_paste="plus_one",
-    )
-    return config.replace(**changes)
+    return _answers_of("torchvision", num_classes).replace(**changes)
 
 
 def torchvision_v2(num_classes: int = 91, **changes: Any) -> Config:
@@ -197,25 +131,13 @@ def detectron2(num_classes: int = 81, **changes: Any) -> Config:
     anchors, which is less only if an image has fewer than 256 to sample. Boxes that clipping leaves without area are
     dropped before NMS, there at the very end.
     """
-    config = Config(
-        name="detectron2",
-        num_classes=num_classes,
-        resize_filter="pil",
-        channel_order="bgr",
-        pixel_scale=1.0,
-        pixel_mean=(103.53, 116.28, 123.675),
-        pixel_std=(1.0, 1.0, 1.0),
-        stride_in_1x1=True,
-        proposals_post_nms_train=1000,
-        proposals_min_size=0.0,
-        roi_sampling_ratio=0,
-        roi_aligned=True,
-        mask_target_rounded=True,
-        rpn_smooth_l1_beta=0.0,
-        head_smooth_l1_beta=0.0,
-        mask_paste="grid_sample",
-    )
-    return config.replace(**changes)
+    return _answers_of("detectron2", num_classes).replace(**changes)
+
+
+def _answers_of(framework: str, num_classes: int) -> Config:
+    """Return what a framework has: its answers, which stand beside the fields, and else their defaults."""
+    answers = {name: d.answers[framework] for name, d in DECLARATIONS.items() if framework in d.answers}
+    return Config(framework, num_classes, **answers)
 
 
 PRESETS: dict[str, Callable[..., Config]] = {
@@ -228,6 +150,12 @@ PRESETS: dict[str, Callable[..., Config]] = {
 }
 
 
+def built_in(framework: str) -> dict[str, Any]:
+    """Return the fields for which a framework's code knows one value only, with that value."""
+    config = by_name(framework)
+    return {name: getattr(config, name) for name, d in DECLARATIONS.items() if framework in d.built_in}
+
+
 def base(name: str) -> Config:
     """Return the preset called ``name``; for a name that is no preset's, what ``Config`` has without any."""
     return PRESETS[name]() if name in PRESETS else Config(name, num_classes=2)
@@ -236,5 +164,6 @@ def base(name: str) -> Config:
 def by_name(name: str, **changes: Any) -> Config:
     """Return the preset called ``name``; an unknown name is a ``ConfigError`` that lists the known ones."""
     if name not in PRESETS:
-        raise ConfigError(f"unknown preset {name!r}; expected one of {', '.join(PRESETS)}")
+        meant = did_you_mean(name, PRESETS)
+        raise ConfigError(f"unknown preset {shown(name)}; expected one of {', '.join(PRESETS)}{meant}")
     return PRESETS[name](**changes)

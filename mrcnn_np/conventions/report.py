@@ -6,8 +6,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..files import write_json, write_text
 from ..objective import LOSSES
-from ..training.run_folder import atomic_write, write_json
+from ..tables import markdown_table, text_table
 from .plots import save_chart, save_crops
 from .switchboard import IMPOSSIBLE, MOVES, NOTHING, TRAINING, Row, Switchboard
 from .table import Flip, in_words
@@ -32,7 +33,7 @@ def write_report(out: Path, board: Switchboard, class_names: Sequence[str], titl
     title : str
         What was measured on what.
     """
-    atomic_write(out / "conventions.md", markdown(board, class_names, title).encode())
+    write_text(out / "conventions.md", markdown(board, class_names, title))
     write_json(out / "conventions.json", {"title": title, **as_dict(board, class_names)})
     save_chart(out / "conventions.png", board, title)
     save_crops(out / "crops.png", board, class_names, title)
@@ -40,18 +41,47 @@ def write_report(out: Path, board: Switchboard, class_names: Sequence[str], titl
 
 
 def text(board: Switchboard, class_names: Sequence[str], title: str) -> str:
-    """Return all tables, aligned for a terminal."""
+    """Return all tables, aligned for a terminal.
+
+    Parameters
+    ----------
+    board : Switchboard
+    class_names : sequence of str
+        Entry 0 is background.
+    title : str
+        What was measured on what.
+    """
     return _assembled(board, class_names, title, _aligned, "")
 
 
 def markdown(board: Switchboard, class_names: Sequence[str], title: str) -> str:
-    """Return all tables as Markdown, with the pictures that ``write_report`` puts beside it."""
+    """Return all tables as Markdown, with the pictures that ``write_report`` puts beside it.
+
+    Parameters
+    ----------
+    board : Switchboard
+    class_names : sequence of str
+        Entry 0 is background.
+    title : str
+        What was measured on what.
+    """
     pictures = "![How far boxes, scores and masks move](conventions.png)\n\n![Where boxes moved most](crops.png)\n\n"
     return _assembled(board, class_names, title, _piped, pictures)
 
 
 def _assembled(board: Switchboard, class_names: Sequence[str], title: str, table: Any, pictures: str) -> str:
-    """Put the parts together; ``table`` writes one table."""
+    """Put the parts together.
+
+    Parameters
+    ----------
+    board : Switchboard
+    class_names : sequence of str
+    title : str
+    table : callable
+        ``table(header, rows)`` writes one table.
+    pictures : str
+        What stands behind the first paragraph.
+    """
     parts = [f"{title}.\n{_baseline(board, class_names)}\n\n{pictures}".rstrip("\n")]
     rows = [row for row in board.rows if row.effect == MOVES]
     if rows:
@@ -115,16 +145,11 @@ def _ratios(row: Row) -> list[str]:
 
 
 def _aligned(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [tuple(header), *(tuple(row) for row in rows)]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
-    lines.insert(1, tuple("-" * width for width in widths))
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in lines)
+    return text_table(header, rows, rule=True)
 
 
 def _piped(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [tuple(header), ("---",) * len(header)]
-    lines += [(f"`{first}`", *rest) for first, *rest in rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+    return markdown_table(header, [(f"`{first}`", *rest) for first, *rest in rows])
 
 
 def as_dict(board: Switchboard, class_names: Sequence[str]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The conventions as data: what each field of the configuration means, and what each framework has there.
 
-Nothing is listed twice: meanings come from the docstrings of the field groups, values from the presets.
+Nothing is listed twice: meanings come from the docstrings of the field groups, ranges and kinds from the declarations
+(``config/declare.py``), values from the presets.
 """
 
 from __future__ import annotations
@@ -8,33 +9,14 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from ..config import Config, check_names
+from .. import tables
+from ..config import DECLARATIONS, FRAMEWORKS, Config, check_names, fields_where
 from ..config.presets import by_name
 from ..errors import ConfigError
-
-FRAMEWORKS = ("matterport", "torchvision", "detectron2")
-#: values that no framework has, but that documents, papers or learners propose
-OTHER_VALUES: dict[str, tuple[tuple[Any, str], ...]] = {
-    "anchor_offset": ((0.5, "centres of cells"), (0.0, "all three")),
-    "roi_reduce": (("max", "the documents"), ("mean", "all three")),
-    "rpn_match_best": ((False, "thresholds only"), (True, "all three")),
-}
-#: what a network was built and trained for, and by how much it is worked: no convention unless it is a framework's
-SIZES = (
-    "image_min_size", "image_max_size", "pad_multiple", "backbone", "fpn_channels", "anchor_sizes", "anchor_strides",
-    "anchor_ratios", "rpn_channels", "rpn_convs", "roi_canonical_size", "roi_canonical_level", "box_pool_size",
-    "mask_pool_size", "box_head_convs", "box_head_channels", "mask_head_convs", "mask_head_channels",
-)  # fmt: skip
-#: names and schedules: they change no tensor of a given step, or only how far it moves the weights
-NO_CONVENTION = (
-    "name", "num_classes", "loss_weights", "learning_rate", "momentum", "weight_decay", "weight_decay_on", "no_decay",
-    "frozen", "clip_norm", "batch_size", "steps", "warmup_steps", "warmup_factor", "decay_at", "decay_factor", "flip",
-    "scale_jitter", "bn_momentum",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -47,7 +29,7 @@ class Meaning:
     part : str
         What it belongs to: "Image to molded input", "Anchors" ...
     allowed : str
-        Unit or choices.
+        Unit and range, or choices.
     text : str
     """
 
@@ -96,7 +78,8 @@ def meanings() -> dict[str, Meaning]:
         entries = doc.partition("Attributes\n----------\n")[2]
         for names, allowed, text in re.findall(r"^(\w[\w, ]*) : (.*)\n((?:    .*\n?)+)", entries, re.MULTILINE):
             for name in names.split(", "):
-                found[name] = Meaning(name, part, allowed, " ".join(text.split()))
+                interval = f", in {DECLARATIONS[name].range}" if DECLARATIONS[name].range else ""
+                found[name] = Meaning(name, part, allowed + interval, " ".join(text.split()))
     return found
 
 
@@ -123,11 +106,11 @@ def flips(config: Config, only: Sequence[str] | None = None) -> list[Flip]:
     partners = {name: key for key, group in _together(config).items() for name in group if name != key}
     wanted = None if only is None else {partners.get(name, name) for name in only}
     for name in wanted or ():
-        if name in NO_CONVENTION:
+        if not _may_differ(name):
             raise ConfigError(f"{name} is no convention on which the frameworks differ in what they compute")
     found: list[Flip] = []
-    for name in (f.name for f in fields(Config)):
-        if name in NO_CONVENTION or name in partners or (wanted is not None and name not in wanted):
+    for name in DECLARATIONS:
+        if not _may_differ(name) or name in partners or (wanted is not None and name not in wanted):
             continue
         if wanted is None and name in own_sizes(config):
             continue
@@ -135,18 +118,28 @@ def flips(config: Config, only: Sequence[str] | None = None) -> list[Flip]:
     return found
 
 
+def _may_differ(name: str) -> bool:
+    """Tell whether a field is a convention, or a size that is one between two frameworks."""
+    return DECLARATIONS[name].kind in ("convention", "size")
+
+
 def own_sizes(config: Config) -> list[str]:
     """List the sizes that this network has to itself: a framework's value would say nothing about a convention."""
     presets = [by_name(name) for name in FRAMEWORKS]
-    return [name for name in SIZES if getattr(config, name) not in [getattr(preset, name) for preset in presets]]
+    sizes = fields_where(lambda d: d.kind == "size")
+    return [name for name in sizes if getattr(config, name) not in [getattr(preset, name) for preset in presets]]
 
 
 def _together(config: Config) -> dict[str, tuple[str, ...]]:
-    """Return the fields that mean something only together, under the name of one of them."""
-    groups: dict[str, tuple[str, ...]] = {"pixel_mean": ("pixel_scale", "pixel_mean", "pixel_std")}
-    if "image_max_size" not in own_sizes(config):  # the side of a square has to be a multiple of 32
-        groups["resize_mode"] = ("resize_mode", "image_max_size")
-    return groups
+    """Return the fields that mean something only together, under the name of one of them.
+
+    A size that is this network's own stays what it is: the side of a square has to be a multiple of 32.
+    """
+    groups: dict[str, set[str]] = {}
+    for name, declaration in DECLARATIONS.items():
+        if declaration.together and name not in own_sizes(config):
+            groups.setdefault(declaration.together, {declaration.together}).add(name)
+    return {key: tuple(name for name in DECLARATIONS if name in group) for key, group in groups.items()}
 
 
 def _flips_of(name: str, config: Config) -> list[Flip]:
@@ -156,7 +149,7 @@ def _flips_of(name: str, config: Config) -> list[Flip]:
     for framework in FRAMEWORKS:
         preset = by_name(framework)
         owners.setdefault(tuple(getattr(preset, n) for n in group), []).append(framework)
-    for value, whose in OTHER_VALUES.get(name, ()):
+    for value, whose in DECLARATIONS[name].others.items():
         owners.setdefault((value,), [whose])
     found = []
     for values, who in owners.items():
@@ -181,13 +174,10 @@ def in_words(value: Any) -> str:
 def markdown_table() -> str:
     """Write what all fields mean and what the frameworks have there, as Markdown, one table for each part."""
     presets = [by_name(name) for name in FRAMEWORKS]
-    lines: list[str] = []
-    part = ""
+    rows: dict[str, list[tuple[str, ...]]] = {}
     for meaning in meanings().values():
-        if meaning.part != part:
-            part = meaning.part
-            lines += ["", f"### {part}", "", f"| field | {' | '.join(FRAMEWORKS)} | meaning |", "|---" * 5 + "|"]
-        values = " | ".join(in_words(getattr(preset, meaning.field)) for preset in presets)
-        text = f"*{meaning.allowed}*. {meaning.text}".replace("|", "\\|").replace("``", "`")
-        lines.append(f"| `{meaning.field}` | {values} | {text} |")
-    return "\n".join(lines[1:]) + "\n"
+        values = (in_words(getattr(preset, meaning.field)) for preset in presets)
+        text = f"*{meaning.allowed}*. {meaning.text}".replace("``", "`")
+        rows.setdefault(meaning.part, []).append((f"`{meaning.field}`", *values, text))
+    head = ("field", *FRAMEWORKS, "meaning")
+    return "\n".join(f"### {part}\n\n{tables.markdown_table(head, lines)}\n" for part, lines in rows.items())

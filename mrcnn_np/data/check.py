@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..errors import DataError, DataWarning, printable
+from ..tables import text_table
 from .findings import Finding, Inspection
 from .sample import Dataset
 
@@ -126,7 +127,8 @@ def describe(report: Report) -> str:
     lines.append(f"instances  {total}" + (f" ({', '.join(flags)})" if flags else ""))
     names = [printable(name) for name in report.class_names]
     width = min(max(len(name) for name in names), 60)
-    lines += [f"  {name:<{width}}  {n:>6}" for name, n in zip(names[1:], report.instances[1:])]
+    rows = [(name, str(n)) for name, n in zip(names[1:], report.instances[1:])]
+    lines += text_table((), rows, align="<>", least=(width, 6), indent="  ").splitlines()
     if total:
         # The side of a square of the box's area: what anchor sizes are compared with.
         sides = np.sqrt(report.box_sizes.prod(axis=1))

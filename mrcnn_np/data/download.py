@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
+from ..files import open_own
 
 VOC2012_URL = "http://host.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar"
 VOC2012_HASH = "md5:6cd6e144f989b92b3379bac3b3de84fd"
@@ -106,7 +107,7 @@ class ResumingDownloader:
                 length = response.headers.get("Content-Length", "")
                 total = have + int(length) if length.isascii() and length.isdecimal() and len(length) < 19 else None
                 with (
-                    open(part, "ab" if have else "wb") as file,
+                    open_own(part, keep=have > 0) as file,
                     tqdm(
                         total=total, initial=have, unit="B", unit_scale=True, desc=part.stem, disable=not self.progress
                     ) as bar,
@@ -124,7 +125,10 @@ class ResumingDownloader:
 def _unpack(archive: Path, dest: Path) -> None:
     """Unpack into a folder of another name, then give ``VOC2012`` its name."""
     partial = dest / ".VOC2012.partial"
+    if partial.is_symlink():
+        partial.unlink()
     shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()  # now, so that nobody else can
     try:
         with tarfile.open(archive) as tar:
             # The filter refuses absolute paths, "..", links that lead outside, and devices.

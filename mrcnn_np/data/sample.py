@@ -66,6 +66,24 @@ class Sample:
         )
 
 
+def without_objects(image: np.ndarray, image_id: str = "image", path: str = "") -> Sample:
+    """Return an image without ground truth as a sample.
+
+    Parameters
+    ----------
+    image : ndarray of shape (H, W, 3), uint8
+        RGB.
+    image_id : str
+    path : str
+        Where the image came from, for messages.
+    """
+    none, shape = np.zeros(0, bool), image.shape[:2]
+    return Sample(
+        image_id, image, np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.zeros((0, *shape), bool), none, none,
+        np.zeros(shape, bool), path,
+    )  # fmt: skip
+
+
 def for_training(sample: Sample) -> Sample:
     """Clip the boxes to the image and leave out objects whose box is empty then: COCO has a few that are a line.
 

@@ -10,7 +10,8 @@ import numpy as np
 
 from ..data.sample import Sample
 from ..detections import Detections
-from .matching import FALSE_POSITIVE, IGNORED, ClassOverlaps, check_options, class_overlaps, match_detections
+from ..tables import text_table
+from .matching import FALSE_POSITIVE, IGNORED, ClassOverlaps, check_options, class_overlaps, match_detections, pairs
 from .ranking import average_precision, precision_recall
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
@@ -52,8 +53,9 @@ class CocoEvaluation:
 
     def table(self) -> str:
         """Return the twelve numbers as text, one per line."""
-        lines = [f"{name:<6} {value:>7.4f}" for name, value in self.numbers.items()]
-        return "\n".join([*lines, f"(COCO, {self.iou_type}, {self.images} images)"])
+        rows = [(name, f"{value:.4f}") for name, value in self.numbers.items()]
+        lines = text_table((), rows, align="<>", least=(6, 7), gap=" ")
+        return f"{lines}\n(COCO, {self.iou_type}, {self.images} images)"
 
 
 class CocoEvaluator:
@@ -145,6 +147,26 @@ class CocoEvaluator:
             ap=ap[:, 0].mean(axis=1),
             images=self.images,
         )
+
+
+def evaluate_coco(
+    detections: Iterable[Detections],
+    samples: Iterable[Sample],
+    *,
+    class_names: Sequence[str],
+    iou_type: str = "mask",
+    ignore_void: bool = True,
+    gt_areas: Sequence[np.ndarray] | None = None,
+) -> CocoEvaluation:
+    """Return COCO's twelve numbers and the AP of each class.
+
+    ``gt_areas``, one array (G,) per image, are areas as annotated; by default those of the samples, where these have
+    none the pixels of the masks. COCO breaks ties of scores by the order of image ids: pass the images in that order.
+    """
+    evaluator = CocoEvaluator(class_names, iou_type=iou_type, ignore_void=ignore_void)
+    for i, (found, sample) in enumerate(pairs(detections, samples)):
+        evaluator.add(found, sample, gt_areas=None if gt_areas is None else gt_areas[i])
+    return evaluator.result()
 
 
 def _mean(values: np.ndarray) -> float:

@@ -1,11 +1,12 @@
 """Which detection found which object: overlaps of one image, and the matching rules of Pascal VOC and COCO.
 
-Everything here looks at one image and one class. ``evaluate.py`` pools the outcomes over the data set.
+Everything here looks at one image and one class. ``voc.py`` and ``coco.py`` pool the outcomes over the data set.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,8 @@ TRUE_POSITIVE, FALSE_POSITIVE, IGNORED = 1, 0, -1
 
 # float32 holds every integer up to 2**24: pixel counts of blocks this long are exact, and float64 adds them up
 _PIXELS_PER_BLOCK = 1 << 16
+
+_END = object()
 
 
 def mask_iou(
@@ -311,6 +314,15 @@ def check_detections(detections: Detections, sample: Sample, num_classes: int, *
         if len(unknown):
             i, top = unknown[0], num_classes - 1
             raise ValueError(f"{who} {i} of image {name} has class id {class_ids[i]}, expected 1 .. {top}")
+
+
+def pairs(detections: Iterable[Detections], samples: Iterable[Sample]) -> Iterator[tuple[Detections, Sample]]:
+    """Go through two sequences together; a ``ValueError`` says which of them ends before the other."""
+    for i, (found, sample) in enumerate(itertools.zip_longest(detections, samples, fillvalue=_END)):
+        if found is _END or sample is _END:
+            short, long = ("detections", "samples") if found is _END else ("samples", "detections")
+            raise ValueError(f"{short} ends after {i} images but {long} goes on; expected one Detections per Sample")
+        yield found, sample  # type: ignore[misc]
 
 
 def check_options(class_names: Sequence[str], iou_type: str) -> None:

@@ -12,9 +12,11 @@ from typing import Any, Literal
 import numpy as np
 from scipy import sparse
 
-from kernels import accelerated
+from kernels import accelerated, contract
+from kernels.contract import RoIAlignCache
 
 BLOCK_BYTES = 24 * 2**20  # what the temporaries of one block of RoIs may take
+MANY = 64  # samples per bin above which a RoI is read by itself, without listing each sample's pixels
 
 
 def _axis_taps(coordinate: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -84,7 +86,7 @@ def roi_align(
     sampling_ratio: int = 2,
     aligned: bool = True,
     reduce: Literal["mean", "max"] = "mean",
-) -> tuple[np.ndarray, tuple[Any, ...]]:
+) -> tuple[np.ndarray, RoIAlignCache]:
     """Cut each RoI into bins and read each bin as the mean or maximum of bilinear samples spread evenly over it.
 
     With the RoI's start ``s = scale y1 - o`` (``o`` is 1/2 if aligned, else 0) and its bin height ``b``, sample ``i``
@@ -114,10 +116,9 @@ def roi_align(
     -------
     pooled : ndarray of shape (R, ph, pw, C)
         In the dtype of ``features``.
-    cache : tuple
-        ``(features.shape, features.dtype, rois, batch_index, (ph, pw), spatial_scale, sampling_ratio, aligned,
-        winner)``; ``winner`` is None for the mean, else the winning sample of each output value (row-major in its
-        bin), an unsigned integer array of shape (R, ph, pw, C).
+    cache : RoIAlignCache
+        Its ``winner`` is None for the mean, else it names the sample that won each value: the first, row by row, on
+        ties.
 
     Raises
     ------
@@ -136,6 +137,10 @@ def roi_align(
     array: 8 bytes for each of the 16 weights of a bin, 6 MB for 1000 RoIs of 7 x 7. The maximum takes ten times as
     long.
 
+    A RoI with many samples per bin (an adaptive one far larger than its bins) has no rows in W. Its mean is taken down
+    and then across, two small matrices that know only pixels of the map: what lies outside weighs nothing. So time and
+    memory are those of the part of the map that the RoI covers, however large the RoI.
+
     References
     ----------
     He et al., "Mask R-CNN", section 3 and figure 3. The paper finds mean and maximum equally good (table 2c).
@@ -152,6 +157,8 @@ def roi_align(
     winner = None
     if reduce == "mean":
         pooled = (grid.mean_matrix() @ pixels).reshape(len(rois), *bins, channels)
+        for roi, window, down, across in grid.axis_means():
+            pooled[roi] = across @ np.tensordot(down, features[window], 1)  # (ph, w, C), then (ph, pw, C)
     else:
         pooled = np.zeros((len(rois), *bins, channels), features.dtype)
         winner = np.zeros(pooled.shape, np.min_scalar_type(grid.counts.prod(axis=1).max(initial=1)))
@@ -159,19 +166,23 @@ def roi_align(
             values = (matrix @ pixels).reshape(len(members), *bins, samples, channels)
             best = values.argmax(axis=3, keepdims=True)  # the first on ties
             pooled[members], winner[members] = np.take_along_axis(values, best, 3)[..., 0, :], best[..., 0, :]
-    cache = (features.shape, features.dtype, rois, batch_index, bins, spatial_scale, sampling_ratio, aligned, winner)
-    return pooled, cache
+        for roi, p, q, numbers, matrix in grid.bins_of_many():
+            values = matrix @ pixels  # (samples that matter, C)
+            best = values.argmax(axis=0)
+            pooled[roi, p, q], winner[roi, p, q] = values[best, np.arange(channels)], numbers[best]
+    return pooled, RoIAlignCache(
+        features.shape, features.dtype, rois, batch_index, bins, spatial_scale, sampling_ratio, aligned, winner
+    )
 
 
 @accelerated
-def roi_align_backward(dy: np.ndarray, cache: tuple[Any, ...], *, into: np.ndarray | None = None) -> np.ndarray:
+def roi_align_backward(dy: np.ndarray, cache: RoIAlignCache, *, into: np.ndarray | None = None) -> np.ndarray:
     """Return the gradient with respect to the features only: ``dF = W^T dy``.
 
     Parameters
     ----------
     dy : ndarray of shape (R, ph, pw, C)
-    cache : tuple
-        From ``roi_align``.
+    cache : RoIAlignCache
     into : ndarray of shape (N, H, W, C), optional
         Add the gradient to this array, in place, and return it: what the features receive on other ways.
 
@@ -187,16 +198,21 @@ def roi_align_backward(dy: np.ndarray, cache: tuple[Any, ...], *, into: np.ndarr
     proposals: the region proposal network has its own loss for them, and neither the paper nor any framework lets the
     heads pull on them as well.
     """
-    shape, dtype, *rest, winner = cache
-    grid = _SampleGrid(shape, dtype, *rest)
+    shape, dtype, rois, batch_index, bins, spatial_scale, sampling_ratio, aligned, winner = cache
+    grid = _SampleGrid(shape, dtype, rois, batch_index, bins, spatial_scale, sampling_ratio, aligned)
     dfeatures = np.zeros(shape, dtype) if into is None else into
     if winner is None:
         dfeatures += (grid.mean_matrix().T @ dy.reshape(-1, shape[3])).reshape(shape)
+        for roi, window, down, across in grid.axis_means():
+            dfeatures[window] += np.tensordot(down.T, across.T @ dy[roi], 1)
         return dfeatures
     for members, matrix, samples in grid.sample_matrices():
         dvalues = np.zeros((*dy[members].shape[:3], samples, shape[3]), dtype)
         np.put_along_axis(dvalues, winner[members][..., None, :].astype(np.intp), dy[members][..., None, :], 3)
         dfeatures += (matrix.T @ dvalues.reshape(-1, shape[3])).reshape(shape)
+    for roi, p, q, numbers, matrix in grid.bins_of_many():
+        won = numbers[:, None] == winner[roi, p, q]  # (samples that matter, C)
+        dfeatures += (matrix.T @ np.where(won, dy[roi, p, q], 0)).reshape(shape)
     return dfeatures
 
 
@@ -211,8 +227,8 @@ def check_rois(
     """Check what all RoI operations share and return the number of bins ``(ph, pw)``; ``name`` is that of the maps."""
     if features.ndim != 4 or 0 in features.shape[1:3]:
         raise ValueError(f"{name} has shape {features.shape}; expected (N, H, W, C) with at least one pixel")
-    bins = (output_size, output_size) if isinstance(output_size, (int, np.integer)) else tuple(output_size)
-    if len(bins) != 2 or min(bins) < 1:
+    bins = contract.as_pair(output_size)
+    if bins is None:
         raise ValueError(f"output_size is {output_size}; expected a positive int or a pair of them")
     if rois.ndim != 2 or rois.shape[1] != 4:
         raise ValueError(f"rois has shape {rois.shape}; expected (R, 4)")
@@ -225,7 +241,7 @@ def check_rois(
     if outside.any():
         row = int(np.flatnonzero(outside)[0])
         raise ValueError(f"batch_index of roi {row} is {batch_index[row]}; expected 0 to {len(features) - 1}")
-    return int(bins[0]), int(bins[1])
+    return bins
 
 
 class _SampleGrid:
@@ -256,10 +272,11 @@ class _SampleGrid:
         # Samples per bin along y and x, (R, 2). An empty RoI that adapts has none, and pools to 0.
         adaptive = np.maximum(np.ceil(self.bin_sides), 0).astype(np.intp)
         self.counts = np.full_like(adaptive, sampling_ratio) if sampling_ratio else adaptive
+        self.many = self.counts.astype(np.float64).prod(axis=1) > MANY  # (R,)
 
     def _blocks(self, bytes_per_sample: int) -> Iterator[tuple[np.ndarray, int, int]]:
         """Yield RoIs whose bins have equally many samples, together with these counts; no more than fit a block."""
-        for count_y, count_x in np.unique(self.counts, axis=0).tolist():
+        for count_y, count_x in np.unique(self.counts[~self.many], axis=0).tolist():
             members = np.flatnonzero((self.counts == (count_y, count_x)).all(axis=1))
             roi_bytes = self.bins[0] * self.bins[1] * count_y * count_x * bytes_per_sample
             step = max(1, BLOCK_BYTES // max(1, roi_bytes))
@@ -282,7 +299,7 @@ class _SampleGrid:
     def mean_matrix(self) -> sparse.csr_array:
         """Return W of shape (R * ph * pw, N * H * W): row = bin, entry = weight of a pixel in the bin's mean."""
         bins = self.bins[0] * self.bins[1]
-        entries = 4 * self.counts.prod(axis=1)  # per bin, (R,)
+        entries = np.where(self.many, 0, 4 * self.counts.prod(axis=1))  # per bin, (R,)
         first = np.concatenate([[0], np.cumsum(np.repeat(entries, bins))])
         pixels, weights = np.empty(first[-1], np.int32), np.empty(first[-1], self.dtype)
         for members, *counts in self._blocks(bytes_per_sample=4 * 40):
@@ -311,3 +328,52 @@ class _SampleGrid:
                 first = np.arange(0, pixel.size + 1, 4)
                 matrix = sparse.csr_array((weight.ravel(), pixel.ravel(), first), shape=shape)
                 yield members, matrix, counts[0] * counts[1]
+
+    def axis_means(self) -> Iterator[tuple[int, tuple[Any, ...], np.ndarray, np.ndarray]]:
+        """Yield the RoIs of many samples, their part of the maps, and the means down (ph, h) and across (pw, w) it."""
+        for roi in np.flatnonzero(self.many).tolist():
+            window: list[Any] = [int(self.batch_index[roi])]
+            means = []
+            for axis in (0, 1):
+                weights = np.zeros((self.bins[axis], self.size[axis]))
+                for number in range(self.bins[axis]):
+                    _, pixel, weight = self._samples_that_matter(roi, axis, number)
+                    np.add.at(weights[number], pixel, weight / self.counts[roi, axis])
+                read = np.flatnonzero(weights.any(axis=0))
+                first, end = (read[0], read[-1] + 1) if read.size else (0, 0)
+                window.append(slice(int(first), int(end)))
+                means.append(weights[:, first:end].astype(self.dtype))
+            yield roi, tuple(window), means[0], means[1]
+
+    def bins_of_many(self) -> Iterator[tuple[int, int, int, np.ndarray, sparse.csr_array]]:
+        """Yield, bin by bin, the RoIs of many samples: numbers of the samples that matter, and their matrix."""
+        for roi in np.flatnonzero(self.many).tolist():
+            members = np.array([roi])
+            lines = [[self._samples_that_matter(roi, axis, b) for b in range(self.bins[axis])] for axis in (0, 1)]
+            for p, (rows, iy, wy) in enumerate(lines[0]):
+                iy = self._pixel_rows(members, iy)[0, 0]
+                for q, (columns, ix, wx) in enumerate(lines[1]):
+                    numbers = rows[:, None] * self.counts[roi, 1] + columns
+                    pixel = iy[:, None, :, None] + ix[None, :, None, :]  # (rows, columns, 2, 2)
+                    weight = wy[:, None, :, None] * wx[None, :, None, :]
+                    shape = (numbers.size, self.maps * self.size[0] * self.size[1])
+                    first = np.arange(0, pixel.size + 1, 4)
+                    matrix = sparse.csr_array((weight.ravel(), pixel.ravel(), first), shape=shape)
+                    yield roi, p, q, numbers.ravel(), matrix
+
+    def _samples_that_matter(self, roi: int, axis: int, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return, for one bin on one axis, the samples on the map and the first one: number (n,), index, weight (n, 2).
+
+        All samples outside are alike, 0; of two alike the maximum takes the first. The first sample of a bin and those
+        just before and behind the map stand for all others.
+        """
+        count, size, side = int(self.counts[roi, axis]), self.size[axis], self.bin_sides[roi, axis]
+        start = self.start[roi, axis] + self.dtype.type(number) * side
+        low, high = 1, count
+        if side > 0:
+            step = float(side) / count
+            low, high = (int(np.clip((edge - float(start)) / step, -9, count + 9)) for edge in (-1, size))
+            low, high = max(1, low - 4), min(count, high + 5)
+        numbers = np.concatenate([[0], np.arange(low, max(low, high))])
+        place = start + (numbers.astype(self.dtype) + self.dtype.type(0.5)) * side / self.dtype.type(count)
+        return numbers, *_axis_taps(place, size)

@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 
-from ..training.run_folder import atomic_write, prepare
+from ..files import atomic_write, make_folder
 
 DPI = 100
 #: Okabe and Ito's colours, told apart by colour-blind readers; neighbours in the list differ most
@@ -224,6 +224,6 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> Path:
     path, png = Path(path), io.BytesIO()
     with _missing_letters():
         figure.savefig(png, format="png", dpi=DPI, metadata={"Software": None})
-    prepare(path.parent)
+    make_folder(path.parent)
     atomic_write(path, png.getvalue())
     return path

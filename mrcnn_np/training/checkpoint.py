@@ -18,16 +18,30 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors
 import safetensors.numpy
 
 from ..config import Config
-from ..errors import CheckpointError, ConfigError
+from ..errors import CheckpointError, ConfigError, WeightFileError
+from ..files import atomic_write
 from ..params import Params
-from .run_folder import atomic_write
+from ..schema import loads, one_line, shown
 
 FORMAT = 1
 KEY = "mrcnn_np"
+#: a value of the configuration; ``Config.from_dict`` knows which field has which
+VALUE = (None, bool, int, float, str)
+#: what a header holds; what a later version adds is left aside
+HEADER = {
+    "format": int,
+    "step": range(1 << 62),
+    "seed": range(1 << 256),
+    "config": {str: (*VALUE, [VALUE])},
+    "class_names": [str],
+    "images": str,
+    "skipped": [str],
+    "checksums": {str: range(1 << 32)},
+    ...: object,
+}
 
 
 @dataclass(frozen=True)
@@ -99,59 +113,74 @@ def load_checkpoint(path: Path) -> Checkpoint:
     CheckpointError
         The file is missing, cut short, damaged, no checkpoint of this package, or of a newer version of it.
     """
+    from ..weights.formats.safetensors_files import read_safetensors  # whose package imports this module
+
     if not path.is_file():
         raise CheckpointError(f"there is no checkpoint {path}")
     try:
-        with safetensors.safe_open(path, framework="numpy") as file:
-            header = _header(path, file.metadata() or {})
-            # a copy, because training changes the arrays in place
-            tensors = {name: np.array(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
-    except (OSError, safetensors.SafetensorError) as error:
-        raise CheckpointError(f"{path} is cut short or damaged: {error}") from error
-    _verify(path, tensors, header["checksums"])
+        tensors, metadata = read_safetensors(path)
+        header = _header(path, metadata)
+        _verify(tensors, header["checksums"])
+    except (WeightFileError, ValueError, OSError) as error:
+        raise CheckpointError(f"{path} is cut short or damaged: {one_line(error)}") from error
+    except MemoryError as error:
+        raise CheckpointError(f"{path} takes more memory than there is to read") from error
     # safetensors sorts by name; the order of the data flow is that of the checksums
     tensors = {name: tensors[name] for name in header["checksums"]}
     try:
         config = Config.from_dict(header["config"])
     except ConfigError as error:
-        raise CheckpointError(f"{path} was written by another version of this package: {error}") from error
+        raise CheckpointError(f"{path} was written by another version of this package: {one_line(error)}") from error
+    names = tuple(header["class_names"])
+    if len(names) != config.num_classes:
+        raise CheckpointError(f"{path}: it names {len(names)} classes, but its network has {config.num_classes}")
+    params, velocity = _part(tensors, "params/"), _part(tensors, "velocity/")
+    _check_velocity(path, params, velocity)
     return Checkpoint(
         step=header["step"],
         seed=header["seed"],
         config=config,
-        class_names=tuple(header["class_names"]),
-        params=_part(tensors, "params/"),
-        velocity=_part(tensors, "velocity/"),
+        class_names=names,
+        params=params,
+        velocity=velocity,
         images=header["images"],
         skipped=tuple(header["skipped"]),
     )
 
 
 def _header(path: Path, metadata: dict[str, str]) -> dict[str, Any]:
+    """Read the header; a ``ValueError`` says what is damaged."""
     if KEY not in metadata:
         raise CheckpointError(
             f"{path} is a safetensors file, but no checkpoint of mrcnn-np (its metadata lacks {KEY!r})"
         )
-    try:
-        envelope = json.loads(metadata[KEY])
-        intact = zlib.crc32(envelope["header"].encode()) == envelope["crc32"]
-        header = json.loads(envelope["header"]) if intact else None
-    except (ValueError, KeyError, TypeError, AttributeError):
-        header = None
-    if header is None:
-        raise CheckpointError(f"{path} is damaged: the checksum of its header does not fit")
-    if header["format"] != FORMAT:
-        raise CheckpointError(f"{path} has format {header['format']}; this version of mrcnn-np reads format {FORMAT}")
+    envelope = loads(metadata[KEY], {"crc32": range(1 << 32), "header": str}, "its header")
+    if zlib.crc32(envelope["header"].encode()) != envelope["crc32"]:
+        raise ValueError("the checksum of its header does not fit")
+    number = loads(envelope["header"], {"format": int, ...: object}, "its header")["format"]
+    if number != FORMAT:
+        raise CheckpointError(f"{path} has format {shown(number)}; this version of mrcnn-np reads format {FORMAT}")
+    header: dict[str, Any] = loads(envelope["header"], HEADER, "its header")
     return header
 
 
-def _verify(path: Path, tensors: Params, checksums: dict[str, int]) -> None:
+def _verify(tensors: Params, checksums: dict[str, int]) -> None:
+    """Compare every tensor with its checksum; a ``ValueError`` says which one is damaged."""
     if set(tensors) != set(checksums):
         odd = sorted(set(tensors) ^ set(checksums))
-        raise CheckpointError(f"{path} is damaged: tensor {odd[0]!r} is missing or too many")
+        raise ValueError(f"tensor {shown(odd[0])} is missing or too many")
     for name, tensor in tensors.items():
         if checksum(tensor) != checksums[name]:
-            raise CheckpointError(f"{path} is damaged: the checksum of tensor {name!r} does not fit")
+            raise ValueError(f"the checksum of tensor {shown(name)} does not fit")
+        if tensor.dtype not in (np.float32, np.float64):
+            raise ValueError(f"tensor {shown(name)} is {tensor.dtype}; expected float32 or float64")
+
+
+def _check_velocity(path: Path, params: Params, velocity: Params) -> None:
+    """Check that every velocity is that of a parameter."""
+    for name, v in velocity.items():
+        if name not in params or params[name].shape != v.shape or params[name].dtype != v.dtype:
+            raise CheckpointError(f"{path}: the velocity of {shown(name)} does not fit its parameters")
 
 
 def _part(tensors: Params, prefix: str) -> Params:
@@ -182,7 +211,10 @@ def check_resumable(
     if checkpoint.class_names != class_names:
         rows.append(f"class names: {', '.join(checkpoint.class_names)} there, {', '.join(class_names)} here")
     elif checkpoint.images != images:
-        rows.append("images: the data set has other image ids, or another order of them, than the one trained on")
+        rows.append(
+            f"images: {checkpoint.images} there, {images} here: other image ids, or another order of them (the last "
+            "number is their checksum)"
+        )
     if rows:
         raise CheckpointError("the checkpoint belongs to another run:\n" + "\n".join(f"  {row}" for row in rows))
     if checkpoint.step > config.steps:

@@ -13,15 +13,16 @@ from typing import Any
 
 import numpy as np
 
-from ..cli.weights import name_classes
 from ..config import Config
 from ..errors import UserError, WeightFileError
+from ..files import read_json
 from ..params import first_non_finite, trainable
 from ..weights.download import sha256
 from ..weights.load import Weights
+from ..weights.network import name_classes
 from ..weights.transfer import Start, by_part, read_start, start_config, transfer
 from .optim import trained_names
-from .run_folder import START, read_json
+from .run_folder import START
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,6 @@ from collections.abc import Mapping
 
 from ..config import Config
 from ..errors import UserError
-from ..params import matches
 
 #: patterns of ``config.frozen`` by the name of the part, in the order of the data flow
 PARTS = {
@@ -76,6 +75,8 @@ def frozen_stages(names: Mapping[str, object], config: Config) -> int:
     int
         0: none; 1: the stem; 2: stem and C2; ... 5: the whole backbone, as detectron2 counts.
     """
+    from ..params import matches  # here, because the command line lists the parts before it imports NumPy
+
     if not config.frozen:
         return 0
     for count, stage in enumerate(STAGES):

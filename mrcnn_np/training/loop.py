@@ -22,7 +22,8 @@ from tqdm import tqdm
 
 from ..data.augment import augment
 from ..data.sample import Dataset, Sample, for_training
-from ..errors import DataError, NonFiniteError
+from ..errors import CheckpointError, DataError, NonFiniteError
+from ..files import remove_leftovers
 from ..model import MaskRCNN
 from ..molding import Batch, make_batch
 from ..objective import LOSSES
@@ -166,7 +167,8 @@ class Bar:
 
 def image_checksum(dataset: Dataset) -> str:
     """Return a short text that changes with the ids of the images or their order."""
-    return f"{len(dataset)} images, {zlib.crc32(chr(10).join(dataset.ids).encode()):08x}"
+    ids = "\n".join(dataset.ids).encode(errors="surrogateescape")
+    return f"{len(dataset)} images, {zlib.crc32(ids):08x}"
 
 
 @dataclass(frozen=True)
@@ -225,6 +227,8 @@ def train(
     velocity, start, skipped = zero_velocity(model.params, config), 0, {}
     if resume is not None:
         check_resumable(resume, config=config, seed=seed, class_names=dataset.class_names, images=images)
+        if odd := set(velocity) ^ set(resume.velocity):
+            raise CheckpointError(f"the checkpoint is damaged: the velocity of {min(odd)!r} is missing or too many")
         for name, value in resume.params.items():
             model.params[name][...] = value
         velocity, start = resume.velocity, resume.step
@@ -234,6 +238,7 @@ def train(
         state = (step, seed, config, dataset.class_names, model.params, velocity, images, tuple(skipped))
         save_checkpoint(out_dir / CHECKPOINT, Checkpoint(*state))
 
+    remove_leftovers(out_dir)
     if resume is None:
         save(0)  # what is wrong with the disk shows now, and a kill from here on can be resumed
     began, saved = time.perf_counter(), start

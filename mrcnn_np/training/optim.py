@@ -126,25 +126,49 @@ def update(
 
     "sum" is ``sgd_step`` itself: the penalty :math:`\frac{\lambda}{2} \sum p^2` has the gradient :math:`\lambda p`.
     "mean" is the penalty :math:`\lambda\,\mathrm{mean}(p^2)` of each tensor, gradient :math:`2 \lambda p / n` for n
-    numbers: tensors of one size take their step together.
+    numbers.
 
     Parameters
     ----------
     params, grads, velocity, learning_rate, config
         As in ``sgd_step``.
     """
-    if config.weight_decay_on == "sum":
-        sgd_step(params, grads, velocity, learning_rate=learning_rate, config=config)
-        return
-    for size in sorted({v.size for v in velocity.values()}):
-        group = {name: v for name, v in velocity.items() if v.size == size}
-        own = config.replace(weight_decay=2 * config.weight_decay / size)
-        sgd_step(params, grads, group, learning_rate=learning_rate, config=own)
+    decay = _weight_decays(velocity, config)
+    if config.weight_decay_on == "mean":
+        decay = {name: 2 * rate / max(1, velocity[name].size) for name, rate in decay.items()}
+    momentum_step(params, grads, velocity, learning_rate=learning_rate, momentum=config.momentum, weight_decay=decay)
+
+
+def sgd_step(
+    params: Params, grads: Mapping[str, np.ndarray], velocity: Params, *, learning_rate: float, config: Config
+) -> None:
+    """Do ``momentum_step`` as a configuration says, **in place**.
+
+    Parameters
+    ----------
+    params, grads, velocity, learning_rate
+        As in ``momentum_step``.
+    config : Config
+        ``momentum`` and ``weight_decay`` (0 for names that match ``no_decay``).
+    """
+    decay = _weight_decays(velocity, config)
+    momentum_step(params, grads, velocity, learning_rate=learning_rate, momentum=config.momentum, weight_decay=decay)
+
+
+def _weight_decays(names: Iterable[str], config: Config) -> dict[str, float]:
+    """Return ``config.weight_decay`` for each name, or 0 for those that ``config.no_decay`` matches."""
+    return {name: 0.0 if matches(name, config.no_decay) else config.weight_decay for name in names}
 
 
 @accelerated
-def sgd_step(
-    params: Params, grads: Mapping[str, np.ndarray], velocity: Params, *, learning_rate: float, config: Config
+def momentum_step(
+    params: Params,
+    grads: Mapping[str, np.ndarray],
+    velocity: Params,
+    *,
+    learning_rate: float,
+    momentum: float,
+    weight_decay: Mapping[str, float],
 ) -> None:
     r"""Move the parameters one step downhill, **in place**.
 
@@ -160,8 +184,10 @@ def sgd_step(
         v of the last step, from ``zero_velocity`` at the start; changed in place.
     learning_rate : float
         :math:`\eta`.
-    config : Config
-        ``momentum`` :math:`\mu`, ``weight_decay`` :math:`\lambda` (0 for names that match ``no_decay``).
+    momentum : float
+        :math:`\mu`.
+    weight_decay : dict of str to float
+        :math:`\lambda` for every name in ``velocity``.
 
     Notes
     -----
@@ -171,8 +197,8 @@ def sgd_step(
     """
     for name, v in velocity.items():
         p = params[name]
-        v *= config.momentum
+        v *= momentum
         v += grads[name]
-        if config.weight_decay and not matches(name, config.no_decay):
-            v += config.weight_decay * p
+        if weight_decay[name]:
+            v += weight_decay[name] * p
         p -= learning_rate * v

@@ -26,6 +26,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from ..errors import CheckpointError, UserError
+from ..files import open_own, open_to_read
+from ..schema import require
 
 try:  # POSIX only; without it, two trainings in one folder go unnoticed
     import fcntl
@@ -40,89 +42,10 @@ SUMMARY, REPORT, PICTURES = "summary.json", "summary.md", "pictures"
 FILES = (CHECKPOINT, METRICS, TIMINGS, OPTIONS, CONFIG, START, SUMMARY, REPORT)
 
 
-def atomic_write(path: Path, data: bytes) -> None:
-    """Replace a file, so that whoever looks, and whenever the power fails, finds the old content or the new.
-
-    Raises
-    ------
-    UserError
-        The folder cannot be written or the disk is full; the old file is untouched.
-
-    Notes
-    -----
-    The new content goes to a temporary file in the same folder (a rename works within one file system only) and is
-    forced to disk *before* the rename, or a crash could leave the new name with empty content. The folder is forced
-    to disk after it, or the rename itself could be lost.
-    """
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        _sync_folder(path.parent)
-    except OSError as error:
-        kept = "; the file of that name is unchanged" if path.exists() else ""
-        raise UserError(f"cannot write {path}: {error.strerror or error}{kept}") from error
-    finally:
-        with contextlib.suppress(OSError):  # it is there only if something went wrong, an interruption for example
-            temporary.unlink()
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write a value as readable JSON, atomically."""
-    # a file name that is no UTF-8 becomes \udcXX, which JSON reads back as it was
-    atomic_write(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode(errors="backslashreplace"))
-
-
-def read_json(path: Path) -> Any:
-    """Read a JSON file; a missing or broken one is a ``UserError`` that names it."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise UserError(f"{path} is not JSON: {error}") from error
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-def prepare(folder: Path) -> None:
-    """Create the folder and try to write into it, so that a hopeless run ends before it begins.
-
-    Raises
-    ------
-    UserError
-        The folder cannot be made, is a file, or cannot be written to.
-    """
-    probe = folder / ".writable.tmp"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe.write_bytes(b"")
-        probe.unlink()
-    except OSError as error:
-        raise UserError(f"cannot write into {folder}: {error.strerror or error}") from error
-
-
-def prepare_file(path: Path) -> None:
-    """Find out, before the work begins, whether a file can be written.
-
-    Raises
-    ------
-    UserError
-        There is a folder of that name, or its own folder cannot be made or written to.
-    """
-    if path.is_dir():
-        raise UserError(f"cannot write {path}: it is a folder; expected the name of a file")
-    prepare(path.parent)
+#: a line of metrics.jsonl or timings.jsonl
+LINE = {"step": range(1, 2**63), ...: float}
+#: bytes of a line, at most
+_LONGEST = 1 << 16
 
 
 def clear(folder: Path) -> None:
@@ -164,13 +87,16 @@ class StepLog:
     Raises
     ------
     CheckpointError
-        ``complete``, and the file does not reach as far as the checkpoint.
+        ``complete``, and the file does not reach as far as the checkpoint; or a line of a step up to there holds
+        something else than numbers.
+    UserError
+        The file cannot be written, or is a link or a device.
     """
 
     def __init__(self, path: Path, *, step: int, complete: bool) -> None:
         self.path = path
         with self._naming_errors():
-            self._file: IO[bytes] = open(path, "ab+")  # noqa: SIM115  (open for as long as the object lives)
+            self._file: IO[bytes] = open_own(path)
             found, length = self._scan(step)
             if complete and found < step:
                 raise CheckpointError(
@@ -183,11 +109,12 @@ class StepLog:
         """Return the last step to keep and the number of bytes up to there."""
         found = length = 0
         self._file.seek(0)
-        for line in self._file:
-            number = _step_of(line)
-            if number is None or not found < number <= step:
+        for record, size in _records(self._file, self.path) if step else ():
+            if not found < record["step"] <= step:
                 break
-            found, length = number, length + len(line)
+            found, length = record["step"], length + size
+            if found == step:  # what comes now is cut off, whatever it is
+                break
         return found, length
 
     def write(self, record: dict[str, Any]) -> None:
@@ -214,20 +141,32 @@ class StepLog:
             raise UserError(f"cannot write {self.path}: {error.strerror or error}") from error
 
 
-def _step_of(line: bytes) -> int | None:
-    """Return the step of a whole line, or None."""
-    if not line.endswith(b"\n"):
-        return None
-    try:
-        return int(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):
-        return None
+def _records(file: IO[bytes], path: Path) -> Iterator[tuple[dict[str, Any], int]]:
+    """Yield every whole line and its number of bytes, up to the first that is no JSON or was only half written."""
+    number = 0
+    while (line := file.readline(_LONGEST)).endswith(b"\n"):
+        number += 1
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError):
+            return
+        try:
+            require(record, LINE, f"line {number} of {path}")
+        except ValueError as error:
+            raise CheckpointError(str(error)) from error
+        yield record, len(line)
 
 
 def read_steps(path: Path) -> list[dict[str, Any]]:
-    """Read a file that ``StepLog`` wrote; a half-written last line is left out."""
+    """Read a file that ``StepLog`` wrote; a half-written last line is left out.
+
+    Raises
+    ------
+    UserError
+        It cannot be read, or a line holds something else than numbers.
+    """
     try:
-        lines = path.read_bytes().splitlines(keepends=True)
+        with open_to_read(path) as file:
+            return [record for record, _ in _records(file, path)]
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
-    return [json.loads(line) for line in lines if _step_of(line) is not None]

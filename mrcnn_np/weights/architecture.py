@@ -9,42 +9,53 @@ from typing import Any
 import numpy as np
 
 from ..backbone import ARCHITECTURES, Architecture
+from ..config import DECLARATIONS, fields_where
 from ..errors import WeightMismatchError
 
-#: fields of the config that are the length of a tensor's last axis
-SIZES = (
-    ("num_classes", "box_head.class.b"),
-    ("fpn_channels", "fpn.lateral2.w"),
-    ("rpn_channels", "rpn.conv.b"),
-    ("box_head_channels", "box_head.fc1.b"),
-    ("mask_head_channels", "mask_head.deconv.b"),
-)
-#: fields that count the convolutions of these names
-COUNTS = (
-    ("rpn_convs", r"rpn\.conv(\d*)\.w$"),
-    ("box_head_convs", r"box_head\.conv(\d+)\.w$"),
-    ("mask_head_convs", r"mask_head\.conv(\d+)\.w$"),
-)
+#: fields of the config that the tensors of a whole network tell, besides its backbone
+SIZES = fields_where(lambda d: bool(d.shown_by or d.counted_by))
 
 
 def sizes(params: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """Return the config fields that names and shapes show: backbone, classes, channels, numbers of convolutions.
 
-    What is missing in the file leaves its field at the preset's value; ``manifest.match`` then reports the tensors.
+    What is missing in the file, or a number that its field cannot have, leaves the field at the preset's value;
+    ``manifest.match`` then reports the tensors.
 
     Raises
     ------
     WeightMismatchError
         The residual blocks are those of no backbone known here.
     """
-    found: dict[str, Any] = {
-        field: params[name].shape[-1] for field, name in SIZES if name in params and params[name].ndim
-    }
-    for field, pattern in COUNTS:
-        numbers = [int(m[1] or 1) for name in params if (m := re.match(pattern, name))]
+    shapes = {name: a.shape for name, a in params.items()}
+    return lengths(shapes) | counts(shapes) | {"backbone": backbone_name(params)}
+
+
+def lengths(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
+    """Return the config fields that are the length of a tensor's last axis: classes, channels."""
+    found = {}
+    for field in SIZES:
+        tensor = next((name for name in DECLARATIONS[field].shown_by if shapes.get(name)), None)
+        if tensor is not None:
+            found[field] = int(shapes[tensor][-1])
+    return _possible(found)
+
+
+def counts(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
+    """Return the config fields that count the convolutions of one name."""
+    found = {}
+    for field in SIZES:
+        pattern = DECLARATIONS[field].counted_by
+        numbers = [int(m[1] or 1) for name in shapes if pattern and (m := re.match(pattern, name))]
         if numbers:
-            found[field] = max(numbers)
-    return found | {"backbone": backbone_name(params)}
+            found[field] = min(max(numbers), len(shapes))  # a number in a name may be anything
+    return _possible(found)
+
+
+def _possible(found: dict[str, int]) -> dict[str, int]:
+    """Leave out numbers that a field cannot have."""
+    ranges = {field: DECLARATIONS[field].range for field in found}
+    return {field: n for field, n in found.items() if (allowed := ranges[field]) is None or n in allowed}
 
 
 def backbone_name(params: Mapping[str, np.ndarray]) -> str:

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -27,13 +28,17 @@ import numpy as np
 from ..config.presets import detectron2
 from ..errors import WeightFileError
 from ..params import Params
+from ..schema import shown
 from .architecture import sizes
 from .class_names import coco_names
 from .manifest import PRESUMED, Manifest
 from .torchvision import Renames, from_torch_layout, renamed
 
 BGR_MEAN, BGR_STD = (103.53, 116.28, 123.675), (57.375, 57.12, 58.395)
-RGB = {"channel_order": "rgb", "pixel_mean": BGR_MEAN[::-1], "pixel_std": BGR_STD[::-1], "stride_in_1x1": False}
+#: the preset of those who converted torchvision's backbone
+converted = partial(
+    detectron2, channel_order="rgb", pixel_mean=BGR_MEAN[::-1], pixel_std=BGR_STD[::-1], stride_in_1x1=False
+)
 
 RENAMED: Renames = [
     (r"^backbone\.bottom_up\.", ""),
@@ -115,12 +120,12 @@ def from_detectron2(
             continue
         ours = renamed(old, RENAMED if "." in old else CAFFE2 + RENAMED)
         if ours is None:
-            raise WeightFileError(f"{old!r} is not a tensor of detectron2's R-CNN with FPN, nor of its backbones")
+            raise WeightFileError(f"{shown(old)} is not a tensor of detectron2's R-CNN with FPN, nor of its backbones")
         layer, suffix = ours
         try:
             a = from_torch_layout(layer, suffix, a, channels=channels)
         except (ValueError, IndexError) as error:
-            raise WeightFileError(f"tensor {old!r} has shape {a.shape}, which no such layer has") from error
+            raise WeightFileError(f"tensor {shown(old)} has shape {a.shape}, which no such layer has") from error
         params[f"{layer}.{suffix}"] = _background_first(layer, a)
     _complete_norms(params)
     whole = any(not name.startswith("backbone.") for name in params)
@@ -147,18 +152,31 @@ def _complete_norms(params: Params, eps: float = 1e-5) -> None:
 def _manifest(
     params: Params, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, Any], *, whole: bool
 ) -> Manifest:
+    """Say which conventions belong to the weights.
+
+    Parameters
+    ----------
+    params : dict of str to ndarray
+        Ours.
+    tensors : mapping of str to ndarray
+        The file's.
+    metadata : mapping
+        What else the file holds.
+    whole : bool
+        Whether the heads are there too.
+    """
     found = sizes(params)
-    conventions: dict[str, Any] = {}
-    if found["backbone"].startswith("resnext"):
-        conventions = {"pixel_std": BGR_STD, "stride_in_1x1": False}
+    preset, conventions = detectron2, dict[str, Any]()
     if metadata.get("__author__") == "torchvision":
-        conventions = RGB
+        preset = converted
+    elif found["backbone"].startswith("resnext"):
+        conventions = {"pixel_std": BGR_STD, "stride_in_1x1": False}
     for name in ("pixel_mean", "pixel_std"):  # training runs of 2019 and 2020 kept them with the weights
         if name in tensors and tensors[name].size == 3:
             conventions[name] = tuple(round(float(v), 4) for v in tensors[name].ravel())
     if "pixel_mean" in conventions:
         conventions["channel_order"] = "rgb" if conventions["pixel_mean"][0] > conventions["pixel_mean"][2] else "bgr"
-    config = detectron2(**{**found, **conventions})
+    config = preset(**found, **conventions)
     return Manifest.from_config(
         config,
         source="detectron2" if whole else "detectron2 backbone",

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ..data.download import ResumingDownloader
 from ..errors import UserError, WeightFileError
+from ..tables import text_table
 
 TORCHVISION = "https://download.pytorch.org/models/"
 DETECTRON2 = "https://dl.fbaipublicfiles.com/detectron2/"
@@ -100,12 +101,11 @@ def published(name: str) -> Published:
 
 def listing() -> str:
     """Return the names with what they stand for, one on a line."""
-    width = max(map(len, PUBLISHED))
     rows = []
     for name, file in PUBLISHED.items():
         checked = f"{file.checksum.partition(':')[0]} published" if file.checksum else "no checksum published"
-        rows.append(f"  {name.ljust(width)}  {file.what} ({checked})")
-    return "\n".join(rows)
+        rows.append((name, f"{file.what} ({checked})"))
+    return text_table((), rows, indent="  ")
 
 
 def download_weights(file: Published, dest: str | Path, *, progress: bool = True, timeout: float = 30.0) -> Path:
@@ -172,7 +172,15 @@ def sha256(path: Path) -> str:
 
 
 def _check(path: Path, file: Published, consequence: str) -> None:
-    """Compare as many digits as are published."""
+    """Compare as many digits as are published.
+
+    Parameters
+    ----------
+    path : Path
+    file : Published
+    consequence : str
+        What follows from a wrong checksum, for the message.
+    """
     import pooch
 
     algorithm, _, expected = file.checksum.partition(":")

@@ -14,16 +14,18 @@ import safetensors.numpy
 
 from ..config import Config
 from ..config.presets import by_name
-from ..errors import CheckpointError, UserError, WeightFileError, WeightMismatchError
-from ..params import Params, draw, shapes, spec
+from ..errors import CheckpointError, ConfigError, UserError, WeightFileError, WeightMismatchError
+from ..files import atomic_write
+from ..network import spec
+from ..params import Params, draw, shapes
+from ..schema import one_line, shown
 from ..training.checkpoint import KEY as CHECKPOINT_KEY
 from ..training.checkpoint import load_checkpoint
-from ..training.run_folder import atomic_write
 from . import detectron2, imagenet, torchvision
+from .architecture import SIZES
 from .class_names import coco_names
 from .formats.files import Contents, naming, read, sniff
 from .manifest import KEY, Manifest, match
-from .torchvision import SIZE_FIELDS
 
 FORMATS = ("mrcnn-np", "torchvision", "detectron2", "imagenet", "matterport")
 
@@ -34,7 +36,7 @@ class Weights(NamedTuple):
     Attributes
     ----------
     params : dict of str to ndarray
-        All of one type, float32 or float64, in the order of ``params.spec``.
+        All of one type, float32 or float64, in the order of ``network.spec``.
     manifest : Manifest
     aside : tuple of str
         Tensors of the file that are not used, the classifier of a backbone for example.
@@ -113,16 +115,34 @@ def load_weights(
 
 
 def _of_preset(manifest: Manifest, preset: str, path: Path) -> Config:
-    """Return the config of the weights if it is that of the preset; its sizes may be others."""
+    """Return the config of the weights if it is that of the preset; its sizes may be others.
+
+    Parameters
+    ----------
+    manifest : Manifest
+        Of the weights.
+    preset : str
+    path : Path
+        Of the file, for messages.
+    """
     config = manifest.config()
     if manifest.preset != preset:
-        manifest.check(by_name(preset, **{name: getattr(config, name) for name in ("backbone", *SIZE_FIELDS)}), path)
+        manifest.check(by_name(preset, **{name: getattr(config, name) for name in ("backbone", *SIZES)}), path)
         raise WeightMismatchError(f"{path} belongs to the preset {manifest.preset!r}, not {preset!r}")
     return config
 
 
 def _read(path: Path, format: str, config: Config | None) -> tuple[Params, Manifest, list[str]]:
-    """Read a file and translate what is in it."""
+    """Read a file and translate what is in it.
+
+    Parameters
+    ----------
+    path : Path
+    format : str
+        What is expected, or ``"auto"``.
+    config : Config or None
+        The network that the weights are for, if that is known.
+    """
     if sniff(path) == "hdf5":
         _require(path, "matterport", format)
         from .formats.keras_h5 import read_matterport
@@ -154,11 +174,21 @@ def _read(path: Path, format: str, config: Config | None) -> tuple[Params, Manif
                 return imagenet.from_imagenet(tensors)
         except CheckpointError as error:  # a name that such a network does not have
             raise WeightMismatchError(str(error)) from error
+        except ConfigError as error:  # a size that no network has
+            raise WeightMismatchError(f"its tensors are those of no network: {one_line(error)}") from error
         _require(path, "mrcnn-np", format)
         return dict(tensors), _own_manifest(contents, config), []
 
 
 def _require(path: Path, found: str, wanted: str) -> None:
+    """Refuse a file of another format than the one that was asked for.
+
+    Parameters
+    ----------
+    path : Path
+    found, wanted : str
+        Formats.
+    """
     if wanted not in ("auto", found):
         raise WeightFileError(f"it holds weights of {found}, not of {wanted}")
 
@@ -167,7 +197,7 @@ def _own_manifest(contents: Contents, config: Config | None) -> Manifest:
     if isinstance(contents.metadata.get(KEY), str):
         return Manifest.from_json(contents.metadata[KEY], "the file")
     if not any(name.startswith("backbone.") and name.endswith((".w", ".gamma")) for name in contents.tensors):
-        some = ", ".join(list(contents.tensors)[:4])
+        some = ", ".join(one_line(name, 60) for name in list(contents.tensors)[:4])
         raise WeightFileError(f"its tensors ({some} ...) are those of no network that is known here")
     if config is None:
         raise WeightFileError("it has no manifest; say which configuration it belongs to")
@@ -191,7 +221,7 @@ def _one_type(params: Mapping[str, np.ndarray], path: Path) -> Params:
     """Convert all parameters to float32, or to float64 if one of them is."""
     strange = [name for name, a in params.items() if a.dtype.kind != "f"]
     if strange:
-        raise WeightFileError(f"{path}: tensor {strange[0]!r} is {params[strange[0]].dtype}; expected floats")
+        raise WeightFileError(f"{path}: tensor {shown(strange[0])} is {params[strange[0]].dtype}; expected floats")
     dtype = np.float64 if any(a.dtype.itemsize == 8 for a in params.values()) else np.float32
     return {name: np.require(a, dtype, ["C", "W", "O"]) for name, a in params.items()}
 
@@ -243,7 +273,7 @@ def save_weights(
 
 
 def _torchvision_file(params: Mapping[str, np.ndarray], config: Config) -> bytes:
-    theirs: dict[str, Any] = {name: getattr(config, name) for name in ("backbone", "bn_eps", *SIZE_FIELDS)}
+    theirs: dict[str, Any] = {name: getattr(config, name) for name in ("backbone", "bn_eps", *SIZES)}
     preset = "torchvision_v2" if config.box_head == "conv_fc" else "torchvision"
     Manifest.from_config(config, source="mrcnn-np").check(by_name(preset, **theirs), "torchvision's model")
     state = torchvision.to_torchvision(params, torchvision.state_shapes(config), channels=config.fpn_channels)

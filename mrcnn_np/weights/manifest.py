@@ -8,34 +8,42 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..config import Config
+from ..config import Config, fields_where
 from ..config.presets import base
 from ..errors import ConfigError, WeightFileError, WeightMismatchError
+from ..network import spec as network_spec
 from ..params import Spec
-from ..params import spec as network_spec
+from ..schema import Optional, loads, one_line
+from ..tables import text_table
 
 #: key of the manifest in the metadata of a safetensors file
 KEY = "mrcnn_np_manifest"
 #: rows of one kind that a table shows before it only counts
 SHOWN = 12
 
-#: fields of a manifest that are fields of the config
-BACKBONE_FIELDS = (
-    "backbone", "channel_order", "pixel_scale", "pixel_mean", "pixel_std", "stride_in_1x1", "conv_bias", "bn_eps",
-)  # fmt: skip
 #: what is usually presumed, because it stands in no file
-PRESUMED = ("channel_order", "pixel_scale", "pixel_mean", "pixel_std", "stride_in_1x1", "bn_eps")
-#: further config fields without which the numbers mean something else; thresholds and sizes of images are free
-NETWORK_FIELDS = (
-    "num_classes", "fpn_channels", "fpn_norm", "anchor_ratios", "anchor_ratio_meaning", "anchor_offset",
-    "rpn_channels", "rpn_convs", "rpn_objectness", "rpn_box_std", "roi_method", "roi_aligned", "box_pool_size",
-    "mask_pool_size", "box_head", "box_head_channels", "head_box_std", "mask_head_convs", "mask_head_channels",
-    "mask_head_norm",
-)  # fmt: skip
+PRESUMED = fields_where(lambda d: d.weights == "backbone" and not d.in_tensors)
+
+
+#: a manifest as JSON; ``Config`` knows which of its fields has which value
+VALUE = (None, bool, int, float, str)
+SCHEMA = {
+    **dict.fromkeys(("source", "preset", "backbone", "channel_order"), str),
+    "num_classes": (None, int),
+    "pixel_scale": float,
+    "pixel_mean": [float],
+    "pixel_std": [float],
+    "stride_in_1x1": bool,
+    "conv_bias": bool,
+    "bn_eps": float,
+    **dict.fromkeys(("delta_order", "box_order", "background", "flatten_order"), Optional(str)),
+    **dict.fromkeys(("class_names", "presumed"), Optional([str])),
+    "overrides": Optional({str: (*VALUE, [VALUE])}),
+}
 
 
 @dataclass(frozen=True)
@@ -89,12 +97,23 @@ class Manifest:
 
     @classmethod
     def from_config(cls, config: Config, *, source: str, backbone_only: bool = False, **fields: Any) -> Manifest:
-        """Fill in what ``config`` says; ``fields`` are those that a config does not have.
+        """Fill in what a configuration says.
 
         For example ``Manifest.from_config(presets.matterport(backbone="resnet50"), source="matterport",
         delta_order="dy dx dh dw")``.
+
+        Parameters
+        ----------
+        config : Config
+            Of the network whose weights these are.
+        source : str
+            Whose file it is.
+        backbone_only : bool
+            The file has no other tensors than the backbone's.
+        **fields
+            Attributes that a configuration does not have.
         """
-        usual, named = base(config.name), (*BACKBONE_FIELDS, "name", "num_classes")
+        usual, named = base(config.name), {*BACKBONE_FIELDS, "name", "num_classes"}
         overrides = {
             name: value
             for name, value in config.to_dict().items()
@@ -131,7 +150,8 @@ class Manifest:
     def differences(self, config: Config) -> list[tuple[str, Any, Any]]:
         """List (field, value of the weights, value of ``config``) where a network would misread the weights."""
         own = self.config()
-        fields = (*BACKBONE_FIELDS, "stem_pool_padding", *(() if self.num_classes is None else NETWORK_FIELDS))
+        read = ("backbone",) if self.num_classes is None else ("backbone", "network")
+        fields = fields_where(lambda d: d.weights in read)
         pairs = [(name, getattr(own, name), getattr(config, name)) for name in fields]
         return [(name, a, b) for name, a, b in pairs if a != b]
 
@@ -143,7 +163,7 @@ class Manifest:
                 (name, _text(a) + (" (presumed)" if name in self.presumed else ""), _text(b))
                 for name, a, b in differences
             ]
-            lines = table(("convention", "the weights", f"configuration {config.name!r}"), rows)
+            lines = text_table(("convention", "the weights", f"configuration {config.name!r}"), rows, indent="  ")
             raise WeightMismatchError(f"{source} belongs to another configuration:\n{lines}")
 
     def describe(self) -> str:
@@ -154,7 +174,7 @@ class Manifest:
                 rows.append((name, _text(value) + (" (presumed)" if name in self.presumed else "")))
         rows += [(name, _text(value)) for name, value in self.overrides.items()]
         rows.append(("class_names", self._classes()))
-        return table((), rows)
+        return text_table((), rows, indent="  ")
 
     def _classes(self) -> str:
         """Return the first names and the last."""
@@ -171,23 +191,22 @@ class Manifest:
     def from_json(cls, text: str, source: object = "manifest") -> Manifest:
         """Read what ``to_json`` wrote; anything else is a ``WeightFileError``."""
         try:
-            values = {name: _tuples(value) for name, value in json.loads(text).items()}
-            manifest = cls(**values)
+            values = loads(text, SCHEMA, "it")
+            if twice := set(values.get("overrides", {})) & {*BACKBONE_FIELDS, "name", "num_classes"}:
+                raise ValueError(f"its overrides have {min(twice)!r}, which is a field of its own")
+            manifest = cls(**{name: _tuples(value) for name, value in values.items()})
             config = manifest.config()  # names and types are those of a config
-            texts = (
-                manifest.source,
-                manifest.delta_order,
-                manifest.box_order,
-                *manifest.class_names,
-                *manifest.presumed,
-            )
-            if not all(isinstance(text, str) for text in texts):
-                raise ValueError("numbers where names are expected")
             if manifest.class_names and len(manifest.class_names) != config.num_classes:
                 raise ValueError(f"{len(manifest.class_names)} class names for {config.num_classes} classes")
             return manifest
-        except (ValueError, TypeError, AttributeError, RecursionError, ConfigError) as error:
-            raise WeightFileError(f"{source}: its manifest cannot be used: {error}") from error
+        except (ValueError, ConfigError) as error:
+            raise WeightFileError(f"{source}: its manifest cannot be used: {one_line(error)}") from error
+
+
+#: fields of the config that a manifest has by name; in what else the source differs from its preset is in ``overrides``
+BACKBONE_FIELDS = tuple(
+    name for name in fields_where(lambda d: d.weights == "backbone") if name in Manifest.__dataclass_fields__
+)
 
 
 def match(found: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]], source: object) -> None:
@@ -206,7 +225,9 @@ def match(found: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int
         With a table of what is missing, what is not expected, and which shapes differ; long lists end with a count.
     """
     missing = [(name, _text(shape), "missing") for name, shape in expected.items() if name not in found]
-    unexpected = [(name, "not expected", _text(shape)) for name, shape in found.items() if name not in expected]
+    unexpected = [
+        (one_line(name, 100), "not expected", _text(shape)) for name, shape in found.items() if name not in expected
+    ]
     shapes = [
         (name, _text(shape), _text(found[name]))
         for name, shape in expected.items()
@@ -221,15 +242,8 @@ def match(found: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int
         rows += kind[:SHOWN]
         if len(kind) > SHOWN:
             rows.append((f"... and {len(kind) - SHOWN} more", "", ""))
-    lines = table(("tensor", "expected", "found"), rows)
+    lines = text_table(("tensor", "expected", "found"), rows, indent="  ")
     raise WeightMismatchError(f"{source} does not fit the network: of {len(expected)} tensors {summary}\n{lines}")
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Lay out rows of text in columns, indented by two."""
-    lines = [tuple(head), *map(tuple, rows)] if head else list(map(tuple, rows))
-    widths = [max(map(len, column)) for column in zip(*lines)]
-    return "\n".join("  " + "  ".join(cell.ljust(w) for cell, w in zip(line, widths)).rstrip() for line in lines)
 
 
 def _text(value: Any) -> str:

@@ -21,6 +21,7 @@ import numpy as np
 from ..backbone import ARCHITECTURES
 from ..config import presets
 from ..params import Params
+from .architecture import lengths
 from .manifest import PRESUMED, Manifest
 
 SUFFIXES = {
@@ -164,17 +165,7 @@ def infer(shapes: Mapping[str, tuple[int, ...]], *, named: str) -> Manifest | No
         return None
     if not any(name.startswith(("rpn.", "box_head.", "mask_head.")) for name in shapes):
         return _imagenet(names[0], eps=1e-3 if named == "conv1" else 1.001e-5)
-    config = presets.matterport(backbone=names[0])
-    for field, name in (
-        ("num_classes", "box_head.class.b"),
-        ("fpn_channels", "fpn.lateral5.b"),
-        ("rpn_channels", "rpn.conv.b"),
-        ("box_head_channels", "box_head.conv1.b"),
-        ("mask_head_channels", "mask_head.conv1.b"),
-    ):
-        shape = shapes.get(name, ())
-        if len(shape) == 1 and shape[0] >= 2:
-            config = config.replace(**{field: int(shape[0])})
+    config = presets.matterport(backbone=names[0]).replace(**lengths(shapes))
     return Manifest.from_config(config, source="matterport", presumed=PRESUMED)
 
 

@@ -20,8 +20,9 @@ import numpy as np
 
 from ..config import Config, presets
 from ..errors import CheckpointError
+from ..network import spec as network_spec
 from ..params import Params
-from ..params import spec as params_spec
+from ..schema import shown
 from .architecture import sizes
 from .class_names import coco_names
 from .manifest import PRESUMED, Manifest, match
@@ -117,10 +118,10 @@ def from_torchvision(state_dict: Mapping[str, np.ndarray], *, channels: int = 25
             continue
         ours = renamed(old, RENAMED)
         if ours is None:
-            raise CheckpointError(f"{old!r} is not a tensor of torchvision's maskrcnn_resnet50_fpn")
+            raise CheckpointError(f"{shown(old)} is not a tensor of torchvision's maskrcnn_resnet50_fpn")
         layer, suffix = ours
         if f"{layer}.{suffix}" in converted:
-            raise CheckpointError(f"{old!r} is the second tensor for {layer}.{suffix}; expected one")
+            raise CheckpointError(f"{shown(old)} is the second tensor for {layer}.{suffix}; expected one")
         converted[f"{layer}.{suffix}"] = from_torch_layout(layer, suffix, a, channels=channels)
     return converted
 
@@ -205,13 +206,6 @@ def read_torchvision(tensors: Mapping[str, np.ndarray]) -> tuple[Params, Manifes
     return params, manifest, []
 
 
-#: what torchvision's constructors let one choose; the rest is as in the preset
-SIZE_FIELDS = (
-    "num_classes", "fpn_channels", "rpn_channels", "rpn_convs", "box_head_channels", "box_head_convs",
-    "mask_head_channels", "mask_head_convs",
-)  # fmt: skip
-
-
 def state_shapes(config: Config) -> dict[str, tuple[int, ...]]:
     """Return the names and shapes of the ``state_dict`` of torchvision's model for ``config``.
 
@@ -222,7 +216,7 @@ def state_shapes(config: Config) -> dict[str, tuple[int, ...]]:
     """
     shapes: dict[str, tuple[int, ...]] = {}
     foreign: dict[str, tuple[int, ...]] = {}
-    for ours, tensor in params_spec(config).items():
+    for ours, tensor in network_spec(config).items():
         layer, _, suffix = ours.rpartition(".")
         name = _name_back(layer, config)
         theirs = f"{name}.{SUFFIXES[suffix]}"

@@ -15,19 +15,20 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..config import Config
+from ..config import Config, fields_where
+from ..config.fields import TrainingFields
 from ..config.presets import base, by_name
-from ..config.regions import TrainingFields
 from ..errors import WeightMismatchError
-from ..params import Params, draw, shapes, spec
+from ..network import spec
+from ..params import Params, draw, shapes
 from .class_names import class_rows
 from .load import Weights, load_weights
-from .manifest import BACKBONE_FIELDS, match
+from .manifest import match
 
 #: outputs of each class in the layers that depend on their number
 CLASS_LAYERS = {"box_head.class": 1, "box_head.deltas": 4, "mask_head.logits": 1}
-#: what a backbone's weights decide besides ``BACKBONE_FIELDS``; pre-trained statistics are used as they are
-BACKBONE_ALSO = ("stem_pool_padding", "bn_mode")
+#: what a backbone brings into another network; pre-trained statistics are used as they are
+BACKBONE_BRINGS = (*fields_where(lambda d: d.weights == "backbone"), "bn_mode")
 
 
 class Start(NamedTuple):
@@ -85,7 +86,7 @@ def start_config(weights: Weights, preset: str | None, num_classes: int) -> Conf
     manifest = weights.manifest
     own = manifest.config()
     if manifest.num_classes is None and preset is not None:
-        enter = {name: getattr(own, name) for name in (*BACKBONE_FIELDS, *BACKBONE_ALSO)}
+        enter = {name: getattr(own, name) for name in BACKBONE_BRINGS}
         return by_name(preset, num_classes=num_classes, **enter)
     usual = base(own.name)
     training = {field.name: getattr(usual, field.name) for field in dataclasses.fields(TrainingFields)}

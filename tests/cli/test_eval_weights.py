@@ -10,7 +10,7 @@ from mrcnn_np import MaskRCNN, presets
 from mrcnn_np.cli.main import main
 from mrcnn_np.data import open_dataset
 from mrcnn_np.detections import Detections
-from mrcnn_np.synthetic import lively_params
+from mrcnn_np.synthetic import params_that_detect
 from mrcnn_np.training.checkpoint import Checkpoint, save_checkpoint
 from mrcnn_np.weights.torchvision import state_shapes, to_torchvision
 
@@ -34,7 +34,7 @@ def shapes(tmp_path_factory):
 def weights(tmp_path_factory):
     """Weights in torchvision's layout, which name no classes."""
     path = tmp_path_factory.mktemp("weights") / "w.pth"
-    save_like_torch(path, to_torchvision(lively_params(CONFIG), state_shapes(CONFIG), channels=8))
+    save_like_torch(path, to_torchvision(params_that_detect(CONFIG), state_shapes(CONFIG), channels=8))
     return str(path)
 
 
@@ -85,7 +85,7 @@ def test_the_same_numbers_as_the_run_itself(shapes, tmp_path, capsys):
     """A checkpoint is a file of weights, too: whichever option names it."""
     config = presets.tiny(image_min_size=64, image_max_size=64, detection_score_threshold=0.01)
     path, outs = tmp_path / "checkpoint.safetensors", [tmp_path / "a.json", tmp_path / "b.json"]
-    save_checkpoint(path, Checkpoint(3, 0, config, OURS, lively_params(config), {}))
+    save_checkpoint(path, Checkpoint(3, 0, config, OURS, params_that_detect(config), {}))
     for option, out in zip(("--checkpoint", "--weights"), outs):
         command = ["eval", option, str(path), "--data", "shapes", "--root", shapes, "--quiet", "--out", str(out)]
         assert main([*command, "--method", "coco"]) == 0

@@ -13,7 +13,7 @@ from weight_files import attack, save_like_torch
 
 from mrcnn_np import presets
 from mrcnn_np.cli.main import main
-from mrcnn_np.synthetic import lively_params, picture
+from mrcnn_np.synthetic import params_that_detect, picture
 from mrcnn_np.weights import load_weights, save_weights
 from mrcnn_np.weights.torchvision import state_shapes, to_torchvision
 
@@ -27,7 +27,7 @@ SIZES = ["--config", "image_min_size=64", "--config", "image_max_size=96"]
 
 @pytest.fixture(scope="module")
 def params():
-    return lively_params(CONFIG)
+    return params_that_detect(CONFIG)
 
 
 @pytest.fixture
@@ -145,11 +145,11 @@ def test_options_that_do_not_belong_together(theirs, image, tmp_path, capsys):
 def test_weights_without_a_manifest_need_a_preset(params, tmp_path, capsys):
     config = presets.tiny(num_classes=3)
     path = tmp_path / "w.npz"
-    np.savez(path, **lively_params(config))
+    np.savez(path, **params_that_detect(config))
     assert "it has no manifest" in refused(capsys, "weights", "info", str(path))
     err = refused(capsys, "weights", "info", str(path), "--preset", "tiny")
     assert "box_head.class.b" in err  # of 4 classes
-    np.savez(path, **lively_params(presets.tiny()))
+    np.savez(path, **params_that_detect(presets.tiny()))
     assert main(["weights", "info", str(path), "--preset", "tiny"]) == 0
 
 
@@ -183,7 +183,7 @@ def test_files_that_are_no_weights(tmp_path, capsys, command):
 def test_boxes_that_overflow(image, tmp_path, capsys, rpn, head, what):
     """matterport's decoding has no limit, so weights of something else can reach infinity."""
     config = presets.matterport(backbone="tiny", num_classes=3, image_min_size=64, image_max_size=64, rpn_channels=8)
-    params, path = lively_params(config), tmp_path / "w.safetensors"
+    params, path = params_that_detect(config), tmp_path / "w.safetensors"
     params["rpn.deltas.b"] += np.float32(rpn)
     params["box_head.deltas.b"] += np.float32(head)
     save_weights(path, params, config)

@@ -28,7 +28,7 @@ from mrcnn_np.detections import Detections
 from mrcnn_np.evaluate import evaluate_coco
 from mrcnn_np.evaluate.coco import CocoEvaluation, CocoEvaluator
 from mrcnn_np.evaluate.results import bbox_overlaps, evaluate_results
-from mrcnn_np.synthetic import lively_params
+from mrcnn_np.synthetic import params_that_detect
 
 reason = "pycocotools is not installed"
 coco_api = pytest.importorskip("pycocotools.coco", reason=reason)
@@ -170,7 +170,7 @@ def test_detections_of_a_network(tmp_path):
     config = presets.tiny(num_classes=81).replace(
         detection_score_threshold=0.0, detections_per_image=100, detection_nms_iou=0.9
     )
-    params = lively_params(config)
+    params = params_that_detect(config)
     params["mask_head.logits.b"] += 2  # masks that fill most of their boxes: noise would match no object
     model = MaskRCNN(config, params)
     ground_truth = json.loads(dataset.instances.path.read_text())

@@ -7,14 +7,16 @@ from nets import make_sample, small_config
 from mrcnn_np import MaskRCNN
 from mrcnn_np.cli.main import main
 from mrcnn_np.compare import run
-from mrcnn_np.compare.comparison import SETTLED_BY, compare, errors, pair, settled_by
-from mrcnn_np.compare.fixed_relus import decided_params
-from mrcnn_np.compare.report import html, markdown, side_by_side, write
+from mrcnn_np.compare.comparison import SETTLED_BY, compare, settled_by
+from mrcnn_np.compare.fixed_relus import params_with_fixed_relus
+from mrcnn_np.compare.pictures import side_by_side
+from mrcnn_np.compare.rounding import pair_boxes
+from mrcnn_np.compare.rows import errors
 from mrcnn_np.compare.trace import PER_PROPOSAL, trace_ours
 from mrcnn_np.config import presets
 from mrcnn_np.errors import UserError
 from mrcnn_np.molding import make_batch
-from mrcnn_np.synthetic import lively_params
+from mrcnn_np.synthetic import params_that_detect
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +27,7 @@ def image():
 @pytest.fixture(scope="module")
 def trace(image):
     config = small_config(detection_score_threshold=0.05, detections_per_image=6)
-    return trace_ours(MaskRCNN(config, lively_params(config)), image)
+    return trace_ours(MaskRCNN(config, params_that_detect(config)), image)
 
 
 def spoiled(trace, **changes):
@@ -49,13 +51,13 @@ def test_pairs_by_overlap_score_and_class():
     order = [2, 1, 0]  # theirs: another order, the last box missing, and one of its own
     theirs = {"b": np.concatenate([boxes[order], [[20.0, 0, 30, 5]]]), "s": np.append(ours["s"][order], 0.6)}
     theirs["c"] = np.append(ours["c"][order], 1)
-    mine, their = pair(ours, theirs, "b", "s", "c")
+    mine, their = pair_boxes(ours, theirs, "b", "s", "c")
     assert mine.tolist() == [2, 1, 0] and their.tolist() == [0, 1, 2]
     # the same box twice: the score decides
     twins = {"b": boxes[[0, 0]], "s": np.array([0.3, 0.9])}
-    assert pair(twins, {"b": boxes[[0, 0]], "s": np.array([0.9, 0.3])}, "b", "s", None)[0].tolist() == [1, 0]
+    assert pair_boxes(twins, {"b": boxes[[0, 0]], "s": np.array([0.9, 0.3])}, "b", "s", None)[0].tolist() == [1, 0]
     nothing = {"b": np.zeros((0, 4)), "s": np.zeros(0)}
-    assert len(pair(nothing, twins, "b", "s", None)[0]) == len(pair(nothing, nothing, "b", "s", None)[0]) == 0
+    assert all(len(pair_boxes(nothing, other, "b", "s", None)[0]) == 0 for other in (twins, nothing))
 
 
 # --- comparisons ---
@@ -124,12 +126,12 @@ def test_classes_masks_and_shapes(trace):
     masks[0, :2, :3] ^= True
     row = compare(spoiled(trace, masks=masks), trace).first
     assert row.name == "masks" and row.note == "6 pixels of 1 of 6 masks differ"
-    undecided = np.zeros_like(masks)
-    undecided[0, :2, :3] = True
-    result = compare(spoiled(trace, masks=masks), trace, undecided={"masks": undecided})
+    left_to_rounding = np.zeros_like(masks)
+    left_to_rounding[0, :2, :3] = True
+    result = compare(spoiled(trace, masks=masks), trace, left_to_rounding={"masks": left_to_rounding})
     assert result.agree and result.verdict.endswith("6 pixels of 1 of 6 masks differ, 6 of them by rounding")
     masks[0] ^= True
-    row = compare(spoiled(trace, masks=masks), trace, undecided={"masks": undecided}).first
+    row = compare(spoiled(trace, masks=masks), trace, left_to_rounding={"masks": left_to_rounding}).first
     assert row.name == "masks" and row.max_abs > 0.9 and "0 of them by rounding" in row.note
     result = compare(spoiled(trace, p3=trace["p3"][:, 1:]), trace)
     assert result.first.name == "p3" and "shape" in result.first.note
@@ -155,40 +157,34 @@ def test_every_tensor_has_a_hint(trace):
 def test_reports(trace, image, tmp_path):
     result = compare(trace, spoiled(trace, p2=trace["p2"] * 2), names=("we", "<they>"))
     result.image, result.info = image, {"a fact": "with a | and a <"}
-    assert "| p2 |" in markdown(result) and "p2" in str(result) and "DIFFERS" in str(result)
-    page = html(result)
+    report = result.report()
+    assert "| p2 |" in report.markdown() and "p2" in str(result) and "DIFFERS" in str(result)
+    page = report.html()
     assert "&lt;they&gt;" in page and "<they>" not in page and "with a | and a &lt;" in page
-    assert {path.name for path in write(result, tmp_path)} == {
+    assert {path.name for path in report.write(tmp_path, "compare")} == {
         "compare.md", "compare.html", "side_by_side.png", "errors.png",
     }  # fmt: skip
-    assert side_by_side(result).shape[2] == 3
+    assert side_by_side(image, {"we": trace, "<they>": trace}).shape[2] == 3
     result.image = None
-    assert "side_by_side" not in html(result) and html(result).startswith("<!doctype html>")
+    page = result.report().html()
+    assert "side_by_side" not in page and page.startswith("<!doctype html>")
 
 
 # --- weights ---
 
 
-def test_decided_weights():
+def test_weights_with_fixed_relus():
     """Every ReLU of the network has channels that are on everywhere or off everywhere."""
     config = presets.torchvision(num_classes=3, backbone="resnet18", image_min_size=64, image_max_size=64)
     sample = make_sample(np.random.default_rng(0))
     images = make_batch([sample], config).images
-    params = decided_params(config, images)
+    params = params_with_fixed_relus(config, images)
     seen = trace_ours(MaskRCNN(config.replace(detection_score_threshold=0.0), params), sample.image)
     for name in ("c1", "c2.0", "c2", "c3.0", "c5"):
         share = (seen[name] > 0).mean(axis=(0, 1, 2))
         assert set(np.unique(share)) <= {0.0, 1.0} and 0.2 < share.mean() < 0.8, name
     # what the heads say depends on where they look, if only a little
     assert np.ptp(seen["class_logits"], axis=0).min() > 1e-3 and np.ptp(seen["rpn_logits.p2"]) > 1e-2
-
-
-def test_lively_weights_of_a_picture_of_its_own(image):
-    config = small_config()
-    noise, own = lively_params(config), lively_params(config, image=image)
-    assert not np.array_equal(noise["rpn.objectness.w"], own["rpn.objectness.w"])
-    trace = trace_ours(MaskRCNN(config, own), image)
-    assert np.abs(np.concatenate([trace[f"rpn_logits.p{level}"] for level in range(2, 7)])).max() < 20
 
 
 # --- what users get wrong ---

@@ -10,7 +10,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="comparison needs PyTorch: pip install mrcnn-np[compare]")
 
-from agreement import nhwc  # noqa: E402
+from agrees_with_torch import nhwc  # noqa: E402
 from detectron2_layout import BLOCKS, backbone_shapes, draw, rcnn_shapes  # noqa: E402
 from torch.nn import functional  # noqa: E402
 

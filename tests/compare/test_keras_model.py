@@ -21,14 +21,14 @@ from mrcnn_np.compare.keras import model as keras_model  # noqa: E402
 from mrcnn_np.compare.keras import network as keras_network  # noqa: E402
 from mrcnn_np.compare.keras import regions as keras_regions  # noqa: E402
 from mrcnn_np.compare.keras.data import mold, resize, unmold  # noqa: E402
-from mrcnn_np.compare.rounding import Settle  # noqa: E402
+from mrcnn_np.compare.rounding import FollowTheirRounding  # noqa: E402
 from mrcnn_np.compare.run import compare_with  # noqa: E402
 from mrcnn_np.compare.trace import GIVEN, trace_ours  # noqa: E402
 from mrcnn_np.detections import paste_masks  # noqa: E402
 from mrcnn_np.errors import ConfigError, WeightFileError  # noqa: E402
 from mrcnn_np.molding import mold_image  # noqa: E402
 from mrcnn_np.ops.crop_and_resize import crop_and_resize  # noqa: E402
-from mrcnn_np.synthetic import lively_params, picture  # noqa: E402
+from mrcnn_np.synthetic import params_that_detect, picture  # noqa: E402
 from mrcnn_np.weights.formats.keras_h5 import read_matterport, write_matterport  # noqa: E402
 
 pytestmark = MARKS
@@ -38,29 +38,29 @@ pytestmark = MARKS
 
 
 @pytest.fixture(scope="module")
-def lively():
-    return {b: lively_params(TEST_TIME.replace(backbone=b)) for b in ("resnet50", "resnet101")}
+def weights():
+    return {b: params_that_detect(TEST_TIME.replace(backbone=b)) for b in ("resnet50", "resnet101")}
 
 
 def run_both(params, config, image):
     """Trace both sides; ours goes on with theirs at each stage, and with theirs in the rows that rounding decides."""
     theirs = keras_model.trace(params, config, image)
-    settle = Settle(theirs, keras_model.undecided(theirs), 1e-4)
+    follow = FollowTheirRounding(theirs, keras_model.left_to_rounding(theirs), 1e-4)
     given = {name: theirs[name] for name in GIVEN}
-    return trace_ours(MaskRCNN(config, params), image, given=given, settle=settle), theirs
+    return trace_ours(MaskRCNN(config, params), image, given=given, follow=follow), theirs
 
 
 @pytest.mark.parametrize(
     "backbone, size, shape",
     [("resnet50", 128, (100, 150)), ("resnet101", 128, (64, 48)), ("resnet50", 384, (384, 350))],
 )
-def test_every_tensor_of_a_detection(lively, backbone, size, shape):
+def test_every_tensor_of_a_detection(weights, backbone, size, shape):
     """From the molded image to the pasted masks.
 
     Measured: 1e-5 at most, of rows of one RoI 3e-5; one of the 239 proposals that end on the last pixel flips a coin.
     """
     config = TEST_TIME.replace(backbone=backbone, image_min_size=size, image_max_size=size)
-    ours, theirs = run_both(lively[backbone], config, picture(shape, 4))
+    ours, theirs = run_both(weights[backbone], config, picture(shape, 4))
     assert list(ours) == list(theirs)
     np.testing.assert_array_equal(ours["molded"], theirs["molded"])
     per_roi = {"proposals": ("box_features", "class_logits", "box_deltas")}
@@ -105,9 +105,9 @@ def test_proposals_and_detections_of_its_own(size, seed, classes):
     assert {row.name for row in result.rows if "rounding decides" in row.note} <= {"box_features", "mask_features"}
 
 
-def test_detections_that_differ_are_found(lively):
+def test_detections_that_differ_are_found(weights):
     """What rounding is forgiven forgives nothing else."""
-    image, params = picture((100, 150), 3), lively["resnet50"]
+    image, params = picture((100, 150), 3), weights["resnet50"]
     for changes in ({"detection_nms_iou": 0.4}, {"head_box_std": (0.1, 0.1, 0.2, 0.201)}):
         result = compare_with("keras", image, config=TEST_TIME, params=params, only_ours=changes)
         assert result.first.name == "detection_boxes", str(result)
@@ -115,11 +115,11 @@ def test_detections_that_differ_are_found(lively):
 
 def test_few_rows_may_be_left_to_round_off():
     theirs = {"molded": np.zeros((1, 64, 64, 3), np.float32), "box_features": np.ones((50, 7), np.float32)}
-    undecided = {"box_features": np.arange(50) < 40}
+    left_to_rounding = {"box_features": np.arange(50) < 40}
     for differing, within in (([], True), ([3, 4], True), (range(30), False), ([45], False)):
         ours = {name: a.copy() for name, a in theirs.items()}
         ours["box_features"][list(differing), 2] = 0
-        row = compare(ours, theirs, teacher_forced=True, undecided=undecided).rows[1]
+        row = compare(ours, theirs, teacher_forced=True, left_to_rounding=left_to_rounding).rows[1]
         assert row.within is within
         assert ("without 2 of 40 rows" in row.note) == (len(differing) == 2)
 
@@ -141,9 +141,9 @@ def test_masks_are_pasted_alike():
     assert (found != pasted).sum() <= 1e-4 * pasted.sum()
 
 
-def test_a_field_of_another_dialect_shows(lively):
+def test_a_field_of_another_dialect_shows(weights):
     """The comparison can fail: torchvision's way of measuring boxes moves the proposals."""
-    config, params = TEST_TIME, lively["resnet50"]
+    config, params = TEST_TIME, weights["resnet50"]
     theirs = keras_model.trace(params, config, picture((50, 75), 3))
     for changes, name in (({"box_frame": "edges"}, "proposals"), ({"resize_border": "edge"}, "molded")):
         ours = trace_ours(MaskRCNN(config.replace(**changes), params), picture((50, 75), 3))
@@ -153,11 +153,11 @@ def test_a_field_of_another_dialect_shows(lively):
 # --- weights --------------------------------------------------------------------------------------------------------
 
 
-def test_keras_reads_and_writes_what_we_do(lively, tmp_path):
+def test_keras_reads_and_writes_what_we_do(weights, tmp_path):
     """Keras's own code for files of Keras 2 fills a model by name from our file, and we read what it writes."""
     from keras.src.legacy.saving import legacy_h5_format
 
-    params = lively["resnet50"]
+    params = weights["resnet50"]
     network = keras_network.Network(params, TEST_TIME)
     x = keras.Input((64, 64, 3))
     y = keras.layers.Conv2D(64, 7, name="conv1")(x)

@@ -13,7 +13,7 @@ tf = pytest.importorskip("tensorflow", reason="comparison needs TensorFlow: pip 
 from keras_case import INSIDE, MARKS, SAMPLES, TRAINING, error, first  # noqa: E402
 
 from mrcnn_np import MaskRCNN, presets, targets  # noqa: E402
-from mrcnn_np.compare.fixed_relus import decided_params  # noqa: E402
+from mrcnn_np.compare.fixed_relus import params_with_fixed_relus  # noqa: E402
 from mrcnn_np.compare.keras import losses as keras_losses  # noqa: E402
 from mrcnn_np.compare.keras import model as keras_model  # noqa: E402
 from mrcnn_np.compare.keras import regions as keras_regions  # noqa: E402
@@ -116,7 +116,7 @@ def step(request):
     """One training step of theirs, and ours from the same weights and the same choice of anchors and RoIs."""
     config = TRAINING.replace(backbone=request.param, loss_weights=(1.0, 2.0, 0.5, 1.0, 3.0))
     samples = SAMPLES[:2]
-    params = decided_params(config, make_batch(samples, config).images)
+    params = params_with_fixed_relus(config, make_batch(samples, config).images)
     active = np.ones((2, config.num_classes), bool)
     active[0, 3] = active[1, 1] = False  # only the first image's count
     theirs = keras_model.train_step(params, config, samples, first, active_class_ids=active)
@@ -148,7 +148,7 @@ def test_gradients(step):
 def test_gradients_are_not_a_matter_of_luck():
     """With several threads TensorFlow loses additions to the pyramid's gradient."""
     assert tf.config.threading.get_intra_op_parallelism_threads() == 1
-    params = decided_params(TRAINING, make_batch(SAMPLES[:1], TRAINING).images)
+    params = params_with_fixed_relus(TRAINING, make_batch(SAMPLES[:1], TRAINING).images)
     once, again = (keras_model.train_step(params, TRAINING, SAMPLES[:1], first).gradients for _ in range(2))
     for name, gradient in once.items():
         np.testing.assert_array_equal(gradient, again[name])
@@ -157,7 +157,7 @@ def test_gradients_are_not_a_matter_of_luck():
 def test_targets_and_losses_of_its_own(monkeypatch):
     """Nothing is handed over but the choice: the same anchors, RoIs, targets and losses come out."""
     monkeypatch.setattr(targets, "_choose", lambda indices, count, rng: indices[:count])
-    params = decided_params(TRAINING, make_batch(SAMPLES[:1], TRAINING).images)
+    params = params_with_fixed_relus(TRAINING, make_batch(SAMPLES[:1], TRAINING).images)
     theirs = keras_model.train_step(params, TRAINING, SAMPLES[:1], first)
     losses, cache = MaskRCNN(TRAINING, params).losses(make_batch(SAMPLES[:1], TRAINING), np.random.default_rng(0))
     found: Targets = cache.targets

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mrcnn_np import presets
-from mrcnn_np.compare.mask_rounding import PIXELS, PROBABILITY, undecided_pixels
+from mrcnn_np.compare.mask_rounding import PIXELS, PROBABILITY, pixels_left_to_rounding
 from mrcnn_np.detections import paste_masks
 
 CONFIG = presets.torchvision()
@@ -29,16 +29,16 @@ def test_smaller_shifts_change_no_other_pixel(method):
     rng = np.random.default_rng(0)
     config = CONFIG.replace(mask_paste=method)
     masks, boxes = smooth_masks(rng, 200), boxes_within(rng, 200)
-    undecided = undecided_pixels(masks, boxes, SHAPE, config)
+    left_to_rounding = pixels_left_to_rounding(masks, boxes, SHAPE, config)
     before = paste_masks(masks, boxes, SHAPE, config)
-    assert 0 < undecided.sum() < 0.02 * before.sum()
+    assert 0 < left_to_rounding.sum() < 0.02 * before.sum()
     changed = 0
     for _ in range(10):
         moved = boxes + rng.uniform(-0.5 * PIXELS, 0.5 * PIXELS, boxes.shape).astype(np.float32)
         other = masks + rng.uniform(-0.5 * PROBABILITY, 0.5 * PROBABILITY, masks.shape).astype(np.float32)
         differ = paste_masks(other, moved, SHAPE, config) ^ before
         changed += differ.sum()
-        assert not (differ & ~undecided).any()
+        assert not (differ & ~left_to_rounding).any()
     assert changed > 0
 
 
@@ -48,11 +48,11 @@ def test_a_row_at_a_whole_pixel():
     grown = np.array([[9.9999, 9.5, 30.5, 30.5], [9.5, 9.5, 30.5, 30.5]])
     centre, half = (grown[:, :2] + grown[:, 2:]) / 2, (grown[:, 2:] - grown[:, :2]) / 2 * 28 / 30
     boxes = np.concatenate([centre - half, centre + half], axis=1)
-    undecided = undecided_pixels(masks, boxes, SHAPE, CONFIG)
-    rows, columns = np.nonzero(undecided[0])
+    left_to_rounding = pixels_left_to_rounding(masks, boxes, SHAPE, CONFIG)
+    rows, columns = np.nonzero(left_to_rounding[0])
     assert set(rows) == {10} and len(columns) >= 20
-    assert not undecided[1].any()
+    assert not left_to_rounding[1].any()
 
 
 def test_none():
-    assert undecided_pixels(np.zeros((0, 28, 28)), np.zeros((0, 4)), SHAPE, CONFIG).shape == (0, *SHAPE)
+    assert pixels_left_to_rounding(np.zeros((0, 28, 28)), np.zeros((0, 4)), SHAPE, CONFIG).shape == (0, *SHAPE)

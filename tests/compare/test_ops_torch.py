@@ -1,4 +1,4 @@
-"""Convolution, normalisation, pooling and resizing against PyTorch (bounds: ``agreement.py``)."""
+"""Convolution, normalisation, pooling and resizing against PyTorch (bounds: ``agrees_with_torch.py``)."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="comparison needs PyTorch: pip install mrcnn-np[compare]")
 
 import torch.nn.functional as F  # noqa: E402
-from agreement import FORWARD, check_float32, check_float64, check_op, nchw, nhwc, oihw  # noqa: E402
+from agrees_with_torch import FORWARD, check_float32, check_float64, check_op, nchw, nhwc, oihw  # noqa: E402
 
 from mrcnn_np.ops.conv import (  # noqa: E402
     conv2d,

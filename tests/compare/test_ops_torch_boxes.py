@@ -9,7 +9,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="comparison needs PyTorch: pip install mrcnn-np[compare]")
 ops = pytest.importorskip("torchvision.ops", reason="comparison needs torchvision: pip install mrcnn-np[compare]")
 
-from agreement import FORWARD, check_float32, check_float64, xyxy  # noqa: E402
+from agrees_with_torch import FORWARD, check_float32, check_float64, xyxy  # noqa: E402
 from torchvision.models.detection._utils import BoxCoder  # noqa: E402
 from torchvision.models.detection.anchor_utils import AnchorGenerator  # noqa: E402
 from torchvision.models.detection.image_list import ImageList  # noqa: E402

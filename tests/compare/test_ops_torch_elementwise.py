@@ -1,4 +1,4 @@
-"""Linear layer, activations, losses and the optimiser against PyTorch (bounds: ``agreement.py``)."""
+"""Linear layer, activations, losses and the optimiser against PyTorch (bounds: ``agrees_with_torch.py``)."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="comparison needs PyTorch: pip install mrcnn-np[compare]")
 
 import torch.nn.functional as F  # noqa: E402
-from agreement import check_float64, check_op  # noqa: E402
+from agrees_with_torch import check_float64, check_op  # noqa: E402
 
 from mrcnn_np import presets  # noqa: E402
 from mrcnn_np.ops.activation import (  # noqa: E402

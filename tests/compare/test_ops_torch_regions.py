@@ -1,4 +1,4 @@
-"""RoIAlign and RoIPool against torchvision (bounds: ``agreement.py``)."""
+"""RoIAlign and RoIPool against torchvision (bounds: ``agrees_with_torch.py``)."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ torch = pytest.importorskip("torch", reason="comparison needs PyTorch: pip insta
 ops = pytest.importorskip("torchvision.ops", reason="comparison needs torchvision: pip install mrcnn-np[compare]")
 
 import torch.nn.functional as F  # noqa: E402
-from agreement import check_op, nchw, nhwc, xyxy  # noqa: E402
+from agrees_with_torch import check_op, nchw, nhwc, xyxy  # noqa: E402
 
 from mrcnn_np.ops.roi_align import roi_align, roi_align_backward  # noqa: E402
 from mrcnn_np.ops.roi_pool import roi_pool, roi_pool_backward  # noqa: E402

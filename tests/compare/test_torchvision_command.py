@@ -11,7 +11,7 @@ from PIL import Image  # noqa: E402
 from mrcnn_np import presets  # noqa: E402
 from mrcnn_np.cli.main import main  # noqa: E402
 from mrcnn_np.compare.torchvision.model import build  # noqa: E402
-from mrcnn_np.synthetic import lively_params, picture  # noqa: E402
+from mrcnn_np.synthetic import params_that_detect, picture  # noqa: E402
 
 torch.set_num_threads(1)
 SMALL = ["--config", "num_classes=4", "--config", "detections_per_image=20", "--config", "rois_per_image=8"]
@@ -40,7 +40,7 @@ def test_an_image_and_a_file_of_weights(tmp_path, capsys):
     """What torchvision's own torch.save wrote, on a photograph's worth of pixels, teacher-forced."""
     config = presets.torchvision(num_classes=4)
     Image.fromarray(picture((60, 80), 3)).save(tmp_path / "picture.png")
-    torch.save(build(lively_params(config), config).state_dict(), tmp_path / "weights.pth")
+    torch.save(build(params_that_detect(config), config).state_dict(), tmp_path / "weights.pth")
     arguments = [str(tmp_path / "picture.png"), "--weights", str(tmp_path / "weights.pth"), "--size", "64"]
     assert compare(tmp_path, *arguments, "--teacher-forced") == 0
     printed = capsys.readouterr().out

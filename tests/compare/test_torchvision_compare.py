@@ -9,11 +9,11 @@ pytest.importorskip("torchvision", reason="comparison needs torchvision: pip ins
 from torchvision_case import IMAGE, SMALL, spoil  # noqa: E402
 
 from mrcnn_np import presets  # noqa: E402
-from mrcnn_np.compare import compare_with  # noqa: E402
+from mrcnn_np.compare.run import compare_with  # noqa: E402
 from mrcnn_np.compare.torchvision.model import build, trace  # noqa: E402
 from mrcnn_np.compare.trace import PER_DETECTION, PER_PROPOSAL  # noqa: E402
 from mrcnn_np.errors import ConfigError  # noqa: E402
-from mrcnn_np.synthetic import lively_params  # noqa: E402
+from mrcnn_np.synthetic import params_that_detect  # noqa: E402
 
 torch.set_num_threads(1)
 CONFIG = presets.torchvision(**SMALL)
@@ -21,7 +21,7 @@ CONFIG = presets.torchvision(**SMALL)
 
 @pytest.fixture(scope="module")
 def params():
-    return lively_params(CONFIG)
+    return params_that_detect(CONFIG)
 
 
 def compared(params, **options):
@@ -119,10 +119,8 @@ def test_tracing_leaves_no_hook_behind(params):
 
 
 def test_report(params, tmp_path):
-    from mrcnn_np.compare.report import write
-
     result = compared(params, only_ours={"bn_eps": 1e-3})
-    paths = {path.name: path for path in write(result, tmp_path)}
+    paths = {path.name: path for path in result.report().write(tmp_path, "compare")}
     assert set(paths) == {"compare.md", "compare.html", "side_by_side.png", "errors.png"}
     markdown = paths["compare.md"].read_text()
     assert "first to differ: c1" in markdown and "![side by side](side_by_side.png)" in markdown

@@ -14,9 +14,9 @@ torch = pytest.importorskip("torch", reason="comparison needs PyTorch: pip insta
 pytest.importorskip("torchvision", reason="comparison needs torchvision: pip install mrcnn-np[compare]")
 
 from mrcnn_np import presets  # noqa: E402
-from mrcnn_np.compare import compare_with  # noqa: E402
-from mrcnn_np.compare.mask_rounding import undecided_pixels  # noqa: E402
-from mrcnn_np.compare.rounding import pair  # noqa: E402
+from mrcnn_np.compare.mask_rounding import pixels_left_to_rounding  # noqa: E402
+from mrcnn_np.compare.rounding import pair_boxes  # noqa: E402
+from mrcnn_np.compare.run import compare_with  # noqa: E402
 from mrcnn_np.data.images import read_image  # noqa: E402
 
 torch.set_num_threads(1)
@@ -49,15 +49,16 @@ def test_detections(root, path, dtype):
     found, expected = result.ours, result.theirs
     assert len(found["boxes"]) == len(expected["boxes"]) == CONFIG.detections_per_image
     assert len(set(found["detection_classes"])) >= 3 and 0 < found["masks"].mean() < 0.5
-    order, _ = pair(found, expected, "detection_boxes", "detection_scores", "detection_classes")
+    order, _ = pair_boxes(found, expected, "detection_boxes", "detection_scores", "detection_classes")
     assert len(order) == CONFIG.detections_per_image  # all have a partner
     assert rows["detection_classes"].max_abs == 0
     pixels, scores, mask_iou = (1e-2, 1e-4, 0.999) if dtype == "float32" else (1e-8, 1e-10, 1)
     assert rows["boxes"].max_abs <= pixels
     assert rows["detection_scores"].max_abs <= scores
     # Not judged: pixels where the probability is within 1e-4 of the threshold, or a row at a corner within 1e-3 pixels
-    # of the next whole one (pasted.py); there are few
-    open_pixels = undecided_pixels(expected["mask_probabilities"], expected["boxes"], result.image.shape[:2], CONFIG)
+    # of the next whole one (mask_rounding.py); there are few
+    shape = result.image.shape[:2]
+    open_pixels = pixels_left_to_rounding(expected["mask_probabilities"], expected["boxes"], shape, CONFIG)
     assert open_pixels.sum() <= 0.05 * expected["masks"].sum()
     apart = found["masks"][order] ^ expected["masks"]
     either = (found["masks"][order] | expected["masks"]).sum(axis=(1, 2))

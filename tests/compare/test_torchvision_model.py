@@ -1,7 +1,7 @@
 """The whole network against torchvision's maskrcnn_resnet50_fpn with the same weights, stage by stage.
 
 In float64 what the two share is equal to rounding. In float32 each is held against the float64 result, see
-``agreement.py``.
+``agrees_with_torch.py``.
 """
 
 import copy
@@ -14,20 +14,23 @@ import pytest
 torch = pytest.importorskip("torch", reason="comparison needs PyTorch: pip install mrcnn-np[compare]")
 pytest.importorskip("torchvision", reason="comparison needs torchvision: pip install mrcnn-np[compare]")
 
-from agreement import check_float32, check_float64, error, nhwc  # noqa: E402
-from convert import ORDER, convert  # noqa: E402
-from lively import as_tensor, lively_model, picture  # noqa: E402
+from agrees_with_torch import check_float32, check_float64, error, nhwc  # noqa: E402
 from PIL import Image  # noqa: E402
 from scipy.optimize import linear_sum_assignment  # noqa: E402
+from torchvision_params import our_params  # noqa: E402
+from torchvision_that_detects import torchvision_that_detects  # noqa: E402
 
 from mrcnn_np import MaskRCNN, presets  # noqa: E402
 from mrcnn_np.backbone import backbone  # noqa: E402
+from mrcnn_np.compare.torchvision.model import as_tensor  # noqa: E402
 from mrcnn_np.fpn import fpn  # noqa: E402
 from mrcnn_np.heads import box_head, mask_head  # noqa: E402
 from mrcnn_np.molding import mold_image  # noqa: E402
-from mrcnn_np.params import check  # noqa: E402
+from mrcnn_np.network import check  # noqa: E402
 from mrcnn_np.proposals import propose  # noqa: E402
 from mrcnn_np.rpn import rpn_head  # noqa: E402
+from mrcnn_np.synthetic import picture  # noqa: E402
+from mrcnn_np.weights.torchvision import ORDER  # noqa: E402
 
 # Small numbers that still leave every cut something to cut off
 THEIR_SETTINGS = {
@@ -48,10 +51,12 @@ STAGES = ("c2", "c3", "c4", "c5", "p2", "p3", "p4", "p5", "p6")
 @pytest.fixture(scope="module")
 def models():
     """(theirs, ours) in each precision."""
-    double = lively_model(as_tensor(picture(SIZES["as is"]), torch.float64), num_classes=5, **THEIR_SETTINGS)
+    double = torchvision_that_detects(
+        as_tensor(picture(SIZES["as is"]), torch.float64), num_classes=5, **THEIR_SETTINGS
+    )
     pairs = {}
     for dtype, theirs in ((np.float64, double), (np.float32, copy.deepcopy(double).float())):
-        params = convert(theirs.state_dict())
+        params = our_params(theirs.state_dict())
         check(params, CONFIG)
         pairs[dtype] = theirs, MaskRCNN(CONFIG, params)
     return pairs

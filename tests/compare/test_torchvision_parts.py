@@ -6,8 +6,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="comparison needs PyTorch: pip install mrcnn-np[compare]")
 pytest.importorskip("torchvision", reason="comparison needs torchvision: pip install mrcnn-np[compare]")
 
-from agreement import nhwc, xyxy  # noqa: E402
-from convert import ORDER  # noqa: E402
+from agrees_with_torch import nhwc, xyxy  # noqa: E402
 from torchvision.models.detection.roi_heads import RoIHeads, paste_masks_in_image  # noqa: E402
 from torchvision.models.detection.rpn import RegionProposalNetwork  # noqa: E402
 from torchvision.models.detection.transform import GeneralizedRCNNTransform  # noqa: E402
@@ -17,6 +16,7 @@ from mrcnn_np import presets  # noqa: E402
 from mrcnn_np.detections import paste_masks, refine  # noqa: E402
 from mrcnn_np.molding import mold_image, plan  # noqa: E402
 from mrcnn_np.proposals import propose  # noqa: E402
+from mrcnn_np.weights.torchvision import ORDER  # noqa: E402
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 

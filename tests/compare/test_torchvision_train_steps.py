@@ -1,10 +1,9 @@
-"""Twenty steps of SGD with momentum and weight decay beside torchvision's; see ``compare/torchvision/side_by_side.py``.
+"""Twenty steps of SGD with momentum and weight decay beside torchvision's; see ``training_steps.py``.
 
 With ResNet-18: it has half of the parameters to move. The gradients of ResNet-50 are compared in
 ``test_training.py``, its twenty steps by ``mrcnn-np compare --train-steps 20``.
 """
 
-import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="comparison needs PyTorch: pip install mrcnn-np[compare]")
@@ -12,12 +11,12 @@ pytest.importorskip("torchvision", reason="comparison needs torchvision: pip ins
 
 import kernels  # noqa: E402
 from mrcnn_np import presets  # noqa: E402
-from mrcnn_np.compare.fixed_relus import decided_params  # noqa: E402
-from mrcnn_np.compare.torchvision import side_by_side, training  # noqa: E402
+from mrcnn_np.compare.fixed_relus import params_with_fixed_relus  # noqa: E402
+from mrcnn_np.compare.torchvision import their_training, training_steps  # noqa: E402
 from mrcnn_np.molding import make_batch  # noqa: E402
 from mrcnn_np.objective import LOSSES  # noqa: E402
 from mrcnn_np.params import trainable  # noqa: E402
-from mrcnn_np.synthetic import lively_params, picture  # noqa: E402
+from mrcnn_np.synthetic import params_that_detect, picture, sample_from  # noqa: E402
 
 torch.set_num_threads(1)
 CONFIG = presets.torchvision(
@@ -29,16 +28,16 @@ CONFIG = presets.torchvision(
 @pytest.fixture(scope="module")
 def samples():
     """One wide and one tall: both are padded to a common canvas."""
-    return [side_by_side.objects_in(picture(size, i), CONFIG, seed=i) for i, size in enumerate(((48, 60), (60, 48)))]
+    return [sample_from(picture(size, i), CONFIG, seed=i) for i, size in enumerate(((48, 60), (60, 48)))]
 
 
 def run(samples, dtype, steps, config=CONFIG):
     if dtype == "float32":
-        params = decided_params(config, make_batch(samples, config).images)
+        params = params_with_fixed_relus(config, make_batch(samples, config).images)
     else:
-        params = lively_params(config)
+        params = params_that_detect(config)
     params = {name: p.astype(dtype) for name, p in params.items()}
-    result = side_by_side.compare_training(params, config, samples, steps=steps)
+    result = training_steps.compare_training(params, config, samples, steps=steps)
     assert len(result.ours) == len(result.theirs) == steps
     assert {row.name for row in result.gradients} == {name for name in params if trainable(name)}
     assert {row.name for row in result.parameters} == set(params)
@@ -97,27 +96,16 @@ def test_a_broken_loss_is_found(samples, wrong, loss):
 @pytest.mark.parametrize("wrong", [{"momentum": 0.8}, {"weight_decay": 0.0}, {"no_decay": ()}])
 def test_a_broken_optimiser_is_found(samples, wrong, monkeypatch):
     """The first gradients still agree, what comes of them does not."""
-    right = training.optimiser
-    monkeypatch.setattr(training, "optimiser", lambda model, config: right(model, CONFIG))
+    right = their_training.optimiser
+    monkeypatch.setattr(their_training, "optimiser", lambda model, config: right(model, CONFIG))
     _, result = run(samples, "float64", 3, CONFIG.replace(**wrong))
     assert all(row.within is not False for row in result.gradients)
     assert result.worst_parameter.relative > 1e-8
 
 
 def test_report(samples, tmp_path):
-    from mrcnn_np.compare.report import write_training
-
     _, result = run(samples, "float32", 2)
-    markdown, page = (path.read_text() for path in write_training(result, tmp_path))
+    markdown, page = (path.read_text() for path in result.report().write(tmp_path, "training"))
     assert result.verdict in markdown and markdown.count("| head_mask |") == 2
     assert page.count("<tr") == 2 * 5 + len(result.gradients) + 2 and result.verdict in str(result)
     assert "<html" not in result._repr_html_()
-
-
-def test_objects_are_marked_at_the_size_of_the_network():
-    image = picture((100, 130))
-    sample = side_by_side.objects_in(image, CONFIG, seed=3)
-    assert sample.image.shape == (48, 62, 3) and sample.gt_masks.shape == (3, 48, 62)
-    for mask, (y1, x1, y2, x2) in zip(sample.gt_masks, sample.gt_boxes):
-        rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-        assert (rows[0], columns[0], rows[-1] + 1, columns[-1] + 1) == (y1, x1, y2, x2)

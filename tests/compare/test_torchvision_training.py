@@ -12,16 +12,18 @@ import pytest
 torch = pytest.importorskip("torch", reason="comparison needs PyTorch: pip install mrcnn-np[compare]")
 pytest.importorskip("torchvision", reason="comparison needs torchvision: pip install mrcnn-np[compare]")
 
-from agreement import error  # noqa: E402
-from convert import ORDER, convert  # noqa: E402
-from lively import as_tensor, lively_model, picture  # noqa: E402
+from agrees_with_torch import error  # noqa: E402
 from torchvision.models.detection import roi_heads  # noqa: E402
+from torchvision_params import our_params  # noqa: E402
+from torchvision_that_detects import torchvision_that_detects  # noqa: E402
 
 from mrcnn_np import MaskRCNN, presets  # noqa: E402
-from mrcnn_np.data.sample import Sample  # noqa: E402
+from mrcnn_np.compare.torchvision.model import as_tensor  # noqa: E402
 from mrcnn_np.molding import make_batch  # noqa: E402
 from mrcnn_np.params import trainable  # noqa: E402
+from mrcnn_np.synthetic import picture, sample_from  # noqa: E402
 from mrcnn_np.targets import Targets, match_anchors, roi_targets  # noqa: E402
+from mrcnn_np.weights.torchvision import ORDER  # noqa: E402
 
 SIZES = ((64, 96), (96, 64))  # two images on a canvas of 96 x 96
 THEIR_SETTINGS = {
@@ -38,33 +40,14 @@ LOSSES = {
 }  # fmt: skip
 
 
-def sample(shape, seed):
-    """A picture with three ellipses marked in it."""
-    rng = np.random.default_rng(seed)
-    y, x = np.mgrid[: shape[0], : shape[1]] + 0.5
-    masks, boxes = [], []
-    for _ in range(3):
-        radii = rng.uniform(8, 30, 2)
-        centre = rng.uniform(0.2, 0.8, 2) * shape
-        mask = ((y - centre[0]) / radii[0]) ** 2 + ((x - centre[1]) / radii[1]) ** 2 <= 1
-        rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-        masks.append(mask)
-        boxes.append([rows[0], columns[0], rows[-1] + 1, columns[-1] + 1])
-    return Sample(
-        image_id=str(seed), image=picture(shape, seed), gt_boxes=np.array(boxes, np.float32),
-        gt_class_ids=rng.integers(1, 5, 3), gt_masks=np.array(masks), gt_crowd=np.zeros(3, bool),
-        gt_difficult=np.zeros(3, bool), void=np.zeros(shape, bool),
-    )  # fmt: skip
-
-
 @pytest.fixture(scope="module")
 def samples():
-    return [sample(shape, seed) for seed, shape in enumerate(SIZES)]
+    return [sample_from(picture(shape, i), CONFIG, image_id=str(i), seed=i) for i, shape in enumerate(SIZES)]
 
 
 @pytest.fixture(scope="module")
-def lively(samples):
-    return lively_model(as_tensor(samples[0].image, torch.float64), num_classes=5, **THEIR_SETTINGS)
+def torchvision_model(samples):
+    return torchvision_that_detects(as_tensor(samples[0].image, torch.float64), num_classes=5, **THEIR_SETTINGS)
 
 
 class Recorder:
@@ -138,10 +121,10 @@ def recorded_targets(calls):
 
 
 @pytest.mark.parametrize("mode", ["frozen", "train"])
-def test_losses_and_gradients(lively, samples, mode, monkeypatch):
+def test_losses_and_gradients(torchvision_model, samples, mode, monkeypatch):
     """Every loss and the gradient of every tensor, with frozen batch norm and with the statistics of the batch."""
-    theirs = copy.deepcopy(lively)
-    ours = MaskRCNN(CONFIG.replace(bn_mode=mode), convert(theirs.state_dict()))
+    theirs = copy.deepcopy(torchvision_model)
+    ours = MaskRCNN(CONFIG.replace(bn_mode=mode), our_params(theirs.state_dict()))
     theirs.train()
     if mode == "frozen":
         theirs.backbone.eval()  # a batch norm in this state uses its running statistics
@@ -156,18 +139,18 @@ def test_losses_and_gradients(lively, samples, mode, monkeypatch):
         assert expected[name] > 0.01
         assert abs(losses[name] - expected[name]) <= 1e-12 * expected[name], name  # measured: 1e-15, train 3e-14
 
-    expected_grads = convert({name: p.grad for name, p in theirs.named_parameters()})
+    expected_grads = our_params({name: p.grad for name, p in theirs.named_parameters()})
     assert set(grads) == set(expected_grads) == {name for name in ours.params if trainable(name)}
     errors = {name: error(g, expected_grads[name]) for name, g in grads.items()}
     worst = max(errors, key=errors.get)
     assert errors[worst] <= 1e-11, (worst, errors[worst])  # measured: 2e-14 frozen, 2e-13 train
-    for name, p in convert(theirs.state_dict()).items():  # running statistics; all else is untouched
+    for name, p in our_params(theirs.state_dict()).items():  # running statistics; all else is untouched
         assert error(ours.params[name], p) <= (1e-12 if mode == "train" else 0), name
 
 
-def test_what_is_wanted_of_anchors_and_regions(lively, samples, monkeypatch):
+def test_what_is_wanted_of_anchors_and_regions(torchvision_model, samples, monkeypatch):
     """Matching, before anything is drawn: labels of anchors, classes and deltas of RoIs, masks."""
-    theirs = copy.deepcopy(lively).train()
+    theirs = copy.deepcopy(torchvision_model).train()
     theirs.backbone.eval()
     _, calls = step_theirs(theirs, samples, monkeypatch)
     batch = make_batch(samples, CONFIG, np.float64)

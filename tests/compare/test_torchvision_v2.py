@@ -10,13 +10,14 @@ from torchvision.models import detection  # noqa: E402
 from torchvision_case import IMAGE, SMALL, spoil  # noqa: E402
 
 from mrcnn_np import presets  # noqa: E402
-from mrcnn_np.compare import compare_with  # noqa: E402
-from mrcnn_np.compare.fixed_relus import decided_params  # noqa: E402
-from mrcnn_np.compare.torchvision import side_by_side  # noqa: E402
+from mrcnn_np.compare.fixed_relus import params_with_fixed_relus  # noqa: E402
+from mrcnn_np.compare.run import compare_with  # noqa: E402
+from mrcnn_np.compare.torchvision import training_steps  # noqa: E402
 from mrcnn_np.compare.torchvision.model import build  # noqa: E402
 from mrcnn_np.molding import make_batch  # noqa: E402
-from mrcnn_np.params import spec, trainable  # noqa: E402
-from mrcnn_np.synthetic import lively_params, picture  # noqa: E402
+from mrcnn_np.network import spec  # noqa: E402
+from mrcnn_np.params import trainable  # noqa: E402
+from mrcnn_np.synthetic import params_that_detect, picture, sample_from  # noqa: E402
 
 torch.set_num_threads(1)
 CONFIG = presets.torchvision_v2(**SMALL)
@@ -24,7 +25,7 @@ CONFIG = presets.torchvision_v2(**SMALL)
 
 @pytest.fixture(scope="module")
 def params():
-    return lively_params(CONFIG)
+    return params_that_detect(CONFIG)
 
 
 @pytest.mark.parametrize("preset, theirs", [
@@ -71,7 +72,7 @@ TRAINED = presets.torchvision_v2(
 @pytest.fixture(scope="module")
 def samples():
     """One wide and one tall: both are padded to a common canvas."""
-    return [side_by_side.objects_in(picture(size, i), TRAINED, seed=i) for i, size in enumerate(((48, 60), (60, 48)))]
+    return [sample_from(picture(size, i), TRAINED, seed=i) for i, size in enumerate(((48, 60), (60, 48)))]
 
 
 @pytest.mark.parametrize("mode", ["train", "frozen"])
@@ -81,8 +82,8 @@ def test_a_step_in_float64(samples, mode):
     Measured: losses 7e-15, gradients 2e-13, parameters 1e-14.
     """
     config = TRAINED.replace(bn_mode=mode)
-    params = {name: p.astype(np.float64) for name, p in lively_params(config).items()}
-    result = side_by_side.compare_training(params, config, samples, steps=1)
+    params = {name: p.astype(np.float64) for name, p in params_that_detect(config).items()}
+    result = training_steps.compare_training(params, config, samples, steps=1)
     assert {row.name for row in result.gradients} == {name for name in params if trainable(name)}
     assert all(row.within for row in result.gradients) and all(value > 1e-2 for value in result.ours[0].values())
     assert result.worst_loss[0] <= 1e-12 and result.worst_gradient.relative <= 1e-11, result
@@ -93,7 +94,7 @@ def test_a_step_in_float64(samples, mode):
 def test_five_steps_in_float32(samples):
     """With ResNet-18, to save time. Measured: losses 2e-7, gradients 1e-4."""
     config = TRAINED.replace(backbone="resnet18")
-    params = decided_params(config, make_batch(samples, config).images)
-    result = side_by_side.compare_training(params, config, samples, steps=5)
+    params = params_with_fixed_relus(config, make_batch(samples, config).images)
+    result = training_steps.compare_training(params, config, samples, steps=5)
     assert result.agree and result.worst_loss[0] <= 1e-4, result
     assert sum(row.within is not None for row in result.gradients) >= 100  # others are zero: a norm takes them away

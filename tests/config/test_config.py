@@ -1,11 +1,15 @@
 import dataclasses
 import json
+import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mrcnn_np import backbone
+from mrcnn_np import backbone, config
 from mrcnn_np.config import LOG_1000_16, Config, presets
 from mrcnn_np.errors import ConfigError, UserError
 
@@ -184,3 +188,29 @@ def test_overrides_may_contain_an_equals_sign():
 def test_overrides_read_what_json_writes(rate, steps):
     config = presets.tiny().with_overrides([f"learning_rate={json.dumps(rate)}", f"steps={steps}"])
     assert (config.learning_rate, config.steps) == (rate, steps)
+
+
+# --- imports ---
+
+
+def test_the_configuration_needs_no_numpy():
+    code = (
+        "import sys; from mrcnn_np import presets; from mrcnn_np.config import Config, presets as same\n"
+        "assert presets is same and presets.tiny().name == 'tiny' and isinstance(presets.tiny(), Config)\n"
+        "print([name for name in ('numpy', 'scipy', 'PIL') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_no_module_of_the_configuration_needs_one_that_needs_it():
+    folder = Path(config.__file__).parent
+    imports = re.compile(r"^ *from \.(\w*) import (\w+)", re.MULTILINE)
+    needs = {p.stem: {a or b for a, b in imports.findall(p.read_text())} for p in folder.glob("*.py")}
+    assert needs["presets"] >= {"config"}
+    left = {name: others for name, others in needs.items() if name != "__init__"}  # emptied from the leaves up
+    while left:
+        leaves = [name for name, others in left.items() if not others & set(left)]
+        assert leaves, f"a cycle among {', '.join(left)}"
+        for name in leaves:
+            del left[name]

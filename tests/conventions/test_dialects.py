@@ -16,12 +16,12 @@ from nets import make_sample, small_config
 
 from mrcnn_np import MaskRCNN
 from mrcnn_np.compare.trace import trace_ours
-from mrcnn_np.config import Config, presets
-from mrcnn_np.conventions.table import FRAMEWORKS, NO_CONVENTION, flips, meanings
+from mrcnn_np.config import Config, fields_where, presets
+from mrcnn_np.conventions.table import FRAMEWORKS, flips, meanings
 from mrcnn_np.errors import CheckpointError
 from mrcnn_np.molding import make_batch
-from mrcnn_np.params import check, spec
-from mrcnn_np.synthetic import lively_params
+from mrcnn_np.network import check, spec
+from mrcnn_np.synthetic import params_that_detect
 from mrcnn_np.training.checkpoint import load_checkpoint
 from mrcnn_np.training.loop import train, train_step
 from mrcnn_np.training.optim import zero_velocity
@@ -223,6 +223,24 @@ def test_every_field_is_documented():
             assert named, meaning.field
 
 
+def test_numbers_in_the_documentation_are_the_answers():
+    """What is said in words, "1024 matterport, 1333 torchvision and detectron2", is held to the presets."""
+    number = r"\d+(?:\.\d+)?(?:e-?\d+)?(?:/\d+)?"
+    value = rf"(\((?:{number}, )+{number}\)|(?:{number}, )*{number})"
+    name = r"(?:matterport|torchvision|detectron2)(?!'s v2)"
+    said = re.compile(rf"(?<![\w.]){value} (?:in )?(all three|{name}(?:(?:, | and ){name})*)")
+    compared = 0
+    for meaning in meanings().values():
+        if meaning.field in FREE:
+            continue
+        for text, whose in said.findall(meaning.text):
+            expected = tuple(map(float, re.findall(number, text))) if "," in text else eval(text)
+            for framework in FRAMEWORKS if whose == "all three" else re.findall(name, whose):
+                assert getattr(presets.by_name(framework), meaning.field) == expected, (meaning.field, text, whose)
+                compared += 1
+    assert compared > 100
+
+
 def test_documentation_and_table_cite_facts_that_have_a_test():
     tested = set(re.findall(r"\d{3}", " ".join(re.findall(r"def test_fact_([\d_]+)", _documents()))))
     for row, facts, _ in ROWS:
@@ -305,7 +323,7 @@ STEP = 3  # within the warm-up
 
 @pytest.fixture(scope="module")
 def params():
-    return lively_params(BASE)
+    return params_that_detect(BASE)
 
 
 @pytest.fixture(scope="module")
@@ -407,6 +425,6 @@ def test_flips_cover_every_convention_in_which_a_framework_differs():
     for name in FRAMEWORKS:
         config = presets.by_name(name)
         flipped = {field for flip in flips(config) for field in flip.changes}
-        for field in set(FIELDS) - set(NO_CONVENTION):
+        for field in fields_where(lambda d: d.kind in ("convention", "size")):
             others = {getattr(presets.by_name(other), field) for other in FRAMEWORKS}
             assert (field in flipped) or others == {getattr(config, field)} or field == "image_max_size", field

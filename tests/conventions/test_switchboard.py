@@ -10,7 +10,6 @@ from PIL import Image
 from scenes import detections_of
 
 from mrcnn_np import MaskRCNN, presets
-from mrcnn_np.cli.conventions import generated_sample
 from mrcnn_np.cli.main import main
 from mrcnn_np.compare.trace import trace_ours
 from mrcnn_np.conventions.report import as_dict, markdown, text, write_report
@@ -26,7 +25,7 @@ from mrcnn_np.conventions.switchboard import (
 from mrcnn_np.conventions.switchboard import _moved as moved
 from mrcnn_np.conventions.table import FRAMEWORKS, Flip, flips, in_words, markdown_table, own_sizes
 from mrcnn_np.errors import ConfigError
-from mrcnn_np.synthetic import lively_params, picture
+from mrcnn_np.synthetic import generated_sample, params_that_detect, picture
 
 NAMES = ("background", "circle", "square", "triangle")
 FLIP = Flip("roi_aligned", {"roi_aligned": False}, "yes", "no", "torchvision")
@@ -35,7 +34,7 @@ FLIP = Flip("roi_aligned", {"roi_aligned": False}, "yes", "no", "torchvision")
 @pytest.fixture(scope="module")
 def model():
     config = small_config()
-    return MaskRCNN(config, lively_params(config))
+    return MaskRCNN(config, params_that_detect(config))
 
 
 @pytest.fixture(scope="module")

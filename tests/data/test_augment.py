@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scenes import sample_of
 
 from mrcnn_np.data.augment import augment, flip_horizontal, rescale, tight_box
-from mrcnn_np.data.sample import Sample
 
 FIELDS = ("image", "gt_boxes", "gt_class_ids", "gt_masks", "gt_crowd", "gt_difficult", "void")
 
@@ -19,14 +19,14 @@ def make(seed=0, count=3, height=20, width=28, margin=0):
         h, w = rng.integers(1, 6, size=2)
         mask[y : y + h, x : x + w] = True
         box[:] = (y - margin, x - margin, y + h + margin, x + w + margin)
-    return Sample(
-        image_id="a",
+    return sample_of(
+        boxes,
+        name="a",
         image=rng.integers(0, 256, (height, width, 3), dtype=np.uint8),
-        gt_boxes=boxes,
-        gt_class_ids=rng.integers(1, 4, count),
-        gt_masks=masks,
-        gt_crowd=rng.random(count) < 0.5,
-        gt_difficult=rng.random(count) < 0.5,
+        class_ids=rng.integers(1, 4, count),
+        masks=masks,
+        crowd=rng.random(count) < 0.5,
+        difficult=rng.random(count) < 0.5,
         void=rng.random((height, width)) < 0.1,
     )
 

@@ -7,17 +7,16 @@ import pytest
 from kernel_cases import draw, scattered
 
 import kernels
-import kernels.cpu as cpu
-from kernels.cpu import boxes, conv, crop_and_resize, detections, linear, losses, nms, optim, pool, resize
+from kernels.cpu import boxes, conv, crop_and_resize, detections, fused, linear, losses, nms, optim, pool, resize
 from kernels.cpu.machine import memory
 from kernels.cpu.roi_pool import roi_pool
-from mrcnn_np import presets
 from mrcnn_np.ops.fused import conv2d_fused, conv2d_fused_backward
 
 RNG = np.random.default_rng(0)
 MAP, FEW = draw(RNG, 1, 8, 8, 4), draw(RNG, 3, 4)
 BOXES, SCORES = np.float32([[0, 0, 2, 2], [1, 1, 3, 3]]), np.float32([0.5, 0.7])
 INDEX = np.zeros(2, np.int64)
+PASTE = {"method": "resize", "threshold": 0.5}
 
 
 @pytest.mark.parametrize(
@@ -28,7 +27,8 @@ INDEX = np.zeros(2, np.int64)
         (conv.conv2d, (MAP[0], FEW), {}),
         (conv.conv2d, (MAP, draw(RNG, 3, 3, 4, 5)), {"padding": (1, 2, 3)}),
         (crop_and_resize.crop_and_resize, (MAP, BOXES, INDEX + 1), {"output_size": 2}),
-        (detections.paste_masks, (draw(RNG, 2, 3, 3), BOXES * np.float32(np.nan), (5, 5), presets.tiny()), {}),
+        (detections.paste_into_boxes, (draw(RNG, 2, 3, 3), BOXES * np.float32(np.nan), (5, 5)), PASTE),
+        (detections.paste_into_boxes, (draw(RNG, 2, 3, 3), BOXES, (5, 5)), {**PASTE, "method": "somehow"}),
         (linear.linear, (draw(RNG, 2000, 40), draw(RNG, 40, 50), draw(RNG, 51)), {}),
         (losses.sigmoid_cross_entropy_backward, (FEW, (FEW, FEW)), {}),  # too small
         (losses.softmax_cross_entropy, (FEW, INDEX), {}),
@@ -50,7 +50,8 @@ def test_a_kernel_declines(function, args, options):
 def test_the_optimiser_declines_what_it_cannot_change_in_place():
     g = {"a": FEW}
     apart = {"a": scattered(FEW)}
-    assert optim.sgd_step(apart, g, apart, learning_rate=0.1, config=presets.tiny()) is NotImplemented
+    how = {"learning_rate": 0.1, "momentum": 0.9, "weight_decay": {"a": 0.0}}
+    assert optim.momentum_step(apart, g, apart, **how) is NotImplemented
 
 
 def test_a_stride_that_leaves_inputs_out():
@@ -58,7 +59,7 @@ def test_a_stride_that_leaves_inputs_out():
     w, plus = draw(RNG, 1, 1, 4, 5), draw(RNG, *MAP.shape)
     y, cache = conv2d_fused(MAP, w, stride=2)
     dy = draw(RNG, *y.shape)
-    found = conv.conv2d_fused_backward(dy, cache, plus=plus).dx
+    found = fused.conv2d_fused_backward(dy, cache, plus=plus).dx
     wanted = conv2d_fused_backward.reference(dy, cache, plus=plus).dx
     np.testing.assert_allclose(found, wanted, rtol=1e-6, atol=1e-6)
     np.testing.assert_array_equal(found[:, 1::2, 1::2], plus[:, 1::2, 1::2])
@@ -81,12 +82,3 @@ def test_without_glibc_freed_memory_is_not_kept(monkeypatch):
     monkeypatch.undo()
     monkeypatch.setenv("MRCNN_NP_KEEP_MEMORY", "0")
     assert memory.keep_freed_memory() is False
-
-
-def test_a_folder_that_cannot_be_written(monkeypatch, tmp_path):
-    # Compiled kernels go to the system's temporary folder instead
-    file = tmp_path / "file"
-    file.touch()
-    monkeypatch.setenv("NUMBA_CACHE_DIR", str(file))
-    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
-    assert cpu._cache_folder().parent == tmp_path / "mrcnn_np"

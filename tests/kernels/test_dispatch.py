@@ -1,6 +1,7 @@
 """The compiled layers against their NumPy bodies: random shapes, either direction on either backend, the same bits."""
 
 import importlib
+import inspect
 import shutil
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from kernel_cases import INTERPRETED, check_pair, draw, error, scattered, threads, to_float64
 
+import kernels
 import kernels.cpu as cpu
 from kernels import coverage
 from kernels.cpu import activation as fast_activation
@@ -18,16 +20,15 @@ from kernels.cpu import optim as fast_optim
 from kernels.cpu import pool as fast_pool
 from kernels.cpu import resize as fast_resize
 from kernels.cpu.machine.exponential import exp_negative, log_one_plus
-from mrcnn_np import presets
 from mrcnn_np.ops import activation, linear, losses, norm, pool, resize
-from mrcnn_np.training.optim import global_norm, sgd_step
+from mrcnn_np.training.optim import global_norm, momentum_step
 
 ACCELERATED = """
 batch_norm batch_norm_backward batched_nms channel_sum conv2d conv2d_backward conv2d_fused
 conv2d_fused_backward conv2d_transpose conv2d_transpose_backward crop_and_resize crop_and_resize_backward
 crop_masks decode_boxes global_norm iou label_anchors linear linear_backward max_pool2d max_pool2d_backward
-nms paste_masks relu relu_backward resize_bilinear resize_nearest roi_align roi_align_backward roi_pool
-roi_pool_backward sgd_step sigmoid sigmoid_cross_entropy sigmoid_cross_entropy_backward softmax
+momentum_step nms paste_into_boxes relu relu_backward resize_bilinear resize_nearest roi_align roi_align_backward
+roi_pool roi_pool_backward sigmoid sigmoid_cross_entropy sigmoid_cross_entropy_backward softmax
 softmax_cross_entropy upsample_nearest upsample_nearest_backward
 """.split()  # noqa: SIM905  (a literal would take forty lines)
 LARGE = (1, 20, 20, 24) if INTERPRETED else (1, 64, 40, 24)  # more than one block
@@ -40,6 +41,7 @@ def no_size_is_too_small(monkeypatch):
     for module in (fast_activation, fast_linear, fast_losses, fast_norm, fast_pool, fast_resize):
         monkeypatch.setattr(module, "SMALL", 0)
     monkeypatch.setattr(fast_linear, "SMALL_SUM", 0)
+    monkeypatch.setattr(fast_activation, "SMALL_EXPONENTIAL", 0)
 
 
 def test_coverage_is_complete():
@@ -51,16 +53,38 @@ def test_coverage_is_complete():
     assert all(backends["numpy"] and backends["cpu"] for backends in table.values())
 
 
-def test_an_edited_helper_never_runs_stale(tmp_path, monkeypatch):
+def test_a_kernel_stands_in_the_file_of_the_same_name():
+    """``mrcnn_np/ops/pool.py`` has its kernels in ``kernels/cpu/pool.py``; no file there is without its module."""
+    files = set()
+    for name, kernel in cpu.KERNELS.items():
+        module = kernels._registry[name].reference.__module__.split(".")[-1]
+        assert kernel.__module__ == f"kernels.cpu.{module}", name
+        assert kernel.__name__ == name
+        files.add(module)
+    assert files == {path.stem for path in Path(cpu.__file__).parent.glob("*.py")} - {"__init__"}
+
+
+def test_operations_and_kernels_take_what_they_need_and_no_configuration():
+    for name, kernel in cpu.KERNELS.items():
+        mine, its = (inspect.signature(f).parameters for f in (kernel, kernels._registry[name].reference))
+        assert [(p.name, p.kind, p.default) for p in mine.values()] == [
+            (p.name, p.kind, p.default) for p in its.values()
+        ], name
+        assert "config" not in mine, name
+
+
+@pytest.mark.parametrize(
+    "edited", ["__init__.py", "cpu/roi_align.py", "cpu/machine/simd.py", "cpu/convolution/winograd.py"]
+)
+def test_an_edited_helper_never_runs_stale(tmp_path, monkeypatch, edited):
     # Compiled code is kept in a folder named after all sources: change one of them and it is another folder
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "cache"))
-    source = Path(cpu.__file__).parent
-    copy = tmp_path / "cpu"
-    shutil.copytree(source, copy, ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(cpu, "__file__", str(copy / "__init__.py"))
+    copy = tmp_path / "kernels"
+    shutil.copytree(Path(cpu.__file__).parents[1], copy, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(cpu, "__file__", str(copy / "cpu" / "__init__.py"))
     before = cpu._cache_folder()
     assert before == cpu._cache_folder()
-    with (copy / "arguments.py").open("a") as file:
+    with (copy / edited).open("a") as file:
         file.write("# changed\n")
     assert cpu._cache_folder() != before
 
@@ -115,13 +139,16 @@ def check_forward(function, kernel, args, slack=8 * 1.2e-7):
 @pytest.mark.parametrize("shape", [*MAPS, (1, 1), (7, 91), (300, 2), (5000,)])
 def test_sigmoid_and_softmax(shape):
     x = 8 * draw(np.random.default_rng(10), *shape)
-    for function, kernel in ((activation.sigmoid, fast_losses.sigmoid), (activation.softmax, fast_losses.softmax)):
+    for function, kernel in (
+        (activation.sigmoid, fast_activation.sigmoid),
+        (activation.softmax, fast_activation.softmax),
+    ):
         for values in (x, EXTREME.copy(), np.repeat(EXTREME, 2, axis=0)[:, :6]):  # copies are watched
             check_forward(function, kernel, (values,))
             y, (kept,) = kernel(values)
             assert kept is y
-    assert fast_losses.sigmoid(x[:0])[0].shape == (0, *shape[1:])
-    assert fast_losses.softmax(np.zeros((3, 0), np.float32)) is NotImplemented
+    assert fast_activation.sigmoid(x[:0])[0].shape == (0, *shape[1:])
+    assert fast_activation.softmax(np.zeros((3, 0), np.float32)) is NotImplemented
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (7, 91), (300, 2), (130, 17)])
@@ -130,7 +157,7 @@ def test_softmax_cross_entropy(shape):
     logits, labels = 8 * draw(rng, *shape), rng.integers(0, shape[1], shape[0])
     check_forward(losses.softmax_cross_entropy, fast_losses.softmax_cross_entropy, (logits, labels))
     _, (probabilities, kept) = fast_losses.softmax_cross_entropy(logits, labels)
-    np.testing.assert_array_equal(probabilities, fast_losses.softmax(logits)[0])
+    np.testing.assert_array_equal(probabilities, fast_activation.softmax(logits)[0])
     np.testing.assert_array_equal(kept, labels)
     for wrong in (labels - shape[1], labels + shape[1], labels.astype(np.float32), labels[:-1]):
         assert fast_losses.softmax_cross_entropy(logits, wrong) is NotImplemented
@@ -265,21 +292,20 @@ def test_optimiser_step_has_the_bits_of_the_reference():
     shapes = {"a.w": (3, 3, 70, 40), "a.b": (40,), "bn.gamma": (5,)}
     start = {name: draw(rng, *shape) for name, shape in shapes.items()}
     grads = {name: draw(rng, *shape) for name, shape in shapes.items()}
-    config = presets.tiny(no_decay=("*.b",), weight_decay=0.1, momentum=0.9)
+    how = {"learning_rate": 0.1, "momentum": 0.9, "weight_decay": {"a.w": 0.1, "a.b": 0.0, "bn.gamma": 0.02}}
     states = []
     apart = {name: scattered(g) for name, g in grads.items()}
-    for step, g in ((sgd_step.reference, grads), (fast_optim.sgd_step, grads), (fast_optim.sgd_step, apart)):
+    for step, g in ((momentum_step.reference, grads), *((fast_optim.momentum_step, g) for g in (grads, apart))):
         p, v = ({k: a.copy() for k, a in tensors.items()} for tensors in (start, grads))
         for _ in range(3):
-            assert step(p, g, v, learning_rate=0.1, config=config) is None
+            assert step(p, g, v, **how) is None
         states.append((p, v))
     for name in shapes:
         for mine, other, its in zip(states[1], states[2], states[0]):
             np.testing.assert_array_equal(mine[name], its[name])
             np.testing.assert_array_equal(other[name], its[name])
     wide, velocity = to_float64(start["a.b"]), to_float64(grads["a.b"])
-    step = fast_optim.sgd_step({"a.b": wide}, grads, {"a.b": velocity}, learning_rate=0.1, config=config)
-    assert step is NotImplemented
+    assert fast_optim.momentum_step({"a.b": wide}, grads, {"a.b": velocity}, **how) is NotImplemented
     assert fast_optim.global_norm(grads) == pytest.approx(global_norm.reference(grads), rel=1e-14)
     assert fast_optim.global_norm({"a": np.full(3, 1e30, np.float32)}) == pytest.approx(3**0.5 * 1e30, rel=1e-6)
     assert fast_optim.global_norm({}) == 0

@@ -7,6 +7,8 @@ from gradcheck import adjoint_error, check_gradients
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import kernels
+from mrcnn_np.ops import roi_align as roi_align_module
 from mrcnn_np.ops.roi_align import bilinear_interpolate, roi_align, roi_align_backward
 
 
@@ -60,7 +62,7 @@ def test_max_routes_the_gradient_to_the_first_of_equal_samples():
         np.ones((1, 4, 4, 1)), np.array([[0.5, 0.5, 2.5, 2.5]]), np.zeros(1, int), output_size=1, spatial_scale=1.0,
         aligned=False, reduce="max",
     )  # fmt: skip
-    assert cache[-1].item() == 0
+    assert cache.winner.item() == 0
     # Its first sample lies at (1, 1).
     expected = np.zeros((4, 4))
     expected[1, 1] = 3
@@ -279,3 +281,65 @@ def test_temporaries_stay_small(reduce):
     tracemalloc.stop()
     # Measured 3 and 7 MB (mean), 27 and 16 MB (max); the backward's include its result.
     assert max(forward, backward) < 48 * 2**20
+
+
+# --- RoIs far larger than their bins --------------------------------------------------------------------------------
+
+LARGE = np.array([[-60.0, -40, 120, 140], [2, -400, 9, 600], [-7.5, -2.25, 21, 40], [1, 1, 90, 4], [300, 0, 400, 9]])
+
+
+@pytest.mark.parametrize("reduce", ["mean", "max"])
+@pytest.mark.parametrize("aligned", [True, False])
+def test_many_samples_per_bin_equal_the_loop(reduce, aligned):
+    rng = np.random.default_rng(8)
+    features = rng.normal(size=(2, 6, 5, 2))
+    features[0] -= 3  # nothing above 0: outside wins the maximum
+    index = np.array([0, 1, 0, 1, 0])
+    options = {"spatial_scale": 0.5, "sampling_ratio": 0, "aligned": aligned, "reduce": reduce}
+    for backend in ("numpy", "cpu"):
+        with kernels.use(backend):
+            pooled, _ = roi_align(features, LARGE, index, output_size=(3, 2), **options)
+        expected = naive_roi.roi_align(features, LARGE, index, (3, 2), 0.5, 0, aligned, reduce)
+        np.testing.assert_allclose(pooled, expected, rtol=1e-12, atol=1e-12)
+        with kernels.use(backend):
+            pooled, _ = roi_align(features.astype(np.float32), LARGE, index, output_size=(3, 2), **options)
+        np.testing.assert_allclose(pooled, expected, rtol=3e-5, atol=3e-5)  # measured 6e-6
+
+
+@pytest.mark.parametrize("reduce", ["mean", "max"])
+def test_many_samples_per_bin_gradients(reduce):
+    rng = np.random.default_rng(9)
+    features = rng.normal(size=(2, 6, 5, 2))
+    index = np.array([0, 1, 0, 1, 0])
+
+    def f(x):
+        y, cache = roi_align(
+            x, LARGE, index, output_size=(3, 2), spatial_scale=0.5, sampling_ratio=0, reduce=reduce
+        )  # fmt: skip
+        return y, lambda dy: roi_align_backward(dy, cache)
+
+    check_gradients(f, features, rng=rng)
+
+
+@pytest.mark.parametrize("reduce", ["mean", "max"])
+def test_a_huge_roi_lists_only_samples_on_the_map(reduce, monkeypatch):
+    """A RoI of a million pixels on a map of 8 x 8: no array grows with the RoI."""
+    taps, largest = roi_align_module._axis_taps, 0
+
+    def counted(coordinate, size):
+        nonlocal largest
+        largest = max(largest, coordinate.size)
+        return taps(coordinate, size)
+
+    monkeypatch.setattr(roi_align_module, "_axis_taps", counted)
+    features = np.random.default_rng(0).normal(size=(1, 8, 8, 1))
+    roi, one = np.array([[-4e5, -5e5, 6e5, 5e5]]), np.zeros(1, int)
+    options = {"output_size": 7, "spatial_scale": 1.0, "sampling_ratio": 0, "reduce": reduce}
+    with kernels.use("numpy"):
+        pooled, cache = roi_align(features, roi, one, **options)
+        roi_align_backward(np.ones_like(pooled), cache)
+    assert 0 < largest < 40
+    features = features.astype(np.float32)
+    with kernels.use("cpu"):
+        compiled, _ = roi_align(features, roi, one, **options)
+    np.testing.assert_allclose(compiled, roi_align.reference(features, roi, one, **options)[0], atol=1e-6)

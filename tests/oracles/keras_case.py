@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scenes import sample_of
 
 from mrcnn_np import presets
-from mrcnn_np.data.sample import Sample
 from mrcnn_np.synthetic import picture
 
 # TensorFlow takes seconds to import: let one worker run all of this
@@ -43,13 +43,10 @@ def ellipses(shape, boxes):
 
 
 def sample(seed, shape, boxes, class_ids, crowd=()):
-    boxes = np.array(boxes, np.float32)
-    crowds = np.isin(np.arange(len(boxes)), crowd)
-    none = np.zeros(len(boxes), bool)
-    masks = ellipses(shape, boxes)
-    return Sample(
-        str(seed), picture(shape, seed), boxes, np.array(class_ids), masks, crowds, none, np.zeros(shape, bool)
-    )
+    return sample_of(
+        boxes, class_ids, shape=shape, name=str(seed), image=picture(shape, seed),
+        masks=ellipses(shape, np.array(boxes, np.float32)), crowd=np.isin(np.arange(len(boxes)), crowd),
+    )  # fmt: skip
 
 
 # one at its size, with objects of its anchors' shapes; one that is enlarged, one that shrinks, padded at the sides

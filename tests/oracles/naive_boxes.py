@@ -25,3 +25,51 @@ def decode(box, deltas, std, max_log_scale=None):
 def clip(box, window):
     """Move every corner into the window."""
     return [min(max(v, window[i % 2]), window[2 + i % 2]) for i, v in enumerate(box)]
+
+
+def anchors(rows, columns, size, stride_y, stride_x, ratios, offset):
+    """One anchor at a time: rows, columns, ratios (height over width), without rounding."""
+    boxes = []
+    for i in range(rows):
+        for j in range(columns):
+            for ratio in ratios:
+                height = size * ratio**0.5
+                width = height / ratio
+                cy, cx = (i + offset) * stride_y, (j + offset) * stride_x
+                boxes.append([cy - height / 2, cx - width / 2, cy + height / 2, cx + width / 2])
+    return boxes
+
+
+def match(anchors, objects, crowd, negative_iou, positive_iou, crowd_iou=None):
+    """Label each anchor: 1 positive, -1 negative, 0 neutral; ``crowd`` tells which objects are groups."""
+    ious = [[iou(a, o) for o in objects] for a in anchors]
+    labels = []
+    for row in ious:
+        best = max([v for v, c in zip(row, crowd) if not c], default=0.0)
+        near_crowd = crowd_iou is not None and any(c and v >= crowd_iou for v, c in zip(row, crowd))
+        label = 0
+        if best < negative_iou and not near_crowd:
+            label = -1
+        if best >= positive_iou:
+            label = 1
+        for g, is_crowd in enumerate(crowd):  # an object's best anchor is positive, however bad
+            of_object = max(r[g] for r in ious)
+            if not is_crowd and of_object > 0 and row[g] == of_object:
+                label = 1
+        labels.append(label)
+    return labels
+
+
+def nms(boxes, scores, threshold):
+    """Greedy non-maximum suppression, one pair of boxes at a time; returns the indices that stay, best first."""
+    remaining = sorted(range(len(scores)), key=lambda i: (-scores[i], i))
+    kept = []
+    while remaining:
+        best = remaining.pop(0)
+        kept.append(best)
+        survivors = []
+        for other in remaining:
+            if iou(boxes[best], boxes[other]) <= threshold:
+                survivors.append(other)
+        remaining = survivors
+    return kept

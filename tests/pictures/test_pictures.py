@@ -10,9 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from scenes import fill
+from scenes import fill, sample_of
 
-from mrcnn_np.data.sample import Sample
 from mrcnn_np.detections import Detections
 from mrcnn_np.errors import UserError
 from mrcnn_np.evaluate import evaluate_detections
@@ -39,7 +38,8 @@ def make_pair(boxes=((10, 10, 40, 50), (60, 60, 100, 120)), shape=(128, 128), na
     masks = fill(boxes, shape)
     ids = np.arange(len(boxes)) % 2 + 1
     flags = np.arange(len(boxes)) % 2 == 1
-    sample = Sample(name, np.full((*shape, 3), 90, np.uint8), boxes, ids, masks, flags, ~flags, np.zeros(shape, bool))
+    grey = np.full((*shape, 3), 90, np.uint8)
+    sample = sample_of(boxes, ids, shape=shape, name=name, image=grey, crowd=flags, difficult=~flags)
     return sample, Detections(boxes, ids, np.linspace(0.97, 0.3, len(boxes)), masks)
 
 

@@ -13,8 +13,8 @@ from weight_files import save_like_torch
 
 from mrcnn_np import presets
 from mrcnn_np.cli.main import main
-from mrcnn_np.params import spec
-from mrcnn_np.synthetic import lively_params
+from mrcnn_np.network import spec
+from mrcnn_np.synthetic import params_that_detect
 from mrcnn_np.training.checkpoint import load_checkpoint
 from mrcnn_np.training.run_folder import read_steps
 from mrcnn_np.weights.torchvision import state_shapes, to_torchvision
@@ -51,7 +51,7 @@ def hexagons(shapes, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def params():
-    return lively_params(THEIRS)
+    return params_that_detect(THEIRS)
 
 
 @pytest.fixture(scope="module")

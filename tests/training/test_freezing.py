@@ -8,7 +8,8 @@ import kernels
 from mrcnn_np import MaskRCNN
 from mrcnn_np.errors import UserError
 from mrcnn_np.molding import make_batch
-from mrcnn_np.params import initialise, matches, spec, trainable
+from mrcnn_np.network import initialise, spec
+from mrcnn_np.params import matches, trainable
 from mrcnn_np.training.freezing import PARTS, frozen_patterns, frozen_stages
 from mrcnn_np.training.loop import train_step
 from mrcnn_np.training.optim import trained_names, zero_velocity

@@ -15,7 +15,6 @@ import pytest
 from linear_model import CONFIG, Images, LinearModel
 
 from mrcnn_np.errors import CheckpointError, ConfigError, DataError, NonFiniteError, UserError
-from mrcnn_np.training import run_folder
 from mrcnn_np.training.checkpoint import load_checkpoint
 from mrcnn_np.training.loop import INITIALISE, ORDER, STEP, batch_indices, epoch_order, load_samples, stream, train
 from mrcnn_np.training.run_folder import CHECKPOINT, METRICS, TIMINGS, StepLog, read_steps
@@ -226,7 +225,7 @@ def test_a_full_disk_stops_with_the_old_checkpoint(tmp_path, monkeypatch):
             raise OSError(28, "No space left on device")
         real(*args)
 
-    monkeypatch.setattr(run_folder.os, "replace", full)
+    monkeypatch.setattr(os, "replace", full)
     with pytest.raises(UserError, match="No space left on device"):
         run(tmp_path)
     monkeypatch.undo()

@@ -1,94 +1,14 @@
-"""Files that survive a kill: atomic replacement, step logs that are cut back, the lock."""
+"""A run's folder survives a kill: step logs that are cut back, the lock."""
 
-import errno
 import os
+import re
 import subprocess
 import sys
 
 import pytest
 
 from mrcnn_np.errors import CheckpointError, UserError
-from mrcnn_np.training.run_folder import (
-    StepLog,
-    atomic_write,
-    clear,
-    locked,
-    prepare,
-    read_json,
-    read_steps,
-    write_json,
-)
-
-
-def test_atomic_write_replaces_and_leaves_no_temporary_file(tmp_path):
-    path = tmp_path / "a.bin"
-    for content in (b"old", b"new"):
-        atomic_write(path, content)
-        assert path.read_bytes() == content
-    assert os.listdir(tmp_path) == ["a.bin"]
-
-
-def test_a_temporary_file_left_by_a_kill_is_no_obstacle(tmp_path):
-    (tmp_path / ".a.bin.tmp").write_bytes(b"half")
-    atomic_write(tmp_path / "a.bin", b"new")
-    assert os.listdir(tmp_path) == ["a.bin"]
-
-
-@pytest.mark.parametrize("call", ["fsync", "replace"])
-def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch, call):
-    path = tmp_path / "a.bin"
-    atomic_write(path, b"old")
-
-    def full(*args):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(os, call, full)
-    with pytest.raises(UserError, match=r"a\.bin: No space left on device; .*unchanged"):
-        atomic_write(path, b"new")
-    assert path.read_bytes() == b"old"
-    assert os.listdir(tmp_path) == ["a.bin"]
-
-
-@pytest.mark.parametrize("call", ["fsync", "replace"])
-def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch, call):
-    path = tmp_path / "a.bin"
-    atomic_write(path, b"old")
-
-    def interrupted(*args):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(os, call, interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        atomic_write(path, b"new")
-    assert path.read_bytes() == b"old"
-    assert os.listdir(tmp_path) == ["a.bin"]
-
-
-def test_json_round_trip_and_messages(tmp_path):
-    write_json(tmp_path / "a.json", {"ä": [1, 2.5]})
-    assert read_json(tmp_path / "a.json") == {"ä": [1, 2.5]}
-    (tmp_path / "a.json").write_text("{")
-    for name, message in (("a.json", "not JSON"), ("b.json", "No such file")):
-        with pytest.raises(UserError, match=message):
-            read_json(tmp_path / name)
-
-
-def test_prepare_makes_folders_and_names_what_is_in_the_way(tmp_path):
-    prepare(tmp_path / "a" / "b")
-    assert (tmp_path / "a" / "b").is_dir()
-    (tmp_path / "file").write_text("x")
-    for hopeless in (tmp_path / "file", tmp_path / "file" / "run"):
-        with pytest.raises(UserError, match="cannot write into"):
-            prepare(hopeless)
-
-
-def test_prepare_finds_a_read_only_folder(tmp_path):
-    folder = tmp_path / "a"
-    folder.mkdir(mode=0o500)
-    if os.access(folder, os.W_OK):
-        pytest.skip("this user may write everywhere")
-    with pytest.raises(UserError, match="Permission denied"):
-        prepare(folder)
+from mrcnn_np.training.run_folder import StepLog, clear, locked, read_steps
 
 
 def test_clear_deletes_only_what_a_run_writes(tmp_path):
@@ -132,6 +52,57 @@ def test_log_older_than_the_checkpoint_is_refused_and_kept(tmp_path, content):
     with pytest.raises(CheckpointError, match=r"ends after step \d, but the checkpoint beside it is at step 3"):
         StepLog(path, step=3, complete=True)
     assert path.read_text() == content
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"step": 2, "loss": "0.5"}', "['loss'] is '0.5'; expected a finite number"),
+        ('{"step": 2, "loss": 1e999}', "['loss'] is inf; expected a finite number"),
+        ('{"step": 2, "loss": NaN}', "['loss'] is nan"),
+        ('{"step": "2"}', "['step'] is '2'; expected a whole number from 1 on"),
+        ('{"step": 0}', "['step'] is 0"),
+        ('{"step": true}', "['step'] is True"),
+        ('{"loss": 1}', " lacks 'step'"),
+        ("[2]", " is a list of 1; expected an object"),
+        ('{"step": 2, "a": {"b": [{}]}}', "['a'] is a dict of 1"),
+    ],
+)
+@pytest.mark.parametrize("complete", [True, False])
+def test_a_line_that_holds_something_else_is_named(tmp_path, line, message, complete):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(lines(1) + line + "\n" + lines(3))
+    for read in (lambda: StepLog(path, step=3, complete=complete), lambda: read_steps(path)):
+        with pytest.raises(CheckpointError, match=f"line 2 of .*metrics.jsonl{re.escape(message)}"):
+            read()
+    assert path.read_text() == lines(1) + line + "\n" + lines(3)
+    for step in (0, 1):  # later lines are cut off, whatever they hold
+        StepLog(path, step=step, complete=True).close()
+        assert path.read_text() == lines(*range(1, step + 1))
+        path.write_text(lines(1) + line + "\n")
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000 + "\n", "0" * 10**7, "\0" * 10**6])
+def test_no_line_is_too_much(tmp_path, content):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(lines(1) + content)
+    assert [r["step"] for r in read_steps(path)] == [1]
+    StepLog(path, step=5, complete=False).close()
+    assert path.read_text() == lines(1)
+
+
+def test_a_log_is_no_link_and_no_device(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    (tmp_path / "victim").write_text("mine")
+    for target, reading in (("victim", None), ("/dev/zero", "no regular file")):
+        path.symlink_to(target)
+        with pytest.raises(UserError, match=r"cannot write .*metrics\.jsonl: it is a symbolic link"):
+            StepLog(path, step=0, complete=True)
+        if reading:
+            with pytest.raises(UserError, match=reading):
+                read_steps(path)
+        path.unlink()
+    assert (tmp_path / "victim").read_text() == "mine"
 
 
 def test_incomplete_log_may_have_gaps(tmp_path):

@@ -9,7 +9,8 @@ from detectron2_layout import backbone_shapes, caffe2_name, draw, norm, rcnn_sha
 
 from mrcnn_np import presets
 from mrcnn_np.errors import UserError, WeightFileError, WeightMismatchError
-from mrcnn_np.params import count, spec
+from mrcnn_np.network import spec
+from mrcnn_np.params import count
 from mrcnn_np.weights import load_weights
 from mrcnn_np.weights.detectron2 import from_detectron2, recognise
 

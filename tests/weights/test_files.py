@@ -4,7 +4,6 @@ import io
 import os
 import pickle
 import struct
-import sys
 import tracemalloc
 import zipfile
 
@@ -36,16 +35,6 @@ ARRAYS = {
 }
 
 
-@pytest.fixture(params=["torch", "own reader"])
-def reader(request, monkeypatch):
-    """Every test that takes this runs with PyTorch, if it is there, and as if it were not."""
-    if request.param == "torch":
-        pytest.importorskip("torch", reason="the other half of this test needs PyTorch")
-    else:
-        monkeypatch.setitem(sys.modules, "torch", None)
-    return request.param
-
-
 def check(contents, expected=ARRAYS):
     assert set(contents.tensors) == set(expected)
     for key, a in expected.items():
@@ -56,7 +45,7 @@ def check(contents, expected=ARRAYS):
 # --- kinds ----------------------------------------------------------------------------------------------------------
 
 
-def test_every_kind_whatever_its_name(tmp_path, reader):
+def test_every_kind_whatever_its_name(tmp_path):
     path = tmp_path / "weights.txt"
     save_like_torch(path, ARRAYS)
     assert sniff(path) == "torch"
@@ -114,7 +103,7 @@ def test_wrappers_and_prefixes_are_taken_off(tmp_path):
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-def test_torch_save_and_our_reader_agree_with_torch(tmp_path, monkeypatch, zipped):
+def test_torch_save_and_our_reader_agree_with_torch(tmp_path, zipped):
     torch = pytest.importorskip("torch", reason="writes the files of this test")
     import argparse
     import collections
@@ -137,13 +126,12 @@ def test_torch_save_and_our_reader_agree_with_torch(tmp_path, monkeypatch, zippe
     whole["scheduler"] = {"milestones": collections.Counter([3, 4])}
     path = tmp_path / "x.pth"
     torch.save(whole, path, _use_new_zipfile_serialization=zipped)
-    theirs = read(path)
-    monkeypatch.setitem(sys.modules, "torch", None)
     ours = read(path)
-    assert ours.metadata == theirs.metadata == {"epoch": 3}
-    check(ours, theirs.tensors)
+    assert ours.metadata == {"epoch": 3} and set(ours.tensors) == set(tensors)
+    with torch.serialization.safe_globals([argparse.Namespace]):
+        theirs = torch.load(path, weights_only=True)["model"]
     assert ours.tensors["bfloat"].dtype == np.float32 and ours.tensors["half"].dtype == np.float16
-    for key, t in tensors.items():
+    for key, t in theirs.items():
         expected = t.detach().float() if t.dtype == torch.bfloat16 else t.detach()
         np.testing.assert_array_equal(ours.tensors[key], expected.numpy())
     shared = ours.tensors["part"]
@@ -157,15 +145,7 @@ def test_tensors_in_a_plain_pickle(tmp_path):
     check(read(path), {"w": np.arange(6, dtype=np.float32).reshape(2, 3).T})
 
 
-def test_an_old_torch_is_not_trusted(monkeypatch):
-    torch = pytest.importorskip("torch", reason="its version is what counts")
-    assert torch_files._torch_can_be_trusted()
-    monkeypatch.setattr(torch, "__version__", "2.5.1+cpu")
-    assert not torch_files._torch_can_be_trusted()
-
-
-def test_big_endian_storages(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "torch", None)
+def test_big_endian_storages(tmp_path):
     path = tmp_path / "x.pth"
     write_torch_zip(
         path, dictionary({"w": tensor_opcodes("0", 3, [3], [1])}), {"0": np.arange(3, dtype=">f4").tobytes()}
@@ -216,16 +196,14 @@ def test_folders_and_missing_files(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["torch", "stream", "safetensors", "pickle", "npz"])
-def test_a_file_cut_anywhere(tmp_path, reader, kind):
+def test_a_file_cut_anywhere(tmp_path, kind):
     """Whatever is left of a file, reading it ends in one line."""
     whole = io.BytesIO()
     if kind == "torch":
         save_like_torch(tmp_path / "whole", ARRAYS)
         whole.write((tmp_path / "whole").read_bytes())
     elif kind == "stream":
-        torch = pytest.importorskip("torch", reason="writes the file of this test") if reader == "torch" else None
-        if torch is None:
-            pytest.skip("the next test does this one's work without PyTorch")
+        torch = pytest.importorskip("torch", reason="writes the file of this test")
         torch.save({"w": torch.arange(300.0)}, whole, _use_new_zipfile_serialization=False)
     elif kind == "safetensors":
         whole.write(safetensors.numpy.save(ARRAYS))
@@ -238,17 +216,7 @@ def test_a_file_cut_anywhere(tmp_path, reader, kind):
         broken(tmp_path, content[:length])
 
 
-def test_a_stream_cut_anywhere_without_torch(tmp_path, monkeypatch):
-    torch = pytest.importorskip("torch", reason="writes the file of this test")
-    whole = io.BytesIO()
-    torch.save({"w": torch.arange(300.0)}, whole, _use_new_zipfile_serialization=False)
-    monkeypatch.setitem(sys.modules, "torch", None)
-    content = whole.getvalue()
-    for length in [*range(1, len(content), max(1, len(content) // 25)), len(content) - 1]:
-        broken(tmp_path, content[:length])
-
-
-def test_a_flipped_bit_in_the_numbers_is_noticed(tmp_path, reader):
+def test_a_flipped_bit_in_the_numbers_is_noticed(tmp_path):
     """zip archives keep a checksum of every member."""
     path = tmp_path / "whole"
     save_like_torch(path, {"w": np.arange(100, dtype=np.float32)})
@@ -274,7 +242,7 @@ def test_code_in_a_pickle_is_not_run(tmp_path, protocol):
     assert marker.exists()  # the attack is a real one
 
 
-def test_code_in_a_torch_file_is_not_run(tmp_path, reader):
+def test_code_in_a_torch_file_is_not_run(tmp_path):
     marker, path = tmp_path / "executed", tmp_path / "x.pth"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("archive/data.pkl", pickle.dumps(Attack(f"touch {marker}"), protocol=2))
@@ -337,14 +305,14 @@ TENSOR_LIES = {
 
 
 @pytest.mark.parametrize("lie", TENSOR_LIES)
-def test_tensors_that_claim_what_is_not_there(tmp_path, reader, lie):
+def test_tensors_that_claim_what_is_not_there(tmp_path, lie):
     path = tmp_path / "x.pth"
     write_torch_zip(path, dictionary({"w": TENSOR_LIES[lie]}), {"0": np.arange(4, dtype="<f4").tobytes()})
     with pytest.raises(WeightFileError, match=r"x\.pth"):
         read(path)
 
 
-def test_archives_that_claim_more_than_their_size(tmp_path, reader):
+def test_archives_that_claim_more_than_their_size(tmp_path):
     path = tmp_path / "x.pth"
     opcodes = dictionary({"w": tensor_opcodes("0", 10**6, [10**6], [1])})
     write_torch_zip(path, opcodes, {"0": bytes(4 * 10**6)}, compression=zipfile.ZIP_DEFLATED)
@@ -370,7 +338,7 @@ def test_arrays_that_announce_more_than_there_is(tmp_path):
     path = tmp_path / "x.npz"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("a.npy", out.getvalue() + bytes(16))
-    with pytest.raises(WeightFileError, match=r"a\.npy announces 1099511627776 bytes and has 144"):
+    with pytest.raises(WeightFileError, match=r"a\.npy announces 1099511627776 bytes and has 16"):
         read(path)
 
 
@@ -382,9 +350,8 @@ def test_a_pipe_is_not_waited_for(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["torch", "safetensors", "pickle", "npz", "stream"])
-def test_damaged_bytes_end_in_one_message_or_in_arrays(tmp_path, monkeypatch, kind):
+def test_damaged_bytes_end_in_one_message_or_in_arrays(tmp_path, kind):
     """400 files with one to four wrong bytes each; what cannot be noticed (a number changed) is read."""
-    monkeypatch.setitem(sys.modules, "torch", None)
     whole, path = tmp_path / "whole", tmp_path / "x"
     if kind == "torch":
         save_like_torch(whole, ARRAYS)
@@ -448,9 +415,8 @@ def test_nonsense_that_wants_memory(tmp_path, opcodes):
     assert peak < 20_000_000
 
 
-def test_streams_within_streams_do_not_multiply(tmp_path, monkeypatch):
+def test_streams_within_streams_do_not_multiply(tmp_path):
     """Each level is read twice, so 40 levels would take 2**40 readings."""
-    monkeypatch.setitem(sys.modules, "torch", None)
     stream = b"N"
     for _ in range(40):
         head = torch_files.MAGIC + pickle.dumps(1001, 2) + pickle.dumps({"little_endian": True}, 2)
@@ -462,9 +428,8 @@ def test_streams_within_streams_do_not_multiply(tmp_path, monkeypatch):
         read(path)
 
 
-def test_an_endless_dictionary(tmp_path, monkeypatch):
+def test_an_endless_dictionary(tmp_path):
     """OrderedDict of a tensor of a trillion equal rows would not end."""
-    monkeypatch.setitem(sys.modules, "torch", None)
     path = tmp_path / "x.pth"
     rows = tensor_opcodes("0", 4, [2**40, 2], [0, 0])
     write_torch_zip(path, name("collections", "OrderedDict") + b"(" + rows + b"tR", {"0": bytes(16)})
@@ -472,7 +437,7 @@ def test_an_endless_dictionary(tmp_path, monkeypatch):
         read(path)
 
 
-def test_torchscript_and_foreign_archives(tmp_path, reader):
+def test_torchscript_and_foreign_archives(tmp_path):
     path = tmp_path / "x.pt"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("m/data.pkl", b"")
@@ -485,16 +450,15 @@ def test_torchscript_and_foreign_archives(tmp_path, reader):
         read(path)
 
 
-def test_a_whole_model_is_refused_by_name(tmp_path, reader):
-    torch = pytest.importorskip("torch", reason="writes the file of this test") if reader == "torch" else None
+def test_a_whole_model_is_refused_by_name(tmp_path):
     path = tmp_path / "x.pth"
-    if torch is not None:
-        torch.save(torch.nn.Linear(2, 2), path)
-    else:
-        write_torch_zip(path, name("torch.nn.modules.linear", "Linear") + b")\x81", {})
-    with pytest.raises(WeightFileError, match=r"asks for torch\.nn\.modules\.linear\.Linear, and") as caught:
+    write_torch_zip(path, name("torch.nn.modules.linear", "Linear") + b")\x81", {})
+    with pytest.raises(WeightFileError, match=r"asks for torch\.nn\.modules\.linear\.Linear, and"):
         read(path)
-    assert "weights_only" not in str(caught.value)
+    torch = pytest.importorskip("torch", reason="writes the file of the rest of this test")
+    torch.save(torch.nn.Linear(2, 2), path)
+    with pytest.raises(WeightFileError, match=r"asks for torch\.nn\.modules\.linear\.Linear, and"):
+        read(path)
 
 
 def test_safetensors_that_lie(tmp_path):

@@ -11,7 +11,7 @@ from weight_files import save_like_torch
 
 from mrcnn_np import MaskRCNN, presets
 from mrcnn_np.errors import UserError, WeightFileError, WeightMismatchError
-from mrcnn_np.params import initialise, spec
+from mrcnn_np.network import initialise, spec
 from mrcnn_np.training.checkpoint import Checkpoint, save_checkpoint
 from mrcnn_np.weights import Manifest, load_weights, save_weights
 from mrcnn_np.weights.formats.files import read

@@ -8,7 +8,7 @@ import pytest
 
 from mrcnn_np.config import presets
 from mrcnn_np.errors import WeightFileError, WeightMismatchError
-from mrcnn_np.params import spec
+from mrcnn_np.network import spec
 from mrcnn_np.weights.formats.keras_h5 import read_matterport, write_matterport
 from mrcnn_np.weights.load import load_weights
 

@@ -10,7 +10,7 @@ from PIL import Image
 from mrcnn_np import MaskRCNN, presets
 from mrcnn_np.backbone import ARCHITECTURES, Architecture
 from mrcnn_np.cli.main import main
-from mrcnn_np.synthetic import lively_params, picture
+from mrcnn_np.synthetic import params_that_detect, picture
 from mrcnn_np.training.checkpoint import load_checkpoint
 from mrcnn_np.weights import load_weights
 from mrcnn_np.weights.formats.keras_h5 import write_matterport
@@ -51,7 +51,7 @@ def image():
 @pytest.fixture
 def params(config, image):
     """Random, but moved to where heads decide; log heights stay below 10, which the preset does not see to."""
-    return lively_params(config, image=image)
+    return params_that_detect(config, image=image)
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mrcnn_np.config import presets
-from mrcnn_np.params import initialise, spec
+from mrcnn_np.network import initialise, spec
 from mrcnn_np.weights.matterport import from_matterport, layer_name, our_layer, to_matterport
 
 # from the summary that matterport's model prints

@@ -6,7 +6,8 @@ import safetensors.numpy
 
 from mrcnn_np import presets
 from mrcnn_np.errors import UserError, WeightMismatchError
-from mrcnn_np.params import draw, spec
+from mrcnn_np.network import spec
+from mrcnn_np.params import draw
 from mrcnn_np.training.checkpoint import Checkpoint, save_checkpoint
 from mrcnn_np.weights import load_weights, save_weights
 from mrcnn_np.weights.class_names import class_rows, coco_names, read_class_names

@@ -9,10 +9,11 @@ import numpy as np
 from ...boxes import iou
 from ...config import presets
 from ...detections import paste_masks
+from ...network import spec
 from ...nms import nms
 from ...ops.roi_align import roi_align, roi_align_backward
 from ...ops.roi_pool import roi_pool, roi_pool_backward
-from ...params import Params, spec, trainable
+from ...params import Params, trainable
 from ...training.optim import sgd_step
 from .op import Op, Runs, as_array, gbytes, in_dtype, in_torch, maps, normal
 
@@ -21,7 +22,17 @@ SCALE = 0.25  # of the finest level of the pyramid
 
 
 def draw_boxes(rng: np.random.Generator, count: int, size: tuple[int, int], sides: tuple[float, float]) -> np.ndarray:
-    """Return boxes all over an image, (count, 4), with log-uniform sides."""
+    """Return boxes all over an image, (count, 4), with log-uniform sides.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+    count : int
+    size : tuple of int
+        (H, W) of the image.
+    sides : tuple of float
+        The shortest and the longest, in pixels.
+    """
     half = np.exp(rng.uniform(np.log(sides[0]), np.log(sides[1]), (count, 2))) / 2
     centre = rng.uniform(0, size, (count, 2))
     boxes = np.concatenate([centre - half, centre + half], axis=1)

@@ -23,7 +23,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ...config import Config
+from ...config import Config, presets
 from ...data.sample import Sample
 from ...errors import ConfigError
 from ...targets import Targets
@@ -40,10 +40,7 @@ with suppress(RuntimeError):  # too late if TensorFlow has computed something al
 
 LEVELS = ("p2", "p3", "p4", "p5", "p6")
 #: what its model is made of, whatever its configuration
-STRUCTURE = {
-    "resize_mode": "square", "box_head": "conv", "rpn_objectness": "softmax", "conv_bias": True, "bn_mode": "frozen",
-    "mask_head_norm": True,
-}  # fmt: skip
+STRUCTURE = presets.built_in("matterport")
 
 
 def check(config: Config) -> None:
@@ -125,7 +122,7 @@ def trace(params: Mapping[str, np.ndarray], config: Config, image: np.ndarray) -
     return kept
 
 
-def undecided(kept: Trace) -> dict[str, np.ndarray]:
+def left_to_rounding(kept: Trace) -> dict[str, np.ndarray]:
     """Say which rows of a trace round-off decides: those of RoIs that end on the canvas's last row or column.
 
     ``tf.image.crop_and_resize`` takes 0 for what lies outside the map, however little, and the last samples of such a

@@ -1,13 +1,8 @@
-"""Layers, activations and losses beside PyTorch's: inputs that float32 can hold, our function, theirs.
-
-Tensors keep our layout (NHWC, HWIO, y1 x1 y2 x2); permutations stand inside PyTorch's function, so its gradients come
-back in our layout too.
-"""
+"""Convolutions, layers, activations and losses beside PyTorch's."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -15,86 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from ...ops import activation, conv, fused, linear, losses, norm, pool, resize
-
-ORDER = [1, 0, 3, 2]
-Ours = Callable[..., tuple[np.ndarray, Callable[[np.ndarray], Any] | None]]
-
-
-@dataclass(frozen=True)
-class Case:
-    """One operation at one size.
-
-    Attributes
-    ----------
-    op, case : str
-    inputs : tuple of ndarray
-        Cast to each precision; what is not floating point stays.
-    ours : callable
-        ``ours(*arrays)`` returns ``(y, backward)``; ``backward(dy)`` one gradient per differentiable input, None if
-        there is no backward pass.
-    theirs : callable
-        ``theirs(*tensors)`` returns ``y``.
-    winograd : bool
-        Our compiled kernel may be off by ten times what a direct convolution is.
-    decision : bool
-        The results are choices (indices, pixels): the error is the share that differs from PyTorch's.
-    """
-
-    op: str
-    case: str
-    inputs: tuple[np.ndarray, ...]
-    ours: Ours
-    theirs: Callable[..., torch.Tensor]
-    winograd: bool = False
-    decision: bool = False
-
-
-def nchw(x: torch.Tensor) -> torch.Tensor:
-    """Return maps in PyTorch's layout."""
-    return x.permute(0, 3, 1, 2).contiguous()
-
-
-def nhwc(x: torch.Tensor) -> torch.Tensor:
-    """Return maps in our layout."""
-    return x.permute(0, 2, 3, 1)
-
-
-def oihw(w: torch.Tensor) -> torch.Tensor:
-    """Return a kernel in PyTorch's layout."""
-    return w.permute(3, 2, 0, 1).contiguous()
-
-
-def xyxy(boxes: torch.Tensor) -> torch.Tensor:
-    """Return boxes, or deltas, in the other order."""
-    return boxes[..., ORDER]
-
-
-def pair(forward: Any, backward: Any, count: int = 1, **options: Any) -> Ours:
-    """Return our function as a case wants it: the first ``count`` gradients count."""
-
-    def ours(*inputs: np.ndarray) -> tuple[np.ndarray, Callable[[np.ndarray], Any]]:
-        y, cache = forward(*inputs, **options)
-
-        def gradients(dy: np.ndarray) -> Any:
-            result = backward(dy, cache)
-            return result[:count] if isinstance(result, tuple) else (result,)
-
-        return y, gradients
-
-    return ours
-
-
-def only_forward(function: Any, **options: Any) -> Ours:
-    """Return a function without a backward pass as a case wants it."""
-    return lambda *inputs: (function(*inputs, **options), None)
-
-
-def normal(seed: int, *shape: int) -> np.ndarray:
-    """Return float32 numbers of deviation 1."""
-    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
-
-
-# --- layers ---------------------------------------------------------------------------------------------------------
+from .case import Case, nchw, nhwc, normal, oihw, only_forward, with_gradients
 
 
 def convolutions() -> Iterator[Case]:
@@ -119,12 +35,12 @@ def convolutions() -> Iterator[Case]:
             return nhwc(F.conv2d(F.pad(nchw(x), edges), oihw(w), b, stride=stride, groups=groups))
 
         inputs = (normal(0, *shape), normal(1, *kernel), normal(2, kernel[3]))
-        ours = pair(conv.conv2d, conv.conv2d_backward, 3, stride=stride, padding=padding, groups=groups)
+        ours = with_gradients(conv.conv2d, conv.conv2d_backward, 3, stride=stride, padding=padding, groups=groups)
         large = shape[0] * shape[1] * shape[2] >= 256 and kernel[2] >= 32
         yield Case("conv2d", name, inputs, ours, theirs, winograd=kernel[:2] == (3, 3) and large and stride == 1)
 
     inputs = (normal(0, 3, 7, 6, 32), normal(1, 2, 2, 32, 16), normal(2, 16))
-    ours = pair(conv.conv2d_transpose, conv.conv2d_transpose_backward, 3, stride=2)
+    ours = with_gradients(conv.conv2d_transpose, conv.conv2d_transpose_backward, 3, stride=2)
     yield Case(
         "conv2d_transpose", "2x2 stride 2", inputs, ours,
         lambda x, w, b: nhwc(F.conv_transpose2d(nchw(x), w.permute(2, 3, 0, 1).contiguous(), b, stride=2)),
@@ -186,14 +102,14 @@ def layers() -> Iterator[Case]:
         yield Case("batch_norm", "of the batch" if training else "frozen", inputs, ours, theirs)
 
     x = normal(0, 2, 17, 24, 16)
-    ours = pair(pool.max_pool2d, pool.max_pool2d_backward, kernel_size=3, stride=2, padding=1)
+    ours = with_gradients(pool.max_pool2d, pool.max_pool2d_backward, kernel_size=3, stride=2, padding=1)
     yield Case("max_pool2d", "3x3 stride 2", (x,), ours, lambda x: nhwc(F.max_pool2d(nchw(x), 3, 2, 1)))
-    ours = pair(resize.upsample_nearest, resize.upsample_nearest_backward, scale=2)
+    ours = with_gradients(resize.upsample_nearest, resize.upsample_nearest_backward, scale=2)
     yield Case(
         "upsample_nearest", "x 2", (x,), ours, lambda x: nhwc(F.interpolate(nchw(x), scale_factor=2, mode="nearest"))
     )
     for name, size in (("smaller", (9, 11)), ("larger", (40, 53))):
-        ours = pair(resize.resize_bilinear, resize.resize_bilinear_backward, size=size)
+        ours = with_gradients(resize.resize_bilinear, resize.resize_bilinear_backward, size=size)
         yield Case(
             "resize_bilinear", name, (x,), ours,
             lambda x, size=size: nhwc(F.interpolate(nchw(x), size=size, mode="bilinear", align_corners=False)),
@@ -208,7 +124,7 @@ def layers() -> Iterator[Case]:
         "linear",
         "500 to 30",
         inputs,
-        pair(linear.linear, linear.linear_backward, 3),
+        with_gradients(linear.linear, linear.linear_backward, 3),
         lambda x, w, b: F.linear(x, w.T, b),
     )
     yield Case(
@@ -221,18 +137,18 @@ def elementwise() -> Iterator[Case]:
     """Activations and losses."""
     x = 5 * normal(0, 60, 21)
     x[0], x[1] = 0, np.linspace(-90, 90, 21)  # the kink, and where exp would overflow in float32
-    yield Case("relu", "60x21", (x,), pair(activation.relu, activation.relu_backward), F.relu)
-    yield Case("sigmoid", "60x21", (x,), pair(activation.sigmoid, activation.sigmoid_backward), torch.sigmoid)
-    ours = pair(activation.softmax, activation.softmax_backward)
+    yield Case("relu", "60x21", (x,), with_gradients(activation.relu, activation.relu_backward), F.relu)
+    yield Case("sigmoid", "60x21", (x,), with_gradients(activation.sigmoid, activation.sigmoid_backward), torch.sigmoid)
+    ours = with_gradients(activation.softmax, activation.softmax_backward)
     yield Case("softmax", "60x21", (x,), ours, lambda x: F.softmax(x, dim=-1))
     labels = np.random.default_rng(1).integers(0, 21, 60)
-    ours = pair(losses.softmax_cross_entropy, losses.softmax_cross_entropy_backward, labels=labels)
+    ours = with_gradients(losses.softmax_cross_entropy, losses.softmax_cross_entropy_backward, labels=labels)
     yield Case(
         "softmax_cross_entropy", "21 classes", (x,), ours,
         lambda x: F.cross_entropy(x, torch.from_numpy(labels), reduction="none"),
     )  # fmt: skip
     targets = np.random.default_rng(2).uniform(size=x.shape).astype(np.float32)
-    ours = pair(losses.sigmoid_cross_entropy, losses.sigmoid_cross_entropy_backward, targets=targets)
+    ours = with_gradients(losses.sigmoid_cross_entropy, losses.sigmoid_cross_entropy_backward, targets=targets)
     yield Case(
         "sigmoid_cross_entropy", "soft targets", (x,), ours,
         lambda x: F.binary_cross_entropy_with_logits(x, torch.from_numpy(targets).to(x.dtype), reduction="none"),
@@ -240,7 +156,7 @@ def elementwise() -> Iterator[Case]:
     target = normal(3, 60, 4)
     pred = target + 0.3 * normal(4, 60, 4)
     for beta in (0.0, 1 / 9, 1.0):
-        ours = pair(losses.smooth_l1, losses.smooth_l1_backward, target=target, beta=beta)
+        ours = with_gradients(losses.smooth_l1, losses.smooth_l1_backward, target=target, beta=beta)
 
         def theirs(pred: Any, beta: float = beta) -> Any:
             return F.smooth_l1_loss(pred, torch.from_numpy(target).to(pred.dtype), beta=beta, reduction="none")

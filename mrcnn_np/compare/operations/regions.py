@@ -1,4 +1,4 @@
-"""Regions, boxes and the optimiser beside PyTorch's and torchvision's; see ``layers.py``."""
+"""Regions, boxes and the optimiser beside PyTorch's and torchvision's."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ...nms import batched_nms, nms
 from ...ops import crop_and_resize, roi_align, roi_pool
 from ...targets import crop_masks, label_anchors
 from ...training.optim import global_norm, sgd_step, zero_velocity
-from .layers import Case, nchw, nhwc, normal, only_forward, xyxy
+from .case import Case, nchw, nhwc, normal, only_forward, xyxy
 
 
 def _rois(count: int = 40) -> tuple[np.ndarray, np.ndarray]:

@@ -19,10 +19,11 @@ import torch
 
 import kernels
 
-from ...training.run_folder import atomic_write, prepare
-from ..comparison import errors
-from ..report import columns, number, table
-from .layers import Case, convolutions, elementwise, layers
+from ...files import prepare, write_text
+from ...tables import markdown_table, text_table
+from ..rows import errors, number
+from .case import Case
+from .layers import convolutions, elementwise, layers
 from .regions import boxes, optimiser, regions
 
 #: relative to the largest magnitude, in float64
@@ -123,6 +124,16 @@ def _ours(case: Case, dtype: type) -> list[list[np.ndarray]]:
 
 
 def _theirs(case: Case, dtype: type, *, backward: bool) -> list[list[np.ndarray]]:
+    """Return [[y], gradients] of PyTorch, without the latter if there is no backward pass.
+
+    Parameters
+    ----------
+    case : Case
+    dtype : type
+        float32 or float64.
+    backward : bool
+        Whether there are gradients.
+    """
     tensors: list[Any] = [torch.from_numpy(x.copy()) for x in _cast(case.inputs, dtype)]
     if not backward:
         return [[case.theirs(*tensors).detach().numpy()]]
@@ -132,7 +143,15 @@ def _theirs(case: Case, dtype: type, *, backward: bool) -> list[list[np.ndarray]
 
 
 def _worst(case: Case, found: list[np.ndarray], expected: list[np.ndarray], *, rms: bool = False) -> float:
-    """Return the largest error of several tensors; infinite if a shape differs."""
+    """Return the largest error of several tensors; infinite if a shape differs.
+
+    Parameters
+    ----------
+    case : Case
+    found, expected : list of ndarray
+    rms : bool
+        Take the root mean square, relative to that of ``expected``, instead of the largest difference.
+    """
     worst = 0.0
     for a, b in zip(found, expected, strict=True):
         if a.shape != b.shape:
@@ -152,7 +171,7 @@ def _worst(case: Case, found: list[np.ndarray], expected: list[np.ndarray], *, r
 HEAD = ("operation", "case", "direction", "float64", "float32: PyTorch", "numpy", "cpu", "")
 
 
-def lines(rows: Sequence[OpRow]) -> list[tuple[str, ...]]:
+def cells(rows: Sequence[OpRow]) -> list[tuple[str, ...]]:
     """Return the cells of the table."""
     return [
         (
@@ -184,16 +203,25 @@ def verdict(rows: Sequence[OpRow]) -> str:
 
 def text(rows: Sequence[OpRow]) -> str:
     """Return the table for a terminal, and the verdict."""
-    return f"{columns(HEAD, lines(rows))}\n\n{verdict(rows)}"
+    return f"{text_table(HEAD, cells(rows))}\n\n{verdict(rows)}"
 
 
 def markdown(rows: Sequence[OpRow], facts: str) -> str:
     """Return the table as a document."""
-    return f"# Every operation beside PyTorch's\n\n{facts}\n\n**{verdict(rows)}**\n\n{table(HEAD, lines(rows))}\n"
+    lines = markdown_table(HEAD, cells(rows))
+    return f"# Every operation beside PyTorch's\n\n{facts}\n\n**{verdict(rows)}**\n\n{lines}\n"
 
 
 def write(rows: Sequence[OpRow], facts: str, folder: Path) -> list[Path]:
-    """Write ``ops.md``; return its path in a list."""
+    """Write ``ops.md``; return its path in a list.
+
+    Parameters
+    ----------
+    rows : sequence of OpRow
+    facts : str
+        What ran, for the document.
+    folder : Path
+    """
     prepare(folder)
-    atomic_write(folder / "ops.md", markdown(rows, facts).encode())
+    write_text(folder / "ops.md", markdown(rows, facts))
     return [folder / "ops.md"]

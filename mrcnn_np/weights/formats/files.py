@@ -12,32 +12,24 @@ import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
-import safetensors
 
 from ...errors import WeightFileError
+from ...schema import one_line
 from . import torch_files
-from .pickled import ARRAYS, TENSORS, finished
-from .unpickling import DAMAGE, load
+from .npz import EXPANSION, read_npz
+from .pickled import ARRAYS, TENSORS, described, finished
+from .safetensors_files import read_safetensors
+from .unpickling import DAMAGE, Budget, load
 
 HDF5 = b"\x89HDF\r\n\x1a\n"
 EXPECTED = (
     "expected a file of torch.save, safetensors, a detectron2 .pkl, a Keras .h5, or weights written by this package"
 )
 #: what the libraries make of damaged files: encryption and compression that are not there are RuntimeErrors
-READING = (
-    zipfile.BadZipFile,
-    zlib.error,
-    struct.error,
-    safetensors.SafetensorError,
-    RuntimeError,
-    SyntaxError,
-    *DAMAGE,
-)
-#: arrays may take this many times the room of their file (tied weights, float16): more is a bomb
-EXPANSION = 16
+READING = (zipfile.BadZipFile, zlib.error, struct.error, RuntimeError, *DAMAGE)
 
 
 @dataclass(frozen=True)
@@ -128,9 +120,9 @@ def read(path: Path) -> Contents:
     kind = sniff(path)
     with naming(path):
         if kind == "safetensors":
-            contents = _read_safetensors(path)
+            contents = Contents("safetensors", *read_safetensors(path))
         elif kind == "npz":
-            contents = _read_npz(path)
+            contents = Contents("npz", read_npz(path))
         else:
             content = torch_files.read_torch(path) if kind == "torch" else _read_pickle(path)
             contents = _state_dict(kind, content)
@@ -145,70 +137,42 @@ def naming(path: Path) -> Iterator[None]:
         yield
     except WeightFileError as error:
         raise type(error)(f"{path}: {error}") from error
+    except MemoryError as error:
+        raise WeightFileError(f"{path} takes more memory than there is to read") from error
     except OSError as error:
         raise WeightFileError(f"cannot read {path}: {error.strerror or error}") from error
     except READING as error:
-        raise WeightFileError(f"{path} is cut short or damaged: {error or type(error).__name__}") from error
-
-
-def _read_safetensors(path: Path) -> Contents:
-    tensors = {}
-    with safetensors.safe_open(path, framework="numpy") as file:
-        metadata = file.metadata() or {}
-        for name in file.keys():  # noqa: SIM118
-            if file.get_slice(name).get_dtype() == "BF16":
-                raise WeightFileError(f"tensor {name!r} is bfloat16, which NumPy does not have; save it as float32")
-            tensors[name] = file.get_tensor(name)
-    return Contents("safetensors", tensors, metadata)
-
-
-def _read_npz(path: Path) -> Contents:
-    size = path.stat().st_size
-    with zipfile.ZipFile(path) as archive:
-        if sum(member.file_size for member in archive.infolist()) > EXPANSION * size + 1_000_000:
-            raise WeightFileError("it unpacks to far more than its size")
-        for member in archive.infolist():
-            with archive.open(member) as file:
-                announced = _announced(file)
-            if announced > member.file_size:  # NumPy sets the room aside before it reads
-                raise WeightFileError(f"{member.filename} announces {announced} bytes and has {member.file_size}")
-    with np.load(path, allow_pickle=False) as file:
-        return Contents("npz", {name: file[name] for name in file.files})
-
-
-def _announced(file: IO[bytes]) -> int:
-    """Return how many bytes the header of an ``.npy`` file says there are."""
-    version = np.lib.format.read_magic(file)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, dtype = read(file)
-    return math.prod(shape) * dtype.itemsize
+        raise WeightFileError(f"{path} is cut short or damaged: {one_line(error) or type(error).__name__}") from error
 
 
 def _read_pickle(path: Path) -> Any:
-    functions = ARRAYS | TENSORS | torch_files.NESTED
+    budget = Budget(path.stat().st_size)
+    functions = ARRAYS | TENSORS | torch_files.nested(budget)
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as stream:
-        return load(stream, functions, passive=torch_files.PASSIVE)  # type: ignore[arg-type]
+        return load(stream, functions, budget, passive=torch_files.PASSIVE)  # type: ignore[arg-type]
 
 
 WRAPPERS = ("model", "state_dict", "model_state_dict", "blobs")
+#: wrappers within wrappers; there are two at most, and a dictionary may contain itself
+DEPTH = 8
 PREFIXES = ("module.", "_orig_mod.")  # DistributedDataParallel, torch.compile
 
 
 def _state_dict(kind: str, content: Any) -> Contents:
     """Find the dictionary of tensors in what was saved, alone or with the state of a training run."""
     metadata: dict[str, Any] = {}
-    while isinstance(content, dict):
-        wrapper = next((w for w in WRAPPERS if isinstance(content.get(w), dict)), None)
+    for _ in range(DEPTH):
+        wrapper = next((w for w in WRAPPERS if isinstance(content, dict) and isinstance(content.get(w), dict)), None)
         if wrapper is None:
             break
-        metadata |= {k: v for k, v in content.items() if isinstance(v, (str, bool, int, float)) and k != wrapper}
+        metadata |= {k: v for k, v in content.items() if isinstance(v, (str, bool, int, float)) and isinstance(k, str)}
         content = content[wrapper]
     tensors = {}
     if isinstance(content, dict):
         named = ((name, finished(value)) for name, value in content.items())
         tensors = {name: value for name, value in named if isinstance(value, np.ndarray) and isinstance(name, str)}
     if not tensors:
-        what = f"a dictionary of {_some(content)}" if isinstance(content, dict) else f"a {type(content).__name__}"
+        what = f"a dictionary of {_some(content)}" if isinstance(content, dict) else described(content)
         raise WeightFileError(f"it holds {what}; expected a state_dict, tensors by name")
     for prefix in PREFIXES:
         if all(name.startswith(prefix) for name in tensors):
@@ -217,11 +181,12 @@ def _state_dict(kind: str, content: Any) -> Contents:
 
 
 def _some(names: Any, shown: int = 5) -> str:
-    listed = [repr(name)[:60] for name, _ in zip(names, range(shown))]
+    listed = [described(name) for name, _ in zip(names, range(shown))]
     return ", ".join(listed) + (" ..." if len(names) > shown else "")
 
 
 def _check_size(tensors: Mapping[str, np.ndarray], size: int) -> None:
-    total = sum(a.nbytes for a in tensors.values())
+    # a tensor of no numbers counts as if it had some: (2**40, 0) takes nothing, but a column beside it does
+    total = sum(a.itemsize * math.prod(max(n, 1) for n in a.shape) for a in tensors.values())
     if total > EXPANSION * size + 1_000_000:
         raise WeightFileError(f"its tensors would take {total} bytes, the file has {size}: it is damaged or malicious")

@@ -15,6 +15,8 @@ recognised and refused.
 
 from __future__ import annotations
 
+import io
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,8 +24,10 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import WeightFileError
+from ...errors import ConfigError, WeightFileError
+from ...files import atomic_write
 from ...params import Params, shapes
+from ...schema import one_line, shown
 from ..manifest import Manifest, match
 from ..matterport import (
     KERAS1_SUFFIXES,
@@ -36,9 +40,14 @@ from ..matterport import (
     our_shape,
     to_matterport,
 )
+from .npz import EXPANSION
+from .pickled import AXES
+from .unpickling import DAMAGE
 
 #: the classifier of an ImageNet network, which no detector has a use for
 NOT_NEEDED = ("fc1000", "predictions", "probs")
+#: many more than any network has; groups may hold each other, and the same one may have many names
+TENSORS = 10_000
 RPN = ("rpn_conv_shared", "rpn_class_raw", "rpn_bbox_pred")
 
 
@@ -74,9 +83,14 @@ def read_matterport(path: str | Path) -> tuple[Params, Manifest]:
             found = _datasets(_layers_group(file, path, h5py), path, h5py)
             found = {name: dataset for name, dataset in found.items() if name.rpartition("/")[0] not in NOT_NEEDED}
             manifest = _match(found, path)
+            _check_numbers(found, path)
             weights = {theirs: _read(dataset) for theirs, dataset in found.items()}
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:  # what h5py makes of damage
-        raise WeightFileError(f"{path} is cut short or damaged: {error}") from error
+    except MemoryError as error:
+        raise WeightFileError(f"{path} takes more memory than there is to read") from error
+    except ConfigError as error:
+        raise WeightFileError(f"{path} holds no network: {one_line(error)}") from error
+    except (*DAMAGE, OSError, RuntimeError) as error:  # what h5py makes of damage
+        raise WeightFileError(f"{path} is cut short or damaged: {one_line(error)}") from error
     return from_matterport(weights), manifest
 
 
@@ -96,7 +110,8 @@ def write_matterport(path: str | Path, params: Mapping[str, np.ndarray]) -> None
     for layer, weights in layers.items():
         group = "rpn_model" if layer in RPN else layer
         groups.setdefault(group, {}).update({f"{layer}/{name}:0": w for name, w in weights.items()})
-    with h5py.File(path, "w") as file:
+    content = io.BytesIO()
+    with h5py.File(content, "w") as file:
         file.attrs["layer_names"] = np.array([name.encode() for name in groups])
         file.attrs["backend"], file.attrs["keras_version"] = b"tensorflow", b"2.0.8"
         for name, weights in groups.items():
@@ -104,6 +119,7 @@ def write_matterport(path: str | Path, params: Mapping[str, np.ndarray]) -> None
             group.attrs["weight_names"] = np.array([weight.encode() for weight in weights])
             for weight, w in weights.items():
                 group.create_dataset(weight, data=w)
+    atomic_write(Path(path), content.getvalue())
 
 
 def _h5py() -> Any:
@@ -132,14 +148,23 @@ def _layers_group(file: Any, path: Path, h5py: Any) -> Any:
 
 def _names(group: Any, attribute: str) -> list[str]:
     """Read a list of names; a long one is spread over attribute0, attribute1, ..."""
-    if attribute in group.attrs:
-        names = list(group.attrs[attribute])
-    else:
-        parts = sorted(
-            (int(key[len(attribute) :]), key) for key in group.attrs if re.fullmatch(attribute + r"\d+", key)
-        )
-        names = [name for _, key in parts for name in group.attrs[key]]
-    return [name.decode() if isinstance(name, bytes) else str(name) for name in names]
+    keys = [attribute]
+    if attribute not in group.attrs:
+        parts = [key for key in group.attrs if re.fullmatch(attribute + r"[0-9]{1,6}", key)]
+        keys = sorted(parts, key=lambda key: int(key[len(attribute) :]))
+    names: list[str] = []
+    for key in keys:
+        stored = group.attrs.get_id(key)
+        if len(stored.shape) != 1 or stored.dtype.kind not in "SO" or stored.shape[0] > TENSORS:
+            raise ValueError(f"{key} is no list of names")
+        names += [_name(name) for name in group.attrs[key]]
+    return names
+
+
+def _name(name: Any) -> str:
+    if not isinstance(name, (bytes, str)):
+        raise ValueError(f"{type(name).__name__} instead of a name")
+    return name.decode() if isinstance(name, bytes) else name
 
 
 def _datasets(root: Any, path: Path, h5py: Any) -> dict[str, Any]:
@@ -150,11 +175,13 @@ def _datasets(root: Any, path: Path, h5py: Any) -> dict[str, Any]:
         for weight in _names(group, "weight_names"):
             dataset = _child(group, weight, path, h5py)
             if not isinstance(dataset, h5py.Dataset):
-                raise WeightFileError(f"{path}: {layer}/{weight} is no dataset")
+                raise WeightFileError(f"{path}: {one_line(f'{layer}/{weight}')} is no dataset")
             name = _canonical(layer, weight)
             if name in found:
-                raise WeightFileError(f"{path} has two tensors {name}")
+                raise WeightFileError(f"{path} has two tensors {one_line(name)}")
             found[name] = dataset
+            if len(found) > TENSORS:
+                raise WeightFileError(f"{path} has more than {TENSORS:,} tensors")
     return found
 
 
@@ -163,9 +190,9 @@ def _child(group: Any, name: str, path: Path, h5py: Any) -> Any:
     for part in name.split("/"):
         link = group.get(part, getlink=True) if isinstance(group, h5py.Group) else None
         if link is None:
-            raise WeightFileError(f"{path} is damaged: it announces {name!r} and does not hold it")
+            raise WeightFileError(f"{path} is damaged: it announces {shown(name)} and does not hold it")
         if not isinstance(link, h5py.HardLink):
-            raise WeightFileError(f"{path}: {name!r} is a link; expected the numbers themselves")
+            raise WeightFileError(f"{path}: {shown(name)} is a link; expected the numbers themselves")
         group = group[part]
     return group
 
@@ -194,19 +221,31 @@ def _match(found: Mapping[str, Any], path: Path) -> Manifest:
     if manifest is None:
         raise WeightFileError(f"{path} holds no ResNet that matterport's Mask R-CNN uses; layers: {_some(found)}")
     match(ours, shapes(manifest.spec(manifest.config())), path)
+    return manifest
+
+
+def _check_numbers(found: Mapping[str, Any], path: Path) -> None:
+    """Check that all datasets are numbers in this file, and not many more than it has room for."""
+    total = 0
     for theirs, dataset in found.items():
         if dataset.dtype.kind != "f":
-            raise WeightFileError(f"{path}: {theirs} is of type {dataset.dtype}; expected floating point")
+            raise WeightFileError(f"{path}: {one_line(theirs)} is of type {dataset.dtype}; expected floating point")
         if dataset.external is not None or dataset.is_virtual:
-            raise WeightFileError(f"{path}: the numbers of {theirs} lie in another file; expected them in this one")
-    return manifest
+            raise WeightFileError(
+                f"{path}: the numbers of {one_line(theirs)} lie in another file; expected them in this one"
+            )
+        if dataset.shape is None or len(dataset.shape) > AXES:
+            raise WeightFileError(f"{path}: {one_line(theirs)} has no shape that a weight can have")
+        total += math.prod(dataset.shape) * dataset.dtype.itemsize
+    if total > EXPANSION * path.stat().st_size + 1_000_000:
+        raise WeightFileError(f"{path}: its tensors would take {total} bytes, the file has {path.stat().st_size}")
 
 
 def _read(dataset: Any) -> np.ndarray:
     a = np.asarray(dataset[()])
-    return a if a.dtype == np.float64 else a.astype(np.float32)
+    return a.astype(np.float64 if a.dtype.itemsize == 8 else np.float32, copy=False)
 
 
 def _some(names: Mapping[str, Any]) -> str:
-    layers = list(dict.fromkeys(name.rpartition("/")[0] for name in names))
+    layers = list(dict.fromkeys(one_line(name.rpartition("/")[0], 60) for name in names))
     return ", ".join(layers[:5]) + (f" and {len(layers) - 5} more" if len(layers) > 5 else "") or "none"

@@ -1,0 +1,176 @@
+"""What every chapter uses, and nothing of Mask R-CNN: the one image, the one network, the ledger, figures, explorables.
+
+Everything that is explained comes from the package and is shown with its source.
+"""
+
+from __future__ import annotations
+
+import inspect
+import io
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from exercises import check as check
+from IPython.display import HTML, Image, Markdown, display
+from matplotlib.figure import Figure
+from PIL import Image as Pillow
+
+from mrcnn_np import MaskRCNN, presets
+from mrcnn_np.data import SHAPES_CLASSES, VOC_CLASSES, Sample, generate, open_dataset
+from mrcnn_np.molding import make_batch
+from mrcnn_np.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from mrcnn_np.training.loop import train_step
+from mrcnn_np.training.optim import zero_velocity
+
+BOOK = Path(__file__).resolve().parent
+DATA = BOOK / "_data"
+#: blue, orange, green, purple, yellow, sky: told apart by colour-blind readers (Okabe and Ito)
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+
+IMAGE = 25  # of the held-out shapes: five objects of three classes, small and large, one on top of another
+IMAGES, STEPS = 96, 240  # what the network of the book is trained on, and for how long: about half a minute
+
+
+# --- the one image and the one network ------------------------------------------------------------------------------
+
+
+def scene(*, voc: bool = False) -> Sample:
+    """Return the image of the book with its ground truth; with ``voc`` the first of VOC's val split (VOC_ROOT)."""
+    if voc:
+        return open_dataset("voc", os.environ.get("VOC_ROOT"), "val").load(0)
+    return open_dataset("shapes", _shapes(), "val").load(IMAGE)
+
+
+def class_names(*, voc: bool = False) -> tuple[str, ...]:
+    """Return the names of the classes of ``scene``; 0 is the background."""
+    return VOC_CLASSES if voc else SHAPES_CLASSES
+
+
+def network() -> MaskRCNN:
+    """Return the small network of the book, trained once on other shapes and kept in ``_data``.
+
+    It is trained on few images for a short time: it finds most objects and misses some, and both are worth a look.
+    """
+    path = DATA / "network.safetensors"
+    config = presets.tiny(len(SHAPES_CLASSES)).replace(steps=STEPS, warmup_steps=20)
+    if path.is_file():
+        kept = load_checkpoint(path)
+        if kept.config == config:
+            return MaskRCNN(config, kept.params)
+    dataset = open_dataset("shapes", _shapes(), "train")
+    samples = [dataset.load(i) for i in range(len(dataset))]
+    model = MaskRCNN(config, rng=np.random.default_rng(0))
+    velocity = zero_velocity(model.params, config)
+    order = np.random.default_rng(0)
+    for step in range(STEPS):
+        chosen = order.choice(len(samples), config.batch_size, replace=False)
+        batch = make_batch([samples[i] for i in chosen], config)
+        train_step(model, batch, velocity, step=step, rng=np.random.default_rng(step))
+    save_checkpoint(path, Checkpoint(STEPS, 0, config, SHAPES_CLASSES, model.params, velocity, "shapes of the book"))
+    return model
+
+
+def _shapes() -> Path:
+    return generate(DATA / "shapes", train=IMAGES, val=IMAGE + 1)
+
+
+# --- source, ledger -------------------------------------------------------------------------------------------------
+
+
+def source(function: Any, *, docstring: bool = False) -> Markdown:
+    """Show the source of a function of the package; of an accelerated one the NumPy body. Without its docstring."""
+    body = inspect.unwrap(getattr(function, "reference", function))
+    lines = inspect.getsource(body).splitlines()
+    text = "\n".join(line for line in lines if not line.startswith("@"))
+    if not docstring and body.__doc__:
+        start = text.index('"""')
+        start -= 1 if text[start - 1] == "r" else 0
+        stop = text.index('"""', start + 4) + 3
+        text = text[:start].rstrip() + text[stop:]
+    where = Path(inspect.getfile(body)).resolve().relative_to(BOOK.parent).as_posix()
+    return Markdown(f"`{where}`\n\n```python\n{text}\n```")
+
+
+class Ledger:
+    """The shapes that pass through a chapter, with their smallest and largest number.
+
+    ``ledger.expect("p2", p2, (1, 32, 32, 48))`` asserts the shape and writes the row down; ``ledger.show()`` prints.
+    """
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[str, str, str, str]] = []
+
+    def expect(self, name: str, tensor: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        """Assert a shape and that all numbers are finite; write a row; return the tensor."""
+        assert tensor.shape == shape, f"{name} has shape {tensor.shape}; expected {shape}"
+        assert np.isfinite(tensor).all(), f"{name} holds NaN or infinity"
+        low, high = (f"{tensor.min():.3g}", f"{tensor.max():.3g}") if tensor.size else ("-", "-")
+        self.rows.append((name, " x ".join(map(str, shape)) or "one number", low, high))
+        return tensor
+
+    def show(self) -> None:
+        """Print the ledger."""
+        rows = [("tensor", "shape", "min", "max"), *self.rows]
+        widths = [max(len(row[i]) for row in rows) for i in range(4)]
+        for row in rows:
+            cells = [c.ljust(w) if i < 2 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths))]
+            print("  ".join(cells).rstrip())
+
+
+def close(name: str, ours: Any, theirs: Any, *, tolerance: float = 1e-12) -> None:
+    """Print the largest difference of two results relative to the largest number, and assert that it is small."""
+    a, b = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
+    assert a.shape == b.shape, f"{name}: shapes {a.shape} and {b.shape}"
+    scale = max(float(np.abs(b).max(initial=0)), 1e-300)
+    error = float(np.abs(a - b).max(initial=0)) / scale
+    assert error <= tolerance, f"{name}: they differ by {error:.1e}; expected at most {tolerance:.0e}"
+    print(f"{name}: equal to within {tolerance:.0e}")
+
+
+# --- figures and explorables ----------------------------------------------------------------------------------------
+
+
+def show(figure: Figure) -> None:
+    """Show a figure as a PNG of few colours; its text for those who cannot see it stands in the cell's metadata."""
+    raw = io.BytesIO()
+    figure.savefig(raw, format="png", dpi=100)
+    picture = Pillow.open(raw).convert("RGB").quantize(192, dither=Pillow.Dither.NONE)
+    small = io.BytesIO()
+    picture.save(small, format="png", optimize=True)
+    display(Image(small.getvalue()))
+
+
+def explorable(name: str, **data: Any) -> HTML:
+    """Return a live picture: shared script, arithmetic and view in one piece, so that nothing is fetched.
+
+    Parameters
+    ----------
+    name : str
+        ``_static/NAME.math.js`` holds the arithmetic, which tests compare with NumPy, ``_static/NAME.js`` the view.
+    **data
+        Numbers that the view starts from; arrays become lists.
+    """
+    static = BOOK / "_static"
+    scripts = [(static / file).read_text() for file in ("explorable.js", f"{name}.math.js", f"{name}.js")]
+    values = json.dumps(data, default=lambda a: np.asarray(a).round(6).tolist())
+    return HTML(
+        f'<div class="explorable" id="explorable-{name}"></div>\n<script>\n(() => {{\nconst module = {{}};\n'
+        + "\n".join(scripts)
+        + f'\nview(document.getElementById("explorable-{name}"), {values});\n}})();\n</script>'
+    )
+
+
+def seconds(function: Callable[[], Any], *, repeat: int = 3) -> float:
+    """Return the shortest of a few timings of ``function()``; a chapter prints only how many times faster, rounded."""
+    import time
+
+    best = np.inf
+    for _ in range(repeat):
+        began = time.perf_counter()
+        function()
+        best = min(best, time.perf_counter() - began)
+    return float(best)

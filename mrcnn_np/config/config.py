@@ -1,0 +1,129 @@
+"""All fields of the configuration in one frozen dataclass, which checks them, and reads and writes them."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import typing
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import ConfigError, did_you_mean
+from .checks import check_range, check_type, shown
+from .declare import KEY, Declaration
+from .fields import (
+    AnchorFields,
+    BackboneFields,
+    DetectionFields,
+    HeadFields,
+    IdentityFields,
+    ImageFields,
+    LossFields,
+    ProposalFields,
+    RoiFields,
+    TrainingFields,
+)
+
+
+@dataclass(frozen=True)
+class Config(
+    # dataclasses collect fields from the last base to the first: name and num_classes come first
+    TrainingFields, DetectionFields, LossFields, HeadFields, RoiFields,
+    ProposalFields, AnchorFields, BackboneFields, ImageFields, IdentityFields,
+):  # fmt: skip
+    """What the network is and which conventions it follows. Boxes are ``(y1, x1, y2, x2)`` in pixels, half-open.
+
+    Raises
+    ------
+    ConfigError
+        A value is of the wrong type, out of its range, or contradicts another; the message names field, value and what
+        was expected.
+    """
+
+    def __post_init__(self) -> None:
+        """Check types and ranges, then what the fields must be to each other."""
+        hints = _hints()
+        for name, declaration in DECLARATIONS.items():
+            check_type(name, getattr(self, name), hints[name], declaration)
+        for name, declaration in DECLARATIONS.items():
+            check_range(name, getattr(self, name), hints[name], declaration)
+        low, high = self.scale_jitter
+        relations = [
+            (self.image_min_size <= self.image_max_size, "image_min_size", "between 1 and image_max_size"),
+            (len(self.anchor_sizes) == 5, "anchor_sizes", "5 sizes, one for each of P2..P6"),
+            (len(self.anchor_strides) == 5, "anchor_strides", "5 strides, one for each of P2..P6"),
+            (len(self.anchor_ratios) >= 1, "anchor_ratios", "at least one"),
+            (self.pad_multiple % 32 == 0, "pad_multiple", "a multiple of 32, the stride of C5"),
+            (self.resize_mode != "square" or self.image_max_size % 32 == 0, "image_max_size", "a multiple of 32"),
+            (self.rpn_negative_iou <= self.rpn_positive_iou, "rpn_negative_iou", "at most rpn_positive_iou"),
+            (low <= high, "scale_jitter", "0 < low <= high <= 10"),
+        ]
+        for holds, name, expected in relations:
+            if not holds:
+                raise ConfigError(f"{name} is {shown(getattr(self, name))}; expected {expected}")
+
+    def replace(self, **changes: Any) -> Config:
+        """Return a copy with some fields changed; an unknown field is a ``ConfigError``."""
+        check_names(changes)
+        return dataclasses.replace(self, **changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a plain dictionary that JSON can hold and ``from_dict`` reads back."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Config:
+        """Build a config from ``to_dict``'s output, or from what JSON makes of it (lists become tuples).
+
+        Raises
+        ------
+        ConfigError
+            Whatever else it is: no mapping, names that are no fields, missing ones, values of other types or out of
+            their range.
+        """
+        if not isinstance(values, Mapping):
+            raise ConfigError(f"a configuration is {shown(values)}; expected fields with their values")
+        check_names(values)
+        missing = [name for name in fields_where(lambda d: d.kind == "identity") if name not in values]
+        if missing:
+            raise ConfigError(f"incomplete config: it lacks {' and '.join(missing)}")
+        fields: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+        return cls(**fields)
+
+    def with_overrides(self, assignments: list[str]) -> Config:
+        """Apply ``field=value`` strings from the command line; values are JSON, or bare words for strings."""
+        changes: dict[str, Any] = {}
+        for text in assignments:
+            field, separator, value = text.partition("=")
+            if not separator:
+                raise ConfigError(f"config override {text!r} is not of the form field=value")
+            try:
+                parsed = json.loads(value)
+            except (ValueError, RecursionError):  # no JSON, a number of 5000 digits, 5000 brackets
+                parsed = None if value.lower() == "none" else value
+            changes[field.strip()] = tuple(parsed) if isinstance(parsed, list) else parsed
+        return self.replace(**changes)
+
+
+#: what is known of each field, in the order of the data flow
+DECLARATIONS: dict[str, Declaration] = {field.name: field.metadata[KEY] for field in dataclasses.fields(Config)}
+
+
+def fields_where(where: Callable[[Declaration], bool]) -> tuple[str, ...]:
+    """Return the fields whose declaration is of a kind: ``fields_where(lambda d: d.kind == "size")``."""
+    return tuple(name for name, declaration in DECLARATIONS.items() if where(declaration))
+
+
+def check_names(given: Iterable[str]) -> None:
+    """Reject the first name that is no field, with the most similar one that is."""
+    for name in given:
+        if not isinstance(name, str) or name not in DECLARATIONS:
+            meant = did_you_mean(name, DECLARATIONS) or "; `mrcnn-np conventions --list` shows all fields"
+            raise ConfigError(f"unknown config field {shown(name)}{meant}")
+
+
+@functools.cache
+def _hints() -> dict[str, Any]:
+    return typing.get_type_hints(Config)

@@ -1,0 +1,127 @@
+"""How good a model is on a split of a data set: it detects in every image, and the detections are evaluated."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from ..data.sample import Dataset, Sample
+from ..detections import Detections
+from ..errors import DataError
+from ..model import MaskRCNN
+from .coco import CocoEvaluation, CocoEvaluator
+from .voc import Evaluation, Evaluator
+
+#: a gallery shows detections above this score; evaluation counts all of them
+SHOWN_SCORE = 0.5
+#: images in a gallery
+SHOWN = 12
+
+
+@dataclass
+class SplitReport:
+    """How good a model is on one split: the evaluations by ``"box"`` and ``"mask"``, and some images to look at."""
+
+    evaluations: dict[str, Evaluation | CocoEvaluation] = field(default_factory=dict)
+    samples: list[Sample] = field(default_factory=list)
+    detections: list[Detections] = field(default_factory=list)
+    skipped: dict[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        numbers = {kind: evaluation.as_dict() for kind, evaluation in self.evaluations.items()}
+        return {**numbers, "seconds": round(self.seconds, 2), "skipped": self.skipped}
+
+
+def require_readable(dataset: Dataset, what: str, *, progress: bool) -> None:
+    """Read every image that will be evaluated, so that hours of training do not end in a message about a file.
+
+    Raises
+    ------
+    DataError
+        Names the first that cannot be read.
+    """
+    for index in tqdm(range(len(dataset)), desc=what, unit="image", disable=not progress):
+        try:
+            dataset.load(index)
+        except DataError as error:
+            raise _advising(error, dataset.ids[index]) from error
+
+
+def _advising(error: DataError, image_id: str) -> DataError:
+    return DataError(f"{error} (mend it, or leave such images out with --skip-bad)", image_id=image_id)
+
+
+def evaluate_split(
+    model: MaskRCNN,
+    dataset: Dataset,
+    *,
+    method: str = "voc10",
+    iou_types: tuple[str, ...] = ("box", "mask"),
+    class_ids: np.ndarray | None = None,
+    skip_bad: bool = False,
+    progress: bool = True,
+    label: str = "evaluate",
+    on_image: Callable[[str, Detections], None] | None = None,
+) -> SplitReport:
+    """Detect the objects of every image and compare them with the ground truth, one image in memory at a time.
+
+    Parameters
+    ----------
+    model : MaskRCNN
+    dataset : Dataset
+    method : {"voc07", "voc10", "coco"}
+    iou_types : tuple of {"box", "mask"}
+    class_ids : ndarray of shape (num_classes,), optional
+        The data set's class for each class of the model, 0 where it has none; if not given, they are the same.
+    skip_bad : bool
+        Leave out images that cannot be read, instead of stopping.
+    progress : bool
+        Show a progress bar.
+    label : str
+        What the bar says.
+    on_image : callable, optional
+        Called with the id and the detections of every image.
+
+    Returns
+    -------
+    SplitReport
+    """
+    evaluators: dict[str, Evaluator | CocoEvaluator] = {}
+    for kind in iou_types:
+        if method == "coco":
+            evaluators[kind] = CocoEvaluator(dataset.class_names, iou_type=kind)
+        else:
+            evaluators[kind] = Evaluator(dataset.class_names, method=method, iou_type=kind)
+    report, began = SplitReport(), time.perf_counter()
+    for index in tqdm(range(len(dataset)), desc=label, unit="image", disable=not progress):
+        try:
+            sample = dataset.load(index)
+        except DataError as error:
+            if not skip_bad:
+                raise _advising(error, dataset.ids[index]) from error
+            report.skipped[dataset.ids[index]] = str(error)
+            continue
+        found = model.detect([sample.image])[0]
+        if class_ids is not None:
+            found = found.of_classes(class_ids)
+        for evaluator in evaluators.values():
+            evaluator.add(found, sample)
+        if on_image is not None:
+            on_image(sample.image_id, found)
+        if len(report.samples) < SHOWN:
+            report.samples.append(sample)
+            report.detections.append(found.above(SHOWN_SCORE))
+    if report.skipped and len(report.skipped) == len(dataset):
+        raise DataError(
+            f"none of the {len(dataset)} images can be read; the last error: {[*report.skipped.values()][-1]}"
+        )
+    report.evaluations = {kind: evaluator.result() for kind, evaluator in evaluators.items()}
+    report.seconds = time.perf_counter() - began
+    return report

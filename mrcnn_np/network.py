@@ -1,0 +1,59 @@
+"""Which parameters a configuration has: the lists of all parts, one after the other, in the order of the data flow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from .backbone import backbone_spec
+from .config import Config
+from .errors import CheckpointError
+from .fpn import fpn_spec
+from .heads import box_head_spec, mask_head_spec
+from .params import Params, Spec, draw
+from .rpn import rpn_spec
+
+
+def spec(config: Config) -> dict[str, Spec]:
+    """List every tensor of the network that ``config`` describes, in the order of the data flow."""
+    return {
+        **backbone_spec(config),
+        **fpn_spec(config),
+        **rpn_spec(config),
+        **box_head_spec(config),
+        **mask_head_spec(config),
+    }
+
+
+def initialise(config: Config, rng: np.random.Generator, dtype: type = np.float32) -> Params:
+    """Draw fresh parameters of the whole network.
+
+    Parameters
+    ----------
+    config : Config
+    rng : numpy.random.Generator
+        Each tensor is drawn in turn, in the order of ``spec``.
+    dtype : type
+        float32, or float64 for gradient checks.
+
+    Returns
+    -------
+    dict of str to ndarray
+    """
+    return draw(spec(config), rng, dtype)
+
+
+def check(params: Mapping[str, np.ndarray], config: Config) -> None:
+    """Raise ``CheckpointError`` with a table if names or shapes are not those that ``config`` needs."""
+    expected = spec(config)
+    rows = [f"  missing     {name} {t.shape}" for name, t in expected.items() if name not in params]
+    rows += [f"  unexpected  {name} {p.shape}" for name, p in params.items() if name not in expected]
+    rows += [
+        f"  shape       {name} is {params[name].shape}, expected {t.shape}"
+        for name, t in expected.items()
+        if name in params and params[name].shape != t.shape
+    ]
+    if rows:
+        shown = rows[:20] + ([f"  ... and {len(rows) - 20} more"] if len(rows) > 20 else [])
+        raise CheckpointError(f"parameters do not fit the configuration {config.name!r}:\n" + "\n".join(shown))

@@ -1,0 +1,106 @@
+"""What a run leaves at its end: its summary, and its pictures."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..evaluate import Evaluation
+from ..evaluate.split import SplitReport
+from ..files import own_folder, write_json, write_text
+from ..objective import LOSSES
+from ..pictures import instances
+from .run_folder import METRICS, PICTURES, REPORT, SUMMARY, TIMINGS, read_steps
+
+try:  # POSIX only
+    import resource
+except ImportError:  # pragma: no cover
+    resource = None  # type: ignore[assignment]
+
+
+def peak_memory_mib() -> float | None:
+    """Return the most memory this process has held at once, in MiB; None where the system does not tell."""
+    if resource is None:  # pragma: no cover
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (1 << 20 if sys.platform == "darwin" else 1 << 10), 1)  # macOS counts bytes, Linux KiB
+
+
+def summarise(folder: Path, facts: dict[str, Any], splits: dict[str, SplitReport]) -> dict[str, Any]:
+    """Write ``summary.json`` and ``summary.md`` of a run and return the summary.
+
+    Parameters
+    ----------
+    folder : Path
+        The run's folder, with its metrics and timings.
+    facts : dict
+        What else to tell: preset, steps, parameters, memory, ...
+    splits : dict of str to SplitReport
+
+    Returns
+    -------
+    dict
+    """
+    rows, timings = read_steps(folder / METRICS), read_steps(folder / TIMINGS)
+    last = rows[-50:]
+    summary = {
+        **facts,
+        "training_seconds": round(sum(t["seconds"] for t in timings), 1),
+        "losses_of_last_steps": {name: float(np.mean([r[name] for r in last])) for name in ("loss", *LOSSES) if last},
+        "evaluation": {name: report.as_dict() for name, report in splits.items()},
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+    }
+    write_json(folder / SUMMARY, summary)
+    write_text(folder / REPORT, _markdown(summary, splits))
+    return summary
+
+
+def _markdown(summary: dict[str, Any], splits: dict[str, SplitReport]) -> str:
+    memory = summary["peak_memory_mib"]
+    skipped = summary["skipped"] | {k: v for report in splits.values() for k, v in report.skipped.items()}
+    lines = [
+        f"# {summary['run']}",
+        "",
+        f"- preset {summary['preset']}, {summary['parameters']:,} parameters, seed {summary['seed']}, "
+        f"backend {summary['backend']}",
+        *([f"- started from {summary['weights']}"] if summary.get("weights") else []),
+        f"- {summary['steps']} steps of {summary['batch_size']} images in {summary['training_seconds']:.0f} s, "
+        f"{summary['images']} images in the training set",
+        f"- peak memory: {memory['training']} MiB in training, {memory['with_evaluation']} MiB with evaluation",
+        f"- images skipped because they cannot be read: {len(skipped) or 'none'}",
+        *(f"  - {image_id}: {reason}" for image_id, reason in skipped.items()),
+    ]
+    if summary["losses_of_last_steps"]:
+        losses = ", ".join(f"{name} {value:.3f}" for name, value in summary["losses_of_last_steps"].items())
+        lines.append(f"- mean losses of the last steps: {losses}")
+    for name, report in splits.items():
+        found = [f"{k} AP50 {e.mean_ap:.3f}" for k, e in report.evaluations.items() if isinstance(e, Evaluation)]
+        lines.append(f"- **{name}: {', '.join(found)}**")
+    for name, report in splits.items():
+        for kind, evaluation in report.evaluations.items():
+            lines += ["", f"## {name}: {kind}", "", "```", evaluation.table(), "```"]
+    return "\n".join(lines) + "\n"
+
+
+def draw(folder: Path, splits: dict[str, SplitReport], class_names: tuple[str, ...]) -> list[Path]:
+    """Draw the loss curves, and of every split the detections and the precision-recall curves; return the files."""
+    pictures = folder / PICTURES
+    own_folder(pictures)
+    rows = read_steps(folder / METRICS)
+    made = []
+    if rows:
+        made.append(pictures / "losses.png")
+        instances.plot_losses(made[-1], rows)
+    for name, report in splits.items():
+        made.append(pictures / f"detections_{name}.png")
+        instances.save_gallery(made[-1], report.samples, report.detections, class_names)
+        evaluation = report.evaluations.get("mask")
+        if isinstance(evaluation, Evaluation):
+            made.append(pictures / f"precision_recall_{name}.png")
+            instances.plot_precision_recall(made[-1], evaluation)
+    return made

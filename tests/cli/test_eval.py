@@ -1,0 +1,51 @@
+"""``mrcnn-np eval``: the numbers, and what is found before anything is measured."""
+
+import json
+import os
+
+import pytest
+
+from mrcnn_np.cli.main import main
+
+
+@pytest.mark.parametrize("method", ["voc07", "coco"])
+def test_eval_prints_and_writes(trained, tmp_path, capsys, method):
+    out = tmp_path / "e.json"
+    assert main(["eval", "--run", str(trained), "--method", method, "--out", str(out), "--quiet"]) == 0
+    text = capsys.readouterr().out
+    assert "box" in text
+    assert "mask" in text
+    record = json.loads(out.read_text())
+    assert (record["split"], record["step"], record["mask"]["method"]) == ("val", 4, method)
+
+
+def test_eval_agrees_with_the_summary(trained, tmp_path):
+    out = tmp_path / "e.json"
+    command = ["eval", "--run", str(trained), "--split", "train", "--iou-type", "mask", "--out", str(out), "--quiet"]
+    assert main(command) == 0
+    summary = json.loads((trained / "summary.json").read_text())
+    assert json.loads(out.read_text())["mask"] == summary["evaluation"]["train"]["mask"]
+
+
+def test_eval_complains_before_it_generates_or_measures(trained, tmp_path, monkeypatch, capsys):
+    """A run that is not there, and places that cannot be written."""
+    monkeypatch.setattr("mrcnn_np.cli.eval.evaluate_split", lambda *a, **k: pytest.fail("it was measured"))
+    monkeypatch.chdir(tmp_path)
+    assert main(["eval", "--run", "missing"]) == 2
+    assert "missing" in capsys.readouterr().err and not list(tmp_path.iterdir())
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("x")
+    for option in ("--out", "--coco-results"):
+        assert main(["eval", "--run", str(trained), option, "folder"]) == 2
+        assert "cannot write folder: it is a folder; expected the name of a file" in capsys.readouterr().err
+        assert main(["eval", "--run", str(trained), option, "file/e.json"]) == 2
+        assert "cannot write into file: " in capsys.readouterr().err
+    assert main(["detect", "--run", str(trained), "x.png", "--coco-results", "folder"]) == 2
+    assert "cannot write folder: it is a folder" in capsys.readouterr().err
+
+
+def test_eval_on_data_of_other_classes(trained, tmp_path, monkeypatch, capsys):
+    if "VOC_ROOT" not in os.environ:
+        pytest.skip("VOC_ROOT is not set")
+    assert main(["eval", "--run", str(trained), "--data", "voc"]) == 2
+    assert "was trained on the classes background, circle" in capsys.readouterr().err

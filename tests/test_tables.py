@@ -1,0 +1,46 @@
+"""The one writer of tables: columns by hand, and nobody writes his own."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+import mrcnn_np
+from mrcnn_np.tables import markdown_row, markdown_table, text_table
+
+PACKAGE = Path(mrcnn_np.__file__).parent
+
+
+def test_columns_are_as_wide_as_their_widest_cell():
+    rows = [("a", "1.25", ""), ("longest", "2", "x")]
+    assert text_table(("name", "value", "note"), rows) == "name     value  note\na        1.25\nlongest  2      x"
+
+
+def test_sides_least_widths_indent_gap_and_rule():
+    rows = [("a", "1", "10"), ("bcd", "22", "7")]
+    assert text_table(("n", "x", "y"), rows, align="<>", least=(0, 4), indent="..", gap=" | ", rule=True) == (
+        "..n   |    x |  y\n..--- | ---- | --\n..a   |    1 | 10\n..bcd |   22 |  7"
+    )
+
+
+def test_tables_without_head_or_rows():
+    assert text_table((), [("a", "b"), ("cc", "d")], indent="  ") == "  a   b\n  cc  d"
+    assert text_table(("a", "b"), []) == "a  b"
+    assert text_table((), []) == text_table((), [], rule=True, least=(3,)) == ""
+
+
+def test_rows_of_different_lengths_are_refused():
+    with pytest.raises(ValueError):
+        text_table(("a", "b"), [("1",)])
+
+
+def test_markdown():
+    assert markdown_table(("a", "b"), [("1|2", "x")]) == "| a | b |\n|---|---|\n| 1\\|2 | x |"
+    assert markdown_table(("a",), []) == "| a |\n|---|"
+    assert markdown_row(("a", "")) == "| a |  |"
+
+
+def test_nobody_else_writes_tables():
+    own = re.compile(r"\.[lr]just\(|\|\s?---|\" \| \"\.join")
+    writers = {path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py") if own.search(path.read_text())}
+    assert writers == {"tables.py"}
