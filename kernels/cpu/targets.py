@@ -110,7 +110,13 @@ def _mean_of_masks(masks, owner, start, side, counts, most, out):
 
 
 def label_anchors(
-    anchors: np.ndarray, objects: np.ndarray, *, negative_iou: float, positive_iou: float, match_best: bool
+    anchors: np.ndarray,
+    objects: np.ndarray,
+    *,
+    negative_iou: float,
+    positive_iou: float,
+    match_best: bool,
+    tie: float = TIE,
 ) -> Any:
     """See ``mrcnn_np.targets.label_anchors``."""
     if not is_float32(anchors, objects) or anchors.shape[1:] != (4,) or objects.shape[1:] != (4,):
@@ -123,7 +129,7 @@ def label_anchors(
     _best_overlaps(anchors, columns, best, matched, peaks)
     peak = peaks.max(axis=0)
     # An object that no anchor touches has no best one
-    bars = np.where((peak > 0) & bool(match_best), peak * np.float32(1 - TIE), np.float32(np.inf))
+    bars = np.where((peak > 0) & bool(match_best), peak * np.float32(1 - tie), np.float32(np.inf))
     labels = np.empty(len(anchors), np.int8)
     _labels(anchors, columns, best, bars, np.float32(negative_iou), np.float32(positive_iou), labels)
     return labels, matched

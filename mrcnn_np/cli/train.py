@@ -15,6 +15,7 @@ from ..config import Config, presets
 from ..data import require_teachable
 from ..data.sample import Dataset
 from ..errors import CheckpointError, ConfigError, DataError, UserError
+from ..evaluate.classes import in_classes_of
 from ..evaluate.split import SplitReport, evaluate_split, require_readable
 from ..files import own_folder, prepare, read_json, write_json
 from ..model import MaskRCNN
@@ -211,7 +212,9 @@ def _open_splits(names: str, options: Options, dataset: Dataset) -> dict[str, Da
         if name == "train":
             splits[name] = dataset
         elif name == "val":
-            splits[name] = _open_held_out(options)
+            held_out = _open_held_out(options)
+            what = f"the held-out split {options.val_split!r}"
+            splits[name] = in_classes_of(held_out, tuple(dataset.class_names), what, print)
         else:
             raise UserError(f"--eval-splits names {name!r}; expected train, val, or train,val")
     return splits

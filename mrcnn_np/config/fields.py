@@ -243,6 +243,11 @@ class ProposalFields:
     rpn_match_best : bool
         The best anchor of each object is positive, however low its IoU ("low-quality matches"): True in all three.
         [61]
+    rpn_best_ties : "tolerance" or "bit_equal"
+        Which anchors share being an object's best: all that are equally good on paper, their IoU within a millionth of
+        the largest, or those whose IoU has the very bits of the largest (all three). Anchors that contain a small
+        object overlap it equally, and rounding leaves some of them out. matterport measures in float64, where it
+        leaves out others than in float32. [71]
     rpn_anchors_per_image : anchors
         Sampled for the loss: 256 in all three. [63]
     rpn_positive_fraction : fraction
@@ -285,6 +290,10 @@ class ProposalFields:
     rpn_positive_iou: float = convention(0.7, FRACTION)
     rpn_negative_iou: float = convention(0.3, FRACTION)
     rpn_match_best: bool = convention(True, others={False: "thresholds only"})
+    rpn_best_ties: Literal["tolerance", "bit_equal"] = convention(
+        "tolerance", matterport="bit_equal", torchvision="bit_equal", detectron2="bit_equal",
+        others={"tolerance": "tiny, small"},
+    )  # fmt: skip
     rpn_anchors_per_image: int = convention(256, COUNT)
     rpn_positive_fraction: float = convention(0.5, FRACTION)
     crowd_iou: float | None = convention(None, FRACTION, matterport=0.001)

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..backbone import architecture
 from ..config import Config, fields_where
 from ..config.presets import base
 from ..errors import ConfigError, WeightFileError, WeightMismatchError
@@ -196,6 +197,7 @@ class Manifest:
                 raise ValueError(f"its overrides have {min(twice)!r}, which is a field of its own")
             manifest = cls(**{name: _tuples(value) for name, value in values.items()})
             config = manifest.config()  # names and types are those of a config
+            architecture(config)  # which is known
             if manifest.class_names and len(manifest.class_names) != config.num_classes:
                 raise ValueError(f"{len(manifest.class_names)} class names for {config.num_classes} classes")
             return manifest

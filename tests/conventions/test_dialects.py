@@ -95,10 +95,11 @@ ROWS = [
     ("RPN delta std", (59,), [
         ("rpn_box_std", ((0.1, 0.1, 0.2, 0.2), (1.0, 1.0, 1.0, 1.0), (1.0, 1.0, 1.0, 1.0))),
     ]),
-    ("RPN matching and sampling", (61, 63, 64, 65), [
+    ("RPN matching and sampling", (61, 63, 64, 65, 71), [
         ("rpn_positive_iou", (0.7,) * 3),
         ("rpn_negative_iou", (0.3,) * 3),
         ("rpn_match_best", (True,) * 3),
+        ("rpn_best_ties", ("bit_equal",) * 3),
         ("rpn_anchors_per_image", (256,) * 3),
         ("rpn_positive_fraction", (0.5,) * 3),
         ("crowd_iou", (0.001, None, None)),
@@ -299,6 +300,7 @@ ALIVE = {
         "bn_mode": ("frozen", {}), "bn_momentum": (0.5, {}), "rpn_positive_iou": (0.4, {}),
         "rpn_negative_iou": (0.1, {}),
         "rpn_match_best": (False, {"rpn_positive_iou": 0.99}),
+        "rpn_best_ties": ("bit_equal", {"anchor_sizes": (70.0, 48.0, 64.0, 80.0, 96.0), "rpn_positive_iou": 0.9}),
         "rpn_anchors_per_image": (16, {}), "rpn_positive_fraction": (0.05, {}),
         "crowd_iou": (0.001, {}), "proposals_pre_nms_train": (10, {}), "proposals_post_nms_train": (5, {}),
         "gt_joins_proposals": (False, {}), "rois_per_image": (8, {}), "roi_positive_fraction": (0.1, {}),

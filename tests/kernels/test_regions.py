@@ -207,15 +207,15 @@ def test_iou_has_the_bits_of_the_reference(counts):
 
 
 @pytest.mark.parametrize("counts", [(1, 1), (70, 33), (4099, 3), (2048, 1), (150 if INTERPRETED else 5000, 130)])
-@pytest.mark.parametrize("match_best", [False, True])
-def test_label_anchors_has_the_bits_of_the_reference(counts, match_best):
+@pytest.mark.parametrize(("match_best", "tie"), [(False, 1e-6), (True, 1e-6), (True, 0.0)])
+def test_label_anchors_has_the_bits_of_the_reference(counts, match_best, tie):
     rng = np.random.default_rng(6)
     anchors, objects = (draw_boxes(rng, count, 40) for count in counts)
     if len(anchors) > 1:
         anchors[:2, 2], anchors[-1] = np.nan, np.inf
     if len(objects) > 2:
         objects[1], objects[2] = [900, 900, 910, 910], [3, 3, 3, 9]  # touched by no anchor; without area
-    options = {"negative_iou": 0.3, "positive_iou": 0.7, "match_best": match_best}
+    options = {"negative_iou": 0.3, "positive_iou": 0.7, "match_best": match_best, "tie": tie}
     with np.errstate(invalid="ignore"):
         wanted = label_anchors.reference(anchors, objects, **options)
     for args in ((anchors, objects), (scattered(anchors), scattered(objects))):
