@@ -127,8 +127,8 @@ def _add_source(command: argparse.ArgumentParser, *, split: str, default: str) -
     command.add_argument(
         "--root",
         metavar="DIR",
-        help="its folder (default: datasets/shapes, generated if missing; for voc and coco the environment variable "
-        "VOC_ROOT or COCO_ROOT)",
+        help="its folder, for coco also the JSON itself (default: datasets/shapes, generated if missing; for voc and "
+        "coco the environment variable VOC_ROOT or COCO_ROOT)",
     )
     command.add_argument("--split", help=f"train, val or trainval (default: {split})")
     command.add_argument("--subset", type=at_least(1), metavar="N", help="the first N images only (default: all)")
@@ -233,7 +233,10 @@ def _add_train(commands: Commands) -> None:
     )
     command.add_argument("--overwrite", action="store_true", help="replace a run that is in --out")
     command.add_argument(
-        "--skip-bad", action="store_true", default=None, help="leave out images that cannot be read, and count them"
+        "--skip-bad",
+        action="store_true",
+        default=None,
+        help="leave out images that cannot be read and annotations that are broken, and count them",
     )
     command.add_argument("--checkpoint-every", type=at_least(1), metavar="N", help="steps (default: 50)")
     command.add_argument(
@@ -293,7 +296,7 @@ def _add_eval(commands: Commands) -> None:
         "--method", choices=("voc07", "voc10", "coco"), help="whose rules (default: voc10; with --results: coco)"
     )
     command.add_argument("--iou-type", choices=("mask", "box", "both"), default="both", help="default: %(default)s")
-    command.add_argument("--skip-bad", action="store_true", help="leave out images that cannot be read")
+    command.add_argument("--skip-bad", action="store_true", help="leave out images and annotations that are broken")
     command.add_argument(
         "--out", metavar="FILE", help="the numbers as JSON (default: eval-SPLIT.json in the run; none with --weights)"
     )

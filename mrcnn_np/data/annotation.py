@@ -123,7 +123,17 @@ def _object(element: ElementTree.Element, number: int, path: str | Path, image_i
 
 
 def empty_box_message(number: int, image_id: str | None, axis: str, first: float, last: float) -> str:
-    """Return the message for a box without extent; the numbers are those of the file, 1-based."""
+    """Return the message for a box without extent.
+
+    Parameters
+    ----------
+    number : int
+        Of the object in its file, from 1.
+    image_id : str or None
+    axis : {"x", "y"}
+    first, last : float
+        Its coordinates as the file has them, counted from 1.
+    """
     return (
         f"box {number} of image {image_id} has {axis}2 <= {axis}1 ({axis}1={first:g}, {axis}2={last:g}); "
         f"expected {axis}1 < {axis}2"

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeGuard
-
-import numpy as np
+from typing import Any
 
 from ..errors import DataError
+from .coco_writing import dump_json as dump_json
+from .coco_writing import image_numbers as image_numbers
+from .coco_writing import instances_of as instances_of
+from .coco_writing import to_bbox as to_bbox
 from .images import MAX_PIXELS, MAX_SIDE
-from .masks import Masks
+from .json_values import check_bbox as check_bbox
+from .json_values import is_empty, is_text, kind_of, number_of
+from .json_values import is_number as is_number
+from .json_values import read_json_file as read_json_file
 from .notes import Notes
-from .rle import RLE, encode
-from .sample import Sample
-from .segmentation import from_coco, to_coco
+from .rle import RLE
+from .segmentation import from_coco
 from .voc_layout import BACKGROUND
 
 
@@ -99,7 +101,7 @@ class Instances:
         self.notes = Notes() if notes is None else notes
         content = read_json_file(self.path, "COCO's instances JSON")
         if not isinstance(content, dict):
-            raise self._error(f"holds {_kind(content)}; expected an object with images, annotations and categories")
+            raise self._error(f"holds {kind_of(content)}; expected an object with images, annotations and categories")
         try:
             self._read(content, annotated)
         except RecursionError as error:
@@ -118,7 +120,7 @@ class Instances:
             number, name = self._id(category, place, "categories"), category.get("name")
             if number < 0:
                 raise self._error(f"category id is {number}; expected 0 or more")
-            if not isinstance(name, str) or not name.strip() or not _is_text(name):
+            if not isinstance(name, str) or not name.strip() or not is_text(name):
                 raise self._error(f"category {number} has the name {name!r:.80}; expected a text")
             if names.get(number, name) != name:
                 raise self._error(
@@ -262,14 +264,14 @@ class Instances:
         if not (0 < height <= MAX_SIDE and 0 < width <= MAX_SIDE and height * width <= MAX_PIXELS):
             raise self._error(
                 f"image {number} has height {sides[0]!r:.40} and width {sides[1]!r:.40}; expected pixels, at most "
-                f"{MAX_PIXELS}"
+                f"{MAX_PIXELS} and no side above {MAX_SIDE}"
             )
         return ImageEntry(number, name, height, width)
 
     def _list(self, content: dict[str, Any], key: str) -> list[Any]:
         entries = content.get(key)
         if not isinstance(entries, list):
-            raise self._error(f"has {key} of type {_kind(entries)}; expected a list")
+            raise self._error(f"has {key} of type {kind_of(entries)}; expected a list")
         return entries
 
     def _id(self, entry: Any, place: int, key: str) -> int:
@@ -289,129 +291,6 @@ class Instances:
         return DataError(message, path=self.path, image_id=image_id)
 
 
-def number_of(value: Any) -> int | None:
-    """Return a whole number from JSON, also one that is written as a text or with a point; None for anything else."""
-    if type(value) is float and value.is_integer() and abs(value) < 1 << 53:
-        return int(value)
-    if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < 19:
-        return int(value)
-    return value if type(value) is int and abs(value) < 1 << 63 else None
-
-
-def is_empty(segmentation: object) -> bool:
-    """Say whether a ``segmentation`` is none at all: null, no polygon, or only polygons without points."""
-    return segmentation is None or (isinstance(segmentation, list) and all(p == [] for p in segmentation))
-
-
-def _is_text(text: str) -> bool:
-    """Say whether a text can be written; half of a pair of surrogates cannot."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 def _reason(error: Exception) -> str:
     """Return the kind of an error: what was expected."""
     return str(error).rpartition("; ")[2]
-
-
-def is_number(value: Any) -> TypeGuard[float]:
-    """Say whether a value from JSON is a finite number."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
-
-
-def check_bbox(box: object) -> tuple[float, float, float, float]:
-    """Return a box from JSON as floats ``(x, y, width, height)``; anything else is a ``ValueError``."""
-    if not isinstance(box, list) or len(box) != 4 or not all(is_number(v) for v in box) or min(box[2:]) < 0:
-        raise ValueError(f"bbox is {box!r:.80}; expected [x, y, width, height] in pixels")
-    x, y, width, height = map(float, box)
-    return x, y, width, height
-
-
-def read_json_file(path: Path, expected: str) -> Any:
-    """Read a JSON file; one that is missing or broken is a ``DataError``."""
-    try:
-        return json.loads(path.read_bytes())
-    except OSError as error:
-        raise DataError(f"cannot be read ({error.strerror}); expected {expected}", path=path) from error
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"is not JSON ({error}); expected {expected}", path=path) from error
-
-
-def _kind(value: object) -> str:
-    names = {dict: "an object", list: "a list", str: "a text", type(None): "nothing"}
-    return names.get(type(value), f"{value!r:.40}")
-
-
-# --- writing --------------------------------------------------------------------------------------------------------
-
-
-def image_numbers(ids: Iterable[str]) -> dict[str, int]:
-    """Return COCO's image id of each image: the id itself if all are plain numbers, else 1, 2, 3, ... in order.
-
-    ``"000000397133"``, the name of one of COCO's own files, is 397133.
-    """
-    names = list(ids)
-    if all(name.isascii() and name.isdigit() and len(name) < 18 for name in names):
-        numbers = [int(name) for name in names]
-        if len(set(numbers)) == len(numbers):
-            return dict(zip(names, numbers))
-    return {name: number for number, name in enumerate(names, start=1)}
-
-
-def instances_of(
-    samples: Iterable[Sample], *, ids: Iterable[str], class_names: tuple[str, ...], category_ids: tuple[int, ...]
-) -> dict[str, Any]:
-    """Return the ground truth of a data set as the content of an instances JSON.
-
-    Parameters
-    ----------
-    samples : iterable of Sample
-        May be a generator: the masks of one image at a time are held.
-    ids : iterable of str
-        The ids of all images, which decide their numbers (``image_numbers``).
-    class_names : tuple of str
-    category_ids : tuple of int
-        One for each class; entry 0 is not used.
-
-    Returns
-    -------
-    dict
-        Segmentations are compressed run lengths. ``difficult``, VOC's flag, is added where it is set; COCO's rules do
-        not know it, nor void pixels.
-    """
-    numbers, images = image_numbers(ids), []
-    annotations: list[dict[str, Any]] = []
-    for sample in samples:
-        number = numbers[sample.image_id]
-        height, width = sample.image.shape[:2]
-        name = Path(sample.path).name or f"{sample.image_id}.jpg"
-        images.append({"id": number, "file_name": name, "height": height, "width": width})
-        rles = sample.gt_masks.rles if isinstance(sample.gt_masks, Masks) else map(encode, sample.gt_masks)
-        for g, (box, segmentation) in enumerate(zip(sample.gt_boxes.astype(np.float64), rles)):
-            area = segmentation.area if sample.gt_areas is None else float(sample.gt_areas[g])
-            annotation = {
-                "id": len(annotations) + 1,  # not from 0: pycocotools takes a match with object 0 for none
-                "image_id": number,
-                "category_id": category_ids[int(sample.gt_class_ids[g])],
-                "bbox": to_bbox(box),
-                "area": area,
-                "iscrowd": int(sample.gt_crowd[g]),
-                "segmentation": to_coco(segmentation),
-            }
-            annotations.append(annotation | ({"difficult": 1} if sample.gt_difficult[g] else {}))
-    categories = [{"id": c, "name": n} for c, n in list(zip(category_ids, class_names))[1:]]
-    return {"images": images, "annotations": annotations, "categories": categories}
-
-
-def to_bbox(box: np.ndarray) -> list[float]:
-    """Return COCO's ``[x, y, width, height]`` of a box ``(y1, x1, y2, x2)``."""
-    y1, x1, y2, x2 = (float(v) for v in box)
-    return [x1, y1, x2 - x1, y2 - y1]
-
-
-def dump_json(value: Any) -> bytes:
-    """Return compact JSON; NaN and infinity, which JSON does not have, are a ``ValueError``."""
-    return (json.dumps(value, allow_nan=False, separators=(",", ":")) + "\n").encode()

@@ -235,6 +235,13 @@ def placed(pixels: np.ndarray, corner: tuple[int, int], size: tuple[int, int]) -
     """Return the run lengths of an image of ``size`` (H, W) with ``pixels`` (h, w) at ``corner`` and nothing else.
 
     The time is that of the box, not of the image.
+
+    Parameters
+    ----------
+    pixels : ndarray of shape (h, w), bool
+    corner : tuple of int
+        Row and column of its left upper pixel; all of it lies within the image.
+    size : tuple of int
     """
     (top, left), (height, width) = corner, size
     if pixels.size == 0:

@@ -27,7 +27,17 @@ def upright(array: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def upright_boxes(boxes: np.ndarray, orientation: int, size: tuple[int, int]) -> np.ndarray:
-    """Turn boxes ``(y1, x1, y2, x2)`` of a stored image of ``size`` (H, W) as `upright` turns its pixels."""
+    """Turn boxes as `upright` turns pixels.
+
+    Parameters
+    ----------
+    boxes : ndarray of shape (G, 4)
+        ``(y1, x1, y2, x2)`` on the stored image.
+    orientation : int
+        Of EXIF, 1 .. 8.
+    size : tuple of int
+        (H, W) of the stored image.
+    """
     swap, rows, columns = TURNS[orientation]
     y1, x1, y2, x2 = boxes.T
     height, width = size

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from ..errors import DataError
-from .annotation import VOCObject, empty_box_message, read_annotation, read_objects
+from .annotation import VOCObject, read_annotation, read_objects
 from .choice import choose_ids
 from .images import exif_orientation, image_size, read_image
 from .masks import Masks
 from .notes import Notes
 from .orientation import TURNED, TURNED_WITH, upright, upright_boxes, upright_masks
 from .sample import Sample
+from .voc_checks import check_numbers, check_object
 from .voc_labels import VOID as VOID
 from .voc_labels import colour_map as colour_map
 from .voc_labels import read_labels
-from .voc_layout import CLASSES, Layout
 from .voc_layout import VOC_CLASSES as VOC_CLASSES
+from .voc_layout import Layout
 
 COUNTED_FROM_ZERO = "the boxes fit their masks only if they are counted from 0, so they are read so (VOC counts from 1)"
 LEFT_OUT = "an object is left out"
@@ -180,14 +181,14 @@ class VOCDataset:
         path = self.layout.annotation(image_id)
         found = read_objects(path, image_id=image_id, on_error=self._bad)
         masks = Masks.of_labels(labels, np.arange(1, len(found) + 1))
-        _check_numbers(labels, masks, mask_path, path, image_id, self._bad)
+        check_numbers(labels, masks, mask_path, path, image_id, self._bad)
         keep, objects = [], []
         for k, obj in enumerate(found):
             if obj is None or not masks.areas[k]:
                 continue
             obj = obj.moved(self._counting)
             try:
-                _check_object(k + 1, obj, masks.boxes[k], masks.size, self.class_names, path, image_id)
+                check_object(k + 1, obj, masks.boxes[k], masks.size, self.class_names, path, image_id)
             except DataError as error:
                 self._bad(error)
                 continue
@@ -260,86 +261,6 @@ def _classes_of(masks: Masks, classes: np.ndarray) -> list[int]:
         counts = np.where(values == 0, 0, counts)
         found.append(int(values[counts.argmax()]) if len(values) else 0)
     return found
-
-
-def _check_numbers(
-    labels: np.ndarray, masks: Masks, path: Path, xml_path: Path, image_id: str, bad: Callable[[DataError], None]
-) -> None:
-    """Demand that the numbers present are exactly 1 .. the number of objects; ``bad`` takes what is wrong."""
-    count = len(masks)
-    surplus = np.unique(labels[(labels < 0) | (labels > count)])
-    if len(surplus):
-        bad(
-            DataError(
-                f"mask id {surplus[0]} of image {image_id} has no object: {xml_path.name} holds {count} object(s); "
-                f"expected {f'ids 1 .. {count}, ' if count else ''}0 for background and {VOID} for void",
-                path=path,
-                image_id=image_id,
-            )
-        )
-    for k in np.flatnonzero(masks.areas == 0):
-        bad(
-            DataError(
-                f"object {k + 1} of image {image_id} has no pixel; {xml_path.name} holds {count} object(s), "
-                f"expected the mask ids 1 .. {count}",
-                path=path,
-                image_id=image_id,
-            )
-        )
-
-
-def _check_object(
-    number: int,
-    obj: VOCObject,
-    tight: np.ndarray,
-    size: tuple[int, int],
-    class_names: tuple[str, ...],
-    path: Path,
-    image_id: str,
-) -> None:
-    """Check one object against the class list, the image and its own mask.
-
-    Parameters
-    ----------
-    number : int
-        Of the object in its file, from 1.
-    obj : VOCObject
-    tight : ndarray of shape (4,)
-        The tight box ``(y1, x1, y2, x2)`` of its mask.
-    size : tuple of int
-        (H, W) of the image.
-    class_names : tuple of str
-    path : Path
-        The XML file, for messages.
-    image_id : str
-    """
-
-    def error(message: str) -> DataError:
-        return DataError(message, path=path, image_id=image_id)
-
-    if obj.name not in class_names[1:]:
-        names = class_names[1:]
-        known = ", ".join(names[:40]) + (f" and {len(names) - 40} more" if len(names) > 40 else "")
-        raise error(
-            f"object {number} of image {image_id} has the unknown class {obj.name!r}; expected one of {known} (a "
-            f"data set of your own lists its classes in {path.parents[1] / CLASSES}, one on each line)"
-        )
-    y1, x1, y2, x2 = obj.box
-    height, width = size
-    if y1 < 0 or x1 < 0 or y2 > height or x2 > width:
-        raise error(
-            f"box {number} of image {image_id} is outside the image (x {x1 + 1:g} .. {x2:g}, y {y1 + 1:g} .. {y2:g}); "
-            f"expected x within 1 .. {width} and y within 1 .. {height}"
-        )
-    for axis, first, last, low, high in (("y", y1, y2, tight[0], tight[2]), ("x", x1, x2, tight[1], tight[3])):
-        # xmin == xmax is one pixel; that is a slip of the pen unless the mask, too, is one pixel wide.
-        if last - first <= 1 and high - low > 1:
-            raise error(empty_box_message(number, image_id, axis, first + 1, last))
-        if high <= first or low >= last:
-            raise error(
-                f"box {number} of image {image_id} ({axis} {first + 1:g} .. {last:g}) does not meet its mask "
-                f"({axis} {low + 1} .. {high}); expected object k of the XML to be mask id k"
-            )
 
 
 def _size(array: np.ndarray) -> str:

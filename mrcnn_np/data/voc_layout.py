@@ -50,7 +50,16 @@ class Layout:
 
     @classmethod
     def find(cls, root: Path, year: str, class_names: tuple[str, ...] | None) -> Layout:
-        """Look at a folder; a ``DataError`` says what was expected."""
+        """Look at a folder; a ``DataError`` says what was expected.
+
+        Parameters
+        ----------
+        root : Path
+            Holds ``VOC<year>`` or ``JPEGImages``.
+        year : str
+        class_names : tuple of str, or None
+            In the place of those that a file in the folder lists.
+        """
         folder = _voc_folder(root, year)
         names, colours = (tuple(class_names), {}) if class_names else read_classes(folder)
         return cls(folder, _images(folder / IMAGES), names, colours)

@@ -83,11 +83,11 @@ def test_every_field_of_a_coco_file(tmp_path, skip_bad):
     rng = np.random.default_rng(0)
     said = []
     for path in everywhere:
-        for k in rng.choice(len(ODD) + 1, 6, replace=False):
+        for k in rng.choice(len(ODD) + 1, 4, replace=False):
             value = ... if k == len(ODD) else ODD[k]
             tree.json.write_text(json.dumps(changed(tree.content, path, value)))
             said.append(try_reading(tree.root, lambda: COCODataset(tree.root, skip_bad=skip_bad)))
-    assert len(said) > 400 and {"read", "refused"} == set(said)
+    assert len(said) > 250 and {"read", "refused"} == set(said)
 
 
 def test_every_odd_value_in_the_fields_of_an_annotation(tmp_path):

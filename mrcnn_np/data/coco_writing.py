@@ -1,0 +1,84 @@
+"""Ground truth written as COCO's instances JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .masks import Masks
+from .rle import encode
+from .sample import Sample
+from .segmentation import to_coco
+
+
+def image_numbers(ids: Iterable[str]) -> dict[str, int]:
+    """Return COCO's image id of each image: the id itself if all are plain numbers, else 1, 2, 3, ... in order.
+
+    ``"000000397133"``, the name of one of COCO's own files, is 397133.
+    """
+    names = list(ids)
+    if all(name.isascii() and name.isdigit() and len(name) < 18 for name in names):
+        numbers = [int(name) for name in names]
+        if len(set(numbers)) == len(numbers):
+            return dict(zip(names, numbers))
+    return {name: number for number, name in enumerate(names, start=1)}
+
+
+def instances_of(
+    samples: Iterable[Sample], *, ids: Iterable[str], class_names: tuple[str, ...], category_ids: tuple[int, ...]
+) -> dict[str, Any]:
+    """Return the ground truth of a data set as the content of an instances JSON.
+
+    Parameters
+    ----------
+    samples : iterable of Sample
+        May be a generator: the masks of one image at a time are held.
+    ids : iterable of str
+        The ids of all images, which decide their numbers (``image_numbers``).
+    class_names : tuple of str
+    category_ids : tuple of int
+        One for each class; entry 0 is not used.
+
+    Returns
+    -------
+    dict
+        Segmentations are compressed run lengths. ``difficult``, VOC's flag, is added where it is set; COCO's rules do
+        not know it, nor void pixels.
+    """
+    numbers, images = image_numbers(ids), []
+    annotations: list[dict[str, Any]] = []
+    for sample in samples:
+        number = numbers[sample.image_id]
+        height, width = sample.image.shape[:2]
+        name = Path(sample.path).name or f"{sample.image_id}.jpg"
+        images.append({"id": number, "file_name": name, "height": height, "width": width})
+        rles = sample.gt_masks.rles if isinstance(sample.gt_masks, Masks) else map(encode, sample.gt_masks)
+        for g, (box, segmentation) in enumerate(zip(sample.gt_boxes.astype(np.float64), rles)):
+            area = segmentation.area if sample.gt_areas is None else float(sample.gt_areas[g])
+            annotation = {
+                "id": len(annotations) + 1,  # not from 0: pycocotools takes a match with object 0 for none
+                "image_id": number,
+                "category_id": category_ids[int(sample.gt_class_ids[g])],
+                "bbox": to_bbox(box),
+                "area": area,
+                "iscrowd": int(sample.gt_crowd[g]),
+                "segmentation": to_coco(segmentation),
+            }
+            annotations.append(annotation | ({"difficult": 1} if sample.gt_difficult[g] else {}))
+    categories = [{"id": c, "name": n} for c, n in list(zip(category_ids, class_names))[1:]]
+    return {"images": images, "annotations": annotations, "categories": categories}
+
+
+def to_bbox(box: np.ndarray) -> list[float]:
+    """Return COCO's ``[x, y, width, height]`` of a box ``(y1, x1, y2, x2)``."""
+    y1, x1, y2, x2 = (float(v) for v in box)
+    return [x1, y1, x2 - x1, y2 - y1]
+
+
+def dump_json(value: Any) -> bytes:
+    """Return compact JSON; NaN and infinity, which JSON does not have, are a ``ValueError``."""
+    return (json.dumps(value, allow_nan=False, separators=(",", ":")) + "\n").encode()
