@@ -5,7 +5,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 RUN ?= runs/shapes-tiny
 
-.PHONY: book book-build book-check lab setup train train-voc test test-nojit test-avx2 bench agreement docs-numbers lint tutorial clean
+.PHONY: setup train train-voc test test-nojit test-avx2 bench agreement docs-numbers lint tutorial \
+	book book-build book-check lab clean
 
 setup: $(STAMP)
 
@@ -59,6 +60,11 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The numbers in the documentation, measured again: the network of `make train`, trained if it is not there.
+docs-numbers: $(STAMP)
+	$(BIN)/mrcnn-np train --data shapes --preset tiny --out $(RUN) --resume
+	$(BIN)/mrcnn-np conventions --run $(RUN) --rewrite docs/conventions.md --quiet
 
 tutorial: $(STAMP)
 	for script in tutorial/[0-9]*.py; do $(BIN)/python $$script || exit 1; done

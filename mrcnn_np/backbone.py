@@ -26,7 +26,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .config import Config
-from .errors import ConfigError
+from .errors import ConfigError, did_you_mean
 from .layers import LayerCache, Observe, OpCache, conv_bn, conv_bn_backward, shown
 from .ops.pool import max_pool2d, max_pool2d_backward
 from .params import Params, Spec, conv_spec, norm_spec
@@ -69,7 +69,8 @@ ARCHITECTURES = {
 def architecture(config: Config) -> Architecture:
     """Look up ``config.backbone``; an unknown name is a ``ConfigError``."""
     if config.backbone not in ARCHITECTURES:
-        raise ConfigError(f"backbone is {config.backbone!r}; expected one of {', '.join(ARCHITECTURES)}")
+        meant = did_you_mean(config.backbone, ARCHITECTURES)
+        raise ConfigError(f"backbone is {config.backbone!r}; expected one of {', '.join(ARCHITECTURES)}{meant}")
     return ARCHITECTURES[config.backbone]
 
 

@@ -133,34 +133,26 @@ def own_masks(logits: np.ndarray, class_ids: np.ndarray, *, observe: Observe | N
     return shown(observe, "mask_probabilities", sigmoid(own)[0])
 
 
-def unmold_detections(
-    boxes: np.ndarray,
-    class_ids: np.ndarray,
-    scores: np.ndarray,
-    masks: np.ndarray,
-    molding: Molding,
-    config: Config,
-    *,
-    observe: Observe | None = None,
-) -> Detections:
-    """Bring boxes and masks back to the pixels of the original image.
+def unmold(boxes: np.ndarray, molding: Molding, config: Config, *, observe: Observe | None = None) -> np.ndarray:
+    """Bring boxes back to the pixels of the original image.
 
     Parameters
     ----------
-    boxes, class_ids, scores
-        As ``refine`` returns them.
-    masks : ndarray of shape (D, m, m)
-        Probabilities, within the boxes.
+    boxes : ndarray of shape (D, 4)
+        ``(y1, x1, y2, x2)`` in molded pixels.
     molding : Molding
         Where the image went.
     config : Config
+        ``box_frame`` and ``detection_rounded``.
     observe : callable, optional
-        Sees ``boxes`` and ``masks``.
+        Sees ``boxes``.
+
+    Returns
+    -------
+    ndarray of shape (D, 4)
     """
     boxes = molding.unmold_boxes(boxes, config.box_frame)
-    boxes = shown(observe, "boxes", np.round(boxes) if config.detection_rounded else boxes)
-    pasted = shown(observe, "masks", paste_masks(masks, boxes, molding.original_shape, config))
-    return Detections(boxes, class_ids, scores, pasted)
+    return shown(observe, "boxes", np.round(boxes) if config.detection_rounded else boxes)
 
 
 def paste_masks(masks: np.ndarray, boxes: np.ndarray, image_shape: tuple[int, int], config: Config) -> np.ndarray:

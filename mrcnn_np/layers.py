@@ -22,8 +22,8 @@ from .params import Params, matches
 #: it has shown that.
 Observe = Callable[[str, np.ndarray], "np.ndarray | None"]
 
-#: what an operation hands to its backward pass; each says in its docstring what it holds
-OpCache = tuple[Any, ...]
+#: what an operation hands to its backward pass: a class of `kernels.contract`
+OpCache = Any
 
 
 class FusedLayerCache(NamedTuple):

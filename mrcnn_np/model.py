@@ -27,11 +27,11 @@ import numpy as np
 from .anchors import pyramid_anchors
 from .backbone import BackboneCache, backbone, backbone_backward
 from .config import Config
-from .detections import Detections, own_masks, refine, unmold_detections
+from .detections import Detections, own_masks, paste_masks, refine, unmold
 from .errors import NonFiniteError
 from .fpn import FpnCache, fpn, fpn_backward
 from .heads import BoxHeadCache, MaskHeadCache, box_head, box_head_backward, mask_head, mask_head_backward
-from .layers import Observe
+from .layers import Observe, shown
 from .molding import Batch, Molding, mold_image
 from .network import check, initialise
 from .objective import (
@@ -302,7 +302,10 @@ class MaskRCNN:
         mask_features, _ = self.roi_features(pyramid, boxes, image_index, config.mask_pool_size, images.shape)
         mask_logits, _ = mask_head(mask_features, params, config, observe=observe)
         masks = own_masks(mask_logits, class_ids, observe=observe)
-        return unmold_detections(boxes, class_ids, scores, masks, molding, config, observe=observe)
+
+        boxes = unmold(boxes, molding, config, observe=observe)
+        pasted = paste_masks(masks, boxes, molding.original_shape, config)
+        return Detections(boxes, class_ids, scores, shown(observe, "masks", pasted))
 
     # --- shared by both ---------------------------------------------------------------------------------------------
 

@@ -60,7 +60,7 @@ class LossCache(NamedTuple):
     counted: Any
     terms: np.ndarray
     denominator: int
-    op: tuple[Any, ...]
+    op: Any
 
 
 def rpn_class_loss(logits: np.ndarray, labels: np.ndarray) -> tuple[float, LossCache]:

@@ -84,7 +84,7 @@ class PyramidAlignCache(NamedTuple):
 
     method: str
     members: list[np.ndarray]
-    levels: list[tuple[Any, ...]]
+    levels: list[Any]
 
 
 def pyramid_roi_align(

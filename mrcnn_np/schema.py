@@ -12,6 +12,7 @@ schema                         value
 ``None``                       null
 ``object``                     anything
 ``range(a, b)``                a whole number from a to b - 1
+``OneOf("a", "b")``            one of these values
 ``[s]``                        a list whose members all fit s
 ``{str: s}``                   an object whose values all fit s
 ``{"key": s, ..., ...: t}``    an object with these keys, and no others unless ``...`` says what they hold
@@ -30,6 +31,13 @@ from typing import Any, NamedTuple
 #: characters of a foreign text that a message repeats
 SHOWN = 80
 WORDS = {str: "a text", bool: "true or false", int: "a whole number", float: "a finite number", None: "null"}
+
+
+class OneOf:
+    """The schema of a choice."""
+
+    def __init__(self, *values: Any) -> None:
+        self.values = values
 
 
 class Optional(NamedTuple):
@@ -125,6 +133,8 @@ def _is(value: Any, schema: Any) -> bool:
         return True
     if schema is None:
         return value is None
+    if isinstance(schema, OneOf):
+        return any(value == v and type(value) is type(v) for v in schema.values)
     if isinstance(value, bool):
         return schema is bool
     if isinstance(schema, range):
@@ -141,6 +151,8 @@ def _misfit(value: Any, schema: Any, where: str) -> ValueError:
 def _in_words(schema: Any) -> str:
     if isinstance(schema, range):
         return f"a whole number from {schema.start}" + (f" to {schema.stop - 1}" if schema.stop < 1 << 60 else " on")
+    if isinstance(schema, OneOf):
+        return " or ".join(map(repr, schema.values))
     if isinstance(schema, list):
         return "a list"
     if isinstance(schema, dict):

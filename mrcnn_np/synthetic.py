@@ -111,7 +111,15 @@ def sample_from(image: np.ndarray, config: Config, *, image_id: str = "0", seed:
 
 
 def _ellipses(size: tuple[int, ...], centres: np.ndarray, radii: np.ndarray) -> np.ndarray:
-    """Return a mask (H, W) for each centre (y, x) and radii (along y, along x), all in pixels."""
+    """Return a mask (H, W) for each centre (y, x) and radii (along y, along x), all in pixels.
+
+    Parameters
+    ----------
+    size : tuple of int
+        (H, W).
+    centres, radii : ndarray of shape (G, 2)
+        Along y and along x, in pixels.
+    """
     y, x = np.mgrid[: size[0], : size[1]] + 0.5
     masks = [((y - cy) / ry) ** 2 + ((x - cx) / rx) ** 2 <= 1 for (cy, cx), (ry, rx) in zip(centres, radii)]
     return np.array(masks, bool).reshape(-1, *size)
@@ -153,6 +161,13 @@ def params_that_detect(config: Config, seed: int = 0, image: np.ndarray | None =
     shifted and scaled so that its outputs spread about 0 on this picture; the classes' more widely if otherwise fewer
     than 20 would pass ``config.detection_score_threshold``. Without an image of its own the picture is noise; for a
     photograph, whose contrasts are others, such weights give logits of 40, and probabilities that float32 rounds to 1.
+
+    Parameters
+    ----------
+    config : Config
+    seed : int
+    image : ndarray of shape (H, W, 3), uint8, optional
+        What the network is to find plenty in.
     """
     rng = np.random.default_rng(seed)
     params = initialise(config, rng)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kernels import accelerated
+from kernels.contract import TIE
 
 from .boxes import encode_boxes, enter_frame, iou, leave_frame
 from .config import Config
@@ -21,9 +22,6 @@ from .ops.crop_and_resize import crop_and_resize
 from .ops.roi_align import roi_align
 from .pyramid import normalise_boxes
 
-# IoUs whose ratio is closer to 1 than this are the same: several anchors that contain a small object have equal IoU,
-# up to rounding. A ratio, because the best IoU of a tiny object is itself tiny.
-TIE = 1e-6
 UNBOUNDED = (2**31, 2**31)
 
 
@@ -64,9 +62,10 @@ def match_anchors(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Label every anchor by its overlap with the ground truth.
 
-    Positive: IoU >= ``rpn_positive_iou`` with some object, or (``rpn_match_best``) the best anchor of an object (all
-    of them, on ties), so that no object goes without. Negative: IoU < ``rpn_negative_iou`` with every object. Else
-    neutral. With ``crowd_iou``, an anchor that touches a crowd region is no negative: there may be an object under it.
+    Positive: IoU >= ``rpn_positive_iou`` with some object, or (``rpn_match_best``) the best anchor of an object, so
+    that no object goes without; ``rpn_best_ties`` says which anchors share that place. Negative: IoU <
+    ``rpn_negative_iou`` with every object. Else neutral. With ``crowd_iou``, an anchor that touches a crowd region is
+    no negative: there may be an object under it.
 
     Parameters
     ----------
@@ -91,7 +90,7 @@ def match_anchors(
     if len(objects):
         labels, best = label_anchors(
             anchors, gt_boxes[objects], negative_iou=config.rpn_negative_iou, positive_iou=config.rpn_positive_iou,
-            match_best=config.rpn_match_best,
+            match_best=config.rpn_match_best, tie=TIE if config.rpn_best_ties == "tolerance" else 0.0,
         )  # fmt: skip
         matched = objects[best]
     else:
@@ -104,7 +103,13 @@ def match_anchors(
 
 @accelerated
 def label_anchors(
-    anchors: np.ndarray, objects: np.ndarray, *, negative_iou: float, positive_iou: float, match_best: bool
+    anchors: np.ndarray,
+    objects: np.ndarray,
+    *,
+    negative_iou: float,
+    positive_iou: float,
+    match_best: bool,
+    tie: float = TIE,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Do what ``match_anchors`` does, where no object is a crowd.
 
@@ -114,7 +119,11 @@ def label_anchors(
     objects : ndarray of shape (G, 4)
         Without any, every anchor is negative and its match 0.
     negative_iou, positive_iou : float
+        Below the first with every object: negative. From the second on with one: positive.
     match_best : bool
+        The best anchors of each object are positive, too.
+    tie : float
+        Share of the best IoU that an anchor may miss and still count as the best; 0: its bits must be equal.
 
     Returns
     -------
@@ -126,17 +135,29 @@ def label_anchors(
         return labels, np.zeros(len(anchors), np.int64)
     overlaps = iou(anchors, objects)  # (A, G)
     labels[overlaps.max(axis=1) >= negative_iou] = 0
-    labels[is_positive(overlaps, positive_iou, match_best=match_best)] = 1
+    labels[is_positive(overlaps, positive_iou, match_best=match_best, tie=tie)] = 1
     return labels, overlaps.argmax(axis=1)
 
 
-def is_positive(overlaps: np.ndarray, positive_iou: float, *, match_best: bool = True) -> np.ndarray:
-    """Tell which anchors are positive, (A,) bool, by their IoU with the objects, (A, G); see ``match_anchors``."""
+def is_positive(overlaps: np.ndarray, positive_iou: float, *, match_best: bool = True, tie: float = TIE) -> np.ndarray:
+    """Tell which anchors are positive.
+
+    Parameters
+    ----------
+    overlaps : ndarray of shape (A, G)
+        IoU of each anchor with each object.
+    positive_iou, match_best, tie
+        As in ``label_anchors``.
+
+    Returns
+    -------
+    ndarray of shape (A,), bool
+    """
     if not match_best:
         return np.any(overlaps >= positive_iou, axis=1)
     best_of_object = overlaps.max(axis=0, initial=0)  # (G,)
     # An object that no anchor touches would otherwise make every anchor its "best"
-    is_best = (overlaps >= best_of_object * (1 - TIE)) & (best_of_object > 0)
+    is_best = (overlaps >= best_of_object * (1 - tie)) & (best_of_object > 0)
     return ((overlaps >= positive_iou) | is_best).any(axis=1)
 
 

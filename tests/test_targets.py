@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scenes import boxes_of, fill, strips
 
+import kernels
 from mrcnn_np.anchors import pyramid_anchors
 from mrcnn_np.boxes import iou
 from mrcnn_np.config import presets
@@ -88,13 +89,61 @@ def test_a_tiny_object_has_few_best_anchors(side, dtype):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_ties_share_the_object(dtype):
-    """Anchors that all contain a small object overlap it equally on paper; the dtype must not decide among them."""
+    """Anchors that contain a small object overlap it equally on paper; with "tolerance" the dtype decides nothing."""
     (anchors,) = pyramid_anchors((256, 256), sizes=(64,), strides=(16,), aspect_ratios=(0.5,), dtype=dtype)
     box = np.array([[100, 100, 110, 110]], dtype)
     inside = ((anchors[:, :2] <= box[:, :2]) & (anchors[:, 2:] >= box[:, 2:])).all(axis=1)
-    assert inside.sum() == 10 and len(np.unique(iou(anchors[inside], box))) == 2  # half of them miss by one bit
-    labels, _ = match_anchors(anchors, box, flags(False), TORCHVISION)
+    overlaps = iou(anchors, box)[:, 0]
+    assert inside.sum() == 10 and len(np.unique(overlaps[inside])) == 2  # half of them miss by one bit
+    labels, _ = match_anchors(anchors, box, flags(False), TORCHVISION.replace(rpn_best_ties="tolerance"))
     np.testing.assert_array_equal(labels == 1, inside)
+    labels, _ = match_anchors(anchors, box, flags(False), TORCHVISION)
+    np.testing.assert_array_equal(labels == 1, overlaps == overlaps.max())
+    assert 0 < (labels == 1).sum() < 10
+
+
+def anchors_and_objects(config, seed=0, count=50):
+    """The anchors of an 800 x 1088 image, and objects of 8 to 400 pixels in it."""
+    shape, rng = np.array([800, 1088]), np.random.default_rng(seed)
+    anchors = pyramid_anchors(
+        tuple(shape), sizes=config.anchor_sizes, strides=config.anchor_strides, aspect_ratios=config.anchor_ratios,
+        ratio_meaning=config.anchor_ratio_meaning, rounding=config.anchor_rounding, offset=config.anchor_offset,
+        stride_from_grid=config.anchor_stride_from_grid,
+    )  # fmt: skip
+    sides = np.exp(rng.uniform(np.log(8), np.log(400), (count, 2)))
+    corner = rng.uniform(0, 1, (count, 2)) * (shape - sides)
+    return np.concatenate(anchors), np.concatenate([corner, corner + sides], axis=1).astype(np.float32)
+
+
+@pytest.mark.parametrize("backend", ["numpy", "cpu"])
+@pytest.mark.parametrize("preset", ["matterport", "torchvision", "torchvision_v2", "detectron2"])
+@pytest.mark.parametrize("seed", range(3))
+def test_each_preset_shares_the_best_anchor_as_its_framework_does(preset, backend, seed):
+    """All three take the anchors whose IoU has the bits of the largest; torchvision's Matcher is detectron2's, too."""
+    torch = pytest.importorskip("torch")
+    matcher = pytest.importorskip("torchvision").models.detection._utils.Matcher
+    box_iou = pytest.importorskip("torchvision").ops.box_iou
+    config = presets.by_name(preset)
+    assert config.rpn_best_ties == "bit_equal"
+    anchors, objects = anchors_and_objects(config, seed)
+    with kernels.use(backend):
+        labels, matched = match_anchors(anchors, objects, np.zeros(len(objects), bool), config)
+        shared, _ = match_anchors(
+            anchors, objects, np.zeros(len(objects), bool), config.replace(rpn_best_ties="tolerance")
+        )
+    match = matcher(0.7, 0.3, allow_low_quality_matches=True)
+    theirs = match(box_iou(*(torch.from_numpy(b[:, [1, 0, 3, 2]]) for b in (objects, anchors)))).numpy()
+    np.testing.assert_array_equal(labels, np.select([theirs >= 0, theirs == -1], [1, -1], 0))
+    np.testing.assert_array_equal(matched[labels == 1], theirs[theirs >= 0])
+    # Whole half-sides leave nothing to rounding; detectron2 and matterport leave some of the equals out
+    assert ((shared == 1) >= (labels == 1)).all()
+    gained = (shared == 1).sum() / (labels == 1).sum()
+    assert gained == 1 if config.anchor_rounding else gained > 1.1, gained
+
+
+def test_the_small_presets_decide_ties_on_paper():
+    for preset in ("tiny", "small"):
+        assert presets.by_name(preset).rpn_best_ties == "tolerance"
 
 
 def test_crowd_rule():

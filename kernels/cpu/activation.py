@@ -1,4 +1,4 @@
-"""ReLU. The loops only move memory, so what counts is to pass over it once, with all threads."""
+"""ReLU, sigmoid and softmax: one pass over memory, with all threads."""
 
 from __future__ import annotations
 
@@ -7,10 +7,17 @@ from typing import Any
 import numpy as np
 from numba import njit, prange
 
+from ..contract import ReluCache, SigmoidCache, SoftmaxCache
 from .machine.arguments import is_float32
+from .machine.exponential import exp_negative
 from .machine.memory import empty
+from .machine.rows import copy_row
+from .machine.simd import VL
 
 SMALL = 1 << 14  # elements below which NumPy is faster than starting the threads
+SMALL_EXPONENTIAL = 1 << 10  # the same where each takes an exponential
+BLOCK = 1 << 12  # elements of one task
+NONE, NO_LABELS = np.empty(0, np.float32), np.empty(0, np.int64)
 
 
 @njit(cache=True, parallel=True, error_model="numpy")
@@ -55,6 +62,59 @@ def masked_sum(dy: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return dx.reshape(dy.shape), partial.sum(axis=0)
 
 
+@njit(cache=True, error_model="numpy", inline="never")
+def _sigmoid_block(x, y):
+    for i in range(x.size):
+        e = exp_negative(-abs(x[i]))
+        near = np.float32(1) / (np.float32(1) + e)
+        y[i] = near if x[i] >= np.float32(0) else e * near
+
+
+@njit(cache=True, parallel=True, error_model="numpy")
+def _sigmoid(x, y):
+    for block in prange((x.size + BLOCK - 1) // BLOCK):
+        part = slice(block * BLOCK, min((block + 1) * BLOCK, x.size))
+        _sigmoid_block(x[part], y[part])
+
+
+@njit(cache=True, error_model="numpy", fastmath={"reassoc", "nsz"}, inline="never")
+def _softmax_row(line, shift, y):
+    """Write exp(line - shift) over its sum, which is returned; ``line`` is whole vectors, and overwritten."""
+    for k in range(line.size):
+        line[k] = exp_negative(line[k] - shift)
+    total = np.float32(0)
+    for k in range(line.size):
+        total += line[k]
+    scale = np.float32(1) / total
+    for k in range(y.size):
+        y[k] = line[k] * scale
+    return total
+
+
+@njit(cache=True, parallel=True, error_model="numpy")
+def softmax_rows(x, y, labels, total, logit):
+    """Write the probabilities of the rows. With labels also the sums of exp(logit - largest) and the label's logit.
+
+    That one is less the largest, too. Return how many labels are not in 0 .. K - 1.
+    """
+    rows, classes = x.shape
+    tasks = (x.size + BLOCK - 1) // BLOCK
+    wrong = 0
+    for task in prange(tasks):
+        line = np.empty((classes + VL - 1) // VL * VL, np.float32)  # whole vectors
+        for r in range(rows * task // tasks, rows * (task + 1) // tasks):
+            # exp(-infinity) adds nothing to the sum; that of a row with NaN is NaN, whatever is subtracted
+            shift = copy_row(x[r].ctypes.data, classes, line.ctypes.data)
+            whole = _softmax_row(line, shift, y[r])
+            if labels.size > 0:
+                total[r] = whole
+                if 0 <= labels[r] < classes:
+                    logit[r] = x[r, labels[r]] - shift
+                else:
+                    wrong += 1
+    return wrong
+
+
 def relu(x: np.ndarray) -> Any:
     """See ``mrcnn_np.ops.activation.relu``."""
     if not is_float32(x) or x.size < SMALL:
@@ -62,10 +122,10 @@ def relu(x: np.ndarray) -> Any:
     x = np.ascontiguousarray(x)
     y = empty(x.shape)
     _relu(x.reshape(-1), y.reshape(-1))
-    return y, (y,)
+    return y, ReluCache(y)
 
 
-def relu_backward(dy: np.ndarray, cache: tuple[Any, ...]) -> Any:
+def relu_backward(dy: np.ndarray, cache: ReluCache) -> Any:
     """See ``mrcnn_np.ops.activation.relu_backward``."""
     (y,) = cache
     if not is_float32(dy, y) or dy.shape != y.shape or dy.size < SMALL:
@@ -74,3 +134,22 @@ def relu_backward(dy: np.ndarray, cache: tuple[Any, ...]) -> Any:
     dx = empty(dy.shape)
     _relu_backward(dy.reshape(-1), y.reshape(-1), dx.reshape(-1))
     return dx
+
+
+def sigmoid(x: np.ndarray) -> Any:
+    """See ``mrcnn_np.ops.activation.sigmoid``."""
+    if not is_float32(x) or x.size < SMALL_EXPONENTIAL:
+        return NotImplemented
+    y = np.empty(x.shape, np.float32)
+    _sigmoid(np.ascontiguousarray(x).reshape(-1), y.reshape(-1))
+    return y, SigmoidCache(y)
+
+
+def softmax(x: np.ndarray) -> Any:
+    """See ``mrcnn_np.ops.activation.softmax``."""
+    if not is_float32(x) or x.ndim == 0 or x.shape[-1] == 0 or x.size < SMALL_EXPONENTIAL:
+        return NotImplemented
+    y = np.empty(x.shape, np.float32)
+    flat = np.ascontiguousarray(x).reshape(-1, x.shape[-1])
+    softmax_rows(flat, y.reshape(flat.shape), NO_LABELS, NONE, NONE)
+    return y, SoftmaxCache(y)

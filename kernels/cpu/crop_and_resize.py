@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numba import njit, prange
 
-from .machine.arguments import are_rois, as_bins, is_float32, is_target
+from ..contract import CropAndResizeCache, as_pair
+from .machine.arguments import are_rois, is_float32, is_target
 from .roi_align import _gather, _scatter, channel_parts, zeros
 
 
@@ -68,8 +69,8 @@ def crop_and_resize(
     extrapolation_value: float = 0.0,
 ) -> Any:
     """See ``mrcnn_np.ops.crop_and_resize.crop_and_resize``."""
-    bins = as_bins(output_size)
-    if not is_float32(image) or image.ndim != 4 or 0 in image.shape or not bins[0]:
+    bins = as_pair(output_size)
+    if not is_float32(image) or image.ndim != 4 or 0 in image.shape or bins is None:
         return NotImplemented
     if not are_rois(boxes, box_index, len(image)):
         return NotImplemented
@@ -77,10 +78,10 @@ def crop_and_resize(
     source, outside = np.ascontiguousarray(image), np.float32(extrapolation_value)
     iy, wy, in_y, ix, wx, in_x = _points(boxes, bins, image.shape)
     _crop(source, box_index.astype(np.int64), iy, wy, in_y, ix, wx, in_x, outside, crops)
-    return crops, (image.shape, image.dtype, boxes, box_index, bins)
+    return crops, CropAndResizeCache(image.shape, image.dtype, boxes, box_index, bins)
 
 
-def crop_and_resize_backward(dy: np.ndarray, cache: tuple[Any, ...], *, into: np.ndarray | None = None) -> Any:
+def crop_and_resize_backward(dy: np.ndarray, cache: CropAndResizeCache, *, into: np.ndarray | None = None) -> Any:
     """See ``mrcnn_np.ops.crop_and_resize.crop_and_resize_backward``."""
     shape, dtype, boxes, box_index, bins = cache
     if not is_float32(dy) or dtype != np.float32 or dy.shape != (len(boxes), *bins, shape[3]) or 0 in shape:

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numba import get_num_threads, njit, prange
 
-from .convolution import direct
+from ..contract import LinearCache
+from .convolution.direct_loops import pack
 from .machine.arguments import is_float32
 from .machine.simd import MR, NR, gemm_tile
 
@@ -111,6 +112,22 @@ def _multiply(a, transposed, packed, rows, across, shift, out):
                 target[j] = source[j] + added[j]
 
 
+@njit(cache=True, parallel=True, error_model="numpy")
+def sum_rows(x):
+    """Return the sum over the rows of (P, C): 64 partial sums of fixed rows, so that threads do not matter."""
+    pixels, c = x.shape
+    partial = np.zeros((64, c), np.float32)
+    for part in prange(64):
+        for p in range(pixels * part // 64, pixels * (part + 1) // 64):
+            for j in range(c):
+                partial[part, j] += x[p, j]
+    total = np.zeros(c, np.float32)
+    for part in range(64):
+        for j in range(c):
+            total[j] += partial[part, j]
+    return total
+
+
 def _shares(rows: int, packed: tuple[int, ...], threads: int) -> tuple[int, int]:
     """Return rows (a multiple of MR) and panels of a task, so that all threads get equal shares.
 
@@ -145,22 +162,22 @@ def linear(x: np.ndarray, w: np.ndarray, b: np.ndarray | None = None) -> Any:
     if b is not None and (not is_float32(b) or b.shape != w.shape[1:]):
         return NotImplemented
     x, w = np.ascontiguousarray(x), np.ascontiguousarray(w)
-    return multiply(x, direct.pack(w.reshape(1, *w.shape)), w.shape[1], shift=b), (x, w, b is not None)
+    return multiply(x, pack(w.reshape(1, *w.shape)), w.shape[1], shift=b), LinearCache(x, w, b is not None)
 
 
-def linear_backward(dy: np.ndarray, cache: tuple[Any, ...]) -> Any:
+def linear_backward(dy: np.ndarray, cache: LinearCache) -> Any:
     """See ``mrcnn_np.ops.linear.linear_backward``."""
     x, w, has_bias = cache
     if not is_float32(dy, x, w) or dy.shape != (len(x), w.shape[1]) or x.size * w.shape[1] < max(1, SMALL):
         return NotImplemented
     dy, x, w = np.ascontiguousarray(dy), np.ascontiguousarray(x), np.ascontiguousarray(w)
     dx = multiply(dy, _pack_transposed(w), w.shape[0])
-    dw = multiply(x, direct.pack(dy.reshape(1, *dy.shape)), w.shape[1], transposed=True)
-    return dx, dw, direct.channel_sum(dy) if has_bias else None
+    dw = multiply(x, pack(dy.reshape(1, *dy.shape)), w.shape[1], transposed=True)
+    return dx, dw, sum_rows(dy) if has_bias else None
 
 
 def channel_sum(x: np.ndarray) -> Any:
     """See ``mrcnn_np.ops.linear.channel_sum``."""
     if not is_float32(x) or x.ndim < 2 or x.size < SMALL_SUM:
         return NotImplemented
-    return direct.channel_sum(np.ascontiguousarray(x).reshape(-1, x.shape[-1]))
+    return sum_rows(np.ascontiguousarray(x).reshape(-1, x.shape[-1]))

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numba import njit, prange
 
+from ..contract import BatchNormCache
 from .machine.arguments import is_float32
 from .machine.memory import empty
 from .machine.rows import add, add_squares, normalise, normalise_backward, sum_products, sum_products_and_scale
@@ -161,10 +162,10 @@ def batch_norm(
     y = empty(x.shape)
     wide_mu, scale, shift = (np.tile(vector, pixels) for vector in (mu, gamma * inverse_std, beta))
     _normalise(flat, wide_mu, scale, shift, y.reshape(flat.shape), rows)
-    return y, (x, gamma, mu, inverse_std, training)
+    return y, BatchNormCache(x, gamma, mu, inverse_std, training)
 
 
-def batch_norm_backward(dy: np.ndarray, cache: tuple[Any, ...]) -> Any:
+def batch_norm_backward(dy: np.ndarray, cache: BatchNormCache) -> Any:
     """See ``mrcnn_np.ops.norm.batch_norm_backward``."""
     x, gamma, mu, inverse_std, training = cache
     if not is_float32(dy, x, gamma, mu, inverse_std) or dy.shape != x.shape or x.size < max(1, SMALL):

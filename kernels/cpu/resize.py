@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numba import njit, prange
 
+from ..contract import ResizeCache, UpsampleCache
 from .machine.arguments import is_float32
 
 SMALL = 1 << 14  # outputs below which NumPy is faster than starting the threads
@@ -78,10 +79,10 @@ def upsample_nearest(x: np.ndarray, *, scale: int = 2) -> Any:
     n, height, width, channels = x.shape
     y = np.empty((n, height * scale, width * scale, channels), np.float32)
     _repeat(np.ascontiguousarray(x), scale, y)
-    return y, (scale,)
+    return y, UpsampleCache(scale)
 
 
-def upsample_nearest_backward(dy: np.ndarray, cache: tuple[Any, ...]) -> Any:
+def upsample_nearest_backward(dy: np.ndarray, cache: UpsampleCache) -> Any:
     """See ``mrcnn_np.ops.resize.upsample_nearest_backward``."""
     (scale,) = cache
     if not is_float32(dy) or dy.size < SMALL or dy.shape[1] % scale or dy.shape[2] % scale:
@@ -113,7 +114,7 @@ def resize_bilinear(image: np.ndarray, size: tuple[int, int]) -> Any:
         return NotImplemented
     maps = np.ascontiguousarray(image).reshape(-1, height, width, channels)
     _bilinear(maps, *_neighbours(height, size[0]), *_neighbours(width, size[1]), y.reshape(-1, *y.shape[-3:]))
-    return y, ((height, width), size)
+    return y, ResizeCache((height, width), size)
 
 
 def resize_nearest(masks: np.ndarray, size: tuple[int, int]) -> Any:

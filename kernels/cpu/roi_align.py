@@ -18,13 +18,14 @@ from typing import Any
 import numpy as np
 from numba import get_num_threads, njit, prange
 
-from .machine.arguments import are_rois, as_bins, is_float32, is_target
+from ..contract import RoIAlignCache, as_pair
+from .machine.arguments import are_rois, is_float32, is_target
 
 MOST_SAMPLES = 128  # twice the samples of a bin along one axis above which the maximum is left to the reference
 
 
 @njit(cache=True, error_model="numpy", inline="never")
-def _axis_taps(start, bin_side, bins, count, size, index, weight, number):
+def axis_taps(start, bin_side, bins, count, size, index, weight, number):
     """Write, for each bin of one axis, the pixels its samples read and their weights; pixels are listed once.
 
     Coordinates are computed like the reference's, operation by operation, so that samples fall on the same side of an
@@ -38,8 +39,8 @@ def _axis_taps(start, bin_side, bins, count, size, index, weight, number):
         begin, end = 0, count
         if count > 2 * size + 16 and bin_side > zero:  # most samples lie outside, where they weigh nothing
             step = np.float64(bin_side) / count
-            begin = max(0, np.int64(max((-1.0 - base) / step, 0.0)) - 4)
-            end = min(count, np.int64(max((size - base) / step, 0.0)) + 5)
+            begin = max(0, int(max((-1.0 - base) / step, 0.0)) - 4)
+            end = min(count, int(max((size - base) / step, 0.0)) + 5)
         for i in range(begin, end):
             u = base + (np.float32(i) + np.float32(0.5)) * bin_side / np.float32(count)
             if not (u >= np.float32(-1) and u <= np.float32(size)):
@@ -125,49 +126,14 @@ def _mean(features, batch_index, start, side, counts, most, pooled):
         iy, wy = np.empty((ph, most), np.int64), np.empty((ph, most), np.float32)
         ix, wx = np.empty((pw, most), np.int64), np.empty((pw, most), np.float32)
         ny, nx = np.empty(ph, np.int64), np.empty(pw, np.int64)
-        _axis_taps(start[r, 0], side[r, 0], ph, counts[r, 0], height, iy, wy, ny)
-        _axis_taps(start[r, 1], side[r, 1], pw, counts[r, 1], width, ix, wx, nx)
+        axis_taps(start[r, 0], side[r, 0], ph, counts[r, 0], height, iy, wy, ny)
+        axis_taps(start[r, 1], side[r, 1], pw, counts[r, 1], width, ix, wx, nx)
         image = features[batch_index[r]]
         for p in range(ph):
             for q in range(pw):
                 out = pooled[r, p, q]
                 out[:] = 0
                 _gather(image, iy[p, : ny[p]], wy[p, : ny[p]], ix[q, : nx[q]], wx[q, : nx[q]], out)
-
-
-@njit(cache=True, error_model="numpy", fastmath={"contract"}, inline="never")
-def _add_lines(mask, iy, wy, first, total):
-    """Write the sum over i of wy[i] mask[iy[i], first:], as many pixels as ``total`` has."""
-    total[:] = 0
-    for i in range(iy.size):
-        line, w = mask[iy[i], first : first + total.size], wy[i]
-        for x in range(total.size):
-            total[x] += w * np.float32(line[x])
-
-
-@njit(cache=True, parallel=True, error_model="numpy")
-def _mean_of_masks(masks, owner, start, side, counts, most, out):
-    """RoIAlign with one channel: first down, whole lines of the RoI at a time, then across."""
-    height, width = masks.shape[1:]
-    m = out.shape[1]
-    for r in prange(out.shape[0]):
-        iy, wy = np.empty((m, most), np.int64), np.empty((m, most), np.float32)
-        ix, wx = np.empty((m, most), np.int64), np.empty((m, most), np.float32)
-        ny, nx = np.empty(m, np.int64), np.empty(m, np.int64)
-        _axis_taps(start[r, 0], side[r, 0], m, counts[r, 0], height, iy, wy, ny)
-        _axis_taps(start[r, 1], side[r, 1], m, counts[r, 1], width, ix, wx, nx)
-        first, last = width, -1
-        for q in range(m):
-            for t in range(nx[q]):
-                first, last = min(first, ix[q, t]), max(last, ix[q, t])
-        line = np.empty(max(0, last + 1 - first), np.float32)
-        for p in range(m):
-            _add_lines(masks[owner[r]], iy[p, : ny[p]], wy[p, : ny[p]], first, line)
-            for q in range(m):
-                total = np.float32(0)
-                for t in range(nx[q]):
-                    total += wx[q, t] * line[ix[q, t] - first]
-                out[r, p, q] = total
 
 
 @njit(cache=True, parallel=True, error_model="numpy")
@@ -180,8 +146,8 @@ def _mean_backward(dy, batch_index, start, side, counts, most, parts, dfeatures)
         ix, wx = np.empty((pw, most), np.int64), np.empty((pw, most), np.float32)
         ny, nx = np.empty(ph, np.int64), np.empty(pw, np.int64)
         for r in range(dy.shape[0]):
-            _axis_taps(start[r, 0], side[r, 0], ph, counts[r, 0], height, iy, wy, ny)
-            _axis_taps(start[r, 1], side[r, 1], pw, counts[r, 1], width, ix, wx, nx)
+            axis_taps(start[r, 0], side[r, 0], ph, counts[r, 0], height, iy, wy, ny)
+            axis_taps(start[r, 1], side[r, 1], pw, counts[r, 1], width, ix, wx, nx)
             image = dfeatures[batch_index[r]]
             for p in range(ph):
                 for q in range(pw):
@@ -259,7 +225,9 @@ def channel_parts(channels: int) -> int:
     return max(1, min(get_num_threads(), channels // 16))
 
 
-def _grid(rois: np.ndarray, bins: tuple[int, int], spatial_scale: float, sampling_ratio: int, aligned: bool) -> Any:
+def sample_grid(
+    rois: np.ndarray, bins: tuple[int, int], spatial_scale: float, sampling_ratio: int, aligned: bool
+) -> Any:
     """Return start and bin sides (R, 2), samples per bin (R, 2), and room for taps; as the reference computes them."""
     offset = np.float32(0.5 if aligned else 0.0)
     corners = rois.astype(np.float32) * np.float32(spatial_scale) - offset
@@ -285,13 +253,13 @@ def roi_align(
     reduce: str = "mean",
 ) -> Any:
     """See ``mrcnn_np.ops.roi_align.roi_align``."""
-    bins = as_bins(output_size)
-    if not is_float32(features) or features.ndim != 4 or 0 in features.shape or not bins[0]:
+    bins = as_pair(output_size)
+    if not is_float32(features) or features.ndim != 4 or 0 in features.shape or bins is None:
         return NotImplemented
     if not are_rois(rois, batch_index, len(features)) or sampling_ratio < 0 or reduce not in ("mean", "max"):
         return NotImplemented
     pooled = np.empty((len(rois), *bins, features.shape[3]), np.float32)
-    start, side, counts, most = _grid(rois, bins, spatial_scale, sampling_ratio, aligned)
+    start, side, counts, most = sample_grid(rois, bins, spatial_scale, sampling_ratio, aligned)
     maps, index, winner = np.ascontiguousarray(features), batch_index.astype(np.int64), None
     if reduce == "mean":
         _mean(maps, index, start, side, counts, min(most, max(features.shape[1:3])), pooled)
@@ -301,35 +269,19 @@ def roi_align(
         samples = np.empty(pooled.shape, np.int32)
         _max(maps, index, start, side, counts, most, pooled, samples)
         winner = samples.astype(np.min_scalar_type(counts.prod(axis=1).max(initial=1)))
-    return pooled, (
+    return pooled, RoIAlignCache(
         features.shape, features.dtype, rois, batch_index, bins, spatial_scale, sampling_ratio, aligned, winner,
     )  # fmt: skip
 
 
-def crop_masks(
-    masks: np.ndarray, owner: np.ndarray, rois: np.ndarray, *, output_size: int, method: str, aligned: bool
-) -> Any:
-    """See ``mrcnn_np.targets.crop_masks``; by RoIAlign from masks of bool, only what the RoIs touch."""
-    if not is_float32(rois) or not isinstance(masks, np.ndarray) or masks.dtype != np.bool_ or masks.ndim != 3:
-        return NotImplemented
-    bins = as_bins(output_size)
-    if method != "roi_align" or not bins[0] or 0 in masks.shape or not are_rois(rois, owner, len(masks)):
-        return NotImplemented
-    out = np.empty((len(rois), *bins), np.float32)
-    start, side, counts, most = _grid(rois, bins, 1.0, 0, aligned)
-    most = min(most, max(masks.shape[1:]))
-    _mean_of_masks(masks.view(np.uint8), owner.astype(np.int64), start, side, counts, most, out)
-    return out
-
-
-def roi_align_backward(dy: np.ndarray, cache: tuple[Any, ...], *, into: np.ndarray | None = None) -> Any:
+def roi_align_backward(dy: np.ndarray, cache: RoIAlignCache, *, into: np.ndarray | None = None) -> Any:
     """See ``mrcnn_np.ops.roi_align.roi_align_backward``."""
     shape, dtype, rois, batch_index, bins, spatial_scale, sampling_ratio, aligned, winner = cache
     if not is_float32(dy) or dtype != np.float32 or dy.shape != (len(rois), *bins, shape[3]) or 0 in shape:
         return NotImplemented
     if not is_target(into, shape):
         return NotImplemented
-    start, side, counts, most = _grid(rois, bins, spatial_scale, sampling_ratio, aligned)
+    start, side, counts, most = sample_grid(rois, bins, spatial_scale, sampling_ratio, aligned)
     if winner is not None and most > MOST_SAMPLES:
         return NotImplemented
     dy, index = np.ascontiguousarray(dy), batch_index.astype(np.int64)

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numba import njit, prange
 
-from .machine.arguments import are_rois, as_bins, is_float32
+from ..contract import RoIPoolCache, as_pair
+from .machine.arguments import are_rois, is_float32
 from .roi_align import channel_parts
 
 
@@ -79,8 +80,8 @@ def roi_pool(
     split: str = "caffe",
 ) -> Any:
     """See ``mrcnn_np.ops.roi_pool.roi_pool``."""
-    bins = as_bins(output_size)
-    if not is_float32(features) or features.ndim != 4 or 0 in features.shape or not bins[0]:
+    bins = as_pair(output_size)
+    if not is_float32(features) or features.ndim != 4 or 0 in features.shape or bins is None:
         return NotImplemented
     if not are_rois(rois, batch_index, len(features)) or split not in ("caffe", "disjoint"):
         return NotImplemented
@@ -93,10 +94,10 @@ def roi_pool(
     winner = np.empty(pooled.shape, np.int32)
     index = batch_index.astype(np.int64)
     _pool(np.ascontiguousarray(features), index, down[0], down[1], across[0], across[1], pooled, winner)
-    return pooled, (features.shape, features.dtype, batch_index, winner)
+    return pooled, RoIPoolCache(features.shape, features.dtype, batch_index, winner)
 
 
-def roi_pool_backward(dy: np.ndarray, cache: tuple[Any, ...]) -> Any:
+def roi_pool_backward(dy: np.ndarray, cache: RoIPoolCache) -> Any:
     """See ``mrcnn_np.ops.roi_pool.roi_pool_backward``."""
     shape, dtype, batch_index, winner = cache
     if not is_float32(dy) or dtype != np.float32 or dy.shape != winner.shape or 0 in shape:

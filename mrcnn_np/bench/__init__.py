@@ -2,6 +2,13 @@
 
 ``mrcnn-np bench`` writes ``bench.md``, ``bench.json`` (every single time) and ``bench.png``.
 
+- ``operations``: every operation by itself; ``network``: whole networks, how they scale and how they start
+- ``presets``: time and memory of every preset; ``busy``: beside another program, for each threading layer
+- ``quiet``: whether the machine was quiet, and what follows if not
+- ``timing``: turns, peaks of memory, errors; ``team``, ``worker``: contenders in processes of their own
+- ``roofline``, ``machine``: what the numbers were measured on; ``first_detection``: what a start waits for
+- ``markdown``, ``chart``: the tables and the picture
+
 What is compared
 ----------------
 Contenders get the same numbers (inputs, weights, gradients from above) and take turns: each round runs every contender
@@ -24,6 +31,13 @@ So every contender rests ``timing.REST`` seconds before its turn. After a rest t
 caches are cold; so a short operation runs once before the clock starts, as it would find things in the midst of
 a network. Models run in a process for each contender, which take turns too: only so can the peak of their memory be
 told apart. It is that of the whole process, with the interpreter and the libraries, from when the model is loaded.
+
+Quiet
+-----
+Another program on one of the cores ruins every figure of two threads, ratios first. So the peak of two threads is
+measured beside that of one at the beginning and around each group of rows. Below 1.6 times the group is measured
+again, up to three times in all; what is disturbed even then is marked in tables, numbers and the chart, and no target
+counts it.
 
 Errors
 ------

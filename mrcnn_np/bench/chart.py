@@ -25,11 +25,11 @@ def draw(path: Path, results: dict[str, Any]) -> Path | None:
     ax = add_axes(figure, left, top, width, height)
     style_axes(ax)
     ax.set_xscale("log", base=2)
-    least = min(0.5, *(ratio for _, ratio, _ in bars)) / 1.4
-    most = max(4.0, *(ratio for _, ratio, _ in bars)) * 1.25
-    for row, (_, ratio, target) in enumerate(bars):
-        fast = ratio >= (target or 1)
-        ax.barh(row, ratio - 1, left=1, height=0.7, color=LINE_PALETTE[0] if fast else LINE_PALETTE[1])
+    least = min(0.5, *(bar[1] for bar in bars)) / 1.4
+    most = max(4.0, *(bar[1] for bar in bars)) * 1.25
+    for row, (_, ratio, target, quiet) in enumerate(bars):
+        colour = GREY if quiet is False else LINE_PALETTE[0] if ratio >= (target or 1) else LINE_PALETTE[1]
+        ax.barh(row, ratio - 1, left=1, height=0.7, color=colour)
         if target:
             ax.plot([target, target], [row - 0.45, row + 0.45], color="black", linewidth=1.2)
         ax.text(
@@ -38,7 +38,7 @@ def draw(path: Path, results: dict[str, Any]) -> Path | None:
         )  # fmt: skip
     ax.axvline(1, color=GREY, linewidth=1)
     ax.set(xlim=(least, most), ylim=(len(bars) - 0.4, -0.6))
-    ax.set_yticks(range(len(bars)), [name for name, _, _ in bars], family=FONTS, fontsize=7)
+    ax.set_yticks(range(len(bars)), [bar[0] for bar in bars], family=FONTS, fontsize=7)
     ticks = [t for t in (0.125, 0.25, 0.5, 1, 2, 4, 8, 16, 32, 64) if least <= t <= most]
     ax.set_xticks(ticks, [f"{t:g}" for t in ticks])
     ax.minorticks_off()
@@ -46,7 +46,7 @@ def draw(path: Path, results: dict[str, Any]) -> Path | None:
     full = (top + height + 50) / 100
     add_text(
         figure, 0.01, 1 - 0.16 / full,
-        "How much faster than PyTorch: blue reaches its target (black tick; else 1), orange does not",
+        "How much faster than PyTorch: blue reaches its target (black tick; else 1), orange does not; grey: not quiet",
         fontsize=10, va="center",
     )  # fmt: skip
     add_text(
@@ -57,13 +57,13 @@ def draw(path: Path, results: dict[str, Any]) -> Path | None:
 
 
 def _bars(results: dict[str, Any]) -> Any:
-    """Yield (name, ratio, target or None): networks first."""
+    """Yield (name, ratio, target or None, whether the machine was quiet): networks first."""
     for row in results.get("network", {"rows": []})["rows"]:
         if row["ratio"] is not None:
-            yield f"network, {row['what']} {row['size'][0]}x{row['size'][1]}", row["ratio"], row["target"]
+            yield f"network, {row['what']} {row['size'][0]}x{row['size'][1]}", row["ratio"], row["target"], row["quiet"]
     ops = results.get("ops", {"rows": [], "means": []})
     for mean in ops["means"]:
-        yield f"{mean['group']} {mean['direction']}, geometric mean", mean["ratio"], mean["target"]
+        yield f"{mean['group']} {mean['direction']}, geometric mean", mean["ratio"], mean["target"], mean["quiet"]
     for row in ops["rows"]:
         if row["ratio"] is not None:
-            yield f"{row['group']} {row['case']} {row['direction']}", row["ratio"], row["target"]
+            yield f"{row['group']} {row['case']} {row['direction']}", row["ratio"], row["target"], row["quiet"]

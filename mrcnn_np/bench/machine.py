@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import os
 import platform
 import time
 from pathlib import Path
 from typing import Any
 
 from .. import __version__
-from .network import cpu_count
+
+
+def cpu_count() -> int:
+    """Return the cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def frameworks_installed() -> bool:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from .quiet import Watch, mark, together
 from .team import compete, environment
+from .timing import in_mib
 
 Say = Callable[[str], None]
 FULL = (800, 1088)
@@ -34,80 +35,187 @@ def make_weights(preset: str, folder: Path) -> str:
 
 
 def run_network(
-    folder: Path, *, repeat: int, threads: int, frameworks: bool, numpy: bool, quick: bool, say: Say = print
+    folder: Path,
+    *,
+    repeat: int,
+    threads: int,
+    frameworks: bool,
+    numpy: bool,
+    quick: bool,
+    watch: Watch,
+    say: Say = print,
 ) -> dict[str, Any]:
     """Measure ``detect`` and a training step of the preset torchvision on one image.
 
-    ``numpy`` includes our numpy backend, which is slow: one round.
+    Parameters
+    ----------
+    folder : Path
+        For the weights.
+    repeat : int
+        Rounds for each row.
+    threads : int
+        For everyone.
+    frameworks : bool
+        Include torchvision.
+    numpy : bool
+        Include our numpy backend, which is slow: one round.
+    quick : bool
+        A small image.
+    watch : Watch
+        Says whether the machine was quiet.
+    say : callable
+        Gets a line for each finished row.
+
+    Returns
+    -------
+    dict
+        ``rows``.
     """
     size = (96, 128) if quick else FULL
     contenders = ["cpu"] + ["numpy"] * numpy + (["torch"] if quick else ["torch", "torch channels_last"]) * frameworks
-    weights = make_weights("torchvision", folder)
+    task = {"preset": "torchvision", "size": size, "batch": 1, "threads": threads}
+    task["weights"] = make_weights("torchvision", folder)
     rows = []
     for what in ("detect", "train"):
-        task = {"preset": "torchvision", "size": size, "batch": 1, "what": what}
-        task |= {"threads": threads, "weights": weights}
-        record = compete(contenders, task, repeat=repeat, limits={"numpy": 1})
-        record["target"] = TARGETS[what]
-        rows.append(record)
-        say(describe(record))
+        rows.append(_measure(contenders, {**task, "what": what}, repeat, watch, say, limits={"numpy": 1}))
+        rows[-1]["target"] = TARGETS[what]
     return {"rows": rows}
 
 
-def run_scaling(folder: Path, *, repeat: int, threads: int, frameworks: bool, quick: bool, say: Say = print) -> Any:
-    """Measure how time grows with the image, the batch and the number of threads."""
+def run_scaling(
+    folder: Path, *, repeat: int, threads: int, frameworks: bool, quick: bool, watch: Watch, say: Say = print
+) -> dict[str, Any]:
+    """Measure how time grows with the image, the batch and the number of threads.
+
+    Parameters
+    ----------
+    folder : Path
+        For the weights.
+    repeat : int
+        Rounds for each row.
+    threads : int
+        For everyone, and beside one.
+    frameworks : bool
+        Include torchvision.
+    quick : bool
+        Small images.
+    watch : Watch
+        Says whether the machine was quiet.
+    say : callable
+        Gets a line for each finished row.
+
+    Returns
+    -------
+    dict
+        ``area``, ``threads``, ``batch``: rows; ``speedup`` by contender from one thread to all, and whether the
+        machine was ``quiet`` for it.
+    """
     result: dict[str, Any] = {"area": [], "batch": [], "threads": []}
-    weights = make_weights("torchvision", folder)
-    base = {"preset": "torchvision", "batch": 1, "what": "detect", "threads": threads, "weights": weights}
+    task = {"preset": "torchvision", "batch": 1, "what": "detect", "threads": threads}
+    task["weights"] = make_weights("torchvision", folder)
     contenders = ["cpu"] + ["torch", "torch channels_last"] * frameworks
     sizes = ((48, 64), (96, 128)) if quick else ((200, 272), (400, 544), FULL)
     for size in sizes:
-        result["area"].append(compete(contenders, {**base, "size": size}, repeat=repeat))
-        say(describe(result["area"][-1]))
+        result["area"].append(_measure(contenders, {**task, "size": size}, repeat, watch, say))
     for count in sorted({1, threads}):
         if count == threads:  # just measured
             result["threads"].append(result["area"][-1])
         else:
-            task = {**base, "size": sizes[-1], "threads": count}
-            result["threads"].append(compete(contenders, task, repeat=repeat))
-            say(describe(result["threads"][-1]))
-    weights = make_weights("tiny", folder)
+            one = {**task, "size": sizes[-1], "threads": count}
+            result["threads"].append(_measure(contenders, one, repeat, watch, say))
+    task = {"preset": "tiny", "size": (128, 128), "what": "train", "threads": threads}
+    task["weights"] = make_weights("tiny", folder)
     for images in (1, 2, 4):
-        task = {"preset": "tiny", "size": (128, 128), "batch": images, "what": "train"}
-        task |= {"threads": threads, "weights": weights}
-        result["batch"].append(compete(["cpu", "numpy"], task, repeat=repeat))
-        say(describe(result["batch"][-1]))
-    one, many = result["threads"][0], result["threads"][-1]
-    result["speedup"] = {name: one["median"][name] / many["median"][name] for name in one["median"]}
+        result["batch"].append(_measure(["cpu", "numpy"], {**task, "batch": images}, repeat, watch, say))
+    first, last = result["threads"][0], result["threads"][-1]
+    result["speedup"] = {name: first["median"][name] / last["median"][name] for name in first["median"]}
+    result["quiet"] = together((first, last))
     return result
 
 
-def run_start(folder: Path, *, repeat: int, threads: int, quick: bool, say: Say = print) -> dict[str, Any]:
+def run_start(
+    folder: Path, *, repeat: int, threads: int, quick: bool, watch: Watch, say: Say = print
+) -> dict[str, Any]:
     """Measure the step of ``make train``, the first start, which compiles, and those that follow.
 
-    ``quick`` leaves the first start out: it compiles everything, which is what tests have no time for.
+    Parameters
+    ----------
+    folder : Path
+        For the weights.
+    repeat : int
+        Rounds of the step.
+    threads : int
+    quick : bool
+        Leaves the first start out: it compiles everything, which is what tests have no time for.
+    watch : Watch
+        Says whether the machine was quiet.
+    say : callable
+        Gets a line for each finished row.
+
+    Returns
+    -------
+    dict
+        ``step``, a row; ``cold_seconds``, None if it was left out; ``warm_seconds`` of every start after it; whether
+        the machine was ``quiet`` for the two.
     """
-    task = {"preset": "tiny", "size": (128, 128), "batch": 2 if quick else 8, "what": "train", "threads": threads}
     weights = make_weights("tiny", folder)
-    task["weights"] = weights
-    step = compete(["cpu", "numpy"], task, repeat=1 if quick else max(repeat, 9))
+    task = {"preset": "tiny", "size": (128, 128), "batch": 2 if quick else 8, "what": "train", "threads": threads}
+    step = _measure(["cpu", "numpy"], {**task, "weights": weights}, 1 if quick else max(repeat, 9), watch, say)
     step["numpy_over_cpu"] = step["median"]["numpy"] / step["median"]["cpu"]
-    say(f"{describe(step)}, numpy / cpu {step['numpy_over_cpu']:.2f}")
-    result: dict[str, Any] = {"step": step, "cold_seconds": None}
-    variables = environment(threads)
+    say(f"training step of tiny, numpy / cpu {step['numpy_over_cpu']:.2f}")
+    (starts,) = watch.around("the starts", lambda: [_starts(weights, threads, quick, say)])
+    return {"step": step, **starts}
+
+
+def _measure(
+    contenders: Sequence[str],
+    task: dict[str, Any],
+    repeat: int,
+    watch: Watch,
+    say: Say,
+    limits: Mapping[str, int] | None = None,
+) -> dict[str, Any]:
+    """Let contenders take turns at one task, again if the machine was not quiet, and say what came out.
+
+    Parameters
+    ----------
+    contenders : sequence of str
+    task : dict
+    repeat : int
+        Rounds.
+    watch : Watch
+    say : callable
+    limits : mapping of str to int, optional
+        Fewer rounds for some.
+    """
+    (record,) = watch.around(_name(task), lambda: [compete(contenders, task, repeat=repeat, limits=limits)])
+    say(describe(record))
+    return record
+
+
+def _starts(weights: str, threads: int, quick: bool, say: Say) -> dict[str, Any]:
+    """Start until the first detection: once with nothing compiled, then with everything.
+
+    Parameters
+    ----------
+    weights : str
+        Path of the weights of tiny.
+    threads : int
+    quick : bool
+        Leave the first start out.
+    say : callable
+    """
+    variables, cold = environment(threads), None
     with tempfile.TemporaryDirectory() as compiled:
         if not quick:
             variables["NUMBA_CACHE_DIR"] = compiled
             say("first start, compiling what train and detect need ...")
-            result["cold_seconds"] = _wall([*_PYTHON, "warmup", "--preset", "tiny"], variables)
-            say(f"first start: {result['cold_seconds']:.1f} s")
+            cold = _wall([sys.executable, "-m", "mrcnn_np", "warmup", "--preset", "tiny"], variables)
+            say(f"first start: {cold:.1f} s")
         first = [sys.executable, "-m", "mrcnn_np.bench.first_detection", weights]
-        result["warm_seconds"] = [_wall(first, variables) for _ in range(1 if quick else 5)]
-    say("start to first detection: " + ", ".join(f"{s:.2f}" for s in result["warm_seconds"]) + " s")
-    return result
-
-
-_PYTHON = [sys.executable, "-m", "mrcnn_np"]
+        warm = [_wall(first, variables) for _ in range(1 if quick else 5)]
+    say("start to first detection: " + ", ".join(f"{s:.2f}" for s in warm) + " s")
+    return {"cold_seconds": cold, "warm_seconds": warm}
 
 
 def _wall(command: list[str], variables: dict[str, str]) -> float:
@@ -118,17 +226,14 @@ def _wall(command: list[str], variables: dict[str, str]) -> float:
 
 def describe(record: dict[str, Any]) -> str:
     """Return one line about a row."""
-    height, width = record["size"]
-    times = ", ".join(
-        f"{name} {value:.3f} s {record['peak_mib'][name]:.0f} MiB" for name, value in record["median"].items()
+    times = "; ".join(
+        f"{name} {value:.3f} s, memory {in_mib(record['peak_mib'][name], ' MiB')}"
+        for name, value in record["median"].items()
     )
     ratio = f", ratio {record['ratio']:.2f}" if record["ratio"] else ""
-    return (
-        f"{record['preset']} {record['what']} {record['batch']} x {height}x{width}, {record['threads']} threads: "
-        f"{times}{ratio}"
-    )
+    return f"{_name(record)}: {times}{ratio}{mark(record)}"
 
 
-def cpu_count() -> int:
-    """Return the cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def _name(task: Mapping[str, Any]) -> str:
+    height, width = task["size"]
+    return f"{task['preset']} {task['what']} {task['batch']} x {height}x{width}, {task['threads']} threads"

@@ -1,7 +1,13 @@
-"""What this machine's cores can do at best: multiply-adds on registers, and streams through memory."""
+"""What this machine's cores can do at best: multiply-adds on registers, and streams through memory.
+
+As a program it answers every line with the peaks of one thread and of two, for ``quiet.py``.
+"""
 
 from __future__ import annotations
 
+import json
+import statistics
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +17,7 @@ from numba import njit, prange, set_num_threads
 
 from kernels.cpu.machine.simd import MR, NR, gemm_tile
 
+RUN = 0.008  # seconds that a run for ``peaks_now`` takes at least: a few time slices
 DEPTH = 128  # with it the operands of a tile, 6 + 16 KiB, stay in the first-level cache
 
 
@@ -59,8 +66,7 @@ def measure(threads: int, *, quick: bool = False) -> dict[str, dict[str, float]]
     peaks = {}
     for count in sorted({1, threads}):
         set_num_threads(count)
-        operations = 2.0 * MR * NR * DEPTH * times * count
-        gflops = operations / _best(_multiply_add, count, times) / 1e9
+        gflops = _operations(count, times) / _best(_multiply_add, count, times) / 1e9
         copied = 2 * a.nbytes / _best(_copy, a, b) / 1e9
         added = 3 * a.nbytes / _best(_triad, a, b, c) / 1e9
         peaks[str(count)] = {"gflops": gflops, "gbytes": max(copied, added)}
@@ -68,11 +74,49 @@ def measure(threads: int, *, quick: bool = False) -> dict[str, dict[str, float]]
     return peaks
 
 
+def _operations(threads: int, times: int) -> float:
+    """Return the number of operations that ``_multiply_add`` does."""
+    return 2.0 * MR * NR * DEPTH * times * threads
+
+
+def peaks_now() -> tuple[float, float]:
+    """Return the peaks of one thread and of two as they are now, in 10^9 operations a second.
+
+    Of one thread the best of some short runs, of two the median: a neighbour that slows one thread down must not make
+    two look fast beside it.
+    """
+    peaks = []
+    for count, choose in ((1, min), (2, statistics.median)):
+        set_num_threads(count)
+        _multiply_add(count, 1)
+        times = 1000
+        while _seconds(_multiply_add, count, times) < RUN and times < 10**7:
+            times *= 2
+        seconds = choose([_seconds(_multiply_add, count, times) for _ in range(7)])
+        peaks.append(_operations(count, times) / seconds / 1e9)
+    return peaks[0], peaks[1]
+
+
+def _seconds(run: Callable[..., Any], *args: Any) -> float:
+    began = time.perf_counter()
+    run(*args)
+    return time.perf_counter() - began
+
+
 def _best(run: Callable[..., Any], *args: Any, repeat: int = 5) -> float:
+    """Return the seconds of the fastest of several calls, after one that compiles.
+
+    Parameters
+    ----------
+    run : callable
+    *args
+        Its arguments.
+    repeat : int
+    """
     run(*args)  # compile
-    best = float("inf")
-    for _ in range(repeat):
-        began = time.perf_counter()
-        run(*args)
-        best = min(best, time.perf_counter() - began)
-    return best
+    return min(_seconds(run, *args) for _ in range(repeat))
+
+
+if __name__ == "__main__":
+    for _line in sys.stdin:
+        print(json.dumps(peaks_now()), flush=True)

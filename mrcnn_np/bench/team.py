@@ -31,20 +31,24 @@ class Team:
         ``numpy``, ``cpu``, ``torch``, ``torch channels_last``.
     task : mapping
         What ``worker.py`` expects, without the contender.
+    variables : mapping of str to str, optional
+        Further environment variables of their processes.
     """
 
-    def __init__(self, contenders: Sequence[str], task: Mapping[str, Any]) -> None:
+    def __init__(
+        self, contenders: Sequence[str], task: Mapping[str, Any], variables: Mapping[str, str] | None = None
+    ) -> None:
         self.processes: dict[str, subprocess.Popen[str]] = {}
-        self.contenders, self.task = contenders, task
+        self.contenders, self.task, self.variables = contenders, task, dict(variables or {})
 
     def __enter__(self) -> Team:
         command = [sys.executable, "-m", "mrcnn_np.bench.worker"]
         try:
             for name in self.contenders:
+                variables = environment(self.task["threads"]) | self.variables
                 process = subprocess.Popen(
-                    command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-                    env=environment(self.task["threads"]),
-                )  # fmt: skip
+                    command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=variables
+                )
                 self.processes[name] = process
                 self._ask(name, json.dumps({**self.task, "contender": name}))
         except BaseException:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import resource
 import statistics
 import sys
 import time
@@ -12,6 +11,13 @@ from typing import Any
 
 import numpy as np
 
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
+
+#: where Linux says how much memory this process has held at most
+STATUS = "/proc/self/status"
 #: seconds before each turn, until the threads of the contender before have gone to sleep (see the package's docstring)
 REST = 0.15
 #: a contender that is slower gets fewer rounds, but always one: seconds for all rounds of one row
@@ -109,15 +115,22 @@ def reset_peak() -> None:
         file.write("5")
 
 
-def peak_mib() -> float:
-    """Return the largest memory this process has held since ``reset_peak``, in MiB.
+def peak_mib() -> float | None:
+    """Return the largest memory this process has held since ``reset_peak``, in MiB; None where no system says so.
 
     On Linux from ``VmHWM``, because ``ru_maxrss`` starts at what the parent held when it forked.
     """
     try:
-        with open("/proc/self/status") as status:
+        with open(STATUS) as status:
             (line,) = (line for line in status if line.startswith("VmHWM:"))
         return int(line.split()[1]) / 1024
     except (OSError, ValueError):
+        if resource is None:
+            return None
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return peak / (1024 * 1024 if sys.platform == "darwin" else 1024)
+
+
+def in_mib(peak: float | None, unit: str = "") -> str:
+    """Write a peak of memory for a table; None is ``unknown``."""
+    return "unknown" if peak is None else f"{peak:.0f}{unit}"

@@ -37,7 +37,19 @@ def main() -> None:
         result = run()
         result["seconds"] = time.perf_counter() - began
         result["peak_mib"] = peak_mib()
+        result["layer"] = threading_layer()
         print(json.dumps(result), file=answers, flush=True)
+
+
+def threading_layer() -> str | None:
+    """Return how Numba shares out its work; None if nothing has run on several threads yet."""
+    if "numba" not in sys.modules:
+        return None
+    try:
+        layer: str = sys.modules["numba"].threading_layer()
+    except ValueError:
+        return None
+    return layer
 
 
 def configuration(task: Task) -> Config:

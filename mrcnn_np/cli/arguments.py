@@ -358,7 +358,10 @@ def _add_bench(commands: Commands) -> None:
         "  mrcnn-np bench --only ops --match 'conv 3x3'",
     )
     command.add_argument(
-        "--only", action="append", choices=("ops", "network", "scaling", "start"), help="may be given several times"
+        "--only",
+        action="append",
+        choices=("ops", "network", "scaling", "start", "busy", "presets"),
+        help="may be given several times; busy (beside another program) and presets (each of them) only so",
     )
     command.add_argument("--match", default="", metavar="TEXT", help="operations whose name contains this")
     command.add_argument("--repeat", type=at_least(1), metavar="N", help="rounds (default: 7; networks: at most 3)")
@@ -443,6 +446,7 @@ def _add_conventions(commands: Commands) -> None:
     )
     command.add_argument("--seed", type=at_least(0), default=5, help="of the generated image (default: %(default)s)")
     command.add_argument("--out", default="runs/conventions", metavar="DIR", help="default: %(default)s")
+    command.add_argument("--rewrite", metavar="PAGE", help="put tables and pictures into a page of Markdown, too")
     command.add_argument("--list", action="store_true", help="print the table of all fields as Markdown, and stop")
 
 

@@ -11,10 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from ..bench import chart, machine, markdown
-from ..bench.network import cpu_count, run_network, run_scaling, run_start
+from ..bench.busy import run_busy
+from ..bench.machine import cpu_count
+from ..bench.network import run_network, run_scaling, run_start
+from ..bench.presets import run_presets
+from ..bench.quiet import TRIES, Probe, Watch, in_words
 from ..bench.team import environment
+from ..config.presets import PRESETS
 from ..files import prepare, read_json, write_json, write_text
 
+#: what is measured unless ``--only`` says otherwise
 SECTIONS = ("ops", "network", "scaling", "start")
 
 
@@ -35,24 +41,50 @@ def run_bench(args: argparse.Namespace) -> int:
         say(f"PyTorch and torchvision are {why}: only our own backends are measured, and there are no ratios")
     results: dict[str, Any] = {"machine": machine.info(threads)}
     results["options"] = {"repeat": repeat, "threads": threads, "frameworks": frameworks, "quick": args.quick}
-    common = {"threads": threads, "quick": args.quick, "say": say}
-    few = min(repeat, 3)  # of what takes seconds
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+    with tempfile.TemporaryDirectory() as name, Probe() as probe:
+        watch = Watch(probe, tries=1 if args.quick else TRIES, say=say)
+        results["machine"]["two_threads"] = watch.first
+        say(in_words(watch.first))
         for section in args.only or SECTIONS:
             say(f"--- {section}")
-            if section == "ops":
-                settings = {"repeat": repeat, "threads": threads, "frameworks": frameworks}
-                results[section] = _ops(folder, {**settings, "quick": args.quick, "match": args.match})
-            elif section == "network":
-                results[section] = run_network(folder, repeat=few, frameworks=frameworks, numpy=args.numpy, **common)
-            elif section == "scaling":
-                results[section] = run_scaling(folder, repeat=few, frameworks=frameworks, **common)
-            else:
-                results[section] = run_start(folder, repeat=repeat, **common)
-            _write(out, results)  # after every section, so that an interruption loses little
-    say(f"written: {', '.join(str(out / name) for name in ('bench.md', 'bench.json', 'bench.png'))}")
+            results[section] = _measure(section, Path(name), args, results["options"], watch)
+            written = _write(out, results)  # after every section, so that an interruption loses little
+    say(f"written: {', '.join(str(path) for path in written)}")
     return 0
+
+
+def _measure(
+    section: str, folder: Path, args: argparse.Namespace, options: dict[str, Any], watch: Watch
+) -> dict[str, Any]:
+    """Run one section.
+
+    Parameters
+    ----------
+    section : str
+    folder : Path
+        For weights and intermediate results.
+    args : Namespace
+        The command line.
+    options : dict
+        Rounds, threads, and whether frameworks take part.
+    watch : Watch
+    """
+    repeat, threads, frameworks = options["repeat"], options["threads"], options["frameworks"]
+    common: dict[str, Any] = {"threads": threads, "quick": args.quick, "watch": watch, "say": say}
+    few = min(repeat, 3)  # of what takes seconds
+    if section == "ops":
+        return _ops(folder, {**options, "match": args.match})
+    if section == "network":
+        return run_network(folder, repeat=few, frameworks=frameworks, numpy=args.numpy, **common)
+    if section == "scaling":
+        return run_scaling(folder, repeat=few, frameworks=frameworks, **common)
+    if section == "busy":
+        return run_busy(folder, repeat=repeat, **common)
+    if section == "presets":
+        names = ("tiny",) if args.quick else tuple(PRESETS)
+        backends = ("cpu", "numpy") if args.numpy else ("cpu",)
+        return run_presets(names, backends=backends, threads=threads, watch=watch, say=say)
+    return run_start(folder, repeat=repeat, **common)
 
 
 def _ops(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
@@ -64,13 +96,22 @@ def _ops(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
-def _write(out: Path, results: dict[str, Any]) -> None:
+def _ops_here(settings: dict[str, Any]) -> dict[str, Any]:
+    """Measure the operations in this process."""
+    from ..bench.operations.run import run
+
+    with Probe() as probe:
+        watch = Watch(probe, tries=1 if settings["quick"] else TRIES, say=say)
+        return run(**settings, watch=watch, say=say)
+
+
+def _write(out: Path, results: dict[str, Any]) -> list[Path]:
+    """Write what there is so far; the chart only if there are ratios."""
     write_json(out / "bench.json", results)
     write_text(out / "bench.md", markdown.write(results))
-    chart.draw(out / "bench.png", results)
+    drawn = chart.draw(out / "bench.png", results)
+    return [out / "bench.md", out / "bench.json", *([] if drawn is None else [drawn])]
 
 
 if __name__ == "__main__":
-    from ..bench.operations.run import run
-
-    write_json(Path(sys.argv[2]), run(**json.loads(sys.argv[1]), say=say))
+    write_json(Path(sys.argv[2]), _ops_here(json.loads(sys.argv[1])))

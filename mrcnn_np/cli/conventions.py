@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..config import Config
 from ..config.presets import by_name
+from ..conventions.document import read_page, rewrite
 from ..conventions.report import write_report
 from ..conventions.switchboard import switchboard
 from ..conventions.table import markdown_table
@@ -25,6 +26,8 @@ def run_conventions(args: argparse.Namespace) -> int:
     if args.list:
         print(markdown_table(), end="")
         return 0
+    if args.rewrite:
+        read_page(Path(args.rewrite))
     model, class_names, described = _model(args)
     if args.image is None:
         sample, picture = generated_sample(model.config, args.seed), f"a generated image of shapes, seed {args.seed}"
@@ -37,6 +40,9 @@ def run_conventions(args: argparse.Namespace) -> int:
     title = f"Measured with {described} on {picture}, {height} x {width} pixels"
     print(write_report(out, board, class_names, title))
     print(f"written to {out}: conventions.md, conventions.json, conventions.png, crops.png")
+    if args.rewrite:
+        rewrite(Path(args.rewrite), board, class_names, title)
+        print(f"rewritten: {args.rewrite} and its pictures")
     return 0
 
 

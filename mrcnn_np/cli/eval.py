@@ -15,6 +15,7 @@ from ..data.coco_json import Instances
 from ..data.coco_results import read_results
 from ..data.sample import Dataset
 from ..errors import UserError
+from ..evaluate.classes import in_classes_of
 from ..evaluate.results import evaluate_results
 from ..evaluate.split import evaluate_split
 from ..files import prepare_file, write_json
@@ -96,11 +97,7 @@ def _of_run(args: argparse.Namespace) -> Subject:
     model, checkpoint = load_model(path)
     _prepare(out, args.coco_results)
     dataset = open_dataset(chosen, split, subset=args.subset, ids=args.ids)
-    if tuple(dataset.class_names) != checkpoint.class_names:
-        raise UserError(
-            f"{path} was trained on the classes {', '.join(checkpoint.class_names)}; the data set has "
-            f"{', '.join(dataset.class_names)} (--weights {path} compares those that have the same names)"
-        )
+    dataset = in_classes_of(dataset, checkpoint.class_names, f"split {split!r}", print)
     return Subject(model, dataset, split, None, out, {"checkpoint": str(path), "step": checkpoint.step})
 
 

@@ -7,13 +7,11 @@ import io
 import os
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module
-
-import kernels
 
 from ..errors import UserError
 from .arguments import build_parser
+from .backend import chosen
 from .interrupts import INTERRUPTED, caused_by_interrupt, raise_from_now_on
 from .warned import show_data_warnings
 
@@ -36,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")
     show_data_warnings()
     try:
-        with _backend(getattr(args, "backend", None)), _threads(args):
+        with chosen(args):
             command = _command(args)
             raise_from_now_on()
             return command(args)
@@ -60,25 +58,6 @@ def _message(error: BaseException) -> str | None:
         return f"not enough memory ({error}); try smaller images (--size) or batches"
     # OSError: a disk that filled up while a picture was written, say
     return str(error) if isinstance(error, (UserError, OSError)) else None
-
-
-def _backend(name: str | None) -> AbstractContextManager[None]:
-    """Choose the backend: the option, else the environment variable, else the compiled kernels."""
-    name = name or kernels.backend()
-    if name not in kernels.BACKENDS[:2]:
-        raise UserError(f"MRCNN_NP_BACKEND is {name!r}; expected numpy or cpu")
-    return kernels.use(name)
-
-
-def _threads(args: argparse.Namespace) -> AbstractContextManager[object]:
-    """For a command that runs the network on compiled kernels: set their threads, and say when one is compiled."""
-    if not hasattr(args, "threads") or kernels.backend() != "cpu":
-        return nullcontext()
-    from .warmup import announced, set_threads
-
-    if args.threads is not None:
-        set_threads(args.threads)
-    return nullcontext() if args.quiet else announced()
 
 
 def _command(args: argparse.Namespace) -> Callable[[argparse.Namespace], int]:

@@ -3,24 +3,40 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 from .. import data
+from ..config.presets import PRESETS
 from ..data.sample import Dataset
 from ..errors import UserError
 from ..files import read_json
+from ..schema import OneOf, Optional
 from ..training.run_folder import OPTIONS
 
 SHAPES_ROOT = "datasets/shapes"
+_COUNT, _TEXT = (range(1, 2**63), None), (str, None)
+_OPTIONS = {
+    "data": OneOf("shapes", "voc", "coco"), "root": _TEXT, "split": str, "val_split": str,
+    "preset": (OneOf(*PRESETS), None), "weights": _TEXT, "class_names": _TEXT, "freeze": str, "config": [str],
+    "steps": (range(2**63), None), "batch_size": _COUNT, "size": _COUNT, "seed": range(2**63),
+    "subset": _COUNT, "val_subset": _COUNT, "ids": _TEXT, "skip_bad": bool, "checkpoint_every": range(1, 2**63),
+    "backend": (OneOf("numpy", "cpu"), None), "threads": _COUNT, "vector": _COUNT,
+}  # fmt: skip
+#: what ``options.json`` holds; older runs lack some
+SCHEMA = {name: Optional(schema) for name, schema in _OPTIONS.items()}
 
 
 @dataclass(frozen=True)
 class Options:
-    """What decides a run's course, as given on the command line; kept in ``options.json`` so that --resume knows it."""
+    """What decides a run's course, as given on the command line; kept in ``options.json`` so that --resume knows it.
+
+    ``backend``, ``threads`` and ``vector`` are what the run was started on (``backend.Machine``), asked for or not.
+    """
 
     data: str = "shapes"
     root: str | None = None
@@ -40,6 +56,9 @@ class Options:
     ids: str | None = None
     skip_bad: bool = False
     checkpoint_every: int = 50
+    backend: str | None = None
+    threads: int | None = None
+    vector: int | None = None
 
     @classmethod
     def merge(cls, recorded: Mapping[str, Any], given: argparse.Namespace) -> Options:
@@ -47,7 +66,9 @@ class Options:
         names = [f.name for f in fields(cls)]
         values = {name: recorded[name] for name in names if name in recorded}
         values |= {name: getattr(given, name) for name in names if getattr(given, name, None) is not None}
-        values["config"] = tuple(values.get("config", ()))
+        # what is given now comes after what the run was started with: it changes that, and need not repeat it
+        config = [*recorded.get("config", ()), *(getattr(given, "config", None) or ())]
+        values["config"] = tuple(reversed(dict.fromkeys(reversed(config))))
         return cls(**values)
 
     def absolute(self) -> Options:
@@ -66,14 +87,9 @@ def _absolute(path: str | None) -> str | None:
 def recorded_options(folder: Path) -> dict[str, Any]:
     """Return the options of the run in a folder; {} if none are recorded."""
     path = folder / OPTIONS
-    if not path.exists():
+    if not os.path.lexists(path):
         return {}
-    values, types = read_json(path), get_type_hints(Options) | {"config": list}
-    if not isinstance(values, dict):
-        raise UserError(f"{path} holds {type(values).__name__}; expected a JSON object of options")
-    for name, value in values.items():
-        if name in types and not isinstance(value, types[name]):
-            raise UserError(f"{path} has {name} {value!r}; expected {getattr(types[name], '__name__', types[name])}")
+    values: dict[str, Any] = read_json(path, SCHEMA)
     return values
 
 

@@ -12,6 +12,7 @@ from ..data.coco_results import result_records
 from ..data.sample import Dataset
 from ..detections import Detections
 from ..errors import UserError
+from ..evaluate.classes import Renumbered
 from ..files import atomic_write, prepare_file
 
 
@@ -86,5 +87,10 @@ class ResultsFile:
 
 
 def dataset_category_ids(dataset: Dataset) -> tuple[int, ...]:
-    """Return the category id of each class of a data set: its own, if it is in COCO's format."""
+    """Return the category id of each class of a data set: its own, if it is in COCO's format; -1 for none."""
+    if isinstance(dataset, Renumbered):
+        theirs, ours = dataset_category_ids(dataset.dataset), [-1] * len(dataset.class_names)
+        for category_id, k in zip(theirs, dataset.match.lookup):
+            ours[k] = category_id
+        return (-1, *ours[1:])
     return dataset.category_ids if isinstance(dataset, COCODataset) else category_ids_of(dataset.class_names)

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import kernels
 
 from ..bench import machine
 from ..config import Config, presets
+from ..data import require_teachable
 from ..data.sample import Dataset
 from ..errors import CheckpointError, ConfigError, DataError, UserError
+from ..evaluate.classes import in_classes_of
 from ..evaluate.split import SplitReport, evaluate_split, require_readable
 from ..files import own_folder, prepare, read_json, write_json
 from ..model import MaskRCNN
@@ -26,6 +29,7 @@ from ..training.loop import INITIALISE, image_checksum, stream, train
 from ..training.optim import trained_names
 from ..training.run_folder import CHECKPOINT, CONFIG, FILES, METRICS, OPTIONS, PICTURES, REPORT, START, clear, locked
 from ..training.summary import draw, peak_memory_mib, summarise
+from .backend import remembered
 from .options import Options, open_dataset, recorded_options
 
 PRESET = "tiny"
@@ -81,15 +85,51 @@ def find_checkpoint(folder: Path) -> Checkpoint | None:
     return None
 
 
+class Plan(NamedTuple):
+    """A run that can begin: everything that could be wrong with it has been looked at, and nothing is written.
+
+    Attributes
+    ----------
+    options : Options
+    dataset : Dataset
+    splits : dict of str to Dataset
+        What is evaluated at the end.
+    checkpoint : Checkpoint or None
+        Where a resumed run goes on.
+    model : MaskRCNN
+    said : str
+        What is to be said about the weights it starts from.
+    kept : dict or None
+        What ``weights.json`` keeps of them.
+    """
+
+    options: Options
+    dataset: Dataset
+    splits: dict[str, Dataset]
+    checkpoint: Checkpoint | None
+    model: MaskRCNN
+    said: str
+    kept: dict[str, Any] | None
+
+
 def run_train(args: argparse.Namespace) -> int:
     """Train, evaluate, draw, summarise."""
     name = "finetuned" if args.weights else args.preset or PRESET
     folder = Path(args.out or f"runs/{args.data or Options.data}-{name}")
     recorded = recorded_options(folder) if args.resume else {}
     check_same_start(recorded, asdict(Options.merge({}, args).absolute()), folder)
-    options = Options.merge(recorded, args)
+    with remembered(recorded, args, folder) as machine:
+        options = replace(Options.merge(recorded, args), **machine._asdict())
+        plan = _plan(args, folder, options, recorded)
+        prepare(folder)
+        if not args.no_pictures:
+            own_folder(folder / PICTURES)
+        with locked(folder):
+            return _run(args, folder, plan)
 
-    # everything that can be wrong is found before anything is written
+
+def _plan(args: argparse.Namespace, folder: Path, options: Options, recorded: Mapping[str, Any]) -> Plan:
+    """Find everything that can be wrong before anything is written."""
     checkpoint = find_checkpoint(folder) if args.resume else None
     if not args.resume and not args.overwrite:
         refuse_existing(folder)
@@ -99,9 +139,7 @@ def run_train(args: argparse.Namespace) -> int:
     dataset = open_dataset(options, options.split, subset=options.subset, ids=options.ids)
     origin = _origin(options, folder, checkpoint, len(dataset.class_names))
     config = make_config(options, dataset.class_names, None if origin is None else origin.base)
-    splits: dict[str, Dataset] = {}
-    if not args.no_eval:
-        splits = _open_splits(args.eval_splits, options, dataset)
+    splits = {} if args.no_eval else _open_splits(args.eval_splits, options, dataset)
     if checkpoint is not None:
         check_resumable(
             checkpoint,
@@ -110,6 +148,8 @@ def run_train(args: argparse.Namespace) -> int:
             class_names=dataset.class_names,
             images=image_checksum(dataset),
         )
+    for warning in require_teachable(dataset, boxes_from_masks=config.gt_boxes_from_masks):
+        print(f"warning: {warning}", file=sys.stderr)
     params, said, kept = _parameters(options, config, origin, checkpoint, dataset.class_names)
     model = MaskRCNN(config, params)
     if not trained_names(model.params, config):  # which also finds a misspelt pattern of config.frozen
@@ -117,28 +157,29 @@ def run_train(args: argparse.Namespace) -> int:
     if not options.skip_bad:
         for name, split in splits.items():
             require_readable(split, f"check {name}", progress=not args.quiet)
-    prepare(folder)
-    if not args.no_pictures:
-        own_folder(folder / PICTURES)
-    with locked(folder):
-        if args.overwrite and not args.resume:
-            clear(folder)
-        write_json(folder / OPTIONS, asdict(options.absolute()))
-        write_json(folder / CONFIG, config.to_dict())
-        if kept is not None:
-            write_json(folder / START, kept)
-        if said:
-            print(said, flush=True)
-        try:
-            return _train_and_report(args, options, folder, model, dataset, splits, checkpoint)
-        except KeyboardInterrupt:
-            step = load_checkpoint(folder / CHECKPOINT).step if (folder / CHECKPOINT).exists() else 0
-            print(
-                f"\ninterrupted; the checkpoint of step {step} is kept. Continue with:\n"
-                f"  mrcnn-np train --out {folder} --resume",
-                file=sys.stderr,
-            )
-            return 130
+    return Plan(options, dataset, splits, checkpoint, model, said, kept)
+
+
+def _run(args: argparse.Namespace, folder: Path, plan: Plan) -> int:
+    """Write down what the run is, and do it; Ctrl-C says how to go on."""
+    if args.overwrite and not args.resume:
+        clear(folder)
+    write_json(folder / OPTIONS, asdict(plan.options.absolute()))
+    write_json(folder / CONFIG, plan.model.config.to_dict())
+    if plan.kept is not None:
+        write_json(folder / START, plan.kept)
+    if plan.said:
+        print(plan.said, flush=True)
+    try:
+        return _train_and_report(args, folder, plan)
+    except KeyboardInterrupt:
+        step = load_checkpoint(folder / CHECKPOINT).step if (folder / CHECKPOINT).exists() else 0
+        print(
+            f"\ninterrupted; the checkpoint of step {step} is kept. Continue with:\n"
+            f"  mrcnn-np train --out {folder} --resume",
+            file=sys.stderr,
+        )
+        return 130
 
 
 def _origin(options: Options, folder: Path, checkpoint: Checkpoint | None, num_classes: int) -> Origin | None:
@@ -172,7 +213,9 @@ def _open_splits(names: str, options: Options, dataset: Dataset) -> dict[str, Da
         if name == "train":
             splits[name] = dataset
         elif name == "val":
-            splits[name] = _open_held_out(options)
+            held_out = _open_held_out(options)
+            what = f"the held-out split {options.val_split!r}"
+            splits[name] = in_classes_of(held_out, tuple(dataset.class_names), what, print)
         else:
             raise UserError(f"--eval-splits names {name!r}; expected train, val, or train,val")
     return splits
@@ -188,28 +231,21 @@ def _open_held_out(options: Options) -> Dataset:
         ) from error
 
 
-def _train_and_report(
-    args: argparse.Namespace,
-    options: Options,
-    folder: Path,
-    model: MaskRCNN,
-    dataset: Dataset,
-    splits: dict[str, Dataset],
-    checkpoint: Checkpoint | None,
-) -> int:
+def _train_and_report(args: argparse.Namespace, folder: Path, plan: Plan) -> int:
+    options, model, dataset = plan.options, plan.model, plan.dataset
     result = train(
         model,
         dataset,
         out_dir=folder,
         seed=options.seed,
-        resume=checkpoint,
+        resume=plan.checkpoint,
         checkpoint_every=options.checkpoint_every,
         skip_bad=options.skip_bad,
         progress=not args.quiet,
     )
     after_training = peak_memory_mib()
     reports: dict[str, SplitReport] = {}
-    for name, split in splits.items():
+    for name, split in plan.splits.items():
         reports[name] = evaluate_split(
             model, split, skip_bad=options.skip_bad, progress=not args.quiet, label=f"evaluate {name}"
         )

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from ..config import Config, presets
-from ..errors import UserError
 
 Say = Callable[[str], None]
 
@@ -80,16 +79,6 @@ def announced() -> Iterator[None]:
 
     with compiling(count):
         yield
-
-
-def set_threads(number: int) -> None:
-    """Set the number of threads of the kernels; ``UserError`` if there are not so many."""
-    import numba
-
-    there: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
-    if number > there:
-        raise UserError(f"--threads {number}: there are {there} (cores, or NUMBA_NUM_THREADS if it is set)")
-    numba.set_num_threads(number)
 
 
 def warm_up(config: Config, *, say: Say = lambda line: None) -> None:

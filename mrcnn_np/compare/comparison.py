@@ -201,7 +201,15 @@ def compare(
 def _paired(
     a: np.ndarray, b: np.ndarray, pairs: tuple[np.ndarray, np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray, str, float]:
-    """Return the rows that have a partner, a note on those that have none or stand elsewhere, and the share lost."""
+    """Return the rows that have a partner, a note on those that have none or stand elsewhere, and the share lost.
+
+    Parameters
+    ----------
+    a, b : ndarray
+        The tensor of both sides.
+    pairs : tuple of ndarray
+        Indices of the pairs, ours and theirs.
+    """
     mine, their = pairs
     most = max(len(a), len(b))
     notes = []
@@ -216,7 +224,18 @@ def _paired(
 def _without_those_rounded_otherwise(
     a: np.ndarray, b: np.ndarray, open_rows: np.ndarray, tolerance: float, note: str
 ) -> tuple[np.ndarray, np.ndarray, str]:
-    """Leave out the rows that rounding decides and that it decided differently, if they are few."""
+    """Leave out the rows that rounding decides and that it decided differently, if they are few.
+
+    Parameters
+    ----------
+    a, b : ndarray
+        The same rows of both sides.
+    open_rows : ndarray of bool
+        Rows that rounding decides.
+    tolerance : float
+    note : str
+        What is said of the tensor so far.
+    """
     rows = rounded_otherwise(a, b, open_rows, tolerance)
     if not rows.any():
         return a, b, note
@@ -225,6 +244,17 @@ def _without_those_rounded_otherwise(
 
 
 def _row(name: str, a: np.ndarray, b: np.ndarray, tolerance: float, note: str) -> Row:
+    """Judge one tensor.
+
+    Parameters
+    ----------
+    name : str
+    a, b : ndarray
+        Of both sides.
+    tolerance : float
+        For the relative error; classes have to be equal.
+    note : str
+    """
     if a.shape != b.shape:
         return Row(name, a.shape, np.nan, np.inf, False, f"shape {a.shape} against {b.shape}")
     if a.size == 0:
@@ -239,7 +269,19 @@ def _row(name: str, a: np.ndarray, b: np.ndarray, tolerance: float, note: str) -
 def _mask_row(
     name: str, a: np.ndarray, b: np.ndarray, left_to_rounding: np.ndarray | None, limit: float, note: str
 ) -> Row:
-    """Judge masks (D, H, W) by the worst IoU of a pair, apart from the pixels that rounding decides."""
+    """Judge masks (D, H, W) by the worst IoU of a pair, apart from the pixels that rounding decides.
+
+    Parameters
+    ----------
+    name : str
+    a, b : ndarray of shape (D, H, W), bool
+        Of both sides.
+    left_to_rounding : ndarray of shape (D, H, W), bool, or None
+        Pixels that rounding decides.
+    limit : float
+        Largest 1 - IoU in the other pixels.
+    note : str
+    """
     differ = a ^ b
     decided = differ if left_to_rounding is None else differ & ~left_to_rounding
     either = np.maximum((a | b).sum(axis=(1, 2)), 1)

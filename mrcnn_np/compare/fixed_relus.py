@@ -95,7 +95,18 @@ def _fix_sums(params: Params) -> None:
 
 
 def _fix_relus(params: Params, layer: str, outputs: np.ndarray, rng: np.random.Generator) -> None:
-    """Change a layer so that each channel of ``outputs`` (..., C), computed without bias, stays near 1 or near -1."""
+    """Change a layer so that each channel of ``outputs`` (..., C), computed without bias, stays near 1 or near -1.
+
+    Parameters
+    ----------
+    params : dict of str to ndarray
+        Changed in place.
+    layer : str
+    outputs : ndarray
+        Of the layer without its bias, the channels last.
+    rng : numpy.random.Generator
+        Draws which channels are on.
+    """
     outputs = outputs.reshape(-1, outputs.shape[-1])
     weight, bias = params[f"{layer}.w"], params[f"{layer}.b"]
     scale = 1 / (FAR * outputs.std())
@@ -106,6 +117,19 @@ def _fix_relus(params: Params, layer: str, outputs: np.ndarray, rng: np.random.G
 def _fix_box_head(
     params: Params, features: np.ndarray, config: Config, measuring: Config, rng: np.random.Generator
 ) -> None:
+    """Fix every ReLU of the box head, layer by layer.
+
+    Parameters
+    ----------
+    params : dict of str to ndarray
+        Changed in place.
+    features : ndarray
+        What the head reads.
+    config : Config
+    measuring : Config
+        The same, with batch norm moving its running statistics to those of one batch.
+    rng : numpy.random.Generator
+    """
     x = features
     if config.box_head != "fc":
         box_head(features, params, measuring, training=True)
@@ -123,6 +147,19 @@ def _fix_box_head(
 def _fix_mask_head(
     params: Params, features: np.ndarray, config: Config, measuring: Config, rng: np.random.Generator
 ) -> None:
+    """Fix every ReLU of the mask head, layer by layer.
+
+    Parameters
+    ----------
+    params : dict of str to ndarray
+        Changed in place.
+    features : ndarray
+        What the head reads.
+    config : Config
+    measuring : Config
+        The same, with batch norm moving its running statistics to those of one batch.
+    rng : numpy.random.Generator
+    """
     x = features
     if config.mask_head_norm:
         mask_head(features, params, measuring, training=True)

@@ -43,7 +43,23 @@ def check_type(name: str, value: Any, hint: Any, declaration: Declaration) -> No
 
 
 def check_range(name: str, value: Any, hint: Any, declaration: Declaration) -> None:
-    """Refuse numbers out of the field's range; see ``check_type``, which has let the value through."""
+    """Refuse numbers out of the field's range.
+
+    Parameters
+    ----------
+    name : str
+        Of the field.
+    value : object
+        ``check_type`` has let it through.
+    hint : type
+        What the field is declared as, resolved; the message says whether None is an option.
+    declaration : Declaration
+
+    Raises
+    ------
+    ConfigError
+        The message names field, value and what was expected.
+    """
     if declaration.range is None:
         return
     numbers = value if isinstance(value, tuple) else (value,)

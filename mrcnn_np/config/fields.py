@@ -243,6 +243,11 @@ class ProposalFields:
     rpn_match_best : bool
         The best anchor of each object is positive, however low its IoU ("low-quality matches"): True in all three.
         [61]
+    rpn_best_ties : "tolerance" or "bit_equal"
+        Which anchors share being an object's best: all that are equally good on paper, their IoU within a millionth of
+        the largest, or those whose IoU has the very bits of the largest (all three). Anchors that contain a small
+        object overlap it equally, and rounding leaves some of them out. matterport measures in float64, where it
+        leaves out others than in float32. [71]
     rpn_anchors_per_image : anchors
         Sampled for the loss: 256 in all three. [63]
     rpn_positive_fraction : fraction
@@ -250,11 +255,15 @@ class ProposalFields:
     crowd_iou : fraction or None
         A negative anchor or RoI may overlap no crowd region by this much: 0.001 matterport. None: crowd regions are
         ignored (torchvision and detectron2 drop them before training). [65]
-    proposals_pre_nms_train, proposals_pre_nms_test : anchors
-        Best ones that are decoded: 6000 of all (matterport), 2000 and 1000 of each level (torchvision, detectron2).
+    proposals_pre_nms_train : anchors
+        Best ones that are decoded in training: 6000 of all (matterport), 2000 of each level (torchvision, detectron2).
         [52, 67]
-    proposals_post_nms_train, proposals_post_nms_test : boxes
-        Kept at most: 2000 and 1000 in matterport and torchvision, 1000 and 1000 in detectron2. [52, 67]
+    proposals_pre_nms_test : anchors
+        The same in detection: 6000 of all (matterport), 1000 of each level (torchvision, detectron2). [52, 67]
+    proposals_post_nms_train : boxes
+        Kept at most, in training: 2000 in matterport and torchvision, 1000 in detectron2. [52, 67]
+    proposals_post_nms_test : boxes
+        Kept at most, in detection: 1000 in all three. [52, 67]
     proposals_nms_iou : fraction
         Of two boxes that overlap by more, the worse is dropped: 0.7 in all three. [67, 68]
     proposals_per_level : bool
@@ -281,6 +290,10 @@ class ProposalFields:
     rpn_positive_iou: float = convention(0.7, FRACTION)
     rpn_negative_iou: float = convention(0.3, FRACTION)
     rpn_match_best: bool = convention(True, others={False: "thresholds only"})
+    rpn_best_ties: Literal["tolerance", "bit_equal"] = convention(
+        "tolerance", matterport="bit_equal", torchvision="bit_equal", detectron2="bit_equal",
+        others={"tolerance": "tiny, small"},
+    )  # fmt: skip
     rpn_anchors_per_image: int = convention(256, COUNT)
     rpn_positive_fraction: float = convention(0.5, FRACTION)
     crowd_iou: float | None = convention(None, FRACTION, matterport=0.001)

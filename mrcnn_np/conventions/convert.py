@@ -136,6 +136,17 @@ def _norm_of(conv: str) -> str:
 
 
 def _box_head_to_conv(params: Params, pool: int, new: Config) -> None:
+    """Read two fully connected layers as convolutions, each with a norm behind it.
+
+    Parameters
+    ----------
+    params : dict of str to ndarray
+        Changed.
+    pool : int
+        Rows and columns that the first layer reads.
+    new : Config
+        Of the network to be.
+    """
     for i, side in ((1, pool), (2, 1)):
         weight = params.pop(f"box_head.fc{i}.w")
         params[f"box_head.conv{i}.w"] = weight.reshape(side, side, -1, weight.shape[1])
@@ -152,7 +163,17 @@ def _box_head_to_fc(params: Params, old: Config) -> None:
 
 
 def _add_norm(params: Params, conv: str, new: Config) -> None:
-    """Add a batch norm that returns what it is given, x / sqrt(1 + eps) * sqrt(1 + eps), or adds the bias to it."""
+    """Add a batch norm that returns what it is given, x / sqrt(1 + eps) * sqrt(1 + eps), or adds the bias to it.
+
+    Parameters
+    ----------
+    params : dict of str to ndarray
+        Changed.
+    conv : str
+        Name of the layer before it.
+    new : Config
+        Of the network to be: its epsilon, and whether the layer keeps its bias.
+    """
     bn, bias = _norm_of(conv), params[f"{conv}.b"]
     params[f"{bn}.gamma"] = np.full_like(bias, np.sqrt(1.0 + new.bn_eps))
     params[f"{bn}.var"] = np.ones_like(bias)
@@ -161,7 +182,17 @@ def _add_norm(params: Params, conv: str, new: Config) -> None:
 
 
 def _fold_norm(params: Params, conv: str, old: Config) -> None:
-    """Move a batch norm into the convolution before it: s (w x + b - m) + beta with s = gamma / sqrt(var + eps)."""
+    """Move a batch norm into the convolution before it: s (w x + b - m) + beta with s = gamma / sqrt(var + eps).
+
+    Parameters
+    ----------
+    params : dict of str to ndarray
+        Changed.
+    conv : str
+        Name of the layer before it.
+    old : Config
+        Of the network as it was: its epsilon.
+    """
     bn = _norm_of(conv)
     gamma, beta, mean, var = (params.pop(f"{bn}.{part}") for part in ("gamma", "beta", "mean", "var"))
     scale = gamma / np.sqrt(var + var.dtype.type(old.bn_eps))

@@ -43,7 +43,16 @@ def moving_rows(board: Switchboard) -> list[Row]:
 
 
 def save_chart(path: str | os.PathLike[str], board: Switchboard, title: str) -> Path:
-    """Save one line per convention: shift of the boxes (mean and largest), change of the scores, IoU of the masks."""
+    """Save one line per convention: shift of the boxes (mean and largest), change of the scores, IoU of the masks.
+
+    Parameters
+    ----------
+    path : path
+        Replaced if it exists.
+    board : Switchboard
+    title : str
+        What was measured on what; stands above, cut short if need be.
+    """
     rows = moving_rows(board)
     height = 110 + LINE * max(len(rows), 1)
     width = NAMES + 940
@@ -80,6 +89,16 @@ def _part(row: Row) -> str:
 
 
 def _draw_row(axes: Sequence[Axes], y: int, row: Row) -> None:
+    """Draw one convention.
+
+    Parameters
+    ----------
+    axes : sequence of 3 Axes
+        For shifts, scores and masks.
+    y : int
+        The line of the chart.
+    row : Row
+    """
     colour = COLOURS.get(_part(row), "#000000")
     if row.kept == 0:
         place = axes[0].get_yaxis_transform()
@@ -97,7 +116,17 @@ def _draw_row(axes: Sequence[Axes], y: int, row: Row) -> None:
 
 
 def _draw_key(ax: Axes, parts: set[str], below: float) -> None:
-    """Name the colours below the chart, in the order of the data flow."""
+    """Name the colours below the chart, in the order of the data flow.
+
+    Parameters
+    ----------
+    ax : Axes
+        The leftmost of the chart.
+    parts : set of str
+        Those of ``PARTS`` that have a line.
+    below : float
+        Distance from the chart, as a share of its height.
+    """
     x = -0.9
     for part in (p for p in COLOURS if p in parts):
         name = part.partition(",")[0]
@@ -114,7 +143,22 @@ def save_crops(
     count: int = 8,
     side: int = 250,
 ) -> Path:
-    """Save crops around the boxes that moved most, at most one for each convention: before white, after orange."""
+    """Save crops around the boxes that moved most, at most one for each convention: before white, after orange.
+
+    Parameters
+    ----------
+    path : path
+        Replaced if it exists.
+    board : Switchboard
+    class_names : sequence of str
+        Entry 0 is background.
+    title : str
+        What was measured on what.
+    count : int
+        Of crops, at most.
+    side : int
+        Of a crop, in pixels of the picture.
+    """
     rows = [row for row in moving_rows(board) if row.worst is not None and row.max_shift > 0]
     fields = list(dict.fromkeys(row.flip.field for row in rows))[:count]
     chosen = [next(row for row in rows if row.flip.field == field) for field in fields]
@@ -140,6 +184,15 @@ def save_crops(
 
 
 def _draw_crop(ax: Axes, image: np.ndarray, row: Row) -> None:
+    """Draw the box that moved most, before and after.
+
+    Parameters
+    ----------
+    ax : Axes
+    image : ndarray of shape (H, W, 3), uint8
+    row : Row
+        Its ``worst`` is not None.
+    """
     assert row.worst is not None
     before, after = row.worst.boxes
     low, high = np.minimum(before[:2], after[:2]), np.maximum(before[2:], after[2:])

@@ -41,18 +41,47 @@ def write_report(out: Path, board: Switchboard, class_names: Sequence[str], titl
 
 
 def text(board: Switchboard, class_names: Sequence[str], title: str) -> str:
-    """Return all tables, aligned for a terminal."""
+    """Return all tables, aligned for a terminal.
+
+    Parameters
+    ----------
+    board : Switchboard
+    class_names : sequence of str
+        Entry 0 is background.
+    title : str
+        What was measured on what.
+    """
     return _assembled(board, class_names, title, _aligned, "")
 
 
 def markdown(board: Switchboard, class_names: Sequence[str], title: str) -> str:
-    """Return all tables as Markdown, with the pictures that ``write_report`` puts beside it."""
+    """Return all tables as Markdown, with the pictures that ``write_report`` puts beside it.
+
+    Parameters
+    ----------
+    board : Switchboard
+    class_names : sequence of str
+        Entry 0 is background.
+    title : str
+        What was measured on what.
+    """
     pictures = "![How far boxes, scores and masks move](conventions.png)\n\n![Where boxes moved most](crops.png)\n\n"
     return _assembled(board, class_names, title, _piped, pictures)
 
 
 def _assembled(board: Switchboard, class_names: Sequence[str], title: str, table: Any, pictures: str) -> str:
-    """Put the parts together; ``table`` writes one table."""
+    """Put the parts together.
+
+    Parameters
+    ----------
+    board : Switchboard
+    class_names : sequence of str
+    title : str
+    table : callable
+        ``table(header, rows)`` writes one table.
+    pictures : str
+        What stands behind the first paragraph.
+    """
     parts = [f"{title}.\n{_baseline(board, class_names)}\n\n{pictures}".rstrip("\n")]
     rows = [row for row in board.rows if row.effect == MOVES]
     if rows:

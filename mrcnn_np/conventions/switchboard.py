@@ -176,6 +176,20 @@ def detections_of(trace: Trace) -> Detections:
 
 
 def _measure(model: MaskRCNN, sample: Sample, flip: Flip, base: Trace, base_losses: Trace, score: float) -> Row:
+    """Change one convention and compare.
+
+    Parameters
+    ----------
+    model : MaskRCNN
+        The network as it was trained.
+    sample : Sample
+    flip : Flip
+        What is changed.
+    base, base_losses : dict of str to ndarray
+        What the network computes in detection and in training before.
+    score : float
+        Pairs of detections both below it are not looked at.
+    """
     try:
         config = model.config.replace(**flip.changes)
         params = convert(model.params, model.config, config)
@@ -210,7 +224,14 @@ def _first_mismatch(message: str) -> str:
 
 
 def first_change(a: Trace, b: Trace, tolerance: float) -> str:
-    """Return the name of the first tensor of ``a`` that ``b`` has otherwise, or an empty string."""
+    """Return the name of the first tensor of ``a`` that ``b`` has otherwise, or an empty string.
+
+    Parameters
+    ----------
+    a, b : dict of str to ndarray
+    tolerance : float
+        Of the largest number of a tensor; 0 asks for the same bits.
+    """
     for name, x in a.items():
         y = b.get(name)
         if y is None or np.shape(x) != np.shape(y):
@@ -254,6 +275,20 @@ def pair_detections(a: Detections, b: Detections) -> list[tuple[int, int]]:
 
 
 def _moved(flip: Flip, first: str, a: Detections, b: Detections, score: float, converted: bool) -> Row:
+    """Say how far detections moved.
+
+    Parameters
+    ----------
+    flip : Flip
+    first : str
+        The first tensor that changed.
+    a, b : Detections
+        Before and after.
+    score : float
+        Pairs of detections both below it are not looked at.
+    converted : bool
+        Parameters were rewritten.
+    """
     pairs = [(i, j) for i, j in pair_detections(a, b) if max(a.scores[i], b.scores[j]) >= score]
     paired = [{i for i, _ in pairs}, {j for _, j in pairs}]
     alone = [sum(k not in known for k in np.flatnonzero(found.scores >= score)) for found, known in zip((a, b), paired)]

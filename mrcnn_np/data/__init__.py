@@ -11,6 +11,7 @@ from .augment import augment
 from .check import Report, check_dataset, describe
 from .coco import COCO_CATEGORIES, COCODataset
 from .download import download_voc2012
+from .findings import require_teachable
 from .images import read_image
 from .sample import Dataset, Sample
 from .shapes import SHAPES_CLASSES, generate
@@ -33,6 +34,7 @@ __all__ = [
     "generate",
     "open_dataset",
     "read_image",
+    "require_teachable",
 ]
 
 

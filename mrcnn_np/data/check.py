@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..errors import DataError
+from ..errors import DataError, DataWarning, printable
 from ..tables import text_table
+from .findings import Finding, Inspection
 from .sample import Dataset
 
 
@@ -34,6 +36,10 @@ class Report:
         One message per image that cannot be used.
     bad_ids : list of str
         Their ids.
+    findings : list of Finding
+        What is wrong with the annotations of images that can be read.
+    remarks : list of str
+        What was left out, or read by a rule that one may not expect.
     """
 
     class_names: tuple[str, ...]
@@ -46,11 +52,13 @@ class Report:
     box_sizes: np.ndarray = field(default_factory=lambda: np.zeros((0, 2)))
     problems: list[str] = field(default_factory=list)
     bad_ids: list[str] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:
-        """Say whether every image can be used."""
-        return not self.problems
+        """Say whether every image can be used and nothing is wrong with the annotations."""
+        return not self.problems and not self.findings
 
 
 def check_dataset(dataset: Dataset) -> Report:
@@ -59,7 +67,8 @@ def check_dataset(dataset: Dataset) -> Report:
     Parameters
     ----------
     dataset : Dataset
-        Where it has a method ``check_classes(index)``, as VOC has, that is called too.
+        Where it has a method ``check_classes(index)``, as VOC has, that is called too; where it has ``notes``, these
+        become the remarks.
 
     Returns
     -------
@@ -68,16 +77,20 @@ def check_dataset(dataset: Dataset) -> Report:
     report = Report(tuple(dataset.class_names))
     sizes, boxes = [], [np.zeros((0, 4))]
     report.instances = np.zeros(len(dataset.class_names), dtype=np.int64)
+    inspection = Inspection()
     for index in range(len(dataset)):
         try:
-            sample = dataset.load(index)
-            if hasattr(dataset, "check_classes"):
-                dataset.check_classes(index)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DataWarning)  # they are counted
+                sample = dataset.load(index)
+                if hasattr(dataset, "check_classes"):
+                    dataset.check_classes(index)
         except DataError as error:
             report.problems.append(str(error))
             report.bad_ids.append(dataset.ids[index])
             continue
         report.images += 1
+        inspection.add(sample)
         report.empty += len(sample.gt_class_ids) == 0
         report.difficult += int(sample.gt_difficult.sum())
         report.crowd += int(sample.gt_crowd.sum())
@@ -87,6 +100,9 @@ def check_dataset(dataset: Dataset) -> Report:
     report.image_sizes = np.array(sizes, dtype=np.int64).reshape(-1, 2)
     corners = np.concatenate(boxes)
     report.box_sizes = corners[:, 2:] - corners[:, :2]
+    report.findings = inspection.findings()
+    notes = getattr(dataset, "notes", None)
+    report.remarks = [] if notes is None else notes.lines()
     return report
 
 
@@ -100,7 +116,7 @@ def describe(report: Report) -> str:
     Returns
     -------
     text : str
-        Several lines: images, instances per class, sizes, and each problem.
+        Several lines: images, instances per class, sizes, remarks, and each problem.
     """
     lines = [f"images     {report.images}" + (f" ({report.empty} without instance)" if report.empty else "")]
     if report.images:
@@ -109,8 +125,9 @@ def describe(report: Report) -> str:
     total = int(report.instances.sum())
     flags = [f"{n} {name}" for n, name in ((report.difficult, "difficult"), (report.crowd, "crowd")) if n]
     lines.append(f"instances  {total}" + (f" ({', '.join(flags)})" if flags else ""))
-    rows = [(name, str(n)) for name, n in zip(report.class_names[1:], report.instances[1:])]
-    width = max(len(name) for name in report.class_names)
+    names = [printable(name) for name in report.class_names]
+    width = min(max(len(name) for name in names), 60)
+    rows = [(name, str(n)) for name, n in zip(names[1:], report.instances[1:])]
     lines += text_table((), rows, align="<>", least=(width, 6), indent="  ").splitlines()
     if total:
         # The side of a square of the box's area: what anchor sizes are compared with.
@@ -118,6 +135,10 @@ def describe(report: Report) -> str:
         low, q1, median, q3, high = np.percentile(sides, [0, 25, 50, 75, 100])
         quartiles = f"quartiles {q1:.0f}, {median:.0f}, {q3:.0f}"
         lines.append(f"box side   {low:.0f} .. {high:.0f} pixels ({quartiles}; square root of the area)")
-    lines.append(f"problems   {len(report.problems) or 'none'}")
-    lines += [f"  {problem}" for problem in report.problems]
+    if report.remarks:
+        lines.append(f"remarks    {len(report.remarks)}")
+        lines += [f"  {remark}" for remark in report.remarks]
+    problems = [*report.problems, *map(str, report.findings)]
+    lines.append(f"problems   {len(problems) or 'none'}")
+    lines += [f"  {problem}" for problem in problems]
     return "\n".join(lines)

@@ -103,8 +103,9 @@ class ResumingDownloader:
                 response.raise_for_status()
                 if response.status_code != 206:
                     have = 0  # the server sends the whole file
-                length = response.headers.get("Content-Length")
-                total = have + int(length) if length else None
+                # a header that is no number tells nothing; the checksum decides whether all has come
+                length = response.headers.get("Content-Length", "")
+                total = have + int(length) if length.isascii() and length.isdecimal() and len(length) < 19 else None
                 with (
                     open_own(part, keep=have > 0) as file,
                     tqdm(

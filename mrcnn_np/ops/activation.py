@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from kernels import accelerated
+from kernels.contract import ReluCache, SigmoidCache, SoftmaxCache
 
 
 @accelerated
-def relu(x: np.ndarray) -> tuple[np.ndarray, tuple[Any, ...]]:
+def relu(x: np.ndarray) -> tuple[np.ndarray, ReluCache]:
     r"""Set what is negative to zero.
 
     .. math:: y = \max(x, 0)
@@ -22,22 +21,22 @@ def relu(x: np.ndarray) -> tuple[np.ndarray, tuple[Any, ...]]:
     Returns
     -------
     y : ndarray
-    cache : tuple
-        ``(y,)``, which the next layer keeps anyway: do not modify ``y`` in place.
+    cache : ReluCache
+        It holds ``y``, which the next layer keeps anyway: do not modify ``y`` in place.
     """
     y = np.maximum(x, 0)
-    return y, (y,)
+    return y, ReluCache(y)
 
 
 @accelerated
-def relu_backward(dy: np.ndarray, cache: tuple[Any, ...]) -> np.ndarray:
+def relu_backward(dy: np.ndarray, cache: ReluCache) -> np.ndarray:
     """Return ``dx``: ``dy`` where ``x > 0``, zero elsewhere; at the kink ``x = 0`` the derivative is taken as 0."""
     (y,) = cache
     return dy * ~(y <= 0)  # not "y > 0", which would be False for NaN and hide it
 
 
 @accelerated
-def sigmoid(x: np.ndarray) -> tuple[np.ndarray, tuple[Any, ...]]:
+def sigmoid(x: np.ndarray) -> tuple[np.ndarray, SigmoidCache]:
     r"""Squash to ``(0, 1)`` without overflow.
 
     .. math:: y = \frac{1}{1 + e^{-x}} = \frac{e^x}{1 + e^x}
@@ -49,8 +48,7 @@ def sigmoid(x: np.ndarray) -> tuple[np.ndarray, tuple[Any, ...]]:
     Returns
     -------
     y : ndarray
-    cache : tuple
-        ``(y,)``.
+    cache : SigmoidCache
 
     Notes
     -----
@@ -58,17 +56,17 @@ def sigmoid(x: np.ndarray) -> tuple[np.ndarray, tuple[Any, ...]]:
     """
     e = np.exp(-np.abs(x))  # at most 1
     y = np.where(x >= 0, 1 / (1 + e), e / (1 + e))
-    return y, (y,)
+    return y, SigmoidCache(y)
 
 
-def sigmoid_backward(dy: np.ndarray, cache: tuple[Any, ...]) -> np.ndarray:
+def sigmoid_backward(dy: np.ndarray, cache: SigmoidCache) -> np.ndarray:
     """Return ``dx = dy y (1 - y)``."""
     (y,) = cache
     return dy * y * (1 - y)
 
 
 @accelerated
-def softmax(x: np.ndarray) -> tuple[np.ndarray, tuple[Any, ...]]:
+def softmax(x: np.ndarray) -> tuple[np.ndarray, SoftmaxCache]:
     r"""Turn the last axis into probabilities.
 
     .. math:: y_k = \frac{e^{x_k}}{\sum_l e^{x_l}}
@@ -81,8 +79,7 @@ def softmax(x: np.ndarray) -> tuple[np.ndarray, tuple[Any, ...]]:
     Returns
     -------
     y : ndarray of shape (..., K)
-    cache : tuple
-        ``(y,)``.
+    cache : SoftmaxCache
 
     Raises
     ------
@@ -97,10 +94,10 @@ def softmax(x: np.ndarray) -> tuple[np.ndarray, tuple[Any, ...]]:
         raise ValueError(f"softmax: x has shape {x.shape}, expected at least one class on the last axis")
     e = np.exp(x - x.max(axis=-1, keepdims=True))
     y = e / e.sum(axis=-1, keepdims=True)
-    return y, (y,)
+    return y, SoftmaxCache(y)
 
 
-def softmax_backward(dy: np.ndarray, cache: tuple[Any, ...]) -> np.ndarray:
+def softmax_backward(dy: np.ndarray, cache: SoftmaxCache) -> np.ndarray:
     """Return ``dx_k = y_k (dy_k - sum_l y_l dy_l)``.
 
     Notes

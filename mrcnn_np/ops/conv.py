@@ -26,15 +26,13 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from kernels import accelerated
+from kernels import accelerated, contract
+from kernels.contract import ConvCache, Padding, Pair, ReluCache, Sides, TransposedConvCache
 
 from .activation import relu, relu_backward
 from .linear import channel_sum
 
 BLOCK_BYTES = 4 * 2**20  # of columns held at once
-
-Pair = int | tuple[int, int]
-Padding = int | tuple[tuple[int, int], tuple[int, int]]
 
 
 @accelerated
@@ -46,7 +44,7 @@ def conv2d(
     stride: Pair = 1,
     padding: Padding = 0,
     groups: int = 1,
-) -> tuple[np.ndarray, tuple[Any, ...]]:
+) -> tuple[np.ndarray, ConvCache]:
     r"""Convolve a batch of maps with a kernel (cross-correlation: the kernel is not flipped).
 
     .. math:: y[n, p, q, o] = b[o] + \sum_{i, j, c} x_{pad}[n, p s_y + i, q s_x + j, c] \, w[i, j, c, o]
@@ -66,8 +64,7 @@ def conv2d(
     Returns
     -------
     y : ndarray of shape (N, (top + H + bottom - kh) // sy + 1, (left + W + right - kw) // sx + 1, C_out)
-    cache : tuple
-        ``(x, w, has_bias, (sy, sx), padding, groups)``; ``x`` without its padding.
+    cache : ConvCache
 
     Raises
     ------
@@ -83,12 +80,12 @@ def conv2d(
     y = _join([_gather(xg, wg, stride) for xg, wg in zip(_split(pad_maps(x, padding), groups), _split(w, groups))])
     if b is not None:
         y += b
-    return y, (x, w, b is not None, stride, padding, groups)
+    return y, ConvCache(x, w, b is not None, stride, padding, groups)
 
 
 @accelerated
 def conv2d_backward(
-    dy: np.ndarray, cache: tuple[Any, ...], *, need_dx: bool = True
+    dy: np.ndarray, cache: ConvCache, *, need_dx: bool = True
 ) -> tuple[Any, np.ndarray, np.ndarray | None]:
     """Return ``(dx, dw, db)``; ``db`` is None if there was no bias, ``dx`` if it is not needed (an image's gradient).
 
@@ -114,7 +111,7 @@ def conv2d_backward(
 @accelerated
 def conv2d_transpose(
     x: np.ndarray, w: np.ndarray, b: np.ndarray | None = None, *, stride: Pair = 2, activate: bool = False
-) -> tuple[np.ndarray, tuple[Any, ...]]:
+) -> tuple[np.ndarray, TransposedConvCache]:
     r"""Enlarge maps: every cell stamps the kernel, times its value, onto the output ("deconvolution").
 
     .. math:: y[n, p s_y + i, q s_x + j, o] \mathrel{+}= \sum_c x[n, p, q, c] \, w[i, j, c, o]
@@ -135,8 +132,7 @@ def conv2d_transpose(
     Returns
     -------
     y : ndarray of shape (N, (H - 1) * sy + kh, (W - 1) * sx + kw, C_out)
-    cache : tuple
-        ``(x, w, has_bias, y or None without ReLU, (sy, sx))``.
+    cache : TransposedConvCache
 
     Raises
     ------
@@ -159,12 +155,12 @@ def conv2d_transpose(
         y += b
     if activate:
         y, _ = relu(y)
-    return y, (x, w, b is not None, y if activate else None, (sy, sx))
+    return y, TransposedConvCache(x, w, b is not None, y if activate else None, (sy, sx))
 
 
 @accelerated
 def conv2d_transpose_backward(
-    dy: np.ndarray, cache: tuple[Any, ...]
+    dy: np.ndarray, cache: TransposedConvCache
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """Return ``(dx, dw, db)``; ``db`` is None if there was no bias.
 
@@ -176,7 +172,7 @@ def conv2d_transpose_backward(
     """
     x, w, has_bias, y, stride = cache
     if y is not None:
-        dy = relu_backward(dy, (y,))
+        dy = relu_backward(dy, ReluCache(y))
     dx = _gather(dy, w.swapaxes(2, 3), stride)
     dw = np.ascontiguousarray(_weight_gradient(dy, x, w.shape[:2], stride).swapaxes(2, 3))
     return dx, dw, channel_sum(dy) if has_bias else None
@@ -242,28 +238,28 @@ def _blocks(n: int, rows: int, bytes_per_row: int) -> Iterator[tuple[slice, slic
 
 def as_pair(value: Pair, name: str) -> tuple[int, int]:
     """Return ``(down, across)``, both at least 1."""
-    pair = (value, value) if isinstance(value, (int, np.integer)) else tuple(value)
-    if len(pair) != 2 or min(pair) < 1:
+    pair = contract.as_pair(value)
+    if pair is None:
         raise ValueError(f"{name} is {value!r}, expected a positive integer or two of them")
     return pair
 
 
-def as_padding(value: Padding) -> tuple[tuple[int, int], tuple[int, int]]:
+def as_padding(value: Padding) -> Sides:
     """Return ``((top, bottom), (left, right))``, none negative."""
-    sides = ((value, value),) * 2 if isinstance(value, (int, np.integer)) else value
-    if np.shape(sides) != (2, 2) or np.min(sides) < 0:
+    sides = contract.as_padding(value)
+    if sides is None:
         raise ValueError(f"padding is {value!r}, expected an integer or ((top, bottom), (left, right)), not negative")
     return sides
 
 
-def pad_maps(x: np.ndarray, padding: tuple[tuple[int, int], tuple[int, int]], value: float = 0.0) -> np.ndarray:
+def pad_maps(x: np.ndarray, padding: Sides, value: float = 0.0) -> np.ndarray:
     """Surround every map with ``value``; ``x`` itself if there is nothing to add."""
     if not np.any(padding):
         return x
     return np.pad(x, ((0, 0), *padding, (0, 0)), constant_values=value)
 
 
-def crop_maps(x: np.ndarray, padding: tuple[tuple[int, int], tuple[int, int]]) -> np.ndarray:
+def crop_maps(x: np.ndarray, padding: Sides) -> np.ndarray:
     """Remove what ``pad_maps`` added (its adjoint)."""
     (top, bottom), (left, right) = padding
     return x[:, top : x.shape[1] - bottom, left : x.shape[2] - right]
@@ -288,7 +284,7 @@ def _check_ranks(name: str, x: np.ndarray, w: np.ndarray, b: np.ndarray | None) 
         raise ValueError(f"{name}: b has shape {b.shape}, expected {w.shape[3:]}")
 
 
-def _check_conv(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, padding: Any, groups: int) -> None:
+def _check_conv(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, padding: Sides, groups: int) -> None:
     _check_ranks("conv2d", x, w, b)
     (_, height, width, channels), (kh, kw, c_in, c_out) = x.shape, w.shape
     if groups < 1 or channels % groups or c_out % groups:

@@ -6,12 +6,11 @@ Boxes are normalised: 0 is the centre of the first pixel and 1 that of the last,
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from scipy import sparse
 
 from kernels import accelerated
+from kernels.contract import CropAndResizeCache
 
 from .roi_align import check_rois
 
@@ -24,7 +23,7 @@ def crop_and_resize(
     *,
     output_size: int | tuple[int, int],
     extrapolation_value: float = 0.0,
-) -> tuple[np.ndarray, tuple[Any, ...]]:
+) -> tuple[np.ndarray, CropAndResizeCache]:
     """Sample each box at ``ph x pw`` points whose first and last lie on its corners.
 
     Row ``i`` of the output reads the image at ``y1 (H - 1) + i (y2 - y1) (H - 1) / (ph - 1)``; a single row reads the
@@ -47,8 +46,7 @@ def crop_and_resize(
     -------
     crops : ndarray of shape (R, ph, pw, C)
         In the dtype of ``image``.
-    cache : tuple
-        ``(image.shape, dtype of crops, boxes, box_index, (ph, pw))``.
+    cache : CropAndResizeCache
 
     Raises
     ------
@@ -67,18 +65,19 @@ def crop_and_resize(
     matrix, inside = _sampling_matrix(image.shape, image.dtype, boxes, box_index, size)
     crops = (matrix @ image.reshape(-1, image.shape[3])).reshape(len(boxes), *size, image.shape[3])
     crops[~inside] = extrapolation_value
-    return crops, (image.shape, image.dtype, boxes, box_index, size)
+    return crops, CropAndResizeCache(image.shape, image.dtype, boxes, box_index, size)
 
 
 @accelerated
-def crop_and_resize_backward(dy: np.ndarray, cache: tuple[Any, ...], *, into: np.ndarray | None = None) -> np.ndarray:
+def crop_and_resize_backward(
+    dy: np.ndarray, cache: CropAndResizeCache, *, into: np.ndarray | None = None
+) -> np.ndarray:
     """Return the gradient with respect to the image: every point hands its gradient to the four pixels it read.
 
     Parameters
     ----------
     dy : ndarray of shape (R, ph, pw, C)
-    cache : tuple
-        From ``crop_and_resize``.
+    cache : CropAndResizeCache
     into : ndarray of shape (N, H, W, C), optional
         Add the gradient to this array, in place, and return it.
 
@@ -91,8 +90,8 @@ def crop_and_resize_backward(dy: np.ndarray, cache: tuple[Any, ...], *, into: np
     There is no gradient to the boxes: they are proposals, and training them through the pixels they read would bypass
     the losses that are meant for them.
     """
-    shape = cache[0]
-    matrix, _ = _sampling_matrix(*cache)
+    shape, dtype, boxes, box_index, size = cache
+    matrix, _ = _sampling_matrix(shape, dtype, boxes, box_index, size)
     dimage = np.zeros(shape, dy.dtype) if into is None else into
     dimage += (matrix.T @ dy.reshape(-1, shape[3])).reshape(shape)
     return dimage

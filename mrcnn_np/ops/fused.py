@@ -11,30 +11,17 @@ enough, and they are the neighbours' ``y`` and ``x``. That halves the memory of 
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from kernels import accelerated
+from kernels.contract import ConvCache, FrozenNorm, FusedConvCache, FusedGradients, Padding, Pair, ReluCache
 
 from .activation import relu, relu_backward
 from .conv import as_padding, as_pair, conv2d, conv2d_backward
 from .linear import channel_sum
 from .norm import batch_norm
-
-#: gamma, beta, mean, var of a frozen batch norm, and its eps
-Norm = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, float]
-
-
-class FusedGradients(NamedTuple):
-    """What ``conv2d_fused_backward`` returns: None for what was not there or not asked for."""
-
-    dx: np.ndarray | None
-    dw: np.ndarray
-    db: np.ndarray | None
-    dgamma: np.ndarray | None
-    dbeta: np.ndarray | None
-    dresidual: np.ndarray | None
 
 
 @accelerated
@@ -43,13 +30,13 @@ def conv2d_fused(
     w: np.ndarray,
     b: np.ndarray | None = None,
     *,
-    norm: Norm | None = None,
+    norm: FrozenNorm | tuple[Any, ...] | None = None,
     residual: np.ndarray | None = None,
     activate: bool = False,
-    stride: Any = 1,
-    padding: Any = 0,
+    stride: Pair = 1,
+    padding: Padding = 0,
     groups: int = 1,
-) -> tuple[np.ndarray, tuple[Any, ...]]:
+) -> tuple[np.ndarray, FusedConvCache]:
     """Compute ``relu(batch_norm(conv2d(x, w, b)) + residual)``, leaving out what is not asked for.
 
     The body below is the definition. A kernel does the same while the result of the convolution is still in registers.
@@ -58,7 +45,7 @@ def conv2d_fused(
     ----------
     x, w, b, stride, padding, groups
         As in ``conv2d``.
-    norm : tuple, optional
+    norm : FrozenNorm, or a tuple of the same, optional
         ``(gamma, beta, mean, var, eps)``, statistics frozen.
     residual : ndarray, optional
         Of the result's shape; added before the ReLU.
@@ -68,8 +55,7 @@ def conv2d_fused(
     Returns
     -------
     y : ndarray of shape (N, H', W', C_out)
-    cache : tuple
-        ``(x, w, b, norm, residual or not, y or None without ReLU, (sy, sx), padding, groups)``.
+    cache : FusedConvCache
 
     Raises
     ------
@@ -78,8 +64,8 @@ def conv2d_fused(
     """
     y, _ = conv2d(x, w, b, stride=stride, padding=padding, groups=groups)
     if norm is not None:
-        *parameters, eps = norm
-        y, _ = batch_norm(y, *parameters, eps=eps)
+        norm = FrozenNorm(*norm)
+        y, _ = batch_norm(y, norm.gamma, norm.beta, norm.mean, norm.var, eps=norm.eps)
     if residual is not None:
         if residual.shape != y.shape:
             raise ValueError(f"conv2d_fused: residual has shape {residual.shape}, expected {y.shape}")
@@ -87,19 +73,19 @@ def conv2d_fused(
     if activate:
         y, _ = relu(y)
     how = (as_pair(stride, "stride"), as_padding(padding), groups)
-    return y, (x, w, b, norm, residual is not None, y if activate else None, *how)
+    return y, FusedConvCache(x, w, b, norm, residual is not None, y if activate else None, *how)
 
 
 @accelerated
 def conv2d_fused_backward(
-    dy: np.ndarray, cache: tuple[Any, ...], *, need_dx: bool = True, plus: np.ndarray | None = None
+    dy: np.ndarray, cache: FusedConvCache, *, need_dx: bool = True, plus: np.ndarray | None = None
 ) -> FusedGradients:
     r"""Return the gradients of everything that ``conv2d_fused`` was given.
 
     Parameters
     ----------
     dy : ndarray of shape (N, H', W', C_out)
-    cache : tuple
+    cache : FusedConvCache
     need_dx : bool
         The gradient of an image is not needed.
     plus : ndarray of shape (N, H, W, C_in), optional
@@ -123,14 +109,14 @@ def conv2d_fused_backward(
     """
     x, w, b, norm, has_residual, y, stride, padding, groups = cache
     if y is not None:
-        dy = relu_backward(dy, (y,))
+        dy = relu_backward(dy, ReluCache(y))
     v, scale = w, None
     if norm is not None:
         gamma, _, mean, var, eps = norm
         inverse_std = 1 / np.sqrt(var + float(eps))
         scale = gamma * inverse_std
         v = w * scale
-    dx, dv, _ = conv2d_backward(dy, (x, v, False, stride, padding, groups), need_dx=need_dx)
+    dx, dv, _ = conv2d_backward(dy, ConvCache(x, v, False, stride, padding, groups), need_dx=need_dx)
     if plus is not None and dx is not None:
         dx = dx + plus
     dshift = channel_sum(dy)

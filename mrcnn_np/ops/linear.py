@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from kernels import accelerated
+from kernels.contract import LinearCache
 
 
 @accelerated
-def linear(x: np.ndarray, w: np.ndarray, b: np.ndarray | None = None) -> tuple[np.ndarray, tuple[Any, ...]]:
+def linear(x: np.ndarray, w: np.ndarray, b: np.ndarray | None = None) -> tuple[np.ndarray, LinearCache]:
     r"""Multiply every row by a matrix.
 
     .. math:: y = x w + b
@@ -24,8 +23,7 @@ def linear(x: np.ndarray, w: np.ndarray, b: np.ndarray | None = None) -> tuple[n
     Returns
     -------
     y : ndarray of shape (R, C_out)
-    cache : tuple
-        ``(x, w, has_bias)``.
+    cache : LinearCache
 
     Raises
     ------
@@ -41,11 +39,11 @@ def linear(x: np.ndarray, w: np.ndarray, b: np.ndarray | None = None) -> tuple[n
     y = x @ w
     if b is not None:
         y += b
-    return y, (x, w, b is not None)
+    return y, LinearCache(x, w, b is not None)
 
 
 @accelerated
-def linear_backward(dy: np.ndarray, cache: tuple[Any, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+def linear_backward(dy: np.ndarray, cache: LinearCache) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """Return ``(dx, dw, db)``; ``db`` is None if there was no bias.
 
     Notes

@@ -6,17 +6,18 @@ has already been rounded to 0 or 1. The result has the dtype of the logits or pr
 
 from __future__ import annotations
 
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 
 from kernels import accelerated
+from kernels.contract import SigmoidCrossEntropyCache, SoftmaxCrossEntropyCache
 
 from .activation import sigmoid, softmax
 
 
 @accelerated
-def softmax_cross_entropy(logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, tuple[Any, ...]]:
+def softmax_cross_entropy(logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, SoftmaxCrossEntropyCache]:
     r"""Return minus the logarithm of the probability that the softmax gives to the right class, per row.
 
     .. math:: L_r = -\log \frac{e^{x[r, t_r]}}{\sum_k e^{x[r, k]}} = \log \sum_k e^{x[r, k]} - x[r, t_r]
@@ -30,8 +31,7 @@ def softmax_cross_entropy(logits: np.ndarray, labels: np.ndarray) -> tuple[np.nd
     Returns
     -------
     loss : ndarray of shape (R,)
-    cache : tuple
-        ``(probabilities, labels)``.
+    cache : SoftmaxCrossEntropyCache
 
     Raises
     ------
@@ -53,10 +53,10 @@ def softmax_cross_entropy(logits: np.ndarray, labels: np.ndarray) -> tuple[np.nd
     # Subtracting the largest logit changes nothing in the difference below and keeps exp from overflowing.
     shifted = logits - logits.max(axis=1, keepdims=True)
     loss = np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(len(labels)), labels]
-    return loss, (probabilities, labels)
+    return loss, SoftmaxCrossEntropyCache(probabilities, labels)
 
 
-def softmax_cross_entropy_backward(dloss: np.ndarray, cache: tuple[Any, ...]) -> np.ndarray:
+def softmax_cross_entropy_backward(dloss: np.ndarray, cache: SoftmaxCrossEntropyCache) -> np.ndarray:
     """Return the gradient of the logits: ``dlogits[r, k] = dloss[r] (p[r, k] - [k = t_r])``.
 
     Notes
@@ -70,7 +70,7 @@ def softmax_cross_entropy_backward(dloss: np.ndarray, cache: tuple[Any, ...]) ->
 
 
 @accelerated
-def sigmoid_cross_entropy(logits: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, tuple[Any, ...]]:
+def sigmoid_cross_entropy(logits: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, SigmoidCrossEntropyCache]:
     r"""Return the binary cross-entropy of every element.
 
     .. math:: L = -t \log \sigma(x) - (1 - t) \log (1 - \sigma(x)) = \max(x, 0) - x t + \log(1 + e^{-|x|})
@@ -84,8 +84,7 @@ def sigmoid_cross_entropy(logits: np.ndarray, targets: np.ndarray) -> tuple[np.n
     Returns
     -------
     loss : ndarray of the same shape
-    cache : tuple
-        ``(logits, targets)``.
+    cache : SigmoidCrossEntropyCache
 
     Raises
     ------
@@ -101,11 +100,11 @@ def sigmoid_cross_entropy(logits: np.ndarray, targets: np.ndarray) -> tuple[np.n
     if np.any((targets < 0) | (targets > 1)):
         raise ValueError(f"sigmoid_cross_entropy: targets from {targets.min()} to {targets.max()}, expected 0 to 1")
     loss = np.maximum(logits, 0) - logits * targets + np.log1p(np.exp(-np.abs(logits)))
-    return loss, (logits, targets)
+    return loss, SigmoidCrossEntropyCache(logits, targets)
 
 
 @accelerated
-def sigmoid_cross_entropy_backward(dloss: np.ndarray, cache: tuple[Any, ...]) -> np.ndarray:
+def sigmoid_cross_entropy_backward(dloss: np.ndarray, cache: SigmoidCrossEntropyCache) -> np.ndarray:
     """Return the gradient of the logits: ``dloss (sigmoid(x) - t)``.
 
     Notes
@@ -117,7 +116,14 @@ def sigmoid_cross_entropy_backward(dloss: np.ndarray, cache: tuple[Any, ...]) ->
     return dloss * (sigmoid(logits)[0] - targets)
 
 
-def smooth_l1(pred: np.ndarray, target: np.ndarray, *, beta: float = 1.0) -> tuple[np.ndarray, tuple[Any, ...]]:
+class SmoothL1Cache(NamedTuple):
+    """Of ``smooth_l1``: ``pred - target``, and ``beta``."""
+
+    difference: np.ndarray
+    beta: float
+
+
+def smooth_l1(pred: np.ndarray, target: np.ndarray, *, beta: float = 1.0) -> tuple[np.ndarray, SmoothL1Cache]:
     r"""Return a parabola near zero and the absolute value away from it, for every element.
 
     .. math:: L = \begin{cases} d^2 / (2 \beta) & |d| < \beta \\ |d| - \beta / 2 & \text{else} \end{cases}
@@ -132,8 +138,7 @@ def smooth_l1(pred: np.ndarray, target: np.ndarray, *, beta: float = 1.0) -> tup
     Returns
     -------
     loss : ndarray of the same shape
-    cache : tuple
-        ``(pred - target, beta)``.
+    cache : SmoothL1Cache
 
     Raises
     ------
@@ -150,12 +155,12 @@ def smooth_l1(pred: np.ndarray, target: np.ndarray, *, beta: float = 1.0) -> tup
     difference = pred - _like("smooth_l1: target", target, pred)
     size = np.abs(difference)
     if beta == 0:
-        return size, (difference, beta)
+        return size, SmoothL1Cache(difference, beta)
     parabola = np.minimum(size, beta) ** 2 / (2 * beta)  # the minimum keeps the branch not taken from overflowing
-    return np.where(size < beta, parabola, size - beta / 2), (difference, beta)
+    return np.where(size < beta, parabola, size - beta / 2), SmoothL1Cache(difference, beta)
 
 
-def smooth_l1_backward(dloss: np.ndarray, cache: tuple[Any, ...]) -> np.ndarray:
+def smooth_l1_backward(dloss: np.ndarray, cache: SmoothL1Cache) -> np.ndarray:
     """Return the gradient of ``pred``: ``dloss clip(d / beta, -1, 1)``, or ``dloss sign(d)`` (0 at 0) if beta is 0."""
     difference, beta = cache
     slope = np.sign(difference) if beta == 0 else np.clip(difference / beta, -1, 1)

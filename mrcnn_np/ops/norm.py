@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from kernels import accelerated
+from kernels.contract import BatchNormCache
 
 from .linear import channel_sum
 
@@ -22,7 +21,7 @@ def batch_norm(
     training: bool = False,
     eps: float = 1e-5,
     momentum: float = 0.1,
-) -> tuple[np.ndarray, tuple[Any, ...]]:
+) -> tuple[np.ndarray, BatchNormCache]:
     r"""Normalise every channel, then scale and shift it.
 
     .. math:: \hat x = \frac{x - \mu}{\sqrt{\sigma^2 + \epsilon}}, \qquad y = \gamma \hat x + \beta
@@ -51,8 +50,7 @@ def batch_norm(
     Returns
     -------
     y : ndarray of shape (..., C)
-    cache : tuple
-        ``(x, gamma, mu, 1 / sqrt(sigma^2 + eps), training)``.
+    cache : BatchNormCache
 
     Raises
     ------
@@ -78,11 +76,11 @@ def batch_norm(
     scale = gamma * inverse_std
     y = (x - mu) * scale
     y += beta
-    return y, (x, gamma, mu, inverse_std, training)
+    return y, BatchNormCache(x, gamma, mu, inverse_std, training)
 
 
 @accelerated
-def batch_norm_backward(dy: np.ndarray, cache: tuple[Any, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def batch_norm_backward(dy: np.ndarray, cache: BatchNormCache) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     r"""Return ``(dx, dgamma, dbeta)``.
 
     Notes

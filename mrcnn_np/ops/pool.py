@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from kernels import accelerated
+from kernels.contract import MaxPoolCache, Padding, Pair
 
-from .conv import Padding, Pair, as_padding, as_pair, crop_maps, pad_maps
+from .conv import as_padding, as_pair, crop_maps, pad_maps
 
 
 @accelerated
 def max_pool2d(
     x: np.ndarray, *, kernel_size: Pair, stride: Pair | None = None, padding: Padding = 0
-) -> tuple[np.ndarray, tuple[Any, ...]]:
+) -> tuple[np.ndarray, MaxPoolCache]:
     r"""Take the largest value of every window.
 
     .. math:: y[n, p, q, c] = \max_{i, j} x_{pad}[n, p s_y + i, q s_x + j, c]
@@ -34,8 +33,7 @@ def max_pool2d(
     Returns
     -------
     y : ndarray of shape (N, (top + H + bottom - kh) // sy + 1, (left + W + right - kw) // sx + 1, C)
-    cache : tuple
-        ``(winner, x.shape, (kh, kw), (sy, sx), padding)``; ``winner`` has the shape of ``y`` and holds ``i * kw + j``.
+    cache : MaxPoolCache
 
     Raises
     ------
@@ -67,11 +65,11 @@ def max_pool2d(
         # k grows, so the largest k that was better so far is the winner; this is far faster than winner[better] = k.
         np.maximum(winner, better * winner.dtype.type(k), out=winner)
         np.maximum(y, candidate, out=y)
-    return y, (winner, x.shape, kernel, stride, padding)
+    return y, MaxPoolCache(winner, x.shape, kernel, stride, padding)
 
 
 @accelerated
-def max_pool2d_backward(dy: np.ndarray, cache: tuple[Any, ...]) -> np.ndarray:
+def max_pool2d_backward(dy: np.ndarray, cache: MaxPoolCache) -> np.ndarray:
     """Return ``dx``: every cell collects ``dy`` of the windows it won.
 
     Notes

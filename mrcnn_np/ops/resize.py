@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 
 from kernels import accelerated
+from kernels.contract import ResizeCache, UpsampleCache
 
 
 @accelerated
-def upsample_nearest(x: np.ndarray, *, scale: int = 2) -> tuple[np.ndarray, tuple[Any, ...]]:
+def upsample_nearest(x: np.ndarray, *, scale: int = 2) -> tuple[np.ndarray, UpsampleCache]:
     r"""Repeat every cell ``scale`` times down and across: the top-down path of the FPN.
 
     .. math:: y[n, p, q, c] = x[n, \lfloor p / s \rfloor, \lfloor q / s \rfloor, c]
@@ -23,8 +24,7 @@ def upsample_nearest(x: np.ndarray, *, scale: int = 2) -> tuple[np.ndarray, tupl
     Returns
     -------
     y : ndarray of shape (N, H * scale, W * scale, C)
-    cache : tuple
-        ``(scale,)``.
+    cache : UpsampleCache
 
     Raises
     ------
@@ -39,11 +39,11 @@ def upsample_nearest(x: np.ndarray, *, scale: int = 2) -> tuple[np.ndarray, tupl
         raise ValueError(f"upsample_nearest: x has shape {x.shape}, expected (N, H, W, C)")
     if scale < 1:
         raise ValueError(f"upsample_nearest: scale is {scale}, expected 1 or more")
-    return x.repeat(scale, axis=1).repeat(scale, axis=2), (scale,)
+    return x.repeat(scale, axis=1).repeat(scale, axis=2), UpsampleCache(scale)
 
 
 @accelerated
-def upsample_nearest_backward(dy: np.ndarray, cache: tuple[Any, ...]) -> np.ndarray:
+def upsample_nearest_backward(dy: np.ndarray, cache: UpsampleCache) -> np.ndarray:
     """Return ``dx``: every cell was copied to a block of ``scale`` x ``scale`` cells and collects their gradients."""
     (scale,) = cache
     dx = dy[:, ::scale, ::scale].copy()
@@ -55,7 +55,7 @@ def upsample_nearest_backward(dy: np.ndarray, cache: tuple[Any, ...]) -> np.ndar
 
 
 @accelerated
-def resize_bilinear(image: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, tuple[Any, ...]]:
+def resize_bilinear(image: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, ResizeCache]:
     r"""Resize by linear interpolation, first down, then across.
 
     Along an axis that shrinks or grows from ``n`` to ``m`` cells, the centre of output cell ``i`` lies at the input
@@ -77,8 +77,7 @@ def resize_bilinear(image: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarra
     Returns
     -------
     y : ndarray of shape (h, w, C) or (N, h, w, C)
-    cache : tuple
-        ``((H, W), size)``.
+    cache : ResizeCache
 
     Raises
     ------
@@ -92,10 +91,10 @@ def resize_bilinear(image: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarra
     height, width = image.shape[-3:-1]
     _check_size("resize_bilinear", (height, width), size)
     y = _interpolate(_interpolate(image, -3, size[0]), -2, size[1])
-    return y, ((height, width), size)
+    return y, ResizeCache((height, width), size)
 
 
-def resize_bilinear_backward(dy: np.ndarray, cache: tuple[Any, ...]) -> np.ndarray:
+def resize_bilinear_backward(dy: np.ndarray, cache: ResizeCache) -> np.ndarray:
     """Return ``dx``.
 
     Notes

@@ -12,7 +12,8 @@ from typing import Any, Literal
 import numpy as np
 from scipy import sparse
 
-from kernels import accelerated
+from kernels import accelerated, contract
+from kernels.contract import RoIAlignCache
 
 BLOCK_BYTES = 24 * 2**20  # what the temporaries of one block of RoIs may take
 MANY = 64  # samples per bin above which a RoI is read by itself, without listing each sample's pixels
@@ -85,7 +86,7 @@ def roi_align(
     sampling_ratio: int = 2,
     aligned: bool = True,
     reduce: Literal["mean", "max"] = "mean",
-) -> tuple[np.ndarray, tuple[Any, ...]]:
+) -> tuple[np.ndarray, RoIAlignCache]:
     """Cut each RoI into bins and read each bin as the mean or maximum of bilinear samples spread evenly over it.
 
     With the RoI's start ``s = scale y1 - o`` (``o`` is 1/2 if aligned, else 0) and its bin height ``b``, sample ``i``
@@ -115,10 +116,9 @@ def roi_align(
     -------
     pooled : ndarray of shape (R, ph, pw, C)
         In the dtype of ``features``.
-    cache : tuple
-        ``(features.shape, features.dtype, rois, batch_index, (ph, pw), spatial_scale, sampling_ratio, aligned,
-        winner)``; ``winner`` is None for the mean, else the winning sample of each output value (row-major in its
-        bin), an unsigned integer array of shape (R, ph, pw, C).
+    cache : RoIAlignCache
+        Its ``winner`` is None for the mean, else it names the sample that won each value: the first, row by row, on
+        ties.
 
     Raises
     ------
@@ -170,19 +170,19 @@ def roi_align(
             values = matrix @ pixels  # (samples that matter, C)
             best = values.argmax(axis=0)
             pooled[roi, p, q], winner[roi, p, q] = values[best, np.arange(channels)], numbers[best]
-    cache = (features.shape, features.dtype, rois, batch_index, bins, spatial_scale, sampling_ratio, aligned, winner)
-    return pooled, cache
+    return pooled, RoIAlignCache(
+        features.shape, features.dtype, rois, batch_index, bins, spatial_scale, sampling_ratio, aligned, winner
+    )
 
 
 @accelerated
-def roi_align_backward(dy: np.ndarray, cache: tuple[Any, ...], *, into: np.ndarray | None = None) -> np.ndarray:
+def roi_align_backward(dy: np.ndarray, cache: RoIAlignCache, *, into: np.ndarray | None = None) -> np.ndarray:
     """Return the gradient with respect to the features only: ``dF = W^T dy``.
 
     Parameters
     ----------
     dy : ndarray of shape (R, ph, pw, C)
-    cache : tuple
-        From ``roi_align``.
+    cache : RoIAlignCache
     into : ndarray of shape (N, H, W, C), optional
         Add the gradient to this array, in place, and return it: what the features receive on other ways.
 
@@ -198,8 +198,8 @@ def roi_align_backward(dy: np.ndarray, cache: tuple[Any, ...], *, into: np.ndarr
     proposals: the region proposal network has its own loss for them, and neither the paper nor any framework lets the
     heads pull on them as well.
     """
-    shape, dtype, *rest, winner = cache
-    grid = _SampleGrid(shape, dtype, *rest)
+    shape, dtype, rois, batch_index, bins, spatial_scale, sampling_ratio, aligned, winner = cache
+    grid = _SampleGrid(shape, dtype, rois, batch_index, bins, spatial_scale, sampling_ratio, aligned)
     dfeatures = np.zeros(shape, dtype) if into is None else into
     if winner is None:
         dfeatures += (grid.mean_matrix().T @ dy.reshape(-1, shape[3])).reshape(shape)
@@ -227,8 +227,8 @@ def check_rois(
     """Check what all RoI operations share and return the number of bins ``(ph, pw)``; ``name`` is that of the maps."""
     if features.ndim != 4 or 0 in features.shape[1:3]:
         raise ValueError(f"{name} has shape {features.shape}; expected (N, H, W, C) with at least one pixel")
-    bins = (output_size, output_size) if isinstance(output_size, (int, np.integer)) else tuple(output_size)
-    if len(bins) != 2 or min(bins) < 1:
+    bins = contract.as_pair(output_size)
+    if bins is None:
         raise ValueError(f"output_size is {output_size}; expected a positive int or a pair of them")
     if rois.ndim != 2 or rois.shape[1] != 4:
         raise ValueError(f"rois has shape {rois.shape}; expected (R, 4)")
@@ -241,7 +241,7 @@ def check_rois(
     if outside.any():
         row = int(np.flatnonzero(outside)[0])
         raise ValueError(f"batch_index of roi {row} is {batch_index[row]}; expected 0 to {len(features) - 1}")
-    return int(bins[0]), int(bins[1])
+    return bins
 
 
 class _SampleGrid:
@@ -343,7 +343,7 @@ class _SampleGrid:
                 first, end = (read[0], read[-1] + 1) if read.size else (0, 0)
                 window.append(slice(int(first), int(end)))
                 means.append(weights[:, first:end].astype(self.dtype))
-            yield roi, tuple(window), *means
+            yield roi, tuple(window), means[0], means[1]
 
     def bins_of_many(self) -> Iterator[tuple[int, int, int, np.ndarray, sparse.csr_array]]:
         """Yield, bin by bin, the RoIs of many samples: numbers of the samples that matter, and their matrix."""

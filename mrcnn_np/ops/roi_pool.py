@@ -6,11 +6,12 @@ hardly matters for a class and ruins a mask.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from kernels import accelerated
+from kernels.contract import RoIPoolCache
 
 from .roi_align import BLOCK_BYTES, check_rois
 
@@ -24,7 +25,7 @@ def roi_pool(
     output_size: int | tuple[int, int],
     spatial_scale: float,
     split: Literal["caffe", "disjoint"] = "caffe",
-) -> tuple[np.ndarray, tuple[Any, ...]]:
+) -> tuple[np.ndarray, RoIPoolCache]:
     """Cut each RoI into bins of whole cells and take the maximum of each bin.
 
     Parameters
@@ -49,9 +50,8 @@ def roi_pool(
     -------
     pooled : ndarray of shape (R, ph, pw, C)
         In the dtype of ``features``; 0 for a bin without cells, which is also one entirely outside the map.
-    cache : tuple
-        ``(features.shape, features.dtype, batch_index, winner)``; ``winner`` of shape (R, ph, pw, C), int32, is the
-        cell ``row * W + column`` whose value won, the first in that order on ties, and -1 for a bin without cells.
+    cache : RoIPoolCache
+        Its ``winner`` names the cell that won each value: the first, row by row, on ties.
 
     Raises
     ------
@@ -89,7 +89,7 @@ def roi_pool(
         pooled[block], winner[block] = _largest_cells(
             features, batch_index[block], y_first[block], y_end[block], x_first[block], x_end[block]
         )
-    return pooled, (features.shape, features.dtype, batch_index, winner)
+    return pooled, RoIPoolCache(features.shape, features.dtype, batch_index, winner)
 
 
 def _largest_cells(
@@ -118,14 +118,13 @@ def _largest_cells(
 
 
 @accelerated
-def roi_pool_backward(dy: np.ndarray, cache: tuple[Any, ...]) -> np.ndarray:
+def roi_pool_backward(dy: np.ndarray, cache: RoIPoolCache) -> np.ndarray:
     """Return the gradient with respect to the features: all of a bin's gradient goes to the cell that won it.
 
     Parameters
     ----------
     dy : ndarray of shape (R, ph, pw, C)
-    cache : tuple
-        From ``roi_pool``.
+    cache : RoIPoolCache
 
     Returns
     -------

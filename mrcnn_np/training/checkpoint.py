@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import safetensors.numpy
 
+from ..backbone import architecture
 from ..config import Config
 from ..errors import CheckpointError, ConfigError, WeightFileError
 from ..files import atomic_write
@@ -129,6 +130,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     tensors = {name: tensors[name] for name in header["checksums"]}
     try:
         config = Config.from_dict(header["config"])
+        architecture(config)  # which is known
     except ConfigError as error:
         raise CheckpointError(f"{path} was written by another version of this package: {one_line(error)}") from error
     names = tuple(header["class_names"])
@@ -211,7 +213,10 @@ def check_resumable(
     if checkpoint.class_names != class_names:
         rows.append(f"class names: {', '.join(checkpoint.class_names)} there, {', '.join(class_names)} here")
     elif checkpoint.images != images:
-        rows.append("images: the data set has other image ids, or another order of them, than the one trained on")
+        rows.append(
+            f"images: {checkpoint.images} there, {images} here: other image ids, or another order of them (the last "
+            "number is their checksum)"
+        )
     if rows:
         raise CheckpointError("the checkpoint belongs to another run:\n" + "\n".join(f"  {row}" for row in rows))
     if checkpoint.step > config.steps:

@@ -152,6 +152,19 @@ def _complete_norms(params: Params, eps: float = 1e-5) -> None:
 def _manifest(
     params: Params, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, Any], *, whole: bool
 ) -> Manifest:
+    """Say which conventions belong to the weights.
+
+    Parameters
+    ----------
+    params : dict of str to ndarray
+        Ours.
+    tensors : mapping of str to ndarray
+        The file's.
+    metadata : mapping
+        What else the file holds.
+    whole : bool
+        Whether the heads are there too.
+    """
     found = sizes(params)
     preset, conventions = detectron2, dict[str, Any]()
     if metadata.get("__author__") == "torchvision":

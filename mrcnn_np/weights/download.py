@@ -172,7 +172,15 @@ def sha256(path: Path) -> str:
 
 
 def _check(path: Path, file: Published, consequence: str) -> None:
-    """Compare as many digits as are published."""
+    """Compare as many digits as are published.
+
+    Parameters
+    ----------
+    path : Path
+    file : Published
+    consequence : str
+        What follows from a wrong checksum, for the message.
+    """
     import pooch
 
     algorithm, _, expected = file.checksum.partition(":")

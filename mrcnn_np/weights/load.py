@@ -115,7 +115,16 @@ def load_weights(
 
 
 def _of_preset(manifest: Manifest, preset: str, path: Path) -> Config:
-    """Return the config of the weights if it is that of the preset; its sizes may be others."""
+    """Return the config of the weights if it is that of the preset; its sizes may be others.
+
+    Parameters
+    ----------
+    manifest : Manifest
+        Of the weights.
+    preset : str
+    path : Path
+        Of the file, for messages.
+    """
     config = manifest.config()
     if manifest.preset != preset:
         manifest.check(by_name(preset, **{name: getattr(config, name) for name in ("backbone", *SIZES)}), path)
@@ -124,7 +133,16 @@ def _of_preset(manifest: Manifest, preset: str, path: Path) -> Config:
 
 
 def _read(path: Path, format: str, config: Config | None) -> tuple[Params, Manifest, list[str]]:
-    """Read a file and translate what is in it."""
+    """Read a file and translate what is in it.
+
+    Parameters
+    ----------
+    path : Path
+    format : str
+        What is expected, or ``"auto"``.
+    config : Config or None
+        The network that the weights are for, if that is known.
+    """
     if sniff(path) == "hdf5":
         _require(path, "matterport", format)
         from .formats.keras_h5 import read_matterport
@@ -163,6 +181,14 @@ def _read(path: Path, format: str, config: Config | None) -> tuple[Params, Manif
 
 
 def _require(path: Path, found: str, wanted: str) -> None:
+    """Refuse a file of another format than the one that was asked for.
+
+    Parameters
+    ----------
+    path : Path
+    found, wanted : str
+        Formats.
+    """
     if wanted not in ("auto", found):
         raise WeightFileError(f"it holds weights of {found}, not of {wanted}")
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..backbone import architecture
 from ..config import Config, fields_where
 from ..config.presets import base
 from ..errors import ConfigError, WeightFileError, WeightMismatchError
@@ -97,10 +98,21 @@ class Manifest:
 
     @classmethod
     def from_config(cls, config: Config, *, source: str, backbone_only: bool = False, **fields: Any) -> Manifest:
-        """Fill in what ``config`` says; ``fields`` are those that a config does not have.
+        """Fill in what a configuration says.
 
         For example ``Manifest.from_config(presets.matterport(backbone="resnet50"), source="matterport",
         delta_order="dy dx dh dw")``.
+
+        Parameters
+        ----------
+        config : Config
+            Of the network whose weights these are.
+        source : str
+            Whose file it is.
+        backbone_only : bool
+            The file has no other tensors than the backbone's.
+        **fields
+            Attributes that a configuration does not have.
         """
         usual, named = base(config.name), {*BACKBONE_FIELDS, "name", "num_classes"}
         overrides = {
@@ -185,6 +197,7 @@ class Manifest:
                 raise ValueError(f"its overrides have {min(twice)!r}, which is a field of its own")
             manifest = cls(**{name: _tuples(value) for name, value in values.items()})
             config = manifest.config()  # names and types are those of a config
+            architecture(config)  # which is known
             if manifest.class_names and len(manifest.class_names) != config.num_classes:
                 raise ValueError(f"{len(manifest.class_names)} class names for {config.num_classes} classes")
             return manifest

@@ -10,6 +10,7 @@ import pytest
 
 from mrcnn_np.bench import chart, markdown, timing
 from mrcnn_np.bench.operations.rows import MEANS, rows
+from mrcnn_np.bench.quiet import QUIET
 from mrcnn_np.cli.main import main
 
 
@@ -19,7 +20,7 @@ def bench(out, *options):
     results = json.loads((out / "bench.json").read_text())
     assert (out / "bench.md").read_text() == markdown.write(results)
     assert results["options"]["quick"] and results["machine"]["threads"] == 1
-    assert {"processor", "cores", "versions", "date"} <= set(results["machine"])
+    assert {"processor", "cores", "versions", "date", "two_threads"} <= set(results["machine"])
     return results
 
 
@@ -30,6 +31,13 @@ def check_times(row):
         assert row["median"][name] == pytest.approx(np.median(times))
     theirs = [value for name, value in row["median"].items() if "torch" in name]
     assert row["ratio"] == (pytest.approx(min(theirs) / row["median"]["cpu"]) if theirs else None)
+    check_quiet(row)
+
+
+def check_quiet(row):
+    """Every row says whether the machine was quiet around it."""
+    figure = row["two_threads"]
+    assert row["quiet"] == (None if figure is None else figure >= QUIET) and row["tries"] == 1
 
 
 def test_interleave_takes_turns_and_keeps_the_first_results():
@@ -89,7 +97,8 @@ def test_operations_have_the_sizes_that_are_asked_for():
 
 def test_our_own_operations(tmp_path, capsys):
     results = bench(tmp_path, "--only", "ops", "--without-torch", "--match", "RoI")
-    assert "no ratios" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "no ratios" in printed and "two threads reach" in printed and "bench.png" not in printed
     assert not (tmp_path / "bench.png").exists()
     assert [row["case"] for row in results["ops"]["rows"]]
     for row in results["ops"]["rows"]:
@@ -131,6 +140,7 @@ def test_start(tmp_path):
     results = bench(tmp_path, "--only", "start", "--without-torch")
     start = results["start"]
     check_times(start["step"])
+    check_quiet(start)
     assert start["step"]["numpy_over_cpu"] > 0
     assert start["cold_seconds"] is None and start["warm_seconds"][0] > 0
 
@@ -138,6 +148,26 @@ def test_start(tmp_path):
 def test_chart_and_targets_without_ratios(tmp_path):
     assert chart.draw(tmp_path / "none.png", {"machine": {}}) is None
     assert list(markdown.targets({})) == []
+
+
+def test_presets(tmp_path, capsys):
+    (row,) = bench(tmp_path, "--only", "presets", "--without-torch")["presets"]["rows"]
+    check_quiet(row)
+    assert (row["preset"], row["backbone"], row["backend"]) == ("tiny", "tiny", "cpu")
+    for what in ("train", "detect"):
+        assert row[what]["seconds"] > 0 and row[what]["peak_mib"] > 50
+    capsys.readouterr()
+    done = subprocess.run(
+        [sys.executable, "-m", "mrcnn_np.bench.presets", "tiny"], capture_output=True, text=True, check=True
+    )
+    head, rule, line = done.stdout.splitlines()
+    assert head.startswith("| preset | backbone |") and rule == "|---|---|---|---|---|"
+    assert line.startswith(f"| tiny | tiny | {row['parameters']:,} | 8, ")
+
+
+def test_a_preset_that_does_not_exist():
+    done = subprocess.run([sys.executable, "-m", "mrcnn_np.bench.presets", "huge"], capture_output=True, text=True)
+    assert done.returncode == 2 and "no preset 'huge'; expected some of tiny, small" in done.stderr
 
 
 def test_warmup(capsys):

@@ -17,10 +17,10 @@ def test_ids_may_contain_spaces_and_begin_with_a_byte_order_mark(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[]", "holds list; expected a JSON object"),
-        ('{"root": 5}', "has root 5; expected str | None"),
-        ('{"config": 3}', "has config 3; expected list"),
-        ("{", "is not JSON"),
+        ("[]", " is a list of 0; expected an object"),
+        ('{"root": 5}', "['root'] is 5; expected a text or null"),
+        ('{"config": 3}', "['config'] is 3; expected a list"),
+        ("{", " is not JSON"),
     ],
 )
 def test_damaged_options_are_named(trained, tmp_path, capsys, text, message):
@@ -28,4 +28,4 @@ def test_damaged_options_are_named(trained, tmp_path, capsys, text, message):
     (run / "options.json").write_text(text)
     for command in (["train", "--out", str(run), "--resume"], ["eval", "--run", str(run)]):
         assert main(command) == 2
-        assert f"error: {run / 'options.json'} {message}" in capsys.readouterr().err
+        assert f"error: {run / 'options.json'}{message}" in capsys.readouterr().err

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from mrcnn_np.config import DECLARATIONS, Config, presets
 from mrcnn_np.errors import ConfigError
+from mrcnn_np.network import spec
 
 BASES = ("tiny", "torchvision", "matterport")
 HINTS = typing.get_type_hints(Config)
@@ -149,6 +150,13 @@ def test_wrong_names_get_a_suggestion():
             ConfigError, match=rf"unknown preset '{wrong}'; expected one of .*; did you mean '{meant}'\?"
         ):
             presets.by_name(wrong)
+
+
+def test_a_backbone_is_a_choice_too():
+    with pytest.raises(
+        ConfigError, match=r"backbone is 'ResNet-50'; expected one of tiny, .*; did you mean 'resnet50'\?"
+    ):
+        spec(presets.tiny(backbone="ResNet-50"))
 
 
 # --- JSON ---

@@ -95,10 +95,11 @@ ROWS = [
     ("RPN delta std", (59,), [
         ("rpn_box_std", ((0.1, 0.1, 0.2, 0.2), (1.0, 1.0, 1.0, 1.0), (1.0, 1.0, 1.0, 1.0))),
     ]),
-    ("RPN matching and sampling", (61, 63, 64, 65), [
+    ("RPN matching and sampling", (61, 63, 64, 65, 71), [
         ("rpn_positive_iou", (0.7,) * 3),
         ("rpn_negative_iou", (0.3,) * 3),
         ("rpn_match_best", (True,) * 3),
+        ("rpn_best_ties", ("bit_equal",) * 3),
         ("rpn_anchors_per_image", (256,) * 3),
         ("rpn_positive_fraction", (0.5,) * 3),
         ("crowd_iou", (0.001, None, None)),
@@ -223,6 +224,24 @@ def test_every_field_is_documented():
             assert named, meaning.field
 
 
+def test_numbers_in_the_documentation_are_the_answers():
+    """What is said in words, "1024 matterport, 1333 torchvision and detectron2", is held to the presets."""
+    number = r"\d+(?:\.\d+)?(?:e-?\d+)?(?:/\d+)?"
+    value = rf"(\((?:{number}, )+{number}\)|(?:{number}, )*{number})"
+    name = r"(?:matterport|torchvision|detectron2)(?!'s v2)"
+    said = re.compile(rf"(?<![\w.]){value} (?:in )?(all three|{name}(?:(?:, | and ){name})*)")
+    compared = 0
+    for meaning in meanings().values():
+        if meaning.field in FREE:
+            continue
+        for text, whose in said.findall(meaning.text):
+            expected = tuple(map(float, re.findall(number, text))) if "," in text else eval(text)
+            for framework in FRAMEWORKS if whose == "all three" else re.findall(name, whose):
+                assert getattr(presets.by_name(framework), meaning.field) == expected, (meaning.field, text, whose)
+                compared += 1
+    assert compared > 100
+
+
 def test_documentation_and_table_cite_facts_that_have_a_test():
     tested = set(re.findall(r"\d{3}", " ".join(re.findall(r"def test_fact_([\d_]+)", _documents()))))
     for row, facts, _ in ROWS:
@@ -281,6 +300,7 @@ ALIVE = {
         "bn_mode": ("frozen", {}), "bn_momentum": (0.5, {}), "rpn_positive_iou": (0.4, {}),
         "rpn_negative_iou": (0.1, {}),
         "rpn_match_best": (False, {"rpn_positive_iou": 0.99}),
+        "rpn_best_ties": ("bit_equal", {"anchor_sizes": (70.0, 48.0, 64.0, 80.0, 96.0), "rpn_positive_iou": 0.9}),
         "rpn_anchors_per_image": (16, {}), "rpn_positive_fraction": (0.05, {}),
         "crowd_iou": (0.001, {}), "proposals_pre_nms_train": (10, {}), "proposals_post_nms_train": (5, {}),
         "gt_joins_proposals": (False, {}), "rois_per_image": (8, {}), "roi_positive_fraction": (0.1, {}),

@@ -41,6 +41,17 @@ def test_download_unpack_and_second_call(server, tmp_path):
     assert len(server.requests) == 1
 
 
+@pytest.mark.parametrize("length", ["abc", "-1", "1e6", "\u00b2", "9" * 30, "1" * 5000])
+def test_a_length_that_is_no_number(server, tmp_path, length):
+    server.length = length
+    try:
+        root = download_voc2012(tmp_path / "d", **server.options)
+    except DataError as error:
+        assert "cannot be downloaded" in str(error)
+    else:
+        assert VOCDataset(root).load(0).image_id == "a"
+
+
 def test_archive_can_be_kept(server, tmp_path):
     download_voc2012(tmp_path / "d", **server.options, keep_archive=True)
     assert entries(tmp_path / "d") == ["VOCdevkit", "voc.tar"]

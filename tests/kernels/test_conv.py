@@ -7,14 +7,15 @@ from hypothesis import strategies as st
 from kernel_cases import check_pair, distance, draw, error, scattered, to_float64
 
 from kernels.cpu import conv as fast
-from kernels.cpu.convolution import direct_weights, few_channels, transposed, winograd, winograd_tiles, winograd_weights
+from kernels.cpu import fused as fast_fused
+from kernels.cpu.convolution import direct, direct_weights, few_channels, winograd, winograd_tiles, winograd_weights
 from kernels.cpu.machine import memory
 from mrcnn_np.ops.conv import conv2d, conv2d_backward, conv2d_transpose, conv2d_transpose_backward
 from mrcnn_np.ops.fused import conv2d_fused, conv2d_fused_backward
 
 # Slack: a result is one running sum over taps and channels, up to 3,430 terms, where BLAS adds blocks; measured: 3e-6
 CONV = (fast.conv2d, fast.conv2d_backward)
-TRANSPOSE = (transposed.conv2d_transpose, transposed.conv2d_transpose_backward)
+TRANSPOSE = (fast.conv2d_transpose, fast.conv2d_transpose_backward)
 
 
 @settings(max_examples=8, deadline=None)
@@ -50,16 +51,16 @@ def test_phases_of_a_transposed_convolution(case, activate):
     kh, kw, c_in, c_out, stride = case
     rng = np.random.default_rng(7)
     x, w, b = draw(rng, 3, 5, 14, c_in), draw(rng, kh, kw, c_in, c_out), draw(rng, c_out)
-    y, cache = transposed.conv2d_transpose(x, w, b, stride=stride, activate=activate)
+    y, cache = fast.conv2d_transpose(x, w, b, stride=stride, activate=activate)
     exact, exact_cache = conv2d_transpose.reference(*to_float64((x, w, b)), stride=stride, activate=activate)
     assert error(y, exact) <= 2e-6  # measured: 4e-7
     assert not activate or (y.min() == 0 and y.max() > 0)
 
     dy = draw(rng, *y.shape)
     if activate:  # the same side of the kink on both, whatever the rounding
-        exact_cache = (*exact_cache[:3], to_float64(y), exact_cache[4])
+        exact_cache = exact_cache._replace(y=to_float64(y))
     for ours, exactly in zip(
-        transposed.conv2d_transpose_backward(dy, cache),
+        fast.conv2d_transpose_backward(dy, cache),
         conv2d_transpose_backward.reference(to_float64(dy), exact_cache),
     ):
         assert error(ours, exactly) <= 5e-6  # measured: 1e-6
@@ -83,7 +84,7 @@ def test_winograd_is_off_by_at_most_ten_times_as_much(shape, few_tiles, monkeypa
     *maps, c_in, c_out = shape
     rng = np.random.default_rng(0)
     args = draw(rng, *maps, c_in), draw(rng, 3, 3, c_in, c_out) / np.float32(3 * c_in**0.5), draw(rng, c_out)
-    assert fast._suits_winograd(args[0].shape, args[1], (1, 1), ((1, 1), (1, 1)), 1)
+    assert fast.suits_winograd(args[0].shape, args[1], (1, 1), ((1, 1), (1, 1)), 1)
     check_pair(
         conv2d, conv2d_backward, CONV, args, {"padding": 1}, rng, factor=10, slack=0, error=distance
     )  # measured: 8
@@ -113,7 +114,7 @@ def test_weight_gradients_of_many_outputs_are_added_in_spans():
     outputs = 2 * direct_weights.SPAN + 1000
     x, dy = draw(rng, 1, outputs // 50, 50, 24) + np.float32(1), draw(rng, 1, outputs // 50, 50, 32) + np.float32(1)
     exact = to_float64(x).reshape(-1, 24).T @ to_float64(dy).reshape(-1, 32)
-    dw = fast.weight_gradient(x, dy, 1, 1, 1, ((0, 0), (0, 0)))
+    dw = direct.weight_gradient(x, dy, 1, 1, 1, ((0, 0), (0, 0)))
     assert error(dw[0, 0], exact) <= 2e-6  # measured: 7e-7
 
 
@@ -162,26 +163,26 @@ def test_fused_convolution(case, norm, residual, activate):
     if residual:
         exact_options["residual"] = to_float64(options["residual"])
     exact, exact_cache = conv2d_fused.reference(to_float64(x), to_float64(w), to_float64(b), **exact_options)
-    fused, cache = fast.conv2d_fused(x, w, b, **options)
+    fused, cache = fast_fused.conv2d_fused(x, w, b, **options)
     assert fused.dtype == np.float32
     assert error(fused, exact) <= 1e-5  # measured: 4e-6, by Winograd
-    assert fast.conv2d_fused(to_float64(x), w, b, **options) is NotImplemented
+    assert fast_fused.conv2d_fused(to_float64(x), w, b, **options) is NotImplemented
 
     dy, plus = draw(rng, *fused.shape), draw(rng, *x.shape)
     if activate:  # the same side of the kink on both, whatever the rounding
-        exact_cache = (*exact_cache[:5], to_float64(fused), *exact_cache[6:])
+        exact_cache = exact_cache._replace(y=to_float64(fused))
     wanted = conv2d_fused_backward.reference(to_float64(dy), exact_cache, plus=to_float64(plus))
-    got = fast.conv2d_fused_backward(dy, cache, plus=plus)
+    got = fast_fused.conv2d_fused_backward(dy, cache, plus=plus)
     assert got._fields == wanted._fields
     for name, ours, exactly in zip(got._fields, got, wanted):
         assert (ours is None) == (exactly is None), name
         if ours is not None:
             assert ours.dtype == np.float32 and ours.shape == exactly.shape, name
             assert error(ours, exactly) <= 2e-5, name  # measured: 6e-6, by Winograd
-    assert fast.conv2d_fused_backward(dy, cache, need_dx=False).dx is None
-    assert fast.conv2d_fused_backward(to_float64(dy), cache) is NotImplemented
-    assert fast.conv2d_fused_backward(dy, cache, plus=plus[:, 1:]) is NotImplemented
-    assert fast.conv2d_fused_backward(dy[:, 1:], cache) is NotImplemented
+    assert fast_fused.conv2d_fused_backward(dy, cache, need_dx=False).dx is None
+    assert fast_fused.conv2d_fused_backward(to_float64(dy), cache) is NotImplemented
+    assert fast_fused.conv2d_fused_backward(dy, cache, plus=plus[:, 1:]) is NotImplemented
+    assert fast_fused.conv2d_fused_backward(dy[:, 1:], cache) is NotImplemented
 
 
 @settings(max_examples=10, deadline=None)
@@ -227,7 +228,7 @@ def test_large_results_of_a_product_go_past_the_caches(c_out, monkeypatch):
     before = conv2d_fused(x, w, b)[0], conv2d_fused(x, w, b, residual=residual, activate=True)[0]
     larger = conv2d_transpose(x, w, b, stride=2)[0]
     monkeypatch.setattr(memory, "LARGE", 0)
-    monkeypatch.setattr(fast, "STREAMED", 0)
+    monkeypatch.setattr(direct, "STREAMED", 0)
     assert memory.streams(before[0])
     np.testing.assert_array_equal(conv2d_fused(x, w, b)[0], before[0])
     np.testing.assert_array_equal(conv2d_fused(x, w, b, residual=residual, activate=True)[0], before[1])
@@ -251,8 +252,8 @@ def test_arrays_of_the_wrong_shape_never_reach_a_kernel():
     _, cache = fast.conv2d(x, w, padding=1)
     assert fast.conv2d_backward(draw(rng, 1, 7, 8, 5), cache) is NotImplemented
     assert fast.conv2d_backward(draw(rng, 1, 8, 8, 4), cache) is NotImplemented
-    _, cache = transposed.conv2d_transpose(x, w)
-    assert transposed.conv2d_transpose_backward(draw(rng, 1, 15, 17, 5), cache) is NotImplemented
-    assert fast.conv2d_fused(x, w, padding=1, residual=draw(rng, 1, 1, 1, 5)) is NotImplemented
+    _, cache = fast.conv2d_transpose(x, w)
+    assert fast.conv2d_transpose_backward(draw(rng, 1, 15, 17, 5), cache) is NotImplemented
+    assert fast_fused.conv2d_fused(x, w, padding=1, residual=draw(rng, 1, 1, 1, 5)) is NotImplemented
     short = (*(np.ones(4, np.float32) for _ in range(4)), 1e-5)
-    assert fast.conv2d_fused(x, w, padding=1, norm=short) is NotImplemented
+    assert fast_fused.conv2d_fused(x, w, padding=1, norm=short) is NotImplemented

@@ -7,7 +7,7 @@ import pytest
 from kernel_cases import draw, scattered
 
 import kernels
-from kernels.cpu import boxes, conv, crop_and_resize, detections, linear, losses, nms, optim, pool, resize
+from kernels.cpu import boxes, conv, crop_and_resize, detections, fused, linear, losses, nms, optim, pool, resize
 from kernels.cpu.machine import memory
 from kernels.cpu.roi_pool import roi_pool
 from mrcnn_np.ops.fused import conv2d_fused, conv2d_fused_backward
@@ -59,7 +59,7 @@ def test_a_stride_that_leaves_inputs_out():
     w, plus = draw(RNG, 1, 1, 4, 5), draw(RNG, *MAP.shape)
     y, cache = conv2d_fused(MAP, w, stride=2)
     dy = draw(RNG, *y.shape)
-    found = conv.conv2d_fused_backward(dy, cache, plus=plus).dx
+    found = fused.conv2d_fused_backward(dy, cache, plus=plus).dx
     wanted = conv2d_fused_backward.reference(dy, cache, plus=plus).dx
     np.testing.assert_allclose(found, wanted, rtol=1e-6, atol=1e-6)
     np.testing.assert_array_equal(found[:, 1::2, 1::2], plus[:, 1::2, 1::2])

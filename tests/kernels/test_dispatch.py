@@ -41,6 +41,7 @@ def no_size_is_too_small(monkeypatch):
     for module in (fast_activation, fast_linear, fast_losses, fast_norm, fast_pool, fast_resize):
         monkeypatch.setattr(module, "SMALL", 0)
     monkeypatch.setattr(fast_linear, "SMALL_SUM", 0)
+    monkeypatch.setattr(fast_activation, "SMALL_EXPONENTIAL", 0)
 
 
 def test_coverage_is_complete():
@@ -50,6 +51,17 @@ def test_coverage_is_complete():
     assert sorted(table) == sorted(ACCELERATED)
     assert sorted(cpu.KERNELS) == sorted(ACCELERATED)
     assert all(backends["numpy"] and backends["cpu"] for backends in table.values())
+
+
+def test_a_kernel_stands_in_the_file_of_the_same_name():
+    """``mrcnn_np/ops/pool.py`` has its kernels in ``kernels/cpu/pool.py``; no file there is without its module."""
+    files = set()
+    for name, kernel in cpu.KERNELS.items():
+        module = kernels._registry[name].reference.__module__.split(".")[-1]
+        assert kernel.__module__ == f"kernels.cpu.{module}", name
+        assert kernel.__name__ == name
+        files.add(module)
+    assert files == {path.stem for path in Path(cpu.__file__).parent.glob("*.py")} - {"__init__"}
 
 
 def test_operations_and_kernels_take_what_they_need_and_no_configuration():
@@ -127,13 +139,16 @@ def check_forward(function, kernel, args, slack=8 * 1.2e-7):
 @pytest.mark.parametrize("shape", [*MAPS, (1, 1), (7, 91), (300, 2), (5000,)])
 def test_sigmoid_and_softmax(shape):
     x = 8 * draw(np.random.default_rng(10), *shape)
-    for function, kernel in ((activation.sigmoid, fast_losses.sigmoid), (activation.softmax, fast_losses.softmax)):
+    for function, kernel in (
+        (activation.sigmoid, fast_activation.sigmoid),
+        (activation.softmax, fast_activation.softmax),
+    ):
         for values in (x, EXTREME.copy(), np.repeat(EXTREME, 2, axis=0)[:, :6]):  # copies are watched
             check_forward(function, kernel, (values,))
             y, (kept,) = kernel(values)
             assert kept is y
-    assert fast_losses.sigmoid(x[:0])[0].shape == (0, *shape[1:])
-    assert fast_losses.softmax(np.zeros((3, 0), np.float32)) is NotImplemented
+    assert fast_activation.sigmoid(x[:0])[0].shape == (0, *shape[1:])
+    assert fast_activation.softmax(np.zeros((3, 0), np.float32)) is NotImplemented
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (7, 91), (300, 2), (130, 17)])
@@ -142,7 +157,7 @@ def test_softmax_cross_entropy(shape):
     logits, labels = 8 * draw(rng, *shape), rng.integers(0, shape[1], shape[0])
     check_forward(losses.softmax_cross_entropy, fast_losses.softmax_cross_entropy, (logits, labels))
     _, (probabilities, kept) = fast_losses.softmax_cross_entropy(logits, labels)
-    np.testing.assert_array_equal(probabilities, fast_losses.softmax(logits)[0])
+    np.testing.assert_array_equal(probabilities, fast_activation.softmax(logits)[0])
     np.testing.assert_array_equal(kept, labels)
     for wrong in (labels - shape[1], labels + shape[1], labels.astype(np.float32), labels[:-1]):
         assert fast_losses.softmax_cross_entropy(logits, wrong) is NotImplemented

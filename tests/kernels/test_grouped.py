@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from kernel_cases import INTERPRETED, check_pair, draw, error, to_float64
 
 from kernels.cpu import conv as fast
+from kernels.cpu import fused as fast_fused
 from kernels.cpu.convolution import grouped, grouped_winograd
 from kernels.cpu.convolution.grouped import Groups
 from kernels.cpu.machine.simd import VL
@@ -65,7 +66,7 @@ def test_finished_in_the_last_store(per, residual):
     if residual:
         options["residual"] = draw(rng, 2, 16, 17, 8 * per)
     exact, _ = conv2d_fused.reference(*to_float64((x, w, b)), **{k: to_float64(v) for k, v in options.items()})
-    y, _ = fast.conv2d_fused(x, w, b, **options)
+    y, _ = fast_fused.conv2d_fused(x, w, b, **options)
     assert error(y, exact) <= SLACK
 
 

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from kernel_cases import INTERPRETED, check_pair, draw, error, to_float64
 
 from kernels.cpu import conv as fast
+from kernels.cpu import fused as fast_fused
 from kernels.cpu.convolution import stem, winograd_strided
 from kernels.cpu.machine import memory
 from kernels.cpu.machine.simd import VL
@@ -48,11 +49,11 @@ def test_stem_finishes(residual, streamed, monkeypatch):
     norm = (*(np.abs(draw(rng, 48)) + np.float32(0.5) for _ in range(4)), 1e-3)
     beside = draw(rng, 2, 5, 27, 48) if residual else None
     options = {"stride": 2, "padding": 3, "activate": True}
-    before, _ = fast.conv2d_fused(x, w, b, norm=norm, residual=beside, **options)
+    before, _ = fast_fused.conv2d_fused(x, w, b, norm=norm, residual=beside, **options)
     if streamed:
         monkeypatch.setattr(memory, "LARGE", 0)
         assert memory.streams(before)
-    y, _ = fast.conv2d_fused(x, w, b, norm=norm, residual=beside, **options)
+    y, _ = fast_fused.conv2d_fused(x, w, b, norm=norm, residual=beside, **options)
     np.testing.assert_array_equal(y, before)
     exact, _ = conv2d_fused.reference(
         *to_float64((x, w, b)), norm=to_float64(norm), residual=to_float64(beside), **options
@@ -89,7 +90,7 @@ def test_winograd_with_stride_finishes(residual, monkeypatch):
     norm = (*(np.abs(draw(rng, 48)) + np.float32(0.5) for _ in range(4)), 1e-3)
     beside = draw(rng, 2, 9, 11, 48) if residual else None
     options = {"stride": 2, "padding": 1, "activate": True}
-    y, _ = fast.conv2d_fused(x, w, b, norm=norm, residual=beside, **options)
+    y, _ = fast_fused.conv2d_fused(x, w, b, norm=norm, residual=beside, **options)
     exact, _ = conv2d_fused.reference(
         *to_float64((x, w, b)), norm=to_float64(norm), residual=to_float64(beside), **options
     )  # fmt: skip

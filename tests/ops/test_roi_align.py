@@ -62,7 +62,7 @@ def test_max_routes_the_gradient_to_the_first_of_equal_samples():
         np.ones((1, 4, 4, 1)), np.array([[0.5, 0.5, 2.5, 2.5]]), np.zeros(1, int), output_size=1, spatial_scale=1.0,
         aligned=False, reduce="max",
     )  # fmt: skip
-    assert cache[-1].item() == 0
+    assert cache.winner.item() == 0
     # Its first sample lies at (1, 1).
     expected = np.zeros((4, 4))
     expected[1, 1] = 3

@@ -30,7 +30,7 @@ def test_the_two_splits_of_five_rows():
     column = np.arange(5.0)[:, None]
     # Inclusive corners 0 and 4: five rows, in halves of 2.5: rows 0..2 and 2..4 share row 2.
     y, cache = pool(-column, [[0, 0, 4, 0]], output_size=(2, 1), spatial_scale=1.0, split="caffe")
-    assert y.ravel().tolist() == [0, -2] and cache[-1].ravel().tolist() == [0, 2]
+    assert y.ravel().tolist() == [0, -2] and cache.winner.ravel().tolist() == [0, 2]
     y, _ = pool(column, [[0, 0, 4, 0]], output_size=(2, 1), spatial_scale=1.0, split="caffe")
     assert y.ravel().tolist() == [2, 4]
     # Half-open 0..5: rows 0, 1 and rows 2, 3, 4.
@@ -88,7 +88,7 @@ def test_matches_the_loop(split, size):
     y, cache = roi_pool(features, rois, index, output_size=size, spatial_scale=0.25, split=split)
     expected, winner = naive_roi.roi_pool(features, rois, index, size, 0.25, split)
     np.testing.assert_array_equal(y, expected)
-    np.testing.assert_array_equal(cache[-1], winner)
+    np.testing.assert_array_equal(cache.winner, winner)
 
 
 @pytest.mark.parametrize("split", ["caffe", "disjoint"])

@@ -6,10 +6,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class Server:
-    """Serves one archive; ``cut`` ends each answer after so many bytes, ``ranges`` says whether it can continue."""
+    """Serves one archive; ``cut`` ends each answer after so many bytes, ``ranges`` says whether it can continue.
+
+    ``length`` is what it says of the length, if not the truth.
+    """
 
     def __init__(self, data):
-        self.data, self.cut, self.ranges = data, None, True
+        self.data, self.cut, self.ranges, self.length = data, None, True, None
         self.requests = []
         outer = self
 
@@ -22,7 +25,7 @@ class Server:
                     self.send_error(416)
                     return
                 self.send_response(206 if start else 200)
-                self.send_header("Content-Length", str(len(outer.data) - start))
+                self.send_header("Content-Length", outer.length or str(len(outer.data) - start))
                 self.end_headers()
                 self.wfile.write(outer.data[start:][: outer.cut])
 

@@ -46,7 +46,8 @@ def to_float64(value: Any) -> Any:
     if isinstance(value, np.dtype):
         return np.dtype(np.float64) if value == np.float32 else value
     if isinstance(value, tuple):
-        return tuple(to_float64(v) for v in value)
+        converted = [to_float64(v) for v in value]
+        return type(value)(*converted) if hasattr(value, "_fields") else tuple(converted)
     return value
 
 

@@ -11,6 +11,7 @@ from mrcnn_np.errors import WeightFileError, WeightMismatchError
 from mrcnn_np.network import spec
 from mrcnn_np.weights.formats.keras_h5 import read_matterport, write_matterport
 from mrcnn_np.weights.load import load_weights
+from mrcnn_np.weights.matterport import by_layer, to_matterport
 
 h5py = pytest.importorskip("h5py", reason="Keras's files need h5py: pip install mrcnn-np[keras]")
 
@@ -256,6 +257,111 @@ def twice(file):
 def test_damage(small, change, message):
     with pytest.raises(WeightFileError, match=message):
         read_matterport(small(change))
+
+
+def attribute(name, value, where="/"):
+    def change(file):
+        del file[where].attrs[name]
+        file[where].attrs[name] = value
+
+    return change
+
+
+def dataset(value=None, **options):
+    def change(file):
+        del file["conv1/conv1/kernel:0"]
+        file["conv1/conv1"].create_dataset("kernel:0", data=value, **options)
+
+    return change
+
+
+def many_links(file):
+    """A thousand names of a group that has a thousand names of one weight: a million tensors."""
+    names = [f"w{i}" for i in range(1000)]
+    group = file.create_group("many")
+    group["w0"] = np.zeros(1, np.float32)
+    for name in names[1:]:
+        group[name] = group["w0"]
+    group.attrs["weight_names"] = np.array([n.encode() for n in names])
+    for i in range(1000):
+        file[f"m{i}"] = group
+    del file.attrs["layer_names"]
+    file.attrs["layer_names"] = np.array([f"m{i}".encode() for i in range(1000)])
+
+
+def loop(file):
+    """A group within itself."""
+    file["conv1/conv1/again"] = file["conv1"]
+    file["conv1"].attrs["weight_names"] = np.array([b"conv1/again/" * 500 + b"conv1/kernel:0"])
+
+
+def of_names(attribute_name):
+    odd = {
+        "numbers": np.arange(4),
+        "one text": "conv1",
+        "one of bytes": np.bytes_(b"conv1"),
+        "a table": np.array([[b"conv1"]]),
+        "nothing": h5py.Empty("S5"),
+        "a number": 3.5,
+        "fields": np.array([(1, 2.0)], "i4,f4"),
+        "no letters": np.array([b"\xff\xfe"]),
+        "elsewhere": np.array([b"../../etc", b"/etc/passwd", b"", b"."]),
+        "links": np.array([b"conv1"], h5py.string_dtype()),
+    }
+    return [pytest.param(attribute_name, value, id=f"{attribute_name}: {what}") for what, value in odd.items()]
+
+
+@pytest.mark.parametrize(("name", "value"), [*of_names("layer_names"), *of_names("weight_names")])
+def test_names_of_other_types(small, name, value):
+    where = "/" if name == "layer_names" else "conv1"
+    with pytest.raises(WeightFileError, match=r"small\.h5"):
+        read_matterport(small(attribute(name, value, where)))
+
+
+ODD = {
+    "fields": dataset(np.zeros((7, 7, 3, 64), "f4,f4")),
+    "texts": dataset(np.array([b"x"])),
+    "variable texts": dataset(["x", "y"], dtype=h5py.string_dtype()),
+    "references": dataset(None, shape=(2,), dtype=h5py.ref_dtype),
+    "lists": dataset(None, shape=(2,), dtype=h5py.vlen_dtype(np.float32)),
+    "choices": dataset(np.zeros(3, "i1"), dtype=h5py.enum_dtype({"a": 0}, "i1")),
+    "complex": dataset(np.zeros((7, 7, 3, 64), "c8")),
+    "nothing": dataset(h5py.Empty("f4")),
+    "a number": dataset(np.float32(3)),
+    "no numbers": dataset(np.zeros((0, 7, 3, 64), "f4")),
+    "many links": many_links,
+    "a loop": loop,
+}
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_odd_datasets(small, kind):
+    with pytest.raises(WeightFileError, match=r"small\.h5"):
+        read_matterport(small(ODD[kind]))
+
+
+@pytest.mark.parametrize("dtype", ["f2", ">f4", ">f8", "f8"])
+def test_numbers_of_other_widths(path, tmp_path, params, dtype):
+    copy_renamed(path, tmp_path / "a.h5", lambda layer, weight: weight)
+    with h5py.File(tmp_path / "a.h5", "a") as file:
+        del file["conv1/conv1/bias:0"]
+        file["conv1/conv1"].create_dataset("bias:0", data=params["backbone.stem.conv.b"].astype(dtype))
+    found = read_matterport(tmp_path / "a.h5")[0]["backbone.stem.conv.b"]
+    assert found.dtype == ("f8" if "8" in dtype else "f4")
+    np.testing.assert_array_equal(found, params["backbone.stem.conv.b"])
+
+
+def test_a_network_that_is_not_there(params, tmp_path):
+    """Datasets of the right shapes of which no byte is in the file: they would be filled when they are read."""
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        layers = by_layer(to_matterport(backbone_of(params)))
+        file.attrs["layer_names"] = np.array([name.encode() for name in layers])
+        for layer, weights in layers.items():
+            file.create_group(layer).attrs["weight_names"] = np.array([f"{w}:0".encode() for w in weights])
+            for w, a in weights.items():
+                file[layer].create_dataset(f"{w}:0", a.shape, "f4", chunks=a.shape, fillvalue=1.0)
+    with pytest.raises(WeightFileError, match=r"its tensors would take 94\d+ bytes, the file has \d+$"):
+        read_matterport(tmp_path / "a.h5")
 
 
 def test_numbers_elsewhere_or_of_another_type(path, tmp_path):

@@ -1,253 +1,152 @@
-"""Convolution as a matrix product that never makes its matrix.
-
-In NHWC the taps of one kernel row are neighbours in memory: ``x[n, p s + i, q s : q s + kw, :]`` is one run of
-``kw C_in`` floats. So row ``(n, p, q)`` of the im2col matrix is ``kh`` such runs, and a tile of the product, MR pixels
-of a line, can read them where they lie. Only the weights are packed, into panels of ``NR`` columns.
-
-Tiles are cut from the sequence of all pixels, whatever their line. One that goes on in the next line, or has taps to
-the left or right of the map, is *odd*: its windows are copied into a small matrix, with zeros where there is no map,
-before all panels of weights meet it. Taps above or below the map are left out.
-
-The same tile does all three sums (dw: ``direct_weights``):
-
-====== ======================== ================ =================================
-sum    rows of the tile         columns          inner loop
-====== ======================== ================ =================================
-y      output pixels            output channels  taps and input channels
-dx     input pixels (1 of s*s)  input channels   taps that reach them, output channels
-dw     taps and input channels  output channels  output pixels
-====== ======================== ================ =================================
-"""
+"""Convolution on the tiles of ``direct_loops`` and ``direct_weights``: any kernel, any stride, forward and backward."""
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import numpy as np
-from numba import njit, prange
+from numba import get_num_threads
 
-from ..machine.simd import MR, NR, fence, gemm_tile_finish
+from ...contract import Sides
+from ..machine import memory
+from ..machine.arguments import scale_and_shift
+from ..machine.simd import MR, NR
+from . import direct_loops, direct_weights
 
-STRETCH = 8  # tiles that meet a panel of weights, one after the other, while it is in the first-level cache
-
-
-@njit(cache=True, parallel=True, error_model="numpy")
-def pack(w):
-    """Cut (T, K, C) into panels of NR columns, (panels, T, K, NR), the last one filled up with zeros."""
-    taps, k, c_out = w.shape
-    panels = (c_out + NR - 1) // NR
-    packed = np.empty((panels, taps, k, NR), np.float32)
-    for task in prange(panels * taps):
-        panel, tap = task // taps, task % taps
-        first = panel * NR
-        columns = min(NR, c_out - first)
-        for row in range(k):
-            if columns == NR:  # a constant number of steps becomes vector moves
-                for c in range(NR):
-                    packed[panel, tap, row, c] = w[tap, row, first + c]
-            else:
-                for c in range(columns):
-                    packed[panel, tap, row, c] = w[tap, row, first + c]
-                for c in range(columns, NR):
-                    packed[panel, tap, row, c] = 0
-    return packed
+NONE = np.empty(0, np.float32)
+NO_FLOOR = np.float32(-np.inf)
+TASK = 1 << 19  # multiplications of a pixel's number with NR weights that make a task worth starting
+STREAMED = 32 << 20  # bytes of a map that the next layer finds in no cache, so that it may as well go past them
 
 
-@njit(cache=True, parallel=True, error_model="numpy")
-def pack_swapped(w, rows, cols):
-    """Pack the taps (rows x cols) of a (kh, kw, C_in, C_out) kernel with its channels swapped, as ``pack`` would.
-
-    The result is (panels of C_in, rows, cols * C_out, NR): the kernel of the input gradient, without a copy in between.
-    """
-    c_in, c_out = w.shape[2], w.shape[3]
-    panels = (c_in + NR - 1) // NR
-    packed = np.empty((panels, rows.size, cols.size * c_out, NR), np.float32)
-    for task in prange(panels * rows.size):
-        panel, i = task // rows.size, task % rows.size
-        first = panel * NR
-        columns = min(NR, c_in - first)
-        for j in range(cols.size):
-            if columns < NR:
-                packed[panel, i, j * c_out : (j + 1) * c_out] = 0
-            for start in range(0, c_out, 16):  # 16 floats of each row at a time: one cache line
-                for c in range(columns):
-                    for o in range(start, min(start + 16, c_out)):
-                        packed[panel, i, j * c_out + o, c] = w[rows[i], cols[j], first + c, o]
-    return packed
-
-
-@njit(cache=True, error_model="numpy", inline="never")
-def _copy_windows(x, shape, pixel, out_shape, kernel, stride, top, left, windows):
-    """Copy the windows of MR pixels from ``pixel`` on, (kh, kw C_in) each, with zeros where there is no map.
-
-    After the last pixel of all comes the last one again.
-    """
-    n_maps, height, width, c_in = shape
-    out_h, out_w = out_shape
-    kh, kw = kernel
-    k = kw * c_in
-    for m in range(MR):
-        line, q = divmod(min(pixel + m, n_maps * out_h * out_w - 1), out_w)
-        row, col = line % out_h * stride - top, q * stride - left
-        skip = min(max(0, -col), kw) * c_in
-        stop = max(skip, min(kw, width - col) * c_in)
-        for i in range(kh):
-            target = windows[(m * kh + i) * k : (m * kh + i + 1) * k]
-            target[:] = 0
-            if 0 <= row + i < height:
-                start = ((line // out_h * height + row + i) * width + col) * c_in
-                source, inside = x[start + skip : start + stop], target[skip:stop]
-                for j in range(source.size):
-                    inside[j] = source[j]
+def correlate(
+    x: np.ndarray,
+    packed: np.ndarray,
+    kw: int,
+    c_out: int,
+    out_shape: tuple[int, int],
+    stride: int,
+    top: int,
+    left: int,
+    *,
+    y: np.ndarray | None = None,
+    phase: tuple[int, int] = (0, 0),
+    step: int = 1,
+    scale: np.ndarray | None = None,
+    shift: np.ndarray | None = None,
+    residual: np.ndarray | None = None,
+    floor: np.float32 = NO_FLOOR,
+) -> np.ndarray:
+    """Slide packed weights of kw columns over x; write every ``step``-th pixel of ``y`` from ``phase`` on."""
+    if y is None:
+        y = memory.empty((len(x), *out_shape, c_out))
+    places = (
+        (phase[0] * y.shape[2] + phase[1]) * c_out, math.prod(y.shape[1:]), step * y.shape[2] * c_out, step * c_out,
+    )  # fmt: skip
+    at = np.arange(len(packed)) * NR
+    return correlate_panels(
+        x, packed, kw, at, at, out_shape, stride, top, left, y, places, scale, shift, residual, floor
+    )
 
 
-@njit(cache=True, error_model="numpy", inline="never")
-def _plan(x, shape, begin, end, out_shape, kernel, stride, top, left, places, tiles, targets, windows):
-    """Find out where the rows of a task's tiles start, in x or in ``windows``, and where their results go.
+def correlate_panels(
+    x: np.ndarray,
+    packed: np.ndarray,
+    kw: int,
+    panel_places: np.ndarray,
+    panel_channels: np.ndarray,
+    out_shape: tuple[int, int],
+    stride: int,
+    top: int,
+    left: int,
+    y: np.ndarray,
+    places: tuple[int, int, int, int],
+    scale: np.ndarray | None,
+    shift: np.ndarray | None,
+    residual: np.ndarray | None,
+    floor: np.float32,
+) -> np.ndarray:
+    """Call ``direct_loops.correlate`` with as many tasks as give all threads the same, none of them too short."""
+    c_out, threads, pixels = y.shape[3], get_num_threads(), len(x) * out_shape[0] * out_shape[1]
+    scale, shift = scale_and_shift(scale, shift, c_out)
+    stretch = direct_loops.STRETCH * MR
+    share = stretch * max(1, TASK * NR // (stretch * packed.size))
+    rounds = -(-pixels // (share * threads))
+    stream = y.nbytes >= STREAMED and memory.streams(y)
+    direct_loops.correlate(
+        x.reshape(-1), x.shape, packed, panel_places, panel_channels, kw, stride, top, left, y.reshape(-1), out_shape,
+        places, c_out, scale, shift, NONE if residual is None else residual.reshape(-1), floor, stream,
+        rounds * threads,
+    )  # fmt: skip
+    return y
 
-    A row of ``tiles`` is: address of the left side; bytes to its next row; is it odd; taps to skip; taps. ``targets``
-    are the places in y of all results; after the last pixel of all comes the last one again.
+
+def _divisor(number: int, near: int, otherwise: int) -> int:
+    """Return a divisor of ``number`` from near / 2 to 2 near, the closest to ``near`` there is."""
+    fitting = [d for d in range(near // 2, 2 * near + 1) if number % d == 0]
+    return min(fitting, key=lambda d: abs(d - near)) if fitting else otherwise
+
+
+def pack(w: np.ndarray) -> np.ndarray:
+    """Pack (kh, kw, C_in, C_out) weights for ``correlate``."""
+    kh, kw, c_in, c_out = w.shape
+    return direct_loops.pack(np.ascontiguousarray(w).reshape(kh, kw * c_in, c_out))
+
+
+def scatter(
+    dy: np.ndarray, w: np.ndarray, shape: tuple[int, ...], stride: int, top: int, left: int, **finish: Any
+) -> np.ndarray:
+    """Return the transpose of ``correlate``: what an input (N, H, W, C_in) gets from all outputs it took part in.
+
+    Inputs that lie ``stride`` apart are reached by the same taps, so each of the stride^2 phases is a convolution of dy
+    with its share of the taps, turned by 180 degrees.
     """
     _, height, width, c_in = shape
-    out_h, out_w = out_shape
-    kh, kw = kernel
-    y_start, y_image, y_line, y_row = places
-    flat = kh == kw == stride == 1 and top == left == 0 and out_h == height and out_w == width
-    size, odd = MR * kh * kw * c_in, 0
-    line, q = divmod(begin, out_w)
-    n, p = divmod(line, out_h)
-    pixel, place = begin, 0
-    for t in range(tiles.shape[0]):
-        row, col = p * stride - top, q * stride - left
-        inside = q + MR <= out_w and col >= 0 and col + (MR - 1) * stride + kw <= width
-        if pixel + MR <= end and (flat or inside):
-            above = min(max(0, -row), kh)
-            tiles[t, 0] = x.ctypes.data + ((n * height + row) * width + col) * c_in * 4
-            tiles[t, 1], tiles[t, 2] = stride * c_in * 4, 0
-            tiles[t, 3], tiles[t, 4] = above, max(above, min(kh, height - row)) - above
-        else:
-            here = windows[odd * size : (odd + 1) * size]
-            _copy_windows(x, shape, pixel, out_shape, kernel, stride, top, left, here)
-            tiles[t, 0] = here.ctypes.data
-            tiles[t, 1], tiles[t, 2] = size // MR * 4, 1
-            tiles[t, 3], tiles[t, 4] = 0, kh
-            odd += 1
-        for m in range(MR):
-            if pixel < end:
-                place = y_start + n * y_image + p * y_line + q * y_row
-                pixel, q = pixel + 1, q + 1
-                if q == out_w:
-                    q, p = 0, p + 1
-                    if p == out_h:
-                        p, n = 0, n + 1
-            targets[t, m] = place
+    kh, kw = w.shape[:2]
+    dx = memory.empty(shape)
+    w = np.ascontiguousarray(w)
+    for a in range(min(stride, height)):
+        for b in range(min(stride, width)):
+            i0, j0 = (a + top) % stride, (b + left) % stride
+            rows, cols = np.arange(i0, kh, stride)[::-1], np.arange(j0, kw, stride)[::-1]
+            if not (len(rows) and len(cols)):  # a stride wider than the kernel leaves inputs that nothing reads
+                shift, beside = finish.get("shift"), finish.get("residual")
+                rest = 0 if shift is None else shift
+                rest = rest if beside is None else rest + beside[:, a::stride, b::stride]
+                dx[:, a::stride, b::stride] = np.maximum(rest, finish.get("floor", NO_FLOOR))
+                continue
+            packed = direct_loops.pack_swapped(w, np.ascontiguousarray(rows), np.ascontiguousarray(cols))
+            size = (-(-(height - a) // stride), -(-(width - b) // stride))
+            up = len(rows) - 1 - (a + top - i0) // stride
+            before = len(cols) - 1 - (b + left - j0) // stride
+            correlate(dy, packed, len(cols), c_in, size, 1, up, before, y=dx, phase=(a, b), step=stride, **finish)
+    return dx
 
 
-@njit(cache=True, error_model="numpy", inline="never")
-def _copy_columns(source, target, places, skip, columns):
-    """Copy the first columns of a tile's rows to their places."""
-    for m in range(MR):
-        for c in range(columns):
-            target[places[m] + skip + c] = source[m, c]
-
-
-@njit(cache=True, error_model="numpy", inline="never")
-def _fetch_columns(source, target, places, skip, columns):
-    """Copy the first columns of rows at any places to a tile."""
-    for m in range(MR):
-        for c in range(columns):
-            target[m, c] = source[places[m] + skip + c]
-
-
-@njit(cache=True, error_model="numpy", inline="never")
-def _multiply(
-    tiles, targets, windows, taps, packed, panel_places, panel_channels, dense, y_row, y, c_out, scale, shift, residual,
-    floor, stream,
-):  # fmt: skip
-    """Let all panels of weights meet the tiles of a task."""
-    kh, k = packed.shape[1:3]
-    outs = np.int64(y.ctypes.data) + targets * 4  # signed: signed and unsigned integers would make floats
-    residual_by = np.int64(residual.ctypes.data) - np.int64(y.ctypes.data) if residual.size > 0 else 0
-    # what a panel with too few columns is computed in: the results, the residual behind them
-    narrow = np.zeros((2, MR, NR), np.float32)
-    narrow_outs = np.int64(narrow.ctypes.data) + np.arange(MR) * NR * 4
-    for begin in range(0, tiles.shape[0], STRETCH):
-        many = min(STRETCH, tiles.shape[0] - begin)
-        for panel in range(packed.shape[0]):
-            channel, offset = panel_channels[panel], panel_places[panel]
-            columns = min(NR, c_out - channel)
-            weights = packed.ctypes.data + panel * kh * k * NR * 4
-            scales, shifts = scale.ctypes.data + channel * 4, shift.ctypes.data + channel * 4
-            for t in range(begin, begin + many):
-                a, a_row, skip, count = tiles[t, 0], tiles[t, 1], tiles[t, 3], tiles[t, 4]
-                b = weights + skip * k * NR * 4
-                offsets = taps.ctypes.data + (tiles[t, 2] * kh + skip) * 8
-                # Fetched meanwhile: the results of the next stretch, in the order of memory, or those of the next tile
-                later, later_row = outs[t, 0] + (offset + MR * y_row) * 4, y_row * 4
-                if dense:
-                    later = outs[begin, 0] + (many * MR * y_row + (panel * many + t - begin) * MR * NR) * 4
-                    later_row = NR * 4
-                if columns == NR:
-                    gemm_tile_finish(
-                        count, offsets, k, a, a_row, 4, b, k * NR * 4, NR * 4, outs[t:].ctypes.data, offset * 4, later,
-                        later_row, scales, shifts, residual_by, floor, stream,
-                    )  # fmt: skip
-                    continue
-                if residual_by:
-                    _fetch_columns(residual, narrow[1], targets[t], offset, columns)
-                gemm_tile_finish(
-                    count, offsets, k, a, a_row, 4, b, k * NR * 4, NR * 4, narrow_outs.ctypes.data, 0, later, later_row,
-                    scales, shifts, MR * NR * 4 if residual_by else 0, floor, 0,
-                )  # fmt: skip
-                _copy_columns(narrow[0], y, targets[t], offset, columns)
-
-
-@njit(cache=True, parallel=True, error_model="numpy")
-def correlate(
-    x, x_shape, packed, panel_places, panel_channels, kw, stride, top, left, y, out_shape, places, c_out, scale, shift,
-    residual, floor, stream, tasks,
-):  # fmt: skip
-    """Slide a kernel over maps, as if padded, and write every output pixel where it belongs.
-
-    Output (n, p, q) is the sum over i, j of x[n, p stride - top + i, q stride - left + j] w[i, j], finished. The
-    columns of a panel go to ``y[start + n image + p line + q row + panel_places[panel]]``, where (start, image, line,
-    row) are the ``places``, and are the channels from ``panel_channels[panel]`` on, of ``c_out``. Arrays are flat and
-    places count floats. ``packed`` is (panels, kh, kw C_in, NR); ``scale`` and ``shift`` have whole panels, too. With
-    ``stream`` results go past the caches: every panel then begins at a multiple of a vector's size.
-    """
-    n_maps, _, width, c_in = x_shape
-    kernel = (packed.shape[1], kw)
-    size = packed.shape[1] * packed.shape[2]
-    pixels = n_maps * out_shape[0] * out_shape[1]
-    dense = places[2] == out_shape[1] * places[3] and places[1] == out_shape[0] * places[2]
-    tiles_in_all = (pixels + MR - 1) // MR
-    taps = np.empty((2, kernel[0]), np.int64)  # from one kernel row to the next, in x and in copied windows
-    for i in range(kernel[0]):
-        taps[0, i], taps[1, i] = i * width * c_in * 4, i * packed.shape[2] * 4
-    for task in prange(tasks):
-        begin, stop = tiles_in_all * task // tasks, tiles_in_all * (task + 1) // tasks
-        many = stop - begin
-        tiles, targets = np.empty((many, 5), np.int64), np.empty((many, MR), np.int64)
-        windows = np.empty(many * MR * size, np.float32)
-        begin, end = begin * MR, min(stop * MR, pixels)
-        _plan(x, x_shape, begin, end, out_shape, kernel, stride, top, left, places, tiles, targets, windows)
-        _multiply(
-            tiles, targets, windows, taps, packed, panel_places, panel_channels, dense, places[3], y, c_out, scale,
-            shift, residual, floor, stream,
-        )  # fmt: skip
-        if stream:
-            fence()
-
-
-@njit(cache=True, parallel=True, error_model="numpy")
-def channel_sum(x):
-    """Return the sum over the rows of (P, C): 64 partial sums of fixed rows, so that threads do not matter."""
-    pixels, c = x.shape
-    partial = np.zeros((64, c), np.float32)
-    for part in prange(64):
-        for p in range(pixels * part // 64, pixels * (part + 1) // 64):
-            for j in range(c):
-                partial[part, j] += x[p, j]
-    total = np.zeros(c, np.float32)
-    for part in range(64):
-        for j in range(c):
-            total[j] += partial[part, j]
-    return total
+def weight_gradient(x: np.ndarray, dy: np.ndarray, kh: int, kw: int, stride: int, padding: Sides) -> np.ndarray:
+    """Return dw (kh, kw, C_in, C_out)."""
+    (top, bottom), (left, right) = padding
+    n, height, width, c_in = x.shape
+    _, out_h, out_w, c_out = dy.shape
+    k = kw * c_in
+    if k >= MR and not (top or bottom or left or right):
+        padded = x.reshape(-1)
+    else:
+        padded = direct_weights.pad_maps(x, top, bottom, left, right)
+    wide = dy.reshape(-1, c_out)
+    if c_out % NR:
+        wide = direct_weights.widen_channels(wide, -(-c_out // NR) * NR)
+    rows, line = top + height + bottom, (left + width + right) * c_in
+    if kh == kw == stride == 1 and padded.size == x.size:
+        across = _divisor(n * out_h * out_w, 192, out_w)
+        n, out_h, out_w, line = 1, n * out_h * out_w // across, across, across * c_in
+        rows = out_h
+    # a block of lines of x and dy that stays in the second-level cache
+    block = max(1, 64 * 1024 // max(1, out_w * (min(stride, kw) * c_in + c_out)))
+    dw = direct_weights.correlate_weights(
+        padded, n, rows, line, c_in, stride, wide, out_h, out_w, kh, k, block, get_num_threads()
+    )
+    if k >= MR and k % MR:  # the last tile was moved up to end at k
+        dw = np.concatenate([dw[:, : k - k % MR], dw[:, -(k % MR) :]], axis=1)
+    return np.ascontiguousarray(dw[:, :k, :c_out]).reshape(kh, kw, c_in, c_out)

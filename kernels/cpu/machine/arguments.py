@@ -14,6 +14,12 @@ def is_float32(*arrays: Any) -> bool:
     return all(isinstance(a, np.ndarray) and a.dtype == np.float32 for a in arrays)
 
 
+def can_compute(*arrays: np.ndarray | None) -> bool:
+    """Tell whether all arrays that are there are float32 and hold something; only then is there a kernel."""
+    there = [a for a in arrays if a is not None]
+    return is_float32(*there) and all(a.size for a in there)
+
+
 def are_rois(rois: Any, batch_index: Any, maps: int) -> bool:
     """Tell whether RoIs (R, 4) and the numbers of their maps (R,) make sense; if not, the reference says why."""
     return bool(
@@ -28,27 +34,6 @@ def are_rois(rois: Any, batch_index: Any, maps: int) -> bool:
         and (batch_index >= 0).all()
         and (batch_index < maps).all()
     )
-
-
-def as_bins(output_size: Any) -> tuple[int, int]:
-    """Return the bins ``(ph, pw)``, or (0, 0) if there are none."""
-    bins = (output_size, output_size) if isinstance(output_size, (int, np.integer)) else tuple(output_size)
-    return (int(bins[0]), int(bins[1])) if len(bins) == 2 and min(bins) >= 1 else (0, 0)
-
-
-def as_pair(value: Any) -> tuple[int, int]:
-    """Return ``(down, across)``, or (0, 0) if it is not two positive integers."""
-    return as_bins(value)
-
-
-def as_padding(padding: Any) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Return ((top, bottom), (left, right)); what is neither an integer nor of this form comes back negative."""
-    if isinstance(padding, (int, np.integer)):
-        return (int(padding),) * 2, (int(padding),) * 2
-    if np.shape(padding) != (2, 2):
-        return (-1, -1), (-1, -1)
-    (top, bottom), (left, right) = padding
-    return (int(top), int(bottom)), (int(left), int(right))
 
 
 def is_target(array: Any, shape: tuple[int, ...]) -> bool:

@@ -59,7 +59,15 @@ class Op:
 
 
 def normal(rng: np.random.Generator, shape: Sequence[int], scale: float = 1.0) -> np.ndarray:
-    """Return normally distributed float32 numbers, which begin at a cache line as every map inside a network does."""
+    """Return normally distributed float32 numbers, which begin at a cache line as every map inside a network does.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+    shape : sequence of int
+    scale : float
+        Their deviation.
+    """
     x = empty(tuple(shape))
     rng.standard_normal(out=x, dtype=np.float32)
     x *= np.float32(scale)
@@ -76,7 +84,16 @@ def maps(x: np.ndarray, variant: str = "") -> Any:
 
 
 def kernel(w: np.ndarray, variant: str, order: tuple[int, ...] = (3, 2, 0, 1)) -> Any:
-    """Return (kh, kw, C_in, C_out) as a tensor (C_out, C_in, kh, kw), or in another order."""
+    """Return (kh, kw, C_in, C_out) as a tensor (C_out, C_in, kh, kw), or in another order.
+
+    Parameters
+    ----------
+    w : ndarray of shape (kh, kw, C_in, C_out)
+    variant : str
+        Memory format.
+    order : tuple of int
+        Which axis goes where.
+    """
     import torch
 
     tensor = torch.from_numpy(np.ascontiguousarray(w.transpose(order)))
@@ -96,7 +113,15 @@ def as_array(tensor: Any) -> np.ndarray:
 
 
 def in_torch(function: Callable[..., Any], inputs: Sequence[Any], dy: Any) -> Runs:
-    """Return forward, without a graph, and backward, the gradients of all inputs on a graph made once."""
+    """Return forward, without a graph, and backward, the gradients of all inputs on a graph made once.
+
+    Parameters
+    ----------
+    function : callable
+    inputs : sequence of Tensor
+    dy : Tensor
+        Gradient of what the function returns.
+    """
     import torch
 
     def forward() -> Any:

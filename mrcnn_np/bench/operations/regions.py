@@ -22,7 +22,17 @@ SCALE = 0.25  # of the finest level of the pyramid
 
 
 def draw_boxes(rng: np.random.Generator, count: int, size: tuple[int, int], sides: tuple[float, float]) -> np.ndarray:
-    """Return boxes all over an image, (count, 4), with log-uniform sides."""
+    """Return boxes all over an image, (count, 4), with log-uniform sides.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+    count : int
+    size : tuple of int
+        (H, W) of the image.
+    sides : tuple of float
+        The shortest and the longest, in pixels.
+    """
     half = np.exp(rng.uniform(np.log(sides[0]), np.log(sides[1]), (count, 2))) / 2
     centre = rng.uniform(0, size, (count, 2))
     boxes = np.concatenate([centre - half, centre + half], axis=1)

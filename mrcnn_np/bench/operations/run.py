@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from copy import copy
+from functools import partial
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -11,6 +14,7 @@ import numpy as np
 from kernels import use
 
 from .. import roofline
+from ..quiet import Watch, mark, together
 from ..timing import REST, interleave, relative_error, summarise
 from .op import Op
 from .rows import MEANS, rows
@@ -21,6 +25,7 @@ def run(
     repeat: int,
     threads: int,
     frameworks: bool,
+    watch: Watch,
     quick: bool = False,
     match: str = "",
     say: Callable[[str], None] = print,
@@ -35,6 +40,8 @@ def run(
         For everyone; the environment must have told OpenBLAS already.
     frameworks : bool
         Include PyTorch.
+    watch : Watch
+        Says whether the machine was quiet, group by group.
     quick : bool
         Small sizes, short rests.
     match : str
@@ -55,20 +62,48 @@ def run(
     for count, peak in peaks.items():
         say(f"peak with {count} threads: {peak['gflops']:.0f} GFLOP/s, {peak['gbytes']:.1f} GB/s")
     records: list[dict[str, Any]] = []
-    for number, op in enumerate(rows(quick=quick)):
-        if match not in f"{op.group} {op.case}":
-            continue
-        op.prepare(np.random.default_rng(number))
-        for direction in op.directions:
-            record = measure(op, direction, repeat=repeat, frameworks=frameworks, rest=0.0 if quick else REST)
+    settings: dict[str, Any] = {"repeat": repeat, "frameworks": frameworks, "rest": 0.0 if quick else REST}
+    found = ((seed, op) for seed, op in enumerate(rows(quick=quick)) if match in f"{op.group} {op.case}")
+    for name, group in groupby(found, key=lambda pair: pair[1].group):
+        measured = watch.around(name, partial(_group, list(group), settings))
+        for record in measured:
             record["percent_of_peak"] = _percent(record, peaks[str(threads)])
-            records.append(record)
             say(describe(record))
+        records += measured
     return {"roofline": peaks, "rows": records, "means": geometric_means(records)}
 
 
+def _group(group: Iterable[tuple[int, Op]], settings: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Measure operations in all directions; a copy of each draws the inputs, and they are gone when it is."""
+    records = []
+    for seed, op in group:
+        drawn = copy(op)
+        drawn.prepare(np.random.default_rng(seed))
+        records += [measure(drawn, direction, **settings) for direction in drawn.directions]
+    return records
+
+
 def measure(op: Op, direction: str, *, repeat: int, frameworks: bool, rest: float) -> dict[str, Any]:
-    """Time one direction of one operation and find everyone's error against the float64 reference."""
+    """Time one direction of one operation and find everyone's error against the float64 reference.
+
+    Parameters
+    ----------
+    op : Op
+        With its inputs drawn.
+    direction : str
+        One of ``op.directions``.
+    repeat : int
+        Rounds.
+    frameworks : bool
+        Include PyTorch.
+    rest : float
+        Seconds before each turn.
+
+    Returns
+    -------
+    dict
+        What it is, ``seconds``, ``median``, ``ratio``, ``error`` by contender, ``target``, ``gflop`` or ``gbytes``.
+    """
     with use("numpy"):
         exact = [np.array(a) for a in op.ours(np.float64)[direction]()]
     contenders = {name: _on(name, op, direction) for name in ("numpy", "cpu")}
@@ -91,7 +126,14 @@ def measure(op: Op, direction: str, *, repeat: int, frameworks: bool, rest: floa
 
 
 def _on(backend: str, op: Op, direction: str) -> Callable[[], Any]:
-    """Return our function for one backend."""
+    """Return our function for one backend.
+
+    Parameters
+    ----------
+    backend : str
+    op : Op
+    direction : str
+    """
     with use(backend):
         function = op.ours(np.float32)[direction]
 
@@ -119,6 +161,7 @@ def geometric_means(records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
         if ratios:
             mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
             means.append({"group": group, "direction": direction, "ratio": mean, "rows": len(ratios), "target": target})
+            means[-1]["quiet"] = together(r for r in records if (r["group"], r["direction"]) == (group, direction))
     return means
 
 
@@ -126,4 +169,4 @@ def describe(record: dict[str, Any]) -> str:
     """Return one line about a row."""
     times = ", ".join(f"{name} {1e3 * value:.2f}" for name, value in record["median"].items())
     ratio = f", ratio {record['ratio']:.2f}" if record["ratio"] else ""
-    return f"{record['group']} {record['case']} {record['direction']}: {times} ms{ratio}"
+    return f"{record['group']} {record['case']} {record['direction']}: {times} ms{ratio}{mark(record)}"

@@ -121,6 +121,15 @@ def overlaps(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 def anchor_targets(anchors: np.ndarray, truth: Truth, config: Config, choose: Choose) -> tuple[np.ndarray, np.ndarray]:
     """Do what ``build_rpn_targets`` does, in pixels and float64; ``choose(indices, count)`` stands in for chance.
 
+    Parameters
+    ----------
+    anchors : ndarray of shape (A, 4)
+        In pixels.
+    truth : Truth
+    config : Config
+    choose : callable
+        Returns at most ``count`` of the indices.
+
     Returns
     -------
     match : ndarray of shape (A,)

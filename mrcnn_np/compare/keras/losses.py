@@ -78,7 +78,18 @@ def refinements(boxes: Any, targets: Any) -> Any:
 
 
 def mask_targets(rois: Any, own: Any, masks: np.ndarray, config: Config) -> Any:
-    """Crop each RoI from its object's mask, which is on the canvas or, mini, in the object's box; round."""
+    """Crop each RoI from its object's mask, which is on the canvas or, mini, in the object's box; round.
+
+    Parameters
+    ----------
+    rois : Tensor of shape (P, 4)
+        Normalised, the positive ones.
+    own : Tensor of shape (P, 4)
+        The boxes of their objects.
+    masks : ndarray of shape (P, h, w), bool
+        Of their objects.
+    config : Config
+    """
     if config.mini_mask_shape is not None:
         corner, sides = tf.tile(own[:, :2], [1, 2]), tf.tile(own[:, 2:] - own[:, :2], [1, 2])
         rois = (rois - corner) / sides
@@ -109,26 +120,55 @@ def rpn_class_loss(match: np.ndarray, logits: Any) -> Any:
 
 
 def rpn_box_loss(match: np.ndarray, targets: np.ndarray, deltas: Any) -> Any:
-    """Smooth L1 of the positive anchors; targets (N, 256, 4) are packed to the front."""
+    """Smooth L1 of the positive anchors; targets (N, 256, 4) are packed to the front.
+
+    Parameters
+    ----------
+    match : ndarray of shape (N, A)
+        1 positive, -1 negative, 0 neutral.
+    targets : ndarray of shape (N, 256, 4)
+    deltas : Tensor of shape (N, A, 4)
+    """
     packed = np.concatenate([t[: (m == 1).sum()] for t, m in zip(targets, match)]).astype(np.float32)
     return mean(smooth_l1(packed, tf.gather_nd(deltas, np.argwhere(match == 1))))
 
 
 def class_loss(class_ids: Any, logits: Any, active: np.ndarray) -> Any:
-    """Cross entropy of the RoIs predicted as a class that the first image's data set has; active (N, K)."""
+    """Cross entropy of the RoIs predicted as a class that the first image's data set has; active (N, K).
+
+    Parameters
+    ----------
+    class_ids : Tensor of shape (R,)
+    logits : Tensor of shape (R, K)
+    active : ndarray of shape (N, K)
+    """
     counted = tf.gather(tf.constant(active[0].astype(np.float32)), tf.argmax(logits, axis=1))
     losses = tf.nn.sparse_softmax_cross_entropy_with_logits(class_ids, logits)
     return tf.reduce_sum(losses * counted) / tf.reduce_sum(counted)
 
 
 def box_loss(targets: Any, class_ids: Any, deltas: Any) -> Any:
-    """Smooth L1 of the positive RoIs' deltas for the true class."""
+    """Smooth L1 of the positive RoIs' deltas for the true class.
+
+    Parameters
+    ----------
+    targets : Tensor of shape (R, 4)
+    class_ids : Tensor of shape (R,)
+    deltas : Tensor of shape (R, K, 4)
+    """
     own = _own(class_ids)
     return mean(smooth_l1(tf.gather(targets, own[:, 0]), tf.gather_nd(deltas, own)))
 
 
 def mask_loss(targets: Any, class_ids: Any, masks: Any) -> Any:
-    """Binary cross entropy of the positive RoIs' masks, probabilities (R, 28, 28, K), for the true class."""
+    """Binary cross entropy of the positive RoIs' masks, probabilities (R, 28, 28, K), for the true class.
+
+    Parameters
+    ----------
+    targets : Tensor of shape (R, 28, 28)
+    class_ids : Tensor of shape (R,)
+    masks : Tensor of shape (R, 28, 28, K)
+    """
     own = _own(class_ids)
     found = tf.gather_nd(tf.transpose(masks, [0, 3, 1, 2]), own)
     return mean(keras.ops.binary_crossentropy(tf.gather(targets, own[:, 0]), found))

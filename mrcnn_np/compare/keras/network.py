@@ -52,7 +52,17 @@ class Network:
     def conv(
         self, name: str, x: Any, *, strides: int = 1, padding: str = "valid", activation: str | None = None
     ) -> Any:
-        """Apply ``Conv2D``; its width and kernel size are those of the weights."""
+        """Apply ``Conv2D``; its width and kernel size are those of the weights.
+
+        Parameters
+        ----------
+        name : str
+            Of matterport's layer.
+        x : Tensor of shape (N, H, W, C)
+        strides : int
+        padding : {"valid", "same"}
+        activation : str, optional
+        """
         *size, _, filters = self.weights[name]["kernel"].shape
         return self._layer(
             name, keras.layers.Conv2D, x, filters, size, strides=strides, padding=padding, activation=activation
@@ -63,7 +73,17 @@ class Network:
         return self._layer(name, keras.layers.BatchNormalization, x, epsilon=self.config.bn_eps, training=False)
 
     def conv_norm(self, conv: str, norm: str, x: Any, *, relu: bool = True, **how: Any) -> Any:
-        """Apply convolution, batch norm and usually ReLU."""
+        """Apply convolution, batch norm and usually ReLU.
+
+        Parameters
+        ----------
+        conv, norm : str
+            Names of the two layers.
+        x : Tensor
+        relu : bool
+        **how
+            Further options of ``conv``.
+        """
         x = self.norm(norm, self.conv(conv, x, **how))
         return tf.nn.relu(x) if relu else x
 
@@ -72,6 +92,19 @@ class Network:
         return self._layer(name, keras.layers.Dense, x, self.weights[name]["kernel"].shape[1])
 
     def _layer(self, name: str, kind: Any, x: Any, *args: Any, training: bool | None = None, **kwargs: Any) -> Any:
+        """Apply a layer, which is made, with its weights, at the first call.
+
+        Parameters
+        ----------
+        name : str
+        kind : type
+            Class of the layer.
+        x : Tensor
+        *args, **kwargs
+            Of the class.
+        training : bool, optional
+            Handed to the layer when it is called.
+        """
         how = {} if training is None else {"training": training}
         if name in self.layers:
             return self.layers[name](x, **how)
@@ -97,7 +130,18 @@ class Network:
         return features
 
     def block(self, name: str, x: Any, *, strides: int, project: bool) -> Any:
-        """Apply one bottleneck, ``res2a`` for example."""
+        """Apply one bottleneck, ``res2a`` for example.
+
+        Parameters
+        ----------
+        name : str
+            Stage and letter: ``"2a"``.
+        x : Tensor
+        strides : int
+            Of the first convolution and of the shortcut.
+        project : bool
+            Whether the shortcut is a convolution.
+        """
         conv, norm = f"res{name}_branch", f"bn{name}_branch"
         y = self.conv_norm(f"{conv}2a", f"{norm}2a", x, strides=strides)
         y = self.conv_norm(f"{conv}2b", f"{norm}2b", y, padding="same")

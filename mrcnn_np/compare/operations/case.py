@@ -67,7 +67,16 @@ def xyxy(boxes: torch.Tensor) -> torch.Tensor:
 
 
 def with_gradients(forward: Any, backward: Any, count: int = 1, **options: Any) -> Ours:
-    """Return our function as a case wants it: the first ``count`` gradients count."""
+    """Return our function as a case wants it: the first ``count`` gradients count.
+
+    Parameters
+    ----------
+    forward, backward : callable
+        ``y, cache = forward(*inputs, **options)``; ``backward(dy, cache)`` returns a gradient or several.
+    count : int
+    **options
+        Of ``forward``.
+    """
 
     def ours(*inputs: np.ndarray) -> tuple[np.ndarray, Callable[[np.ndarray], Any]]:
         y, cache = forward(*inputs, **options)

@@ -124,6 +124,16 @@ def _ours(case: Case, dtype: type) -> list[list[np.ndarray]]:
 
 
 def _theirs(case: Case, dtype: type, *, backward: bool) -> list[list[np.ndarray]]:
+    """Return [[y], gradients] of PyTorch, without the latter if there is no backward pass.
+
+    Parameters
+    ----------
+    case : Case
+    dtype : type
+        float32 or float64.
+    backward : bool
+        Whether there are gradients.
+    """
     tensors: list[Any] = [torch.from_numpy(x.copy()) for x in _cast(case.inputs, dtype)]
     if not backward:
         return [[case.theirs(*tensors).detach().numpy()]]
@@ -133,7 +143,15 @@ def _theirs(case: Case, dtype: type, *, backward: bool) -> list[list[np.ndarray]
 
 
 def _worst(case: Case, found: list[np.ndarray], expected: list[np.ndarray], *, rms: bool = False) -> float:
-    """Return the largest error of several tensors; infinite if a shape differs."""
+    """Return the largest error of several tensors; infinite if a shape differs.
+
+    Parameters
+    ----------
+    case : Case
+    found, expected : list of ndarray
+    rms : bool
+        Take the root mean square, relative to that of ``expected``, instead of the largest difference.
+    """
     worst = 0.0
     for a, b in zip(found, expected, strict=True):
         if a.shape != b.shape:
@@ -195,7 +213,15 @@ def markdown(rows: Sequence[OpRow], facts: str) -> str:
 
 
 def write(rows: Sequence[OpRow], facts: str, folder: Path) -> list[Path]:
-    """Write ``ops.md``, and its facts and verdict as ``ops.json``; return their paths."""
+    """Write ``ops.md``, and its facts and verdict as ``ops.json``; return their paths.
+
+    Parameters
+    ----------
+    rows : sequence of OpRow
+    facts : str
+        What ran, for the document.
+    folder : Path
+    """
     prepare(folder)
     write_text(folder / "ops.md", markdown(rows, facts))
     outcome = {"title": "Every operation beside PyTorch's", "facts": {"versions": facts}, "verdict": verdict(rows)}

@@ -181,7 +181,18 @@ def trace(params: Mapping[str, np.ndarray], config: Config, image: np.ndarray, *
 
 
 def _ours(kept: dict[str, Any], result: dict[str, Any], config: Config, features: list[str]) -> Trace:
-    """Bring what the hooks kept into our order, layout and names."""
+    """Bring what the hooks kept into our order, layout and names.
+
+    Parameters
+    ----------
+    kept : dict of str to object
+        Outputs of modules.
+    result : dict of str to tensor
+        What the model returned for the image.
+    config : Config
+    features : list of str
+        Names of the backbone's outputs among ``kept``.
+    """
     logits, deltas = kept["rpn_head"]
     anchors = kept["anchors"][0].split([x[0].numel() for x in logits])
     ((proposals,), (proposal_scores,)) = kept["filter_proposals"]
@@ -217,7 +228,16 @@ def _nhwc(x: Any) -> Any:
 
 @contextmanager
 def recorded(owner: Any, name: str, kept: dict[str, Any]) -> Iterator[None]:
-    """Keep what a method of one object returns; hooks see only whole modules."""
+    """Keep what a method of one object returns; hooks see only whole modules.
+
+    Parameters
+    ----------
+    owner : object
+    name : str
+        Of its method, and in ``kept``.
+    kept : dict of str to object
+        Where it is kept.
+    """
     method = getattr(owner, name)
 
     def watched(*args: Any) -> Any:
@@ -230,7 +250,15 @@ def recorded(owner: Any, name: str, kept: dict[str, Any]) -> Iterator[None]:
 
 @contextmanager
 def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
-    """Let an attribute of a module or an object be another for a while."""
+    """Let an attribute of a module or an object be another for a while.
+
+    Parameters
+    ----------
+    owner : object
+    name : str
+    value : object
+        What the attribute is until the end of the ``with`` block.
+    """
     missing = object()
     before = vars(owner).get(name, missing)
     setattr(owner, name, value)

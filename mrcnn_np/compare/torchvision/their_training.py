@@ -30,7 +30,17 @@ def optimiser(model: Any, config: Config) -> Any:
 
 
 def step(model: Any, optimiser: Any, config: Config, rate: float) -> None:
-    """Clip the gradients, if the config says so, and let the optimiser move the parameters."""
+    """Clip the gradients, if the config says so, and let the optimiser move the parameters.
+
+    Parameters
+    ----------
+    model : torchvision.models.detection.MaskRCNN
+        With gradients.
+    optimiser : torch.optim.SGD
+    config : Config
+    rate : float
+        Learning rate of this step.
+    """
     import torch
 
     if config.clip_norm is not None:
@@ -41,7 +51,15 @@ def step(model: Any, optimiser: Any, config: Config, rate: float) -> None:
 
 
 def losses(model: Any, samples: Sequence[Sample], targets: Targets) -> dict[str, Any]:
-    """Run torchvision forward on the anchors and RoIs that were drawn; return its losses by its names."""
+    """Run torchvision forward on the anchors and RoIs that were drawn; return its losses by its names.
+
+    Parameters
+    ----------
+    model : torchvision.models.detection.MaskRCNN
+    samples : sequence of Sample
+    targets : Targets
+        Ours: the anchors that count and the RoIs that are read.
+    """
     import torch
 
     dtype = next(model.parameters()).dtype

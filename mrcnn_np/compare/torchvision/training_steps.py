@@ -196,6 +196,15 @@ def compare_training(
 
 
 def _rows(ours: Params, theirs: Params, bound: float | None) -> list[Row]:
+    """Compare tensors of the same names.
+
+    Parameters
+    ----------
+    ours, theirs : dict of str to ndarray
+        Gradients or parameters of both sides.
+    bound : float or None
+        Largest relative error; None: nothing is judged.
+    """
     assert set(ours) == set(theirs)
     largest = max(float(np.abs(b).max()) for b in theirs.values())
     rows = []
@@ -217,6 +226,16 @@ def _converted(tensors: Mapping[str, np.ndarray], config: Config) -> Params:
 
 
 def _facts(batch: Batch, config: Config, dtype: str, targets: Targets | None) -> dict[str, str]:
+    """Say what was trained, how, and on what.
+
+    Parameters
+    ----------
+    batch : Batch
+    config : Config
+    dtype : str
+    targets : Targets or None
+        Of the last step.
+    """
     n, height, width = batch.images.shape[:3]
     facts = {
         "images": f"{n} of {height} × {width} pixels, {sum(len(b) for b in batch.gt_boxes)} objects",

@@ -172,7 +172,7 @@ def _state_dict(kind: str, content: Any) -> Contents:
         named = ((name, finished(value)) for name, value in content.items())
         tensors = {name: value for name, value in named if isinstance(value, np.ndarray) and isinstance(name, str)}
     if not tensors:
-        what = f"a dictionary of {_some(content)}" if isinstance(content, dict) else described(content)
+        what = f"a dictionary of {_some(content) or 'nothing'}" if isinstance(content, dict) else described(content)
         raise WeightFileError(f"it holds {what}; expected a state_dict, tensors by name")
     for prefix in PREFIXES:
         if all(name.startswith(prefix) for name in tensors):

@@ -62,7 +62,7 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
 
 def _array(raw: bytes) -> np.ndarray:
     """Make the array of an ``.npy`` file."""
-    if not raw.startswith(MAGIC) or len(raw) < 12:
+    if not raw.startswith(MAGIC) or len(raw) < 12 or raw[6] not in (1, 2, 3):
         raise ValueError("is no array")
     start = 10 if raw[6] == 1 else 12  # version 1 has two bytes for the length of the header, 2 and 3 have four
     length = int.from_bytes(raw[8:start], "little")

@@ -1,0 +1,162 @@
+"""Which code runs the network, and on how many threads: what the user wants, and what a run remembers.
+
+All of it changes the last bits of a training: the backend, the threads among which sums are divided (of the kernels, or
+of BLAS under the NumPy backend), and the length of a vector.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import kernels
+
+from ..errors import UserError
+
+#: where OpenBLAS looks for its number of threads, in its order
+BLAS_VARIABLES = ("OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "OMP_NUM_THREADS")
+
+
+class Machine(NamedTuple):
+    """What of the machine and its settings changes bits.
+
+    Attributes
+    ----------
+    backend : {"numpy", "cpu"}
+    threads : int
+        Of the kernels, or of BLAS.
+    vector : int or None
+        Numbers in a vector of the kernels; None under the NumPy backend.
+    """
+
+    backend: str
+    threads: int
+    vector: int | None
+
+
+@contextmanager
+def chosen(args: argparse.Namespace) -> Iterator[None]:
+    """Run a block on the backend and the threads that the options ask for, else on those of the environment."""
+    with kernels.use(args_backend(args)):
+        runs_network = hasattr(args, "threads") and kernels.backend() == "cpu"
+        with _threads(args.threads if runs_network else None), _announced(runs_network and not args.quiet):
+            yield
+
+
+def args_backend(args: argparse.Namespace) -> str:
+    """Return the backend of --backend, else that of MRCNN_NP_BACKEND, else the compiled kernels."""
+    return getattr(args, "backend", None) or kernels.backend()
+
+
+def _announced(wanted: bool) -> Any:
+    if not wanted:
+        return nullcontext()
+    from .warmup import announced
+
+    return announced()
+
+
+@contextmanager
+def _threads(number: int | None) -> Iterator[None]:
+    """Let the kernels run on so many threads; ``UserError`` if there are not so many."""
+    if number is None:
+        yield
+        return
+    import numba
+
+    there: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
+    if number > there:
+        raise UserError(f"--threads {number}: there are {there} (cores, or NUMBA_NUM_THREADS if it is set)")
+    before = numba.get_num_threads()
+    numba.set_num_threads(number)
+    try:
+        yield
+    finally:
+        numba.set_num_threads(before)
+
+
+def machine() -> Machine:
+    """Return what the network runs on now."""
+    if kernels.backend() != "cpu":
+        return Machine(kernels.backend(), _blas_threads(), None)
+    import numba
+
+    from kernels.cpu.machine.simd import VL
+
+    return Machine("cpu", numba.get_num_threads(), VL)
+
+
+def _blas_threads() -> int:
+    for name in BLAS_VARIABLES:
+        text = os.environ.get(name, "")
+        if text.isdecimal() and int(text) > 0:
+            return int(text)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def remembered(recorded: Mapping[str, Any], args: argparse.Namespace, folder: Path) -> Iterator[Machine]:
+    """Run a block on what a run was started on, so that it goes on with the same bits.
+
+    Parameters
+    ----------
+    recorded : mapping
+        The run's options; nothing is demanded that they do not hold.
+    args : argparse.Namespace
+        The wishes for now.
+    folder : Path
+        The run's, for messages.
+
+    Yields
+    ------
+    Machine
+        What the block runs on.
+
+    Raises
+    ------
+    UserError
+        A wish, by option or environment variable, differs from what the run was started on; or that cannot be had.
+    """
+    backend, threads, vector = (recorded.get(name) for name in Machine._fields)
+    by = "--backend" if args.backend else "MRCNN_NP_BACKEND" if os.environ.get("MRCNN_NP_BACKEND") else None
+    if backend and by and backend != kernels.backend():
+        raise _refused(folder, by, kernels.backend(), backend)
+    with kernels.use(backend or kernels.backend()):
+        if kernels.backend() == "cpu":
+            _check_kernels(args, threads, vector, folder)
+        elif threads and threads != _blas_threads():
+            raise UserError(
+                f"the run in {folder} was started with {threads} threads of BLAS, now there are {_blas_threads()}; set "
+                f"OPENBLAS_NUM_THREADS={threads}, or start anew with --overwrite"
+            )
+        with _threads(threads if kernels.backend() == "cpu" else None):
+            yield machine()
+
+
+def _check_kernels(args: argparse.Namespace, threads: int | None, vector: int | None, folder: Path) -> None:
+    import numba
+
+    there: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
+    if threads and args.threads and args.threads != threads:
+        raise _refused(folder, "--threads", args.threads, threads)
+    if threads and threads > there:
+        raise UserError(
+            f"the run in {folder} was started with {threads} threads, now there are {there}; set "
+            f"NUMBA_NUM_THREADS={threads}, or start anew with --overwrite"
+        )
+    if vector and vector != machine().vector:
+        raise UserError(
+            f"the run in {folder} was started with vectors of {vector} numbers, now they have {machine().vector}; set "
+            f"MRCNN_NP_VECTOR={vector} where the processor has such, or start anew with --overwrite"
+        )
+
+
+def _refused(folder: Path, option: str, here: object, there: object) -> UserError:
+    return UserError(
+        f"{option} is {here}, but the run in {folder} was started with {there}; leave it out, or start anew with "
+        "--overwrite"
+    )

@@ -1,0 +1,218 @@
+"""What a run remembers: all that changes its bits. A different wish is refused with both values."""
+
+import json
+import os
+import shutil
+from dataclasses import fields
+
+import pytest
+from small_run import bits, copy_shapes, train
+
+import kernels
+import mrcnn_np.training.loop
+from mrcnn_np.cli.arguments import build_parser
+from mrcnn_np.cli.main import main
+from mrcnn_np.cli.options import SCHEMA, Options
+
+#: another wish for every option of train that changes the bits, and both values as the message has them
+CHANGES = {
+    "seed": (["--seed", "1"], ["seed: 0 there, 1 here"]),
+    "preset": (["--preset", "small"], ["name: 'tiny' there, 'small' here"]),
+    "config": (["--config", "momentum=0.5"], ["momentum: 0.9 there, 0.5 here"]),
+    "batch_size": (["--batch-size", "1"], ["batch_size: 2 there, 1 here"]),
+    "size": (["--size", "96"], ["image_max_size: 64 there, 96 here"]),
+    "freeze": (["--freeze", "stem"], ["frozen: () there, ('backbone.stem.*',) here"]),
+    "subset": (["--subset", "3"], ["images: 6 images, ", "there, 3 images, "]),
+    "split": (["--split", "val"], ["images: 6 images, ", "there, 2 images, "]),
+    "ids": (["--ids", "IDS"], ["images: 6 images, ", "there, 2 images, "]),
+    "data": (["--data", "voc", "--split", "val"], ["circle, square, triangle there, background, aeroplane"]),
+    "weights": (["--weights", "CHECKPOINT"], ["--weights is ", "was started without it"]),
+    "class_names": (["--class-names", "a,b,c"], ["--class-names names the classes of --weights"]),
+    "backend": (["--backend", "numpy"], ["--backend is numpy, but the run in ", " was started with cpu"]),
+    "threads": (["--threads", "1"], ["--threads is 1, but the run in ", " was started with 2"]),
+    "steps": (["--steps", "3"], ["is at step 4 already; --steps 3 is too few"]),
+}
+#: options that change no bit of the training, and why
+FREE = {
+    "out": "the folder", "root": "the images may have moved; their ids are compared", "resume": "itself",
+    "overwrite": "starts anew", "skip_bad": "a bad image stops a run, which goes on with this as if it had been given",
+    "checkpoint_every": "when, not what", "val_split": "evaluation", "val_subset": "evaluation",
+    "eval_splits": "evaluation", "no_eval": "evaluation", "no_pictures": "pictures", "quiet": "the screen",
+    "debug": "the screen", "help": "the screen",
+}  # fmt: skip
+AGAIN = ["--resume", "--quiet", "--no-eval", "--no-pictures"]
+
+
+@pytest.fixture(scope="module")
+def run(shapes, tmp_path_factory):
+    """A finished run on the compiled kernels, whatever the tests run on; tests only read it."""
+    out = tmp_path_factory.mktemp("runs") / "a"
+    assert train(shapes, out, "--backend", "cpu") == 0
+    return out
+
+
+def options_of(folder):
+    return json.loads((folder / "options.json").read_text())
+
+
+def test_every_option_is_looked_at():
+    command = next(a for a in build_parser()._actions if a.dest == "command").choices["train"]
+    assert {a.dest for a in command._actions} == CHANGES.keys() | FREE.keys()
+    recorded = {f.name for f in fields(Options)}
+    assert CHANGES.keys() <= recorded  # all that changes bits is written down
+    assert {name.removesuffix("?") for name in SCHEMA} == recorded
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_another_wish_is_refused_with_both_values(run, tmp_path, capsys, monkeypatch, name):
+    arguments, messages = CHANGES[name]
+    if name == "data" and "VOC_ROOT" not in os.environ:
+        pytest.skip("VOC_ROOT is not set")
+    if name == "threads" and options_of(run)["threads"] != 2:
+        pytest.skip("not two threads")
+    (tmp_path / "ids").write_text("train_000004\ntrain_000001\n")
+    places = {"IDS": str(tmp_path / "ids"), "CHECKPOINT": str(run / "checkpoint.safetensors")}
+    before = bits(run), options_of(run)
+    monkeypatch.delenv("MRCNN_NP_BACKEND", raising=False)
+    more = ["--root", os.environ["VOC_ROOT"]] if name == "data" else []
+    assert main(["train", "--out", str(run), *AGAIN, *(places.get(a, a) for a in arguments), *more]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and all(message in error for message in messages), error
+    assert (bits(run), options_of(run)) == before
+
+
+@pytest.mark.parametrize("backend", ["numpy", "cpu"])
+def test_the_backend_is_remembered(shapes, tmp_path, monkeypatch, backend):
+    """Also against the default; without a word of it, the bits are those of an uninterrupted run."""
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert train(shapes, whole, "--backend", backend) == 0
+    real = mrcnn_np.training.loop.train_step
+
+    def interrupted(*args, step, **kwargs):
+        if step == 3:
+            raise KeyboardInterrupt
+        return real(*args, step=step, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("mrcnn_np.training.loop.train_step", interrupted)
+        assert train(shapes, parts, "--backend", backend) == 130
+    other = {"numpy": "cpu", "cpu": "numpy"}[backend]
+    with kernels.use(other):
+        assert main(["train", "--out", str(parts), *AGAIN]) == 0
+        assert kernels.backend() == other
+    assert bits(whole) == bits(parts)
+    assert options_of(parts)["backend"] == backend and options_of(parts)["threads"] >= 1
+
+
+def test_a_wish_of_the_environment_is_a_wish(run, capsys, monkeypatch):
+    monkeypatch.setenv("MRCNN_NP_BACKEND", "numpy")
+    with kernels.use("numpy"):
+        assert main(["train", "--out", str(run), *AGAIN]) == 2
+    assert "MRCNN_NP_BACKEND is numpy, but the run in " in capsys.readouterr().err
+
+
+def test_threads_are_remembered(shapes, tmp_path, monkeypatch, capsys):
+    import numba
+
+    before = numba.get_num_threads()
+    assert train(shapes, tmp_path / "a", "--backend", "cpu", "--threads", "1") == 0
+    assert numba.get_num_threads() == before
+    assert options_of(tmp_path / "a")["threads"] == 1
+    seen = []
+    real = numba.set_num_threads
+    monkeypatch.setattr(numba, "set_num_threads", lambda n: (seen.append(n), real(n)))
+    assert main(["train", "--out", str(tmp_path / "a"), *AGAIN, "--steps", "5"]) == 0
+    assert seen == [1, before]
+    assert options_of(tmp_path / "a")["threads"] == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"threads": 4096}, "was started with 4096 threads, now there are "),
+        ({"vector": 32}, "was started with vectors of 32 numbers, now they have "),
+        ({"backend": "numpy", "threads": 4096}, "was started with 4096 threads of BLAS, now there are "),
+    ],
+)
+def test_a_machine_that_cannot_give_the_same_bits(run, tmp_path, capsys, changes, message):
+    copy = shutil.copytree(run, tmp_path / "a")
+    (copy / "options.json").write_text(json.dumps({**options_of(run), **changes}))
+    assert main(["train", "--out", str(copy), *AGAIN]) == 2
+    error = capsys.readouterr().err
+    assert message in error and "start anew with --overwrite" in error
+
+
+def test_runs_from_before_all_was_remembered_go_on(run, tmp_path):
+    copy = shutil.copytree(run, tmp_path / "a")
+    old = {k: v for k, v in options_of(run).items() if k not in ("backend", "threads", "vector")}
+    (copy / "options.json").write_text(json.dumps(old))
+    assert main(["train", "--out", str(copy), *AGAIN, "--backend", "cpu"]) == 0
+    assert options_of(copy) == options_of(run)
+
+
+def test_what_is_given_again_changes_nothing(run, shapes, tmp_path):
+    """All of it, some of it, in any order."""
+    copy = shutil.copytree(run, tmp_path / "a")
+    assert train(shapes, copy, "--resume") == 0
+    assert main(["train", "--out", str(copy), *AGAIN, "--config", "warmup_steps=2"]) == 0
+    assert sorted(options_of(copy)["config"]) == sorted(options_of(run)["config"])
+    assert bits(copy) == bits(run)
+
+
+@pytest.mark.parametrize("name", ["--skip-bad", "--checkpoint-every", "--val-subset", "--root"])
+def test_what_changes_no_bits_may_change(run, shapes, tmp_path, name):
+    copy, moved = shutil.copytree(run, tmp_path / "a"), tmp_path / "moved"
+    copy_shapes(shapes, moved)
+    value = {"--skip-bad": [], "--root": [str(moved)]}.get(name, ["1"])
+    assert main(["train", "--out", str(copy), *AGAIN, name, *value]) == 0
+    assert bits(copy) == bits(run)
+
+
+# --- options.json
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("checkpoint_every", 0, "has checkpoint_every 0; expected int of at least 1"),
+        ("checkpoint_every", "50", "has checkpoint_every '50'; expected int of at least 1"),
+        ("checkpoint_every", True, "has checkpoint_every True"),
+        ("steps", -1, "has steps -1; expected int of at least 0 | None"),
+        ("steps", 2.5, "has steps 2.5"),
+        ("seed", None, "has seed None; expected int of at least 0"),
+        ("data", "mnist", "has data 'mnist'; expected 'shapes' or 'voc' or 'coco'"),
+        ("preset", "huge", "has preset 'huge'"),
+        ("config", ["a=1", 5], "has config[1] 5; expected str"),
+        ("config", {"a": 1}, "has config {'a': 1}; expected list of str"),
+        ("skip_bad", "no", "has skip_bad 'no'; expected bool"),
+        ("backend", "cuda", "has backend 'cuda'; expected 'numpy' or 'cpu' | None"),
+        ("threads", 0, "has threads 0"),
+        ("root", [], "has root []; expected str | None"),
+        ("subset", "5", "has subset '5'"),
+    ],
+)
+@pytest.mark.parametrize("command", ["train", "eval"])
+def test_options_of_another_kind_are_named(run, tmp_path, capsys, key, value, message, command):
+    copy = shutil.copytree(run, tmp_path / "a")
+    (copy / "options.json").write_text(json.dumps({**options_of(run), key: value}))
+    arguments = ["train", "--out", str(copy), *AGAIN] if command == "train" else ["eval", "--run", str(copy)]
+    assert main(arguments) == 2
+    assert f"error: {copy / 'options.json'} {message}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ['{"seed": 1e999}', '{"seed": NaN}', "[" * 10**5, "\0", '{"config": ' + "[" * 99])
+def test_options_that_are_no_json(run, tmp_path, capsys, text):
+    copy = shutil.copytree(run, tmp_path / "a")
+    (copy / "options.json").write_text(text)
+    assert main(["train", "--out", str(copy), *AGAIN]) == 2
+    assert f"error: {copy / 'options.json'} is " in capsys.readouterr().err
+
+
+def test_options_that_are_no_file(run, tmp_path, capsys):
+    copy = shutil.copytree(run, tmp_path / "a")
+    (copy / "options.json").unlink()
+    for target in ("/dev/zero", "nowhere"):
+        (copy / "options.json").symlink_to(target)
+        assert main(["train", "--out", str(copy), *AGAIN]) == 2
+        assert f"error: cannot read {copy / 'options.json'}: " in capsys.readouterr().err
+        (copy / "options.json").unlink()
