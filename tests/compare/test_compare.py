@@ -162,7 +162,7 @@ def test_reports(trace, image, tmp_path):
     page = report.html()
     assert "&lt;they&gt;" in page and "<they>" not in page and "with a | and a &lt;" in page
     assert {path.name for path in report.write(tmp_path, "compare")} == {
-        "compare.md", "compare.html", "side_by_side.png", "errors.png",
+        "compare.md", "compare.html", "compare.json", "side_by_side.png", "errors.png",
     }  # fmt: skip
     assert side_by_side(image, {"we": trace, "<they>": trace}).shape[2] == 3
     result.image = None

@@ -27,7 +27,7 @@ def test_noise_agrees(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "all 43 tensors agree within 1e-04" in printed and "mask_probabilities" in printed
     names = {path.name for path in (tmp_path / "out").iterdir()}
-    assert names == {"compare.md", "compare.html", "side_by_side.png", "errors.png"}
+    assert names == {"compare.md", "compare.html", "compare.json", "side_by_side.png", "errors.png"}
 
 
 def test_a_difference_on_our_side(tmp_path, capsys):

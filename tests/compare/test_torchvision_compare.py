@@ -121,7 +121,7 @@ def test_tracing_leaves_no_hook_behind(params):
 def test_report(params, tmp_path):
     result = compared(params, only_ours={"bn_eps": 1e-3})
     paths = {path.name: path for path in result.report().write(tmp_path, "compare")}
-    assert set(paths) == {"compare.md", "compare.html", "side_by_side.png", "errors.png"}
+    assert set(paths) == {"compare.md", "compare.html", "compare.json", "side_by_side.png", "errors.png"}
     markdown = paths["compare.md"].read_text()
     assert "first to differ: c1" in markdown and "![side by side](side_by_side.png)" in markdown
     page = paths["compare.html"].read_text()
