@@ -475,4 +475,6 @@ class MaskRCNN:
         """
         from .conventions.convert import changed
 
-        return MaskRCNN(*changed(self.config, self.params, changes))
+        config, params = changed(self.config, self.params, changes)
+        names = self.class_names if len(self.class_names) == config.num_classes else ()
+        return MaskRCNN(config, params, class_names=names)

@@ -12,6 +12,7 @@ The scale is taken from the resized shape (after rounding to pixels), which make
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
-from .boxes import enter_frame, leave_frame
+from .boxes import boxes_from_xyxy, enter_frame, has_sides, leave_frame
 from .config import Config
 from .data.images import read_image
 from .data.masks import Masks
@@ -268,6 +269,7 @@ def make_batch(samples: Sequence[Sample], config: Config, dtype: type = np.float
         raise ValueError("make_batch needs at least one sample")
     for sample in samples:
         check_sample(sample, config.num_classes)
+        _warn_of_xyxy(sample)
     pairs = [mold_image(s.image, config, dtype) for s in samples]
     height, width = (max(m.molded_shape[axis] for _, m in pairs) for axis in (0, 1))
     images: np.ndarray = np.zeros((len(samples), height, width, 3), dtype)
@@ -286,6 +288,20 @@ def make_batch(samples: Sequence[Sample], config: Config, dtype: type = np.float
         gt_crowd=crowd,
         active_class_ids=np.ones((len(samples), config.num_classes), bool),
     )
+
+
+def _warn_of_xyxy(sample: Sample) -> None:
+    """Warn if the boxes of a sample fit its masks only with x and y exchanged."""
+    tight = enclosing_boxes(sample.gt_masks, np.float64)
+    seen = has_sides(tight)
+    boxes, tight = sample.gt_boxes[seen].astype(np.float64), tight[seen]
+    off, exchanged = (np.abs(b - tight).max(axis=1, initial=0) for b in (boxes, boxes_from_xyxy(boxes)))
+    if len(boxes) and ((exchanged <= 1) & (off > 2)).sum() * 2 > len(boxes):
+        warnings.warn(
+            f"image {sample.image_id}: gt_boxes fit gt_masks only when read as (x1, y1, x2, y2); expected (y1, x1, y2, "
+            "x2), which boxes.boxes_from_xyxy returns",
+            stacklevel=3,
+        )
 
 
 def _mold_objects(

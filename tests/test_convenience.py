@@ -1,5 +1,7 @@
 """What a notebook tries first: one image without a list, a path, a seed, a folder; and messages for wrong guesses."""
 
+import warnings
+
 import numpy as np
 import pytest
 from nets import make_sample, small_config
@@ -89,3 +91,13 @@ def test_boxes_in_the_other_order():
     assert boxes_from_xyxy(boxes).tolist() == [[2, 1, 40, 30]] and boxes_to_xyxy(boxes_from_xyxy(boxes)).tolist() == [
         [1, 2, 30, 40]
     ]
+
+
+def test_boxes_in_the_other_order_are_warned_of(model):
+    sample = make_sample(np.random.default_rng(0), size=(64, 48), objects=3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        make_batch([sample], model.config)
+        make_batch([make_sample(np.random.default_rng(0), objects=0)], model.config)
+    with pytest.warns(UserWarning, match=r"image a: gt_boxes fit gt_masks only when read as \(x1, y1, x2, y2\)"):
+        make_batch([sample.replace(gt_boxes=boxes_to_xyxy(sample.gt_boxes))], model.config)
