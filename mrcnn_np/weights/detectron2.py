@@ -111,7 +111,7 @@ def from_detectron2(
     WeightFileError
         A tensor of an unknown name, or of a shape that its layer cannot have.
     """
-    aside = [name for name in tensors if ASIDE.search(name)]
+    aside = dict.fromkeys(name for name in tensors if ASIDE.search(name))
     lateral = next((a for name, a in tensors.items() if re.search(r"fpn_lateral\d\.bias$", name)), None)
     channels = 256 if lateral is None else len(lateral)
     params: Params = {}
@@ -129,7 +129,7 @@ def from_detectron2(
         params[f"{layer}.{suffix}"] = _background_first(layer, a)
     _complete_norms(params)
     whole = any(not name.startswith("backbone.") for name in params)
-    return params, _manifest(params, tensors, metadata or {}, whole=whole), aside
+    return params, _manifest(params, tensors, metadata or {}, whole=whole), list(aside)
 
 
 def _background_first(layer: str, a: np.ndarray) -> np.ndarray:

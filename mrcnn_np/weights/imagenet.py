@@ -37,7 +37,7 @@ def from_imagenet(tensors: Mapping[str, np.ndarray]) -> tuple[Params, Manifest, 
     WeightMismatchError
         A network that is none of our backbones, for example a wide ResNet.
     """
-    aside = [name for name in tensors if name.startswith("fc.") or name.endswith("num_batches_tracked")]
+    aside = dict.fromkeys(name for name in tensors if name.startswith("fc.") or name.endswith("num_batches_tracked"))
     params = from_torchvision({f"backbone.body.{name}": a for name, a in tensors.items() if name not in aside})
     manifest = Manifest.from_config(
         torchvision(**sizes(params)),

@@ -5,18 +5,21 @@ import os
 import pickle
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hostile_files import CALLS
-from weight_files import save_like_torch
+from hostile_files import CALLS, zipped
+from weight_files import dictionary, save_like_torch, tensor_opcodes, text
 
 import mrcnn_np
+from mrcnn_np.backbone import ARCHITECTURES
 from mrcnn_np.errors import WeightFileError
 from mrcnn_np.weights.formats import torch_files, unpickling
 from mrcnn_np.weights.formats.files import read
 from mrcnn_np.weights.formats.pickled import ARRAYS, TENSORS, Name
+from mrcnn_np.weights.load import load_weights
 
 ROOT = Path(mrcnn_np.__file__).parents[1]
 #: read in a process of its own, whose memory and time are limited: a reader that fails here takes the machine with it
@@ -25,6 +28,7 @@ import json, resource, sys, time
 from pathlib import Path
 import numpy as np
 from hostile_files import hostile_files, random_programs
+from mrcnn_np.backbone import ARCHITECTURES
 from mrcnn_np.errors import WeightFileError
 from mrcnn_np.weights.formats.files import read
 
@@ -83,6 +87,54 @@ def test_random_programs(tmp_path):
     assert {outcome for outcome in found.values() if not outcome.endswith(" tensors")} == {"refused"}
     assert any(outcome.endswith(" tensors") for outcome in found.values())
     assert took["seconds"] < 10 and took["megabytes"] < 300
+
+
+@pytest.mark.parametrize(
+    ("recognised", "pattern"),
+    [
+        ("backbone.body.conv1.weight", "backbone.body.%x.weight"),
+        ("rpn.head.conv.weight", "rpn.conv9%x.weight"),
+        ("stem.conv1.weight", "fc1000.%x"),
+        ("stem.conv1.weight", "res2.0.%x.weight"),
+        ("conv1_w", "lr%x_momentum"),
+        ("layer1.0.conv1.weight", "fc.%x"),
+        ("backbone.stem.conv.w", "backbone.%x.w"),
+    ],
+)
+def test_many_tensors_of_one_file_do_not_multiply(tmp_path, recognised, pattern):
+    """One tensor under as many names as go into a megabyte."""
+    tensor = tensor_opcodes("0", 16, [1], [1]) + b"q\x000"
+    names = [recognised, "conv1.weight", *(pattern % i for i in range(1_000_000 // (len(pattern) + 10)))]
+    path = tmp_path / "x.pth"
+    path.write_bytes(zipped(tensor + b"}(" + b"".join(text(name) + b"h\x00" for name in names) + b"u"))
+    start = time.process_time()
+    with pytest.raises(WeightFileError, match=r"x\.pth") as caught:
+        load_weights(path)
+    assert "damaged" not in str(caught.value)
+    assert time.process_time() - start < 10 and len(str(caught.value)) < 8000
+
+
+def test_a_number_in_a_name_counts_nothing(tmp_path):
+    """It would make a network of a billion convolutions, whose tensors are then missed one by one."""
+    tensors = dict.fromkeys(["rpn.head.conv.weight", "rpn.conv1000000000.weight"], tensor_opcodes("0", 16, [1], [1]))
+    tiny = ARCHITECTURES["tiny"]
+    blocks = [f"backbone.body.layer{i}.{j}.conv2.weight" for i, n in enumerate(tiny.blocks, 1) for j in range(n)]
+    kernel = tensor_opcodes("0", 16, [tiny.width[0], tiny.width[0], 3, 3], [0, 0, 0, 0])
+    path = tmp_path / "x.pth"
+    path.write_bytes(zipped(dictionary(tensors | dict.fromkeys(blocks, kernel))))
+    with pytest.raises(WeightFileError, match=r"x\.pth does not fit the network: of 1\d\d tensors"):
+        load_weights(path)
+
+
+def test_a_tensor_without_numbers_does_not_grow(tmp_path):
+    """A column for the background beside a trillion empty rows would have a trillion numbers."""
+    empty = tensor_opcodes("0", 16, [0, 2**40], [1, 1])
+    path = tmp_path / "x.pth"
+    path.write_bytes(
+        zipped(dictionary({"stem.conv1.weight": empty, "roi_heads.box_predictor.bbox_pred.weight": empty}))
+    )
+    with pytest.raises(WeightFileError, match="its tensors would take"):
+        load_weights(path)
 
 
 def test_every_function_is_among_those_that_are_tried():
