@@ -52,19 +52,17 @@ agreement: $(STAMP)
 	$(BIN)/mrcnn-np compare --with torchvision --train-steps 20 --size 128 --out runs/agreement/training-float32
 	$(BIN)/mrcnn-np compare --with keras --size 256 --out runs/agreement/keras
 
-# The figures in README.md and docs/ from what train, bench and agreement left in runs/; measures nothing itself.
+# The figures in README.md and docs/: the conventions measured again with the network of `make train`, trained if it is
+# not there; the others from what train, bench and agreement left in runs/. It names what is not there.
 docs-numbers: $(STAMP)
+	$(BIN)/mrcnn-np train --data shapes --preset tiny --out $(RUN) --resume
+	$(BIN)/mrcnn-np conventions --run $(RUN) --rewrite docs/conventions.md --quiet
 	$(BIN)/python docs/figures.py
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-
-# The numbers in the documentation, measured again: the network of `make train`, trained if it is not there.
-docs-numbers: $(STAMP)
-	$(BIN)/mrcnn-np train --data shapes --preset tiny --out $(RUN) --resume
-	$(BIN)/mrcnn-np conventions --run $(RUN) --rewrite docs/conventions.md --quiet
 
 tutorial: $(STAMP)
 	for script in tutorial/[0-9]*.py; do $(BIN)/python $$script || exit 1; done
