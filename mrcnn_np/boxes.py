@@ -189,6 +189,16 @@ def decode_boxes(
     return np.concatenate([new_centres - half, new_centres + half], axis=-1)
 
 
+def boxes_from_xyxy(boxes: np.ndarray) -> np.ndarray:
+    """Return boxes ``(x1, y1, x2, y2)``, as torchvision and detectron2 have them, as ``(y1, x1, y2, x2)``."""
+    return _checked(boxes, "boxes")[..., [1, 0, 3, 2]]
+
+
+def boxes_to_xyxy(boxes: np.ndarray) -> np.ndarray:
+    """Return boxes ``(y1, x1, y2, x2)`` as ``(x1, y1, x2, y2)``: the inverse of ``boxes_from_xyxy``."""
+    return _checked(boxes, "boxes")[..., [1, 0, 3, 2]]
+
+
 def enter_frame(boxes: np.ndarray, frame: str) -> np.ndarray:
     """Express half-open pixel boxes by what a dialect measures them between.
 

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,11 +29,11 @@ from .anchors import pyramid_anchors
 from .backbone import BackboneCache, backbone, backbone_backward
 from .config import Config
 from .detections import Detections, own_masks, paste_masks, refine, unmold
-from .errors import NonFiniteError
+from .errors import CheckpointError, ConfigError, NonFiniteError, did_you_mean
 from .fpn import FpnCache, fpn, fpn_backward
 from .heads import BoxHeadCache, MaskHeadCache, box_head, box_head_backward, mask_head, mask_head_backward
 from .layers import Observe, shown
-from .molding import Batch, Molding, mold_image
+from .molding import Batch, Molding, as_images, mold_image
 from .network import check, initialise
 from .objective import (
     LOSSES,
@@ -48,7 +49,7 @@ from .objective import (
     rpn_class_loss,
     rpn_class_loss_backward,
 )
-from .params import Params, first_non_finite
+from .params import Params, count, first_non_finite
 from .proposals import propose
 from .pyramid import PyramidAlignCache, pyramid_roi_align, pyramid_roi_align_backward
 from .rpn import RpnCache, rpn_head, rpn_head_backward
@@ -78,6 +79,11 @@ class Cache:
     losses: dict[str, LossCache]
     targets: Targets
 
+    def __repr__(self) -> str:
+        """Return the shapes of the targets, by which all else is known: the arrays are millions of numbers."""
+        shapes = ", ".join(f"{name} {getattr(self.targets, name).shape}" for name in self.targets.__dataclass_fields__)
+        return f"Cache(targets: {shapes})"
+
 
 class MaskRCNN:
     """Mask R-CNN: a configuration and the parameters that belong to it.
@@ -89,6 +95,8 @@ class MaskRCNN:
         Names and shapes must be those of ``network.spec(config)``. They are used, not copied.
     rng : numpy.random.Generator, optional
         Draws fresh parameters when none are given; ``numpy.random.default_rng(0)`` if that is not given either.
+    class_names : sequence of str, optional
+        The background first; kept as ``model.class_names``, empty if they are not known.
 
     Raises
     ------
@@ -96,15 +104,75 @@ class MaskRCNN:
         If the parameters do not fit the configuration.
     NonFiniteError
         If a parameter holds NaN or infinity.
+    ConfigError
+        If there are more or fewer class names than classes.
     """
 
-    def __init__(self, config: Config, params: Params | None = None, *, rng: np.random.Generator | None = None) -> None:
-        self.config = config
+    def __init__(
+        self,
+        config: Config,
+        params: Params | None = None,
+        *,
+        rng: np.random.Generator | None = None,
+        class_names: Sequence[str] = (),
+    ) -> None:
+        self.config, self.class_names = config, tuple(class_names)
+        if self.class_names and len(self.class_names) != config.num_classes:
+            raise ConfigError(
+                f"class_names has {len(self.class_names)} names; expected {config.num_classes}, the background first"
+            )
         self.params = initialise(config, rng or np.random.default_rng(0)) if params is None else params
         check(self.params, config)
         bad = first_non_finite(self.params.items())
         if bad is not None:
             raise NonFiniteError(f"parameter {bad} holds NaN or infinity")
+
+    @classmethod
+    def load(cls, path: str | Path, *, class_names: Sequence[str] | None = None, **changes: Any) -> MaskRCNN:
+        """Load a trained network: ``MaskRCNN.load("runs/shapes-tiny", detection_score_threshold=0.5)``.
+
+        Parameters
+        ----------
+        path : str or Path
+            The folder of a training run, a checkpoint, or any other file that ``weights.load.load_weights`` reads.
+        class_names : sequence of str, optional
+            The background first; by default those that the file holds, or is presumed to know.
+        **changes
+            Fields of the configuration, such as ``detections_per_image``; those that change parameters do not fit.
+
+        Returns
+        -------
+        MaskRCNN
+            ``model.class_names`` are the names, empty if nothing is known of them.
+
+        Raises
+        ------
+        UserError
+            There is no such file, it cannot be read, or it holds a backbone only; the message says which.
+        """
+        from .training.run_folder import CHECKPOINT
+        from .weights.network import network
+
+        path = Path(path)
+        if path.is_dir():
+            runs = [run.name for run in sorted(path.iterdir()) if (run / CHECKPOINT).is_file()]
+            if not (path / CHECKPOINT).is_file():
+                meant = f"; the runs in it are {', '.join(runs[:5])}" if runs else ""
+                raise CheckpointError(f"{path} holds no {CHECKPOINT}; expected the folder of a training run{meant}")
+            path = path / CHECKPOINT
+        elif not path.exists() and path.parent.is_dir():
+            meant = did_you_mean(path.name, [p.name for p in path.parent.iterdir()])
+            raise CheckpointError(f"{path} does not exist{meant}")
+        model, names = network(path, None, None, **changes)
+        return cls(model.config, model.params, class_names=names if class_names is None else class_names)
+
+    def __repr__(self) -> str:
+        """Return class, preset, backbone, number of parameters and classes."""
+        config = self.config
+        return (
+            f"{type(self).__name__}({config.name}, {config.backbone}, {count(self.params):,} parameters, "
+            f"{config.num_classes} classes)"
+        )
 
     @property
     def dtype(self) -> type:
@@ -114,7 +182,7 @@ class MaskRCNN:
     # --- training ---------------------------------------------------------------------------------------------------
 
     def losses(
-        self, batch: Batch, rng: np.random.Generator, *, targets: Targets | None = None
+        self, batch: Batch, rng: np.random.Generator | int, *, targets: Targets | None = None
     ) -> tuple[dict[str, float], Cache]:
         """Compute the five losses of a batch.
 
@@ -124,7 +192,7 @@ class MaskRCNN:
         ----------
         batch : Batch
             Made by ``molding.make_batch``.
-        rng : numpy.random.Generator
+        rng : numpy.random.Generator, or the seed of one
             Chooses which anchors and RoIs are sampled. Every image gets a generator spawned from it, so two batches of
             one image draw what one batch of two would.
         targets : Targets, optional
@@ -144,6 +212,9 @@ class MaskRCNN:
             If the proposal head's output holds NaN or infinity; the message names the first tensor on the way there
             that does. What goes wrong in the heads shows in the losses.
         """
+        if not isinstance(rng, np.random.Generator | int | np.integer):
+            raise TypeError(f"rng is {type(rng).__name__}; expected a numpy.random.Generator, or the seed of one")
+        rng = np.random.default_rng(rng)
         config, params = self.config, self.params
         pyramid, rpn_logits, rpn_deltas, first_caches = self.first_stage(batch.images, training=True)
         if targets is None:
@@ -253,26 +324,26 @@ class MaskRCNN:
 
     # --- inference --------------------------------------------------------------------------------------------------
 
-    def detect(self, images: Sequence[np.ndarray]) -> list[Detections]:
+    def detect(self, images: Any) -> list[Detections]:
         """Find the objects in images of any sizes.
 
         Each image is molded and run by itself, so its result does not depend on its neighbours.
 
         Parameters
         ----------
-        images : sequence of ndarray of shape (H, W, 3), uint8
-            RGB.
+        images : image, or sequence of images
+            An image is an ndarray of shape (H, W, 3), uint8, RGB; a picture that Pillow opened; or the path of a file.
 
         Returns
         -------
         list of Detections
-            In the pixels of the original images.
+            One for each image, in its pixels. For a single image the list has one entry, too.
         """
         return list(self.iter_detect(images))
 
-    def iter_detect(self, images: Sequence[np.ndarray]) -> Iterator[Detections]:
+    def iter_detect(self, images: Any) -> Iterator[Detections]:
         """Yield what ``detect`` returns, one image at a time, so that masks of many images need not fit in memory."""
-        for image in images:
+        for image in as_images(images):
             molded, molding = mold_image(image, self.config, self.dtype)
             yield self.detect_molded(molded[None], molding)
 
@@ -404,4 +475,6 @@ class MaskRCNN:
         """
         from .conventions.convert import changed
 
-        return MaskRCNN(*changed(self.config, self.params, changes))
+        config, params = changed(self.config, self.params, changes)
+        names = self.class_names if len(self.class_names) == config.num_classes else ()
+        return MaskRCNN(config, params, class_names=names)

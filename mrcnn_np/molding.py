@@ -11,13 +11,19 @@ The scale is taken from the resized shape (after rounding to pixels), which make
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from PIL import Image, ImageOps
 
-from .boxes import enter_frame, leave_frame
+from .boxes import boxes_from_xyxy, enter_frame, has_sides, leave_frame
 from .config import Config
+from .data.images import read_image
 from .data.masks import Masks
 from .data.sample import Sample, check_sample
 from .resizing import enclosing_boxes, nearest, resize_image, resize_masks, resize_with_border
@@ -157,6 +163,31 @@ def plan(shape: tuple[int, int], config: Config) -> Molding:
     return Molding((int(shape[0]), int(shape[1])), (h, w), canvas, offset)
 
 
+def as_images(images: Any) -> Iterator[np.ndarray]:
+    """Yield arrays for whatever stands for one image or several: arrays, pictures that Pillow opened, paths.
+
+    Raises
+    ------
+    TypeError
+        Something else was given.
+    DataError
+        A file cannot be read.
+    """
+    one = isinstance(images, (str, os.PathLike, Image.Image)) or (isinstance(images, np.ndarray) and images.ndim <= 3)
+    for n, image in enumerate([images] if one else images):
+        if isinstance(image, (str, os.PathLike)):
+            yield read_image(Path(image))
+        elif isinstance(image, Image.Image):
+            if image.mode.startswith(("I", "F")):
+                raise TypeError(f"image {n} has Pillow's mode {image.mode}; expected 8 bits a channel, or its path")
+            yield np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+        elif isinstance(image, np.ndarray):
+            yield image
+        else:
+            kind = type(image).__name__
+            raise TypeError(f"image {n} is {kind}; expected an array (H, W, 3) of uint8, a Pillow image, or a path")
+
+
 def mold_image(image: np.ndarray, config: Config, dtype: type = np.float32) -> tuple[np.ndarray, Molding]:
     """Resize, pad and normalise one image.
 
@@ -182,7 +213,14 @@ def mold_image(image: np.ndarray, config: Config, dtype: type = np.float32) -> t
         If the image is not (H, W, 3) of uint8.
     """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
-        raise ValueError(f"image has shape {image.shape} and type {image.dtype}; expected (H, W, 3) of uint8")
+        what = f"image has shape {image.shape} and type {image.dtype}; expected (H, W, 3) of uint8"
+        if image.ndim == 3 and image.shape[0] == 3:
+            what += "; this looks like (3, H, W): image.transpose(1, 2, 0) brings the channels last"
+        elif image.ndim == 4:
+            what += "; this is a batch: give its images one by one"
+        elif image.dtype.kind == "f":
+            what += "; grey levels are whole numbers from 0 to 255"
+        raise ValueError(what)
     molding = plan((image.shape[0], image.shape[1]), config)
     resized = resize_image(image, molding.resized_shape, config, dtype)
     if config.channel_order == "bgr":
@@ -231,6 +269,7 @@ def make_batch(samples: Sequence[Sample], config: Config, dtype: type = np.float
         raise ValueError("make_batch needs at least one sample")
     for sample in samples:
         check_sample(sample, config.num_classes)
+        _warn_of_xyxy(sample)
     pairs = [mold_image(s.image, config, dtype) for s in samples]
     height, width = (max(m.molded_shape[axis] for _, m in pairs) for axis in (0, 1))
     images: np.ndarray = np.zeros((len(samples), height, width, 3), dtype)
@@ -249,6 +288,20 @@ def make_batch(samples: Sequence[Sample], config: Config, dtype: type = np.float
         gt_crowd=crowd,
         active_class_ids=np.ones((len(samples), config.num_classes), bool),
     )
+
+
+def _warn_of_xyxy(sample: Sample) -> None:
+    """Warn if the boxes of a sample fit its masks only with x and y exchanged."""
+    tight = enclosing_boxes(sample.gt_masks, np.float64)
+    seen = has_sides(tight)
+    boxes, tight = sample.gt_boxes[seen].astype(np.float64), tight[seen]
+    off, exchanged = (np.abs(b - tight).max(axis=1, initial=0) for b in (boxes, boxes_from_xyxy(boxes)))
+    if len(boxes) and ((exchanged <= 1) & (off > 2)).sum() * 2 > len(boxes):
+        warnings.warn(
+            f"image {sample.image_id}: gt_boxes fit gt_masks only when read as (x1, y1, x2, y2); expected (y1, x1, y2, "
+            "x2), which boxes.boxes_from_xyxy returns",
+            stacklevel=3,
+        )
 
 
 def _mold_objects(

@@ -80,6 +80,13 @@ def propose(
     NonFiniteError
         A box holds NaN or infinity.
     """
+    total, expected = sum(len(a) for a in anchors), 2 if config.rpn_objectness == "softmax" else 1
+    if logits.ndim != expected or len(logits) != total or deltas.shape != (total, 4):
+        want = f"({total}, 2)" if expected == 2 else f"({total},)"
+        raise ValueError(
+            f"logits have shape {logits.shape} and deltas {deltas.shape}; expected {want} and ({total}, 4), those of "
+            "one image: logits[n], deltas[n]"
+        )
     anchors = [shown(observe, f"anchors.p{level}", a) for level, a in enumerate(anchors, start=2)]
     pre_nms = config.proposals_pre_nms_train if training else config.proposals_pre_nms_test
     post_nms = config.proposals_post_nms_train if training else config.proposals_post_nms_test
