@@ -1,7 +1,7 @@
 """The input gradient of a strided convolution with few input channels, such as the 7x7 stem on an image.
 
 Its results are pixels of 3 numbers, far fewer than the columns of any tile. But the stride^2 phases of the input (see
-``conv.scatter``) can be computed together: dy at (u, v) and its neighbours give all inputs at
+``direct.scatter``) can be computed together: dy at (u, v) and its neighbours give all inputs at
 ``(s u + a, s v + b)``, a, b < s, so these are the columns (a, b, channel), 12 of them for stride 2 and 3 channels. The
 kernel becomes one of ``ceil(k / s)`` taps each way, filled up with zeros, and runs on the tiles of ``slide``.
 """
@@ -90,7 +90,7 @@ def _scatter(dy, merged, stride, top, left, dx):
 
 
 def scatter(dy: np.ndarray, w: np.ndarray, shape: tuple[int, ...], stride: int, top: int, left: int) -> np.ndarray:
-    """Return what ``conv.scatter`` does."""
+    """Return what ``direct.scatter`` does."""
     dx = memory.empty(shape)
     _scatter(dy, _merge(w, stride), stride, top, left, dx)
     return dx

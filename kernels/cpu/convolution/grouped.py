@@ -116,7 +116,7 @@ def scatter(
     *,
     residual: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Return the transpose of ``correlate``, phase by phase as in ``conv.scatter``, plus ``residual``."""
+    """Return the transpose of ``correlate``, phase by phase as in ``direct.scatter``, plus ``residual``."""
     n, height, width, _ = shape
     kh, kw = w.shape[:2]
     plain = Groups(groups, w.shape[2], w.shape[3] // groups)
