@@ -29,7 +29,7 @@ from .anchors import pyramid_anchors
 from .backbone import BackboneCache, backbone, backbone_backward
 from .config import Config
 from .detections import Detections, own_masks, paste_masks, refine, unmold
-from .errors import CheckpointError, ConfigError, NonFiniteError, did_you_mean
+from .errors import CheckpointError, ConfigError, NonFiniteError, WeightFileError, did_you_mean
 from .fpn import FpnCache, fpn, fpn_backward
 from .heads import BoxHeadCache, MaskHeadCache, box_head, box_head_backward, mask_head, mask_head_backward
 from .layers import Observe, shown
@@ -128,15 +128,28 @@ class MaskRCNN:
             raise NonFiniteError(f"parameter {bad} holds NaN or infinity")
 
     @classmethod
-    def load(cls, path: str | Path, *, class_names: Sequence[str] | None = None, **changes: Any) -> MaskRCNN:
+    def load(
+        cls,
+        path: str | Path,
+        *,
+        class_names: Sequence[str] | str | None = None,
+        preset: str | None = None,
+        overrides: list[str] | None = None,
+        **changes: Any,
+    ) -> MaskRCNN:
         """Load a trained network: ``MaskRCNN.load("runs/shapes-tiny", detection_score_threshold=0.5)``.
 
         Parameters
         ----------
         path : str or Path
             The folder of a training run, a checkpoint, or any other file that ``weights.load.load_weights`` reads.
-        class_names : sequence of str, optional
-            The background first; by default those that the file holds, or is presumed to know.
+        class_names : sequence of str, or str, optional
+            The background first; by default those that the file holds, or is presumed to know. A text is a list with
+            commas, or the name of a file with one on each line, without the background.
+        preset : str, optional
+            Refuse weights of other conventions than these.
+        overrides : list of str, optional
+            ``field=value``: conventions that the file does not hold, or holds wrongly.
         **changes
             Fields of the configuration, such as ``detections_per_image``; those that change parameters do not fit.
 
@@ -151,7 +164,7 @@ class MaskRCNN:
             There is no such file, it cannot be read, or it holds a backbone only; the message says which.
         """
         from .training.run_folder import CHECKPOINT
-        from .weights.network import network
+        from .weights.network import open_network
 
         path = Path(path)
         if path.is_dir():
@@ -163,8 +176,14 @@ class MaskRCNN:
         elif not path.exists() and path.parent.is_dir():
             meant = did_you_mean(path.name, [p.name for p in path.parent.iterdir()])
             raise CheckpointError(f"{path} does not exist{meant}")
-        model, names = network(path, None, None, **changes)
-        return cls(model.config, model.params, class_names=names if class_names is None else class_names)
+        text = class_names if isinstance(class_names, str) else None
+        config, params, names = open_network(path, preset, overrides, text, **changes)
+        if class_names is not None and text is None:
+            names = tuple(class_names)
+        try:
+            return cls(config, params, class_names=names)
+        except (CheckpointError, NonFiniteError) as error:
+            raise WeightFileError(f"{path}: {error}") from error
 
     def __repr__(self) -> str:
         """Return class, preset, backbone, number of parameters and classes."""

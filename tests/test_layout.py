@@ -32,7 +32,7 @@ LATE = {
     "mrcnn_np.cli.*": "a command imports what it runs, so that --help and the others start at once",
     "mrcnn_np.compare*": "the frameworks are imported only where one is compared with",
     "mrcnn_np.bench.worker": "a measured process imports one side only",
-    "mrcnn_np.model": "with_config rewrites parameters, and the conventions are about models",
+    "mrcnn_np.model": "load and with_config: files and conventions lie in other rooms",
     "mrcnn_np.training.checkpoint": "the package of the reader imports this module",
     "mrcnn_np.training.freezing": "the command line lists the parts before it imports NumPy",
     "mrcnn_np.weights.load": "h5py is asked for only by an .h5 file",
@@ -61,6 +61,8 @@ LEANS = {
     ("mrcnn_np.backbone", "mrcnn_np.training.freezing"): "which stages the backward pass leaves out",
     ("mrcnn_np.model", "mrcnn_np.training.freezing"): "the same",
     ("mrcnn_np.evaluate.classes", "mrcnn_np.weights.class_names"): "classes are paired by the same names there",
+    ("mrcnn_np.model", "mrcnn_np.training.run_folder"): "load opens the folder of a run",
+    ("mrcnn_np.model", "mrcnn_np.weights.network"): "load opens any file of weights",
     ("mrcnn_np.model", "mrcnn_np.conventions.convert"): "with_config rewrites the parameters for another convention",
 }
 
@@ -125,7 +127,6 @@ LONG = {
     "mrcnn_np/cli/arguments.py": "the list of all options of all commands",
     "mrcnn_np/model.py": "the wiring, forward and backward beside each other",
     "mrcnn_np/targets.py": "what anchors and what regions should have said, by one plan",
-    "mrcnn_np/data/coco_json.py": "the file format, from its fields to its objects",
 }
 
 
@@ -177,6 +178,9 @@ TESTED_IN: dict[str, tuple[str, str]] = {
     "mrcnn_np.data.choice": ("tests/data/test_voc.py", "--subset"),
     "mrcnn_np.data.coco_json": ("tests/data/test_coco.py", "what coco.py reads"),
     "mrcnn_np.data.coco_results": ("tests/evaluate/test_results.py", "results files, there and back"),
+    "mrcnn_np.data.coco_writing": ("tests/data/test_coco.py", "instances JSON of any data set"),
+    "mrcnn_np.data.json_values": ("tests/data/test_odd_files.py", "values of another type than expected"),
+    "mrcnn_np.data.voc_checks": ("tests/data/test_voc.py", "boxes beside masks"),
     "mrcnn_np.data.coco_layout": ("tests/data/test_coco.py", "where files lie"),
     "mrcnn_np.data.orientation": ("tests/data/test_images.py", "EXIF"),
     "mrcnn_np.data.voc_labels": ("tests/data/test_voc_layouts.py", "the same"),

@@ -18,7 +18,7 @@ from ..errors import DataError, UserError
 from ..files import atomic_write, prepare, write_json
 from ..model import MaskRCNN
 from ..pictures.instances import draw_instances
-from .network import checkpoint_path, load_model, refuse_options_of_weights
+from .network import checkpoint_path, load_model, of_weights, refuse_options_of_weights
 from .results_file import ResultsFile
 
 DETECT_WRITES = ("detections.png", "detections.json", "instances.png")
@@ -66,10 +66,8 @@ def _detector(args: argparse.Namespace) -> tuple[MaskRCNN, tuple[str, ...]]:
     """Load the network that --run, --checkpoint or --weights names, and the names of its classes."""
     changes = {"detection_score_threshold": args.score}
     if args.weights is not None:
-        from ..weights.network import network
-
-        model, names = network(Path(args.weights), args.preset, args.config, args.class_names, **changes)
-        return model, names or ("background", *(f"class {i}" for i in range(1, model.config.num_classes)))
+        model = of_weights(args, **changes)
+        return model, model.class_names or ("background", *(f"class {i}" for i in range(1, model.config.num_classes)))
     refuse_options_of_weights(args)
     model, checkpoint = load_model(checkpoint_path(args), **changes)
     return model, checkpoint.class_names

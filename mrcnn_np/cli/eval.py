@@ -21,8 +21,7 @@ from ..evaluate.split import evaluate_split
 from ..files import prepare_file, write_json
 from ..model import MaskRCNN
 from ..weights.class_names import class_rows
-from ..weights.network import network
-from .network import checkpoint_path, load_model, refuse_options_of_weights
+from .network import checkpoint_path, load_model, of_weights, refuse_options_of_weights
 from .options import Options, open_dataset, recorded_options
 from .results_file import ResultsFile
 
@@ -106,7 +105,8 @@ def _of_weights(args: argparse.Namespace) -> Subject:
     if args.data is None:
         raise UserError("--weights does not say which images to measure on; expected --data shapes, voc or coco")
     path, split = Path(args.weights), args.split or "val"
-    model, class_names = network(path, args.preset, args.config, args.class_names)
+    model = of_weights(args)
+    class_names = model.class_names
     if not class_names:
         raise UserError(
             f"{path} does not say what its {model.config.num_classes - 1} classes are; expected their names by "

@@ -1,4 +1,4 @@
-"""The network that ``--run`` or ``--checkpoint`` names."""
+"""The network that ``--run``, ``--checkpoint`` or ``--weights`` names."""
 
 from __future__ import annotations
 
@@ -27,6 +27,13 @@ def load_model(path: Path, **changes: Any) -> tuple[MaskRCNN, Checkpoint]:
         return MaskRCNN(checkpoint.config.replace(**changes), checkpoint.params), checkpoint
     except (CheckpointError, NonFiniteError) as error:
         raise CheckpointError(f"{path}: {error}") from error
+
+
+def of_weights(args: argparse.Namespace, **changes: Any) -> MaskRCNN:
+    """Load the network that --weights names, with what else the user says of it."""
+    return MaskRCNN.load(
+        args.weights, preset=args.preset, overrides=args.config, class_names=args.class_names, **changes
+    )
 
 
 def refuse_options_of_weights(args: argparse.Namespace) -> None:

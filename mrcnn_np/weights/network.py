@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ..config import Config
-from ..errors import CheckpointError, NonFiniteError, UserError, WeightFileError
-from ..model import MaskRCNN
-from ..params import shapes
+from ..errors import UserError, WeightFileError
+from ..params import Params, shapes
 from .class_names import read_class_names
 from .load import Weights, load_weights, trusting
 from .manifest import Manifest, match
@@ -73,10 +72,10 @@ def name_classes(manifest: Manifest, names: str | None, path: Path) -> Manifest:
     return replace(manifest, class_names=read_class_names(names, manifest.num_classes), presumed=presumed)
 
 
-def network(
+def open_network(
     path: Path, preset: str | None, overrides: list[str] | None, class_names: str | None = None, **changes: Any
-) -> tuple[MaskRCNN, tuple[str, ...]]:
-    """Build the network that a file of weights belongs to.
+) -> tuple[Config, Params, tuple[str, ...]]:
+    """Read what ``MaskRCNN.load`` makes a network of.
 
     Parameters
     ----------
@@ -92,7 +91,8 @@ def network(
 
     Returns
     -------
-    model : MaskRCNN
+    config : Config
+    params : dict of str to ndarray
     class_names : tuple of str
         Empty if the file has no names and none are given.
 
@@ -104,8 +104,4 @@ def network(
     weights, manifest, config = open_weights(path, preset, overrides)
     if manifest.num_classes is None:
         raise WeightFileError(f"{path} holds the backbone {manifest.backbone} only, which detects nothing by itself")
-    manifest = name_classes(manifest, class_names, path)
-    try:
-        return MaskRCNN(config.replace(**changes), weights.params), manifest.class_names
-    except (CheckpointError, NonFiniteError) as error:
-        raise WeightFileError(f"{path}: {error}") from error
+    return config.replace(**changes), weights.params, name_classes(manifest, class_names, path).class_names

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from mrcnn_np import presets
+from mrcnn_np import MaskRCNN, presets
 from mrcnn_np.errors import UserError, WeightFileError, WeightMismatchError
 from mrcnn_np.synthetic import params_that_detect, picture
 from mrcnn_np.weights import save_weights
 from mrcnn_np.weights.manifest import Manifest
-from mrcnn_np.weights.network import name_classes, network, open_weights
+from mrcnn_np.weights.network import name_classes, open_weights
 
 CONFIG = presets.tiny(image_min_size=64, image_max_size=96)
 
@@ -26,8 +26,8 @@ def path(params, tmp_path):
 
 
 def test_the_network_of_a_file_detects(path, params):
-    model, names = network(path, None, None, detections_per_image=3)
-    assert model.config == CONFIG.replace(detections_per_image=3) and names == ()
+    model = MaskRCNN.load(path, detections_per_image=3)
+    assert model.config == CONFIG.replace(detections_per_image=3) and model.class_names == ()
     assert all(np.array_equal(model.params[name], p) for name, p in params.items())
     assert len(model.detect([picture((64, 90))])[0].boxes) == 3
 
@@ -36,8 +36,8 @@ def test_what_the_user_says_counts_more(path):
     weights, manifest, config = open_weights(path, "tiny", ["channel_order=bgr", "detection_nms_iou=0.3"])
     assert (config.channel_order, config.detection_nms_iou) == ("bgr", 0.3)
     assert manifest.config().channel_order == "bgr" and weights.manifest.channel_order == "rgb"
-    model, names = network(path, None, ["channel_order=bgr"], "circle,square,triangle")
-    assert model.config.channel_order == "bgr" and names == ("background", "circle", "square", "triangle")
+    model = MaskRCNN.load(path, overrides=["channel_order=bgr"], class_names="circle,square,triangle")
+    assert model.config.channel_order == "bgr" and model.class_names == ("background", "circle", "square", "triangle")
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_what_the_user_says_counts_more(path):
 )
 def test_what_does_not_fit_is_refused(path, preset, overrides, error, words):
     with pytest.raises(error, match=words):
-        network(path, preset, overrides)
+        MaskRCNN.load(path, preset=preset, overrides=overrides)
 
 
 def test_a_backbone_detects_nothing(tmp_path):
@@ -67,4 +67,4 @@ def test_numbers_that_are_not_finite_name_the_file(path, params, tmp_path):
     bad = tmp_path / "bad.safetensors"
     save_weights(bad, spoilt, CONFIG)
     with pytest.raises(WeightFileError, match=r"bad\.safetensors.*fpn\.output2\.b"):
-        network(bad, None, None)
+        MaskRCNN.load(bad)
