@@ -1,7 +1,8 @@
 """Numba kernels for the CPU.
 
 Compiled code is kept on disk. Numba notices an edit of the file a kernel stands in, but not of a file it takes a helper
-from, and would go on running the old code. So the folder it keeps them in is named after the text of all files here.
+from, and would go on running the old code. So the folder it keeps them in is named after the text of all files below
+``kernels``.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from .machine.memory import keep_freed_memory
 
 
 def _cache_folder() -> Path:
-    """Return a folder for compiled kernels that changes with any of the sources."""
-    text = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.rglob("*.py")))
+    """Return a folder for compiled kernels that changes with any source below ``kernels``."""
+    text = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.parent.rglob("*.py")))
     versions = numba.__version__ + os.environ.get("MRCNN_NP_VECTOR", "")
     name = hashlib.sha256(text + versions.encode()).hexdigest()[:16]
     folder = Path(os.environ.get("NUMBA_CACHE_DIR") or Path.home() / ".cache" / "mrcnn_np") / name
