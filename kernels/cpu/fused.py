@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 from numba import njit, prange
 
-from ..contract import FrozenNorm, FusedConvCache, FusedGradients, as_padding
+from ..contract import FrozenNorm, FusedConvCache, FusedGradients
+from . import convolution
 from .activation import masked_sum
-from .conv import fits, forward, gradients, one_stride, out_shape
-from .convolution import direct
+from .conv import gradients
+from .convolution import choose, direct, measure
 from .linear import sum_rows
 from .machine.arguments import can_compute
 from .norm import block_rows, sums_backward
@@ -39,7 +40,7 @@ def conv2d_fused(
     w: np.ndarray,
     b: np.ndarray | None = None,
     *,
-    norm: tuple[Any, ...] | None = None,
+    norm: FrozenNorm | tuple[Any, ...] | None = None,
     residual: np.ndarray | None = None,
     activate: bool = False,
     stride: Any = 1,
@@ -47,8 +48,8 @@ def conv2d_fused(
     groups: int = 1,
 ) -> Any:
     """See ``mrcnn_np.ops.fused.conv2d_fused``."""
-    step, sides = one_stride(stride), as_padding(padding)
-    if not (can_compute(x, w, b, residual) and step and sides and fits(x, w, b, sides, groups)):
+    sizes = measure(x.shape, w.shape, stride, padding, groups)
+    if sizes is None or not can_compute(x, w, b, residual) or (b is not None and b.shape != w.shape[3:]):
         return NotImplemented
     scale, shift = None, b
     if norm is not None:
@@ -59,22 +60,25 @@ def conv2d_fused(
         scale = gamma / np.sqrt(var + np.float32(eps))
         shift = beta + ((0 if b is None else b) - mean) * scale
     if residual is not None:
-        if residual.shape != out_shape(x, w, step, sides):
+        if residual.shape != sizes.out:
             return NotImplemented
         residual = np.ascontiguousarray(residual)
+    compute = choose(convolution.FORWARD, sizes)
+    if compute is None:
+        return NotImplemented
     floor = np.float32(0) if activate else direct.NO_FLOOR
-    y = forward(x, w, step, sides, groups, scale=scale, shift=shift, residual=residual, floor=floor)
-    return y, FusedConvCache(
-        x, w, b, norm, residual is not None, y if activate else None, (step, step), sides, groups
-    )  # fmt: skip
+    y = compute(np.ascontiguousarray(x), w, sizes, scale=scale, shift=shift, residual=residual, floor=floor)
+    how = ((sizes.stride,) * 2, sizes.padding, groups)
+    return y, FusedConvCache(x, w, b, norm, residual is not None, y if activate else None, *how)
 
 
 def conv2d_fused_backward(
     dy: np.ndarray, cache: FusedConvCache, *, need_dx: bool = True, plus: np.ndarray | None = None
 ) -> Any:
     """See ``mrcnn_np.ops.fused.conv2d_fused_backward``."""
-    x, w, b, norm, has_residual, y, (step, across), sides, groups = cache
-    if not (can_compute(dy, x, w, b, y, plus) and step == across and dy.shape == out_shape(x, w, step, sides)):
+    x, w, b, norm, has_residual, y, stride, padding, groups = cache
+    sizes = measure(x.shape, w.shape, stride, padding, groups)
+    if sizes is None or not can_compute(dy, x, w, b, y, plus) or dy.shape != sizes.out:
         return NotImplemented
     if (plus is not None and plus.shape != x.shape) or (norm is not None and not can_compute(*norm[:4])):
         return NotImplemented
@@ -83,18 +87,23 @@ def conv2d_fused_backward(
         dshift = sum_rows(dy.reshape(-1, dy.shape[3]))
     else:
         dy, dshift = masked_sum(dy, y)
+    rows = np.ascontiguousarray(w).reshape(-1, w.shape[3])
+    if norm is None:
+        v = w
+    else:
+        gamma, _, mean, var, eps = norm
+        inverse_std = 1 / np.sqrt(var + np.float32(eps))
+        scale = gamma * inverse_std
+        v = scale_columns(rows, scale).reshape(w.shape)
+    both = gradients(dy, x, v, sizes, need_dx=need_dx, plus=plus)
+    if both is None:
+        return NotImplemented
+    dx, dv = both
     dresidual = dy if has_residual else None
     if norm is None:
-        dx, dw = gradients(dy, x, w, step, sides, groups, need_dx, plus)
-        return FusedGradients(dx, dw, None if b is None else dshift, None, None, dresidual)
-    gamma, _, mean, var, eps = norm
-    inverse_std = 1 / np.sqrt(var + np.float32(eps))
-    scale = gamma * inverse_std
-    rows = np.ascontiguousarray(w).reshape(-1, w.shape[3])
-    dx, dv = gradients(dy, x, scale_columns(rows, scale).reshape(w.shape), step, sides, groups, need_dx, plus)
+        return FusedGradients(dx, dv, None if b is None else dshift, None, None, dresidual)
     dw, dscale = unfold_norm(rows, dv.reshape(rows.shape), scale)
     offset = -mean if b is None else b - mean
     dgamma = (dscale + offset * dshift) * inverse_std
-    return FusedGradients(
-        dx, dw.reshape(w.shape), None if b is None else dshift * scale, dgamma, dshift, dresidual
-    )  # fmt: skip
+    db = None if b is None else dshift * scale
+    return FusedGradients(dx, dw.reshape(w.shape), db, dgamma, dshift, dresidual)

@@ -9,6 +9,7 @@ from kernel_cases import check_pair, distance, draw, error, scattered, to_float6
 from kernels.cpu import conv as fast
 from kernels.cpu import fused as fast_fused
 from kernels.cpu.convolution import direct, direct_weights, few_channels, winograd, winograd_tiles, winograd_weights
+from kernels.cpu.convolution.geometry import measure
 from kernels.cpu.machine import memory
 from mrcnn_np.ops.conv import conv2d, conv2d_backward, conv2d_transpose, conv2d_transpose_backward
 from mrcnn_np.ops.fused import conv2d_fused, conv2d_fused_backward
@@ -84,7 +85,7 @@ def test_winograd_is_off_by_at_most_ten_times_as_much(shape, few_tiles, monkeypa
     *maps, c_in, c_out = shape
     rng = np.random.default_rng(0)
     args = draw(rng, *maps, c_in), draw(rng, 3, 3, c_in, c_out) / np.float32(3 * c_in**0.5), draw(rng, c_out)
-    assert fast.suits_winograd(args[0].shape, args[1], (1, 1), ((1, 1), (1, 1)), 1)
+    assert winograd.suits(measure(args[0].shape, args[1].shape, padding=1))
     check_pair(
         conv2d, conv2d_backward, CONV, args, {"padding": 1}, rng, factor=10, slack=0, error=distance
     )  # measured: 8
@@ -103,9 +104,10 @@ def test_winograd_on_small_maps_that_share_a_sheet(maps):
     exact, cache = conv2d.reference(to_float64(x), to_float64(w), padding=1)
     dy = draw(rng, *exact.shape)
     dx, dw, _ = conv2d_backward.reference(to_float64(dy), cache)
-    assert error(winograd.forward(x, w), exact) <= 1e-5  # measured: 3e-6
-    assert error(winograd.forward(dy, w, turned=True), dx) <= 1e-5
-    assert error(winograd_weights.weight_gradient(x, dy), dw) <= 1e-5
+    sizes = measure(x.shape, w.shape, padding=1)
+    assert error(winograd.convolve(x, w, sizes), exact) <= 1e-5  # measured: 3e-6
+    assert error(winograd.input_gradient(dy, w, sizes), dx) <= 1e-5
+    assert error(winograd_weights.weight_gradient(x, dy, sizes), dw) <= 1e-5
 
 
 def test_weight_gradients_of_many_outputs_are_added_in_spans():
@@ -114,7 +116,7 @@ def test_weight_gradients_of_many_outputs_are_added_in_spans():
     outputs = 2 * direct_weights.SPAN + 1000
     x, dy = draw(rng, 1, outputs // 50, 50, 24) + np.float32(1), draw(rng, 1, outputs // 50, 50, 32) + np.float32(1)
     exact = to_float64(x).reshape(-1, 24).T @ to_float64(dy).reshape(-1, 32)
-    dw = direct.weight_gradient(x, dy, 1, 1, 1, ((0, 0), (0, 0)))
+    dw = direct.weight_gradient(x, dy, measure(x.shape, (1, 1, 24, 32)))
     assert error(dw[0, 0], exact) <= 2e-6  # measured: 7e-7
 
 
@@ -194,11 +196,11 @@ def test_few_input_channels(seed):
     kernel, pads = rng.integers(1, 8, 2), rng.integers(0, 5, (2, 2))
     size = np.maximum(rng.integers(1, 30, 2), kernel - pads.sum(axis=1))
     x, w = draw(rng, 2, *size, c_in), draw(rng, *kernel, c_in, c_out)
-    dx = np.empty(0)
-    if few_channels.suits(c_in, c_out, stride):
+    sizes = measure(x.shape, w.shape, stride, pads)
+    if few_channels.suits(sizes):
         y, cache = conv2d(x, w, stride=stride, padding=tuple(map(tuple, pads.tolist())))
         dy = draw(rng, *y.shape)
-        dx = few_channels.scatter(dy, w, x.shape, stride, int(pads[0, 0]), int(pads[1, 0]))
+        dx = few_channels.scatter(dy, w, sizes)
         exact = conv2d_backward.reference(*to_float64((dy, cache)))[0]
         assert error(dx, exact) <= 2e-6  # measured: 1.3e-6
     else:

@@ -9,6 +9,7 @@ from kernel_cases import INTERPRETED, check_pair, draw, error, to_float64
 from kernels.cpu import conv as fast
 from kernels.cpu import fused as fast_fused
 from kernels.cpu.convolution import grouped, grouped_winograd
+from kernels.cpu.convolution.geometry import measure
 from kernels.cpu.convolution.grouped import Groups
 from kernels.cpu.machine.simd import VL
 from mrcnn_np.ops.conv import conv2d, conv2d_backward
@@ -52,7 +53,7 @@ def test_winograd_of_groups(per):
     rng = np.random.default_rng(0)
     per_in, per_out = per
     args = draw(rng, 2, 13, 18, 3 * per_in), draw(rng, 3, 3, per_in, 3 * per_out)
-    assert grouped_winograd.suits(args[0].shape, args[1].shape, 1, 1, 1, *per)
+    assert grouped_winograd.suits(measure(args[0].shape, args[1].shape, padding=1, groups=3))
     check_pair(conv2d, conv2d_backward, CONV, args, {"padding": 1, "groups": 3}, rng, slack=SLACK)
 
 

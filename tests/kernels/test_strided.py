@@ -9,6 +9,7 @@ from kernel_cases import INTERPRETED, check_pair, draw, error, to_float64
 from kernels.cpu import conv as fast
 from kernels.cpu import fused as fast_fused
 from kernels.cpu.convolution import stem, winograd_strided
+from kernels.cpu.convolution.geometry import measure
 from kernels.cpu.machine import memory
 from kernels.cpu.machine.simd import VL
 from mrcnn_np.ops.conv import conv2d, conv2d_backward
@@ -27,7 +28,7 @@ def test_stem(seed):
     size = np.maximum(rng.integers(1, (20, 70)), np.array([kh, 7]) - pads.sum(axis=1))
     c_in, c_out = int(rng.integers(1, 5)), 16 * int(rng.integers(1, 6))
     x, w = draw(rng, int(rng.integers(1, 3)), *size, c_in), draw(rng, kh, 7, c_in, c_out)
-    assert stem.suits(c_in, c_out, 7, 2)
+    assert stem.suits(measure(x.shape, w.shape, 2, pads))
     args = (x, w) if rng.random() < 0.5 else (x, w, draw(rng, c_out))
     options = {"stride": 2, "padding": tuple(map(tuple, pads.tolist()))}
     check_pair(conv2d, conv2d_backward, CONV, args, options, rng, slack=1e-5)
@@ -61,11 +62,6 @@ def test_stem_finishes(residual, streamed, monkeypatch):
     assert error(y, exact) <= 1e-6  # measured: 3.8e-7
 
 
-def as_kernel(x, w, b=None):
-    out = ((x.shape[1] + 2 - 3) // 2 + 1, (x.shape[2] + 2 - 3) // 2 + 1)
-    return winograd_strided.suits(len(x), out, w.shape, 2)
-
-
 @settings(max_examples=EXAMPLES, deadline=None)
 @given(st.integers(0, 2**32 - 1))
 def test_winograd_with_stride(seed):
@@ -78,7 +74,7 @@ def test_winograd_with_stride(seed):
     options = {"stride": 2, "padding": tuple(map(tuple, pads.tolist()))}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(winograd_strided, "LEAST", 0)
-        assert as_kernel(x, w)
+        assert winograd_strided.suits(measure(x.shape, w.shape, 2, pads))
         check_pair(conv2d, conv2d_backward, CONV, args, options, rng, slack=1e-5)
 
 
@@ -98,9 +94,13 @@ def test_winograd_with_stride_finishes(residual, monkeypatch):
 
 
 def test_small_maps_and_odd_channels_are_left_to_the_direct_way():
-    assert winograd_strided.suits(1, (50, 68), (3, 3, 256, 256), 2)
-    assert not winograd_strided.suits(1, (25, 34), (3, 3, 512, 512), 2)
-    assert not winograd_strided.suits(1, (50, 68), (3, 3, 256, 256 + VL // 2), 2)
-    assert not winograd_strided.suits(1, (50, 68), (1, 1, 256, 256), 2)
-    assert not winograd_strided.suits(1, (50, 68), (3, 3, 256, 256), 1)
-    assert not stem.suits(3, 64, 3, 2) and not stem.suits(8, 64, 7, 2)
+    def suits(kernel, maps, weights, stride):
+        return kernel.suits(measure(maps, weights, stride, weights[0] // 2))
+
+    assert suits(winograd_strided, (1, 100, 136, 256), (3, 3, 256, 256), 2)
+    assert not suits(winograd_strided, (1, 50, 68, 512), (3, 3, 512, 512), 2)
+    assert not suits(winograd_strided, (1, 100, 136, 256), (3, 3, 256, 256 + VL // 2), 2)
+    assert not suits(winograd_strided, (1, 100, 136, 256), (1, 1, 256, 256), 2)
+    assert not suits(winograd_strided, (1, 100, 136, 256), (3, 3, 256, 256), 1)
+    assert suits(stem, (1, 64, 64, 3), (7, 7, 3, 64), 2)
+    assert not suits(stem, (1, 64, 64, 3), (3, 3, 3, 64), 2) and not suits(stem, (1, 64, 64, 8), (7, 7, 8, 64), 2)

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numba import get_num_threads
 
-from ...contract import Sides
 from ..machine import memory
 from ..machine.arguments import scale_and_shift
 from ..machine.simd import MR, NR
 from . import direct_loops, direct_weights
+from .geometry import Geometry
 
 NONE = np.empty(0, np.float32)
 NO_FLOOR = np.float32(-np.inf)
@@ -20,7 +20,7 @@ TASK = 1 << 19  # multiplications of a pixel's number with NR weights that make 
 STREAMED = 32 << 20  # bytes of a map that the next layer finds in no cache, so that it may as well go past them
 
 
-def correlate(
+def slide(
     x: np.ndarray,
     packed: np.ndarray,
     kw: int,
@@ -89,22 +89,26 @@ def _divisor(number: int, near: int, otherwise: int) -> int:
 
 
 def pack(w: np.ndarray) -> np.ndarray:
-    """Pack (kh, kw, C_in, C_out) weights for ``correlate``."""
+    """Pack (kh, kw, C_in, C_out) weights for ``slide``."""
     kh, kw, c_in, c_out = w.shape
     return direct_loops.pack(np.ascontiguousarray(w).reshape(kh, kw * c_in, c_out))
 
 
-def scatter(
-    dy: np.ndarray, w: np.ndarray, shape: tuple[int, ...], stride: int, top: int, left: int, **finish: Any
-) -> np.ndarray:
-    """Return the transpose of ``correlate``: what an input (N, H, W, C_in) gets from all outputs it took part in.
+def convolve(x: np.ndarray, w: np.ndarray, sizes: Geometry, **finish: Any) -> np.ndarray:
+    """Convolve (N, H, W, C_in) with (kh, kw, C_in, C_out): ``max(conv * scale + shift + residual, floor)``."""
+    _, kw, _, c_out = w.shape
+    return slide(x, pack(w), kw, c_out, sizes.size, sizes.stride, sizes.top, sizes.left, **finish)
+
+
+def scatter(dy: np.ndarray, w: np.ndarray, sizes: Geometry, **finish: Any) -> np.ndarray:
+    """Return the transpose of ``convolve``: what an input (N, H, W, C_in) gets from all outputs it took part in.
 
     Inputs that lie ``stride`` apart are reached by the same taps, so each of the stride^2 phases is a convolution of dy
-    with its share of the taps, turned by 180 degrees.
+    with its share of the taps, turned by 180 degrees. It is finished as in ``convolve``.
     """
-    _, height, width, c_in = shape
-    kh, kw = w.shape[:2]
-    dx = memory.empty(shape)
+    _, height, width, c_in = sizes.maps
+    (kh, kw), stride, top, left = w.shape[:2], sizes.stride, sizes.top, sizes.left
+    dx = memory.empty(sizes.maps)
     w = np.ascontiguousarray(w)
     for a in range(min(stride, height)):
         for b in range(min(stride, width)):
@@ -120,15 +124,16 @@ def scatter(
             size = (-(-(height - a) // stride), -(-(width - b) // stride))
             up = len(rows) - 1 - (a + top - i0) // stride
             before = len(cols) - 1 - (b + left - j0) // stride
-            correlate(dy, packed, len(cols), c_in, size, 1, up, before, y=dx, phase=(a, b), step=stride, **finish)
+            slide(dy, packed, len(cols), c_in, size, 1, up, before, y=dx, phase=(a, b), step=stride, **finish)
     return dx
 
 
-def weight_gradient(x: np.ndarray, dy: np.ndarray, kh: int, kw: int, stride: int, padding: Sides) -> np.ndarray:
+def weight_gradient(x: np.ndarray, dy: np.ndarray, sizes: Geometry) -> np.ndarray:
     """Return dw (kh, kw, C_in, C_out)."""
-    (top, bottom), (left, right) = padding
-    n, height, width, c_in = x.shape
-    _, out_h, out_w, c_out = dy.shape
+    (top, bottom), (left, right) = sizes.padding
+    n, height, width, c_in = sizes.maps
+    _, out_h, out_w, c_out = sizes.out
+    (kh, kw), stride = sizes.weights[:2], sizes.stride
     k = kw * c_in
     if k >= MR and not (top or bottom or left or right):
         padded = x.reshape(-1)
@@ -150,3 +155,19 @@ def weight_gradient(x: np.ndarray, dy: np.ndarray, kh: int, kw: int, stride: int
     if k >= MR and k % MR:  # the last tile was moved up to end at k
         dw = np.concatenate([dw[:, : k - k % MR], dw[:, -(k % MR) :]], axis=1)
     return np.ascontiguousarray(dw[:, :k, :c_out]).reshape(kh, kw, c_in, c_out)
+
+
+def is_wide_pointwise(sizes: Geometry) -> bool:
+    """Tell whether input and output lie pixel by pixel, and the output has more channels."""
+    plain = sizes.weights[:2] == (1, 1) and sizes.stride == 1 and sizes.groups == 1
+    return plain and sizes.maps[:3] == sizes.out[:3] and sizes.weights[3] > sizes.weights[2]
+
+
+def wide_pointwise_weight_gradient(x: np.ndarray, dy: np.ndarray, sizes: Geometry) -> np.ndarray:
+    """Do what ``weight_gradient`` does, but read the wider of the two maps, dy, in rows of tiles.
+
+    Less of a tile is left empty, and the threads share it out.
+    """
+    _, _, c_in, c_out = sizes.weights
+    turned = sizes._replace(maps=dy.shape, weights=(1, 1, c_out, c_in), out=x.shape)
+    return np.ascontiguousarray(weight_gradient(dy, x, turned).swapaxes(2, 3))

@@ -14,11 +14,13 @@ from numba import njit, prange
 from ..machine import memory
 from ..machine.simd import NR, VL
 from ..machine.slide import BLOCK, PIXELS, slide_pair
+from .geometry import Geometry
 
 
-def suits(c_in: int, c_out: int, stride: int) -> bool:
+def suits(sizes: Geometry) -> bool:
     """Tell whether the columns fit a few vectors and dy has whole blocks of channels."""
-    return c_in <= VL // 2 and c_in * stride * stride <= NR and c_out % BLOCK == 0
+    c_in, c_out = sizes.weights[2:]
+    return sizes.groups == 1 and c_in <= VL // 2 and c_in * sizes.stride**2 <= NR and c_out % BLOCK == 0
 
 
 def _merge(w: np.ndarray, stride: int) -> np.ndarray:
@@ -89,8 +91,10 @@ def _scatter(dy, merged, stride, top, left, dx):
                         target[at + j] = result[v, a * piece + j]
 
 
-def scatter(dy: np.ndarray, w: np.ndarray, shape: tuple[int, ...], stride: int, top: int, left: int) -> np.ndarray:
+def scatter(dy: np.ndarray, w: np.ndarray, sizes: Geometry, *, residual: np.ndarray | None = None) -> np.ndarray:
     """Return what ``direct.scatter`` does."""
-    dx = memory.empty(shape)
-    _scatter(dy, _merge(w, stride), stride, top, left, dx)
+    dx = memory.empty(sizes.maps)
+    _scatter(dy, _merge(w, sizes.stride), sizes.stride, sizes.top, sizes.left, dx)
+    if residual is not None:
+        dx += residual
     return dx

@@ -1,9 +1,9 @@
 """Convolution in groups (ResNeXt's 32 groups of 4 channels): no multiplication by zero.
 
-Groups narrower than a vector run on the tiles of ``slide``, whose vectors span groups; 3x3 kernels over wider ones go
-by Winograd. Like the dense kernels they read x and dy where they lie, write every output once, and finish it in the
-last store. Groups of a size that has no tile, say of 3 channels, are filled up with zeros to the next size that has
-one; that takes copies, but no network here has such groups.
+It runs on the tiles of ``slide``, whose vectors span groups that are narrower. Like the dense kernels it reads x and dy
+where they lie, writes every output once, and finishes it in the last store. Groups of a size that has no tile, say of 3
+channels, are filled up with zeros to the next size that has one; that takes copies, but no network here has such
+groups.
 """
 
 from __future__ import annotations
@@ -17,9 +17,8 @@ from ..machine import memory
 from ..machine.arguments import scale_and_shift
 from ..machine.simd import VL
 from ..machine.slide import LANES
-from . import grouped_winograd
+from .geometry import Geometry
 from .grouped_slide import pack, slide, slide_weights
-from .winograd_tiles import lay_out
 
 NO_MAP = np.empty((0, 0, 0, 0), np.float32)
 NO_FLOOR = np.float32(-np.inf)
@@ -69,22 +68,23 @@ def _fill_weights(w: np.ndarray, groups: Groups, filled: Groups) -> np.ndarray:
     return np.pad(wide, ((0, 0), (0, 0), (0, filled.per_in - groups.per_in), (0, 0)))
 
 
-def correlate(
+def suits(sizes: Geometry) -> bool:
+    """Tell whether there are groups."""
+    return sizes.groups > 1
+
+
+def convolve(
     x: np.ndarray,
     w: np.ndarray,
-    groups: int,
-    size: tuple[int, int],
-    stride: int,
-    top: int,
-    left: int,
+    sizes: Geometry,
     *,
     scale: np.ndarray | None = None,
     shift: np.ndarray | None = None,
     residual: np.ndarray | None = None,
     floor: np.float32 = NO_FLOOR,
 ) -> np.ndarray:
-    """Return ``max(conv * scale + shift + residual, floor)`` for outputs of ``size``."""
-    plain = Groups(groups, w.shape[2], w.shape[3] // groups)
+    """Convolve (N, H, W, C_in) with weights in groups: ``max(conv * scale + shift + residual, floor)``."""
+    plain = Groups(sizes.groups, sizes.per_in, sizes.per_out)
     filled = plain.filled()
     (count, per_in, per_out), (total, wide_in, wide_out) = plain, filled
     inside = _fill(x, count, per_in, total, wide_in)
@@ -92,34 +92,22 @@ def correlate(
     packed = pack(_fill_weights(w, plain, filled), wide_in, wide_out, rows, cols, False)
     scale, shift = scale_and_shift(scale, shift, count * per_out)[:, : count * per_out]
     beside: np.ndarray = NO_MAP if residual is None else _fill(residual, count, per_out, total, wide_out)
-    y = memory.empty((len(x), *size, total * wide_out))
-    if size == x.shape[1:3] and grouped_winograd.suits(x.shape, w.shape, stride, top, left, per_in, per_out):
-        grouped_winograd.convolve(x, packed, per_out, y, scale, shift, beside, floor, lay_out(*y.shape[:3]))
-        return y
+    n, (height, width) = len(x), sizes.size
+    y = memory.empty((n, height, width, total * wide_out))
     slide(
-        inside.reshape(-1), inside.shape, packed, filled.mode(), wide_out, stride, top, left, y.reshape(-1),
-        (*y.shape[:3], size[0] * size[1] * y.shape[3]), 0, size[1] * y.shape[3], y.shape[3],
+        inside.reshape(-1), inside.shape, packed, filled.mode(), wide_out, sizes.stride, sizes.top, sizes.left,
+        y.reshape(-1), (n, height, width, height * width * y.shape[3]), 0, width * y.shape[3], y.shape[3],
         _fill(scale, count, per_out, total, wide_out), _fill(shift, count, per_out, total, wide_out),
         beside.reshape(-1), floor, memory.streams(y),
     )  # fmt: skip
     return _cut(y, count, per_out, total, wide_out)
 
 
-def scatter(
-    dy: np.ndarray,
-    w: np.ndarray,
-    groups: int,
-    shape: tuple[int, ...],
-    stride: int,
-    top: int,
-    left: int,
-    *,
-    residual: np.ndarray | None = None,
-) -> np.ndarray:
-    """Return the transpose of ``correlate``, phase by phase as in ``direct.scatter``, plus ``residual``."""
-    n, height, width, _ = shape
-    kh, kw = w.shape[:2]
-    plain = Groups(groups, w.shape[2], w.shape[3] // groups)
+def scatter(dy: np.ndarray, w: np.ndarray, sizes: Geometry, *, residual: np.ndarray | None = None) -> np.ndarray:
+    """Return the transpose of ``convolve``, phase by phase as in ``direct.scatter``, plus ``residual``."""
+    n, height, width, _ = sizes.maps
+    (kh, kw), stride, top, left = w.shape[:2], sizes.stride, sizes.top, sizes.left
+    plain = Groups(sizes.groups, sizes.per_in, sizes.per_out)
     filled = plain.filled()
     (count, per_in, per_out), (total, wide_in, wide_out) = plain, filled
     dy, w = _fill(dy, count, per_out, total, wide_out), _fill_weights(w, plain, filled)
@@ -136,9 +124,6 @@ def scatter(
                 continue
             packed = pack(w, wide_in, wide_out, np.ascontiguousarray(rows), np.ascontiguousarray(cols), True)
             size = (-(-(height - a) // stride), -(-(width - b) // stride))
-            if size == dy.shape[1:3] and grouped_winograd.suits(dy.shape, w.shape, stride, top, left, per_out, per_in):
-                grouped_winograd.convolve(dy, packed, per_in, dx, one, zero, beside, NO_FLOOR, lay_out(*dx.shape[:3]))
-                continue
             slide(
                 dy.reshape(-1), dy.shape, packed, filled.mode(), wide_in, 1,
                 len(rows) - 1 - (a + top - i0) // stride, len(cols) - 1 - (b + left - j0) // stride, dx.reshape(-1),
@@ -148,21 +133,17 @@ def scatter(
     return _cut(dx, count, per_in, total, wide_in)
 
 
-def weight_gradient(
-    x: np.ndarray, dy: np.ndarray, groups: int, kernel: tuple[int, int], stride: int, top: int, left: int
-) -> np.ndarray:
+def weight_gradient(x: np.ndarray, dy: np.ndarray, sizes: Geometry) -> np.ndarray:
     """Return dw (kh, kw, C_in of a group, C_out)."""
-    plain = Groups(groups, x.shape[3] // groups, dy.shape[3] // groups)
+    plain = Groups(sizes.groups, sizes.per_in, sizes.per_out)
     filled = plain.filled()
     (count, per_in, per_out), (total, wide_in, wide_out) = plain, filled
     x, dy = _fill(x, count, per_in, total, wide_in), _fill(dy, count, per_out, total, wide_out)
     out_h, out_w = dy.shape[1:3]
-    if dy.shape[:3] == x.shape[:3] and grouped_winograd.suits(x.shape, kernel, stride, top, left, per_in, per_out):
-        return grouped_winograd.weight_gradient(x, dy, per_in, per_out, lay_out(*x.shape[:3]))
     threads = get_num_threads()
-    lines = max(1, threads * RESIDENT // max(1, stride * x.shape[2] * x.shape[3] + out_w * dy.shape[3]))
+    lines = max(1, threads * RESIDENT // max(1, sizes.stride * x.shape[2] * x.shape[3] + out_w * dy.shape[3]))
     dw = slide_weights(
-        x.reshape(-1), x.shape, filled.mode(), wide_in, wide_out, stride, top, left, dy.reshape(-1), out_h, out_w,
-        *kernel, lines, threads,
+        x.reshape(-1), x.shape, filled.mode(), wide_in, wide_out, sizes.stride, sizes.top, sizes.left, dy.reshape(-1),
+        out_h, out_w, *sizes.weights[:2], lines, threads,
     )  # fmt: skip
     return _cut(dw[:, :, :per_in], count, per_out, total, wide_out)

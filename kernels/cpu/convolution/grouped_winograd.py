@@ -11,20 +11,25 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, prange
 
+from ..machine import memory
+from ..machine.arguments import scale_and_shift
 from ..machine.simd import MR, NR, VL, gemm_tile, gemm_tile_sum
-from .winograd import PAD, P, R, _transform_dy, _transform_input, _transform_weight, scatter_tiles
-from .winograd_tiles import N, addresses
+from .geometry import Geometry
+from .grouped_slide import pack
+from .winograd import LEAST_PIXELS, PAD, P, R, _transform_dy, _transform_input, _transform_weight, scatter_tiles
+from .winograd_tiles import N, addresses, lay_out
 from .winograd_weights import _transform_dw
 
 BLOCK = 4 * MR  # tiles at a time
+TAPS = np.arange(R)
+NO_MAP = np.empty((0, 0, 0, 0), np.float32)
 
 
-def suits(
-    shape: tuple[int, ...], kernel: tuple[int, ...], stride: int, top: int, left: int, per_in: int, per_out: int
-) -> bool:
-    """Tell whether a convolution over maps of ``shape`` is for here: 3x3, one pixel of padding, whole vectors."""
-    same = kernel[:2] == (3, 3) and stride == 1 and top == left == 1
-    return same and per_in % VL == 0 == per_out % VL and shape[0] * shape[1] * shape[2] >= 256
+def suits(sizes: Geometry) -> bool:
+    """Tell whether a convolution and its gradients are for here: 3x3, one pixel of padding, whole vectors."""
+    n, height, width, _ = sizes.maps
+    same = sizes.groups > 1 and sizes.is_three_by_three(1) and sizes.padding == ((1, 1), (1, 1))
+    return same and sizes.per_in % VL == 0 == sizes.per_out % VL and n * height * width >= LEAST_PIXELS
 
 
 @njit(cache=True, error_model="numpy", inline="never")
@@ -68,8 +73,8 @@ def _transform_panel(packed, panel, per_out, begin, u, plane):
 
 
 @njit(cache=True, parallel=True, error_model="numpy")
-def convolve(x, packed, per_out, y, scale, shift, residual, floor, sheets):
-    """Write max(conv(x, w) * scale + shift + residual, floor) to ``y``; ``packed`` comes from ``grouped.pack``."""
+def _convolve(x, packed, per_out, y, scale, shift, residual, floor, sheets):
+    """Write max(conv(x, w) * scale + shift + residual, floor) to ``y``; ``packed`` is from ``grouped_slide.pack``."""
     inner, c_in, c_out = packed.shape[3], x.shape[3], y.shape[3]
     for panel in prange((c_out + NR - 1) // NR):
         begin, end = _inputs(panel, inner, per_out, c_in)
@@ -93,7 +98,7 @@ def convolve(x, packed, per_out, y, scale, shift, residual, floor, sheets):
 
 
 @njit(cache=True, parallel=True, error_model="numpy")
-def weight_gradient(x, dy, per_in, per_out, sheets):
+def _weight_gradient(x, dy, per_in, per_out, sheets):
     """Return dw (3, 3, per_in, C_out)."""
     c_in, c_out = x.shape[3], dy.shape[3]
     dw = np.empty((R, R, per_in, c_out), np.float32)
@@ -125,3 +130,36 @@ def weight_gradient(x, dy, per_in, per_out, sheets):
                     dw.ctypes.data + (c * c_out + channel) * 4, R * per_in * c_out * 4, per_in * c_out * 4,
                 )  # fmt: skip
     return dw
+
+
+def convolve(
+    x: np.ndarray,
+    w: np.ndarray,
+    sizes: Geometry,
+    *,
+    scale: np.ndarray | None = None,
+    shift: np.ndarray | None = None,
+    residual: np.ndarray | None = None,
+    floor: np.float32 = np.float32(-np.inf),  # noqa: B008
+) -> np.ndarray:
+    """Convolve (N, H, W, C_in) with (3, 3, C_in of a group, C_out): ``max(conv * scale + shift + residual, floor)``."""
+    y, beside = memory.empty(sizes.out), NO_MAP if residual is None else residual
+    packed = pack(np.ascontiguousarray(w), sizes.per_in, sizes.per_out, TAPS, TAPS, False)
+    scale, shift = scale_and_shift(scale, shift, y.shape[3])
+    _convolve(x, packed, sizes.per_out, y, scale, shift, beside, floor, lay_out(*y.shape[:3]))
+    return y
+
+
+def input_gradient(dy: np.ndarray, w: np.ndarray, sizes: Geometry, *, residual: np.ndarray | None = None) -> np.ndarray:
+    """Return the convolution of dy with the kernel turned and the channels of each group swapped, plus ``residual``."""
+    dx, beside = memory.empty(sizes.maps), NO_MAP if residual is None else residual
+    taps = np.ascontiguousarray(TAPS[::-1])
+    packed = pack(np.ascontiguousarray(w), sizes.per_in, sizes.per_out, taps, taps, True)
+    scale, shift = scale_and_shift(None, None, dx.shape[3])
+    _convolve(dy, packed, sizes.per_in, dx, scale, shift, beside, np.float32(-np.inf), lay_out(*dx.shape[:3]))
+    return dx
+
+
+def weight_gradient(x: np.ndarray, dy: np.ndarray, sizes: Geometry) -> np.ndarray:
+    """Return dw (3, 3, C_in of a group, C_out)."""
+    return _weight_gradient(x, dy, sizes.per_in, sizes.per_out, lay_out(*sizes.maps[:3]))

@@ -42,6 +42,7 @@ from ..machine.simd import (
     gemm_tile_sum,
 )
 from ..machine.simd_python import with_twin
+from .geometry import Geometry
 from .winograd import toom_cook
 
 TAPS, STRIDE = 7, 2
@@ -57,9 +58,10 @@ _, G_THREE, BT_THREE = toom_cook(tuple(p for p in POINTS if p != POINTS[HALF]), 
 SIZE = len(AT[0])  # points, and pairs of columns that a pair of outputs reads: 5
 
 
-def suits(c_in: int, c_out: int, kw: int, stride: int) -> bool:
+def suits(sizes: Geometry) -> bool:
     """Tell whether it is such a convolution, and its outputs are whole vectors."""
-    return kw == TAPS and stride == STRIDE and 2 * c_in <= LANES and c_out % VL == 0
+    _, kw, c_in, c_out = sizes.weights
+    return kw == TAPS and sizes.stride == STRIDE and sizes.groups == 1 and 2 * c_in <= LANES and c_out % VL == 0
 
 
 def transform_weights(w: np.ndarray) -> np.ndarray:
@@ -246,9 +248,7 @@ def _convolve(x, u, weights, top, left, y, out_shape, scale, shift, residual, fl
 def convolve(
     x: np.ndarray,
     w: np.ndarray,
-    out_shape: tuple[int, int],
-    top: int,
-    left: int,
+    sizes: Geometry,
     *,
     scale: np.ndarray | None = None,
     shift: np.ndarray | None = None,
@@ -257,13 +257,13 @@ def convolve(
 ) -> np.ndarray:
     """Convolve (N, H, W, C_in) with (kh, 7, C_in, C_out): ``max(conv * scale + shift + residual, floor)``."""
     c_in, c_out = w.shape[2:]
-    y = memory.empty((len(x), *out_shape, c_out))
+    y = memory.empty(sizes.out)
     scale, shift = scale_and_shift(scale, shift, c_out)
     beside = np.empty(0, np.float32) if residual is None else residual.reshape(-1)
     # the first lines of a chunk transform rows that the chunk before has, too
-    chunks = get_num_threads() * max(1, out_shape[0] // (get_num_threads() * CHUNK))
+    chunks = get_num_threads() * max(1, sizes.out[1] // (get_num_threads() * CHUNK))
     _convolve(
-        x, transform_weights(w), _line_weights(c_in), top, left, y.reshape(-1), (*out_shape, c_out), scale, shift,
+        x, transform_weights(w), _line_weights(c_in), sizes.top, sizes.left, y.reshape(-1), sizes.out[1:], scale, shift,
         beside, floor, int(memory.streams(y)), chunks,
     )  # fmt: skip
     return y

@@ -15,22 +15,30 @@ import numpy as np
 from ..machine import memory
 from ..machine.simd import NR
 from . import direct_loops
-from .direct import correlate_panels
+from .direct import NO_FLOOR, correlate_panels
+from .geometry import Geometry
 
 
-def all_phases(
-    x: np.ndarray, w: np.ndarray, shape: tuple[int, ...], step: int, shift: np.ndarray | None, floor: np.float32
+def suits(sizes: Geometry) -> bool:
+    """Tell whether all phases have equally many taps and fill whole panels; without padding."""
+    kh, kw, channels, _ = sizes.weights
+    return kh % sizes.stride == kw % sizes.stride == channels % NR == 0
+
+
+def scatter(
+    x: np.ndarray, w: np.ndarray, sizes: Geometry, *, shift: np.ndarray | None = None, floor: np.float32 = NO_FLOOR
 ) -> np.ndarray:
-    """Compute an output of ``shape`` (N, H, W, C_out) as one product; stride and taps as the module says."""
-    kh, kw, c_in, c_out = w.shape
+    """Return what ``direct.scatter`` does; ``sizes`` and ``w`` are those of the convolution that this transposes."""
+    kh, kw, c_out, c_in = w.shape
+    (_, rows, columns, _), step = sizes.maps, sizes.stride
     down, across = kh // step, kw // step  # taps of a phase
-    y = memory.empty(shape)
-    columns = w.reshape(down, step, across, step, c_in, c_out)[::-1, :, ::-1].transpose(0, 2, 4, 1, 3, 5)
-    packed = direct_loops.pack(np.ascontiguousarray(columns).reshape(down, across * c_in, step * step * c_out))
+    y = memory.empty(sizes.maps)
+    phases = w.swapaxes(2, 3).reshape(down, step, across, step, c_in, c_out)[::-1, :, ::-1].transpose(0, 2, 4, 1, 3, 5)
+    packed = direct_loops.pack(np.ascontiguousarray(phases).reshape(down, across * c_in, step * step * c_out))
     channels = np.arange(0, c_out, NR)
-    phases = np.add.outer(np.arange(step) * shape[2], np.arange(step)).reshape(-1, 1) * c_out
+    places = np.add.outer(np.arange(step) * columns, np.arange(step)).reshape(-1, 1) * c_out
     return correlate_panels(
-        x, packed, across, (phases + channels).reshape(-1), np.tile(channels, step * step),
-        (shape[1] // step, shape[2] // step), 1, down - 1, across - 1, y,
-        (0, math.prod(shape[1:]), step * shape[2] * c_out, step * c_out), None, shift, None, floor,
+        x, packed, across, (places + channels).reshape(-1), np.tile(channels, step * step),
+        (rows // step, columns // step), 1, down - 1, across - 1, y,
+        (0, math.prod(sizes.maps[1:]), step * columns * c_out, step * c_out), None, shift, None, floor,
     )  # fmt: skip

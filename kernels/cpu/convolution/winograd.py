@@ -24,6 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 from numba import get_num_threads, njit, prange
@@ -31,6 +32,7 @@ from numba import get_num_threads, njit, prange
 from ..machine.arguments import scale_and_shift
 from ..machine.simd import MR, NR, VL, gemm_tile_panels, make_transform, make_transform_finish, make_transform_from
 from ..machine.weight_cache import kept
+from .geometry import Geometry
 from .winograd_tiles import N, addresses, lay_out
 
 POINTS = (Fraction(0), Fraction(1), Fraction(-1), Fraction(1, 2), Fraction(-2))
@@ -70,6 +72,7 @@ _transform_weight = make_transform(G)
 _transform_output = make_transform_finish(AT)
 _transform_dy = make_transform_from(A)
 
+LEAST_PIXELS = 256  # that are worth transforming the weights for
 FEW_TILES = 256  # up to here the weights are more work than the map
 PAD = VL  # floats between point planes, so that their addresses do not fall on the same cache lines
 
@@ -147,7 +150,7 @@ def scatter_tiles(m, plane, columns, first, last, sheets, y, channels, scale, sh
 
 
 @njit(cache=True, parallel=True, error_model="numpy")
-def convolve(x, u, y, scale, shift, residual, floor, sheets, block, threads):
+def convolve_many(x, u, y, scale, shift, residual, floor, sheets, block, threads):
     """Write max(conv(x, w) * scale + shift + residual, floor) to ``y`` (N, H, W, C_out), padding 1.
 
     ``u`` comes from ``transform_weights``, ``sheets`` from ``winograd_tiles.lay_out``. Each thread works through blocks
@@ -204,7 +207,7 @@ def _transform_panel(w, panel, turned, part, u, plane):
 
 @njit(cache=True, parallel=True, error_model="numpy")
 def convolve_few(x, w, turned, y, scale, shift, residual, floor, sheets, threads):
-    """Do what ``convolve`` does, for a map of few tiles, panel by panel of the output channels.
+    """Do what ``convolve_many`` does, for a map of few tiles, panel by panel of the output channels.
 
     A small map has many channels, and its transformed weights are larger than the third-level cache. Here each panel of
     them is transformed, multiplied with all tiles, and forgotten.
@@ -244,20 +247,47 @@ def block_size(tiles: int, threads: int, largest: int = 96) -> int:
     return -(-tiles // (rounds * threads * MR)) * MR
 
 
-def forward(
+def suits(sizes: Geometry) -> bool:
+    """Tell whether it is such a convolution, of whole vectors of channels, on tiles that fill the products."""
+    return _suits(sizes, sizes.weights[2])
+
+
+def suits_turned(sizes: Geometry) -> bool:
+    """Tell whether the input gradient is such a convolution: of the output's channels, with the kernel turned."""
+    return _suits(sizes, sizes.weights[3])
+
+
+def _suits(sizes: Geometry, inner: int) -> bool:
+    """Do both; ``inner`` channels are summed over."""
+    n, height, width, _ = sizes.maps
+    whole = sizes.weights[2] % VL == 0 and sizes.weights[3] % VL == 0 and inner >= 32
+    same = sizes.is_three_by_three(1) and sizes.padding == ((1, 1), (1, 1)) and sizes.groups == 1
+    return same and whole and n * height * width >= LEAST_PIXELS
+
+
+def convolve(x: np.ndarray, w: np.ndarray, sizes: Geometry, **finish: Any) -> np.ndarray:
+    """Convolve (N, H, W, C_in) with (3, 3, C_in, C_out): ``max(conv * scale + shift + residual, floor)``."""
+    return _compute(x, w, sizes, turned=False, **finish)
+
+
+def input_gradient(dy: np.ndarray, w: np.ndarray, sizes: Geometry, **finish: Any) -> np.ndarray:
+    """Convolve (N, H, W, C_out) with the kernel turned and its channels swapped on the way; finish likewise."""
+    return _compute(dy, w, sizes, turned=True, **finish)
+
+
+def _compute(
     x: np.ndarray,
     w: np.ndarray,
+    sizes: Geometry,
     *,
-    turned: bool = False,
+    turned: bool,
     scale: np.ndarray | None = None,
     shift: np.ndarray | None = None,
     residual: np.ndarray | None = None,
     floor: np.float32 = np.float32(-np.inf),  # noqa: B008
 ) -> np.ndarray:
-    """Convolve (N, H, W, C_in) with (3, 3, C_in, C_out), padding 1: ``max(conv * scale + shift + residual, floor)``.
-
-    ``turned``: ``x`` is a gradient (N, H, W, C_out), and the kernel is turned and its channels swapped on the way.
-    """
+    """Do both, on the way for a map of few tiles or of many."""
+    w = np.ascontiguousarray(w)
     c_out = w.shape[2] if turned else w.shape[3]
     y = np.empty((*x.shape[:3], c_out), np.float32)
     scale, shift = scale_and_shift(scale, shift, c_out)
@@ -267,5 +297,5 @@ def forward(
         convolve_few(x, w, turned, y, scale, shift, residual, floor, sheets, threads)
     else:
         u = transform_weights(turn(w)) if turned else kept(w, transform_weights)
-        convolve(x, u, y, scale, shift, residual, floor, sheets, block_size(sheets.tiles, threads), threads)
+        convolve_many(x, u, y, scale, shift, residual, floor, sheets, block_size(sheets.tiles, threads), threads)
     return y

@@ -22,6 +22,7 @@ from numba import get_num_threads, njit, prange
 from ..machine import memory
 from ..machine.arguments import scale_and_shift
 from ..machine.simd import MR, NR, VL, gemm_tile_sum, make_transform, make_transform_finish, make_transform_from
+from .geometry import Geometry
 from .winograd import PAD, block_size
 
 BT = (
@@ -44,11 +45,16 @@ _transform_weight = make_transform(G)
 _transform_output = make_transform_finish(AT)
 
 
-def suits(n: int, out_shape: tuple[int, int], w_shape: tuple[int, ...], stride: int) -> bool:
+def _tiles(sizes: Geometry) -> int:
+    n, rows, columns, _ = sizes.out
+    return n * -(-rows // N) * -(-columns // N)
+
+
+def suits(sizes: Geometry) -> bool:
     """Tell whether it is such a convolution, of whole vectors of channels, on a map that is not small."""
-    tiles = n * -(-out_shape[0] // N) * -(-out_shape[1] // N)
-    whole = w_shape[2] % VL == 0 and w_shape[3] % VL == 0 and w_shape[2] >= 32
-    return w_shape[:2] == (R, R) and stride == STRIDE and whole and tiles >= LEAST
+    c_in, c_out = sizes.weights[2:]
+    whole = c_in % VL == 0 and c_out % VL == 0 and c_in >= 32
+    return sizes.is_three_by_three(STRIDE) and sizes.groups == 1 and whole and _tiles(sizes) >= LEAST
 
 
 @njit(cache=True, parallel=True, error_model="numpy")
@@ -165,9 +171,7 @@ def _convolve(x, u, top, left, y, scale, shift, residual, floor, block, threads)
 def convolve(
     x: np.ndarray,
     w: np.ndarray,
-    out_shape: tuple[int, int],
-    top: int,
-    left: int,
+    sizes: Geometry,
     *,
     scale: np.ndarray | None = None,
     shift: np.ndarray | None = None,
@@ -176,12 +180,11 @@ def convolve(
 ) -> np.ndarray:
     """Convolve (N, H, W, C_in) with (3, 3, C_in, C_out): ``max(conv * scale + shift + residual, floor)``."""
     c_out = w.shape[3]
-    y = memory.empty((len(x), *out_shape, c_out))
+    y = memory.empty(sizes.out)
     scale, shift = scale_and_shift(scale, shift, c_out)
     residual = np.empty((0, 0, 0, 0), np.float32) if residual is None else residual
-    tiles = len(x) * -(-out_shape[0] // N) * -(-out_shape[1] // N)
     threads = get_num_threads()
     u = transform_weights(np.ascontiguousarray(w))
-    block = block_size(tiles, threads, BLOCK)
-    _convolve(x, u, top, left, y, scale, shift, residual, floor, block, threads)
+    block = block_size(_tiles(sizes), threads, BLOCK)
+    _convolve(x, u, sizes.top, sizes.left, y, scale, shift, residual, floor, block, threads)
     return y

@@ -11,6 +11,7 @@ import numpy as np
 from numba import get_num_threads, njit, prange
 
 from ..machine.simd import MR, NR, VL, gemm_tile_sum, make_transform
+from .geometry import Geometry
 from .winograd import FEW_TILES, PAD, G, P, R, gather_tiles
 from .winograd_tiles import lay_out
 
@@ -97,10 +98,10 @@ def _gradient_few(x, dy, c_out_wide, sheets, threads):
     return dw
 
 
-def weight_gradient(x: np.ndarray, dy: np.ndarray) -> np.ndarray:
+def weight_gradient(x: np.ndarray, dy: np.ndarray, sizes: Geometry) -> np.ndarray:
     """Return the gradient of a 3x3 kernel, stride 1, padding 1, from the input and the gradient of the output."""
-    c_in, c_out = x.shape[3], dy.shape[3]
-    sheets, threads, wide = lay_out(*x.shape[:3]), get_num_threads(), -(-c_out // NR) * NR
+    c_in, c_out = sizes.weights[2:]
+    sheets, threads, wide = lay_out(*sizes.maps[:3]), get_num_threads(), -(-c_out // NR) * NR
     if sheets.tiles <= FEW_TILES:
         return _gradient_few(x, dy, wide, sheets, threads)
     block = min(sheets.tiles, 288 if max(c_in, c_out) <= 128 else 144)
