@@ -83,6 +83,8 @@ class Evaluation:
             lines.append(f"{name:<{width}}  {ap}  {self.gt[k]:>7}  {self.tp[k]:>6}  {self.fp[k]:>6}  {recall}")
         totals = f"{self.gt.sum():>7}  {self.tp.sum():>6}  {self.fp.sum():>6}"
         lines.append(f"{'mean':<{width}}  {_cell(self.mean_ap)}  {totals}  {_cell(_mean(self.max_recall))}")
+        if np.isnan(self.ap[1:]).any():
+            lines.append("-: no objects of this class, hence no AP; the mean is over the others")
         lines.append(f"({self.method}, {self.iou_type} IoU >= {self.iou_threshold:g}, {self.images} images)")
         return "\n".join(lines)
 
