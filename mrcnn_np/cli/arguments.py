@@ -163,7 +163,8 @@ def _add_conventions_of_weights(command: argparse.ArgumentParser) -> None:
         "--config",
         action="append",
         metavar="FIELD=VALUE",
-        help="change a field of the configuration that the weights imply; may be given several times",
+        help="change a field of the configuration that the weights imply, or of a run's one that changes no parameter; "
+        "may be given several times",
     )
 
 
@@ -262,9 +263,7 @@ def _add_detect(commands: Commands) -> None:
     _add_class_names(command)
     command.add_argument("images", nargs="+", metavar="IMAGE", help="JPEG, PNG, ...")
     command.add_argument("--out", default="detections", metavar="DIR", help="default: %(default)s")
-    command.add_argument(
-        "--score", type=probability, default=0.5, metavar="S", help="keep detections of S or more (default: 0.5)"
-    )
+    command.add_argument("--score", type=probability, metavar="S", help="keep detections of S or more (default: 0.5)")
     numbers = "an instances JSON from which --coco-results takes the ids of images (by file name) and categories"
     _add_coco_results(command, numbers)
 

@@ -15,12 +15,15 @@ from ..data.images import read_image
 from ..data.notes import Notes
 from ..detections import Detections
 from ..errors import DataError, UserError
+from ..evaluate.split import DetectionLimit
 from ..files import atomic_write, prepare, write_json
 from ..model import MaskRCNN
 from ..pictures.instances import draw_instances
 from .network import checkpoint_path, load_model, of_weights, refuse_options_of_weights
 from .results_file import ResultsFile
 
+#: what --score is by default; evaluation uses the configuration's own, which is lower
+DEFAULT_SCORE = 0.5
 DETECT_WRITES = ("detections.png", "detections.json", "instances.png")
 
 
@@ -42,6 +45,7 @@ def run_detect(args: argparse.Namespace) -> int:
     for path in names:
         if path.resolve() in written:
             raise UserError(f"{path} would be overwritten by what is written into {out}; choose another --out")
+    limit = DetectionLimit(model.config.detections_per_image)
     for path, name in tqdm(list(names.items()), unit="image", disable=args.quiet or len(names) == 1):
         try:
             image = read_image(path, notes=notes)
@@ -49,6 +53,7 @@ def run_detect(args: argparse.Namespace) -> int:
             bad.append(str(error))
             continue
         found = model.detect([image])[0]
+        limit.add(len(found.scores))
         _write_detections(out, name, path, image, found, class_names)
         if results is not None:
             results.add(name, found)
@@ -57,6 +62,8 @@ def run_detect(args: argparse.Namespace) -> int:
         results.write()
     for line in notes.repeated():
         print(f"warning: {line}", file=sys.stderr)
+    for line in limit.describe():
+        print(line)
     for message in bad:
         print(f"error: {message}", file=sys.stderr)
     return 2 if bad else 0
@@ -64,12 +71,14 @@ def run_detect(args: argparse.Namespace) -> int:
 
 def _detector(args: argparse.Namespace) -> tuple[MaskRCNN, tuple[str, ...]]:
     """Load the network that --run, --checkpoint or --weights names, and the names of its classes."""
-    changes = {"detection_score_threshold": args.score}
+    changes = {}
+    if args.score is not None or not any(text.startswith("detection_score_threshold=") for text in args.config or ()):
+        changes["detection_score_threshold"] = DEFAULT_SCORE if args.score is None else args.score
     if args.weights is not None:
         model = of_weights(args, **changes)
         return model, model.class_names or ("background", *(f"class {i}" for i in range(1, model.config.num_classes)))
     refuse_options_of_weights(args)
-    model, checkpoint = load_model(checkpoint_path(args), **changes)
+    model, checkpoint = load_model(checkpoint_path(args), args.config or (), **changes)
     return model, checkpoint.class_names
 
 

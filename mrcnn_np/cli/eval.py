@@ -54,6 +54,11 @@ def run_eval(args: argparse.Namespace) -> int:
     """Measure a model on a split, or detections in a file."""
     if args.results is not None:
         refuse_options_of_weights(args)
+        if args.config:
+            raise UserError(
+                "--config changes the configuration of a network, and there is none with --results: --preset, "
+                "--class-names and --config go with --weights, the last with --run and --checkpoint, too"
+            )
         return _measure_results(args)
     if args.ground_truth is not None:
         raise UserError("--ground-truth belongs to --results; a model is measured on the images of --data")
@@ -72,6 +77,8 @@ def run_eval(args: argparse.Namespace) -> int:
     )
     for kind, evaluation in report.evaluations.items():
         print(f"{kind}\n{evaluation.table()}\n")
+    for line in report.notes:
+        print(line)
     for image_id, reason in report.skipped.items():
         print(f"skipped image {image_id}: {reason}", file=sys.stderr)
     if subject.out is not None:
@@ -93,11 +100,11 @@ def _of_run(args: argparse.Namespace) -> Subject:
     chosen = Options.merge({k: recorded[k] for k in ("data", "root") if k in recorded and same_data}, args)
     split = args.split or recorded.get("val_split", "val")
     out = Path(args.out) if args.out else folder / f"eval-{split}.json"
-    model, checkpoint = load_model(path)
+    model, checkpoint = load_model(path, args.config or ())
     _prepare(out, args.coco_results)
     dataset = open_dataset(chosen, split, subset=args.subset, ids=args.ids)
     dataset = in_classes_of(dataset, checkpoint.class_names, f"split {split!r}", print)
-    return Subject(model, dataset, split, None, out, {"checkpoint": str(path), "step": checkpoint.step})
+    return Subject(model, dataset, split, None, out, _facts(path, checkpoint.step, args.config))
 
 
 def _of_weights(args: argparse.Namespace) -> Subject:
@@ -120,6 +127,11 @@ def _of_weights(args: argparse.Namespace) -> Subject:
     facts = {"weights": str(path), "classes": {class_names[k]: dataset.class_names[i] for k, i in class_ids.items()}}
     lookup = np.array([class_ids.get(k, 0) for k in range(len(class_names))])
     return Subject(model, dataset, split, lookup, out, facts)
+
+
+def _facts(path: Path, step: int, changed: list[str] | None) -> dict[str, Any]:
+    facts: dict[str, Any] = {"checkpoint": str(path), "step": step}
+    return facts | ({"config": changed} if changed else {})
 
 
 def _prepare(*paths: str | Path | None) -> None:

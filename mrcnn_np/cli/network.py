@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import CheckpointError, NonFiniteError, UserError
+from ..config import Config
+from ..errors import CheckpointError, ConfigError, NonFiniteError, UserError
 from ..model import MaskRCNN
+from ..network import spec
+from ..params import shapes
 from ..training.checkpoint import Checkpoint, load_checkpoint
 from ..training.run_folder import CHECKPOINT
 
@@ -17,14 +21,34 @@ def checkpoint_path(args: argparse.Namespace) -> Path:
     return Path(args.checkpoint) if args.checkpoint else Path(args.run) / CHECKPOINT
 
 
-def load_model(path: Path, **changes: Any) -> tuple[MaskRCNN, Checkpoint]:
-    """Load a trained model, with some fields of its configuration changed."""
+def load_model(path: Path, overrides: Sequence[str] = (), **changes: Any) -> tuple[MaskRCNN, Checkpoint]:
+    """Load a trained model, with some fields of its configuration changed.
+
+    Parameters
+    ----------
+    path : Path
+        Of a checkpoint.
+    overrides : sequence of str
+        ``field=value``.
+    **changes
+        Further fields.
+
+    Raises
+    ------
+    CheckpointError
+        It cannot be read.
+    ConfigError
+        A field is unknown, its value is out of range, or it would change the parameters, which are there already.
+    """
     checkpoint = load_checkpoint(path)
     if len(checkpoint.class_names) != checkpoint.config.num_classes:
         names, classes = len(checkpoint.class_names), checkpoint.config.num_classes
         raise CheckpointError(f"{path}: it names {names} classes, but its network has {classes}")
+    config = checkpoint.config
+    for text in overrides:
+        config = _changed(config, text, path)
     try:
-        return MaskRCNN(checkpoint.config.replace(**changes), checkpoint.params), checkpoint
+        return MaskRCNN(config.replace(**changes), checkpoint.params), checkpoint
     except (CheckpointError, NonFiniteError) as error:
         raise CheckpointError(f"{path}: {error}") from error
 
@@ -36,9 +60,24 @@ def of_weights(args: argparse.Namespace, **changes: Any) -> MaskRCNN:
     )
 
 
+def _changed(config: Config, text: str, path: Path) -> Config:
+    """Change one field for inference; ``ConfigError`` names the first parameter that would be another."""
+    changed = config.with_overrides([text])
+    there, here = shapes(spec(config)), shapes(spec(changed))
+    for name in dict.fromkeys((*there, *here)):
+        if there.get(name) != here.get(name):
+            now, then = (str(s[name]) if name in s else "not there" for s in (there, here))
+            raise ConfigError(
+                f"--config {text} changes the parameters: {name} is {now} in {path} and would be {then}; expected a "
+                "field that changes none, such as detections_per_image, detection_nms_iou or image_max_size"
+            )
+    return changed
+
+
 def refuse_options_of_weights(args: argparse.Namespace) -> None:
     """Raise ``UserError`` where options of --weights are given without it."""
-    if args.preset is not None or args.config or args.class_names is not None:
+    if args.preset is not None or args.class_names is not None:
         raise UserError(
-            "--preset, --config and --class-names go with --weights; a training run has its own configuration"
+            "--preset, --config and --class-names go with --weights; with a training run, which has a preset and names "
+            "of its own, only --config does"
         )

@@ -17,7 +17,7 @@ from ..data import require_teachable
 from ..data.sample import Dataset
 from ..errors import CheckpointError, ConfigError, DataError, UserError
 from ..evaluate.classes import in_classes_of
-from ..evaluate.split import SplitReport, evaluate_split, require_readable
+from ..evaluate.split import SplitReport, evaluate_split, require_readable, shared_images
 from ..files import own_folder, prepare, read_json, write_json
 from ..model import MaskRCNN
 from ..network import initialise
@@ -214,11 +214,25 @@ def _open_splits(names: str, options: Options, dataset: Dataset) -> dict[str, Da
             splits[name] = dataset
         elif name == "val":
             held_out = _open_held_out(options)
+            _say_what_is_shared(options, dataset, held_out)
             what = f"the held-out split {options.val_split!r}"
             splits[name] = in_classes_of(held_out, tuple(dataset.class_names), what, print)
         else:
             raise UserError(f"--eval-splits names {name!r}; expected train, val, or train,val")
     return splits
+
+
+def _say_what_is_shared(options: Options, dataset: Dataset, held_out: Dataset) -> None:
+    """Say if images that are evaluated as held out are trained on."""
+    shared = shared_images(dataset, held_out)
+    if not shared:
+        return
+    which = "all" if shared == len(held_out) else f"{shared} of the"
+    same = f", the split that is trained on (--split {options.split})" if options.split == options.val_split else ""
+    print(
+        f"warning: --val-split is {options.val_split}{same}: {which} {len(held_out)} images that are evaluated are "
+        "trained on, too, so the numbers say nothing about new images; name another split by --val-split"
+    )
 
 
 def _open_held_out(options: Options) -> Dataset:

@@ -23,6 +23,8 @@ AREA_RANGES = {
     "large": (96.0**2, 1e5**2),
 }
 DETECTION_LIMITS = (1, 10, 100)
+#: the last letter of the numbers that are about objects of one size
+SIZES = {"s": "small ", "m": "medium ", "l": "large "}
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,9 +55,16 @@ class CocoEvaluation:
 
     def table(self) -> str:
         """Return the twelve numbers as text, one per line."""
-        rows = [(name, f"{value:.4f}") for name, value in self.numbers.items()]
-        lines = text_table((), rows, align="<>", least=(6, 7), gap=" ")
-        return f"{lines}\n(COCO, {self.iou_type}, {self.images} images)"
+        rows = [
+            (name, f"{value:.4f}", f" no {SIZES.get(name[-1], '')}objects" if value == -1 else "")
+            for name, value in self.numbers.items()
+        ]
+        lines = [line.rstrip() for line in text_table((), rows, align="<><", least=(6, 7), gap=" ").splitlines()]
+        missing = [name for name, ap in zip(self.class_names[1:], self.ap[1:]) if np.isnan(ap)]
+        if missing and len(missing) < len(self.class_names) - 1:
+            shown = ", ".join(missing[:12]) + (f" and {len(missing) - 12} more" if len(missing) > 12 else "")
+            lines.append(f"no objects of {shown}: the means are over the other classes")
+        return "\n".join([*lines, f"(COCO, {self.iou_type}, {self.images} images)"])
 
 
 class CocoEvaluator:

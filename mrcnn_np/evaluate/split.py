@@ -25,18 +25,74 @@ SHOWN = 12
 
 @dataclass
 class SplitReport:
-    """How good a model is on one split: the evaluations by ``"box"`` and ``"mask"``, and some images to look at."""
+    """How good a model is on one split.
+
+    Attributes
+    ----------
+    evaluations : dict of str to Evaluation or CocoEvaluation
+        By ``"box"`` and ``"mask"``.
+    samples, detections : list
+        Some images to look at, and what was found in them.
+    skipped : dict of str to str
+        Images that could not be read, and why.
+    notes : list of str
+        What has to be known to read the numbers, a sentence each: limits that were reached.
+    seconds : float
+    """
 
     evaluations: dict[str, Evaluation | CocoEvaluation] = field(default_factory=dict)
     samples: list[Sample] = field(default_factory=list)
     detections: list[Detections] = field(default_factory=list)
     skipped: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
         numbers = {kind: evaluation.as_dict() for kind, evaluation in self.evaluations.items()}
-        return {**numbers, "seconds": round(self.seconds, 2), "skipped": self.skipped}
+        return {**numbers, "seconds": round(self.seconds, 2), "skipped": self.skipped, "notes": self.notes}
+
+
+class DetectionLimit:
+    """Count the images that ``detections_per_image`` cuts off.
+
+    Parameters
+    ----------
+    limit : int
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit, self.images, self.reached, self.exceeded = limit, 0, 0, 0
+
+    def add(self, detections: int, objects: int = 0) -> None:
+        """Count one image: what was found, and what there is, if that is known."""
+        self.images += 1
+        self.reached += detections >= self.limit
+        self.exceeded += objects > self.limit
+
+    def describe(self) -> list[str]:
+        """Return a sentence if there is anything to say."""
+        if not (self.reached or self.exceeded):
+            return []
+        counts = [f"{self.reached} of {self.images} images reached that number of detections, which scored best"]
+        if self.exceeded:
+            counts.append(f"{self.exceeded} have more objects, of which the rest cannot be found")
+        advice = "--config detections_per_image=N allows more"
+        return [f"detections_per_image is {self.limit}: {'; '.join(counts)} ({advice})"]
+
+
+def shared_images(a: Dataset, b: Dataset) -> int:
+    """Count the images that two data sets have in common: files, not ids, which may begin with 1 in both."""
+    places = [{str(image_place(d, image_id)) for image_id in d.ids} for d in (a, b)]
+    return len(places[0] & places[1])
+
+
+def image_place(dataset: Any, image_id: str) -> object:
+    """Return what tells an image of a data set from all others: its file, where the data set says which that is."""
+    instances = getattr(dataset, "instances", None)
+    if instances is not None:
+        return dataset.image_folder.resolve() / instances.images[int(image_id)].file_name
+    return image_id
 
 
 def require_readable(dataset: Dataset, what: str, *, progress: bool) -> None:
@@ -100,6 +156,7 @@ def evaluate_split(
         else:
             evaluators[kind] = Evaluator(dataset.class_names, method=method, iou_type=kind)
     report, began = SplitReport(), time.perf_counter()
+    limit = DetectionLimit(model.config.detections_per_image)
     for index in tqdm(range(len(dataset)), desc=label, unit="image", disable=not progress):
         try:
             sample = dataset.load(index)
@@ -109,6 +166,7 @@ def evaluate_split(
             report.skipped[dataset.ids[index]] = str(error)
             continue
         found = model.detect([sample.image])[0]
+        limit.add(len(found.scores), int((~sample.gt_crowd).sum()))
         if class_ids is not None:
             found = found.of_classes(class_ids)
         for evaluator in evaluators.values():
@@ -123,5 +181,6 @@ def evaluate_split(
             f"none of the {len(dataset)} images can be read; the last error: {[*report.skipped.values()][-1]}"
         )
     report.evaluations = {kind: evaluator.result() for kind, evaluator in evaluators.items()}
+    report.notes += limit.describe()
     report.seconds = time.perf_counter() - began
     return report

@@ -85,8 +85,11 @@ class Evaluation:
         totals = (str(count.sum()) for count in counts)
         rows.append(("mean", _cell(self.mean_ap), *totals, _cell(_mean(self.max_recall))))
         head = ("class", "AP", "objects", "right", "wrong", "recall")
-        lines = text_table(head, rows, align="<>", least=(0, 6, 7, 6, 6, 6))
-        return f"{lines}\n({self.method}, {self.iou_type} IoU >= {self.iou_threshold:g}, {self.images} images)"
+        lines = [text_table(head, rows, align="<>", least=(0, 6, 7, 6, 6, 6))]
+        if np.isnan(self.ap[1:]).any():
+            lines.append("-: no objects of this class, hence no AP; the mean is over the others")
+        lines.append(f"({self.method}, {self.iou_type} IoU >= {self.iou_threshold:g}, {self.images} images)")
+        return "\n".join(lines)
 
 
 class Evaluator:

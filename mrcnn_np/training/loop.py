@@ -12,7 +12,7 @@ from __future__ import annotations
 import sys
 import time
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -32,6 +32,8 @@ from .checkpoint import Checkpoint, check_resumable, save_checkpoint
 from .optim import clip_gradients, learning_rate_at, update, zero_velocity
 from .run_folder import CHECKPOINT, METRICS, TIMINGS, StepLog
 
+#: a loss of so many times the first step's is no success any more; and the largest first loss that this counts from
+DIVERGED, LARGE_FIRST_LOSS = 1e6, 1e3
 #: what a stream of random numbers is for; the last word of its seed, and not 0, because trailing zeros do not count
 INITIALISE, STEP, ORDER = 1, 2, 3
 
@@ -171,6 +173,32 @@ def image_checksum(dataset: Dataset) -> str:
     return f"{len(dataset)} images, {zlib.crc32(ids):08x}"
 
 
+def require_convergence(record: Mapping[str, float], first: float) -> None:
+    """Raise ``NonFiniteError`` if a step's numbers are finite, but beyond all that training can come back from.
+
+    Parameters
+    ----------
+    record : mapping
+        What ``train_step`` returned.
+    first : float
+        The loss of the run's first step.
+
+    Notes
+    -----
+    The rule: a loss is at most ``DIVERGED`` times that of the first step, of which a loss below 1 counts as 1 and one
+    above ``LARGE_FIRST_LOSS`` as that: a network that starts beyond reason is not measured by itself. And the norm of
+    the gradients is finite.
+    """
+    limit = DIVERGED * min(max(first, 1.0), LARGE_FIRST_LOSS)
+    if not np.isfinite(record["grad_norm"]):
+        raise NonFiniteError("the norm of the gradients is infinite, though each of them is finite")
+    if record["loss"] > limit:
+        raise NonFiniteError(
+            f"the loss is {record['loss']:.3g}, more than {limit:.3g} (it was {first:.3g} at the first step): training "
+            "has diverged; try a smaller --config learning_rate=... or a longer warmup_steps"
+        )
+
+
 @dataclass(frozen=True)
 class TrainResult:
     """What a training did: steps done in all, wall-clock seconds of this call, images skipped (id to reason)."""
@@ -217,7 +245,8 @@ def train(
     Raises
     ------
     NonFiniteError
-        Names the step, its images, and the first tensor that holds NaN or infinity. The last checkpoint stays.
+        Names the step, its images, and the first tensor that holds NaN or infinity, or says that the loss has grown
+        beyond ``require_convergence``. The last checkpoint stays.
     DataError, CheckpointError, UserError
         An image cannot be read; ``resume`` belongs to another run; the folder cannot be written.
     """
@@ -244,6 +273,7 @@ def train(
     began, saved = time.perf_counter(), start
     metrics = StepLog(out_dir / METRICS, step=start, complete=True)
     timings = StepLog(out_dir / TIMINGS, step=start, complete=False)
+    first = metrics.first.get("loss")
     bar = Bar(start, config.steps, enabled=progress)
     try:
         for step in range(start, config.steps):
@@ -255,6 +285,10 @@ def train(
             samples = [augment(s, rng, flip=config.flip, scale_jitter=config.scale_jitter) for s in samples]
             try:
                 record = train_step(model, make_batch(samples, config), velocity, step=step, rng=rng)
+                first = record["loss"] if first is None else first
+                require_convergence(record, first)
+                if step + 1 == config.steps:  # else the next step looks
+                    require_finite("after the update, parameter", model.params.items())
             except NonFiniteError as error:
                 ids = ", ".join(s.image_id for s in samples)
                 kept = f"the checkpoint of step {saved} is kept"

@@ -84,6 +84,11 @@ class StepLog:
     complete : bool
         Whether every step up to ``step`` must be there.
 
+    Attributes
+    ----------
+    first : dict
+        The first line of those that stay; empty if there is none.
+
     Raises
     ------
     CheckpointError
@@ -95,6 +100,7 @@ class StepLog:
 
     def __init__(self, path: Path, *, step: int, complete: bool) -> None:
         self.path = path
+        self.first: dict[str, Any] = {}
         with self._naming_errors():
             self._file: IO[bytes] = open_own(path)
             found, length = self._scan(step)
@@ -112,6 +118,7 @@ class StepLog:
         for record, size in _records(self._file, self.path) if step else ():
             if not found < record["step"] <= step:
                 break
+            self.first = self.first or record
             found, length = record["step"], length + size
             if found == step:  # what comes now is cut off, whatever it is
                 break

@@ -79,12 +79,17 @@ def _markdown(summary: dict[str, Any], splits: dict[str, SplitReport]) -> str:
         losses = ", ".join(f"{name} {value:.3f}" for name, value in summary["losses_of_last_steps"].items())
         lines.append(f"- mean losses of the last steps: {losses}")
     for name, report in splits.items():
-        found = [f"{k} AP50 {e.mean_ap:.3f}" for k, e in report.evaluations.items() if isinstance(e, Evaluation)]
+        found = [f"{k} AP50 {_number(e.mean_ap)}" for k, e in report.evaluations.items() if isinstance(e, Evaluation)]
         lines.append(f"- **{name}: {', '.join(found)}**")
+        lines += [f"- {name}: {note}" for note in report.notes]
     for name, report in splits.items():
         for kind, evaluation in report.evaluations.items():
             lines += ["", f"## {name}: {kind}", "", "```", evaluation.table(), "```"]
     return "\n".join(lines) + "\n"
+
+
+def _number(mean_ap: float) -> str:
+    return "none, as there are no objects" if np.isnan(mean_ap) else f"{mean_ap:.3f}"
 
 
 def draw(folder: Path, splits: dict[str, SplitReport], class_names: tuple[str, ...]) -> list[Path]:

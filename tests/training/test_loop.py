@@ -16,7 +16,17 @@ from linear_model import CONFIG, Images, LinearModel
 
 from mrcnn_np.errors import CheckpointError, ConfigError, DataError, NonFiniteError, UserError
 from mrcnn_np.training.checkpoint import load_checkpoint
-from mrcnn_np.training.loop import INITIALISE, ORDER, STEP, batch_indices, epoch_order, load_samples, stream, train
+from mrcnn_np.training.loop import (
+    INITIALISE,
+    ORDER,
+    STEP,
+    batch_indices,
+    epoch_order,
+    load_samples,
+    require_convergence,
+    stream,
+    train,
+)
 from mrcnn_np.training.run_folder import CHECKPOINT, METRICS, TIMINGS, StepLog, read_steps
 
 
@@ -236,6 +246,50 @@ def test_a_full_disk_stops_with_the_old_checkpoint(tmp_path, monkeypatch):
 
 
 # --- what can go wrong
+
+
+@pytest.mark.parametrize(
+    ("first", "loss", "refused"),
+    [
+        (3.0, 3e5, False),
+        (3.0, 3.1e6, True),
+        (0.01, 9e5, False),
+        (0.01, 1.1e6, True),
+        (1e24, 1e24, True),
+        (5e3, 9e8, False),
+    ],
+)
+def test_the_rule_of_divergence(first, loss, refused):
+    record = {"loss": loss, "grad_norm": 1.0}
+    if not refused:
+        return require_convergence(record, first)
+    with pytest.raises(NonFiniteError, match="training has diverged"):
+        require_convergence(record, first)
+
+
+def test_a_loss_that_is_finite_and_beyond_reason_is_no_success(tmp_path):
+    """The learning rate makes every step worse; float32 holds it for a while."""
+    model = LinearModel(CONFIG.replace(learning_rate=30.0, steps=60, warmup_steps=0, clip_norm=None))
+    with pytest.raises(NonFiniteError, match=r"step \d+: the loss is .*e\+.*more than .* kept"):
+        run(tmp_path, model=model)
+    losses = [r["loss"] for r in read_steps(tmp_path / METRICS)]
+    assert losses and max(losses) < 1e6 * max(losses[0], 1)
+    # and a resumed run measures by the same first step
+    with pytest.raises(NonFiniteError, match="diverged"):
+        run(tmp_path, model=model, resume=True)
+
+
+def test_gradients_whose_norm_is_infinite():
+    with pytest.raises(NonFiniteError, match="norm of the gradients"):
+        require_convergence({"loss": 1.0, "grad_norm": np.inf}, 1.0)
+
+
+def test_the_last_update_is_looked_at(tmp_path):
+    """No step follows whose check of the parameters would find it."""
+    model = LinearModel(CONFIG.replace(learning_rate=1e38, steps=1, warmup_steps=0, clip_norm=None))
+    with pytest.raises(NonFiniteError, match=r"step 1: after the update, parameter .* holds NaN or infinity"):
+        run(tmp_path, model=model)
+    assert load_checkpoint(tmp_path / CHECKPOINT).step == 0
 
 
 def break_batch(monkeypatch, model):
