@@ -23,7 +23,9 @@ MOST_FILES, MOST_LINES = 26, 400
 # --- imports --------------------------------------------------------------------------------------------------------
 
 # Imports that close a circle. (importer, imported): why it may
-CIRCLES: dict[tuple[str, str], str] = {}
+CIRCLES = {
+    ("mrcnn_np.model", "mrcnn_np.weights.network"): "MaskRCNN.load asks it for a network, and it makes one",
+}
 
 # Where imports of our own modules may stand in functions, and why; a name with * stands for a folder
 LATE = {
@@ -32,7 +34,7 @@ LATE = {
     "mrcnn_np.cli.*": "a command imports what it runs, so that --help and the others start at once",
     "mrcnn_np.compare*": "the frameworks are imported only where one is compared with",
     "mrcnn_np.bench.worker": "a measured process imports one side only",
-    "mrcnn_np.model": "with_config rewrites parameters, and the conventions are about models",
+    "mrcnn_np.model": "load and with_config reach into rooms that nobody else here needs",
     "mrcnn_np.training.checkpoint": "the package of the reader imports this module",
     "mrcnn_np.training.freezing": "the command line lists the parts before it imports NumPy",
     "mrcnn_np.weights.load": "h5py is asked for only by an .h5 file",
@@ -61,6 +63,8 @@ LEANS = {
     ("mrcnn_np.backbone", "mrcnn_np.training.freezing"): "which stages the backward pass leaves out",
     ("mrcnn_np.model", "mrcnn_np.training.freezing"): "the same",
     ("mrcnn_np.evaluate.classes", "mrcnn_np.weights.class_names"): "classes are paired by the same names there",
+    ("mrcnn_np.model", "mrcnn_np.training.run_folder"): "MaskRCNN.load takes a run's folder",
+    ("mrcnn_np.model", "mrcnn_np.weights.network"): "and any file of weights",
     ("mrcnn_np.model", "mrcnn_np.conventions.convert"): "with_config rewrites the parameters for another convention",
 }
 
