@@ -23,7 +23,9 @@ MOST_FILES, MOST_LINES = 26, 400
 # --- imports --------------------------------------------------------------------------------------------------------
 
 # Imports that close a circle. (importer, imported): why it may
-CIRCLES: dict[tuple[str, str], str] = {}
+CIRCLES = {
+    ("mrcnn_np.model", "mrcnn_np.weights.network"): "MaskRCNN.load asks it for a network, and it makes one",
+}
 
 # Where imports of our own modules may stand in functions, and why; a name with * stands for a folder
 LATE = {
