@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.colors import to_rgb
 
+from ..boxes import tight_box
 from ..data.masks import Masks
 from ..data.sample import Sample
 from ..detections import Detections
@@ -102,12 +103,14 @@ def draw_on(
         canvas[void] = 0.35 * canvas[void] + 0.65 * _VOID
     for i in reversed(range(len(boxes))):
         if masks is not None:
-            mask = masks[i]
-            canvas[mask] = 0.5 * canvas[mask] + 0.5 * colours[i]
+            (y, x), mask = _within_box(masks, i)
+            part = canvas[y : y + mask.shape[0], x : x + mask.shape[1]]
+            part[mask] = 0.5 * part[mask] + 0.5 * colours[i]
     show_image(ax, canvas)
     for i in reversed(range(len(boxes))):
         if masks is not None:
-            outline: Any = _outline(masks[i])
+            (y, x), mask = _within_box(masks, i)
+            outline: Any = _outline(mask) + np.array([x, y])
             ax.add_collection(LineCollection(outline, colors="black", linewidths=2.0, alpha=0.5), autolim=False)
             ax.add_collection(LineCollection(outline, colors=[colours[i]], linewidths=1.2), autolim=False)
         add_box(ax, boxes[i], colours[i], dash=dashes[i])
@@ -235,6 +238,15 @@ def _caption(i: int, class_ids: np.ndarray, class_names: Sequence[str], scores: 
     class_id = int(class_ids[i])
     name = str(class_names[class_id]) if 0 <= class_id < len(class_names) else f"class {class_id}"
     return name if scores is None else f"{name} {float(scores[i]):.2f}"
+
+
+def _within_box(masks: np.ndarray | Masks, i: int) -> tuple[tuple[int, int], np.ndarray]:
+    """Return the row and column of the left upper corner of a mask's tight box, and the mask inside it."""
+    if isinstance(masks, Masks):
+        y1, x1, y2, x2 = masks.boxes[i].tolist()
+        return (y1, x1), masks.crop(i, (y1, x1, y2, x2))
+    y1, x1, y2, x2 = tight_box(masks[i]).astype(int).tolist() if masks[i].any() else (0, 0, 0, 0)
+    return (y1, x1), masks[i, y1:y2, x1:x2]
 
 
 def _outline(mask: np.ndarray) -> np.ndarray:
