@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import kernels
 
 from ..errors import UserError
+from .surroundings import check, kernels_loaded
 
 #: where OpenBLAS looks for its number of threads, in its order
 BLAS_VARIABLES = ("OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "OMP_NUM_THREADS")
@@ -41,15 +42,28 @@ class Machine(NamedTuple):
 @contextmanager
 def chosen(args: argparse.Namespace) -> Iterator[None]:
     """Run a block on the backend and the threads that the options ask for, else on those of the environment."""
-    with kernels.use(args_backend(args)):
-        runs_network = hasattr(args, "threads") and kernels.backend() == "cpu"
+    name = getattr(args, "backend", None) or kernels.backend()
+    check(name)
+    with _loaded(name):
+        runs_network = hasattr(args, "threads") and name == "cpu"
         with _threads(args.threads if runs_network else None), _announced(runs_network and not args.quiet):
             yield
 
 
-def args_backend(args: argparse.Namespace) -> str:
-    """Return the backend of --backend, else that of MRCNN_NP_BACKEND, else the compiled kernels."""
-    return getattr(args, "backend", None) or kernels.backend()
+@contextmanager
+def _loaded(name: str) -> Iterator[None]:
+    """Run a block on a backend, all of which is loaded before."""
+    with kernels_loaded():
+        chosen = kernels.use(name)
+        chosen.__enter__()
+        if name == "cpu":
+            import numba
+
+            numba.get_num_threads()  # starts the threads: a threading layer that cannot be had shows now
+    try:
+        yield
+    finally:
+        chosen.__exit__(None, None, None)
 
 
 def _announced(wanted: bool) -> Any:
@@ -125,7 +139,9 @@ def remembered(recorded: Mapping[str, Any], args: argparse.Namespace, folder: Pa
     by = "--backend" if args.backend else "MRCNN_NP_BACKEND" if os.environ.get("MRCNN_NP_BACKEND") else None
     if backend and by and backend != kernels.backend():
         raise _refused(folder, by, kernels.backend(), backend)
-    with kernels.use(backend or kernels.backend()):
+    name = backend or kernels.backend()
+    check(name)
+    with _loaded(name):
         if kernels.backend() == "cpu":
             _check_kernels(args, threads, vector, folder)
         elif threads and threads != _blas_threads():

@@ -13,6 +13,7 @@ from ..errors import UserError
 from .arguments import build_parser
 from .backend import chosen
 from .interrupts import INTERRUPTED, caused_by_interrupt, raise_from_now_on
+from .surroundings import address_space
 from .warned import show_data_warnings
 
 
@@ -56,6 +57,8 @@ def _message(error: BaseException) -> str | None:
     """Return what to say of an error that the user can mend; None for any other."""
     if isinstance(error, MemoryError):
         return f"not enough memory ({error}); try smaller images (--size) or batches"
+    if isinstance(error, ImportError) and (limit := address_space()) is not None:
+        return f"cannot be loaded under a limit on memory of {limit} MiB (ulimit -v): {error}"
     # OSError: a disk that filled up while a picture was written, say
     return str(error) if isinstance(error, (UserError, OSError)) else None
 

@@ -1,0 +1,88 @@
+"""What surrounds a command, looked at before its work begins: environment variables and the limit on memory.
+
+Each of these would otherwise end in a traceback, or in an abort without a word, somewhere inside a library.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import kernels
+
+from ..errors import UserError
+
+#: MiB of address space without which a backend does not even start, and how much the kernels' compiler takes
+LEAST_MEMORY = {"numpy": 256, "cpu": 1024}
+
+
+def check(backend: str) -> None:
+    """Raise ``UserError`` if something around the program makes a command of this backend impossible.
+
+    Parameters
+    ----------
+    backend : str
+        The one that will be used.
+    """
+    # pictures are drawn in memory: it does not matter which windows pyplot would open, nor whether there are such
+    os.environ["MPLBACKEND"] = "agg"
+    if backend not in kernels.BACKENDS[:2]:
+        raise UserError(f"MRCNN_NP_BACKEND is {backend!r}; expected numpy or cpu")
+    limit = address_space()
+    if limit is not None and limit < LEAST_MEMORY[backend]:
+        other = f"; --backend numpy needs {LEAST_MEMORY['numpy']}" if backend == "cpu" else ""
+        raise UserError(
+            f"the limit on memory is {limit} MiB (ulimit -v); expected at least {LEAST_MEMORY[backend]} with the "
+            f"backend {backend}{other}"
+        )
+    if backend == "cpu":
+        _check_variables()
+
+
+def address_space() -> int | None:
+    """Return the limit on this process' memory in MiB; None where there is none, or the system has no such thing."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    soft, _ = resource.getrlimit(resource.RLIMIT_AS)
+    return None if soft == resource.RLIM_INFINITY else soft >> 20
+
+
+def _check_variables() -> None:
+    """Check what the kernels and Numba read from the environment, and what of it they would not survive."""
+    vector = os.environ.get("MRCNN_NP_VECTOR", "")
+    if vector not in ("", "8", "16"):
+        raise UserError(f"MRCNN_NP_VECTOR is {vector!r}; expected 8 or 16, or nothing")
+    if vector == "16":
+        import llvmlite.binding
+
+        if not llvmlite.binding.get_host_cpu_features().get("avx512f", False):
+            raise UserError("MRCNN_NP_VECTOR is '16', but this processor has no AVX-512; expected 8, or nothing")
+    threads = os.environ.get("NUMBA_NUM_THREADS", "")
+    if threads and not (threads.strip().isdecimal() and int(threads) > 0):
+        raise UserError(f"NUMBA_NUM_THREADS is {threads!r}; expected a whole number of at least 1")
+
+
+@contextmanager
+def kernels_loaded() -> Iterator[None]:
+    """Turn whatever keeps Numba from loading the kernels and starting threads into one message.
+
+    Only to be put around that: an error of a command is not the surroundings' fault.
+    """
+    try:
+        yield
+    except (UserError, KeyboardInterrupt):
+        raise
+    except Exception as error:
+        if _interrupted(error):
+            raise
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"the compiled kernels cannot be loaded: {reason} (--backend numpy does without)") from error
+
+
+def _interrupted(error: BaseException) -> bool:
+    from .interrupts import caused_by_interrupt
+
+    return caused_by_interrupt(error)
