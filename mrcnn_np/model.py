@@ -271,7 +271,18 @@ class MaskRCNN:
         rpn_deltas: np.ndarray,
         rng: np.random.Generator,
     ) -> Targets:
-        """Choose the anchors and RoIs that carry losses, image by image, and what they should say."""
+        """Choose the anchors and RoIs that carry losses, image by image, and what they should say.
+
+        Parameters
+        ----------
+        batch : Batch
+        pyramid : list of ndarray
+            P2..P6, for the sizes of the anchors' grids.
+        rpn_logits, rpn_deltas : ndarray of shape (N, A, 1 or 2), (N, A, 4)
+            What the proposals are made of.
+        rng : numpy.random.Generator
+            Spawns one generator for each image.
+        """
         config = self.config
         anchors = self.anchors(batch.images.shape[1:3], pyramid)
         all_anchors = np.concatenate(anchors)
@@ -452,7 +463,21 @@ class MaskRCNN:
     def roi_features(
         self, pyramid: list[np.ndarray], boxes: np.ndarray, image_index: np.ndarray, size: int, shape: tuple[int, ...]
     ) -> tuple[np.ndarray, PyramidAlignCache]:
-        """Read size x size features of each RoI from the level of P2..P5 that fits it."""
+        """Read size x size features of each RoI from the level of P2..P5 that fits it.
+
+        Parameters
+        ----------
+        pyramid : list of ndarray
+            P2..P6.
+        boxes : ndarray of shape (R, 4)
+            ``(y1, x1, y2, x2)`` in pixels of the molded images.
+        image_index : ndarray of shape (R,), int64
+            In which image each RoI lies.
+        size : int
+            Bins along one side.
+        shape : tuple (N, H, W, 3)
+            Of the molded images.
+        """
         config = self.config
         return pyramid_roi_align(
             pyramid[:4],

@@ -350,7 +350,16 @@ def minimise_masks(
 
 
 def expand_masks(boxes: np.ndarray, mini: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Put mini masks back on a canvas of ``shape`` (H, W): the approximate inverse of ``minimise_masks``."""
+    """Put mini masks back on a canvas of ``shape`` (H, W): the approximate inverse of ``minimise_masks``.
+
+    Parameters
+    ----------
+    boxes : ndarray of shape (G, 4)
+        ``(y1, x1, y2, x2)`` in pixels of the canvas.
+    mini : ndarray of shape (G, h, w), bool
+    shape : tuple of int
+        (H, W) of the canvas.
+    """
     masks = np.zeros((len(mini), *shape), bool)
     for g, (y1, x1, y2, x2) in enumerate(whole_pixels(boxes, shape)):
         full = resize_with_border(mini[g, :, :, None].astype(np.float32), (y2 - y1, x2 - x1), "edge")
@@ -372,6 +381,13 @@ def compose_meta(image_id: int, molding: Molding, active_class_ids: np.ndarray) 
     """Pack what the Keras network is told about an image into one vector of 1 + 3 + 3 + 4 + 1 + K numbers.
 
     The order is: id, original shape, molded shape, window, scale, active classes.
+
+    Parameters
+    ----------
+    image_id : int
+    molding : Molding
+    active_class_ids : ndarray of shape (K,)
+        1 for each class that the image's data set has.
     """
     return np.concatenate(
         [

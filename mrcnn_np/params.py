@@ -48,7 +48,21 @@ def he_std(fan_in: int) -> float:
 def conv_spec(
     name: str, kernel: int, c_in: int, c_out: int, *, bias: bool, std: float | None = None
 ) -> dict[str, Spec]:
-    """Return the tensors of a convolution with a square kernel; ``std=None`` is He initialisation."""
+    """Return the tensors of a convolution with a square kernel; ``std=None`` is He initialisation.
+
+    Parameters
+    ----------
+    name : str
+        Of the layer; ``.w`` and ``.b`` are put behind it.
+    kernel : int
+        Side of the kernel.
+    c_in, c_out : int
+        Channels.
+    bias : bool
+        Whether there is a bias.
+    std : float, optional
+        Standard deviation of the first weights.
+    """
     spec = {f"{name}.w": Spec((kernel, kernel, c_in, c_out), he_std(kernel * kernel * c_in) if std is None else std)}
     if bias:
         spec[f"{name}.b"] = Spec((c_out,), "zeros")
@@ -67,7 +81,17 @@ def norm_spec(name: str, channels: int) -> dict[str, Spec]:
 
 
 def linear_spec(name: str, c_in: int, c_out: int, *, std: float | None = None) -> dict[str, Spec]:
-    """Return the tensors of a fully connected layer; ``std=None`` is He initialisation."""
+    """Return the tensors of a fully connected layer; ``std=None`` is He initialisation.
+
+    Parameters
+    ----------
+    name : str
+        Of the layer; ``.w`` and ``.b`` are put behind it.
+    c_in, c_out : int
+        Numbers that come in and go out.
+    std : float, optional
+        Standard deviation of the first weights.
+    """
     return {
         f"{name}.w": Spec((c_in, c_out), he_std(c_in) if std is None else std),
         f"{name}.b": Spec((c_out,), "zeros"),

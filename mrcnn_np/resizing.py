@@ -79,6 +79,14 @@ def resize_masks(masks: np.ndarray, size: tuple[int, int], align: str) -> np.nda
 
     "edges" is ``resize_nearest``. "centres" maps first cell to first and last to last: output ``i`` of ``m`` reads
     cell ``i (n - 1) / (m - 1)`` of ``n``, halves up, as ``scipy.ndimage.zoom`` of order 0.
+
+    Parameters
+    ----------
+    masks : ndarray of shape (G, H, W), bool
+    size : tuple of int
+        (H', W').
+    align : {"edges", "centres"}
+        See above.
     """
     if align == "edges":
         return resize_nearest(masks, size)
@@ -87,7 +95,14 @@ def resize_masks(masks: np.ndarray, size: tuple[int, int], align: str) -> np.nda
 
 
 def nearest(n: int, m: int, align: str) -> np.ndarray:
-    """Return the cell, of ``n`` in a row, that each of ``m`` cells is read from, (m,); see ``resize_masks``."""
+    """Return the cell, of ``n`` in a row, that each of ``m`` cells is read from, (m,); see ``resize_masks``.
+
+    Parameters
+    ----------
+    n, m : int
+        Cells there are, cells wanted.
+    align : {"edges", "centres"}
+    """
     if align == "edges":
         return np.arange(m) * n // m
     return np.floor(np.arange(m) * ((n - 1) / max(m - 1, 1)) + 0.5).astype(np.intp)

@@ -80,6 +80,14 @@ def loads(text: str | bytes, schema: Any, where: str) -> Any:
 def require(value: Any, schema: Any, where: str) -> None:
     """Check that a value fits a schema.
 
+    Parameters
+    ----------
+    value : object
+    schema : object
+        See the head of this file.
+    where : str
+        What the value is, for the message.
+
     Raises
     ------
     ValueError

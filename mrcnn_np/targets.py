@@ -165,6 +165,16 @@ def subsample(labels: np.ndarray, count: int, positive_fraction: float, rng: np.
     """Keep ``count`` labels, at most ``positive_fraction`` of them positive, and make the others neutral.
 
     Negatives fill what positives leave, because there are always enough of them.
+
+    Parameters
+    ----------
+    labels : ndarray of shape (A,), int8
+        1, -1 or 0 (neutral).
+    count : int
+        Labels that stay.
+    positive_fraction : float
+        Largest share of positives among ``count``.
+    rng : numpy.random.Generator
     """
     positives, negatives = np.flatnonzero(labels == 1), np.flatnonzero(labels == -1)
     keep_positive = _choose(positives, int(count * positive_fraction), rng)
@@ -179,6 +189,17 @@ def rpn_targets(
     anchors: np.ndarray, gt_boxes: np.ndarray, gt_crowd: np.ndarray, config: Config, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """Label and subsample the anchors of one image and encode what the positives should become.
+
+    Parameters
+    ----------
+    anchors : ndarray of shape (A, 4)
+        ``(y1, x1, y2, x2)`` in pixels.
+    gt_boxes : ndarray of shape (G, 4)
+    gt_crowd : ndarray of shape (G,), bool
+        Crowds are no target; anchors on them are no negatives either, if ``crowd_iou`` says so.
+    config : Config
+    rng : numpy.random.Generator
+        Chooses which labels stay.
 
     Returns
     -------

@@ -4,6 +4,7 @@ Every rule has a list of exceptions with their reasons, and every list is held i
 and is not listed fails, and so does an entry that is needed no longer.
 """
 
+import ast
 import dataclasses
 import fnmatch
 import functools
@@ -354,3 +355,18 @@ def test_links_lead_somewhere(page: Path) -> None:
         to = (page.parent / target).resolve() if target else page
         assert to.exists(), link
         assert not anchor or anchor in anchors(to), link
+
+
+def test_functions_of_several_arguments_say_their_parameters() -> None:
+    silent = []
+    for name, path in modules().items():
+        if not name.startswith("mrcnn_np"):
+            continue
+        bodies = [ast.parse(path.read_text()).body]
+        bodies += [node.body for node in bodies[0] if isinstance(node, ast.ClassDef)]
+        for node in (node for body in bodies for node in body if isinstance(node, ast.FunctionDef)):
+            given = [a.arg for a in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
+            several = len([a for a in given if a not in ("self", "cls")]) >= 3
+            if several and not node.name.startswith("_") and "Parameters\n---" not in (ast.get_docstring(node) or ""):
+                silent.append(f"{name}.{node.name}")
+    assert silent == []

@@ -94,7 +94,18 @@ def recorded_options(folder: Path) -> dict[str, Any]:
 
 
 def open_dataset(options: Options, split: str, *, subset: int | None, ids: str | None) -> Dataset:
-    """Open the data set; the shapes are generated the first time."""
+    """Open the data set; the shapes are generated the first time.
+
+    Parameters
+    ----------
+    options : Options
+        Which data set, and where it is.
+    split : str
+    subset : int, optional
+        The first so many images only.
+    ids : str, optional
+        A file with the ids of the images to take.
+    """
     root = options.root
     if options.data == "shapes":
         root = root or SHAPES_ROOT

@@ -36,7 +36,16 @@ PRESET = "tiny"
 
 
 def make_config(options: Options, class_names: tuple[str, ...], base: Config | None = None) -> Config:
-    """Build the configuration: preset (or ``base``), then each --config in turn, then the options of their own."""
+    """Build the configuration: preset (or ``base``), then each --config in turn, then the options of their own.
+
+    Parameters
+    ----------
+    options : Options
+    class_names : tuple of str
+        Of the data set, the background first.
+    base : Config, optional
+        What the weights to start from belong to; by default the preset of the options.
+    """
     config = base or presets.by_name(options.preset or PRESET, num_classes=len(class_names))
     for text in options.config:
         config = config.with_overrides([text]) if "=" in text else _config_file(config, Path(text))

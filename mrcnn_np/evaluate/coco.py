@@ -95,7 +95,15 @@ class CocoEvaluator:
         self._gt = np.zeros((classes, len(AREA_RANGES)), np.int64)
 
     def add(self, detections: Detections, sample: Sample, *, gt_areas: np.ndarray | None = None) -> None:
-        """Match the detections of one image; ``gt_areas`` (G,) default to those of the sample, else to pixels."""
+        """Match the detections of one image; ``gt_areas`` (G,) default to those of the sample, else to pixels.
+
+        Parameters
+        ----------
+        detections : Detections
+        sample : Sample
+        gt_areas : ndarray of shape (G,), optional
+            Areas in pixels as annotated.
+        """
         self.add_overlaps(
             class_overlaps(
                 detections,
@@ -171,6 +179,18 @@ def evaluate_coco(
 
     ``gt_areas``, one array (G,) per image, are areas as annotated; by default those of the samples, where these have
     none the pixels of the masks. COCO breaks ties of scores by the order of image ids: pass the images in that order.
+
+    Parameters
+    ----------
+    detections, samples : iterable of Detections, of Sample
+        One of each for every image.
+    class_names : sequence of str
+        Entry 0 is background.
+    iou_type : {"mask", "box"}
+    ignore_void : bool
+        Take unlabelled pixels out of detected and true masks.
+    gt_areas : sequence of ndarray of shape (G,), optional
+        See above.
     """
     evaluator = CocoEvaluator(class_names, iou_type=iou_type, ignore_void=ignore_void)
     for i, (found, sample) in enumerate(pairs(detections, samples)):

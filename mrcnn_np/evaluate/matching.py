@@ -290,7 +290,17 @@ def _areas(masks: np.ndarray | Masks) -> np.ndarray:
 
 
 def check_detections(detections: Detections, sample: Sample, num_classes: int, *, iou_type: str = "mask") -> None:
-    """Raise a ``ValueError`` that names the image unless the detections can be compared with the sample."""
+    """Raise a ``ValueError`` that names the image unless the detections can be compared with the sample.
+
+    Parameters
+    ----------
+    detections : Detections
+    sample : Sample
+    num_classes : int
+        With the background.
+    iou_type : {"mask", "box"}
+        Masks are looked at only where they are compared.
+    """
     name, count, size = sample.image_id, len(detections.scores), sample.image.shape[:2]
     shapes = {"boxes": (count, 4), "class_ids": (count,), "scores": (count,)}
     shapes |= {"masks": (count, *size)} if iou_type == "mask" else {}

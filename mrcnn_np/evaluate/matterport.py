@@ -20,6 +20,14 @@ def matterport_map(
     All classes of an image share one ranking, so scores of different images are never compared, every image weighs the
     same, and a class that is always missed hardly shows. It is not VOC's mAP and usually higher. It knows neither
     difficult objects nor crowds nor void pixels. Images without objects are left out; NaN if there are no others.
+
+    Parameters
+    ----------
+    detections, samples : iterable of Detections, of Sample
+        One of each for every image.
+    iou_type : {"mask", "box"}
+    iou_threshold : float
+        From which overlap on a detection is right.
     """
     per_image = []
     for found, sample in pairs(detections, samples):

@@ -98,6 +98,14 @@ def image_place(dataset: Any, image_id: str) -> object:
 def require_readable(dataset: Dataset, what: str, *, progress: bool) -> None:
     """Read every image that will be evaluated, so that hours of training do not end in a message about a file.
 
+    Parameters
+    ----------
+    dataset : Dataset
+    what : str
+        What the progress bar says.
+    progress : bool
+        Show the bar.
+
     Raises
     ------
     DataError

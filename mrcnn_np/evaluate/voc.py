@@ -191,6 +191,12 @@ def evaluate_detections(
 
     Both may be generators, of which one image at a time is held.
 
+    Parameters
+    ----------
+    detections, samples : iterable of Detections, of Sample
+    class_names, method, iou_type, iou_threshold, ignore_void
+        As in ``Evaluator``.
+
     Raises
     ------
     ValueError

@@ -89,6 +89,12 @@ def conv2d_backward(
 ) -> tuple[Any, np.ndarray, np.ndarray | None]:
     """Return ``(dx, dw, db)``; ``db`` is None if there was no bias, ``dx`` if it is not needed (an image's gradient).
 
+    Parameters
+    ----------
+    dy : ndarray of shape (N, H', W', C_out)
+    cache : ConvCache
+    need_dx : bool
+
     Notes
     -----
     ``y`` is linear in ``x`` and in ``w``. Input cell ``x[p sy + i, q sx + j]`` entered ``y[p, q]`` with the weight
@@ -253,7 +259,18 @@ def as_padding(value: Padding) -> Sides:
 
 
 def pad_maps(x: np.ndarray, padding: Sides, value: float = 0.0) -> np.ndarray:
-    """Surround every map with ``value``; ``x`` itself if there is nothing to add."""
+    """Surround every map with ``value``; ``x`` itself if there is nothing to add.
+
+    Parameters
+    ----------
+    x : ndarray of shape (N, H, W, C)
+    padding : ((top, bottom), (left, right))
+    value : float
+
+    Returns
+    -------
+    ndarray of shape (N, top + H + bottom, left + W + right, C)
+    """
     if not np.any(padding):
         return x
     return np.pad(x, ((0, 0), *padding, (0, 0)), constant_values=value)
@@ -276,6 +293,7 @@ def _join(parts: list[np.ndarray]) -> np.ndarray:
 
 
 def _check_ranks(name: str, x: np.ndarray, w: np.ndarray, b: np.ndarray | None) -> None:
+    """Refuse arrays of the wrong number of axes, and a bias that does not fit the weights."""
     if x.ndim != 4:
         raise ValueError(f"{name}: x has shape {x.shape}, expected (N, H, W, C_in)")
     if w.ndim != 4:
@@ -285,6 +303,7 @@ def _check_ranks(name: str, x: np.ndarray, w: np.ndarray, b: np.ndarray | None) 
 
 
 def _check_conv(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, padding: Sides, groups: int) -> None:
+    """Refuse channels that do not fit the kernel or the groups, and a kernel larger than the padded map."""
     _check_ranks("conv2d", x, w, b)
     (_, height, width, channels), (kh, kw, c_in, c_out) = x.shape, w.shape
     if groups < 1 or channels % groups or c_out % groups:

@@ -172,5 +172,6 @@ def _interpolate_backward(dy: np.ndarray, axis: int, n: int) -> np.ndarray:
 
 
 def _check_size(name: str, old: tuple[int, int], new: tuple[int, int]) -> None:
+    """Refuse to resize from or to a map without rows or columns."""
     if len(new) != 2 or min(*old, *new) < 1:
         raise ValueError(f"{name}: cannot resize {old} to {new}; expected a height and a width of at least 1")

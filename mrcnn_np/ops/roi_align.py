@@ -224,7 +224,20 @@ def check_rois(
     *,
     name: str = "features",
 ) -> tuple[int, int]:
-    """Check what all RoI operations share and return the number of bins ``(ph, pw)``; ``name`` is that of the maps."""
+    """Check what all RoI operations share and return the number of bins ``(ph, pw)``.
+
+    Parameters
+    ----------
+    features, rois, batch_index, output_size
+        As in ``roi_align``.
+    name : str
+        What the maps are called in a message.
+
+    Raises
+    ------
+    ValueError
+        A shape is wrong, a RoI is not finite, or an index is out of range.
+    """
     if features.ndim != 4 or 0 in features.shape[1:3]:
         raise ValueError(f"{name} has shape {features.shape}; expected (N, H, W, C) with at least one pixel")
     bins = contract.as_pair(output_size)

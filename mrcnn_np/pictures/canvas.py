@@ -49,19 +49,44 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def add_axes(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
-    """Return axes at a place given in pixels from the figure's top left corner."""
+    """Return axes at a place given in pixels from the figure's top left corner.
+
+    Parameters
+    ----------
+    figure : Figure
+    left, top, width, height : float
+        Pixels.
+    """
     full_width, full_height = figure.get_size_inches() * DPI
     bottom = full_height - top - height
     return figure.add_axes((left / full_width, bottom / full_height, width / full_width, height / full_height))
 
 
 def add_text(where: Axes | Figure, x: float, y: float, text: str, **style: Any) -> Text:
-    """Write text as it is: a dollar sign starts no formula, and other scripts find a font if there is one."""
+    """Write text as it is: a dollar sign starts no formula, and other scripts find a font if there is one.
+
+    Parameters
+    ----------
+    where : Axes or Figure
+    x, y : float
+        In the coordinates of ``where``.
+    text : str
+    **style
+        What Matplotlib's ``text`` takes.
+    """
     return where.text(x, y, text, parse_math=False, **{"fontfamily": FONTS, "fontsize": 8, **style})
 
 
 def show_image(ax: Axes, image: np.ndarray, *, margin: float = 0.0) -> None:
-    """Show an image without ticks; ``margin`` pixels of grey around it make room for boxes that leave it."""
+    """Show an image without ticks; ``margin`` pixels of grey around it make room for boxes that leave it.
+
+    Parameters
+    ----------
+    ax : Axes
+    image : ndarray of shape (H, W, 3), uint8
+    margin : float
+        Pixels.
+    """
     height, width = image.shape[:2]
     ax.imshow(image, extent=(0, width, height, 0))
     ax.set(xlim=(-margin, width + margin), ylim=(height + margin, -margin), xticks=[], yticks=[], facecolor="#DDDDDD")
@@ -84,7 +109,21 @@ def as_rgb(image: np.ndarray) -> np.ndarray:
 def add_box(
     ax: Axes, box: np.ndarray, colour: Any, *, width: float = 1.5, dash: str = "solid", zorder: float = 3
 ) -> None:
-    """Draw ``(y1, x1, y2, x2)`` with a dark rim, so that it shows on bright and on dark ground."""
+    """Draw ``(y1, x1, y2, x2)`` with a dark rim, so that it shows on bright and on dark ground.
+
+    Parameters
+    ----------
+    ax : Axes
+    box : ndarray of shape (4,)
+        Pixels.
+    colour : colour
+    width : float
+        Of the line, in points.
+    dash : str
+        Matplotlib's style of lines.
+    zorder : float
+        What has more lies on top.
+    """
     y1, x1, y2, x2 = (float(v) for v in box)
     rim = [patheffects.Stroke(linewidth=width + 1.2, foreground="black", alpha=0.6), patheffects.Normal()]
     ax.add_patch(
@@ -119,7 +158,20 @@ def add_labels(
     shape: tuple[int, int],
     fontsize: float,
 ) -> None:
-    """Put each label at a corner of its box where it covers no earlier label, as far as there is room."""
+    """Put each label at a corner of its box where it covers no earlier label, as far as there is room.
+
+    Parameters
+    ----------
+    ax : Axes
+    boxes : ndarray of shape (R, 4)
+        ``(y1, x1, y2, x2)`` in pixels.
+    captions : sequence of str
+    colours : ndarray of shape (R, 3)
+    shape : tuple of int
+        (H, W) of the image.
+    fontsize : float
+        Points.
+    """
     figure: Any = ax.get_figure()
     renderer = figure.canvas.get_renderer()
     scale = ax.get_window_extent(renderer).height / shape[0]  # picture pixels per image pixel
@@ -183,7 +235,18 @@ def style_axes(ax: Axes) -> None:
 def add_legend(
     ax: Axes, handles: Sequence[Any], names: Sequence[str], *, title: str | None = None, ncols: int = 1
 ) -> None:
-    """Put a legend to the right of the axes; names are shown as they are."""
+    """Put a legend to the right of the axes; names are shown as they are.
+
+    Parameters
+    ----------
+    ax : Axes
+    handles : sequence of artists
+    names : sequence of str
+        One for each handle.
+    title : str, optional
+    ncols : int
+        Columns.
+    """
     if not handles:
         return
     # matplotlib drops names that begin with an underscore; a space in front keeps them

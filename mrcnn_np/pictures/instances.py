@@ -136,6 +136,17 @@ def draw_instances(
     See ``draw_on`` for the parameters. ``size`` is the longer side of the drawn image in pixels; small images are
     enlarged, because a label needs about 60 pixels whatever the image.
 
+    Parameters
+    ----------
+    image, boxes, class_ids, masks, class_names, scores
+        As in ``draw_on``.
+    title : str, optional
+        Above the picture.
+    path : path, optional
+        Where it is saved.
+    size : int
+        Longer side of the drawn image in pixels.
+
     Returns
     -------
     ndarray of shape (H', W', 3), uint8
@@ -159,7 +170,19 @@ def draw_instances(
 def save_comparison(
     path: str | os.PathLike[str], sample: Sample, detections: Detections, class_names: Sequence[str], *, size: int = 560
 ) -> Path:
-    """Save ground truth (left) beside detections (right) of one image; returns the path."""
+    """Save ground truth (left) beside detections (right) of one image; returns the path.
+
+    Parameters
+    ----------
+    path : path
+    sample : Sample
+    detections : Detections
+        Of the same image.
+    class_names : sequence of str
+        Entry 0 is background.
+    size : int
+        Longer side of each drawn image in pixels.
+    """
     return save_gallery(path, [sample], [detections], class_names, columns=1, size=size)
 
 

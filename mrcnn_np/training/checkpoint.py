@@ -190,7 +190,14 @@ def _part(tensors: Params, prefix: str) -> Params:
 
 
 def config_differences(theirs: Config, ours: Config, *, ignore: tuple[str, ...] = ()) -> list[str]:
-    """List the fields in which two configurations differ, one readable line each."""
+    """List the fields in which two configurations differ, one readable line each.
+
+    Parameters
+    ----------
+    theirs, ours : Config
+    ignore : tuple of str
+        Fields that are not looked at.
+    """
     a, b = theirs.to_dict(), ours.to_dict()
     return [
         f"{field}: {a[field]!r} there, {b[field]!r} here" for field in a if a[field] != b[field] and field not in ignore
@@ -201,6 +208,16 @@ def check_resumable(
     checkpoint: Checkpoint, *, config: Config, seed: int, class_names: tuple[str, ...], images: str
 ) -> None:
     """Raise ``CheckpointError`` unless training can go on from a checkpoint as if it had never stopped.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+    config : Config
+        Of the run that is to go on, like all that follows.
+    seed : int
+    class_names : tuple of str
+    images : str
+        The fingerprint of the data set.
 
     Notes
     -----

@@ -62,7 +62,17 @@ def open_origin(path: Path, preset: str | None, class_names: str | None, num_cla
 
 
 def recorded_origin(folder: Path, path: Path, num_classes: int) -> Origin:
-    """Return what a run kept of the weights that it started from."""
+    """Return what a run kept of the weights that it started from.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the run.
+    path : Path
+        Of the weights.
+    num_classes : int
+        Of the run's network.
+    """
     kept = read_json(folder / START)
     if not isinstance(kept, dict) or not isinstance(kept.get("config"), dict):
         raise UserError(f"{folder / START} has no configuration; restore the file, or start anew with --overwrite")
@@ -70,7 +80,15 @@ def recorded_origin(folder: Path, path: Path, num_classes: int) -> Origin:
 
 
 def check_same_start(recorded: Mapping[str, Any], given: Mapping[str, Any], folder: Path) -> None:
-    """Raise ``UserError`` if a run that is to be resumed began otherwise than the options say."""
+    """Raise ``UserError`` if a run that is to be resumed began otherwise than the options say.
+
+    Parameters
+    ----------
+    recorded, given : mapping
+        Options as the run keeps them and as they are now.
+    folder : Path
+        Of the run, for the message.
+    """
     for name in ("weights", "preset", "class_names"):
         there, here = recorded.get(name), given.get(name)
         if recorded and here is not None and here != there and (recorded.get("weights") or name == "weights"):
@@ -84,6 +102,16 @@ def check_same_start(recorded: Mapping[str, Any], given: Mapping[str, Any], fold
 
 def begin(origin: Origin, config: Config, class_names: tuple[str, ...], rng: np.random.Generator) -> Start:
     """Make the parameters of a new run.
+
+    Parameters
+    ----------
+    origin : Origin
+        The weights to start from.
+    config : Config
+    class_names : tuple of str
+        Of the data set.
+    rng : numpy.random.Generator
+        Draws what the weights do not have.
 
     Raises
     ------
@@ -99,7 +127,16 @@ def begin(origin: Origin, config: Config, class_names: tuple[str, ...], rng: np.
 
 
 def describe(origin: Origin, start: Start, config: Config, class_names: tuple[str, ...]) -> str:
-    """Say which tensors were taken, drawn and left aside, and how training will go on."""
+    """Say which tensors were taken, drawn and left aside, and how training will go on.
+
+    Parameters
+    ----------
+    origin : Origin
+    start : Start
+        What ``begin`` made of it.
+    config : Config
+    class_names : tuple of str
+    """
     assert origin.weights is not None
     manifest, aside = origin.weights.manifest, origin.weights.aside
     lines = [f"start: {origin.path} ({manifest.source}: {manifest.architecture})"]

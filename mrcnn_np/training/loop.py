@@ -39,18 +39,44 @@ INITIALISE, STEP, ORDER = 1, 2, 3
 
 
 def stream(seed: int, index: int, purpose: int) -> np.random.Generator:
-    """Return the random numbers of one step, one epoch's order, or the initialisation: a pure function."""
+    """Return the random numbers of one step, one epoch's order, or the initialisation: a pure function.
+
+    Parameters
+    ----------
+    seed : int
+        Of the run.
+    index : int
+        Of the step or the epoch.
+    purpose : int
+        ``INITIALISE``, ``ORDER`` or ``STEP``.
+    """
     return np.random.default_rng([seed, index, purpose])
 
 
 @lru_cache(maxsize=2)  # a batch touches one epoch, or two where they meet
 def epoch_order(seed: int, epoch: int, images: int) -> tuple[int, ...]:
-    """Return the order of the images in one epoch: each exactly once."""
+    """Return the order of the images in one epoch: each exactly once.
+
+    Parameters
+    ----------
+    seed, epoch : int
+    images : int
+        In the training set.
+    """
     return tuple(int(i) for i in stream(seed, epoch, ORDER).permutation(images))
 
 
 def batch_indices(seed: int, step: int, batch_size: int, images: int) -> list[int]:
-    """Return the images of one step (from 0): the next ``batch_size`` in the endless row of epochs."""
+    """Return the images of one step (from 0): the next ``batch_size`` in the endless row of epochs.
+
+    Parameters
+    ----------
+    seed, step : int
+    batch_size : int
+        Images of a step.
+    images : int
+        In the training set.
+    """
     positions = range(step * batch_size, (step + 1) * batch_size)
     return [epoch_order(seed, p // images, images)[p % images] for p in positions]
 

@@ -93,7 +93,15 @@ def _number(mean_ap: float) -> str:
 
 
 def draw(folder: Path, splits: dict[str, SplitReport], class_names: tuple[str, ...]) -> list[Path]:
-    """Draw the loss curves, and of every split the detections and the precision-recall curves; return the files."""
+    """Draw the loss curves, and of every split the detections and the precision-recall curves; return the files.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the run.
+    splits : dict of str to SplitReport
+    class_names : tuple of str
+    """
     pictures = folder / PICTURES
     own_folder(pictures)
     rows = read_steps(folder / METRICS)

@@ -99,7 +99,16 @@ def finished(value: Any) -> Any:
 
 
 def view(data: Any, dtype: Any, shape: Any, order: Any = "C") -> np.ndarray:
-    """Return bytes as an array; their number must fit."""
+    """Return bytes as an array; their number must fit.
+
+    Parameters
+    ----------
+    data : bytes
+    dtype : numpy.dtype
+    shape : tuple of int
+    order : {"C", "F"}
+        Rows or columns first.
+    """
     if not isinstance(dtype, DType):
         raise ValueError(f"{described(dtype)} as the type of an array")
     array = np.frombuffer(_latin1(data), dtype.numpy())
@@ -141,6 +150,16 @@ class Storage:
 
 def tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> np.ndarray:
     """Return the view of a storage that a tensor is.
+
+    Parameters
+    ----------
+    storage : ndarray of shape (n,)
+    offset : int
+        Its first number.
+    size, stride : tuple of int
+        One for each axis, in numbers.
+    *_
+        What else a pickle says of a tensor: gradients and hooks, which are left alone.
 
     Raises
     ------
