@@ -24,9 +24,7 @@ MOST_FILES, MOST_LINES = 26, 400
 # --- imports --------------------------------------------------------------------------------------------------------
 
 # Imports that close a circle. (importer, imported): why it may
-CIRCLES = {
-    ("mrcnn_np.model", "mrcnn_np.weights.network"): "MaskRCNN.load asks it for a network, and it makes one",
-}
+CIRCLES: dict[tuple[str, str], str] = {}
 
 # Where imports of our own modules may stand in functions, and why; a name with * stands for a folder
 LATE = {
@@ -130,6 +128,7 @@ LONG = {
     "mrcnn_np/config/fields.py": "the list of all fields, each with its documentation",
     "mrcnn_np/cli/arguments.py": "the list of all options of all commands",
     "mrcnn_np/model.py": "the wiring, forward and backward beside each other",
+    "mrcnn_np/molding.py": "the way in and the way back, beside each other",
     "mrcnn_np/targets.py": "what anchors and what regions should have said, by one plan",
 }
 
