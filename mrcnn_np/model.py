@@ -175,7 +175,7 @@ class MaskRCNN:
             path = path / CHECKPOINT
         elif not path.exists() and path.parent.is_dir():
             meant = did_you_mean(path.name, [p.name for p in path.parent.iterdir()])
-            raise CheckpointError(f"{path} does not exist{meant}")
+            raise CheckpointError(f"cannot read {path}: it does not exist{meant}")
         text = class_names if isinstance(class_names, str) else None
         config, params, names = open_network(path, preset, overrides, text, **changes)
         if class_names is not None and text is None:

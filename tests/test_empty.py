@@ -33,7 +33,7 @@ SMALL = {
 #: what leaves a batch of images without objects without positive regions, without proposals, without regions at all
 CASES = {
     "no objects": {},
-    "no proposals": {"proposals_min_size": 1e6},
+    "no proposals": {"proposals_min_size": 1e5},
     "no regions": {"rois_padded": False, "roi_negatives": "ratio"},
     "no regions, batch statistics": {"rois_padded": False, "roi_negatives": "ratio", "bn_mode": "train"},
 }
@@ -137,7 +137,7 @@ def test_only_a_crowd(preset, size):
 @pytest.mark.parametrize("case", ["proposals", "detections"])
 @pytest.mark.parametrize("preset", PRESETS)
 def test_nothing_found(preset, case):
-    nothing = {"proposals_min_size": 1e6} if case == "proposals" else {"detection_score_threshold": 1.0}
+    nothing = {"proposals_min_size": 1e5} if case == "proposals" else {"detection_score_threshold": 1.0}
     for backend in BACKENDS:
         with kernels.use(backend):
             model = MaskRCNN(small(preset, detection_score_inclusive=False, **nothing))

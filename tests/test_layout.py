@@ -227,6 +227,7 @@ UNTESTED = {
     "mrcnn_np.bench.team": "processes that take turns: minutes, and only with PyTorch; `make bench` runs them",
     "mrcnn_np.bench.worker": "the same",
     "mrcnn_np.cli.bench": "the same",
+    "mrcnn_np.bench.convolution_rows": "what each row of the table of convolutions gains: timings",
     "mrcnn_np.bench.presets": "measures the memory of every preset, the large ones included: minutes and gigabytes",
 }
 

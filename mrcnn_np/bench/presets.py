@@ -63,7 +63,7 @@ def run_presets(
         variables = {**environment(threads), "MRCNN_NP_BACKEND": backend}
         for name in names:
             rows += watch.around(f"{name} on the {backend} backend", partial(_rows, name, variables))
-            say(f"{backend}: " + " | ".join(cells(rows[-1])))
+            say(f"{backend}: " + ", ".join(cells(rows[-1])))
     return {"rows": rows}
 
 

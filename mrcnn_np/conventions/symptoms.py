@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from ..tables import markdown_table
+
 
 class Symptom(NamedTuple):
     """One row of the index.
@@ -121,7 +123,7 @@ SYMPTOMS = (
     Symptom(
         "The losses of the proposal network differ, its outputs do not",
         (
-            "rpn_match_best", "rpn_positive_iou", "rpn_negative_iou", "rpn_anchors_per_image",
+            "rpn_match_best", "rpn_best_ties", "rpn_positive_iou", "rpn_negative_iou", "rpn_anchors_per_image",
             "rpn_positive_fraction", "crowd_iou", "rpn_objectness", "gt_boxes_from_masks",
         ),
         "Count positive and negative anchors on both sides.",
@@ -161,8 +163,6 @@ SYMPTOMS = (
 
 def markdown_index() -> str:
     """Write the index as a table in Markdown."""
-    lines = ["| what one sees | fields, the likeliest first | how to tell them apart |", "|---|---|---|"]
-    for symptom in SYMPTOMS:
-        fields = ", ".join(f"`{field}`" for field in symptom.fields)
-        lines.append(f"| {symptom.seen} | {fields} | {symptom.apart} |")
-    return "\n".join(lines) + "\n"
+    head = ("what one sees", "fields, the likeliest first", "how to tell them apart")
+    rows = [(s.seen, ", ".join(f"`{field}`" for field in s.fields), s.apart) for s in SYMPTOMS]
+    return markdown_table(head, rows) + "\n"

@@ -74,7 +74,8 @@ def add_text(where: Axes | Figure, x: float, y: float, text: str, **style: Any) 
     **style
         What Matplotlib's ``text`` takes.
     """
-    return where.text(x, y, text, parse_math=False, **{"fontfamily": FONTS, "fontsize": 8, **style})
+    shown = text.encode(errors="backslashreplace").decode()  # bytes of a file name that are no letters
+    return where.text(x, y, shown, parse_math=False, **{"fontfamily": FONTS, "fontsize": 8, **style})
 
 
 def show_image(ax: Axes, image: np.ndarray, *, margin: float = 0.0) -> None:

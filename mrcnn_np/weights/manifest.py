@@ -9,7 +9,8 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field
+from dataclasses import fields as dataclass_fields
 from typing import Any
 
 from ..backbone import architecture
@@ -28,23 +29,6 @@ SHOWN = 12
 
 #: what is usually presumed, because it stands in no file
 PRESUMED = fields_where(lambda d: d.weights == "backbone" and not d.in_tensors)
-
-
-#: a manifest as JSON; ``Config`` knows which of its fields has which value
-VALUE = (None, bool, int, float, str)
-SCHEMA = {
-    **dict.fromkeys(("source", "preset", "backbone", "channel_order"), str),
-    "num_classes": (None, int),
-    "pixel_scale": float,
-    "pixel_mean": [float],
-    "pixel_std": [float],
-    "stride_in_1x1": bool,
-    "conv_bias": bool,
-    "bn_eps": float,
-    **dict.fromkeys(("delta_order", "box_order", "background", "flatten_order"), Optional(str)),
-    **dict.fromkeys(("class_names", "presumed"), Optional([str])),
-    "overrides": Optional({str: (*VALUE, [VALUE])}),
-}
 
 
 @dataclass(frozen=True)
@@ -209,6 +193,19 @@ class Manifest:
 BACKBONE_FIELDS = tuple(
     name for name in fields_where(lambda d: d.weights == "backbone") if name in Manifest.__dataclass_fields__
 )
+
+
+_VALUE = (None, bool, int, float, str)
+_KINDS = {
+    "str": str, "float": float, "bool": bool, "int | None": (None, int), "tuple[float, ...]": [float],
+    "tuple[str, ...]": [str], "Mapping[str, Any]": {str: (*_VALUE, [_VALUE])},
+}  # fmt: skip
+#: a manifest as JSON: of each attribute its kind; ``Config`` knows which of its fields has which value
+SCHEMA = {
+    each.name: _KINDS[str(each.type)] if each.default is MISSING and each.default_factory is MISSING
+    else Optional(_KINDS[str(each.type)])
+    for each in dataclass_fields(Manifest)
+}  # fmt: skip
 
 
 def match(found: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]], source: object) -> None:

@@ -112,7 +112,7 @@ def test_from_a_file_of_torchvision(tuned, params, shapes, torchvision_file, tmp
         "the rows of these classes, which the file has: background\n",
         "the file does not name its classes; --class-names says what they are",
         "frozen      44 tensors: backbone.stem.*, backbone.c2.*, backbone.*.bn*\n",
-        "presumed    channel_order, pixel_scale, pixel_mean, pixel_std, stride_in_1x1, bn_eps: see",
+        "presumed    channel_order, pixel_scale, pixel_mean, pixel_std, stride_in_1x1, bn_eps, stem_pool_padding: see",
         "training: 3 steps of 2 images, learning rate 0.005 after 1 steps of warm-up",
         f"- started from {torchvision_file}",
     ):

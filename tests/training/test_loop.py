@@ -286,7 +286,9 @@ def test_gradients_whose_norm_is_infinite():
 
 def test_the_last_update_is_looked_at(tmp_path):
     """No step follows whose check of the parameters would find it."""
-    model = LinearModel(CONFIG.replace(learning_rate=1e38, steps=1, warmup_steps=0, clip_norm=None))
+    config = CONFIG.replace(steps=1, warmup_steps=0, clip_norm=None)
+    object.__setattr__(config, "learning_rate", 1e38)  # a rate that no configuration takes
+    model = LinearModel(config)
     with pytest.raises(NonFiniteError, match=r"step 1: after the update, parameter .* holds NaN or infinity"):
         run(tmp_path, model=model)
     assert load_checkpoint(tmp_path / CHECKPOINT).step == 0
@@ -353,7 +355,9 @@ def test_a_nan_is_named_and_nothing_is_updated(tmp_path, monkeypatch, spoil):
 
 
 def test_overflow_on_the_way_is_found_without_warnings(tmp_path, recwarn):
-    model = LinearModel(CONFIG.replace(learning_rate=1e30, clip_norm=None, warmup_steps=0))
+    config = CONFIG.replace(clip_norm=None, warmup_steps=0)
+    object.__setattr__(config, "learning_rate", 1e30)  # a rate that no configuration takes
+    model = LinearModel(config)
     with pytest.raises(NonFiniteError, match="step 2: loss rpn_class"):
         run(tmp_path, model=model)
     assert not recwarn.list

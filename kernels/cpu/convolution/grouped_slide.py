@@ -109,7 +109,7 @@ def slide(
 ):  # fmt: skip
     """Write output (n, p, q), finished, to ``y[y_start + n * y_shape[3] + p * y_line + q * y_row]``.
 
-    Arrays are flat and positions count floats, as in ``direct.correlate``; ``y_shape`` is (N, outputs down, outputs
+    Arrays are flat and positions count floats, as in ``direct.convolve``; ``y_shape`` is (N, outputs down, outputs
     across, floats of one image).
     """
     n_maps, height, width, channels = x_shape
