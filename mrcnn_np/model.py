@@ -171,7 +171,9 @@ class MaskRCNN:
             runs = [run.name for run in sorted(path.iterdir()) if (run / CHECKPOINT).is_file()]
             if not (path / CHECKPOINT).is_file():
                 meant = f"; the runs in it are {', '.join(runs[:5])}" if runs else ""
-                raise CheckpointError(f"{path} is a folder that holds no {CHECKPOINT}; expected the folder of a training run{meant}")
+                raise CheckpointError(
+                    f"{path} is a folder that holds no {CHECKPOINT}; expected the folder of a training run{meant}"
+                )
             path = path / CHECKPOINT
         elif not path.exists() and path.parent.is_dir():
             meant = did_you_mean(path.name, [p.name for p in path.parent.iterdir()])
