@@ -172,7 +172,7 @@ class MaskRCNN:
             if not (path / CHECKPOINT).is_file():
                 meant = f"; the runs in it are {', '.join(runs[:5])}" if runs else ""
                 raise CheckpointError(
-                    f"{path} is a folder that holds no {CHECKPOINT}; expected the folder of a training run{meant}"
+                    f"{path} holds no {CHECKPOINT}; it is a folder, expected that of a training run{meant}"
                 )
             path = path / CHECKPOINT
         elif not path.exists() and path.parent.is_dir():
