@@ -4,6 +4,7 @@ With ResNet-18: it has half of the parameters to move. The gradients of ResNet-5
 ``test_training.py``, its twenty steps by ``mrcnn-np compare --train-steps 20``.
 """
 
+import json
 import pytest
 
 torch = pytest.importorskip("torch", reason="comparison needs PyTorch: pip install mrcnn-np[compare]")
@@ -105,7 +106,8 @@ def test_a_broken_optimiser_is_found(samples, wrong, monkeypatch):
 
 def test_report(samples, tmp_path):
     _, result = run(samples, "float32", 2)
-    markdown, page = (path.read_text() for path in result.report().write(tmp_path, "training"))
+    markdown, page, facts = (path.read_text() for path in result.report().write(tmp_path, "training"))
+    assert json.loads(facts)["verdict"] == result.verdict
     assert result.verdict in markdown and markdown.count("| head_mask |") == 2
     assert page.count("<tr") == 2 * 5 + len(result.gradients) + 2 and result.verdict in str(result)
     assert "<html" not in result._repr_html_()
