@@ -13,7 +13,9 @@ A notebook is never edited: it is made from its text. What a reader sees on GitH
 from __future__ import annotations
 
 import argparse
+import ast
 import hashlib
+import importlib
 import json
 import os
 import re
@@ -95,18 +97,53 @@ def dump(notebook: dict[str, Any]) -> str:
 
 
 def sources_digest(text: Path) -> str:
-    """Return a digest of everything a chapter's outputs come from: its text, the helpers, and the package.
-
-    Of the package every file counts: which of them a chapter reaches is a question whose wrong answer would go unseen.
-    """
-    files = [text, *BOOK.glob("*.py"), *(BOOK / "exercises").glob("*.py"), *(BOOK / "_static").rglob("*.js")]
-    for top in ("mrcnn_np", "kernels"):
-        files += (ROOT / top).rglob("*.py")
+    """Return a digest of what a chapter's outputs come from."""
     total = hashlib.sha256()
-    for path in sorted(files):
-        if path.name != "press.py":
-            total.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    for path in sorted(sources(text)):
+        total.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return total.hexdigest()[:16]
+
+
+def sources(text: Path) -> set[Path]:
+    """Return the files of the project that a chapter's outputs come from.
+
+    Imports are followed from file to file, also those inside functions. The kernels are chosen by name when they run,
+    so all of them count.
+    """
+    static = BOOK / "_static"
+    live = [f"{name}{end}" for name in LIVE.findall(text.read_text(encoding="utf-8")) for end in (".js", ".math.js")]
+    found = {static / file for file in ([*live, "explorable.js"] if live else [])}
+    found.update((ROOT / "kernels").rglob("*.py"))
+    found.update(path for path in [BOOK / "exercises" / f"ch{text.name[:2]}.py"] if path.is_file())
+    waiting = [text, *(path for path in found if path.suffix == ".py")]
+    while waiting:
+        path = waiting.pop()
+        found.add(path)
+        waiting += [other for other in _imported(path) if other not in found]
+    return found
+
+
+LIVE = re.compile(r"""explorable\(\s*["'](\w+)["']""")
+
+
+def _imported(path: Path) -> set[Path]:
+    """Return the project's files that a file imports, with the packages that they lie in."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            package = path.relative_to(ROOT).parent.parts[: None if node.level < 2 else 1 - node.level]
+            base = ".".join([*(package if node.level else ()), *filter(None, [node.module])])
+            names.update([base, *(f"{base}.{alias.name}" for alias in node.names)])
+    files = set()
+    for name in names:
+        parts = name.split(".")
+        for n in range(1, len(parts) + 1):
+            for folder in map(Path, PATHS):
+                stem = folder.joinpath(*parts[:n])
+                files.update(file for file in (stem.with_suffix(".py"), stem / "__init__.py") if file.is_file())
+    return files
 
 
 # --- comparing ------------------------------------------------------------------------------------------------------
@@ -206,8 +243,28 @@ def check(texts: list[Path], *, full: bool) -> int:
     return 1 if problems else 0
 
 
+def reference(texts: list[Path]) -> str:
+    """Return the page with the docstrings of everything that the chapters import from the package."""
+    used: dict[str, set[str]] = {}
+    for text in texts:
+        for node in ast.walk(ast.parse(text.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("mrcnn_np."):
+                used.setdefault(str(node.module), set()).update(alias.name for alias in node.names)
+    lines = ["# What the chapters use", "", "The docstrings of what the chapters import from the package.", ""]
+    for module in sorted(used):
+        loaded = importlib.import_module(module)
+        # only what is explained there: functions and classes at home in this module; constants and modules are not
+        own = [name for name in sorted(used[module]) if getattr(getattr(loaded, name), "__module__", None) == module]
+        if own:
+            kinds = {name: "class" if isinstance(getattr(loaded, name), type) else "function" for name in own}
+            directives = [f".. auto{kinds[name]}:: {name}" for name in own]
+            lines += [f"## {module}", "", "```{eval-rst}", f".. currentmodule:: {module}", *directives, "```", ""]
+    return "\n".join(lines)
+
+
 def site() -> int:
     """Build the site with Sphinx; a warning is an error."""
+    (BOOK / "reference.md").write_text(reference(chapters([])), encoding="utf-8")
     target = BOOK / "_build" / "html"
     command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html", str(BOOK), str(target)]
     code = subprocess.run(command, check=False, env=os.environ | ENVIRONMENT).returncode

@@ -5,6 +5,7 @@ With ResNet-18: it has half of the parameters to move. The gradients of ResNet-5
 """
 
 import json
+
 import pytest
 
 torch = pytest.importorskip("torch", reason="comparison needs PyTorch: pip install mrcnn-np[compare]")
