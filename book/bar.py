@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mrcnn_np.conventions.table import markdown_table
+from mrcnn_np.tables import markdown_table
 
 #: what is counted: (heading, least, most); None is no bound
 BOUNDS: dict[str, tuple[float | None, float | None]] = {
