@@ -10,12 +10,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import get_num_threads, njit, prange
+from numba import njit, prange
 
 from ..contract import LinearCache
 from .convolution.direct_loops import pack
 from .machine.arguments import is_float32
 from .machine.simd import MR, NR, gemm_tile
+from .machine.threads import shares
 
 # Multiplications below which BLAS is faster than packing. It must not start threads of its own, which wait for more
 # work in a busy loop and take the cores from ours: OpenBLAS does so from 2^18 on.
@@ -148,7 +149,7 @@ def multiply(
     m = a.shape[1] if transposed else a.shape[0]
     out = np.empty((m, columns), np.float32)
     shift = np.zeros(columns, np.float32) if shift is None else np.ascontiguousarray(shift)
-    rows, across = _shares(m, packed.shape, get_num_threads())
+    rows, across = _shares(m, packed.shape, shares())
     _multiply(a, transposed, packed, rows, across, shift, out)
     return out
 

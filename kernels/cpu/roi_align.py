@@ -16,10 +16,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import get_num_threads, njit, prange
+from numba import njit, prange
 
 from ..contract import RoIAlignCache, as_pair
 from .machine.arguments import are_rois, is_float32, is_target
+from .machine.threads import shares
 
 MOST_SAMPLES = 128  # twice the samples of a bin along one axis above which the maximum is left to the reference
 
@@ -222,7 +223,7 @@ def zeros(shape: tuple[int, ...]) -> np.ndarray:
 
 def channel_parts(channels: int) -> int:
     """Return into how many parts the threads share the channels: whole vectors for each."""
-    return max(1, min(get_num_threads(), channels // 16))
+    return max(1, min(shares(), channels // 16))
 
 
 def sample_grid(

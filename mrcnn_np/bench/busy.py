@@ -26,7 +26,7 @@ from .team import Team, environment
 from .timing import REST
 
 LAYERS = ("workqueue", "omp", "tbb")
-#: the layer that the package itself takes, or Numba for it
+#: as users have it: the layer that Numba takes, with threads that give way; all others keep their threads
 DEFAULT = "default"
 #: prints the layer that Numba has started
 _WHICH = (
@@ -125,7 +125,7 @@ def _row(task: Record, layer: str, repeat: int, rest: float, watch: Watch) -> Re
         Seconds before each turn.
     watch : Watch
     """
-    variables = {} if layer == DEFAULT else {"NUMBA_THREADING_LAYER": layer}
+    variables = {"MRCNN_NP_GIVE_WAY": "1"} if layer == DEFAULT else {"NUMBA_THREADING_LAYER": layer}
     with Team(["cpu"], task, variables) as team:
         team.turn("cpu")
         (row,) = watch.around(_name(task, layer), partial(_turns, team, repeat, rest))

@@ -85,23 +85,24 @@ def _threads(number: int | None) -> Iterator[None]:
     there: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
     if number > there:
         raise UserError(f"--threads {number}: there are {there} (cores, or NUMBA_NUM_THREADS if it is set)")
-    before = numba.get_num_threads()
-    numba.set_num_threads(number)
+    from kernels.cpu.machine.threads import cut_into, shares
+
+    before = shares()
+    cut_into(number)
     try:
         yield
     finally:
-        numba.set_num_threads(before)
+        cut_into(before)
 
 
 def machine() -> Machine:
     """Return what the network runs on now."""
     if kernels.backend() != "cpu":
         return Machine(kernels.backend(), _blas_threads(), None)
-    import numba
-
     from kernels.cpu.machine.simd import VL
+    from kernels.cpu.machine.threads import shares
 
-    return Machine("cpu", numba.get_num_threads(), VL)
+    return Machine("cpu", shares(), VL)
 
 
 def _blas_threads() -> int:

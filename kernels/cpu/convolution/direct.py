@@ -6,11 +6,11 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import get_num_threads
 
 from ..machine import memory
 from ..machine.arguments import scale_and_shift
 from ..machine.simd import MR, NR
+from ..machine.threads import shares
 from . import direct_loops, direct_weights
 from .geometry import Geometry
 
@@ -68,7 +68,7 @@ def correlate_panels(
     floor: np.float32,
 ) -> np.ndarray:
     """Call ``direct_loops.correlate`` with as many tasks as give all threads the same, none of them too short."""
-    c_out, threads, pixels = y.shape[3], get_num_threads(), len(x) * out_shape[0] * out_shape[1]
+    c_out, threads, pixels = y.shape[3], shares(), len(x) * out_shape[0] * out_shape[1]
     scale, shift = scale_and_shift(scale, shift, c_out)
     stretch = direct_loops.STRETCH * MR
     share = stretch * max(1, TASK * NR // (stretch * packed.size))
@@ -150,7 +150,7 @@ def weight_gradient(x: np.ndarray, dy: np.ndarray, sizes: Geometry) -> np.ndarra
     # a block of lines of x and dy that stays in the second-level cache
     block = max(1, 64 * 1024 // max(1, out_w * (min(stride, kw) * c_in + c_out)))
     dw = direct_weights.correlate_weights(
-        padded, n, rows, line, c_in, stride, wide, out_h, out_w, kh, k, block, get_num_threads()
+        padded, n, rows, line, c_in, stride, wide, out_h, out_w, kh, k, block, shares()
     )
     if k >= MR and k % MR:  # the last tile was moved up to end at k
         dw = np.concatenate([dw[:, : k - k % MR], dw[:, -(k % MR) :]], axis=1)

@@ -11,12 +11,12 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import get_num_threads
 
 from ..machine import memory
 from ..machine.arguments import scale_and_shift
 from ..machine.simd import VL
 from ..machine.slide import LANES
+from ..machine.threads import shares
 from .geometry import Geometry
 from .grouped_slide import pack, slide, slide_weights
 
@@ -140,7 +140,7 @@ def weight_gradient(x: np.ndarray, dy: np.ndarray, sizes: Geometry) -> np.ndarra
     (count, per_in, per_out), (total, wide_in, wide_out) = plain, filled
     x, dy = _fill(x, count, per_in, total, wide_in), _fill(dy, count, per_out, total, wide_out)
     out_h, out_w = dy.shape[1:3]
-    threads = get_num_threads()
+    threads = shares()
     lines = max(1, threads * RESIDENT // max(1, sizes.stride * x.shape[2] * x.shape[3] + out_w * dy.shape[3]))
     dw = slide_weights(
         x.reshape(-1), x.shape, filled.mode(), wide_in, wide_out, sizes.stride, sizes.top, sizes.left, dy.reshape(-1),

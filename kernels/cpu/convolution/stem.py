@@ -18,7 +18,7 @@ from fractions import Fraction
 
 import numpy as np
 from llvmlite import ir
-from numba import get_num_threads, njit, prange, types
+from numba import njit, prange, types
 from numba.core import cgutils
 
 from ..machine import memory, simd_python
@@ -42,6 +42,7 @@ from ..machine.simd import (
     gemm_tile_sum,
 )
 from ..machine.simd_python import with_twin
+from ..machine.threads import shares
 from .geometry import Geometry
 from .winograd import toom_cook
 
@@ -261,7 +262,7 @@ def convolve(
     scale, shift = scale_and_shift(scale, shift, c_out)
     beside = np.empty(0, np.float32) if residual is None else residual.reshape(-1)
     # the first lines of a chunk transform rows that the chunk before has, too
-    chunks = get_num_threads() * max(1, sizes.out[1] // (get_num_threads() * CHUNK))
+    chunks = shares() * max(1, sizes.out[1] // (shares() * CHUNK))
     _convolve(
         x, transform_weights(w), _line_weights(c_in), sizes.top, sizes.left, y.reshape(-1), sizes.out[1:], scale, shift,
         beside, floor, int(memory.streams(y)), chunks,

@@ -27,10 +27,11 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
-from numba import get_num_threads, njit, prange
+from numba import njit, prange
 
 from ..machine.arguments import scale_and_shift
 from ..machine.simd import MR, NR, VL, gemm_tile_panels, make_transform, make_transform_finish, make_transform_from
+from ..machine.threads import shares
 from ..machine.weight_cache import kept
 from .geometry import Geometry
 from .winograd_tiles import N, addresses, lay_out
@@ -292,7 +293,7 @@ def _compute(
     y = np.empty((*x.shape[:3], c_out), np.float32)
     scale, shift = scale_and_shift(scale, shift, c_out)
     residual = np.empty((0, 0, 0, 0), np.float32) if residual is None else residual
-    sheets, threads = lay_out(*x.shape[:3]), get_num_threads()
+    sheets, threads = lay_out(*x.shape[:3]), shares()
     if sheets.tiles <= FEW_TILES:
         convolve_few(x, w, turned, y, scale, shift, residual, floor, sheets, threads)
     else:

@@ -17,11 +17,12 @@ about those of direct convolution. ``winograd`` explains the algorithm.
 from __future__ import annotations
 
 import numpy as np
-from numba import get_num_threads, njit, prange
+from numba import njit, prange
 
 from ..machine import memory
 from ..machine.arguments import scale_and_shift
 from ..machine.simd import MR, NR, VL, gemm_tile_sum, make_transform, make_transform_finish, make_transform_from
+from ..machine.threads import shares
 from .geometry import Geometry
 from .winograd import PAD, block_size
 
@@ -183,7 +184,7 @@ def convolve(
     y = memory.empty(sizes.out)
     scale, shift = scale_and_shift(scale, shift, c_out)
     residual = np.empty((0, 0, 0, 0), np.float32) if residual is None else residual
-    threads = get_num_threads()
+    threads = shares()
     u = transform_weights(np.ascontiguousarray(w))
     block = block_size(_tiles(sizes), threads, BLOCK)
     _convolve(x, u, sizes.top, sizes.left, y, scale, shift, residual, floor, block, threads)

@@ -8,9 +8,10 @@ B) (A dy A^T)] G``. At each of the 36 points the sum over the tiles is a product
 from __future__ import annotations
 
 import numpy as np
-from numba import get_num_threads, njit, prange
+from numba import njit, prange
 
 from ..machine.simd import MR, NR, VL, gemm_tile_sum, make_transform
+from ..machine.threads import shares
 from .geometry import Geometry
 from .winograd import FEW_TILES, PAD, G, P, R, gather_tiles
 from .winograd_tiles import lay_out
@@ -101,7 +102,7 @@ def _gradient_few(x, dy, c_out_wide, sheets, threads):
 def weight_gradient(x: np.ndarray, dy: np.ndarray, sizes: Geometry) -> np.ndarray:
     """Return the gradient of a 3x3 kernel, stride 1, padding 1, from the input and the gradient of the output."""
     c_in, c_out = sizes.weights[2:]
-    sheets, threads, wide = lay_out(*sizes.maps[:3]), get_num_threads(), -(-c_out // NR) * NR
+    sheets, threads, wide = lay_out(*sizes.maps[:3]), shares(), -(-c_out // NR) * NR
     if sheets.tiles <= FEW_TILES:
         return _gradient_few(x, dy, wide, sheets, threads)
     block = min(sheets.tiles, 288 if max(c_in, c_out) <= 128 else 144)
