@@ -41,8 +41,18 @@ class Masks(NDArrayOperatorsMixin):
 
     @classmethod
     def of_array(cls, masks: np.ndarray) -> Masks:
-        """Make them from an array (G, H, W) of booleans."""
-        return cls((encode(mask) for mask in masks), (masks.shape[1], masks.shape[2]))
+        """Make them from an array (G, H, W) of booleans, reading one mask after the other and only its box twice."""
+        size = (masks.shape[1], masks.shape[2])
+
+        def runs(mask: np.ndarray) -> RLE:
+            rows = np.flatnonzero(mask.any(axis=1))
+            if not len(rows):
+                return encode(mask)
+            band = mask[rows[0] : rows[-1] + 1]
+            columns = np.flatnonzero(band.any(axis=0))
+            return placed(band[:, columns[0] : columns[-1] + 1], (int(rows[0]), int(columns[0])), size)
+
+        return cls((runs(mask) for mask in masks), size)
 
     @classmethod
     def of_labels(cls, labels: np.ndarray, numbers: Sequence[int] | np.ndarray) -> Masks:
@@ -123,6 +133,10 @@ class Masks(NDArrayOperatorsMixin):
             return crop, (max(top, 0), max(left, 0))
 
         return self if corner == (0, 0) and size == self.size else self.mapped(shift, size)
+
+    def without(self, void: np.ndarray) -> Masks:
+        """Take pixels ``void`` (H, W) out of every mask."""
+        return self.mapped(lambda crop, b: (crop & ~void[b[0] : b[2], b[1] : b[3]], (b[0], b[1])), self.size)
 
     def mapped(
         self, change: Callable[[np.ndarray, Box], tuple[np.ndarray, tuple[int, int]]], size: tuple[int, int]

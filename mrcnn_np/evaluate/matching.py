@@ -13,19 +13,21 @@ import numpy as np
 
 from ..boxes import box_area, intersection_over_area, iou
 from ..data.masks import Masks
+from ..data.rle import mask_overlaps
 from ..data.sample import Sample
 from ..detections import Detections
 
 TRUE_POSITIVE, FALSE_POSITIVE, IGNORED = 1, 0, -1
 
-# float32 holds every integer up to 2**24: pixel counts of blocks this long are exact, and float64 adds them up
-_PIXELS_PER_BLOCK = 1 << 16
-
 _END = object()
 
 
 def mask_iou(
-    a: np.ndarray, b: np.ndarray | Masks, *, crowd: np.ndarray | None = None, void: np.ndarray | None = None
+    a: np.ndarray | Masks,
+    b: np.ndarray | Masks,
+    *,
+    crowd: np.ndarray | None = None,
+    void: np.ndarray | None = None,
 ) -> np.ndarray:
     """Return the overlap of every mask of ``a`` (detections) with every mask of ``b`` (ground truth).
 
@@ -34,7 +36,7 @@ def mask_iou(
 
     Parameters
     ----------
-    a : ndarray of shape (D, H, W), bool
+    a : Masks, or ndarray of shape (D, H, W), bool
     b : Masks, or ndarray of shape (G, H, W), bool
     crowd : ndarray of shape (G,), bool, optional
         Which of ``b`` are crowds; default none.
@@ -50,6 +52,11 @@ def mask_iou(
     ------
     ValueError
         A mask is not bool, or the shapes do not fit together.
+
+    Notes
+    -----
+    Pixels are counted from run lengths (``data.rle.mask_overlaps``): the time goes with the outlines of the masks, not
+    with the image, and memory holds one decoded mask at a time.
     """
     for name, masks in (("a", a), ("b", b)):
         if masks.ndim != 3 or masks.dtype != bool:
@@ -58,45 +65,13 @@ def mask_iou(
         raise ValueError(f"a has masks of shape {a.shape[1:]} and b of shape {b.shape[1:]}; expected the same")
     if void is not None and void.shape != a.shape[1:]:
         raise ValueError(f"void has shape {void.shape}; expected {a.shape[1:]}, the shape of the masks")
-    count = _count_in_boxes if isinstance(b, Masks) else _count_in_blocks
-    shared, area_a, area_b = count(a, b, void)  # type: ignore[arg-type]
-    whole = area_a[:, None] + area_b[None, :] - shared
-    if crowd is not None:
-        whole = np.where(crowd[None, :], area_a[:, None], whole)
-    return np.divide(shared, whole, out=np.zeros_like(shared), where=whole > 0)
+    return mask_overlaps(in_runs(a, void).rles, in_runs(b, void).rles, crowd=crowd)
 
 
-def _count_in_blocks(
-    a: np.ndarray, b: np.ndarray, void: np.ndarray | None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the pixels (D, G) that every mask of ``a`` shares with every mask of ``b``, and those of each."""
-    shared = np.zeros((len(a), len(b)))
-    area_a, area_b = np.zeros(len(a)), np.zeros(len(b))
-    pixels = a.shape[1] * a.shape[2]
-    rows_a, rows_b = a.reshape(len(a), pixels), b.reshape(len(b), pixels)
-    for start in range(0, pixels, _PIXELS_PER_BLOCK):
-        block = slice(start, start + _PIXELS_PER_BLOCK)
-        part_a, part_b = rows_a[:, block], rows_b[:, block]
-        if void is not None:
-            labelled = ~void.reshape(-1)[block]
-            part_a, part_b = part_a & labelled, part_b & labelled
-        shared += part_a.astype(np.float32) @ part_b.T.astype(np.float32)
-        area_a += part_a.sum(axis=1)
-        area_b += part_b.sum(axis=1)
-    return shared, area_a, area_b
-
-
-def _count_in_boxes(a: np.ndarray, b: Masks, void: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return what ``_count_in_blocks`` returns, decoding each of ``b`` within its box."""
-    shared, area_b = np.zeros((len(a), len(b))), np.zeros(len(b))
-    area_a = np.array([np.count_nonzero(mask if void is None else mask & ~void) for mask in a], np.float64)
-    for g, (y1, x1, y2, x2) in enumerate(b.boxes.tolist()):
-        crop = b.crop(g, (y1, x1, y2, x2))
-        if void is not None:
-            crop &= ~void[y1:y2, x1:x2]
-        area_b[g] = np.count_nonzero(crop)
-        shared[:, g] = [np.count_nonzero(mask[y1:y2, x1:x2] & crop) for mask in a]
-    return shared, area_a, area_b
+def in_runs(masks: np.ndarray | Masks, void: np.ndarray | None = None) -> Masks:
+    """Return masks as run lengths, without the pixels of ``void`` (H, W)."""
+    runs = masks if isinstance(masks, Masks) else Masks.of_array(masks)
+    return runs if void is None else runs.without(void)
 
 
 def box_iou(a: np.ndarray, b: np.ndarray, *, crowd: np.ndarray | None = None) -> np.ndarray:
@@ -265,12 +240,12 @@ def class_overlaps(
         of_class = np.flatnonzero(detections.class_ids == class_id)
         order = of_class[np.argsort(-detections.scores[of_class].astype(np.float64), kind="stable")][:limit]
         gt = np.flatnonzero(sample.gt_class_ids == class_id)
-        crowd, gt_masks = sample.gt_crowd[gt], sample.gt_masks[gt]
+        crowd = sample.gt_crowd[gt]
         if iou_type == "mask":
             void = sample.void if ignore_void and sample.void.any() else None
-            masks = detections.masks[order]
-            ious = mask_iou(masks, gt_masks, crowd=crowd, void=void)
-            areas = (masks if void is None else masks & ~void).sum(axis=(1, 2))
+            masks = _chosen(detections.masks, order, void)
+            ious = mask_overlaps(masks.rles, _chosen(sample.gt_masks, gt, void).rles, crowd=crowd)
+            areas = masks.areas
         else:
             ious = box_iou(detections.boxes[order], sample.gt_boxes[gt], crowd=crowd)
             areas = box_area(detections.boxes[order].astype(np.float64))
@@ -279,14 +254,18 @@ def class_overlaps(
             scores=detections.scores[order].astype(np.float64),
             ious=ious,
             areas=areas,
-            gt_areas=_areas(gt_masks) if gt_areas is None else np.asarray(gt_areas)[gt],
+            gt_areas=_chosen(sample.gt_masks, gt).areas if gt_areas is None else np.asarray(gt_areas)[gt],
             difficult=sample.gt_difficult[gt],
             crowd=crowd,
         )
 
 
-def _areas(masks: np.ndarray | Masks) -> np.ndarray:
-    return masks.areas if isinstance(masks, Masks) else masks.sum(axis=(1, 2))
+def _chosen(masks: np.ndarray | Masks, rows: np.ndarray, void: np.ndarray | None = None) -> Masks:
+    """Return some of the masks as run lengths; of an array each is read where it lies, none is copied."""
+    if isinstance(masks, Masks):
+        return in_runs(masks[rows], void)
+    parts = (Masks.of_array(masks[k : k + 1]).rles[0] for k in rows)
+    return in_runs(Masks(parts, (masks.shape[1], masks.shape[2])), void)
 
 
 def check_detections(detections: Detections, sample: Sample, num_classes: int, *, iou_type: str = "mask") -> None:

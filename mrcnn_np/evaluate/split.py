@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
+from ..data.masks import Masks
 from ..data.sample import Dataset, Sample
 from ..detections import Detections
 from ..errors import DataError
@@ -174,6 +175,9 @@ def evaluate_split(
             report.skipped[dataset.ids[index]] = str(error)
             continue
         found = model.detect([sample.image])[0]
+        # run lengths: a hundred masks of a large photograph are gigabytes as arrays, and some are kept for the gallery
+        runs: Any = Masks.of_array(found.masks)
+        found = replace(found, masks=runs)
         limit.add(len(found.scores), int((~sample.gt_crowd).sum()))
         if class_ids is not None:
             found = found.of_classes(class_ids)
