@@ -157,7 +157,7 @@ check("0.1", class_map_of)
 # | cache | what a forward pass keeps because its backward pass will need it |
 # | stride | how many image pixels one cell of a map stands for: 4 on P2, 64 on P6 |
 #
-# The last but two deserves an example, since it is the habit of the whole package. A forward function returns its result *and*
+# The *cache* deserves an example: it is the habit of the whole package. A forward function returns its result *and*
 # a cache. The backward function takes the gradient of the result and this cache, and returns the gradient of the input.
 # For $y = \max(x, 0)$ the derivative is 1 where $x > 0$, so one bit per number is enough to remember.
 #
