@@ -24,7 +24,7 @@ import warnings
 
 import naive
 import numpy as np
-from helpers import COLOURS, DATA, Ledger, check, class_names, close, network, scene, show, source
+from helpers import COLOURS, DATA, Ledger, check, class_names, close, explorable, network, scene, show, source
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
@@ -371,6 +371,37 @@ print("bilinear:", skipped.tolist(), " Pillow:", np.asarray(narrow)[0].tolist(),
 # All stripes are gone. Pillow widens the window of its filter with the factor and keeps their brightness. Frameworks
 # differ in this, too: detectron2 resizes with Pillow, the other two do not (`resize_filter`).
 #
+# Try it. Choose a new length and trace a new pixel: the orange line goes from its middle to where it reads, the table
+# holds every number. Shrink to 2 and count what nobody reads. Then forget the half pixel, and see in which direction
+# everything moves when the line shrinks, and when it grows.
+
+# %% mystnb={"image": {"alt": "Eight old values and the five new ones between them, drawn at the middles of their pixels on one axis, with and without the half pixel."}}
+old = np.array([0, 8, 16, 4, 12, 20, 2, 10.0])
+figure = Figure(figsize=(7, 2.6), layout="constrained")
+ax = figure.subplots()
+ax.plot(np.arange(8) + 0.5, old, "o-", color="0.6", label="old")
+middles = (np.arange(5) + 0.5) * 8 / 5
+new = resize_bilinear(old.reshape(1, 8, 1), (1, 5))[0].ravel()
+assert np.allclose(new, np.interp(middles - 0.5, np.arange(8), old)) and np.isclose(new[0], 0.3 * 8)
+ax.plot(middles, new, "s", color=COLOURS[0], label="new")
+ax.plot(
+    middles,
+    np.interp(np.arange(5) * 8 / 5, np.arange(8), old),
+    "x",
+    color=COLOURS[1],
+    label="new, half pixel forgotten",
+)
+ax.set(xlabel="x in old pixels", xlim=(0, 8))
+ax.legend(fontsize=7)
+show(figure)
+
+# %% [markdown]
+# *Figure 1.3. The start of the live picture below. Squares lie on the line; crosses show what was read elsewhere.*
+
+# %%
+explorable("resize_line", line=old, length=5)
+
+# %% [markdown]
 # Masks are not interpolated: half an object is no object. They take the nearest pixel.
 #
 # ## Filling and normalising
@@ -415,7 +446,7 @@ for ax, title in zip(axes, titles):
 show(figure)
 
 # %% [markdown]
-# *Figure 1.3. Molding an image that is not square. The padding is 0, the mean colour.*
+# *Figure 1.4. Molding an image that is not square. The padding is 0, the mean colour.*
 #
 # Boxes outside the window are boxes in the padding. Detections are cut to the window before they go back to the image.
 #
@@ -504,7 +535,7 @@ show(figure)
 print("IoU of what comes back:", kept.round(2).tolist())
 
 # %% [markdown]
-# *Figure 1.4. Object 4. An eighth of it is lost or invented, all at its edge.*
+# *Figure 1.5. Object 4. An eighth of it is lost or invented, all at its edge.*
 #
 # A mask loss that is fed with such targets teaches blunt corners. And the loss can be total.
 #
