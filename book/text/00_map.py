@@ -1,0 +1,579 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 0. A map
+#
+# After this chapter you can draw the whole network from memory, say which array passes where and how large it is, tell
+# the graph of training from that of inference, and predict what the five losses are before anything has been learned.
+#
+# *Mirrors:* the slides' overview of the code with its two graphs, and the walk-through's summaries of training and
+# inference. What is wrong in them stands at the end.
+#
+# You need NumPy, and an idea of what a convolutional network is. You need to know nothing about detection.
+
+# %%
+import numpy as np
+from gradcheck import check_gradients
+from helpers import COLOURS, DATA, Ledger, MaskRCNN, check, class_names, network, scene, show, source
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from mrcnn_np.boxes import clip_boxes, decode_boxes, iou
+from mrcnn_np.compare.trace import trace_ours
+from mrcnn_np.data import open_dataset
+from mrcnn_np.detections import own_masks, paste_masks
+from mrcnn_np.heads import mask_head
+from mrcnn_np.molding import make_batch
+from mrcnn_np.ops.activation import relu, relu_backward
+
+ledger, sample, names = Ledger(), scene(), class_names()
+
+
+def outline(ax, box, colour, **style):
+    y1, x1, y2, x2 = box
+    ax.add_patch(Rectangle((x1 - 0.5, y1 - 0.5), x2 - x1, y2 - y1, fill=False, color=colour, **style))
+
+
+# %% [markdown]
+# ## The task
+#
+# An image goes in. A list comes out. Each entry of the list is one object, and says four things about it: what it is
+# (a *class*), how sure the network is (a *score* between 0 and 1), where it is (a *box*), and which pixels are its own
+# (a *mask*). The length of the list is not known beforehand.
+#
+# This is *instance segmentation*. Two older tasks give less. *Object detection* gives class, score and box, but no
+# pixels. *Semantic segmentation* gives each pixel a class, but does not count: two triangles that touch are one patch.
+#
+# The image of this book has 128 × 128 pixels. It was drawn by a program, which therefore knows the truth about it: five
+# objects of three classes. The *ground truth* is what a person, or here the program, says is there.
+#
+# **On paper first.** Look at figure 0.1. How many different values has the map of classes, how many has the map of
+# objects? Do not forget the background, which is 0 in both.
+
+# %%
+masks = np.asarray(sample.gt_masks)  # (5, 128, 128), True where the object is
+class_map, object_map = (np.zeros((128, 128), int) for _ in range(2))
+for k, mask in enumerate(masks):
+    class_map[mask], object_map[mask] = sample.gt_class_ids[k], k + 1
+assert masks.shape == (5, 128, 128) and masks.sum(axis=0).max() == 1  # no pixel belongs to two
+assert len(np.unique(class_map)) == 4 and len(np.unique(object_map)) == 6
+print("classes:", dict(enumerate(names)))
+print("the objects:", [names[c] for c in sample.gt_class_ids])
+
+
+# %% mystnb={"image": {"alt": "Four panels of the image of the book: as it is, with the boxes of its five objects, the map of classes with three colours, and the map of objects with five."}}
+def paint(numbers):
+    palette = np.array([[238, 238, 238], *([int(c[i : i + 2], 16) for i in (1, 3, 5)] for c in COLOURS)], np.uint8)
+    return palette[numbers]
+
+
+figure = Figure(figsize=(8, 2.5), layout="constrained")
+axes = figure.subplots(1, 4)
+pictures = (sample.image, sample.image, paint(class_map), paint(object_map))
+titles = ("the image", "detection", "semantic segmentation", "instance segmentation")
+for ax, picture, title in zip(axes, pictures, titles):
+    ax.imshow(picture)
+    ax.set_title(title, fontsize=9)
+    ax.set(xticks=[], yticks=[])
+for box, class_id in zip(sample.gt_boxes, sample.gt_class_ids):
+    outline(axes[1], box, COLOURS[class_id - 1], lw=1.8)
+show(figure)
+
+# %% [markdown]
+# *Figure 0.1. The same image, and what three tasks ask for. Colour tells the class in the second and third panel, the
+# object in the fourth.*
+#
+# **Exercise 0.1.** From the map of objects the map of classes follows; the reverse is impossible. Write the direction
+# that is possible: from masks (G, H, W) and class ids (G,) to one map (H, W). Where no object is, the map is 0.
+
+
+# %% tags=["exercise-0.1"]
+def class_map_of(masks, class_ids):
+    raise NotImplementedError
+
+
+check("0.1", class_map_of)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def class_map_of(masks, class_ids):
+#     result = np.zeros(masks.shape[1:], int)
+#     for k, mask in enumerate(masks):
+#         result[mask] = class_ids[k]
+#     return result
+# ```
+# </details>
+#
+# ## The idea in four sentences
+#
+# A network of fixed size cannot print a list of unknown length. So Mask R-CNN proposes far too many places, judges each
+# of them, and throws most away. The places are judged twice: first roughly, thousands of them, by a small network that
+# asks only "is something here?"; then carefully, the best few hundred, by networks that ask "what is it, where exactly,
+# and which pixels?". Both judgements read the same features, which are computed once.
+#
+# ## The parts
+#
+# | part | takes | gives | chapter |
+# |---|---|---|---|
+# | molding | an image of any size | a padded, normalised array | 1 |
+# | backbone | that array | C2 to C5: four maps, each half as large as the one before | 2, 3 |
+# | feature pyramid | C2 to C5 | P2 to P6: five maps with equally many channels | 4 |
+# | anchors | the sizes of the maps | a fixed set of boxes | 5 |
+# | region proposal network (RPN) | P2 to P6 | a logit and four deltas for each anchor | 6 |
+# | proposals | logits, deltas, anchors | the best boxes, without doubles | 7 |
+# | RoIAlign | a box and P2 to P5 | a grid of fixed size, 7 × 7 or 14 × 14 | 8 |
+# | box head | the 7 × 7 grid | a logit and four deltas for each class | 9 |
+# | mask head | the 14 × 14 grid | a 28 × 28 mask for each class | 9 |
+# | targets | ground truth | what anchors and RoIs should have said; training only | 6, 10 |
+# | losses | outputs and targets | five numbers; training only | 11 |
+# | backward pass | the losses | a gradient for every weight; training only | 12 |
+# | detections | what the box head says | the list; inference only | 7, 9 |
+#
+# ## Words
+#
+# These words come back in every chapter.
+#
+# | word | meaning |
+# |---|---|
+# | box | four numbers $(y_1, x_1, y_2, x_2)$ in pixels. The last row and column are *not* inside: height is $y_2 - y_1$ |
+# | anchor | a box that is there before any image is seen; each is a question: "is there an object about here?" |
+# | logit | a score before the sigmoid or the softmax; any real number, 0 means undecided |
+# | objectness | the probability that an anchor holds an object, of whatever class |
+# | delta | how a box should change: shift of its centre in parts of its side, and the logarithm of its growth |
+# | proposal | an anchor moved by its deltas, which survived the selection |
+# | RoI | region of interest: a box that the heads look at; in inference the proposals, in training a sample of them |
+# | head | a small network at the end of the large one, that answers one question |
+# | target | what an output should have been; a constant, no gradient flows through it |
+# | IoU | intersection over union of two boxes or masks: 1 if they are equal, 0 if they do not touch |
+# | NMS | non-maximum suppression: of boxes that overlap much, keep the best |
+# | cache | what a forward pass keeps because its backward pass will need it |
+# | stride | how many image pixels one cell of a map stands for: 4 on P2, 64 on P6 |
+#
+# The *cache* deserves an example: it is the habit of the whole package. A forward function returns its result *and*
+# a cache. The backward function takes the gradient of the result and this cache, and returns the gradient of the input.
+# For $y = \max(x, 0)$ the derivative is 1 where $x > 0$, so one bit per number is enough to remember.
+#
+# **On paper first.** $x = (-1, 2, 3)$ and the gradient of the result is $(5, 6, -7)$. What is the gradient of $x$?
+
+# %%
+y, kept = relu(np.array([-1.0, 2, 3]))
+dx = relu_backward(np.array([5.0, 6, -7]), kept)
+assert y.tolist() == [0, 2, 3] and dx.tolist() == [0, 6, -7]
+
+
+def rectified(x):
+    y, cache = relu(x)
+    return y, lambda dy: relu_backward(dy, cache)
+
+
+rng = np.random.default_rng(0)
+check_gradients(rectified, rng.choice([-1, 1], 50) * rng.uniform(0.5, 2, 50), rng=rng, tol=1e-6)
+print("the gradient of x:", dx.tolist(), "and finite differences agree")
+
+# %% [markdown]
+# The check compares the backward function with finite differences: move $x$ a little, see how the result moves. Every
+# backward function of this book is checked like that, in double precision.
+#
+# ## One image, end to end
+#
+# Now the whole network, on the image above. First the arithmetic that no weight can change: sizes. The canvas has 128
+# pixels a side, P2 has a stride of 4, and every further level halves the resolution.
+#
+# **On paper first.** How many cells a side have P2 to P6? With three anchors per cell, how many anchors are there? And
+# for 1024 pixels?
+
+# %%
+cells = [128 // stride for stride in (4, 8, 16, 32, 64)]
+assert cells == [32, 16, 8, 4, 2]
+assert 3 * sum(c * c for c in cells) == 4092
+assert 3 * sum((1024 // stride) ** 2 for stride in (4, 8, 16, 32, 64)) == 261_888
+assert 4 * sum(c * c for c in cells) == 5456 and round(5456 / 1024, 2) == 5.33  # each level adds a quarter of the last
+print(f"{cells} cells a side; {3 * sum(c * c for c in cells)} anchors")
+
+# %% [markdown]
+# Three quarters of all anchors are on P2, because each level has a quarter of the cells of the level below.
+#
+# **Exercise 0.2.** Write the number of anchors for a canvas of any height and width that are multiples of 32. Careful
+# with P6: 800 / 64 is no whole number. P6 takes every second row of P5, beginning with the first, so it rounds up.
+
+
+# %% tags=["exercise-0.2"]
+def number_of_anchors(height, width):
+    raise NotImplementedError
+
+
+check("0.2", number_of_anchors)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def number_of_anchors(height, width):
+#     return 3 * sum(-(-height // stride) * -(-width // stride) for stride in (4, 8, 16, 32, 64))
+# ```
+#
+# Two minus signs round up: `//` rounds down, and the negative of a number rounded down is rounded up.
+# </details>
+#
+# Then the run itself. `trace_ours` runs the network's `detect` and keeps every array on the way. We use weights that
+# have just been drawn and not yet trained, with a fixed seed. The shapes do not care, and the numbers are the same on
+# every machine.
+
+# %%
+fresh = MaskRCNN(network().config, rng=np.random.default_rng(0))
+trace = trace_ours(fresh, sample.image)
+for name, shape in (
+    ("molded", (1, 128, 128, 3)), ("c1", (1, 64, 64, 16)), ("c2", (1, 32, 32, 24)), ("c3", (1, 16, 16, 48)),
+    ("c4", (1, 8, 8, 64)), ("c5", (1, 4, 4, 96)), ("p2", (1, 32, 32, 48)), ("p3", (1, 16, 16, 48)),
+    ("p4", (1, 8, 8, 48)), ("p5", (1, 4, 4, 48)), ("p6", (1, 2, 2, 48)), ("rpn_logits.p2", (3072,)),
+    ("rpn_deltas.p2", (3072, 4)), ("anchors.p2", (3072, 4)), ("anchors.p6", (12, 4)), ("proposals", (200, 4)),
+    ("proposal_scores", (200,)), ("box_features", (200, 7, 7, 48)), ("class_logits", (200, 4)),
+    ("box_deltas", (200, 4, 4)), ("detection_boxes", (50, 4)), ("mask_features", (50, 14, 14, 48)),
+    ("mask_logits", (50, 28, 28, 4)), ("masks", (50, 128, 128)),
+):  # fmt: skip
+    ledger.expect(name, trace[name], shape)
+assert sum(len(trace[f"rpn_logits.p{level}"]) for level in range(2, 7)) == 4092
+
+# %% [markdown]
+# Follow the first axis in the ledger at the end: 1 image, 4092 anchors, 200 proposals, 50 detections. The list gets
+# shorter at every step, and only the first of these lengths grows with the image. Follow the last axis: 48 channels from P2 to
+# the grids that the heads read, then 4, the number of classes with the background.
+#
+# The untrained network keeps 50 detections because it may keep at most 50. It has no opinion yet.
+
+# %% mystnb={"image": {"alt": "One channel of the maps C2 and P2 to P4 of the trained network, drawn over the image: fine cells first, coarse ones last."}}
+model = network()
+seen = trace_ours(model, sample.image)
+figure = Figure(figsize=(8, 2.5), layout="constrained")
+for ax, name in zip(figure.subplots(1, 4), ("c2", "p2", "p3", "p4")):
+    maps = seen[name][0]
+    channel = maps.std(axis=(0, 1)).argmax()  # the one that varies most
+    ax.imshow(sample.image)
+    ax.imshow(maps[:, :, channel], cmap="Greys", alpha=0.75, extent=(-0.5, 127.5, 127.5, -0.5))
+    ax.set_title(f"{name.upper()}: {maps.shape[0]} x {maps.shape[1]}", fontsize=9)
+    ax.set(xticks=[], yticks=[])
+show(figure)
+
+# %% [markdown]
+# *Figure 0.2. One channel of each map of the trained network, over the image. A cell of P4 stands for 16 × 16 pixels.*
+#
+# The network of this book has about 1.2 million weights and was trained for half a minute. It finds some objects, misplaces
+# others and invents a few. That makes it worth looking at: a perfect network hides what each part does.
+
+# %% mystnb={"image": {"alt": "Three panels: the true boxes, the twenty best proposals scattered around the objects, and the detections with a score of at least 0.3."}}
+found = model.detect(sample.image)[0].above(0.3)
+assert len(seen["proposals"]) <= 200 and len(seen["detection_boxes"]) <= 50
+assert round(sum(p.size for p in model.params.values()) / 1e6, 1) == 1.2
+figure = Figure(figsize=(8, 3), layout="constrained")
+axes = figure.subplots(1, 3)
+panels = (
+    ("ground truth", sample.gt_boxes, sample.gt_class_ids),
+    ("the 20 best proposals", seen["proposals"][:20], np.full(20, 6)),
+    ("detections, score at least 0.3", found.boxes, found.class_ids),
+)
+for ax, (title, boxes, ids) in zip(axes, panels):
+    ax.imshow(sample.image)
+    for box, class_id in zip(boxes, ids):
+        outline(ax, box, "white", lw=2.6)
+        outline(ax, box, COLOURS[class_id - 1], lw=1.4)
+    ax.set_title(title, fontsize=9)
+    ax.set(xticks=[], yticks=[])
+show(figure)
+
+# %% [markdown]
+# *Figure 0.3. Truth, proposals, detections. Blue circles, orange squares, green triangles; proposals have no class.*
+#
+# Proposals crowd around objects, and around whatever looks a little like one. The box head then decides. Where two
+# detections of different classes lie on one object, NMS has not chosen between them: it works class by class.
+#
+# ## Two graphs
+#
+# Training and inference share everything up to the proposals. Then they part.
+#
+# In **training** the ground truth is known. It chooses which RoIs are worth looking at: a sample of the proposals, some
+# that hit an object and some that do not. The box head judges all of the sample, the mask head only those that hit,
+# because elsewhere there is no true mask to compare with. Both run side by side on the *same* boxes. The end is five
+# losses.
+#
+# In **inference** there is no ground truth. The box head judges all proposals, moves them, NMS drops the doubles. Only
+# then does the mask head run, on the *final* boxes. The end is the list.
+
+
+# %%
+def node(ax, x, y, text, colour):
+    box = {"boxstyle": "round", "facecolor": "white", "edgecolor": colour, "linewidth": 2}
+    ax.text(x, y, text, ha="center", va="center", fontsize=9, bbox=box)
+
+
+def arrow(ax, x0, y0, x1, y1):
+    ax.annotate("", (x1, y1), (x0, y0), arrowprops={"arrowstyle": "->", "shrinkA": 12, "shrinkB": 12})
+
+
+# %% mystnb={"image": {"alt": "Two columns of boxes joined by arrows. Both begin with backbone, pyramid and RPN, then proposals. Training: targets, then box head and mask head side by side, then five losses. Inference: box head, detections, mask head, list, one after the other."}}
+figure = Figure(figsize=(8, 4.6), layout="constrained")
+ax = figure.subplots()
+shared = ["molded image", "backbone and pyramid", "RPN: logits, deltas", "proposals"]
+columns = {
+    "training": (2, ["targets: sampled RoIs"]),
+    "inference": (7, ["box head", "detections: NMS", "mask head", "list"]),
+}
+for title, (x, own) in columns.items():
+    ax.text(x, 0.7, title, ha="center", weight="bold")
+    for i, text in enumerate(shared + own):
+        node(ax, x, -i, text, COLOURS[i >= len(shared)])
+        if i:
+            arrow(ax, x, 1 - i, x, -i)
+node(ax, 2, -6, "five losses", COLOURS[1])
+for side, text in ((-1, "box head"), (1, "mask head (hits only)")):
+    node(ax, 2 + side, -5, text, COLOURS[1])
+    arrow(ax, 2, -4, 2 + side, -5)
+    arrow(ax, 2 + side, -5, 2, -6)
+ax.set(xlim=(-0.2, 9), ylim=(-7.5, 0.9))
+ax.axis("off")
+show(figure)
+
+# %% [markdown]
+# *Figure 0.4. Blue is shared, orange differs. The losses of the RPN, which need its outputs and targets, are among the five.*
+#
+# Read the same in the code. This is inference, as it stands in the package; there is nothing hidden between the lines.
+
+# %%
+source(MaskRCNN.detect_molded)
+
+# %% [markdown]
+# The slides' prediction graph has the mask head *before* the detections, and no proposals at all. Such a slip is hard to see in
+# a list of calls, and easy for a program.
+#
+# **Exercise 0.3.** Given steps in order and what each step needs, return the first step that comes too early, or `None`.
+
+
+# %% tags=["exercise-0.3"]
+def comes_too_early(order, needs):
+    raise NotImplementedError
+
+
+check("0.3", comes_too_early)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def comes_too_early(order, needs):
+#     done = set()
+#     for step in order:
+#         if not done.issuperset(needs[step]):
+#             return step
+#         done.add(step)
+#     return None
+# ```
+# </details>
+#
+# **On paper first.** Which step of the slides' order does it name? And once the proposals are in, which one next?
+
+# %%
+needs = {
+    "backbone": [], "pyramid": ["backbone"], "rpn": ["pyramid"], "proposals": ["rpn"],
+    "box head": ["pyramid", "proposals"], "detections": ["box head"], "mask head": ["pyramid", "detections"],
+}  # fmt: skip
+
+
+def missing(order):
+    return [(step, need) for i, step in enumerate(order) for need in needs[step] if need not in order[:i]]
+
+
+slides = ["backbone", "pyramid", "rpn", "box head", "mask head", "detections"]
+mended = [*slides[:3], "proposals", *slides[3:]]
+assert missing(slides) == [("box head", "proposals"), ("mask head", "detections")]
+assert missing(mended) == [("mask head", "detections")] and missing(list(needs)) == []
+print("first:", missing(slides)[0], " then:", missing(mended)[0])
+
+# %% [markdown]
+# ## What the losses are before anything is learned
+#
+# Five losses are added up. Three of them are cross-entropies, $-\ln p$ of the probability $p$ that the right answer was
+# given. A network that knows nothing gives every answer the same probability.
+#
+# - The RPN decides between object and background for each sampled anchor: $p = \tfrac12$, loss $\ln 2$.
+# - The box head decides between $K$ classes, the background among them: $p = 1/K$, loss $\ln K$.
+# - The mask head decides for each pixel of the true class's mask: $\ln 2$ again.
+#
+# **On paper first.** $\ln 2$, and $\ln K$ for the 4 classes of this book, VOC's 21 and COCO's 81?
+
+# %%
+assert np.allclose(np.log([2, 4, 21, 81]), [0.6931, 1.3863, 3.0445, 4.3944], atol=5e-5)
+batch = make_batch([sample], fresh.config)
+start, cache = fresh.losses(batch, 0)
+for name, expected in (("rpn_class", 2), ("head_class", 4), ("head_mask", 2)):
+    print(f"{name:<11} {start[name]:.2f}   ln {expected} = {np.log(expected):.2f}")
+    assert abs(start[name] - np.log(expected)) < 0.15
+print(f"rpn_box     {start['rpn_box']:.2f}\nhead_box    {start['head_box']:.2f}")
+
+# %% [markdown]
+# Not exactly $\ln K$: the fresh logits are small but not zero. Near it is what counts. If a first step says 20, or 0,
+# something is wrong with the input or the targets, not with the learning rate. And a loss that *stays* at 0.693 means that
+# nothing is learned at all.
+#
+# The two box losses have no such universal value. The network predicts deltas near 0, so the loss is the size of the
+# targets themselves. For the RPN that is a mean over the positive anchors. For the head it is almost 0 here, which looks
+# like success and is none: no fresh proposal hits an object, so the only positives are the ground-truth boxes themselves, which
+# join the proposals, and their deltas *are* 0.
+
+# %%
+targets = cache.targets
+wanted = np.abs(targets.rpn_deltas[targets.rpn_labels == 1])
+by_hand = np.where(wanted < 1, 0.5 * wanted**2, wanted - 0.5).mean()  # smooth L1 of a prediction of 0
+assert abs(by_hand - start["rpn_box"]) < 0.05 * by_hand
+positive = targets.class_ids > 0
+assert len(targets.rois) == 48 and positive.sum() == 5 and not targets.deltas[positive].any()
+assert start["head_box"] < 0.01
+print(f"deltas of 0 would cost the RPN {by_hand:.2f}; {positive.sum()} of {len(positive)} RoIs are positive")
+
+# %% [markdown]
+# There is a lower mark that means little as well. Of the RPN's 128 sampled anchors only 6 are positive. A network that has
+# learned nothing but this share, and answers every anchor with one constant logit, is already far below $\ln 2$.
+#
+# **Exercise 0.4.** Derive it. A share $s$ of the anchors is positive, the logit $z$ is the same for all, the loss is
+# $L(z) = -s \ln \sigma(z) - (1 - s) \ln(1 - \sigma(z))$ with $\sigma(z) = 1/(1 + e^{-z})$. Which $z$ makes it smallest, and
+# what is it then? Return both.
+
+
+# %% tags=["exercise-0.4"]
+def best_constant(share):
+    raise NotImplementedError
+
+
+check("0.4", best_constant)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# With $\sigma' = \sigma(1 - \sigma)$ the derivative is $L'(z) = \sigma(z) - s$. It is 0 where $\sigma(z) = s$, so $z = \ln
+# \frac{s}{1-s}$, and the loss is the entropy of the share.
+#
+# ```python
+# def best_constant(share):
+#     logit = np.log(share / (1 - share))
+#     loss = -share * np.log(share) - (1 - share) * np.log(1 - share)
+#     return logit, loss
+# ```
+# </details>
+
+# %% mystnb={"image": {"alt": "Loss over a constant logit for two shares of positives: for one half the lowest point is ln 2 at 0, for 6 of 128 it is 0.19 at minus 3."}}
+share = (targets.rpn_labels == 1).sum() / (targets.rpn_labels != 0).sum()
+assert share == 6 / 128
+z = np.linspace(-6, 6, 241)
+figure = Figure(figsize=(6, 2.8), layout="constrained")
+ax = figure.subplots()
+for s, colour, label in ((0.5, COLOURS[0], "half are positive"), (share, COLOURS[1], "6 of 128 are positive")):
+    curve = s * np.log1p(np.exp(-z)) + (1 - s) * np.log1p(np.exp(z))
+    ax.plot(z, curve, color=colour, label=label)
+    ax.plot(z[curve.argmin()], curve.min(), "o", color=colour)
+assert np.isclose(curve.min(), 0.189, atol=0.002) and np.isclose(z[curve.argmin()], -3, atol=0.06)
+ax.set(xlabel="the constant logit", ylabel="loss", ylim=(0, 2))
+ax.legend(fontsize=8)
+show(figure)
+
+# %% [markdown]
+# *Figure 0.5. What a network reaches that never looks at the image: 0.19 instead of 0.69.*
+#
+# Only below 0.19 has this RPN begun to see.
+#
+# ## Break it
+#
+# What would it cost to keep the slides' order, with the mask head on the proposals? Take the held-out images of the
+# book's data set. For every proposal that hits an object with an IoU of at least a half, let the trained mask head draw
+# the object twice: from the proposal's box, and from the same box after the box head has moved it. Compare both with the
+# true mask. The class is the true one in both cases, so only the box differs.
+
+
+# %% tags=["break-it"]
+def masks_from(boxes, ids, tensors, config):
+    pyramid = [tensors[f"p{level}"] for level in range(2, 7)]
+    features, _ = model.roi_features(pyramid, boxes, np.zeros(len(boxes), int), config.mask_pool_size, (1, 128, 128, 3))
+    logits, _ = mask_head(features, model.params, config)
+    return np.asarray(paste_masks(own_masks(logits, ids), boxes, (128, 128), config))
+
+
+def both_masks(truth):
+    """IoU with the true masks, drawn from proposals and from moved boxes; how many of each kind there were."""
+    t = trace_ours(model, truth.image)
+    overlap = iou(t["proposals"], truth.gt_boxes)
+    hit = overlap.max(axis=1) >= 0.5
+    which = overlap[hit].argmax(axis=1)
+    ids, true_masks = truth.gt_class_ids[which], np.asarray(truth.gt_masks)[which]
+    deltas = t["box_deltas"][hit][np.arange(hit.sum()), ids]
+    moved = decode_boxes(deltas, t["proposals"][hit], std=model.config.head_box_std)
+    quality = []
+    for boxes in (t["proposals"][hit], clip_boxes(moved, (0, 0, 128, 128)).astype(np.float32)):
+        drawn = masks_from(boxes, ids, t, model.config)
+        quality.append((drawn & true_masks).sum(axis=(1, 2)) / (drawn | true_masks).sum(axis=(1, 2)))
+    return np.array(quality), (len(t["proposals"]), len(t["detection_boxes"]))
+
+
+# %%
+held_out = open_dataset("shapes", DATA / "shapes", "val")
+results = [both_masks(held_out.load(i)) for i in range(len(held_out))]
+on_proposals, on_detections = np.concatenate([quality for quality, _ in results], axis=1).mean(axis=1)
+runs = np.sum([counts for _, counts in results], axis=0)
+assert len(held_out) == 26 and runs[0] == 26 * 200
+assert on_detections > on_proposals + 0.005 and runs[0] > 4 * runs[1]
+print(f"mean mask IoU: {on_proposals:.2f} on proposals, {on_detections:.2f} on moved boxes")
+print("and the mask head would have run more than four times as often")
+
+# %% [markdown]
+# The right order is better and cheaper. Better, because a mask lives inside its box: what the box cuts off, no mask can
+# bring back. Cheaper, because the mask head is run on hundreds of proposals in the one case and on what is left after NMS
+# in the other.
+#
+# ## How to read this book
+#
+# The chapters follow the data. Each takes one row of the table above, derives it, runs the package's own function, and
+# asserts what it says. Where it says *on paper first*, stop and work the number out; the assert below is the answer.
+# Functions are shown with their source and their place, `mrcnn_np/…`, so that the package is never a black box.
+#
+# Three habits help. Write the exercise before you open its solution: the check tells you what is wrong. Change a number
+# in a cell and predict what happens before you run it. When you are lost, come back to figure 0.4 and point at where
+# you are.
+#
+# ## The ledger
+
+# %%
+ledger.show()
+
+# %% [markdown]
+# ## What was false in the documents
+#
+# | they say | in truth |
+# |---|---|
+# | in prediction: box head, mask head, then detections | proposals, box head, detections, and the mask head on the final boxes |
+# | the prediction graph goes from the RPN to the heads | the proposals lie between: top scores, decoding, clipping, NMS |
+# | the mask branch runs on the 100 best *proposals* | on the best *detections*, after NMS |
+# | targets of the RPN are built inside the graph | in the Keras code the data generator builds them, in NumPy |
+# | the loss has three terms | three for each RoI; the RPN adds two |
+# | the backbone gives "6 scale features" | five levels, P2 to P6, and the last serves the RPN only |
+# | "semantic mask" | an instance mask: it belongs to one object |
+# | "10,000 to 100,000 anchors" | 261,888 for the usual 1024 pixels |
+#
+# ## Do you remember?
+#
+# <details><summary>Q1. Which four things does the network say about each object?</summary>Class, score, box, mask.</details>
+# <details><summary>Q2. What does instance segmentation know that semantic segmentation does not?</summary>Which pixels of one class belong to which object, and so how many objects there are.</details>
+# <details><summary>Q3. How does a network of fixed size give a list of any length?</summary>It judges a fixed set of places and drops most of them.</details>
+# <details><summary>Q4. Which maps do the heads read, and which the RPN?</summary>The heads P2 to P5, the RPN also P6.</details>
+# <details><summary>Q5. What is a logit of 0?</summary>Undecided: a probability of one half after the sigmoid.</details>
+# <details><summary>Q6. How many anchors has a canvas of 128 pixels, and of 1024?</summary>4,092 and 261,888.</details>
+# <details><summary>Q7. Which RoIs does the mask head see in training?</summary>The positive ones of the sample, which hit an object.</details>
+# <details><summary>Q8. And in inference?</summary>The final detections.</details>
+# <details><summary>Q9. What should the class loss of the box head be at first, for VOC?</summary>About ln 21 = 3.04.</details>
+# <details><summary>Q10. A loss stays at 0.693. What does it mean?</summary>Every answer is still a coin's toss: nothing is learned.</details>
+# <details><summary>Q11. Why can the head's box loss be almost 0 before training?</summary>The only positives are the ground-truth boxes that joined the proposals; their deltas are 0.</details>
+# <details><summary>Q12. What is a cache?</summary>What the forward pass keeps for its backward pass.</details>
+# <details><summary>Q13. Why is an RPN loss of 0.3 no proof that the RPN sees anything?</summary>With few positives a constant logit reaches less than that.</details>
