@@ -24,7 +24,7 @@ function view(root, { map, kernels }) {
   const input = squares(rows + 2 * edge, columns + 2 * edge, 1, top), weights = squares(k, k, right, top), output = squares(rows, columns, 1, under);
   const frame = make(svg, "rect", { fill: "none", stroke: "var(--a)", "stroke-width": 3, "pointer-events": "none" });
   const cursor = make(svg, "rect", { width: cell, height: cell, fill: "var(--b)", "fill-opacity": 0.25, stroke: "var(--b)", "stroke-width": 3 });
-  slider(controls, "the chosen weight", { min: -4, max: 4, step: 0.5, value: kernels[names[0]][0][0] }, (v) => { if (svg.ready) { state.kernel[state.weight[0]][state.weight[1]] = v; draw(); } }, 1);
+  const weightChoice = choice(controls, "the chosen weight", ["-2", "-1", "0", "1", "2"], String(kernels[names[0]][0][0]), (v) => { state.kernel[state.weight[0]][state.weight[1]] = Number(v); draw(); });
   const sum = make(root, "p", { "aria-live": "polite" });
   const traced = table(root, ["output", "pixel", "weight", "is multiplied by", "product"]);
 
@@ -86,10 +86,7 @@ function view(root, { map, kernels }) {
     }));
     const name = { output: "Output", pixel: "The gradient of pixel", weight: "The gradient of weight" }[what];
     sum.textContent = `${name} ${place(a, b)} is the sum of ${terms.length} products: ${short(total(terms))}.`;
-    const slide = controls.querySelector("input");
-    slide.value = state.kernel[state.weight[0]][state.weight[1]];
-    slide.nextElementSibling.textContent = Number(slide.value).toFixed(1);
+    weightChoice.value = String(state.kernel[state.weight[0]][state.weight[1]]);
   }
-  svg.ready = true;
   draw();
 }
