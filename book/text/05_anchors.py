@@ -407,6 +407,8 @@ side = 32 * np.sqrt(2)
 centred = np.array([[-s / 2, -s / 2, s / 2, s / 2] for s in (32, 64, side)])
 assert np.allclose(iou(centred[:2], centred[2:]), 0.5)
 factors = np.divide(config.anchor_sizes[1:], config.anchor_sizes[:-1])
+cells_wide = np.divide(config.anchor_sizes, config.anchor_strides)
+assert cells_wide[0] == 3 and 1.2 < cells_wide[-1] < 1.4
 assert np.isclose((1 / factors).min(), 0.6)  # 20 / 12, the widest step of the book's sizes
 print(f"between doubling sizes 0.5; between the book's sizes at least {(1 / factors).min():.1f}")
 
@@ -497,6 +499,10 @@ show(figure)
 # %% [markdown]
 # *Figure 5.4. The grey curve touches 1 at each size and sinks between two. The papers' sizes, right, leave objects below
 # 20 pixels without hope on images this small: sizes belong to the data.*
+#
+# Left, most objects lie far below the curve; right, on it. The curve is for an object right on an anchor's centre. The
+# papers' anchors are eight cells wide, so some centre is always near. The book's are three cells wide on P2 and hardly more than
+# one on P6: few anchors, quick to train, and often the nearest centre is a third of a side away.
 #
 # ## Trace every number
 #

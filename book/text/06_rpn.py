@@ -60,7 +60,13 @@ def outline(ax, box, colour, **style):
 # result: one gives the logits of the cell's three anchors, the other their $3 \cdot 4$ deltas. Nothing else.
 #
 # The same weights run over P2, P3, P4, P5 and P6. That is sensible: a level's anchors are eight cells wide on each
-# level (in the papers' sizes), so "an object that fills eight cells" looks alike everywhere.
+# level (in the papers' sizes), so "an object that fills eight cells" looks alike everywhere. It also means that a rare
+# large object teaches the same weights as the many small ones. (The port that goes with the slides does not share: its
+# layer names end in the level.)
+#
+# One thing surprises: the 3 × 3 window covers far less than the anchor that it judges. That is no mistake. A cell of the
+# pyramid has looked at a large part of the image already, through all layers below it. The head only has to read what
+# they have written down.
 #
 # **On paper first.** The pyramid has 256 channels, the head 512, three anchors per cell, two logits each (object and
 # background, as matterport has it). How many parameters? And with 256 channels and one logit, as in torchvision?
@@ -276,6 +282,19 @@ check("6.3", encode)
 # The order is (dy, dx, dh, dw). torchvision and the papers write x first.
 # </details>
 #
+# A true box without height has no logarithm. In other programs that is a loss that becomes NaN after some hours, when the
+# one bad annotation comes up; "nan rpn bbox loss" is an issue with many comments. The package refuses such a box and
+# names it.
+
+# %%
+try:
+    encode_boxes(np.array([[5.0, 5, 5, 9]]), anchor[None])
+except ValueError as error:
+    refused = str(error)
+assert refused == "boxes row 0 is (5, 5, 5, 9); expected y2 > y1 and x2 > x1"
+print(refused)
+
+# %% [markdown]
 # Decoding is the same, backwards. Loop, NumPy and kernel, on the network's own deltas:
 
 # %%
@@ -336,6 +355,14 @@ show(figure)
 # - IoU of at least 0.7 with some object: positive.
 # - The best anchor of an object is positive, whatever its IoU.
 # - Of the others: below 0.3 with every object, negative; else neutral. A neutral anchor has no loss. It is neither right nor wrong.
+#
+# The gap between 0.3 and 0.7 is deliberate. An anchor that covers half a circle is no good answer to "is there an object?",
+# and it would be unfair to call it background. The second rule is a safety net: chapter 5 counted how many objects have no anchor at
+# 0.7. Without the net they would be missing from training.
+#
+# A positive anchor also gets deltas to learn: those that lead to the object with which its IoU is largest. An anchor can
+# be the best one of object A and still overlap B more. Then its label comes from A and its deltas lead to B. It
+# happens where objects lie on top of each other; all frameworks do it.
 #
 # **On paper first.** Objects $A = (0, 0, 10, 10)$ and $B = (20, 20, 30, 40)$. Label the five anchors
 # (0, 0, 10, 8), (0, 5, 10, 15), (0, 8, 10, 18), (20, 30, 30, 50), (25, 0, 35, 20).
@@ -421,10 +448,18 @@ assert (
     == by_loop
 )
 ledger.expect("labels", labels, (4092,))
+assert np.bincount(owner[labels == 1]).tolist() == [1, 1, 1, 1, 2]
 assert [(labels == v).sum() for v in (1, 0, -1)] == [6, 120, 3966]
 print("positive, neutral, negative:", [int((labels == v).sum()) for v in (1, 0, -1)])
 
 # %% [markdown]
+# Six positive anchors for five objects. The square at the upper edge has two: it is 32 pixels high, its middle lies at row
+# 16, and the centres of P4's cells at rows 8 and 24. Both anchors are equally good, so both count.
+#
+# This table explains many a complaint that "the loss of the RPN does not fall". If the sizes do not fit the data, each
+# object has one poor anchor, its deltas are large, and the objectness of its neighbours is pulled both ways. Print the
+# number of positives per image and their IoU before you turn to the learning rate.
+#
 # ## Crowds
 #
 # Some data sets outline a *crowd*: one region for many objects that nobody separated. It is no target. But an anchor on it must not
@@ -492,6 +527,9 @@ show(figure)
 # %% [markdown]
 # *Figure 6.4. What carries loss. Each object has at least one positive anchor; most negatives are small, for most anchors
 # are.*
+#
+# The draw is made anew in each step, so that in time all negatives are seen. Within a step the image's own random generator
+# makes it: what is drawn for an image does not depend on its neighbours in the batch.
 #
 # The losses (chapter 11 derives them): cross-entropy over the sampled anchors, smooth L1 over the positive ones. The gradient of a
 # logit is $(p - t)/n$ for the $n$ sampled anchors and 0 for all others: 3,964 of 4,092 anchors learn nothing in this step.
