@@ -1,0 +1,627 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 6. The region proposal network and its targets
+#
+# After this chapter you can write the proposal head and its backward pass, encode a box as four deltas, label anchors, and
+# say where the numbers (0.1, 0.1, 0.2, 0.2) come from.
+#
+# *Mirrors:* the slides' "RPN" and `build_rpn_targets`, the walkthrough's chapters on the RPN and its labels, the notes'
+# list of thresholds. What is wrong in them stands at the end.
+#
+# Chapter 5 laid 4,092 boxes over the image. Now somebody has to look through them. The *region proposal network*, RPN,
+# answers two questions for each anchor. Is there an object? One number, the *objectness* logit. How must the anchor move and
+# stretch to fit it? Four numbers, the *deltas*. A *logit* is a score before the sigmoid turns it into a probability.
+#
+# The first half of the chapter is the network, which is small. The second half says what it should have answered: the
+# *targets*. They need no network, only anchors and true boxes.
+
+# %%
+import naive
+import naive_boxes
+import numpy as np
+from gradcheck import check_gradients
+from helpers import COLOURS, DATA, Ledger, check, close, network, open_dataset, scene, show, source
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+import kernels
+from mrcnn_np import presets
+from mrcnn_np.boxes import decode_boxes, encode_boxes, iou
+from mrcnn_np.molding import make_batch
+from mrcnn_np.objective import rpn_box_loss, rpn_box_loss_backward, rpn_class_loss, rpn_class_loss_backward
+from mrcnn_np.ops.activation import sigmoid, softmax
+from mrcnn_np.rpn import rpn_head, rpn_head_backward, rpn_spec
+from mrcnn_np.targets import is_positive, label_anchors, match_anchors, rpn_targets, subsample
+
+# %%
+model, ledger, rng = network(), Ledger(), np.random.default_rng(0)
+config, batch = model.config, make_batch([scene()], model.config)
+pyramid, logits, deltas, _ = model.first_stage(batch.images)
+levels = model.anchors(batch.images.shape[1:3], pyramid)
+anchors, gt_boxes = np.concatenate(levels), batch.gt_boxes[0]
+
+
+def outline(ax, box, colour, **style):
+    y1, x1, y2, x2 = box
+    ax.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, **{"fill": False, "color": colour, "lw": 2} | style))
+
+
+# %% [markdown]
+# ## One head for five maps
+#
+# The head is three convolutions. A 3 × 3 one with a ReLU looks at a cell and its neighbours. Two 1 × 1 ones read the
+# result: one gives the logits of the cell's three anchors, the other their $3 \cdot 4$ deltas. Nothing else.
+#
+# The same weights run over P2, P3, P4, P5 and P6. That is sensible: a level's anchors are eight cells wide on each
+# level (in the papers' sizes), so "an object that fills eight cells" looks alike everywhere. It also means that a rare
+# large object teaches the same weights as the many small ones. (The port that goes with the slides does not share: its
+# layer names end in the level.)
+#
+# One thing surprises: the 3 × 3 window covers far less than the anchor that it judges. That is no mistake. A cell of the
+# pyramid has looked at a large part of the image already, through all layers below it. The head only has to read what
+# they have written down.
+#
+# **On paper first.** The pyramid has 256 channels, the head 512, three anchors per cell, two logits each (object and
+# background, as matterport has it). How many parameters? And with 256 channels and one logit, as in torchvision?
+
+
+# %%
+def parameters(config):
+    return {name: int(np.prod(spec.shape)) for name, spec in rpn_spec(config).items()}
+
+
+matterport, torchvision = parameters(presets.matterport()), parameters(presets.torchvision())
+assert matterport["rpn.conv.w"] + matterport["rpn.conv.b"] == 3 * 3 * 256 * 512 + 512 == 1180160
+assert matterport["rpn.objectness.w"] + matterport["rpn.objectness.b"] == 512 * 6 + 6 == 3078
+assert matterport["rpn.deltas.w"] + matterport["rpn.deltas.b"] == 512 * 12 + 12 == 6156
+assert sum(matterport.values()) == 1189394 and sum(torchvision.values()) == 593935
+print(f"matterport {sum(matterport.values()):,}; torchvision {sum(torchvision.values()):,}; no more for five levels")
+
+# %% [markdown]
+# Two logits or one? Softmax of two logits sees only their difference: $e^b / (e^a + e^b) = 1 / (1 + e^{-(b-a)})$. So one
+# logit with a sigmoid says the same, with half the weights.
+
+# %%
+pair = np.array([[0.3, 1.7]])
+assert np.isclose(softmax(pair)[0][0, 1], sigmoid(pair[:, 1] - pair[:, 0])[0].item())
+ledger.expect("logits", logits, (1, 4092))
+ledger.expect("deltas", deltas, (1, 4092, 4))
+print(f"sigmoid(1.7 - 0.3) = {sigmoid(np.array([1.4]))[0].item():.4f}")
+
+# %% [markdown]
+# A map of shape (N, H, W, 12) has to become rows of four numbers, one for each anchor. Channels 0 to 3 are the deltas of
+# the cell's first anchor, 4 to 7 those of the second. Row, column, ratio: the anchors of chapter 5 have this order.
+#
+# **Exercise 6.1.** Write the change of shape for any count of numbers per anchor.
+
+
+# %% tags=["exercise-6.1"]
+def to_rows(level, numbers):
+    raise NotImplementedError
+
+
+check("6.1", to_rows)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def to_rows(level, numbers):
+#     return level.reshape(len(level), -1, numbers)
+# ```
+#
+# Channels last in memory make this free. A framework with channels first has to move them to the end before.
+# </details>
+
+# %%
+source(rpn_head)
+
+# %% [markdown]
+# Loop, NumPy and compiled kernel, on one small map:
+
+# %%
+params = {name: value.astype(np.float64) for name, value in model.params.items() if name.startswith("rpn.")}
+p2, p3 = rng.normal(size=(1, 3, 4, 48)), rng.normal(size=(1, 2, 2, 48))
+hidden = naive.conv2d(p2, params["rpn.conv.w"], params["rpn.conv.b"], padding=((1, 1), (1, 1)))
+hidden = np.maximum(hidden, 0)
+loop = [naive.conv2d(hidden, params[f"{n}.w"], params[f"{n}.b"]) for n in ("rpn.objectness", "rpn.deltas")]
+with kernels.use("numpy"):
+    in_numpy = rpn_head([p2], params, config)[:2]
+with kernels.use("cpu"):
+    compiled = rpn_head([p2.astype(np.float32)], model.params, config)[:2]
+for name, shape, one, two, three in zip(("logits", "deltas"), ((1, 36), (1, 36, 4)), loop, in_numpy, compiled):
+    close(f"{name}, loop and NumPy, float64", two, one.reshape(shape))
+    close(f"{name}, NumPy and the compiled kernel, float32", three, two, tolerance=1e-5)
+
+# %% mystnb={"image": {"alt": "Objectness of the trained network on the five levels, the highest of each cell's three anchors, beside the image: bright spots sit on the objects."}}
+figure = Figure(figsize=(10, 2.3), layout="constrained")
+axes = figure.subplots(1, 6)
+axes[0].imshow(scene().image, extent=(0, 128, 128, 0))
+start = 0
+for ax, k, level, stride in zip(axes[1:], range(2, 7), levels, config.anchor_strides):
+    score = sigmoid(logits[0, start : start + len(level)])[0]
+    ax.imshow(score.reshape(128 // stride, 128 // stride, 3).max(axis=2), cmap="cividis", vmin=0, vmax=1)
+    ax.set(title=f"P{k}")
+    start += len(level)
+for ax in axes:
+    ax.set(xticks=[], yticks=[])
+show(figure)
+
+# %% [markdown]
+# *Figure 6.1. Objectness of the book's network, dark 0, bright 1. Small objects light up on fine levels, large ones on
+# coarse levels.*
+#
+# ## The way back: shared weights add up
+#
+# Each convolution's backward pass is that of chapter 2. What is new is the sharing. Let $w$ be used on five levels, $y_l =
+# f(w, P_l)$. Move $w$ a little: all five outputs change, and the loss changes by the sum of the five effects. So
+#
+# $$\frac{\partial L}{\partial w} = \sum_{l=2}^{6} \frac{\partial L}{\partial y_l}\frac{\partial y_l}{\partial w}.$$
+#
+# That is all: run the backward pass on each level, and *add* the weights' gradients. The maps' gradients stay apart. For a 1 ×
+# 1 convolution a cell's share is the outer product of its input and its output's gradient.
+#
+# **Exercise 6.2.** Write the weight gradient of a 1 × 1 convolution shared by several levels: `xs` are maps (H, W, C), `dys`
+# the gradients (H, W, K) of its outputs; return (C, K).
+
+
+# %% tags=["exercise-6.2"]
+def shared_gradient(xs, dys):
+    raise NotImplementedError
+
+
+check("6.2", shared_gradient)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def shared_gradient(xs, dys):
+#     total = np.zeros((xs[0].shape[-1], dys[0].shape[-1]))
+#     for x, dy in zip(xs, dys):
+#         total += x.reshape(-1, x.shape[-1]).T @ dy.reshape(-1, dy.shape[-1])
+#     return total
+# ```
+# </details>
+
+# %%
+source(rpn_head_backward)
+
+# %% [markdown]
+# Two proofs: the joint gradient is the sum of the levels' gradients, and finite differences agree with it.
+
+
+# %%
+def head(p2, p3, w, objectness, box):
+    given = params | {"rpn.conv.w": w, "rpn.objectness.w": objectness, "rpn.deltas.w": box}
+    out_logits, out_deltas, cache = rpn_head([p2, p3], given, config, training=True)
+
+    def back(dy):
+        grads = {}
+        dmaps = rpn_head_backward(*dy, cache, grads)
+        return [*dmaps, grads["rpn.conv.w"], grads["rpn.objectness.w"], grads["rpn.deltas.w"]]
+
+    return (out_logits, out_deltas), back
+
+
+# %%
+def weight_gradient(maps, dlogits, ddeltas):
+    grads = {}
+    rpn_head_backward(dlogits, ddeltas, rpn_head(maps, params, config, training=True)[2], grads)
+    return grads["rpn.conv.w"]
+
+
+dlogits, ddeltas = (
+    rng.normal(size=(1, 48)),
+    rng.normal(size=(1, 48, 4)),
+)  # 36 anchors of the first map, 12 of the second
+joint = weight_gradient([p2, p3], dlogits, ddeltas)
+apart = [
+    weight_gradient([p2], dlogits[:, :36], ddeltas[:, :36]),
+    weight_gradient([p3], dlogits[:, 36:], ddeltas[:, 36:]),
+]
+close("one pass over two levels, and the sum of two passes", joint, sum(apart))
+check_gradients(
+    head, p2, p3, *(params[f"{n}.w"] for n in ("rpn.conv", "rpn.objectness", "rpn.deltas")), rng=rng, tol=1e-6
+)
+ledger.expect("gradient of the shared 3 x 3 weights", joint, (3, 3, 48, 48))
+print("finite differences agree")
+
+# %% [markdown]
+# ## Four numbers that move a box
+#
+# The anchor has centre $(c_y, c_x)$ and sides $(h_a, w_a)$, the object centre $(g_y, g_x)$ and sides $(h, w)$. Why not
+# let the network say "12 pixels down"? Because the same head works on anchors of 32 and of 512 pixels. What it
+# sees is measured in cells, so it can only know shares of the anchor. Hence divide by its sides:
+#
+# $$d_y = \frac{g_y - c_y}{h_a}, \quad d_x = \frac{g_x - c_x}{w_a}, \quad d_h = \ln\frac{h}{h_a}, \quad d_w = \ln\frac{w}{w_a}.$$
+#
+# The logarithm makes twice as high and half as high equally far from 0, and no output can ask for a negative height.
+#
+# **On paper first.** Anchor (0, 0, 100, 200), object (10, 20, 110, 220), in the order top, left, bottom, right. The four
+# deltas? And after division by (0.1, 0.1, 0.2, 0.2)?
+
+# %%
+anchor, box = np.array([0.0, 0, 100, 200]), np.array([10.0, 20, 110, 220])
+std = (0.1, 0.1, 0.2, 0.2)
+assert np.allclose(encode_boxes(box, anchor), [0.1, 0.1, 0, 0])
+assert np.allclose(encode_boxes(box, anchor, std=std), [1, 1, 0, 0])
+assert np.allclose(encode_boxes(3 * box, 3 * anchor), encode_boxes(box, anchor))  # three times as large: the same
+doubled = encode_boxes(np.array([-50.0, 0, 150, 200]), anchor)
+assert np.allclose(doubled, [0, 0, np.log(2), 0]) and np.isclose(np.log(2), 0.693, atol=5e-4)
+print("moved:", encode_boxes(box, anchor).round(3).tolist(), " twice as high:", doubled.round(3).tolist())
+
+# %% [markdown]
+# **Exercise 6.3.** Write it for one box and one anchor, with the division by `std`.
+
+
+# %% tags=["exercise-6.3"]
+def encode(box, anchor, std):
+    raise NotImplementedError
+
+
+check("6.3", encode)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def encode(box, anchor, std):
+#     side_b, side_a = box[2:] - box[:2], anchor[2:] - anchor[:2]
+#     move = ((box[:2] + box[2:]) / 2 - (anchor[:2] + anchor[2:]) / 2) / side_a
+#     return np.concatenate([move, np.log(side_b / side_a)]) / np.asarray(std)
+# ```
+#
+# The order is (dy, dx, dh, dw). torchvision and the papers write x first.
+# </details>
+#
+# A true box without height has no logarithm. In other programs that is a loss that becomes NaN after some hours, when the
+# one bad annotation comes up; "nan rpn bbox loss" is an issue with many comments. The package refuses such a box and
+# names it.
+
+# %%
+try:
+    encode_boxes(np.array([[5.0, 5, 5, 9]]), anchor[None])
+except ValueError as error:
+    refused = str(error)
+assert refused == "boxes row 0 is (5, 5, 5, 9); expected y2 > y1 and x2 > x1"
+print(refused)
+
+# %% [markdown]
+# Decoding is the same, backwards. Loop, NumPy and kernel, on the network's own deltas:
+
+# %%
+with kernels.use("numpy"):
+    decoded = decode_boxes(deltas[0], anchors, std=config.rpn_box_std)
+with kernels.use("cpu"):
+    fast = decode_boxes(deltas[0], anchors, std=config.rpn_box_std)
+by_loop = [naive_boxes.decode(a, d, config.rpn_box_std) for a, d in zip(anchors.astype(float), deltas[0].astype(float))]
+close("decoding, loop and NumPy, float32", decoded, by_loop, tolerance=1e-5)
+close("decoding, NumPy and the compiled kernel", fast, decoded, tolerance=1e-5)
+again = encode_boxes(decoded, anchors, std=config.rpn_box_std)
+close("encoded again", again, deltas[0], tolerance=1e-4)
+
+# %% [markdown]
+# ## Why 0.1, 0.1, 0.2, 0.2?
+#
+# "BBOX_STD_DEV for what?" asks one of the best-read issues of matterport's repository. The loss adds four numbers; they
+# should have about the same size, or the larger ones get all the attention. A positive anchor has an IoU of at least 0.7. That
+# bounds its deltas. Chapter 5 said: moved in one direction only, a box keeps 0.7 up to a shift of 0.176 sides. Stretched
+# along one side only, it keeps 0.7 up to a factor of $1/0.7$.
+#
+# **On paper first.** Numbers spread evenly over $[-m, m]$ have the standard deviation $m/\sqrt3$. What is it for the shift?
+# For the logarithm of the factor?
+
+# %%
+of_shift, of_log = 0.3 / 1.7 / np.sqrt(3), -np.log(0.7) / np.sqrt(3)
+assert np.isclose(of_shift, 0.102, atol=5e-4) and np.isclose(of_log, 0.206, atol=5e-4)
+dataset, found = open_dataset("shapes", DATA / "shapes", "train"), []
+truth = [make_batch([dataset.load(i)], config).gt_boxes[0] for i in range(len(dataset))]
+for boxes in truth:
+    labels, owner = match_anchors(anchors, boxes, np.zeros(len(boxes), bool), config)
+    found.append(encode_boxes(boxes[owner[labels == 1]], anchors[labels == 1]))
+found = np.concatenate(found)
+measured = found.std(axis=0)
+assert np.allclose(measured, [0.14, 0.14, 0.22, 0.22], atol=0.02)
+print(f"derived {of_shift:.3f} and {of_log:.3f}; measured on {len(truth)} images: {[f'{v:.2f}' for v in measured]}")
+
+# %% mystnb={"image": {"alt": "Histograms of the four deltas of all positive anchors of 96 images: dy and dx are narrow, log dh and log dw about one and a half times as wide."}}
+figure = Figure(figsize=(8, 2.3), layout="constrained")
+for ax, column, name, colour in zip(
+    figure.subplots(1, 4, sharey=True), found.T, ("dy", "dx", "log dh", "log dw"), COLOURS
+):
+    ax.hist(column, bins=np.linspace(-0.8, 0.8, 33), color=colour)
+    ax.set(title=f"{name}: {column.std():.2f}", xlim=(-0.8, 0.8))
+show(figure)
+
+# %% [markdown]
+# *Figure 6.2. Deltas of the positive anchors before division. Our threshold is 0.6 and some anchors are positive with
+# less, so the spread is a little wider than derived.*
+#
+# Dividing by (0.1, 0.1, 0.2, 0.2) brings all four to about 1. torchvision divides by 1 in the RPN, and by these in the
+# box head. Read one's weights with the other's numbers and every box jumps ten times too far, or hardly moves.
+#
+# ## Who is positive?
+#
+# Now the targets. Each anchor receives a *label*: 1 positive, −1 negative, 0 neutral. Three rules:
+#
+# - IoU of at least 0.7 with some object: positive.
+# - The best anchor of an object is positive, whatever its IoU.
+# - Of the others: below 0.3 with every object, negative; else neutral. A neutral anchor has no loss. It is neither right nor wrong.
+#
+# The gap between 0.3 and 0.7 is deliberate. An anchor that covers half a circle is no good answer to "is there an object?",
+# and it would be unfair to call it background. The second rule is a safety net: chapter 5 counted how many objects have no anchor at
+# 0.7. Without the net they would be missing from training.
+#
+# A positive anchor also gets deltas to learn: those that lead to the object with which its IoU is largest. An anchor can
+# be the best one of object A and still overlap B more. Then its label comes from A and its deltas lead to B. It
+# happens where objects lie on top of each other; all frameworks do it.
+#
+# **On paper first.** Objects $A = (0, 0, 10, 10)$ and $B = (20, 20, 30, 40)$. Label the five anchors
+# (0, 0, 10, 8), (0, 5, 10, 15), (0, 8, 10, 18), (20, 30, 30, 50), (25, 0, 35, 20).
+
+# %%
+two = np.array([[0.0, 0, 10, 10], [20, 20, 30, 40]])
+five = np.array([[0.0, 0, 10, 8], [0, 5, 10, 15], [0, 8, 10, 18], [20, 30, 30, 50], [25, 0, 35, 20]])
+table = iou(five, two)
+assert np.allclose(table[:, 0], [0.8, 1 / 3, 1 / 9, 0, 0]) and np.allclose(table[:, 1], [0, 0, 0, 1 / 3, 0])
+rules = {"negative_iou": 0.3, "positive_iou": 0.7}
+labels, owner = label_anchors(five, two, match_best=True, **rules)
+assert labels.tolist() == [1, 0, -1, 1, -1]
+assert naive_boxes.match(five.tolist(), two.tolist(), [False, False], 0.3, 0.7) == labels.tolist()
+assert label_anchors(five, two, match_best=False, **rules)[0].tolist() == [1, 0, -1, 0, -1]
+for row, label in zip(table, labels):
+    print(f"with A {row[0]:.2f}, with B {row[1]:.2f}: {int(label):2d}")
+
+# %% mystnb={"image": {"alt": "Two objects filled grey and five numbered anchors: the first and fourth are positive, the second neutral, the third and fifth negative."}}
+figure = Figure(figsize=(5.5, 3.4), layout="constrained")
+ax = figure.subplots()
+for name, box in zip("AB", two):
+    outline(ax, box, "0.8", fill=True)
+    ax.text(box[1] + 1, box[2] - 1, name, fontsize=12)
+for number, (box, label) in enumerate(zip(five, labels), start=1):
+    colour = {1: COLOURS[2], 0: "0.4", -1: COLOURS[1]}[int(label)]
+    outline(ax, box, colour, ls={1: "-", 0: ":", -1: "--"}[int(label)])
+    ax.text(box[3] - 1.6, box[0] + 2.5, str(number), color=colour)
+ax.set(xlim=(-1, 52), ylim=(37, -2), aspect="equal", xlabel="solid: positive; dotted: neutral; dashed: negative")
+show(figure)
+
+# %% [markdown]
+# *Figure 6.3. The fourth anchor is no better than the second. It is positive because B has nothing better.*
+#
+# In NumPy the first and third rule look along the rows of the table of overlaps, the second along its columns.
+#
+# **Exercise 6.4.** Write the three rules for a table (anchors, objects). An object that no anchor touches has no best one.
+
+
+# %% tags=["exercise-6.4"]
+def label(overlaps, low, high):
+    raise NotImplementedError
+
+
+check("6.4", label)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def label(overlaps, low, high):
+#     best = overlaps.max(axis=0)
+#     is_best = ((overlaps == best) & (best > 0)).any(axis=1)
+#     highest = overlaps.max(axis=1)
+#     labels = np.where(highest < low, -1, 0)
+#     labels[(highest >= high) | is_best] = 1
+#     return labels
+# ```
+#
+# `best > 0`, or an object without any overlap would make *every* anchor its best: all have 0.
+# </details>
+
+# %%
+source(label_anchors)
+
+# %%
+source(is_positive)
+
+# %% [markdown]
+# The `tie` is there because anchors that all contain a small object overlap it equally on paper, but not to the last bit.
+# Which of them is "the best" then depends on float32 or float64.
+
+# %%
+with kernels.use("numpy"):
+    labels, owner = match_anchors(anchors, gt_boxes, batch.gt_crowd[0], config)
+with kernels.use("cpu"):
+    assert np.array_equal(match_anchors(anchors, gt_boxes, batch.gt_crowd[0], config)[0], labels)
+coarse = anchors[3840:].astype(np.float64)  # P4, P5 and P6: the loop is slow
+by_loop = naive_boxes.match(coarse.tolist(), gt_boxes.tolist(), [False] * 5, 0.3, 0.6)
+assert (
+    label_anchors(coarse, gt_boxes.astype(np.float64), negative_iou=0.3, positive_iou=0.6, match_best=True, tie=0.0)[
+        0
+    ].tolist()
+    == by_loop
+)
+ledger.expect("labels", labels, (4092,))
+assert np.bincount(owner[labels == 1]).tolist() == [1, 1, 1, 1, 2]
+assert [(labels == v).sum() for v in (1, 0, -1)] == [6, 120, 3966]
+print("positive, neutral, negative:", [int((labels == v).sum()) for v in (1, 0, -1)])
+
+# %% [markdown]
+# Six positive anchors for five objects. The square at the upper edge has two: it is 32 pixels high, its middle lies at row
+# 16, and the centres of P4's cells at rows 8 and 24. Both anchors are equally good, so both count.
+#
+# This table explains many a complaint that "the loss of the RPN does not fall". If the sizes do not fit the data, each
+# object has one poor anchor, its deltas are large, and the objectness of its neighbours is pulled both ways. Print the
+# number of positives per image and their IoU before you turn to the learning rate.
+#
+# ## Crowds
+#
+# Some data sets outline a *crowd*: one region for many objects that nobody separated. It is no target. But an anchor on it must not
+# be called background either, for there is probably an object. matterport makes such anchors neutral (an IoU of 0.001
+# with the crowd suffices). torchvision drops crowds before training: it calls those anchors negative.
+
+# %%
+crowd = np.array([False, True])  # B is a crowd now
+careful, _ = match_anchors(five, two, crowd, presets.matterport())
+careless, _ = match_anchors(five, two, crowd, presets.torchvision())
+assert careful.tolist() == [1, 0, -1, 0, -1] and careless.tolist() == [1, 0, -1, -1, -1]
+print("matterport", careful.tolist(), " torchvision", careless.tolist())
+
+# %% [markdown]
+# ## Six against four thousand
+#
+# The image has 6 positive anchors and 3,966 negative ones. A network that always says "background" is right in 99.8
+# percent of the cases and useless. So only a few are drawn for the loss: 256 per image in the papers, 128 here; at most half of them
+# positive; negatives fill up.
+#
+# **Exercise 6.5.** Predict how many positives and negatives stay.
+
+
+# %% tags=["exercise-6.5"]
+def stay(positives, negatives, count, share):
+    raise NotImplementedError
+
+
+check("6.5", stay)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def stay(positives, negatives, count, share):
+#     kept = min(positives, int(count * share))
+#     return kept, min(negatives, count - kept)
+# ```
+#
+# "One to one" is the upper limit, not the rule: with 6 positives there are 122 negatives.
+# </details>
+
+# %%
+assert 0.998 < 3966 / (3966 + 6) < 0.999
+sampled = subsample(labels, config.rpn_anchors_per_image, config.rpn_positive_fraction, np.random.default_rng(0))
+assert [(sampled == v).sum() for v in (1, -1)] == [6, 122]
+final, targets = rpn_targets(anchors, gt_boxes, batch.gt_crowd[0], config, np.random.default_rng(0))
+assert np.array_equal(final, sampled)
+ledger.expect("deltas to learn", targets, (4092, 4))
+assert (targets[final != 1] == 0).all()
+close("positives, decoded", decode_boxes(targets, anchors, std=config.rpn_box_std)[final == 1], gt_boxes[owner[final == 1]],
+      tolerance=1e-6)  # fmt: skip
+
+# %% mystnb={"image": {"alt": "The image with its five objects; left all six positive anchors, right a part of the sampled negatives, spread over the whole image."}}
+figure = Figure(figsize=(7, 3.5), layout="constrained")
+for ax, value, colour, title in zip(
+    figure.subplots(1, 2), (1, -1), (COLOURS[2], COLOURS[1]), ("positive", "negative, every third")
+):
+    ax.imshow(scene().image // 2 + 120, extent=(0, 128, 128, 0))
+    for box in anchors[sampled == value][:: 1 if value == 1 else 3]:
+        outline(ax, box, colour, lw=2 if value == 1 else 0.8)
+    ax.set(title=title, xticks=[], yticks=[], xlim=(-25, 153), ylim=(153, -25))
+show(figure)
+
+# %% [markdown]
+# *Figure 6.4. What carries loss. Each object has at least one positive anchor; most negatives are small, for most anchors
+# are.*
+#
+# The draw is made anew in each step, so that in time all negatives are seen. Within a step the image's own random generator
+# makes it: what is drawn for an image does not depend on its neighbours in the batch.
+#
+# The losses (chapter 11 derives them): cross-entropy over the sampled anchors, smooth L1 over the positive ones. The gradient of a
+# logit is $(p - t)/n$ for the $n$ sampled anchors and 0 for all others: 3,964 of 4,092 anchors learn nothing in this step.
+
+# %%
+logits64, deltas64, both = logits.astype(np.float64), deltas.astype(np.float64), final[None]
+
+
+def class_loss(z):
+    value, cache = rpn_class_loss(z, both)
+    return np.asarray(value), lambda d: rpn_class_loss_backward(float(d), cache)
+
+
+def box_loss(z):
+    value, cache = rpn_box_loss(z, both, targets[None].astype(np.float64), config)
+    return np.asarray(value), lambda d: rpn_box_loss_backward(float(d), cache)
+
+
+dz = class_loss(logits64)[1](1.0)
+by_hand = np.where(both != 0, (sigmoid(logits64)[0] - (both == 1)) / 128, 0)
+close("gradient of the logits, by hand", by_hand, dz)
+assert (dz == 0).sum() >= 3964 and np.isclose(class_loss(0 * logits64)[0], np.log(2))
+check_gradients(class_loss, logits64, rng=rng, tol=1e-6)
+check_gradients(box_loss, deltas64, rng=rng, tol=1e-6)
+print("finite differences agree; a loss of ln 2 = 0.6931 means: nothing learned yet")
+
+# %% [markdown]
+# ## Break it
+#
+# Drop the second rule, and ask all 96 training images: how many objects have no positive anchor? Such an object sends no
+# box gradient, and its anchors are called neutral or even background.
+
+
+# %% tags=["break-it"]
+def left_out(threshold, match_best):
+    asked, none = config.replace(rpn_positive_iou=threshold, rpn_match_best=match_best), []
+    for boxes in truth:
+        positive, owner = match_anchors(anchors, boxes, np.zeros(len(boxes), bool), asked)
+        reached = iou(anchors[positive == 1], boxes).max(axis=0, initial=0)
+        mine = np.bincount(owner[positive == 1], minlength=len(boxes))
+        none.append((mine == 0) & (reached < threshold) if not match_best else reached == 0)
+    return float(np.concatenate(none).mean())
+
+
+price = {threshold: (left_out(threshold, False), left_out(threshold, True)) for threshold in (0.5, 0.6, 0.7)}
+assert all(with_rule == 0 for _, with_rule in price.values())
+assert 0.45 < price[0.6][0] < 0.58 and price[0.7][0] > 0.8
+for threshold, (without, with_rule) in price.items():
+    print(f"positive from {threshold}: {without:.0%} of the objects left out; with the rule {with_rule:.0%}")
+
+# %% mystnb={"image": {"alt": "Bars: share of objects without a positive anchor at thresholds 0.5, 0.6 and 0.7 without the best-anchor rule; it grows steeply."}}
+figure = Figure(figsize=(5, 2.4), layout="constrained")
+ax = figure.subplots()
+ax.barh([f"from {t}" for t in price], [without for without, _ in price.values()], color=COLOURS[1])
+ax.set(xlabel="share of objects without a positive anchor", xlim=(0, 1))
+show(figure)
+
+# %% [markdown]
+# *Figure 6.5. The price of one line. At the book's threshold of 0.6 half of all objects would teach nothing, at the
+# papers' 0.7 most of them. The rule costs something, too: the anchor it adds may be far away, and its deltas are large.*
+#
+# ## The ledger
+
+# %%
+ledger.show()
+
+# %% [markdown]
+# ## What was false in the documents
+#
+# | they say | in truth |
+# |---|---|
+# | `rpn_match` is 0 or 1 | 1, −1 and 0; 0 is neutral and has no loss |
+# | positive above 0.7, negative below 0.3, and that is all | also the best anchor of each object; the first bound is "at least" |
+# | negative up to and with 0.3 | below 0.3: 0.3 itself is neutral |
+# | the shared convolution is linear (the slides' snippet) | a ReLU follows it |
+# | `rpn_bbox` holds 256 numbers | 256 rows of four, filled up with zeros |
+# | the formula of the deltas is all | matterport also divides by (0.1, 0.1, 0.2, 0.2), in the RPN and in the head |
+# | the deltas are (dx, dy, dw, dh) | in torchvision; in the slides and in the Keras code (dy, dx, dh, dw) |
+# | the labels are "trained separately" | the *targets* are separate; all five losses are summed and trained together |
+#
+# ## Do you remember?
+#
+# <details><summary>Q1. What does the head say about an anchor?</summary>One objectness logit (or two) and four deltas.</details>
+# <details><summary>Q2. How many sets of weights has it for five levels?</summary>One.</details>
+# <details><summary>Q3. What is the gradient of a shared weight?</summary>The sum of its gradients over all places where it was used.</details>
+# <details><summary>Q4. How does one logit replace two?</summary>It is their difference: softmax of two is the sigmoid of the difference.</details>
+# <details><summary>Q5. Why are shifts divided by the anchor's sides?</summary>The head sees cells, not pixels; shares mean the same on every level.</details>
+# <details><summary>Q6. Why the logarithm of the sides?</summary>Twice and half are equally far from 0, and a side stays positive.</details>
+# <details><summary>Q7. Where do 0.1 and 0.2 come from?</summary>They are the spread of the deltas that an IoU of 0.7 allows: 0.176 / √3 and 0.357 / √3.</details>
+# <details><summary>Q8. What do the labels 1, −1 and 0 mean?</summary>Positive, negative, neutral.</details>
+# <details><summary>Q9. An object's best anchor has an IoU of 0.33. Its label?</summary>1, by the second rule.</details>
+# <details><summary>Q10. Why is there a gap between 0.3 and 0.7?</summary>Such anchors see part of an object; neither answer would be fair.</details>
+# <details><summary>Q11. What happens to anchors on a crowd?</summary>Never positive for it; neutral in matterport, negative in torchvision.</details>
+# <details><summary>Q12. 20 positive anchors and 256 to draw: how many negatives?</summary>236.</details>
+# <details><summary>Q13. The objectness loss stays at 0.6931. What has been learned?</summary>Nothing: ln 2 is the loss of "50 percent" everywhere.</details>
