@@ -1,0 +1,61 @@
+// Chapter 7: non-maximum suppression step by step; every overlap is computed in the table.
+function view(root, { boxes, scores }) {
+  const side = 128, zoom = 3.2, step = 1, names = "ABCDEFGHIJKL";
+  const state = { boxes: boxes.map((b) => [...b]), threshold: 0.5, at: 1 };
+  let ready = false;
+  const controls = make(root, "div", { class: "controls" });
+  slider(controls, "threshold", { min: 0.05, max: 0.95, step: 0.05, value: 0.5 }, (v) => { state.threshold = v; draw(); });
+  slider(controls, "step", { min: 0, max: boxes.length, step: 1, value: 1 }, (v) => { state.at = v; draw(); }, 0);
+  const svg = canvas(root, side * zoom + 2, side * zoom + 2, "boxes with scores; the kept, the dropped and those to come");
+  make(svg, "rect", { x: 1, y: 1, width: side * zoom, height: side * zoom, fill: "none", stroke: "var(--line)" });
+  const drawn = boxes.map((_, i) => make(svg, "rect", { fill: "var(--a)", "fill-opacity": 0.04 }));
+  const labels = boxes.map((_, i) => make(svg, "text", { "pointer-events": "none", style: "font-size: 11px" }));
+  const traced = table(root, ["box", "score", "shared with the kept", "together cover", "IoU", "what happens"]);
+  const said = make(root, "p", { "aria-live": "polite" });
+  drawn.forEach((shape, i) => draggable(svg, shape, step * zoom, (dx, dy) => {
+    const b = state.boxes[i], height = b[2] - b[0], width = b[3] - b[1];
+    b[0] = clamp(b[0] + dy / zoom, 0, side - height);
+    b[1] = clamp(b[1] + dx / zoom, 0, side - width);
+    b[2] = b[0] + height;
+    b[3] = b[1] + width;
+    draw();
+  }, `box ${names[i]}: arrow keys move it`));
+  ready = true;
+
+  function draw() {
+    if (!ready) return;
+    const all = steps(state.boxes, scores, state.threshold);
+    const at = Math.min(state.at, all.length), now = at > 0 ? all[at - 1] : null;
+    const kept = all.slice(0, at).map((s) => s.best), gone = all.slice(0, at).flatMap((s) => s.dropped);
+    const fate = (i) => {
+      if (now && i === now.best) return "kept now";
+      if (kept.includes(i)) return "kept before";
+      if (now && now.dropped.includes(i)) return "dropped now";
+      return gone.includes(i) ? "dropped before" : "to come";
+    };
+    const looks = {
+      "kept now": { stroke: "var(--a)", "stroke-width": 4, "stroke-dasharray": "none" },
+      "kept before": { stroke: "var(--a)", "stroke-width": 2, "stroke-dasharray": "none" },
+      "dropped now": { stroke: "var(--b)", "stroke-width": 2, "stroke-dasharray": "6 4" },
+      "dropped before": { stroke: "var(--line)", "stroke-width": 1, "stroke-dasharray": "3 4" },
+      "to come": { stroke: "var(--soft)", "stroke-width": 1.5, "stroke-dasharray": "none" },
+    };
+    state.boxes.forEach((b, i) => {
+      set(drawn[i], { x: b[1] * zoom + 1, y: b[0] * zoom + 1, width: (b[3] - b[1]) * zoom, height: (b[2] - b[0]) * zoom, ...looks[fate(i)],
+        "aria-valuetext": `${fate(i)}; y ${b[0].toFixed(0)} to ${b[2].toFixed(0)}, x ${b[1].toFixed(0)} to ${b[3].toFixed(0)}` });
+      set(labels[i], { x: b[1] * zoom + 5, y: b[0] * zoom + 14 });
+      labels[i].textContent = `${names[i]} ${scores[i].toFixed(2)}`;
+    });
+    traced(ranking(scores).map((i) => {
+      const b = state.boxes[i], head = [names[i], scores[i].toFixed(2)];
+      if (!now || fate(i) === "kept now" || fate(i).endsWith("before")) return [...head, "", "", "", fate(i)];
+      const k = state.boxes[now.best], both = shared(k, b), union = area(k) + area(b) - both;
+      return [...head, both.toFixed(0), `${area(k).toFixed(0)} + ${area(b).toFixed(0)} − ${both.toFixed(0)} = ${union.toFixed(0)}`, iou(k, b).toFixed(3),
+        fate(i) === "dropped now" ? `${iou(k, b).toFixed(3)} > ${state.threshold.toFixed(2)}: dropped` : "stays"];
+    }));
+    said.textContent = at === 0
+      ? `Step 0: all ${boxes.length} boxes, best score first.`
+      : `Step ${at} of ${all.length}: ${names[now.best]} has the best score of those left and is kept; it drops ${now.dropped.length}, ${now.left.length} left. In the end ${all.length} stay.`;
+  }
+  draw();
+}

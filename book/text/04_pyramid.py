@@ -1,0 +1,599 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 4. The feature pyramid
+#
+# After this chapter you can write the pyramid and its backward pass yourself, say for every cell of every level where its
+# number comes from and where its gradient goes, and count the parameters in your head.
+#
+# *Mirrors:* the notes' section on feature pyramid networks with its four pyramids (a) to (d), and the slides'
+# `top_down_layer`. What is wrong in them stands at the end.
+#
+# The backbone of chapter 3 ends in four maps, C2 to C5. Each is half as wide and half as high as the one before; a cell
+# of them stands for 4, 8, 16 and 32 pixels. This number is the **stride**. Fine maps come early: they know *where* an edge
+# is and little about *what* it belongs to. Coarse maps come late: they know what, and not where.
+#
+# A detector needs both at once, for small objects above all. That is the problem of this chapter.
+
+# %%
+import naive
+import numpy as np
+from gradcheck import adjoint_error, check_gradients
+from helpers import COLOURS, DATA, Ledger, check, close, network, scene, show, source
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+import kernels
+from mrcnn_np import presets
+from mrcnn_np.backbone import backbone
+from mrcnn_np.boxes import iou
+from mrcnn_np.data import open_dataset
+from mrcnn_np.fpn import fpn, fpn_backward, fpn_spec
+from mrcnn_np.molding import make_batch
+from mrcnn_np.ops.conv import conv2d
+from mrcnn_np.ops.resize import upsample_nearest, upsample_nearest_backward
+from mrcnn_np.params import draw
+from mrcnn_np.proposals import propose
+from mrcnn_np.rpn import rpn_head
+
+# %%
+ledger, model, sample = Ledger(), network(), scene()
+config, params = model.config, model.params
+batch = make_batch([sample], config)
+features, _ = backbone(batch.images, params, config)
+for k, map_, width in zip((2, 3, 4, 5), features, (24, 48, 64, 96)):
+    ledger.expect(f"c{k}", map_, (1, 128 // 2**k, 128 // 2**k, width))
+
+# %% [markdown]
+# **On paper first.** The image has 128 × 128 pixels, its smallest object is 19 pixels wide. How many cells wide is the
+# object on C2? On C5?
+
+# %%
+sides = sample.gt_boxes[:, 2:] - sample.gt_boxes[:, :2]
+assert sides.min() == 19 and 19 / 4 == 4.75 and 19 / 32 < 0.6
+print(f"{19 / 4} cells of C2, {19 / 32:.2f} of a cell of C5")
+
+# %% mystnb={"image": {"alt": "The image of the book twice, under a grid of 4 pixels and under one of 32 pixels; the small objects fill several fine cells but only part of a coarse one."}}
+figure = Figure(figsize=(6.4, 3.4), layout="constrained")
+for ax, stride, k in zip(figure.subplots(1, 2), (4, 32), (2, 5)):
+    ax.imshow(sample.image, extent=(0, 128, 128, 0))
+    ax.set(title=f"C{k}: stride {stride}", xticks=range(0, 129, stride), yticks=range(0, 129, stride))
+    ax.tick_params(labelbottom=False, labelleft=False, length=0)
+    ax.grid(color="white", lw=0.6)
+show(figure)
+
+# %% [markdown]
+# *Figure 4.1. What one cell has to stand for. Only the left grid can say where the small circle ends.*
+#
+# ## Four pyramids
+#
+# The notes show four answers to the problem.
+#
+# - **(a) Image pyramid.** Shrink the image several times and run the whole network on each. Right, and slow.
+# - **(b) One map.** Use C5 alone, as Faster R-CNN first did. Fast, and blind for small things.
+# - **(c) The hierarchy as it is.** Predict from C2, C3, C4, C5. Costs nothing, but C2 does not know what it sees.
+# - **(d) Feature pyramid.** Send what C5 knows down to the finer maps, then predict from each.
+#
+# **On paper first.** A convolution's cost is proportional to the area. If (a) uses sides of 1, 1/2, 1/4 and 1/8, how many
+# times the cost of (b) is it? And if small objects ask for one image enlarged twofold in addition?
+
+# %%
+areas = [1, 1 / 4, 1 / 16, 1 / 64]
+assert sum(areas) == 1.328125 and sum(areas) + 4 == 5.328125
+print(f"shrinking only: {sum(areas):.2f} times; with the enlarged one: {sum(areas) + 4:.2f} times")
+
+# %% mystnb={"image": {"alt": "Four diagrams. a: four images of falling size, each with its own map and prediction. b: a pyramid of maps, only the top one predicts. c: every map predicts. d: a second pyramid from the top down, joined by lateral arrows, every level predicts."}}
+figure = Figure(figsize=(8.4, 2.9), layout="constrained")
+for ax, name in zip(figure.subplots(1, 4), "abcd"):
+    for i, width in enumerate((4, 3, 2, 1)):
+        ax.plot([2.5 - width / 2, 2.5 + width / 2], [i, i], color=COLOURS[0], lw=6, solid_capstyle="butt")
+        predicts = name != "b" or i == 3
+        if i and name != "a":
+            ax.annotate("", (2.5, i - 0.12), (2.5, i - 0.88), arrowprops={"arrowstyle": "->", "color": "0.4"})
+        if name == "d":
+            ax.plot([7 - width / 2, 7 + width / 2], [i, i], color=COLOURS[1], lw=6, solid_capstyle="butt")
+            ax.annotate("", (7 - width / 2, i), (2.5 + width / 2, i), arrowprops={"arrowstyle": "->", "color": "0.4"})
+            if i:
+                ax.annotate("", (7, i - 0.88), (7, i - 0.12), arrowprops={"arrowstyle": "->", "color": "0.4"})
+        end = 7 + width / 2 if name == "d" else 2.5 + width / 2
+        if predicts:
+            ax.annotate("", (end + 1, i), (end + 0.1, i), arrowprops={"arrowstyle": "-|>", "color": COLOURS[2]})
+    titles = {"a": "(a) image pyramid", "b": "(b) one map", "c": "(c) hierarchy", "d": "(d) feature pyramid"}
+    ax.set(title=titles[name], xlim=(0, 10.5), ylim=(-0.6, 3.6))
+    ax.title.set_fontsize(10)
+    ax.axis("off")
+show(figure)
+
+# %% [markdown]
+# *Figure 4.2. Bars are maps, fine below, coarse above; filled arrow heads predict. In (a) the bars are images, each with a
+# network of its own pass. (b) and (d) cost about the same.*
+#
+# ## The way down
+#
+# Take C5 and C4. They differ in two respects: C4 has twice the sides, and another number of channels. Each gets its own
+# remedy.
+#
+# - **Channels:** a 1 × 1 convolution, the *lateral* one, brings every C to one common width. It mixes channels within a
+#   cell and looks at no neighbour.
+# - **Sides:** every cell of the coarser map becomes a block of 2 × 2 equal cells. This is *nearest upsampling*.
+#
+# Then the two are added. With $L_k$ for the lateral convolution and $U$ for upsampling,
+#
+# $$M_5 = L_5 C_5, \qquad M_k = L_k C_k + U M_{k+1}, \qquad P_k = O_k M_k .$$
+#
+# $M$ is the merged map, and $O_k$ a 3 × 3 convolution, the *output* one. There is no ReLU anywhere: the pyramid is linear
+# in its inputs, up to the biases. Keep that in mind for the way back.
+#
+# **On paper first.** One channel. C5 is the single number 1, C4 is [[1, 2], [3, 4]]. The lateral of C5 doubles, that of C4
+# multiplies by ten. What is $M_4$?
+
+# %%
+m5 = 2 * np.array([[1.0]])
+m4 = 10 * np.array([[1.0, 2], [3, 4]]) + m5.repeat(2, axis=0).repeat(2, axis=1)
+assert m4.tolist() == [[12, 22], [32, 42]]
+wide = np.array([[1.0, 2], [3, 4]]).reshape(1, 2, 2, 1)
+big, big_cache = upsample_nearest(wide)
+assert big[0, :, :, 0].tolist() == [[1, 1, 2, 2], [1, 1, 2, 2], [3, 3, 4, 4], [3, 3, 4, 4]]
+print("merged:", m4.tolist())
+
+# %% [markdown]
+# The loop says it in one line: cell $(p, q)$ of the large map reads cell $(\lfloor p/2 \rfloor, \lfloor q/2 \rfloor)$ of
+# the small one.
+
+# %%
+source(naive.upsample_nearest)
+
+# %%
+rng = np.random.default_rng(0)
+x = rng.normal(size=(2, 3, 5, 4))
+with kernels.use("numpy"):
+    in_numpy, up_cache = upsample_nearest(x)
+ledger.expect("an enlarged map", in_numpy, (2, 6, 10, 4))
+close("upsampling, loop and NumPy", in_numpy, naive.upsample_nearest(x, 2))
+with kernels.use("cpu"):
+    compiled, _ = upsample_nearest(x.astype(np.float32))
+close("upsampling, NumPy and compiled, float32", compiled, in_numpy, tolerance=1e-6)
+
+# %% [markdown]
+# **Exercise 4.1.** Write it for any whole scale, for maps of shape (N, H, W, C).
+
+
+# %% tags=["exercise-4.1"]
+def enlarge(x, scale):
+    raise NotImplementedError
+
+
+check("4.1", enlarge)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def enlarge(x, scale):
+#     return x.repeat(scale, axis=1).repeat(scale, axis=2)
+# ```
+#
+# `repeat` gives 1 1 2 2; `np.tile` would give 1 2 1 2, four small copies of the map.
+# </details>
+#
+# ## Why a 3 × 3 behind the sum
+#
+# A copied block is a staircase. Where the coarse map changes from 0 to 4, the enlarged one jumps at a place that is a
+# multiple of two cells, wherever the true edge lies. This false pattern is called *aliasing*. A 3 × 3 convolution can
+# smooth it, since each output sees over the edge of its block.
+#
+# **On paper first.** The row 0, 4 is enlarged to 0, 0, 4, 4 and each inner cell replaced by the mean of three neighbours.
+# What are the two inner cells?
+
+# %%
+row = np.array([0.0, 4]).repeat(2)
+inner = np.convolve(row, np.ones(3) / 3, mode="valid")
+assert np.allclose(inner, [4 / 3, 8 / 3])
+print("0, 0, 4, 4 becomes 0,", ", ".join(f"{v:.2f}" for v in inner), ", 4: a ramp")
+
+# %% [markdown]
+# A mean is one 3 × 3 convolution among many; the network learns which. It also mixes what the lateral and the coarse map
+# said about neighbouring cells.
+#
+# ## P6
+#
+# The proposal network wants one more level, for the largest anchors. P6 is every second row and column of P5: no
+# weights, nothing to learn. The frameworks write it as a max pool of size 1 and stride 2, which says the same. No region
+# is ever *read* from P6; chapter 8 reads from P2 to P5.
+#
+# **On paper first.** An image of 1024 × 1024: which sides have P2 to P6? How many levels are that?
+
+# %%
+assert [1024 // 2**k for k in (2, 3, 4, 5, 6)] == [256, 128, 64, 32, 16]
+
+
+def top_down(features, params, way_down=True):
+    """Return P2 .. P6 from C2 .. C5: the chapter in ten lines."""
+    merged, levels = None, []
+    for k, c in zip((5, 4, 3, 2), reversed(features)):
+        lateral, _ = conv2d(c, params[f"fpn.lateral{k}.w"], params[f"fpn.lateral{k}.b"])
+        joins = way_down and merged is not None
+        merged = lateral + merged.repeat(2, axis=1).repeat(2, axis=2) if joins else lateral
+        level, _ = conv2d(merged, params[f"fpn.output{k}.w"], params[f"fpn.output{k}.b"], padding=1)
+        levels.insert(0, level)
+    return [*levels, levels[-1][:, ::2, ::2]]
+
+
+pyramid, _ = fpn(features, params, config)
+for k, p, ours in zip((2, 3, 4, 5, 6), pyramid, top_down(features, params)):
+    ledger.expect(f"p{k}", p, (1, 128 // 2**k, 128 // 2**k, 48))
+    close(f"P{k}, this chapter and the package, float32", ours, p, tolerance=1e-4)
+
+# %% [markdown]
+# The package does the same; it fuses the sum into the convolution and keeps what the way back needs.
+
+# %%
+source(fpn)
+
+# %% [markdown]
+# All levels have one width, here 48. This is what lets *one* head, with one set of weights, read every level.
+#
+# **On paper first.** Over a ResNet-50, C2 to C5 have 256, 512, 1024 and 2048 channels and the pyramid has 256. Count: four
+# laterals, four outputs, all with biases.
+
+# %%
+laterals = (256 + 512 + 1024 + 2048) * 256 + 4 * 256
+outputs = 4 * (3 * 3 * 256 * 256 + 256)
+assert (laterals, outputs, laterals + outputs) == (984_064, 2_360_320, 3_344_384)
+full = sum(int(np.prod(t.shape)) for t in fpn_spec(presets.torchvision()).values())
+assert full == 3_344_384
+print(f"laterals {laterals:,}, outputs {outputs:,}, together {full:,}: torchvision's number")
+
+# %% [markdown]
+# **Exercise 4.2.** Write the count for any widths.
+
+
+# %% tags=["exercise-4.2"]
+def parameters(widths, channels):
+    raise NotImplementedError
+
+
+check("4.2", parameters)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def parameters(widths, channels):
+#     laterals = sum(widths) * channels + len(widths) * channels
+#     outputs = len(widths) * (9 * channels * channels + channels)
+#     return laterals + outputs
+# ```
+#
+# P6 adds nothing: it is a choice of cells.
+# </details>
+#
+# ## Sides that do not fit
+#
+# Twice a coarse map must be exactly a fine one, or the sum has no meaning. A stride of 2 rounds up: 25 cells become 13, and
+# twice 13 is 26. So the image is padded before it enters, to a multiple of the largest stride of a C, which is 32. This is
+# the reason for `pad_multiple` in the configuration. P6 may round, for nothing is enlarged from it.
+#
+# **On paper first.** An image of 100 × 100: what are the sides of C2 to C5, and where does the sum fail? To what would
+# torchvision pad 800 × 1333, and which sides has P6 then?
+
+# %%
+unpadded = [-(-100 // 2**k) for k in (2, 3, 4, 5)]
+assert unpadded == [25, 13, 7, 4] and [2 * n for n in unpadded[1:]] == [26, 14, 8]  # each one too many
+assert -(-1333 // 32) * 32 == 1344 and 800 % 32 == 0
+assert (-(-800 // 64), -(-1344 // 64)) == (13, 21)  # P5 has 25 x 42
+print("100 pixels:", unpadded, "and twice the coarser ones:", [2 * n for n in unpadded[1:]])
+
+# %% [markdown]
+# ## Who hears whom
+#
+# The pyramid is linear, so what a level says is a plain sum of what each C contributes. For the finest level, with the
+# biases left out,
+#
+# $$P_2 = O_2 \bigl( L_2 C_2 + U L_3 C_3 + U^2 L_4 C_4 + U^3 L_5 C_5 \bigr).$$
+#
+# Nothing multiplies, nothing chooses. If C5 says "here is a circle" on a channel, P2 says so, too, on the same channel, on
+# all 64 cells below; and where C2 adds an edge, both can be read from the sum. We check the sum: the contributions of the
+# four maps, each with the others at zero, must add up.
+
+# %%
+doubles = {name: value.astype(float) for name, value in params.items() if name.startswith("fpn.")}
+maps = [f.astype(float) for f in features]
+zero = top_down([0 * f for f in maps], doubles)[0]  # what the biases say
+single = [top_down([f if i == j else 0 * f for j, f in enumerate(maps)], doubles)[0] - zero for i in range(4)]
+close("P2 as a sum of four contributions, float64", sum(single) + zero, top_down(maps, doubles)[0])
+
+# %% [markdown]
+# Now to single cells.
+#
+# Change one cell of one C and see which cells of P2 to P6 notice. Flow goes from coarse to fine only, so a cell of C2
+# changes P2 alone. A cell of C5 becomes a block of $2^{5-k}$ cells on level $k$, and the output convolution adds a rim of
+# one cell.
+#
+# **On paper first.** How many cells of P5, P4, P3 and P2 hear one inner cell of C5?
+
+# %%
+changed = {}
+with kernels.use("numpy"):  # there, what is equal is equal to the last bit
+    before = fpn(features, params, config)[0]
+    for k in (2, 5):
+        touched = [f.copy() for f in features]
+        middle = touched[k - 2].shape[1] // 2
+        touched[k - 2][0, middle, middle] += 1
+        after = fpn(touched, params, config)[0]
+        changed[k] = [np.abs(a - b)[0].max(axis=-1) > 0 for a, b in zip(after, before)]
+assert [int(c.sum()) for c in changed[5][:4]] == [100, 36, 16, 9] == [(2**n + 2) ** 2 for n in (3, 2, 1, 0)]
+assert [int(c.sum()) for c in changed[2]] == [9, 0, 0, 0, 0]
+print("cells of P2 .. P5 that hear a cell of C5:", [int(c.sum()) for c in changed[5][:4]])
+
+# %% mystnb={"image": {"alt": "Four maps P2 to P5 with the cells that change when one cell of C5 changes: a block of 10 by 10, 6 by 6, 4 by 4 and 3 by 3."}}
+figure = Figure(figsize=(8, 2.4), layout="constrained")
+for ax, k, where in zip(figure.subplots(1, 4), (2, 3, 4, 5), changed[5]):
+    ax.imshow(where, cmap="Greys", vmin=0, vmax=1.6)
+    block = 2 ** (5 - k)
+    ax.add_patch(Rectangle((2 * block - 0.5, 2 * block - 0.5), block, block, fill=False, color=COLOURS[1], lw=2))
+    ax.set(title=f"P{k}: {int(where.sum())} of {where.size}", xticks=[], yticks=[])
+show(figure)
+
+# %% [markdown]
+# *Figure 4.3. One cell of C5, heard on four levels. Orange: the copied block; the rim is the output convolution's.*
+#
+# **Exercise 4.3.** Predict: how many cells of P*k* hear one inner cell of C*source*? (A level that does not hear it: 0.)
+
+
+# %% tags=["exercise-4.3"]
+def listeners(source_level, k):
+    raise NotImplementedError
+
+
+check("4.3", listeners)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def listeners(source_level, k):
+#     if k > source_level:
+#         return 0
+#     return (2 ** (source_level - k) + 2) ** 2
+# ```
+#
+# The rim is one cell on each side, whatever the block: every level has its own output convolution.
+# </details>
+#
+# ## The way back
+#
+# Three pieces, each linear, each with a transpose you can say in a sentence.
+#
+# *A sum* hands its gradient to both summands, unchanged. From $z = a + b$ follows $dz/da = dz/db = 1$.
+#
+# *Copying.* $y_{pq} = x_{\lfloor p/2 \rfloor \lfloor q/2 \rfloor}$: a cell went into four places, so it collects from
+# four: $dx_{ij} = \sum_{a,b \in \{0,1\}} dy_{2i+a,\,2j+b}$. (Not their mean. Copying is not averaging.)
+#
+# *Choosing.* P6 took every second cell of P5. Its gradient goes back to these cells; the others get zero from it.
+#
+# **On paper first.** The gradient of an enlarged 2 × 4 map is 0 1 2 3 above and 4 5 6 7 below. What do the two cells of
+# the small map receive?
+
+# %%
+_, flat_cache = upsample_nearest(np.zeros((1, 1, 2, 1)))
+collected = upsample_nearest_backward(np.arange(8.0).reshape(1, 2, 4, 1), flat_cache)
+assert collected.ravel().tolist() == [0 + 1 + 4 + 5, 2 + 3 + 6 + 7] == [10, 18]
+error = adjoint_error(
+    lambda a: upsample_nearest(a)[0], lambda b: upsample_nearest_backward(b, up_cache), x.shape, in_numpy.shape, rng
+)
+assert error < 1e-12
+print("collected:", collected.ravel().tolist(), "; the adjoint identity holds")
+
+# %% [markdown]
+# **Exercise 4.4.** Write the backward pass of 4.1, for any scale.
+
+
+# %% tags=["exercise-4.4"]
+def enlarge_backward(dy, scale):
+    raise NotImplementedError
+
+
+check("4.4", enlarge_backward)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def enlarge_backward(dy, scale):
+#     n, height, width, channels = dy.shape
+#     blocks = dy.reshape(n, height // scale, scale, width // scale, scale, channels)
+#     return blocks.sum(axis=(2, 4))
+# ```
+#
+# The reshape splits each axis into "which block" and "where in it"; the sum runs over the latter.
+# </details>
+#
+# Now put them together. $M_k$ went to two places: through $O_k$ to $P_k$, and through $U$ to $M_{k-1}$. It collects from
+# both:
+#
+# $$dM_k = O_k^\top dP_k + U^\top dM_{k-1}, \qquad dC_k = L_k^\top dM_k .$$
+#
+# $M_2$ has nobody below it, so the way back *begins* with the finest level and climbs. Forward went down, backward goes
+# up. Here gradients of different origin meet: what an object on P2 wants, what the proposal network wants on each level,
+# what the heads want, all arrive in $M_5$ and from there in C5.
+#
+# **On paper first.** Let every cell of $P_2$ send back exactly 1 to $M_2$, and the other levels nothing. What arrives in
+# each cell of $M_5$?
+
+# %%
+climbing = np.ones((1, 32, 32, 1))
+meeting = [climbing]
+for _ in range(3):
+    climbing = upsample_nearest_backward(climbing, big_cache)
+    meeting.append(climbing)
+assert [m.max() for m in meeting] == [m.min() for m in meeting] == [1, 4, 16, 64]
+ledger.expect("what M5 collects from M2", climbing, (1, 4, 4, 1))
+assert all(m.sum() == 1024 for m in meeting)  # nothing is lost on the way
+print("one cell of M2, M3, M4, M5 collects:", [int(m.max()) for m in meeting])
+
+# %% [markdown]
+# Sixty-four cells of M2 lie under one of M5. A coarse cell answers for all of them.
+
+# %%
+source(fpn_backward)
+
+# %% [markdown]
+# `plus=from_finer` is the second term of $dM_k$. The whole pyramid against finite differences, in float64, at small sizes:
+# with respect to all four inputs, and to one weight of each kind.
+
+# %%
+small = config.replace(fpn_channels=5)
+weights = draw(fpn_spec(small), rng, np.float64)
+inputs = [rng.normal(size=(1, 2**n, 2**n, c)) for n, c in zip((4, 3, 2, 1), (24, 48, 64, 96))]
+NAMES = ("fpn.lateral5.w", "fpn.output2.w", "fpn.output5.w", "fpn.lateral3.b")
+
+
+def whole(*arguments):
+    maps, changed_weights = arguments[:4], dict(zip(NAMES, arguments[4:]))
+    y, cache = fpn(list(maps), weights | changed_weights, small, training=True)
+
+    def back(dy):
+        grads = {}
+        dmaps = fpn_backward(list(dy), cache, grads)
+        return [*dmaps, *(grads[name] for name in NAMES)]
+
+    return y, back
+
+
+check_gradients(whole, *inputs, *(weights[name] for name in NAMES), rng=rng, tol=1e-6)
+for k, level in zip((2, 3, 4, 5, 6), whole(*inputs, *(weights[name] for name in NAMES))[0]):
+    ledger.expect(f"p{k} of the check", level, (1, 2 ** max(6 - k, 0), 2 ** max(6 - k, 0), 5))
+print("gradients of four maps and four weights: right to 1e-6")
+
+# %% [markdown]
+# **Exercise 4.5.** Derive: one channel, the laterals and outputs are the identity (so $P_k = M_k$), no P6. Given the
+# gradients `dp` of [P2, P3, P4, P5], each (H, W), return those of [C2, C3, C4, C5].
+
+
+# %% tags=["exercise-4.5"]
+def meet(dp):
+    raise NotImplementedError
+
+
+check("4.5", meet)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def meet(dp):
+#     found = [dp[0]]
+#     for own in dp[1:]:
+#         finer = found[-1]
+#         collected = finer[::2, ::2] + finer[1::2, ::2] + finer[::2, 1::2] + finer[1::2, 1::2]
+#         found.append(own + collected)
+#     return found
+# ```
+#
+# Each level adds its own to what it collects from the finer one, which already holds all below.
+# </details>
+
+# %% mystnb={"image": {"alt": "Two rows of four maps over the image, P2 to P5: above each level from its own C alone, below with what comes from above. The fine levels gain broad patches where objects are."}}
+alone = top_down(features, params, way_down=False)
+figure = Figure(figsize=(8, 4.1), layout="constrained")
+axes = figure.subplots(2, 4)
+for column, k in enumerate((2, 3, 4, 5)):
+    for ax, level, text in zip(axes[:, column], (alone[column], pyramid[column]), ("alone", "with the way down")):
+        ax.imshow(np.sqrt((level[0] ** 2).mean(axis=-1)), extent=(0, 128, 128, 0), cmap="cividis")
+        for y1, x1, y2, x2 in sample.gt_boxes:
+            ax.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, color="white", lw=0.8, ls=":"))
+        ax.set(title=f"P{k} {text}", xticks=[], yticks=[])
+        ax.title.set_fontsize(9)
+show(figure)
+
+# %% [markdown]
+# *Figure 4.4. Strength of all channels of the book's network. Above: without the second term, each
+# level from its own C. Below: as it is. P5 gains nothing, for nothing is above it. Dotted: the true boxes.*
+#
+# ## Break it
+#
+# Turn (d) into (c): the same trained weights, the same laterals and outputs, but $M_k = L_k C_k$ and nothing from above.
+# Twenty-six held-out images with 84 objects; how many have a proposal that overlaps them by half, among the first
+# ten? (Chapter 7 explains proposals; here they only count.)
+
+# %% tags=["break-it"]
+held_out = open_dataset("shapes", DATA / "shapes", "val")
+samples = [held_out.load(i) for i in range(len(held_out))]
+all_features, _ = backbone(make_batch(samples, config).images, params, config)
+grids = model.anchors((128, 128), pyramid)
+
+
+def found(levels, budget):
+    """Return the share of objects that one of the first `budget` proposals overlaps by half."""
+    logits, deltas, _ = rpn_head(levels, params, config)
+    changed, overlaps = config.replace(proposals_post_nms_test=budget), []
+    for truth, own_logits, own_deltas in zip(samples, logits, deltas):
+        boxes, _ = propose(own_logits, own_deltas, grids, (0, 0, 128, 128), changed, training=False)
+        overlaps += list(iou(boxes, truth.gt_boxes.astype(np.float32)).max(axis=0))
+    assert len(overlaps) == 84
+    return np.mean(np.array(overlaps) >= 0.5)
+
+
+whole_way, cut = top_down(all_features, params), top_down(all_features, params, way_down=False)
+as_it_is, broken = found(whole_way, 10), found(cut, 10)
+assert broken < as_it_is - 0.05
+print("without the way down, ten proposals find fewer objects, by more than a twentieth of all")
+
+# %% mystnb={"image": {"alt": "Curves: share of objects found against the number of proposals, with and without the way down; the cut network finds fewer."}}
+budgets = (5, 10, 20, 50, 100, 200)
+figure = Figure(figsize=(6, 2.8), layout="constrained")
+ax = figure.subplots()
+for levels, colour, mark, label in (
+    (whole_way, COLOURS[0], "o", "(d) as it is"),
+    (cut, COLOURS[1], "s", "(c) nothing from above"),
+):
+    ax.plot(budgets, [found(levels, k) for k in budgets], color=colour, marker=mark, label=label)
+ax.set(xscale="log", xticks=budgets, xticklabels=budgets, xlabel="proposals", ylabel="objects found", ylim=(0, 1.05))
+ax.legend(fontsize=8)
+ax.minorticks_off()
+show(figure)
+
+# %% [markdown]
+# *Figure 4.5. The price of cutting the way down in a network that was trained with it.*
+#
+# Read it with care. The network has learned to rely on what comes from above. One trained without it from the start would
+# do better than the orange curve; how much is left then is a question of training, and this book does not answer it.
+#
+# ## The ledger
+
+# %%
+ledger.show()
+
+# %% [markdown]
+# ## What was false in the documents
+#
+# | they say | in truth |
+# |---|---|
+# | the pyramid has "6 scales", followed by a list of five | five: 1/4, 1/8, 1/16, 1/32, 1/64, that is P2 to P6 |
+# | regions are read from "5 feature layers of ResNet" | from four of the *pyramid*, P2 to P5; P6 serves the proposal network |
+# | C2 to C5 correspond to P2 to P5, and that is all | P6 is missing: every second cell of P5, without weights |
+# | the coarse map is "sampled" | it is enlarged: every cell becomes 2 × 2 equal ones |
+# | (d) is "as fast as (b) and (c)" | nearly: over a ResNet-50 it adds 3.3 million weights, applied at four sizes |
+#
+# ## Do you remember?
+#
+# <details><summary>Q1. What does C2 know that C5 does not, and the other way round?</summary>C2 knows where, to 4 pixels; C5 knows what, from a large surrounding.</details>
+# <details><summary>Q2. What are the four pyramids?</summary>Of images, one map only, the hierarchy as it is, and the hierarchy with a way down.</details>
+# <details><summary>Q3. Why is (a) slow?</summary>The whole network runs once for each size, and an image enlarged twofold costs four times as much.</details>
+# <details><summary>Q4. What does a lateral convolution do?</summary>It brings a C to the common width; it is 1 × 1 and sees no neighbours.</details>
+# <details><summary>Q5. How is a coarse map enlarged?</summary>Every cell is copied to a block of 2 × 2.</details>
+# <details><summary>Q6. Why a 3 × 3 convolution behind the sum?</summary>Copied blocks have false edges; it smooths them and mixes the two sources.</details>
+# <details><summary>Q7. Why have all levels the same width?</summary>So that one head with one set of weights can read them all.</details>
+# <details><summary>Q8. What is P6, and who reads it?</summary>Every second cell of P5; only the proposal network.</details>
+# <details><summary>Q9. Does a cell of C3 change P4?</summary>No. Nothing flows from fine to coarse.</details>
+# <details><summary>Q10. How many cells of P2 hear one inner cell of C4?</summary>(4 + 2)² = 36.</details>
+# <details><summary>Q11. What is the backward pass of copying?</summary>The sum over the copies, not the mean.</details>
+# <details><summary>Q12. In which order does the way back run?</summary>From P2 up to P5: each merged map needs what the finer one collected.</details>
+# <details><summary>Q13. Where do the gradients of all levels meet?</summary>In M5, and so in C5; on the way each lateral takes its share.</details>
