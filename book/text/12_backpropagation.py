@@ -22,34 +22,26 @@
 # costs about twice the forward pass, for all weights together. This chapter shows why.
 
 # %%
-import dataclasses
-
 import mrcnn_np.backbone as backbone_module
 import naive
 import numpy as np
-from gradcheck import adjoint_error, check_gradients
+from gradcheck import check_gradients
 from helpers import COLOURS, Ledger, MaskRCNN, check, close, explorable, make_batch, network, scene, show, source
 from helpers import train_step, zero_velocity
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 import kernels
-from mrcnn_np.fpn import fpn, fpn_backward
+from mrcnn_np import objective
+from mrcnn_np.backbone import backbone_backward, residual_block_backward
+from mrcnn_np.fpn import fpn_backward
 from mrcnn_np.heads import box_head_backward, mask_head_backward
 from mrcnn_np.layers import conv_bn_backward
-from mrcnn_np.objective import (
-    LOSSES,
-    head_box_loss_backward,
-    head_class_loss_backward,
-    head_mask_loss_backward,
-    rpn_box_loss_backward,
-    rpn_class_loss_backward,
-)
+from mrcnn_np.objective import LOSSES
 from mrcnn_np.ops.activation import relu, relu_backward
 from mrcnn_np.ops.conv import conv2d, conv2d_backward
 from mrcnn_np.ops.linear import linear, linear_backward
 from mrcnn_np.ops.losses import softmax_cross_entropy, softmax_cross_entropy_backward
-
-# %%
 from mrcnn_np.ops.pool import max_pool2d, max_pool2d_backward
 from mrcnn_np.pyramid import pyramid_roi_align_backward
 from mrcnn_np.rpn import rpn_head_backward
@@ -73,8 +65,8 @@ kernel = np.array([[1, 0, -1], [2, 1, -1], [0, 1, -2]], float)
 head, target = np.array([[1, -1], [2, 0.5]]), 5.0
 
 
+# Return the loss, the values on the way and a function that walks back.
 def small_network(image, kernel, head):
-    """Return the loss, the values on the way and a function that walks back."""
     z, conv_cache = conv2d(image[None, :, :, None], kernel[:, :, None, None])
     r, relu_cache = relu(z)
     m, pool_cache = max_pool2d(r, kernel_size=2, stride=2)
@@ -94,8 +86,7 @@ def small_network(image, kernel, head):
 # %%
 loss, (before_relu, largest, score), back = small_network(image, kernel, head)
 assert largest.tolist() == [[14, 24], [0, 26]]
-assert score == 14 - 24 + 0 + 13 == 3
-assert loss == 2
+assert score == 14 - 24 + 0 + 13 == 3 and loss == 2
 print(before_relu.astype(int))
 print(f"score {score:g}, loss {loss:g}")
 
@@ -132,8 +123,8 @@ print(f"pixel (2, 2): {through_11:g} + {through_12:g} = {dimage[2, 2]:g}")
 
 
 # %%
+# Return the gradient of every pixel: the sum over its paths of the products along them.
 def by_paths(image, kernel, head):
-    """Return the gradient of every pixel: the sum over its paths of the products along them."""
     z = naive.conv2d(image[None, :, :, None], kernel[:, :, None, None])[0, :, :, 0]
     gradient = np.zeros(image.shape)
     for y, x in np.ndindex(image.shape):
@@ -240,8 +231,7 @@ check("12.2", layer_backward)
 
 # %% mystnb={"image": {"alt": "The small network: image, convolution and pool with their values above, and the gradient that each of these numbers receives below."}}
 figure = Figure(figsize=(8, 5.2), layout="constrained")
-dpool = ds * head
-rows = [("values", (image, before_relu, largest)), ("gradients", (dimage, dconv, dpool))]
+rows = [("values", (image, before_relu, largest)), ("gradients", (dimage, dconv, ds * head))]
 for axes, (kind, three) in zip(figure.subplots(2, 3, width_ratios=(6, 4, 2)), rows):
     for ax, numbers, name in zip(axes, three, ("image", "convolution", "pool")):
         bound = np.abs(numbers).max() * 1.8
@@ -336,14 +326,12 @@ check("12.4", unit_backward)
 # rounds each loss by about $10^{-16}$, which division by $\varepsilon$ blows up. At which $\varepsilon$ are both equal?
 
 # %%
-best = 1e-16 ** (1 / 3)
-assert np.isclose(best, 4.64e-6, rtol=1e-3)
-small_model, small_batch = network(), make_batch([scene()], network().config, np.float64)
-config = small_model.config
-params = {name: p.astype(np.float64) for name, p in small_model.params.items()}
+assert np.isclose(1e-16 ** (1 / 3), 4.64e-6, rtol=1e-3)
+config = network().config
+small_batch = make_batch([scene()], config, np.float64)
+params = {name: p.astype(np.float64) for name, p in network().params.items()}
 model = MaskRCNN(config, params)
 losses, cache = model.losses(small_batch, 0)
-targets = cache.targets
 grads = model.backward(cache)
 stem = "backbone.stem.conv.w"
 ledger.expect(stem, grads[stem], (3, 3, 3, 16))
@@ -351,10 +339,10 @@ assert set(grads) == {name for name in params if not name.endswith((".mean", ".v
 assert len(grads) == 95 and len(params) == 133
 
 
+# Return the sum of the five losses with some tensors replaced, for the same anchors and regions.
 def total_loss(**changed):
-    """Return the sum of the five losses with some tensors replaced, for the same anchors and regions."""
     moved = MaskRCNN(config, {**params, **changed})
-    return sum(moved.losses(small_batch, 0, targets=targets)[0].values())
+    return sum(moved.losses(small_batch, 0, targets=cache.targets)[0].values())
 
 
 # %% [markdown]
@@ -380,15 +368,14 @@ ax.loglog(steps, np.maximum(of_row, 1e-13), "s--", color=COLOURS[0], label="soft
 ax.set(xlabel="step", ylabel="relative error")
 ax.legend()
 show(figure)
-smooth_best = steps[int(np.argmin(of_row))]
-assert 1e-7 < smooth_best < 1e-3 and min(of_row) < 1e-9
+assert 1e-7 < steps[np.argmin(of_row)] < 1e-3 and min(of_row) < 1e-9
 assert of_network[3] > 1e-4 and min(of_network) < 1e-6  # a step of 1e-4 is too long here
 
 # %% [markdown]
 # *Figure 12.2. The smooth function follows the calculation on paper. The network does not: a long step closes some ReLU
 # or lets another cell win a pool, and the loss has a kink there.*
 #
-# There are hundreds of thousands of ReLUs in the way, and some are always close to zero. Hence two rules for a check:
+# There are tens of thousands of ReLUs in the way, and some are always close to zero. Hence two rules for a check:
 # float64, and a step that is short enough to cross no kink. At a kink itself no rule helps; the backward pass has to
 # choose a slope, and the difference quotient gives another one.
 #
@@ -424,9 +411,8 @@ check("12.5", unlucky_place)
 
 
 # %%
+# A value on the tape.
 class Node:
-    """A value on the tape."""
-
     def __init__(self, value, parents=(), back=None):
         self.value, self.parents, self.back, self.grad = value, parents, back, None
 
@@ -434,35 +420,26 @@ class Node:
         return Node(self.value + other.value, (self, other), lambda d: (d, d))
 
     def backward(self, d):
-        order, seen = [], set()
-
-        def visit(node):  # parents first: every node stands behind all it was made from
-            if id(node) not in seen:
-                seen.add(id(node))
-                for parent in node.parents:
-                    visit(parent)
-                order.append(node)
-
-        visit(self)
+        order = parents_first(self, [])
         for node in order:
             node.grad = 0.0
         self.grad = d
-        self._walk(reversed(order))
+        for node in reversed(order):
+            for parent, gradient in zip(node.parents, node.back(node.grad) if node.back else ()):
+                parent.grad = parent.grad + gradient  # the sum over the paths
 
 
 # %%
-def walk(self, order):
-    for node in order:
-        gradients = node.back(node.grad) if node.back else ()
-        for parent, gradient in zip(node.parents, gradients):
-            parent.grad = parent.grad + gradient  # the sum over the paths
+def parents_first(node, order):
+    if node not in order:
+        for parent in node.parents:
+            parents_first(parent, order)
+        order.append(node)  # behind all that it was made from
+    return order
 
 
-Node._walk = walk
-
-
+# Run an operation of the package and note it.
 def taped(op, op_backward, *inputs, **options):
-    """Run an operation of the package and note it."""
     y, kept = op(*(node.value for node in inputs), **options)
 
     def back(d):
@@ -473,7 +450,7 @@ def taped(op, op_backward, *inputs, **options):
 
 
 # %% [markdown]
-# Forty lines. The line with the plus is the heart: whoever is used twice receives twice. The order matters, too. A node
+# That is all. The line with the plus is the heart: whoever is used twice receives twice. The order matters, too. A node
 # may hand on its gradient only when all of it has arrived; going through the notes in reverse sees to that.
 #
 # Now a residual block, $y = \mathrm{relu}(F(x) + x)$, once by the tape and once by hand.
@@ -509,11 +486,7 @@ dy = ledger.expect("gradient of the block's output", rng.normal(size=y.shape), (
 outer.backward(dy)
 for name, node, by_hand in zip(("x", "w1", "w2"), (n_x, n1, n2), block_back(dy)):
     close(f"tape and hand, d{name}", node.grad, by_hand)
-    assert np.array_equal(node.grad.shape, node.value.shape)
 check_gradients(block, x, w1, w2, rng=rng, tol=1e-6)
-names, real_block = [f"backbone.c2.1.{n}" for n in ("conv1.w", "conv2.w")], backbone_module.residual_block_backward
-assert all(n in grads for n in names)
-print("by hand and finite differences: right")
 
 # %% [markdown]
 # The tape frees you from writing the order down. It takes something in exchange: it cannot know what is needed no more,
@@ -521,7 +494,7 @@ print("by hand and finite differences: right")
 # at. The package writes every backward pass out. Here is that of its residual block.
 
 # %%
-source(real_block)
+source(residual_block_backward)
 
 # %% [markdown]
 # `plus=dshortcut` is the meeting: `conv_bn_backward` adds it to the `dx` that it computes. The rest is the forward pass,
@@ -542,14 +515,13 @@ source(MaskRCNN.backward)
 
 
 # %%
+# Return the gradients of the parameters and of the stations, for losses weighted by ``weight``.
 def way_back(cache, weight):
-    """Return the gradients of the parameters and of the stations, for losses weighted by ``weight``."""
-    kept, g = cache.losses, {}
-    dmask = mask_head_backward(head_mask_loss_backward(weight["head_mask"], kept["head_mask"]), cache.mask_head, g)
-    dclass = head_class_loss_backward(weight["head_class"], kept["head_class"])
-    dbox = box_head_backward(dclass, head_box_loss_backward(weight["head_box"], kept["head_box"]), cache.box_head, g)
-    dobject = rpn_class_loss_backward(weight["rpn_class"], kept["rpn_class"])
-    dp = rpn_head_backward(dobject, rpn_box_loss_backward(weight["rpn_box"], kept["rpn_box"]), cache.rpn, g)
+    g = {}
+    back = {k: getattr(objective, f"{k}_loss_backward")(weight[k], cache.losses[k]) for k in LOSSES}
+    dmask = mask_head_backward(back["head_mask"], cache.mask_head, g)
+    dbox = box_head_backward(back["head_class"], back["head_box"], cache.box_head, g)
+    dp = rpn_head_backward(back["rpn_class"], back["rpn_box"], cache.rpn, g)
     for d, aligned in ((dmask, cache.mask_align), (dbox, cache.box_align)):
         pyramid_roi_align_backward(d, aligned, into=dp[:4])  # adds to what the proposal head sent
     dc = fpn_backward(dp, cache.fpn, g)
@@ -560,20 +532,20 @@ def way_back(cache, weight):
 
 
 # %%
-backbone_backward = backbone_module.backbone_backward
 ours, stations = way_back(cache, dict.fromkeys(LOSSES, 1.0))
 assert all(np.array_equal(ours[name], grads[name]) for name in grads)
-ledger.expect("d image", stations["image"], (1, 128, 128, 3))
 ledger.expect("d box features", stations["box features"], (48, 7, 7, 48))
 ledger.expect("d mask features", stations["mask features"], (12, 14, 14, 48))
-for k, side in zip((2, 3, 4, 5), (32, 16, 8, 4)):
+for k, side in zip((2, 3, 4, 5, 6), (32, 16, 8, 4, 2)):
     ledger.expect(f"d P{k}", stations[f"P{k}"], (1, side, side, 48))
 ledger.expect("d C5", stations["C5"], (1, 4, 4, 96))
+ledger.expect("d image", stations["image"], (1, 128, 128, 3))
 alone = {name: way_back(cache, {k: float(k == name) for k in LOSSES}) for name in LOSSES}
-added = sum(g[stem] for g, _ in alone.values())
-close("five gradients added, and the gradient of the sum", added, grads[stem], tolerance=1e-10)
+close("five gradients, added", sum(g[stem] for g, _ in alone.values()), grads[stem], tolerance=1e-10)
 
 # %% [markdown]
+# P6 appears in the ledger with zeros: none of its anchors was drawn for the loss, and no region reads it.
+#
 # The backward pass is linear: the gradient of a sum is the sum of gradients. So each loss can be looked at alone. First
 # which part of the network it reaches, then which pixels.
 #
@@ -588,7 +560,7 @@ expected = np.array([[1, 1, 0, 0, 0], [0, 0, 1, 1, 0], [0, 0, 0, 0, 1], [1, 1, 1
 assert np.array_equal(norm > 0, expected)
 figure = Figure(figsize=(6.5, 3.1), layout="constrained")
 ax = figure.subplots()
-ax.imshow(np.sqrt(norm), cmap="Blues", vmax=2.5)
+ax.imshow(np.sqrt(norm), cmap="Blues", vmax=2.5, aspect="auto")
 for i, j in np.ndindex(norm.shape):
     ax.text(j, i, f"{norm[i, j]:.1f}" if norm[i, j] else "0", ha="center", va="center")
 ax.set(xticks=range(5), xticklabels=LOSSES, yticks=range(5), yticklabels=parts)
@@ -626,25 +598,27 @@ check("12.6", parts_reached)
 # </details>
 
 # %% mystnb={"image": {"alt": "The image, and for each of the five losses the size of its gradient at every pixel; the gradients gather at the objects, each loss at others."}}
-figure = Figure(figsize=(8, 5.3), layout="constrained")
+figure = Figure(figsize=(7, 4.9), layout="constrained")
 axes = figure.subplots(2, 3).ravel()
+greys = colormaps["Greys"].resampled(10)
 axes[0].imshow(scene().image)
 axes[0].set(title="the image", xticks=[], yticks=[])
 for ax, loss in zip(axes[1:], LOSSES):
-    size = np.abs(alone[loss][1]["image"][0]).sum(axis=-1)
-    ax.imshow(np.sqrt(size), cmap="Greys")
+    size = np.abs(alone[loss][1]["image"][0]).reshape(64, 2, 64, 2, 3).sum(axis=(1, 3, 4))
+    ax.imshow(np.sqrt(size), cmap=greys, interpolation="nearest")
     ax.set(title=loss, xticks=[], yticks=[])
 show(figure)
 pull = np.abs(stations["image"][0]).sum(axis=-1)
 inside = np.zeros(pull.shape, bool)
 for y1, x1, y2, x2 in small_batch.gt_boxes[0].astype(int):
     inside[max(y1 - 2, 0) : y2 + 2, max(x1 - 2, 0) : x2 + 2] = True
-assert pull[inside].mean() > 1.3 * pull[~inside].mean()
-assert (pull > 0).mean() > 0.99
+assert pull[inside].mean() > 1.3 * pull[~inside].mean() and (pull > 0).mean() > 0.99
 
 # %% [markdown]
 # *Figure 12.4. How much each loss would change if a pixel changed. Dark is much; square roots are drawn, so that the weak
 # ones show.*
+#
+# (The grid is no feature of the image: with strides of 2 some pixels lie under more windows than their neighbours.)
 #
 # The objects stand out: a pixel near one matters more to the losses than one in the background. Yet nearly every pixel
 # has some gradient, even far away from all regions. There are two reasons. The proposal head reads the whole
@@ -665,37 +639,6 @@ print(f"{len(chosen)} tensors, from the mask head to the first convolution: righ
 
 
 # %% [markdown]
-# The pyramid has neither ReLU nor norm: it is linear, up to its biases. So its backward pass must satisfy the adjoint
-# identity $\langle Ax, dy\rangle = \langle x, A^\top dy\rangle$ to the last digits, upsampling, sums and P6 included.
-
-
-# %%
-without_bias = {n: p * (not n.endswith(".b")) for n, p in params.items()}
-shapes = [(1, 32, 32, 24), (1, 16, 16, 48), (1, 8, 8, 64), (1, 4, 4, 96)]
-outs = [(1, s, s, 48) for s in (32, 16, 8, 4, 2)]
-joined, split = (lambda arrays: np.concatenate([a.ravel() for a in arrays])), [int(np.prod(s)) for s in shapes]
-
-
-def parted(flat, kinds):
-    cuts = np.split(flat, np.cumsum([int(np.prod(s)) for s in kinds])[:-1])
-    return [cut.reshape(s) for cut, s in zip(cuts, kinds)]
-
-
-def up(flat):
-    return joined(fpn(parted(flat, shapes), without_bias, config)[0])
-
-
-def down(flat):
-    kept = fpn([np.zeros(s) for s in shapes], without_bias, config, training=True)[1]
-    return joined(fpn_backward(parted(flat, outs), kept, {}))
-
-
-error = adjoint_error(up, down, (sum(split),), (sum(int(np.prod(s)) for s in outs),), rng)
-assert error < 1e-12
-print("the pyramid and its backward pass are adjoint")
-
-
-# %% [markdown]
 # ## What the caches cost
 #
 # **On paper first.** The first convolution makes 16 channels of half of 128 × 128. How many numbers must be kept of it
@@ -703,26 +646,24 @@ print("the pyramid and its backward pass are adjoint")
 
 
 # %%
+# Count the numbers that a cache keeps alive, each array once.
 def numbers_in(value, seen):
-    """Count the numbers that a cache keeps alive, each array once."""
     if isinstance(value, np.ndarray):
         while isinstance(value.base, np.ndarray):
             value = value.base
         new = id(value) not in seen
         seen.add(id(value))
         return value.size if new else 0
-    if dataclasses.is_dataclass(value):
-        value = [getattr(value, field.name) for field in dataclasses.fields(value)]
     value = list(value.values()) if isinstance(value, dict) else value
     return sum(numbers_in(v, seen) for v in value) if isinstance(value, (list, tuple)) else 0
 
 
-assert 64 * 64 * 16 == 65_536
+assert 64 * 64 * 16 == 65_536 and (1024 // 128) ** 2 == 64
 weights = sum(p.size for p in params.values())
 seen = {id(p) for p in params.values()}
-kept = {part: numbers_in(getattr(cache, part), seen) for part in ("backbone", "fpn", "rpn", "box_head", "mask_head")}
-assert 1.0 < sum(kept.values()) / weights < 3.0 and kept["mask_head"] > kept["backbone"]
-print(f"weights {weights / 1e6:.2f} million;", ", ".join(f"{k} {v / 1e6:.2f}" for k, v in kept.items()))
+held = {part: numbers_in(getattr(cache, part), seen) for part in ("backbone", "fpn", "rpn", "box_head", "mask_head")}
+assert 1.2 < sum(held.values()) / weights < 1.6 and held["mask_head"] > held["backbone"]
+print(f"weights {weights / 1e6:.2f} million;", ", ".join(f"{k} {n / 1e6:.2f}" for k, n in held.items()))
 
 # %% [markdown]
 # More. And the caches grow with the batch and with the area of the images, which the weights do not. That is why training
@@ -748,8 +689,7 @@ def heads_loss(shift):
 by_step = {e: (heads_loss(e) - heads_loss(-e)) / (2 * e) for e in (1e-6, 1e-4, 1e-2)}
 assert abs(by_step[1e-6]) > 0.05 and np.isclose(by_step[1e-6], by_step[1e-4], rtol=0.05)
 assert abs(by_step[1e-2]) > 10 * abs(by_step[1e-6])
-of_heads = sum(alone[name][0]["rpn.deltas.b"] for name in ("head_class", "head_box", "head_mask"))
-assert not of_heads.any()
+assert not any(alone[name][0]["rpn.deltas.b"].any() for name in ("head_class", "head_box", "head_mask"))
 print("slope of the heads' losses: " + ", ".join(f"{s:.2f} with step {e:g}" for e, s in by_step.items()))
 
 # %% [markdown]
@@ -783,8 +723,8 @@ def trained(backward_of_layer):
     own = config.replace(batch_size=1, steps=60, warmup_steps=5, learning_rate=0.02)
     fresh = MaskRCNN(own, {k: p.astype(float) for k, p in MaskRCNN(own, rng=np.random.default_rng(0)).params.items()})
     velocity = zero_velocity(fresh.params, own)
-    steps = range(60)
-    curve = [train_step(fresh, small_batch, velocity, step=s, rng=np.random.default_rng(s))["loss"] for s in steps]
+    draws = [np.random.default_rng(s) for s in range(60)]
+    curve = [train_step(fresh, small_batch, velocity, step=s, rng=draw)["loss"] for s, draw in enumerate(draws)]
     broken = model.backward(cache)[stem]
     backbone_module.conv_bn_backward = conv_bn_backward
     return curve, broken
@@ -795,9 +735,7 @@ cosine = (right[1] * wrong[1]).sum() / np.linalg.norm(right[1]) / np.linalg.norm
 length = np.linalg.norm(wrong[1]) / np.linalg.norm(right[1])
 assert np.mean(right[0][-10:]) < 0.4 * right[0][0] and np.mean(wrong[0][-10:]) < 0.4 * wrong[0][0]
 assert cosine < 0.6 and length < 0.5
-print(
-    f"first convolution: {length:.0%} of the gradient's length is left, and its cosine with the right one is {cosine:.2f}"
-)
+print(f"first convolution: {length:.0%} of the gradient's length left, cosine with the right one {cosine:.2f}")
 
 # %% mystnb={"image": {"alt": "Two training curves over 60 steps, with the right and with the forgetful backward pass: both fall in the same way."}}
 figure = Figure(figsize=(6.5, 3), layout="constrained")
@@ -817,18 +755,10 @@ show(figure)
 # check sees it at once.
 
 # %%
-backbone_module.conv_bn_backward = forgetful
-forgotten = model.backward(cache)[stem]
-backbone_module.conv_bn_backward = conv_bn_backward
-caught = False
-try:
-    check_gradients(
-        lambda w: (np.array([total_loss(**{stem: w})]), lambda d: d.item() * forgotten), w0, rng=rng, eps=1e-8
-    )
-except AssertionError:
-    caught = True
-assert caught
-print("check_gradients: caught")
+quotient = (total_loss(**{stem: w0 + 1e-7 * v}) - total_loss(**{stem: w0 - 1e-7 * v})) / 2e-7
+claims = [float((gradient * v).sum()) for gradient in (right[1], wrong[1])]
+assert np.isclose(quotient, claims[0], rtol=1e-5) and abs(claims[1] - quotient) > 0.5 * quotient
+print(f"difference quotient {quotient:.2f}; the right pass says {claims[0]:.2f}, the forgetful one {claims[1]:.2f}")
 
 # %% [markdown]
 # ## The ledger
