@@ -32,7 +32,7 @@ function view(root, { image, kernel, head, target }) {
     draw();
   }, "the pixel: arrow keys choose another one");
   knob = slider(controls, "value of the pixel", { min: 0, max: 9, step: 0.1, value: state.image[2][2] }, (v) => { state.image[state.at[0]][state.at[1]] = v; draw(); }, 1);
-  slider(controls, "target", { min: -30, max: 60, step: 1, value: target }, (v) => { state.target = v; draw(); }, 0);
+  choice(controls, "target", [String(target), "3", "0", "20"], String(target), (v) => { state.target = Number(v); draw(); });
 
   function draw() {
     const f = forward(state.image, kernel, head, state.target), b = backward(state.image, kernel, head, state.target);

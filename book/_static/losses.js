@@ -31,7 +31,8 @@ function view(root, { anchor, truth, predicted, std }) {
     state.box[3] = clamp(state.box[3] + dx, state.box[1] + 10, 320);
     draw();
   }, "the lower right corner: arrow keys move it");
-  slider(controls, "beta", { min: 0, max: 3, step: 0.05, value: 1 }, (v) => { state.beta = v; draw(); });
+  const betas = { "1 (Fast R-CNN)": 1, "1/9 (torchvision)": 1 / 9, "0 (detectron2)": 0 };
+  choice(controls, "beta", Object.keys(betas), "1 (Fast R-CNN)", (v) => { state.beta = betas[v]; draw(); });
   choice(controls, "deltas", ["divided by std", "as they are"], "divided by std", (v) => { state.std = v === "divided by std"; draw(); });
 
   function draw() {
