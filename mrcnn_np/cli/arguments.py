@@ -6,21 +6,45 @@ What decides the course of a training has no default here, because a resumed run
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import NoReturn, TypeAlias
 
 from .. import __version__
 from ..config.presets import PRESETS
+from ..errors import did_you_mean
 from ..training.freezing import PARTS
 
-Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
+
+
+class Parser(argparse.ArgumentParser):
+    """Says the nearest command, choice or option beside one that does not exist."""
+
+    def error(self, message: str) -> NoReturn:
+        """End with exit code 2."""
+        choice = re.search(r"invalid choice: (.*) \(choose from (.*)\)", message)
+        option = re.search(r"unrecognized arguments: .*?(--[^\s=]+)", message)
+        if choice:
+            message += did_you_mean(choice[1].strip("'"), [name.strip("' ") for name in choice[2].split(",")])
+        elif option:
+            message += did_you_mean(option[1], self.options())
+        super().error(message)
+
+    def options(self) -> list[str]:
+        """Return the long options of this parser and of all commands below it."""
+        found: dict[str, None] = {}
+        for action in self._actions:
+            found.update(dict.fromkeys(name for name in action.option_strings if name.startswith("--")))
+            if isinstance(action, argparse._SubParsersAction):
+                for command in action.choices.values():
+                    found.update(dict.fromkeys(command.options()))
+        return list(found)
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Describe all commands and options."""
-    parser = argparse.ArgumentParser(
-        prog="mrcnn-np", description="Mask R-CNN in NumPy: train it, detect with it, measure it."
-    )
+    parser = Parser(prog="mrcnn-np", description="Mask R-CNN in NumPy: train it, detect with it, measure it.")
     parser.add_argument("--version", action="version", version=f"mrcnn-np {__version__}")
     names = "train | detect | eval | data | bench | compare | conventions | weights | warmup"
     commands = parser.add_subparsers(dest="command", required=True, metavar=names)

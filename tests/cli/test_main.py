@@ -58,3 +58,21 @@ def test_threads_that_are_not_there_are_refused(tmp_path, capsys):
     assert main(["train", "--threads", "4096", "--backend", "cpu", "--out", str(tmp_path / "run")]) == 2
     assert "--threads 4096: there are " in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [
+        (["trian"], "train"),
+        (["data", "chek"], "check"),
+        (["train", "--preset", "tinny"], "tiny"),
+        (["train", "--presett", "tiny"], "--preset"),
+        (["detect", "--run", "r", "a.png", "--ouput", "o"], "--out"),
+        (["weights", "inf", "a.npz"], "info"),
+    ],
+)
+def test_the_nearest_name_is_said(arguments, meant, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    said = capsys.readouterr().err
+    assert ended.value.code == 2 and f"did you mean {meant!r}?" in said.replace('"', "'"), said

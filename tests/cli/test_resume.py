@@ -219,3 +219,17 @@ def test_options_that_are_no_file(run, tmp_path, capsys):
         assert main(["train", "--out", str(copy), *AGAIN]) == 2
         assert f"error: cannot read {copy / 'options.json'}: " in capsys.readouterr().err
         (copy / "options.json").unlink()
+
+
+def test_links_planted_in_a_run_are_not_followed(shapes, tmp_path):
+    run, victim = tmp_path / "a", tmp_path / "victim"
+    assert train(shapes, run, "--backend", "cpu") == 0
+    victim.write_text("mine")
+    written = [path.name for path in run.iterdir() if path.is_file()]
+    for name in ["writable", *written]:
+        (run / f".{name}.tmp").symlink_to(victim)
+    assert main(["train", "--out", str(run), *AGAIN, "--steps", "5"]) in (0, 2)
+    assert victim.read_text() == "mine"
+    assert {path.name for path in run.iterdir() if path.is_symlink()} <= {
+        f".{name}.tmp" for name in ["writable", *written]
+    }
