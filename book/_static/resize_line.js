@@ -1,9 +1,9 @@
 // Chapter 1: choose a new length and a new pixel; see where it reads in the old line, and every number of its value.
 function view(root, { line, length }) {
   const n = line.length, wide = 480, high = 46, most = 16;
-  const state = { m: length, i: 1, half: true };
+  const state = { m: length, x: 1.5 * wide / length, half: true };
   const controls = make(root, "div", { class: "controls" });
-  const svg = canvas(root, wide + 2, 190, "the old line above, the new line below, and where the traced new pixel reads");
+  const svg = canvas(root, wide + 2, 192, "the old line above, the new line below, and where the traced new pixel reads");
   const cells = (y, count) => Array.from({ length: count }, () => ({
     square: make(svg, "rect", { y, height: high, stroke: "var(--line)", fill: "var(--soft)" }),
     text: make(svg, "text", { y: y + high / 2 + 4, "text-anchor": "middle" }),
@@ -12,12 +12,17 @@ function view(root, { line, length }) {
   const ray = make(svg, "line", { stroke: "var(--b)", "stroke-width": 2 });
   const point = make(svg, "circle", { r: 5, fill: "var(--b)", stroke: "var(--paper)" });
   make(svg, "text", { x: 2, y: 11 }, "old");
-  make(svg, "text", { x: 2, y: 188 }, "new");
+  make(svg, "text", { x: 2, y: 122 }, "new");
+  const handle = make(svg, "circle", { r: 8, cy: 180, fill: "var(--b)" });
+  // An arrow key is told from the mouse by its tiny step: it goes on by a whole pixel
+  draggable(svg, handle, 1e-3, (dx) => {
+    const w = wide / state.m;
+    state.x = Math.abs(dx) > 0.02 ? state.x + dx : (Math.floor(state.x / w) + 0.5 + Math.round(dx * 1e3)) * w;
+    draw();
+  }, "the traced new pixel: arrow keys move it");
   const fill = table(root, ["new pixel", "index u", "kept inside", "left · weight", "right · weight", "value"]);
   const said = make(root, "p", { "aria-live": "polite" });
-  let ready = false;
-  slider(controls, "new length", { min: 1, max: most, step: 1, value: length }, (v) => { state.m = v; draw(); }, 0);
-  slider(controls, "new pixel", { min: 0, max: most - 1, step: 1, value: 1 }, (v) => { state.i = v; draw(); }, 0);
+  choice(controls, "new length", ["1", "2", "3", "4", "5", "6", "8", "10", "12", "16"], String(length), (v) => { state.m = Number(v); draw(); });
   choice(controls, "the half pixel", ["kept", "forgotten"], "kept", (v) => { state.half = v === "kept"; draw(); });
 
   function put(cell, index, count, value, chosen, shown) {
@@ -29,12 +34,13 @@ function view(root, { line, length }) {
   }
 
   function draw() {
-    if (!ready) return;
-    const { m, half } = state, i = Math.min(state.i, m - 1), now = readAt(n, m, i, half), values = resizeLine(line, m, half);
+    state.x = clamp(state.x, 0.001, wide - 0.001);
+    const { m, half } = state, i = Math.min(Math.floor(state.x * m / wide), m - 1), now = readAt(n, m, i, half), values = resizeLine(line, m, half);
     line.forEach((value, k) => put(above[k], k, n, value, k === now.left || (k === now.right && now.weight > 0), true));
     below.forEach((cell, k) => put(cell, k, m, k < m ? values[k] : 0, k === i, k < m));
     const x = 1 + (now.u + 0.5) * wide / n;
     set(ray, { x1: 1 + (i + 0.5) * wide / m, y1: 128, x2: x, y2: 39 });
+    set(handle, { cx: 1 + state.x, "aria-valuemin": 0, "aria-valuemax": m - 1, "aria-valuenow": i, "aria-valuetext": `new pixel ${i} of ${m}` });
     set(point, { cx: x, cy: 39 });
     fill(values.map((value, k) => {
       const r = readAt(n, m, k, half);
@@ -43,6 +49,5 @@ function view(root, { line, length }) {
     const read = new Set(values.flatMap((_, k) => { const r = readAt(n, m, k, half); return r.weight > 0 ? [r.left, r.right] : [r.left]; }));
     said.textContent = `New pixel ${i} is ${values[i].toFixed(2)}. Of ${n} old pixels, ${n - read.size} are read by nobody.`;
   }
-  ready = true;
   draw();
 }

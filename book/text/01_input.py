@@ -371,8 +371,9 @@ print("bilinear:", skipped.tolist(), " Pillow:", np.asarray(narrow)[0].tolist(),
 # All stripes are gone. Pillow widens the window of its filter with the factor and keeps their brightness. Frameworks
 # differ in this, too: detectron2 resizes with Pillow, the other two do not (`resize_filter`).
 #
-# Try it. Choose a new length and trace a new pixel: the orange line goes from its middle to where it reads, the table
-# holds every number. Shrink to 2 and count what nobody reads. Then forget the half pixel, and see in which direction
+# Try it. Choose a new length and drag the dot to trace a new pixel, or focus it and use the arrow keys: the line goes
+# from its middle to where it reads, and the table holds every number. Shrink to 2 and count what nobody reads. Then
+# forget the half pixel, and see in which direction
 # everything moves when the line shrinks, and when it grows.
 
 # %% mystnb={"image": {"alt": "Eight old values and the five new ones between them, drawn at the middles of their pixels on one axis, with and without the half pixel."}}
