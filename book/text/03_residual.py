@@ -64,8 +64,8 @@ arch = package.architecture(config)
 #
 # Follow it through two blocks, and leave the ReLU out for a moment. With $y = x + F(x)$ and $z = y + G(y)$ the chain rule
 # gives $dx = (1 + F')^\top (1 + G')^\top dz$. Multiply out: $dz$, plus what came through $G$ alone, plus what came through
-# $F$ alone, plus what came through both. Two blocks make four ways, sixteen blocks make 65,536, most through about half of the branches. A
-# plain chain has one way, the longest.
+# $F$ alone, plus what came through both. Two blocks make four ways, sixteen blocks make 65,536, most
+# through about half of the branches. A plain chain has one way, the longest.
 #
 # **On paper first.** Shrink a layer to one number: it multiplies by ½. What is left of a gradient behind 16 such layers?
 # What if each has a shortcut? Which trouble does the shortcut bring along?
@@ -246,7 +246,7 @@ figure = Figure(figsize=(6.5, 2.2), layout="constrained")
 ax = figure.subplots()
 names = ["basic", "bottleneck, 64 wide", "ResNeXt, 32 groups of 4"]
 ax.barh(names, [basic, bottleneck, grouped], color=COLOURS[:3])
-ax.set(xscale="log", xlabel="weights of the convolutions, 256 channels in and out")
+ax.set(xlabel="weights of the convolutions, 256 channels in and out")
 ax.invert_yaxis()
 show(figure)
 
