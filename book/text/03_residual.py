@@ -47,6 +47,10 @@ arch = package.architecture(config)
 # A deep network should be no worse than a shallow one: its further layers could copy what they get. Trained, it was
 # worse, on the training set too. Copying is hard for a layer of random weights and a ReLU.
 #
+# This is not overfitting, for the deep network fails on the images that it was trained on. Nor can it be a lack of
+# numbers to set: the shallow network is contained in the deep one, as the case in which the further layers copy. It is a
+# solution that exists and that gradient descent does not find.
+#
 # So make copying the default. Let the layers compute a *difference* $F(x)$ and add the input to it:
 #
 # $$y = \mathrm{relu}\bigl(F(x) + x\bigr).$$
@@ -58,11 +62,17 @@ arch = package.architecture(config)
 #
 # The first term needs no weight. However small $F'$ is, the gradient arrives.
 #
+# Follow it through two blocks, and leave the ReLU out for a moment. With $y = x + F(x)$ and $z = y + G(y)$ the chain rule
+# gives $dx = (1 + F')^\top (1 + G')^\top dz$. Multiply out: $dz$, plus what came through $G$ alone, plus what came through
+# $F$ alone, plus what came through both. Two blocks make four ways, sixteen blocks make 65,536, most
+# through about half of the branches. A plain chain has one way, the longest.
+#
 # **On paper first.** Shrink a layer to one number: it multiplies by ½. What is left of a gradient behind 16 such layers?
 # What if each has a shortcut? Which trouble does the shortcut bring along?
 
 # %%
 plain, with_shortcut = 0.5**16, 1.5**16
+assert 2**2 == 4 and 2**16 == 65_536  # each block: through the branch or past it
 assert f"{plain:.1e}" == "1.5e-05" and round(with_shortcut) == 657
 print(f"without {plain:.1e}, with {with_shortcut:.0f}")
 
@@ -81,6 +91,10 @@ show(figure)
 #
 # With shortcuts nothing vanishes, but things grow: each block adds to the sum. Batch norm at the end of the branch keeps
 # what is added at a known size. The two belong together.
+#
+# The last ReLU stands behind the sum. Put it in front, into the branch, and a block can only ever add: $F(x)$ would never
+# be negative, and no later block could take back what an earlier one has written. With the ReLU behind, what travels on is
+# never negative either, but the branch may subtract from it.
 #
 # **Exercise 3.2.** A block on rows `(R, C)`: a weight matrix, ReLU, a second matrix, the sum, ReLU.
 
@@ -133,8 +147,17 @@ check("3.3", small_block_backward)
 #
 # The *basic* block of ResNet-18, ResNet-34 and this book's network has two 3 × 3 convolutions in its branch. Here it is
 # three times: as loops, from the package in NumPy, and compiled. The norm is a scale and a shift (chapter 2).
+#
+# What is learned bears names: `backbone.c3.0.conv1.w` is the weight of the first convolution in the first block of C3, and
+# `backbone.c3.0.shortcut.conv.w` that of its projection. The code asks nothing but whether that name exists: if it does,
+# the shortcut is a projection, else it is `x`. So one function serves every network, and a file of weights decides.
+#
+# **On paper first.** `backbone.c3.0` gets a map of 4 × 4 cells and 24 channels and has a stride of 2. What shape comes out?
+# How many weights has its projection, if 48 channels come out?
 
 # %%
+assert params["backbone.c3.0.shortcut.conv.w"].size == 24 * 48 == 1_152
+assert "backbone.c2.1.shortcut.conv.w" not in params
 blocks = {"backbone.c2.1": ((1, 16, 16, 24), 1), "backbone.c3.0": ((1, 8, 8, 24), 2)}
 wide = {name: p.astype(np.float64) for name, p in params.items()}
 
@@ -162,7 +185,12 @@ source(residual_block_backward)
 
 # %% [markdown]
 # `plus` is where the two gradients meet: what comes down the shortcut is added to what the first convolution of the
-# branch sends back.
+# branch sends back. Read the function from the top. The last layer of the branch holds the sum and the ReLU, so its
+# backward pass returns two gradients, one for the branch and one for the shortcut. The middle layers follow in reverse.
+# A projection is walked back like any layer. The first layer comes last.
+#
+# The *cache* of a block is the list of its layers' caches. Each holds what its layer read, and its output where a ReLU
+# needs the sign. No layer keeps a copy: the output of one is the input of the next, the same array.
 #
 # **Exercise 3.1.** Predict the plan of a network: for each block `(stride, does it project)`, from the blocks of the four
 # stages, their output channels, and the channels of the stem.
@@ -212,17 +240,22 @@ print(f"basic {basic:,}, bottleneck {bottleneck:,}, ResNet-50 without its classi
 
 # %% mystnb={"image": {"alt": "Bars of the weights of three blocks of 256 channels: basic, bottleneck, and the bottleneck of ResNeXt with 32 groups."}}
 grouped = 256 * 128 + 9 * 4 * 128 + 128 * 256
+assert 2 * 9 * 2048**2 == 75_497_472 and 2 * 2048 * 512 + 9 * 512**2 == 4_456_448
 assert grouped == 70_144 and 9 * 4 * 128 == 4_608 and 9 * 128 * 128 == 147_456
 figure = Figure(figsize=(6.5, 2.2), layout="constrained")
 ax = figure.subplots()
 names = ["basic", "bottleneck, 64 wide", "ResNeXt, 32 groups of 4"]
 ax.barh(names, [basic, bottleneck, grouped], color=COLOURS[:3])
-ax.set(xscale="log", xlabel="weights of the convolutions, 256 channels in and out")
+ax.set(xlabel="weights of the convolutions, 256 channels in and out")
 ax.invert_yaxis()
 show(figure)
 
 # %% [markdown]
 # *Figure 3.2. The bottleneck has a seventeenth of the weights.*
+#
+# The same numbers say why the basic block was given up in deep networks. Its two 3 × 3 convolutions see all channels on
+# both sides, and their weights grow with the square of the channels: in C5, with 2,048 of them, one basic block alone would
+# have 75,497,472. The bottleneck there has 512 in its middle and 4,456,448.
 #
 # **ResNeXt** makes the middle wider, 128 channels, and cuts it into 32 *groups* of 4. Each group is a convolution of its
 # own: an output sees the 4 channels of its group, not all 128. So the 3 × 3 has 4,608 weights instead of 147,456, and the
@@ -287,6 +320,11 @@ def block_params(kind, stride, groups):
     return draw(tensors, np.random.default_rng(3), np.float64)
 
 
+# %% [markdown]
+# Four kinds of block, each with frozen statistics and with those of the batch: eight gradient checks in float64. They walk
+# through every line of `residual_block_backward`, and on the way the gradient that arrives at each pixel is kept.
+
+# %%
 x, gradients = rng.normal(size=(2, 8, 8, 8)), {}
 for name, (kind, stride, in_1x1) in kinds.items():
     for mode in ("frozen", "train"):
@@ -316,7 +354,11 @@ show(figure)
 # *Figure 3.3. Dark pixels are read. On the right branch and shortcut both skip the same three quarters.*
 #
 # The stride in the 1 × 1 saves work, because the 1 × 1 runs on a quarter of the pixels. It also throws three quarters of
-# the map away unread.
+# the map away unread. What they held is not lost altogether: the last block of the stage before has a 3 × 3, and each pixel
+# that is read has seen its neighbours there. The projection has this fault under either rule, for its kernel is always 1 × 1;
+# with the stride in the 3 × 3 the branch makes up for it.
+#
+# Who compares two frameworks finds this at C3, the first stage with a stride: C2 agrees to the last digits, C3 does not.
 #
 # **Exercise 3.5.** Break it: return a copy of a map `(H, W, C)` in which as many pixels as possible are different, and
 # which a block with its stride in the 1 × 1 cannot tell from the first.
@@ -365,6 +407,10 @@ show(figure)
 # Detection needs large images, so a batch holds one or two. Statistics of so few are noise: what the network says about
 # an image depends on its neighbour in the batch. And inference uses running averages that no batch ever had. So the
 # frameworks take networks whose statistics were learned on large batches and freeze them.
+#
+# There are other ways out. Group norm takes its statistics within one image, over groups of channels, and needs no batch.
+# Synchronised batch norm adds the sums of all machines first. The first costs time in inference, because its
+# statistics are never constants and cannot be folded into the convolution; the second costs time in training.
 #
 # We train both. The task is small so that it takes seconds: crops of the objects, 16 × 16 pixels, three classes; a stem,
 # two residual blocks, a mean over the map, a matrix. First 400 steps with batches of 16 and statistics of the batch.
@@ -450,6 +496,10 @@ show(figure)
 
 # %% [markdown]
 # *Figure 3.5. The same weights, trained on with one crop at a time.*
+#
+# Two things happen at once. In training the network sees each crop normalised by itself: how bright it is, or how much
+# contrast it has, is taken away before anybody can use it. And the gradient loses its mean and its part along the
+# normalised values (chapter 2), over the few numbers of one small map.
 #
 # Statistics of one crop bring the loss back to where guessing is, though nothing else has changed. Frozen ones go on
 # learning. With eight images of 128 pixels, as the network of this book was trained, batch statistics work; that is
