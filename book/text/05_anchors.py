@@ -409,6 +409,7 @@ assert np.allclose(iou(centred[:2], centred[2:]), 0.5)
 factors = np.divide(config.anchor_sizes[1:], config.anchor_sizes[:-1])
 cells_wide = np.divide(config.anchor_sizes, config.anchor_strides)
 assert cells_wide[0] == 3 and 1.2 < cells_wide[-1] < 1.4
+assert (config.anchor_strides[3] / 2, config.anchor_sizes[3]) == (16, 52)
 assert np.isclose((1 / factors).min(), 0.6)  # 20 / 12, the widest step of the book's sizes
 print(f"between doubling sizes 0.5; between the book's sizes at least {(1 / factors).min():.1f}")
 
@@ -502,7 +503,7 @@ show(figure)
 #
 # Left, most objects lie far below the curve; right, on it. The curve is for an object right on an anchor's centre. The
 # papers' anchors are eight cells wide, so some centre is always near. The book's are three cells wide on P2 and hardly more than
-# one on P6: few anchors, quick to train, and often the nearest centre is a third of a side away.
+# one on P6: few anchors, quick to train, but on P5 the nearest centre may be 16 of 52 pixels away, in both directions.
 #
 # ## Trace every number
 #
