@@ -1,11 +1,11 @@
 // Chapter 7: non-maximum suppression step by step; every overlap is computed in the table.
 function view(root, { boxes, scores }) {
   const side = 128, zoom = 3.2, step = 1, names = "ABCDEFGHIJKL";
-  const state = { boxes: boxes.map((b) => [...b]), threshold: 0.5, at: 1 };
+  const state = { boxes: boxes.map((b) => [...b]), threshold: 0.5, at: 1, news: "" };
   let ready = false;
   const controls = make(root, "div", { class: "controls" });
-  slider(controls, "threshold", { min: 0.05, max: 0.95, step: 0.05, value: 0.5 }, (v) => { state.threshold = v; draw(); });
-  slider(controls, "step", { min: 0, max: boxes.length, step: 1, value: 1 }, (v) => { state.at = v; draw(); }, 0);
+  slider(controls, "threshold", { min: 0.05, max: 0.95, step: 0.05, value: 0.5 }, (v) => moved("threshold", "threshold", v, 2));
+  slider(controls, "step", { min: 0, max: boxes.length, step: 1, value: 1 }, (v) => moved("at", "step", v, 0), 0);
   const svg = canvas(root, side * zoom + 2, side * zoom + 2, "boxes with scores; the kept, the dropped and those to come");
   make(svg, "rect", { x: 1, y: 1, width: side * zoom, height: side * zoom, fill: "none", stroke: "var(--line)" });
   const drawn = boxes.map((_, i) => make(svg, "rect", { fill: "var(--a)", "fill-opacity": 0.04 }));
@@ -21,6 +21,15 @@ function view(root, { boxes, scores }) {
     draw();
   }, `box ${names[i]}: arrow keys move it`));
   ready = true;
+
+  // What the last movement of a slider did: said below the table
+  function moved(field, name, value, digits) {
+    const before = nms(state.boxes, scores, state.threshold).length, old = state[field];
+    state[field] = value;
+    const after = nms(state.boxes, scores, state.threshold).length;
+    if (ready) state.news = ` Last change: ${name} ${old.toFixed(digits)} → ${value.toFixed(digits)}, survivors ${before} → ${after}.`;
+    draw();
+  }
 
   function draw() {
     if (!ready) return;
@@ -43,7 +52,9 @@ function view(root, { boxes, scores }) {
     state.boxes.forEach((b, i) => {
       set(drawn[i], { x: b[1] * zoom + 1, y: b[0] * zoom + 1, width: (b[3] - b[1]) * zoom, height: (b[2] - b[0]) * zoom, ...looks[fate(i)],
         "aria-valuetext": `${fate(i)}; y ${b[0].toFixed(0)} to ${b[2].toFixed(0)}, x ${b[1].toFixed(0)} to ${b[3].toFixed(0)}` });
-      set(labels[i], { x: b[1] * zoom + 5, y: b[0] * zoom + 14 });
+      // Each label in a corner of its own, so that boxes of one place can be told apart
+      const right = i % 4 % 2 === 1, low = i % 4 > 1;
+      set(labels[i], { x: right ? b[3] * zoom - 4 : b[1] * zoom + 5, y: low ? b[2] * zoom - 5 : b[0] * zoom + 14, "text-anchor": right ? "end" : "start" });
       labels[i].textContent = `${names[i]} ${scores[i].toFixed(2)}`;
     });
     traced(ranking(scores).map((i) => {
@@ -53,9 +64,9 @@ function view(root, { boxes, scores }) {
       return [...head, both.toFixed(0), `${area(k).toFixed(0)} + ${area(b).toFixed(0)} − ${both.toFixed(0)} = ${union.toFixed(0)}`, iou(k, b).toFixed(3),
         fate(i) === "dropped now" ? `${iou(k, b).toFixed(3)} > ${state.threshold.toFixed(2)}: dropped` : "stays"];
     }));
-    said.textContent = at === 0
+    said.textContent = (at === 0
       ? `Step 0: all ${boxes.length} boxes, best score first.`
-      : `Step ${at} of ${all.length}: ${names[now.best]} has the best score of those left and is kept; it drops ${now.dropped.length}, ${now.left.length} left. In the end ${all.length} stay.`;
+      : `Step ${at} of ${all.length}: ${names[now.best]} has the best score of those left and is kept; it drops ${now.dropped.length}, ${now.left.length} left. In the end ${all.length} stay.`) + state.news;
   }
   draw();
 }

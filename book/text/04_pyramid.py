@@ -195,7 +195,7 @@ check("4.1", enlarge)
 row = np.array([0.0, 4]).repeat(2)
 inner = np.convolve(row, np.ones(3) / 3, mode="valid")
 assert np.allclose(inner, [4 / 3, 8 / 3])
-print("0, 0, 4, 4 becomes 0,", ", ".join(f"{v:.2f}" for v in inner), ", 4: a ramp")
+print("0, 0, 4, 4 becomes 0, " + "".join(f"{v:.2f}, " for v in inner) + "4: a ramp")
 
 # %% [markdown]
 # A mean is one 3 × 3 convolution among many; the network learns which. It also mixes what the lateral and the coarse map
@@ -389,7 +389,7 @@ error = adjoint_error(
     lambda a: upsample_nearest(a)[0], lambda b: upsample_nearest_backward(b, up_cache), x.shape, in_numpy.shape, rng
 )
 assert error < 1e-12
-print("collected:", collected.ravel().tolist(), "; the adjoint identity holds")
+print(f"collected: {collected.ravel().tolist()}; the adjoint identity holds")
 
 # %% [markdown]
 # **Exercise 4.4.** Write the backward pass of 4.1, for any scale.

@@ -396,7 +396,7 @@ winner = nms(chain[:2], np.array([0.9, 0.8]), 0.4)
 mean = chain[:2].mean(axis=0, keepdims=True)
 assert np.array_equal(chain[winner[0]], chain[0])  # unchanged
 assert mean.tolist() == [[0, 2, 10, 12]] and np.allclose(iou(mean, chain[:2]), 8 / 12)
-print("suppression: IoU 1 and", round(6 / 14, 3), "; the average: IoU", iou(mean, chain[:2]).round(3).tolist())
+print(f"suppression: IoU 1 and {6 / 14:.3f}; the average: IoU {8 / 12:.3f} with both")
 
 # %% mystnb={"image": {"alt": "Two overlapping squares. Left: suppression keeps the first as it is. Right: the average lies between the two and fits neither."}}
 figure = Figure(figsize=(6.4, 2.4), layout="constrained")
