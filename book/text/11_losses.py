@@ -505,8 +505,7 @@ for axes, r in zip(figure.subplots(2, 5), chosen):
 show(figure)
 
 # %% [markdown]
-# *Figure 11.5. Where the mask should grow (orange) and shrink (purple). The circle needs its outline only, the triangle still
-# needs everything.*
+# *Figure 11.5. Where the mask should grow (orange) and shrink (purple). Most of the work is left at the outline.*
 #
 # So the masks do not compete. "Is this pixel part of the triangle, *if* it is a triangle?" Which class it is has been
 # decided by the class head. A softmax over the channels would ask both questions at once; the paper measures what that
