@@ -107,13 +107,14 @@ def _by_keyboard(page: Any, explorable: Any) -> list[str]:
     if not movable:
         return [f"{name}: nothing in it can be focused and moved"]
     for number, element in enumerate(movable):
-        before = explorable.inner_html()
-        value = element.evaluate("e => e.value")
-        element.focus()
-        for key in ("ArrowRight", "ArrowDown"):
+        answers = False
+        for key in ("ArrowRight", "ArrowLeft", "ArrowDown", "ArrowUp"):  # at its end a slider answers to one of two
+            before, value = explorable.inner_html(), element.evaluate("e => e.value")
+            element.focus()
             page.keyboard.press(key)
-        page.wait_for_timeout(60)
-        if explorable.inner_html() == before and element.evaluate("e => e.value") == value:
+            page.wait_for_timeout(30)
+            answers |= explorable.inner_html() != before or element.evaluate("e => e.value") != value
+        if not answers:
             found.append(f"{name}: control {number} does not answer to the arrow keys")
     return found
 

@@ -67,6 +67,9 @@ def render(text: Path) -> dict[str, Any]:
         "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
     }
     os.environ.update(ENVIRONMENT)
+    os.environ.pop(
+        "VOC_ROOT", None
+    )  # chapters show a reader's own data where there is some; what is committed has none
     began = time.perf_counter()
     client = NotebookClient(
         notebook, timeout=600, kernel_name="python3", record_timing=False, resources={"metadata": {"path": str(BOOK)}}
