@@ -72,7 +72,12 @@ def render(text: Path) -> dict[str, Any]:
     )  # chapters show a reader's own data where there is some; what is committed has none
     began = time.perf_counter()
     client = NotebookClient(
-        notebook, timeout=600, kernel_name="python3", record_timing=False, resources={"metadata": {"path": str(BOOK)}}
+        notebook,
+        timeout=600,
+        kernel_name="python3",
+        record_timing=False,
+        coalesce_streams=True,
+        resources={"metadata": {"path": str(BOOK)}},
     )
     client.execute()
     took = time.perf_counter() - began

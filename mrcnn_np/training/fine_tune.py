@@ -73,9 +73,10 @@ def recorded_origin(folder: Path, path: Path, num_classes: int) -> Origin:
     num_classes : int
         Of the run's network.
     """
-    kept = read_json(folder / START)
-    if not isinstance(kept, dict) or not isinstance(kept.get("config"), dict):
-        raise UserError(f"{folder / START} has no configuration; restore the file, or start anew with --overwrite")
+    try:
+        kept = read_json(folder / START, {"config": {str: object}, ...: object})
+    except UserError as error:
+        raise UserError(f"{error}; restore the file, or start anew with --overwrite") from error
     return Origin(Config.from_dict(kept["config"] | {"num_classes": num_classes}), path, None)
 
 

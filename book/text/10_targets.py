@@ -114,6 +114,12 @@ show(figure)
 # %% [markdown]
 # *Figure 10.1. What was proposed. Right of the line is positive.*
 #
+# Look at the bars just left of the line. Such a region holds nearly half of what there is to see, and its target is
+# "background", as if it lay in an empty corner. The class head has to draw a line through the middle of a crowd of similar
+# pictures. It can: what the line does is tell *well placed* from *badly placed*, and that is what a score should say, because
+# the scores decide later which of several boxes for one object survives. A detector whose class head never sees badly placed
+# boxes gives them high scores.
+#
 # **Exercise 10.1.** From the table of IoUs `(P, G)` return for each region the index of its object, or -1 for background.
 # There may be no object at all.
 
@@ -227,6 +233,9 @@ show(figure)
 
 # %% [markdown]
 # *Figure 10.2. The true boxes carry the first steps, and are soon not needed.*
+#
+# Read the first pair of bars as a story. Without the truth the fresh network has next to nothing to learn masks and boxes
+# from. Its proposals improve, because the proposal network has its own targets, but until then the heads wait.
 #
 # The help has a price. A true box needs no correction, so its box target is zero: a fresh network's box loss is small for
 # the wrong reason. Do not read success into it.
@@ -391,8 +400,18 @@ check("10.4", cut_mask)
 #
 # ## All of it
 #
-# The package's function reads like the chapter: join, match, draw, encode, cut. Crowds, regions that stand for a heap of
-# objects, are no target, and with `crowd_iou` a region that touches one is no negative either.
+# The package's function reads like the chapter: join, match, draw, encode, cut.
+#
+# One kind of annotation needs an exception. A *crowd* is one outline round a heap of objects that nobody wanted to count:
+# forty people on a stand, a basket of oranges. It is no target, for a network that learned it would draw heaps. But neither
+# is a region inside of it background: there are people in it. So where `crowd_iou` is set, a region whose IoU with a crowd
+# reaches that number is no negative (in the Keras code 0.001: a touch is enough). If no object claims it, the heads hear
+# nothing of it. torchvision drops crowds from its data, and knows no such rule.
+#
+# And one word on chance. Which positives are drawn, and which of many negatives, changes from step to step. Over an epoch
+# every kind of region has its turn. The generator is an argument, not a global: the same seed gives the same regions, a run
+# can be repeated to the bit, and a comparison with another framework can hand in *its* draw. The sampled order matters, too:
+# positives come first, which is why the masks below are those of the first rows.
 
 # %%
 source(roi_targets)
