@@ -63,7 +63,9 @@ def count(text: Path, notebook: dict[str, Any], seconds: float | None) -> tuple[
         ),
         "code lines": len(lines),
         "longest cell": max((len(cell.splitlines()) for cell in code), default=0),
-        "asserts": len(re.findall(r"^\s*(?:assert\b|np\.testing\.assert|ledger\.expect)", "\n".join(code), flags=re.M)),
+        "asserts": len(
+            re.findall(r"^\s*(?:assert\b|np\.testing\.assert|(?:\w+ = )?ledger\.expect)", "\n".join(code), flags=re.M)
+        ),
         "exercises": sum(tag.startswith("exercise-") for tag in tags),
         "figures": len(figures),
         "recall": len(re.findall(r"<details><summary>Q\d+", prose)),
@@ -83,6 +85,11 @@ def count(text: Path, notebook: dict[str, Any], seconds: float | None) -> tuple[
         drawn = any(_pictures(output) for output in cell.get("outputs", []))
         if drawn and not cell["metadata"].get("mystnb", {}).get("image", {}).get("alt"):
             missing.append(f"the figure of cell {number} has no text for those who cannot see it")
+        if any(
+            output["output_type"] == "execute_result" and set(output["data"]) == {"text/plain"}
+            for output in cell.get("outputs", [])
+        ):
+            missing.append(f"cell {number} shows the value of its last line, which nobody asked for: _ = ...")
     return Row(text.stem, values), missing
 
 

@@ -490,7 +490,7 @@ batch = make_batch([sample], config)
 ledger.expect("images of the batch", batch.images, (1, 128, 128, 3))
 ledger.expect("boxes of its first image", batch.gt_boxes[0], (5, 4))
 ledger.expect("classes of its objects", batch.gt_class_ids[0], (5,))
-ledger.expect("their masks", np.asarray(batch.gt_masks[0]), (5, 128, 128))
+_ = ledger.expect("their masks", np.asarray(batch.gt_masks[0]), (5, 128, 128))
 
 # %% [markdown]
 # ## Mini masks

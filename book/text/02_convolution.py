@@ -351,7 +351,7 @@ flat = rows_of(padded, 3, 2).reshape(-1, 54)
 close("dw is X^T dY", (flat.T @ dy.reshape(-1, 4)).reshape(w.shape), dw)
 close("db is the sum", dy.sum(axis=(0, 1, 2)), db)
 ledger.expect("dx", dx, x.shape)
-ledger.expect("dw", dw, w.shape)
+_ = ledger.expect("dw", dw, w.shape)
 
 # %% [markdown]
 # Two proofs. A linear operation $A$ and its transpose, its *adjoint*, satisfy $\langle Ax, dy\rangle = \langle x, A^\top

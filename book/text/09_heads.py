@@ -165,7 +165,7 @@ probabilities = softmax(class_logits)[0]
 assert np.allclose(probabilities.sum(axis=1), 1, atol=1e-5)
 used = deltas[np.arange(5), classes]
 assert box_head_spec(config)["box_head.deltas.w"].shape == (256, 4 * 4)  # so 12 regions give (12, 4), (12, 4, 4)
-ledger.expect("deltas that are used", used, (5, 4))
+_ = ledger.expect("deltas that are used", used, (5, 4))
 
 
 # %% mystnb={"image": {"alt": "Left: bars with the class probabilities of the five objects of the scene. Right: the scene with its five true boxes, numbered."}}

@@ -351,7 +351,7 @@ for method in ("roi_align", "crop_and_resize"):
     with kernels.use("cpu"):
         fast = crop_masks(masks, whose, rois.astype(np.float32), **options)
     close(f"{method}: NumPy and the compiled kernel", fast, in_numpy, tolerance=1e-4)
-ledger.expect("six targets of noise", in_numpy, (6, 4, 4))
+_ = ledger.expect("six targets of noise", in_numpy, (6, 4, 4))
 
 # %% mystnb={"image": {"alt": "The large circle of the scene with four regions about it, and the four 28 by 28 mask targets: whole, shifted, half, and small within a region that is too large."}}
 y1, x1, y2, x2 = boxes[2]

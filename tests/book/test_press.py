@@ -130,3 +130,18 @@ def test_the_bar_counts():
     )
     assert any(line.startswith("words") for line in missing) and any(line.startswith("seconds") for line in missing)
     assert any("cannot see it" in line for line in missing)
+
+
+def test_an_array_that_is_shown_by_accident():
+    chapter = {
+        "cells": [
+            {
+                "cell_type": "code",
+                "metadata": {},
+                "source": "ledger.expect('x', x, ())",
+                "outputs": [{"output_type": "execute_result", "data": {"text/plain": "array(1.)"}}],
+            }
+        ],
+        "metadata": {},
+    }
+    assert any("nobody asked for" in line for line in load("bar").count(Path("08_roi_align.py"), chapter, None)[1])
