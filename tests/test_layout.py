@@ -71,6 +71,7 @@ LEANS = {
 INNER = {
     ("mrcnn_np.bench.convolution_rows", "kernels.cpu.convolution"): "it measures what each row of the table gains",
     ("mrcnn_np.cli.backend", "kernels.cpu.machine.simd"): "a run remembers how wide the vectors were",
+    ("mrcnn_np.cli.backend", "kernels.cpu.machine.threads"): "and into how many shares work was cut",
     ("mrcnn_np.bench.roofline", "kernels.cpu.machine.simd"): "it measures how fast the register tile can be",
     ("mrcnn_np.bench.operations.op", "kernels.cpu.machine.memory"): "buffers that begin at a page, as the network's do",
 }
