@@ -11,7 +11,8 @@ import numpy as np
 from ..detections import Detections
 from ..errors import DataError
 from .coco_json import Instances, check_bbox, is_number, read_json_file, to_bbox
-from .rle import RLE, encode
+from .masks import in_runs
+from .rle import RLE
 from .segmentation import from_coco, to_coco
 
 
@@ -58,10 +59,10 @@ def result_records(detections: Detections, image_id: int, category_ids: tuple[in
             "category_id": int(category_ids[int(class_id)]),
             "bbox": to_bbox(box.astype(np.float64)),
             "score": float(score),
-            "segmentation": to_coco(encode(mask)),
+            "segmentation": to_coco(rle),
         }
-        for box, class_id, score, mask in zip(
-            detections.boxes, detections.class_ids, detections.scores, detections.masks
+        for box, class_id, score, rle in zip(
+            detections.boxes, detections.class_ids, detections.scores, in_runs(detections.masks).rles
         )
     ]
 

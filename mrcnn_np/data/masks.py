@@ -245,6 +245,11 @@ class Masks(NDArrayOperatorsMixin):
         return getattr(ufunc, method)(*dense, **options)
 
 
+def in_runs(masks: np.ndarray | Masks) -> Masks:
+    """Return masks (G, H, W) as run lengths, which they may be already."""
+    return masks if isinstance(masks, Masks) else Masks.of_array(masks)
+
+
 def placed(pixels: np.ndarray, corner: tuple[int, int], size: tuple[int, int]) -> RLE:
     """Return the run lengths of an image of ``size`` (H, W) with ``pixels`` (h, w) at ``corner`` and nothing else.
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..boxes import box_area, intersection_over_area, iou
-from ..data.masks import Masks
+from ..data.masks import Masks, in_runs
 from ..data.rle import mask_overlaps
 from ..data.sample import Sample
 from ..detections import Detections
@@ -65,13 +65,11 @@ def mask_iou(
         raise ValueError(f"a has masks of shape {a.shape[1:]} and b of shape {b.shape[1:]}; expected the same")
     if void is not None and void.shape != a.shape[1:]:
         raise ValueError(f"void has shape {void.shape}; expected {a.shape[1:]}, the shape of the masks")
-    return mask_overlaps(in_runs(a, void).rles, in_runs(b, void).rles, crowd=crowd)
+    return mask_overlaps(_without(in_runs(a), void).rles, _without(in_runs(b), void).rles, crowd=crowd)
 
 
-def in_runs(masks: np.ndarray | Masks, void: np.ndarray | None = None) -> Masks:
-    """Return masks as run lengths, without the pixels of ``void`` (H, W)."""
-    runs = masks if isinstance(masks, Masks) else Masks.of_array(masks)
-    return runs if void is None else runs.without(void)
+def _without(masks: Masks, void: np.ndarray | None) -> Masks:
+    return masks if void is None else masks.without(void)
 
 
 def box_iou(a: np.ndarray, b: np.ndarray, *, crowd: np.ndarray | None = None) -> np.ndarray:
@@ -263,9 +261,9 @@ def class_overlaps(
 def _chosen(masks: np.ndarray | Masks, rows: np.ndarray, void: np.ndarray | None = None) -> Masks:
     """Return some of the masks as run lengths; of an array each is read where it lies, none is copied."""
     if isinstance(masks, Masks):
-        return in_runs(masks[rows], void)
+        return _without(masks[rows], void)
     parts = (Masks.of_array(masks[k : k + 1]).rles[0] for k in rows)
-    return in_runs(Masks(parts, (masks.shape[1], masks.shape[2])), void)
+    return _without(Masks(parts, (masks.shape[1], masks.shape[2])), void)
 
 
 def check_detections(detections: Detections, sample: Sample, num_classes: int, *, iou_type: str = "mask") -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from ..data.masks import Masks
+from ..data.masks import in_runs
 from ..data.sample import Dataset, Sample
 from ..detections import Detections
 from ..errors import DataError
@@ -176,7 +176,7 @@ def evaluate_split(
             continue
         found = model.detect([sample.image])[0]
         # run lengths: a hundred masks of a large photograph are gigabytes as arrays, and some are kept for the gallery
-        runs: Any = Masks.of_array(found.masks)
+        runs: Any = in_runs(found.masks)
         found = replace(found, masks=runs)
         limit.add(len(found.scores), int((~sample.gt_crowd).sum()))
         if class_ids is not None:

@@ -4,6 +4,7 @@ import sys
 
 import numpy as np
 import pytest
+from naive_evaluate import counted_mask_iou
 from PIL import Image
 
 from mrcnn_np import presets
@@ -195,6 +196,7 @@ def test_overlaps():
         void, crowd = rng.random(shape) < 0.3, rng.random(len(b)) < 0.5
         for options in ({}, {"crowd": crowd}, {"void": void}, {"crowd": crowd, "void": void}):
             np.testing.assert_array_equal(mask_iou(a, Masks.of_array(b), **options), mask_iou(a, b, **options))
+            np.testing.assert_array_equal(mask_iou(a, b, **options), counted_mask_iou(a, b, **options))
         assert mask_iou(a[:0], Masks.of_array(b[:0])).shape == (0, 0)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from naive_evaluate import counted_mask_iou
 
 from mrcnn_np.data.augment import tight_box
 from mrcnn_np.data.rle import RLE, decode, encode, from_text, mask_overlaps, merge, to_text
@@ -138,6 +139,9 @@ def test_runs_agree_with_dense_masks(seed):
     crowd = rng.random(2) < 0.5
     np.testing.assert_array_equal(
         mask_overlaps(found, found[:2], crowd=crowd), mask_iou(np.array(masks), np.array(masks[:2]), crowd=crowd)
+    )
+    np.testing.assert_array_equal(
+        mask_overlaps(found, found[:2], crowd=crowd), counted_mask_iou(masks, masks[:2], crowd=crowd)
     )
 
 
