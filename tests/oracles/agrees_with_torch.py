@@ -18,23 +18,14 @@ import numpy as np
 import torch
 
 import kernels
+from mrcnn_np.compare.operations.case import nchw as nchw
+from mrcnn_np.compare.operations.case import nhwc as nhwc
+from mrcnn_np.compare.operations.case import oihw as oihw
 
 torch.set_num_threads(1)  # the sums of a thread pool depend on the machine
 
 FORWARD, BACKWARD = 1e-13, 1e-13
 FLOOR = 8 * float(np.finfo(np.float32).eps)
-
-
-def nchw(x: torch.Tensor) -> torch.Tensor:
-    return x.permute(0, 3, 1, 2).contiguous()
-
-
-def nhwc(x: torch.Tensor) -> torch.Tensor:
-    return x.permute(0, 2, 3, 1)
-
-
-def oihw(w: torch.Tensor) -> torch.Tensor:
-    return w.permute(3, 2, 0, 1).contiguous()
 
 
 def xyxy(boxes: np.ndarray) -> torch.Tensor:
