@@ -49,6 +49,15 @@ def as_padding(value: Any) -> Sides | None:
     return sides if min(*sides[0], *sides[1]) >= 0 else None
 
 
+def as_floating(x: np.ndarray) -> np.ndarray:
+    """Return ``x``, or whole numbers in the smallest of float32 and float64 that holds them all.
+
+    What interpolates, divides or takes an exponential has no result among whole numbers, and an array of its input's
+    dtype would cut the result off in silence.
+    """
+    return x if x.dtype.kind not in "biu" else x.astype(np.result_type(x, np.float32))
+
+
 # --- layers ---------------------------------------------------------------------------------------------------------
 
 

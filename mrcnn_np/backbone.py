@@ -246,7 +246,17 @@ def backbone(
     features : list of ndarray
         ``[c2, c3, c4, c5]`` of shapes (N, H/4, W/4, .), (N, H/8, W/8, .), (N, H/16, W/16, .), (N, H/32, W/32, .).
     cache : BackboneCache, or None in inference
+
+    Raises
+    ------
+    ValueError
+        ``images`` has another shape, or holds whole numbers: pictures that were not molded.
     """
+    if images.ndim != 4 or images.shape[3] != 3 or images.dtype.kind != "f":
+        raise ValueError(
+            f"images have shape {images.shape} and type {images.dtype}; expected (N, H, W, 3) of floating point, as "
+            "molding.mold_image makes them of pictures"
+        )
     arch = architecture(config)
     frozen = frozen_stages(params, config) if training else 0
     images = shown(observe, "molded", images)

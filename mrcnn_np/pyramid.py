@@ -136,10 +136,16 @@ def pyramid_roi_align(
     Raises
     ------
     ValueError
-        The number of strides differs from that of features, ``image_shape`` is missing, or what the pooling refuses.
+        The number of strides differs from that of features, levels have different channels, ``image_shape`` is missing,
+        or what the pooling refuses.
     """
     if len(features) != len(strides) or not features:
         raise ValueError(f"{len(features)} feature maps, {len(strides)} strides: expected one stride per feature map")
+    if len({feature.shape[-1] for feature in features}) > 1:
+        raise ValueError(
+            f"feature maps have shapes {', '.join(str(feature.shape) for feature in features)}; expected (N, H, W, C), "
+            "the same number of channels on every level"
+        )
     if method not in ("roi_align", "crop_and_resize"):
         raise ValueError(f"method is {method!r}; expected 'roi_align' or 'crop_and_resize'")
     rois, batch_index = np.asarray(rois), np.asarray(batch_index)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from kernels import accelerated
-from kernels.contract import ReluCache, SigmoidCache, SoftmaxCache
+from kernels.contract import ReluCache, SigmoidCache, SoftmaxCache, as_floating
 
 
 @accelerated
@@ -54,6 +54,7 @@ def sigmoid(x: np.ndarray) -> tuple[np.ndarray, SigmoidCache]:
     -----
     The first form overflows for large negative ``x``, the second for large positive ``x``; each is used on its side.
     """
+    x = as_floating(x)
     e = np.exp(-np.abs(x))  # at most 1
     y = np.where(x >= 0, 1 / (1 + e), e / (1 + e))
     return y, SigmoidCache(y)
@@ -92,6 +93,7 @@ def softmax(x: np.ndarray) -> tuple[np.ndarray, SoftmaxCache]:
     """
     if x.ndim == 0 or x.shape[-1] == 0:
         raise ValueError(f"softmax: x has shape {x.shape}, expected at least one class on the last axis")
+    x = as_floating(x)
     e = np.exp(x - x.max(axis=-1, keepdims=True))
     y = e / e.sum(axis=-1, keepdims=True)
     return y, SoftmaxCache(y)

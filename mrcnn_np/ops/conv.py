@@ -309,7 +309,8 @@ def _check_conv(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, padding: Sid
     if groups < 1 or channels % groups or c_out % groups:
         raise ValueError(f"conv2d: {groups} groups do not divide {channels} input and {c_out} output channels")
     if channels != c_in * groups:
-        raise ValueError(f"conv2d: x has {channels} channels, w expects {c_in * groups} (groups={groups})")
+        order = "; x looks like (N, C, H, W): x.transpose(0, 2, 3, 1)" if x.shape[1] == c_in * groups else ""
+        raise ValueError(f"conv2d: x has {channels} channels, w expects {c_in * groups} (groups={groups}){order}")
     padded = (height + sum(padding[0]), width + sum(padding[1]))
     if kh > padded[0] or kw > padded[1]:
         raise ValueError(f"conv2d: the kernel of {kh}x{kw} is larger than the padded map of {padded[0]}x{padded[1]}")

@@ -2,6 +2,7 @@
 
 All take logits, not probabilities: ``log(softmax(x))`` and ``log(sigmoid(x))`` are exact where the probability itself
 has already been rounded to 0 or 1. The result has the dtype of the logits or predictions; targets are converted to it.
+Whole numbers are taken as floating point.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from kernels import accelerated
-from kernels.contract import SigmoidCrossEntropyCache, SoftmaxCrossEntropyCache
+from kernels.contract import SigmoidCrossEntropyCache, SoftmaxCrossEntropyCache, as_floating
 
 from .activation import sigmoid, softmax
 
@@ -49,6 +50,7 @@ def softmax_cross_entropy(logits: np.ndarray, labels: np.ndarray) -> tuple[np.nd
     if len(outside):
         row = outside[0]
         raise ValueError(f"softmax_cross_entropy: label {labels[row]} of row {row} is not in 0..{logits.shape[1] - 1}")
+    logits = as_floating(logits)
     probabilities, _ = softmax(logits)
     # Subtracting the largest logit changes nothing in the difference below and keeps exp from overflowing.
     shifted = logits - logits.max(axis=1, keepdims=True)
@@ -96,6 +98,7 @@ def sigmoid_cross_entropy(logits: np.ndarray, targets: np.ndarray) -> tuple[np.n
     The last form follows from ``-log sigma(x) = log(1 + exp(-x)) = max(-x, 0) + log(1 + exp(-|x|))``. Nothing in it
     overflows, and for ``|x|`` large it is ``|x|`` or 0 as it should be.
     """
+    logits = as_floating(logits)
     targets = _like("sigmoid_cross_entropy: targets", targets, logits)
     if np.any((targets < 0) | (targets > 1)):
         raise ValueError(f"sigmoid_cross_entropy: targets from {targets.min()} to {targets.max()}, expected 0 to 1")
@@ -152,6 +155,7 @@ def smooth_l1(pred: np.ndarray, target: np.ndarray, *, beta: float = 1.0) -> tup
     if not beta >= 0:
         raise ValueError(f"smooth_l1: beta is {beta}, expected 0 or more")
     beta = float(beta)  # a NumPy float64 would turn float32 losses into float64
+    pred = as_floating(pred)
     difference = pred - _like("smooth_l1: target", target, pred)
     size = np.abs(difference)
     if beta == 0:

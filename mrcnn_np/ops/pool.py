@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from kernels import accelerated
-from kernels.contract import MaxPoolCache, Padding, Pair
+from kernels.contract import MaxPoolCache, Padding, Pair, as_floating
 
 from .conv import as_padding, as_pair, crop_maps, pad_maps
 
@@ -52,7 +52,7 @@ def max_pool2d(
         raise ValueError(f"max_pool2d: x has shape {x.shape}, expected (N, H, W, C)")
     if max(padding[0]) >= kh or max(padding[1]) >= kw:
         raise ValueError(f"max_pool2d: padding {padding} must be smaller than the kernel of {kh}x{kw}")
-    padded = pad_maps(x, padding, -np.inf)
+    padded = pad_maps(as_floating(x), padding, -np.inf)
     if padded.shape[1] < kh or padded.shape[2] < kw:
         raise ValueError(f"max_pool2d: the kernel of {kh}x{kw} is larger than the padded map of {padded.shape[1:3]}")
 

@@ -51,7 +51,7 @@ def bilinear_interpolate(feature: np.ndarray, y: np.ndarray | float, x: np.ndarr
     Returns
     -------
     ndarray of shape (..., C) or (...)
-        In the dtype of ``feature``.
+        In the dtype of ``feature``, of whole numbers in floating point.
 
     Raises
     ------
@@ -63,7 +63,7 @@ def bilinear_interpolate(feature: np.ndarray, y: np.ndarray | float, x: np.ndarr
     A coordinate up to 1 pixel outside, in ``[-1, 0]`` or ``[H - 1, H]``, reads the border pixel; further out the value
     is 0. These are the rules of torchvision's kernel, and they make the value jump at -1 and at H.
     """
-    feature = np.asarray(feature)
+    feature = contract.as_floating(np.asarray(feature))
     if feature.ndim not in (2, 3) or 0 in feature.shape[:2]:
         raise ValueError(f"feature has shape {feature.shape}; expected (H, W, C) or (H, W) with at least one pixel")
     yx = np.broadcast_arrays(np.asarray(y, feature.dtype), np.asarray(x, feature.dtype))
@@ -145,7 +145,7 @@ def roi_align(
     ----------
     He et al., "Mask R-CNN", section 3 and figure 3. The paper finds mean and maximum equally good (table 2c).
     """
-    features, rois, batch_index = np.asarray(features), np.asarray(rois), np.asarray(batch_index)
+    features, rois, batch_index = contract.as_floating(np.asarray(features)), np.asarray(rois), np.asarray(batch_index)
     bins = check_rois(features, rois, batch_index, output_size)
     if sampling_ratio < 0:
         raise ValueError(f"sampling_ratio is {sampling_ratio}; expected 0 (adaptive) or more")

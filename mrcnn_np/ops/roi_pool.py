@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 from kernels import accelerated
-from kernels.contract import RoIPoolCache
+from kernels.contract import RoIPoolCache, as_floating
 
 from .roi_align import BLOCK_BYTES, check_rois
 
@@ -66,7 +66,7 @@ def roi_pool(
     ----------
     Girshick, "Fast R-CNN", section 2.1.
     """
-    features, rois, batch_index = np.asarray(features), np.asarray(rois), np.asarray(batch_index)
+    features, rois, batch_index = as_floating(np.asarray(features)), np.asarray(rois), np.asarray(batch_index)
     bins = check_rois(features, rois, batch_index, output_size)
     if split not in ("caffe", "disjoint"):
         raise ValueError(f"split is {split!r}; expected 'caffe' or 'disjoint'")
