@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 RUN ?= runs/shapes-tiny
 
-.PHONY: setup train train-voc test test-nojit test-avx2 bench agreement docs-numbers lint tutorial \
+.PHONY: setup train train-voc test test-compare test-nojit test-avx2 bench agreement docs-numbers lint tutorial \
 	book book-build book-check lab clean
 
 setup: $(STAMP)
@@ -26,7 +26,11 @@ train-voc: $(STAMP)
 	$(BIN)/mrcnn-np train --data voc --preset small --eval-splits train,val --out runs/voc $(if $(ARGS),$(ARGS),--resume)
 
 test: $(STAMP)
-	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup --ignore tests/compare $(ARGS)
+
+# Beside the frameworks: what is not installed is skipped, and the reason said.
+test-compare: $(STAMP)
+	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/compare -n 2 --dist loadgroup $(ARGS)
 
 # The kernels as plain Python: every line is seen by coverage, and every address they use is held to the arrays there
 # are. What writes LLVM instructions runs in the second command, which compares it with its definition in NumPy.

@@ -1,43 +1,15 @@
 """The benchmark: that it runs, at small sizes, and that what it writes is consistent. No time is judged here."""
 
-import json
-import math
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+from bench_results import bench, check_quiet, check_times
 
 from mrcnn_np.bench import chart, markdown, timing
 from mrcnn_np.bench.operations.rows import MEANS, rows
-from mrcnn_np.bench.quiet import QUIET
 from mrcnn_np.cli.main import main
-
-
-def bench(out, *options):
-    # one thread: two that wait for each other on busy cores take ten times as long
-    assert main(["bench", "--quick", "--threads", "1", "--out", str(out), *options]) == 0
-    results = json.loads((out / "bench.json").read_text())
-    assert (out / "bench.md").read_text() == markdown.write(results)
-    assert results["options"]["quick"] and results["machine"]["threads"] == 1
-    assert {"processor", "cores", "versions", "date", "two_threads"} <= set(results["machine"])
-    return results
-
-
-def check_times(row):
-    """Medians are those of the times, and the ratio that of the medians."""
-    for name, times in row["seconds"].items():
-        assert times and min(times) > 0
-        assert row["median"][name] == pytest.approx(np.median(times))
-    theirs = [value for name, value in row["median"].items() if "torch" in name]
-    assert row["ratio"] == (pytest.approx(min(theirs) / row["median"]["cpu"]) if theirs else None)
-    check_quiet(row)
-
-
-def check_quiet(row):
-    """Every row says whether the machine was quiet around it."""
-    figure = row["two_threads"]
-    assert row["quiet"] == (None if figure is None else figure >= QUIET) and row["tries"] == 1
 
 
 def test_interleave_takes_turns_and_keeps_the_first_results():
@@ -105,35 +77,6 @@ def test_our_own_operations(tmp_path, capsys):
         check_times(row)
         assert set(row["seconds"]) == set(row["error"]) == {"numpy", "cpu"}
     assert set(results["ops"]["roofline"]) == {"1"}
-
-
-def test_operations_beside_the_framework(tmp_path):
-    pytest.importorskip("torch", reason="comparison needs PyTorch: pip install mrcnn-np[compare]")
-    pytest.importorskip("torchvision", reason="comparison needs torchvision: pip install mrcnn-np[compare]")
-    results = bench(tmp_path, "--only", "ops")
-    assert (tmp_path / "bench.png").stat().st_size
-    records = results["ops"]["rows"]
-    assert [(r["group"], r["case"]) for r in records if r["direction"] != "backward"] == [
-        (op.group, op.case) for op in rows(quick=True)
-    ]
-    for row in records:
-        check_times(row)
-        assert {"numpy", "cpu"} < set(row["seconds"]) == set(row["error"])
-        assert all(e < 1e-3 for e in row["error"].values()), row  # everyone computes the same
-    for mean in results["ops"]["means"]:
-        ratios = [r["ratio"] for r in records if (r["group"], r["direction"]) == (mean["group"], mean["direction"])]
-        assert mean["ratio"] == pytest.approx(math.prod(ratios) ** (1 / len(ratios)))
-
-
-def test_network_beside_the_framework(tmp_path):
-    pytest.importorskip("torch", reason="comparison needs PyTorch: pip install mrcnn-np[compare]")
-    pytest.importorskip("torchvision", reason="comparison needs torchvision: pip install mrcnn-np[compare]")
-    detect, train = bench(tmp_path, "--only", "network")["network"]["rows"]
-    for row in (detect, train):
-        check_times(row)
-        assert set(row["peak_mib"]) == set(row["seconds"]) == {"cpu", "torch"}
-    assert detect["detections"]["cpu"] == detect["detections"]["torch"] == 100
-    assert detect["scores_apart"] < 1e-4  # measured: 4e-6
 
 
 def test_start(tmp_path):

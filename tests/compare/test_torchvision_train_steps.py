@@ -22,7 +22,8 @@ from mrcnn_np.synthetic import params_that_detect, picture, sample_from  # noqa:
 
 torch.set_num_threads(1)
 CONFIG = presets.torchvision(
-    num_classes=4, backbone="resnet18", image_min_size=48, image_max_size=64, rois_per_image=8,
+    num_classes=4, backbone="resnet18", fpn_channels=64, mask_head_channels=64, image_min_size=48, image_max_size=64,
+    rois_per_image=8,
     proposals_pre_nms_train=200, proposals_post_nms_train=100, learning_rate=2e-4, warmup_steps=0, weight_decay=1e-2,
 )  # fmt: skip
 
