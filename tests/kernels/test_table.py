@@ -25,7 +25,7 @@ def smaller(example):
     kh, kw, c_in, c_out = weights
     side = 17 if stride > 1 or kh > 1 else 16
     if groups > 1:
-        groups, c_in = (2, 16) if c_in >= 16 else (4, c_in)
+        groups, c_in = (2, 32) if c_in >= 32 else (4, c_in)
         c_out = groups * c_in
     else:
         c_in, c_out = min(c_in, 32), min(c_out, 64 if kh == 1 else 32)

