@@ -19,8 +19,12 @@ from ..trace import Trace
 
 BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnext50_32x4d", "resnext101_32x8d")
 BOX_HEADS = ("fc", "conv_fc")
-#: what its model is made of, whatever its arguments
-STRUCTURE = presets.built_in("torchvision")
+#: what its model is made of, whatever its arguments; its parts can be put together over a narrower pyramid
+STRUCTURE = {
+    field: only
+    for field, only in presets.built_in("torchvision").items()
+    if field not in ("fpn_channels", "rpn_channels")
+}
 
 
 def check(config: Config) -> None:
@@ -29,6 +33,10 @@ def check(config: Config) -> None:
         raise ConfigError(f"backbone is {config.backbone!r}; torchvision's Mask R-CNN has {', '.join(BACKBONES)}")
     if config.box_head not in BOX_HEADS:
         raise ConfigError(f"box_head is {config.box_head!r}; torchvision's Mask R-CNN has {' or '.join(BOX_HEADS)}")
+    if config.rpn_channels != config.fpn_channels:
+        raise ConfigError(
+            f"rpn_channels is {config.rpn_channels} and fpn_channels {config.fpn_channels}; torchvision has one width"
+        )
     for field, only in STRUCTURE.items():
         if getattr(config, field) != only:
             raise ConfigError(f"{field} is {getattr(config, field)!r}; torchvision's Mask R-CNN has {only!r} only")
@@ -105,12 +113,19 @@ def _parts(config: Config) -> dict[str, Any]:
     from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead
     from torchvision.models.detection.mask_rcnn import MaskRCNNHeads
     from torchvision.models.detection.rpn import RPNHead
+    from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelMaxPool
 
     body = torchvision.models.get_model(config.backbone, weights=None, norm_layer=BatchNorm2d)
     channels, side = config.fpn_channels, config.box_pool_size
+    pyramid_norm = BatchNorm2d if config.fpn_norm else None
+    backbone = _resnet_fpn_extractor(body, 5, norm_layer=pyramid_norm)
+    if channels != backbone.out_channels:  # which is no argument
+        inputs = [block[0].in_channels for block in backbone.fpn.inner_blocks]
+        backbone.fpn = FeaturePyramidNetwork(inputs, channels, LastLevelMaxPool(), pyramid_norm)
+        backbone.out_channels = channels
     mask_layers = [config.mask_head_channels] * config.mask_head_convs
     parts = {
-        "backbone": _resnet_fpn_extractor(body, 5, norm_layer=BatchNorm2d if config.fpn_norm else None),
+        "backbone": backbone,
         "rpn_head": RPNHead(channels, len(config.anchor_ratios), conv_depth=config.rpn_convs),
         "mask_head": MaskRCNNHeads(channels, mask_layers, 1, norm_layer=BatchNorm2d if config.mask_head_norm else None),
     }
