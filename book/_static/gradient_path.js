@@ -2,7 +2,7 @@
 // was made from, and go on to any of them. For a pixel: every way on which it reaches the loss.
 function view(root, { image, kernel, head, target }) {
   const cell = 40, low = 14; // each cell has its value above and its gradient in a strip below
-  const titles = { image: "image", kernel: "kernel", conv: "convolution", relu: "ReLU", pool: "largest of 2 × 2", head: "weights of the sum",
+  const titles = { image: "image", kernel: "kernel", conv: "convolution", relu: "ReLU", pool: "largest of 2 × 2", head: "weights",
     score: "score", target: "target", loss: "loss" };
   const state = { image: image.map((row) => [...row]), target, at: ["image", 2, 2], pixel: [2, 2] };
   const network = () => [state.image, kernel, head, state.target];
@@ -67,7 +67,7 @@ function view(root, { image, kernel, head, target }) {
 
   // One factor of a formula: a button that shows where its number is and leads there.
   function factor(parent, f, shown) {
-    if (typeof f === "number") { make(parent, "span", {}, short(f)); return; }
+    if (typeof f === "number") { make(parent, "span", {}, f < 0 ? `(${short(f)})` : short(f)); return; }
     const kind = f[3], number = shown[kind][f[0]][f[1]][f[2]];
     const button = make(parent, "button", { type: "button", class: kind, "aria-label": `${kind} of ${name(f)}: ${short(number)}` }, number < 0 ? `(${short(number)})` : short(number));
     let mark = null;
@@ -140,7 +140,7 @@ function view(root, { image, kernel, head, target }) {
     formula(sent, found.back, shown);
     if (!found.back.length) make(sent, "span", {}, "nothing arrives");
     const why = { conv: found.value > 0 ? ": ReLU is open" : ": ReLU is closed", relu: shown.winner[p >> 1]?.[q >> 1]?.join() === `${p},${q}` ? ": it wins its pool" : ": it does not win its pool" }[board] || "";
-    make(sent, "span", {}, ` = ${short(found.gradient)}${why}${found.silent ? `; ${found.silent} more windows read it and send 0` : ""}`);
+    make(sent, "span", {}, ` = ${short(found.gradient)}${why}${found.silent ? found.silent === 1 ? "; one more window reads it and sends 0" : `; ${found.silent} more windows read it and send 0` : ""}`);
     const moved = (by) => forward(...network(), [board, p, q, by]).loss;
     proof.replaceChildren();
     make(proof, "b", {}, "check ");
