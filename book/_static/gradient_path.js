@@ -140,7 +140,7 @@ function view(root, { image, kernel, head, target }) {
     formula(sent, found.back, shown);
     if (!found.back.length) make(sent, "span", {}, "nothing arrives");
     const why = { conv: found.value > 0 ? ": ReLU is open" : ": ReLU is closed", relu: shown.winner[p >> 1]?.[q >> 1]?.join() === `${p},${q}` ? ": it wins its pool" : ": it does not win its pool" }[board] || "";
-    make(sent, "span", {}, ` = ${short(found.gradient)}${why}${found.silent ? found.silent === 1 ? "; one more window reads it and sends 0" : `; ${found.silent} more windows read it and send 0` : ""}`);
+    make(sent, "span", {}, ` = ${short(found.gradient)}${why}${found.silent ? `; windows that read it and send 0: ${found.silent}` : ""}`);
     const moved = (by) => forward(...network(), [board, p, q, by]).loss;
     proof.replaceChildren();
     make(proof, "b", {}, "check ");
