@@ -56,9 +56,12 @@ targets = cache.targets
 #
 # The first two belong to the region proposal network, the other three to the heads. Three of the questions are choices,
 # two ask for a measurement. Choices are judged by *cross-entropy*, measurements by *smooth L1*. The total is the plain
-# sum; `loss_weights` are all 1 in the paper and in the three frameworks.
+# sum: `loss_weights` are all 1 in the paper, in the Keras code, in torchvision and in detectron2.
 #
 # Anchors and regions of which nothing is asked get no loss: chapter 6 and chapter 10 say how they are drawn.
+#
+# **On paper first.** On our image 128 of 4092 anchors are asked whether they see an object, six of them are told how to
+# move, and twelve regions of 48 are positive. How many numbers does each of the five losses average?
 
 # %%
 counts = {name: cache.losses[name].terms.shape for name in LOSSES}
@@ -69,22 +72,21 @@ assert counts == {
     "head_box": (12, 4),
     "head_mask": (12, 28, 28),
 }
-ledger.expect("objectness logits", np.zeros(cache.losses["rpn_class"].shape), (1, 4092))
+ledger.expect("objectness logits", model.first_stage(batch.images)[1], (1, 4092))
 for name, shape in counts.items():
     print(f"{name:<11} {losses[name]:.3f}, from {np.prod(shape)} numbers")
 
 # %% [markdown]
-# On this image 128 of 4092 anchors are asked whether they see an object, six are told how to move, and twelve regions of
-# 48 are positive.
+# A box is four numbers, so 6 × 4 and 12 × 4; a mask 28 × 28, so 12 × 784 = 9408.
 #
 # ## The price of a surprise
 #
 # A class head gives one number per class, the *logits* $x_k$. They become probabilities by the *softmax*,
 # $p_k = e^{x_k} / \sum_l e^{x_l}$. What should it cost if the true class $t$ got the probability $p_t$? Nothing, if $p_t = 1$.
-# Without limit, if $p_t \to 0$: the network was sure, and wrong. And two independent mistakes should cost the sum. Only the
-# logarithm does all this:
+# Without limit, if $p_t \to 0$: the network was sure, and wrong. And the costs of two independent answers should add, while
+# their probabilities multiply. What turns products into sums is the logarithm:
 #
-# $$L = -\log p_t = \log \sum_k e^{x_k} - x_t.$$
+# $$L = -\log p_t = -\log \frac{e^{x_t}}{\sum_l e^{x_l}} = \log \sum_l e^{x_l} - x_t.$$
 #
 # **On paper first.** The logits are 2, 1, 0 and class 1 is true. What is $p$, what is the loss? ($e = 2.718$, $e^2 = 7.389$.)
 
@@ -98,10 +100,12 @@ assert np.isclose(loss.item(), -np.log(p[0, 1]))
 print("p =", p[0].round(4).tolist(), " loss", loss.round(4).item())
 
 # %% [markdown]
-# Now the slope. Differentiate the second form. The derivative of $\log \sum e^{x_k}$ with respect to $x_k$ is
+# Now the slope. Differentiate the last form. The derivative of $\log \sum_l e^{x_l}$ with respect to $x_k$ is
 # $e^{x_k} / \sum_l e^{x_l} = p_k$; that of $-x_t$ is $-1$ at the true class and 0 elsewhere. So
 #
-# $$\frac{\partial L}{\partial x_k} = p_k - [k = t].$$
+# $$\frac{\partial L}{\partial x_k} = p_k - [k = t],$$
+#
+# where the bracket is 1 if what stands in it is true, and 0 if not.
 #
 # What the network said, minus what it should have said. The true class is pulled up by what it lacks, each other class
 # is pushed down by what it has. Nothing saturates: a network that is sure and wrong gets the full pull of nearly 1.
@@ -131,12 +135,17 @@ show(figure)
 # %% [markdown]
 # *Figure 11.1. Loss and gradient of the example.*
 #
+# The three numbers add up to 0, as they must: adding the same number to all logits changes no probability, so in that
+# direction the loss has no slope.
+#
 # ## The same without overflow
 #
 # The formula is right and the obvious program is wrong. $e^{89}$ is too large for float32. But a constant may be
 # subtracted from all logits: it cancels in $p$. Subtract the largest; then no exponent is positive, and the sum is at
 # least 1, so its logarithm is harmless, too. This is the *log-sum-exp* trick, and the reason why all losses here take
 # logits and never probabilities.
+#
+# **On paper first.** The logits are 90 and 0, class 1 is true. What is the loss, with 90 subtracted from both?
 
 # %%
 with np.errstate(all="ignore"):
@@ -182,8 +191,9 @@ check("11.1", softmax_loss)
 #
 # $$L = -t \log \sigma(x) - (1 - t) \log (1 - \sigma(x)), \qquad \frac{\partial L}{\partial x} = \sigma(x) - t.$$
 #
-# It is the softmax of two classes in disguise: with logits $x_0$ for no and $x_1$ for yes, $p_1 = \sigma(x_1 - x_0)$. The
-# Keras code has two logits for each anchor, torchvision has one; they can express the same.
+# It is the softmax of two classes in disguise. With logits $x_0$ for no and $x_1$ for yes, divide above and below by
+# $e^{x_1}$: $p_1 = e^{x_1} / (e^{x_0} + e^{x_1}) = 1 / (1 + e^{x_0 - x_1}) = \sigma(x_1 - x_0)$. The Keras code has two logits
+# for each anchor, torchvision has one; they can express the same.
 #
 # **On paper first.** $x = 0$: what is the loss, whatever the target? What is the gradient if the target is 1?
 
@@ -195,13 +205,18 @@ pair = rng.normal(size=(5, 2))
 two, _ = softmax_cross_entropy(pair, np.ones(5, int))
 one, _ = sigmoid_cross_entropy(pair[:, 1] - pair[:, 0], np.ones(5))
 close("one logit and the difference of two", one, two)
-assert np.isclose(sigmoid_cross_entropy(np.array([0.0]), np.array([0.3]))[0].item(), np.log(2))
+share = np.array([0.3])
+at_share, share_kept = sigmoid_cross_entropy(np.log(share / (1 - share)), share)
+assert at_share > 0.6 and np.isclose(sigmoid_cross_entropy_backward(np.ones(1), share_kept), 0)
+print("at logit 0 the loss is 0.6931, the gradient 0.5 for no and -0.5 for yes")
 
 # %% [markdown]
 # The target may be a fraction: torchvision's mask targets are, where the outline crosses a cell. Then the loss
 # cannot become 0, but its gradient does, at $\sigma(x) = t$.
 #
-# A numerically safe form follows from $-\log \sigma(x) = \log(1 + e^{-x}) = \max(-x, 0) + \log(1 + e^{-\lvert x\rvert})$:
+# $-\log \sigma(x) = \log(1 + e^{-x})$ overflows for large negative $x$. Then factor $e^{-x}$ out:
+# $\log(1 + e^{-x}) = -x + \log(1 + e^{x})$. Both cases in one are $\max(-x, 0) + \log(1 + e^{-\lvert x\rvert})$, and the loss
+# becomes
 #
 # $$L = \max(x, 0) - x\,t + \log\bigl(1 + e^{-\lvert x \rvert}\bigr).$$
 #
@@ -232,7 +247,8 @@ check("11.2", sigmoid_loss)
 # </details>
 #
 # **Exercise 11.3.** Break the obvious program. In float32, `-np.log(1 - 1 / (1 + np.exp(-x)))` is the loss of the target
-# 0. Return a logit below 20 at which it is infinite. The true loss there is nearly $x$ itself.
+# 0. Return a logit below 20 at which it is infinite. The true loss there is nearly $x$ itself. (The number that follows 1
+# in float32 is $1 + 2^{-23}$; what lies less than half way to it is rounded to 1.)
 
 
 # %% tags=["exercise-11.3"]
@@ -255,7 +271,7 @@ check("11.3", bad_logit)
 #
 # ## Measurements
 #
-# A box is described relative to where we started, an anchor or a region, by four *deltas*:
+# A box is described relative to where we started, an anchor or a region (superscript $a$), by four *deltas*:
 #
 # $$\delta_y = \frac{c_y - c_y^a}{h^a}, \quad \delta_x = \frac{c_x - c_x^a}{w^a}, \quad
 # \delta_h = \log\frac{h}{h^a}, \quad \delta_w = \log\frac{w}{w^a},$$
@@ -286,7 +302,8 @@ print("deltas of the shifted box:", encode_boxes(truth, anchor, std=std)[0].roun
 # $$L(d) = \begin{cases} d^2 / 2\beta & \lvert d\rvert < \beta \\ \lvert d\rvert - \beta/2 & \text{else} \end{cases}
 # \qquad \frac{dL}{dd} = \begin{cases} d/\beta & \lvert d\rvert < \beta \\ \pm 1 & \text{else.} \end{cases}$$
 #
-# The $-\beta/2$ makes the two pieces meet, and the slopes meet by themselves: both are 1 at $\beta$.
+# The $-\beta/2$ makes the two pieces meet at $\beta$, where both are $\beta/2$; the slopes meet by themselves, both are 1.
+# $\beta = 0$ stands for the absolute value.
 #
 # **On paper first.** $\beta = 1$, as in the slides, and $d = 0, ½, 1, 2, -3$. Then $\beta = 1/9$, as in torchvision, for ½
 # and 1.
@@ -298,7 +315,8 @@ assert values.tolist() == [0, 0.125, 0.5, 1.5, 2.5]
 assert smooth_l1_backward(np.ones(5), l1_kept).tolist() == [0, 0.5, 1, 1, -1]
 assert np.allclose(smooth_l1(d, 0 * d, beta=1 / 9)[0][1:3], [0.4444, 0.9444], atol=5e-5)
 assert smooth_l1(d, 0 * d, beta=0)[0].tolist() == [0, 0.5, 1, 2, 3]
-print("beta 1:", values.tolist(), " slopes", smooth_l1_backward(np.ones(5), l1_kept).tolist())
+print("beta 1:  ", values.tolist(), " slopes", smooth_l1_backward(np.ones(5), l1_kept).tolist())
+print("beta 1/9:", smooth_l1(d, 0 * d, beta=1 / 9)[0][1:3].round(4).tolist(), "for ½ and 1")
 
 # %% mystnb={"image": {"alt": "Left: smooth L1 for three values of beta beside the square. Right: their slopes; those of smooth L1 end at plus and minus one, that of the square grows."}}
 figure = Figure(figsize=(8, 3), layout="constrained")
@@ -373,7 +391,7 @@ right.legend(fontsize=8)
 show(figure)
 
 # %% [markdown]
-# *Figure 11.3. The start of the live picture below.*
+# *Figure 11.3. The start of the live picture below: the boxes, and loss and gradient of each delta.*
 
 # %%
 explorable("losses", anchor=anchor, truth=truth, predicted=predicted, std=std)
@@ -406,10 +424,10 @@ with kernels.use("cpu"):
 # So far a loss is a number for each anchor, region or pixel. What trains is their sum, divided by something. Here the
 # implementations part.
 #
-# - Both class losses and the mask loss: divided by how many there are. All agree.
+# - Both class losses and the mask loss: divided by how many numbers there are.
 # - Box losses, Keras: the mean over the positives' deltas, $1 / 4P$ each, with $P$ positives.
-# - Box losses, torchvision: the sum divided by *all sampled* anchors or regions, $1 / N$ each, though only the positives
-#   enter the sum.
+# - Box losses, torchvision and detectron2: the sum divided by *all sampled* anchors or regions, $1 / N$ each, though only
+#   the positives enter the sum.
 #
 # `box_loss_denominator` chooses: `"positives"` or `"sampled"`.
 #
@@ -454,8 +472,8 @@ show(figure)
 # Keras code keeps a list of *active* classes for each image; a region that is predicted as an inactive class carries no
 # class loss, because its data set cannot say that this is wrong. The denominator counts only the rest.
 #
-# **On paper first.** Three regions, background (class 0) is true for all; the second is predicted as class 2, which is
-# inactive. What is the mean over, and which gradients are zero?
+# **On paper first.** Three regions, background (class 0) is true for all. The largest logit of the second is that of class
+# 2, which is inactive. What is the mean over, and which gradients are zero?
 
 # %%
 three = np.array([[2.0, 0, 0], [0, 0, 2], [0, 1, 0]])
@@ -465,14 +483,14 @@ value, class_kept = head_class_loss(three, np.zeros(3, int), active, keras)
 each = softmax_cross_entropy(three, np.zeros(3, int))[0]
 assert np.isclose(value, (each[0] + each[2]) / 2)
 assert objective.head_class_loss_backward(1.0, class_kept).any(axis=1).tolist() == [True, False, True]
-print(f"mean over two of three: {value:.3f}")
+print(f"mean over two of three: {value:.3f}; the second region has no gradient")
 
 # %% [markdown]
 # ## Only the true class's mask learns
 #
-# The mask head draws one mask for each class, whatever the region shows. Which of them should the loss judge? The region
-# holds a triangle. What a square's mask should look like here nobody knows, so nothing is asked of it. The loss picks the
-# channel of the true class; the other $K - 1$ receive no gradient.
+# The mask head draws one mask for each class, whatever the region shows. Which of them should the loss judge? Let the
+# region hold a circle. What a square's mask should look like here nobody knows, so nothing is asked of it. The loss picks
+# the channel of the true class; the other $K - 1$ receive no gradient.
 
 # %%
 source(head_mask_loss)
@@ -505,7 +523,11 @@ for axes, r in zip(figure.subplots(2, 5), chosen):
 show(figure)
 
 # %% [markdown]
-# *Figure 11.5. Where the mask should grow (orange) and shrink (purple). Most of the work is left at the outline.*
+# *Figure 11.5. A circle (class 1) and a triangle (class 3, with a notch where a square lies on it), and the gradient of
+# their four channels. Orange is negative: there the logit should grow; purple is positive, there it should shrink.*
+#
+# Three of four channels are empty. The circle's inside is white: the network is sure of it, and what is left to learn lies
+# on the outline. Of the triangle it is unsure everywhere, and most at the two tips.
 #
 # So the masks do not compete. "Is this pixel part of the triangle, *if* it is a triangle?" Which class it is has been
 # decided by the class head. A softmax over the channels would ask both questions at once; the paper measures what that
@@ -538,8 +560,8 @@ check("11.5", mask_gradient)
 #
 # ## What a network without an opinion says
 #
-# Fresh weights give logits near 0. So each loss has a value that you can predict before the first step, and look for
-# in the first line of a log.
+# Fresh weights give logits near 0. So each loss of a choice has a value that you can predict before the first step, and
+# look for in the first line of a log.
 #
 # **Exercise 11.6.** Predict: the starting values of `rpn_class`, `head_class` and `head_mask`, for `classes` classes, the
 # background included.
@@ -589,11 +611,15 @@ show(figure)
 # %% [markdown]
 # *Figure 11.6. The five losses on the image of the book.*
 #
+# `head_class` begins a little above $\ln 4$ = 1.386: fresh logits are small, not zero. The two box losses start where the
+# targets say: a prediction of 0 costs the smooth L1 of the target itself.
+#
 # A mask loss that stays at 0.69 means that the mask head learns nothing. A `head_box` near 0 at the start is no
 # success either: the fresh proposals hit nothing, most positive regions are the true boxes themselves, which join the
-# proposals, and they need no correction. It rises when the proposals get better. A loss that rises can be good news.
+# proposals (chapter 10), and they need no correction. It rises when the proposals get better. A loss that rises can be good
+# news.
 #
-# Now the proof of all five backward passes, in float64.
+# Now the proof of all five backward passes, in float64. It checks six: objectness with one logit, and with two.
 
 
 # %%
@@ -625,6 +651,8 @@ print("five losses, six gradients: right")
 # annotation would. Then compare the gradient of the box head's last layer with the one from the right targets: the
 # *cosine* between them is 1 if they point the same way, 0 if they have nothing in common. Once with smooth L1, once with
 # the square. A $\beta$ of 1000 makes everything a parabola.
+#
+# **On paper first.** The slopes of the other eleven regions are below 1, most of them. How large is the slope of the wrong one in each case?
 
 # %% tags=["break-it"]
 spoilt = targets.deltas.copy()
@@ -638,7 +666,7 @@ for name, beta in (("smooth L1", 1.0), ("square", 1000.0)):
         pair.append(own.backward(kept)["box_head.deltas.w"].ravel())
     cosine[name] = pair[0] @ pair[1] / np.linalg.norm(pair[0]) / np.linalg.norm(pair[1])
 print(", ".join(f"{name}: cosine {value:.2f}" for name, value in cosine.items()))
-
+assert 0.3 < np.sqrt(2 * cache.losses["head_box"].terms).mean() < 1  # d, where the loss is d²/2
 assert cosine["smooth L1"] > 0.8 and cosine["square"] < 0.5
 
 # %% mystnb={"image": {"alt": "Two bars: with one wrong target of twelve, the gradient of smooth L1 keeps its direction, that of the square loses it."}}
@@ -651,9 +679,9 @@ show(figure)
 # %% [markdown]
 # *Figure 11.7. One wrong target among twelve.*
 #
-# With the square the wrong region takes over: its slope is about 20, those of the others are about 1. The step
-# follows the mistake. Smooth L1 gives it a slope of 1, one voice among 48. Its price is that a box which is really far off is
-# not moved faster than one that is one unit off.
+# With the square the wrong region takes over: its slope is about 20, those of the others are mostly below 1. The step
+# follows the mistake. Smooth L1 gives it a slope of 1: one voice among twelve. Its price is that a box which is really far
+# off is not moved faster than one that is one unit off.
 #
 # ## The ledger
 

@@ -40,3 +40,50 @@ def test_gradient_path(in_node):
         for (y, x), found in zip(pixels, ways):
             assert np.isclose(sum(way[6] for way in found), want["d image"][y, x])
             assert len(found) == (min(y, 3) - max(y - 2, 0) + 1) * (min(x, 3) - max(x - 2, 0) + 1)
+
+
+#: what the live picture does with the terms of a value
+RULES = {
+    "sum": sum,
+    "relu": lambda terms: max(terms[0], 0),
+    "largest": max,
+    "square": lambda terms: (terms[0] - terms[1]) ** 2 / 2,
+}
+
+
+def product(term, numbers):
+    """Multiply the factors of a term; a factor is a number or the place of one."""
+    return np.prod([f if not isinstance(f, list) else numbers[f[3]][f[0]][f[1]][f[2]] for f in term])
+
+
+def test_every_number_can_be_traced(in_node):
+    """Value and gradient of every number are what the numbers that the live picture names for it make."""
+    rng = np.random.default_rng(1)
+    for target in (5.0, -3.0):
+        case = [
+            rng.normal(size=(6, 6)).tolist(),
+            rng.normal(size=(3, 3)).tolist(),
+            rng.normal(size=(2, 2)).tolist(),
+            target,
+        ]
+        (numbers,) = in_node("gradient_path.math.js", [["numbers", case]])
+        places = [
+            [board, p, q] for board, rows in numbers["value"].items() for p, q in np.ndindex(len(rows), len(rows[0]))
+        ]
+        assert len(places) == 36 + 9 + 16 + 16 + 4 + 4 + 3
+        traced = in_node("gradient_path.math.js", [["trace", [*case, *place]] for place in places])
+        nudges = [[*place, by] for place in places for by in (1e-6, -1e-6)]
+        moved = in_node("gradient_path.math.js", [["forward", [*case, nudge]] for nudge in nudges])
+        for i, ((board, p, q), found) in enumerate(zip(places, traced)):
+            value, gradient = numbers["value"][board][p][q], numbers["gradient"][board][p][q]
+            terms = [product(term, numbers) for term in found["from"]]
+            made = RULES[found["rule"]](terms) if terms else value
+            assert np.isclose(made, value) and np.isclose(found["value"], value)
+            assert (found["rule"] == "given") == (board in ("image", "kernel", "head", "target"))
+            assert np.isclose(sum(product(term, numbers) for term in found["back"]), gradient)
+            read = {"image": (min(p, 3) - max(p - 2, 0) + 1) * (min(q, 3) - max(q - 2, 0) + 1), "kernel": 16}.get(board)
+            assert read is None or len(found["back"]) + found["silent"] == read
+            pool = numbers["value"]["pool"][p // 2][q // 2] if board == "relu" else 1
+            if pool > 0:  # four closed windows tie: a kink
+                slope = (moved[2 * i]["loss"] - moved[2 * i + 1]["loss"]) / 2e-6
+                assert np.isclose(slope, gradient, rtol=1e-5, atol=1e-7), (board, p, q)
