@@ -317,12 +317,15 @@ check("3.4", dense_kernel)
 #     return dense
 # ```
 # </details>
+#
+# **On paper first.** Which share of a dense kernel is zero that stands for three groups? For 32?
 
 # %%
 x, w = rng.normal(size=(1, 5, 5, 6)), rng.normal(size=(3, 3, 2, 6))
 dense = np.zeros((3, 3, 6, 6))
 for g in range(3):
     dense[:, :, 2 * g : 2 * g + 2, 2 * g : 2 * g + 2] = w[..., 2 * g : 2 * g + 2]
+assert np.isclose((dense == 0).mean(), 2 / 3) and 1 - 4_608 / 147_456 == 31 / 32
 close("three groups and one dense kernel", conv2d(x, w, padding=1, groups=3)[0], conv2d(x, dense, padding=1)[0])
 
 # %% [markdown]
@@ -489,6 +492,9 @@ show(figure)
 # We train both. The task is small so that it takes seconds: crops of the objects, 16 × 16 pixels, three classes; a stem,
 # two residual blocks, a mean over the map, a matrix. First 400 steps with batches of 16 and statistics of the batch. From
 # there twice 100 steps with *one* crop at a time: once with the crop's own statistics, once with frozen ones.
+#
+# **On paper first.** Behind a stem with a stride of 2, how large is the map of a crop? From how many numbers does the mean of a
+# channel come, with 16 crops and with one?
 
 
 # %%
@@ -567,6 +573,7 @@ assert together["frozen"] < 1e-5 and together["train"] > 0.01
 late = {mode: curve[-40:].mean() for mode, curve in curves.items()}
 assert late["frozen"] < late["train"] and 0.9 * np.log(3) < late["train"] and before[-40:].mean() < 0.8 * np.log(3)
 assert curves["train"][:30].mean() > np.log(3) > curves["frozen"][:30].mean()
+assert classify(objects[:1], first, config)[1][0] == (1, 8, 8, 12) and (16 * 8 * 8, 8 * 8) == (1024, 64)
 assert config.batch_size == 8 and model.config.bn_mode == "train"
 print("with one image per batch the loss of frozen statistics is lower; a neighbour in the batch changes nothing")
 
@@ -599,6 +606,9 @@ show(figure)
 # Back to the first claim: deep and plain is worse than shallow and plain, in training. We build the same small network three
 # times: with 2 blocks and no shortcuts, with 8 blocks and no shortcuts, with 8 blocks as they should be. Norms are
 # everywhere. A block without `residual` and without a projection is a plain chain, forward and backward.
+#
+# **On paper first.** How many convolutions lie one behind the other in the deep networks? In which order will the three
+# losses end?
 
 
 # %%
@@ -619,6 +629,7 @@ contest = {
 settings = config.replace(bn_mode="train", learning_rate=0.02)
 with kernels.use("numpy"):
     deep = {name: train(new_weights(n), settings, 300, 16, block) for name, (n, block) in contest.items()}
+assert sum(".conv" in name for name in new_weights(8)) == 1 + 2 * 8  # the stem's and two per block
 end = {name: curve[-60:].mean() for name, curve in deep.items()}
 assert (
     end["8 blocks, plain"] > 1.1 * end["2 blocks, plain"] and end["2 blocks, plain"] > 1.1 * end["8 blocks, shortcuts"]

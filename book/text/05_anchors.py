@@ -427,7 +427,6 @@ cells_wide = np.divide(config.anchor_sizes, config.anchor_strides)
 assert cells_wide[0] == 3 and 1.2 < cells_wide[-1] < 1.4
 assert (config.anchor_strides[3] / 2, config.anchor_sizes[3]) == (16, 52)
 assert 20**2 / 25**2 == 0.64 > 25**2 / 32**2
-assert np.isclose(36**2 / (2 * 52**2 - 36**2), 0.31, atol=6e-3)  # both sides keep 52 - 16
 assert np.isclose((1 / factors).min(), 0.6)  # 20 / 12, the widest step of the book's sizes
 print(f"between doubling sizes 0.5; between the book's sizes at least {(1 / factors).min():.1f}")
 
@@ -569,9 +568,18 @@ show(figure)
 #
 # Left, most objects lie far below the curve; right, on it. The curve is for an object right on an anchor's centre. The
 # papers' anchors are eight cells wide, so some centre is always near. The book's are three cells wide on P2 and hardly more than
-# one on P6: few anchors, quick to train, but on P5 the nearest centre may be 16 of 52 pixels away, in both directions. That
-# leaves an IoU of 0.31, even for a square of the right size.
+# one on P6: few anchors, quick to train, but on P5 the nearest centre may be 16 of 52 pixels away, in both directions.
 #
+# **On paper first.** Which IoU does that leave, for a square of the right size?
+
+# %%
+kept = 52 - 16
+both_away = kept**2 / (2 * 52**2 - kept**2)
+assert np.isclose(both_away, 0.315, atol=5e-4)
+assert np.isclose(iou(np.array([[0.0, 0, 52, 52]]), np.array([[16.0, 16, 68, 68]])).item(), both_away)
+print(f"{both_away:.3f}")
+
+# %% [markdown]
 # ## Trace every number
 #
 # Drag the blue box, or focus it and use the arrow keys (with Shift ten steps at once); the round handle changes its size.
@@ -609,6 +617,9 @@ explorable(
 # Take the trained network and move its anchors from the centres of the cells to the corners, as if its weights had been
 # read by another framework. Not one weight changes. For each object of the 26 held-out images, take the best IoU of any
 # *proposal*: the boxes that the network makes of its anchors (chapter 7).
+#
+# **On paper first.** Half a cell is 2 pixels on P2, whose anchors have 12, and 32 on P6, whose anchors have 84. What is the IoU
+# of an anchor with its old place?
 
 
 # %% tags=["break-it"]
@@ -624,8 +635,12 @@ def reached(model):
 
 
 as_trained, moved = reached(model), reached(model.with_config(anchor_offset=0.0))
+assert np.isclose(10**2 / (2 * 12**2 - 10**2), 0.532, atol=5e-4) and np.isclose(
+    52**2 / (2 * 84**2 - 52**2), 0.237, atol=5e-4
+)
 assert as_trained.mean() - moved.mean() > 0.04
 assert (moved >= 0.7).mean() < 0.8 * (as_trained >= 0.7).mean()
+print("an anchor and its old place: 0.532 on P2, 0.237 on P6")
 print("half a cell costs more than 0.04 of the mean IoU, and a fifth or more of the objects found at 0.7")
 
 # %% mystnb={"image": {"alt": "Two falling curves: share of objects that a proposal reaches, against the IoU asked for; the curve of the moved anchors lies below."}}

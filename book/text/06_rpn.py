@@ -547,14 +547,19 @@ check("6.5", stay)
 #
 # "One to one" is the upper limit, not the rule: with 6 positives there are 122 negatives.
 # </details>
+#
+# **On paper first.** 122 negatives are drawn evenly from 3,966. How many fall on the 48 anchors of P5, on average? On the 12
+# of P6?
 
 # %%
 assert 0.998 < 3966 / (3966 + 6) < 0.999
 assert (config.rpn_anchors_per_image, presets.matterport().rpn_anchors_per_image) == (128, 256)
 sampled = subsample(labels, config.rpn_anchors_per_image, config.rpn_positive_fraction, np.random.default_rng(0))
 assert [(sampled == v).sum() for v in (1, -1)] == [6, 122]
-assert [round(122 * n / 3966, 1) for n in (48, 12)] == [1.5, 0.4] and round(68 / 96, 1) == 0.7
-assert 0.3 < (68 / 96) / (68 / 96 + 122 * 48 / 3966) < 0.36
+on_p5, on_p6 = (122 * n / 3966 for n in (48, 12))
+print(f"negatives per image: {on_p5:.1f} on P5, {on_p6:.1f} on P6")
+assert (round(on_p5, 1), round(on_p6, 1)) == (1.5, 0.4) and round(68 / 96, 1) == 0.7
+assert 0.3 < (68 / 96) / (68 / 96 + on_p5) < 0.36
 final, targets = rpn_targets(anchors, gt_boxes, batch.gt_crowd[0], config, np.random.default_rng(0))
 assert np.array_equal(final, sampled)
 ledger.expect("deltas to learn", targets, (4092, 4))
@@ -619,6 +624,8 @@ print("finite differences agree; a loss of ln 2 = 0.6931 means: nothing learned 
 #
 # Drop the second rule, and ask all 96 training images: how many objects make no anchor positive? Such an object sends no
 # box gradient, and its anchors are called neutral or even background.
+#
+# **On paper first.** Look up in chapter 5 which share of the objects has an anchor at 0.5, 0.6 and 0.7.
 
 
 # %%
