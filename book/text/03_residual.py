@@ -16,6 +16,7 @@
 # the article's five stages C1 to C5, and the notes on ResNeXt.
 
 # %%
+from math import comb
 from unittest.mock import patch
 
 import naive
@@ -45,34 +46,43 @@ arch = package.architecture(config)
 # ## Learn the difference
 #
 # A deep network should be no worse than a shallow one: its further layers could copy what they get. Trained, it was
-# worse, on the training set too. Copying is hard for a layer of random weights and a ReLU.
+# worse, on the training set too. (The end of this chapter trains one of each kind and measures it.)
 #
 # This is not overfitting, for the deep network fails on the images that it was trained on. Nor can it be a lack of
 # numbers to set: the shallow network is contained in the deep one, as the case in which the further layers copy. It is a
 # solution that exists and that gradient descent does not find.
 #
-# So make copying the default. Let the layers compute a *difference* $F(x)$ and add the input to it:
+# Why not? To copy, a 3 × 3 convolution needs one particular kernel: a 1 in the middle of its own channel, 0 everywhere
+# else. Weights are drawn at random around 0, which is far from that kernel, and nothing in the loss says "copy". Around 0
+# lies another function, the one that answers 0. So make *that* one mean "copy". Let the layers compute a *difference*
+# $F(x)$ and add the input to it:
 #
-# $$y = \mathrm{relu}\bigl(F(x) + x\bigr).$$
+# $$s = F(x) + x, \qquad y = \mathrm{relu}(s).$$
 #
-# With $F = 0$ the block copies what is positive. The way on which $x$ travels unchanged is the *shortcut*, $F$ is the
-# *branch*. Backward, the sum hands its gradient to both:
+# The way on which $x$ travels unchanged is the *shortcut*, $F$ is the *branch*. With $F = 0$ the block gives
+# $\mathrm{relu}(x)$. And $x$ left the ReLU of the block before, so it is nowhere negative: the copy is whole.
 #
-# $$dx = ds + F'(x)^\top ds, \qquad ds = dy \cdot [y > 0].$$
+# Backward, the ReLU lets the gradient pass where $s > 0$; write $[s > 0]$ for 1 there and 0 elsewhere. The sum hands what
+# passes to both of its summands, and what they send back is added:
 #
-# The first term needs no weight. However small $F'$ is, the gradient arrives.
+# $$ds = dy \cdot [s > 0], \qquad dx = ds + F'(x)^\top ds.$$
 #
-# Follow it through two blocks, and leave the ReLU out for a moment. With $y = x + F(x)$ and $z = y + G(y)$ the chain rule
-# gives $dx = (1 + F')^\top (1 + G')^\top dz$. Multiply out: $dz$, plus what came through $G$ alone, plus what came through
-# $F$ alone, plus what came through both. Two blocks make four ways, sixteen blocks make 65,536, most
-# through about half of the branches. A plain chain has one way, the longest.
+# Here $F'(x)$ is the matrix of derivatives of $F$, and multiplying by its transpose is what the backward pass of the branch
+# does (chapter 2). The first term needs no weight. However small $F'$ is, the gradient arrives.
+#
+# Follow it through two blocks, and leave the ReLU out for a moment. Let $y = x + F(x)$ and $z = y + G(y)$, and $I$ be the
+# identity matrix. The chain rule gives $dx = (I + F')^\top (I + G')^\top dz$. Multiply out: $dz$ itself, plus what came
+# through $G$ alone, plus what came through $F$ alone, plus what came through both. Two blocks make four ways. ResNet-50 has
+# sixteen blocks and $2^{16} = 65{,}536$ ways; those through exactly $k$ branches are "16 choose $k$", so four of five ways
+# lead through six to ten branches. A plain chain has one way, the longest.
 #
 # **On paper first.** Shrink a layer to one number: it multiplies by ½. What is left of a gradient behind 16 such layers?
-# What if each has a shortcut? Which trouble does the shortcut bring along?
+# And if each has a shortcut, so that a layer multiplies by 1 + ½? Which trouble does the shortcut bring along?
 
 # %%
 plain, with_shortcut = 0.5**16, 1.5**16
-assert 2**2 == 4 and 2**16 == 65_536  # each block: through the branch or past it
+assert 2**2 == 4 and 2**16 == 65_536 and sum((3, 4, 6, 3)) == 16  # each block: through the branch or past it
+assert 0.78 < sum(comb(16, k) for k in range(6, 11)) / 2**16 < 0.8
 assert f"{plain:.1e}" == "1.5e-05" and round(with_shortcut) == 657
 print(f"without {plain:.1e}, with {with_shortcut:.0f}")
 
@@ -89,22 +99,35 @@ show(figure)
 # %% [markdown]
 # *Figure 3.1. One number instead of a layer.*
 #
-# With shortcuts nothing vanishes, but things grow: each block adds to the sum. Batch norm at the end of the branch keeps
-# what is added at a known size. The two belong together.
+# With shortcuts nothing vanishes, but things grow: each block *multiplies*, here by 1.5. The cure is batch norm at the end
+# of the branch. Whatever the size of $x$, the branch then adds numbers of variance 1 (as long as $\gamma = 1$). Sixteen
+# blocks add 16 to the variance instead of multiplying it sixteen times.
 #
+# **On paper first.** A sum starts with variance 1. Sixteen blocks add a branch of variance 1 each, independent of the sum.
+# How large is its standard deviation at the end?
+
+# %%
+walk = np.random.default_rng(0).normal(size=(17, 20_000)).sum(axis=0)  # the start and sixteen branches
+assert np.isclose(np.sqrt(17), 4.12, atol=5e-3) and np.isclose(walk.std(), np.sqrt(17), rtol=0.02)
+print(f"{np.sqrt(17):.2f}, and not {1.5**16:.0f}")
+
+# %% [markdown]
 # The last ReLU stands behind the sum. Put it in front, into the branch, and a block can only ever add: $F(x)$ would never
 # be negative, and no later block could take back what an earlier one has written. With the ReLU behind, what travels on is
 # never negative either, but the branch may subtract from it.
 #
-# **Exercise 3.2.** A block on rows `(R, C)`: a weight matrix, ReLU, a second matrix, the sum, ReLU.
+# Before the convolutions, write the block in its smallest form. The rows of `x` are cells, so a product with a matrix is a 1 ×
+# 1 convolution.
+#
+# **Exercise 3.1.** A block on rows `(R, C)`: a weight matrix `w1`, ReLU, a second matrix `w2`, the sum, ReLU.
 
 
-# %% tags=["exercise-3.2"]
+# %% tags=["exercise-3.1"]
 def small_block(x, w1, w2):
     raise NotImplementedError
 
 
-check("3.2", small_block)
+check("3.1", small_block)
 
 # %% [markdown]
 # <details><summary>Solution</summary>
@@ -117,15 +140,16 @@ check("3.2", small_block)
 # The sum comes before the last ReLU.
 # </details>
 #
-# **Exercise 3.3.** Derive its `dx`. Two gradients meet at `x`: add them.
+# **Exercise 3.2.** Derive its backward pass and return `dx`, `dw1`, `dw2`. For $y = xw$ chapter 2 found $dx = dy\,w^\top$
+# and $dw = x^\top dy$. Go through the forward pass from its last step to its first; at `x` two gradients meet, so add them.
 
 
-# %% tags=["exercise-3.3"]
+# %% tags=["exercise-3.2"]
 def small_block_backward(dy, x, w1, w2):
     raise NotImplementedError
 
 
-check("3.3", small_block_backward)
+check("3.2", small_block_backward)
 
 # %% [markdown]
 # <details><summary>Solution</summary>
@@ -135,18 +159,28 @@ check("3.3", small_block_backward)
 #     hidden = np.maximum(x @ w1, 0)
 #     dsum = dy * (hidden @ w2 + x > 0)
 #     dhidden = dsum @ w2.T * (hidden > 0)
-#     return dsum + dhidden @ w1.T
+#     return dsum + dhidden @ w1.T, x.T @ dhidden, hidden.T @ dsum
 # ```
+#
+# The weights know nothing of the shortcut: only `dx` has two summands.
 # </details>
 #
 # ## Identity and projection
 #
-# The sum needs equal shapes. Within a stage that holds, and the shortcut is $x$ itself: the slides' `identity_block`. At
-# the start of a stage the channels change, and from C3 on the map is halved. There a 1 × 1 convolution with a norm brings $x$
-# into shape: the `conv_block`. We call this shortcut a *projection*. It has no ReLU; the sum is rectified, not its parts.
+# A ResNet is a *stem* (a convolution with a stride of 2 and a pool) and behind it four rows of blocks, the *stages*. Their
+# results are C2, C3, C4 and C5; the stem's is C1. Within a stage all maps have one shape. From stage to stage the channels
+# grow, and at the beginning of C3, C4 and C5 the map is halved, by a stride of 2 in the first block.
 #
-# The *basic* block of ResNet-18, ResNet-34 and this book's network has two 3 × 3 convolutions in its branch. Here it is
-# three times: as loops, from the package in NumPy, and compiled. The norm is a scale and a shift (chapter 2).
+# The sum needs equal shapes. Within a stage it has them, and the shortcut is $x$ itself: the slides' `identity_block`. In the
+# first block of a stage a 1 × 1 convolution with a norm brings $x$ into shape, with the same stride as the branch: the
+# `conv_block`. We call this shortcut a *projection*. It has no ReLU; the sum is rectified, not its parts.
+#
+# A projection $P$ costs something. Its backward pass is $dx = P^\top ds + F'(x)^\top ds$: the free term is gone, a
+# weight stands on both ways. That is why only four of ResNet-50's sixteen blocks have one.
+#
+# The *basic* block of ResNet-18, ResNet-34 and this book's network has two 3 × 3 convolutions in its branch, each with a
+# norm, and a ReLU between them. The first has the stride. Here it is three times: as loops, from the package in NumPy, and
+# compiled. The norm is a scale and a shift (chapter 2).
 #
 # What is learned bears names: `backbone.c3.0.conv1.w` is the weight of the first convolution in the first block of C3, and
 # `backbone.c3.0.shortcut.conv.w` that of its projection. The code asks nothing but whether that name exists: if it does,
@@ -179,29 +213,20 @@ for name, (shape, stride) in blocks.items():
         compiled = residual_block(x.astype(np.float32), params, name, arch, config, stride=stride)[0]
     close(f"{name}, compiled, float32", compiled, want, tolerance=1e-5)
     ledger.expect(name, want, (1, 4 // stride, 4 // stride, 24 * stride))
-
-# %%
-source(residual_block_backward)
+print("c3.0 gives 2 x 2 cells of 48 channels; its projection has 24 x 48 = 1,152 weights")
 
 # %% [markdown]
-# `plus` is where the two gradients meet: what comes down the shortcut is added to what the first convolution of the
-# branch sends back. Read the function from the top. The last layer of the branch holds the sum and the ReLU, so its
-# backward pass returns two gradients, one for the branch and one for the shortcut. The middle layers follow in reverse.
-# A projection is walked back like any layer. The first layer comes last.
-#
-# The *cache* of a block is the list of its layers' caches. Each holds what its layer read, and its output where a ReLU
-# needs the sign. No layer keeps a copy: the output of one is the input of the next, the same array.
-#
-# **Exercise 3.1.** Predict the plan of a network: for each block `(stride, does it project)`, from the blocks of the four
-# stages, their output channels, and the channels of the stem.
+# **Exercise 3.3.** Predict the plan of a network: for each block a pair, its stride and whether it projects. Given are the
+# number of blocks of the four stages, the channels that leave each stage, and the channels of the stem. A block projects
+# where size or channels change.
 
 
-# %% tags=["exercise-3.1"]
+# %% tags=["exercise-3.3"]
 def plan(blocks, channels, stem):
     raise NotImplementedError
 
 
-check("3.1", plan)
+check("3.3", plan)
 
 # %% [markdown]
 # <details><summary>Solution</summary>
@@ -218,13 +243,17 @@ check("3.1", plan)
 #     return found
 # ```
 #
-# In ResNet-18 the first block of C2 projects nothing: 64 channels go in and 64 come out.
+# In ResNet-18 the first block of C2 projects nothing: 64 channels go in and 64 come out, and the stem has halved already.
 # </details>
 #
 # ## The bottleneck
 #
-# ResNet-50 and larger use another branch: 1 × 1 to few channels, 3 × 3 there, 1 × 1 back to four times as many. The
-# expensive 3 × 3 works on the narrow middle.
+# ResNet-50 and larger use another branch, the *bottleneck*: 1 × 1 to few channels, 3 × 3 there, 1 × 1 back to four times as
+# many. A 3 × 3 convolution costs nine times what a 1 × 1 does between the same channels. So the expensive one works in the
+# narrow middle.
+#
+# A network is named for the layers on its longest way that have weights. ResNet-18 is the stem, eight blocks of two, and a
+# classifier: 1 + 16 + 1.
 #
 # **On paper first.** How many weights has a basic block of 256 channels? A bottleneck 256 → 64 → 64 → 256? Where does the
 # 50 come from, with 3, 4, 6 and 3 blocks?
@@ -233,7 +262,7 @@ check("3.1", plan)
 basic, bottleneck = 2 * 9 * 256 * 256, 256 * 64 + 9 * 64 * 64 + 64 * 256
 assert basic == 1_179_648 and bottleneck == 69_632
 assert 1 + 3 * (3 + 4 + 6 + 3) + 1 == 50  # the stem, three layers per block, and the classifier that is cut off
-assert 1 + 3 * (3 + 4 + 23 + 3) + 1 == 101
+assert 1 + 3 * (3 + 4 + 23 + 3) + 1 == 101 and 1 + 2 * (2 + 2 + 2 + 2) + 1 == 18
 fifty = spec(presets.torchvision())
 assert count(fifty, "backbone.") == 23_508_032
 print(f"basic {basic:,}, bottleneck {bottleneck:,}, ResNet-50 without its classifier {count(fifty, 'backbone.'):,}")
@@ -245,8 +274,9 @@ assert grouped == 70_144 and 9 * 4 * 128 == 4_608 and 9 * 128 * 128 == 147_456
 figure = Figure(figsize=(6.5, 2.2), layout="constrained")
 ax = figure.subplots()
 names = ["basic", "bottleneck, 64 wide", "ResNeXt, 32 groups of 4"]
-ax.barh(names, [basic, bottleneck, grouped], color=COLOURS[:3])
-ax.set(xlabel="weights of the convolutions, 256 channels in and out")
+bars = ax.barh(names, [basic, bottleneck, grouped], color=COLOURS[:3])
+ax.bar_label(bars, [f"{n:,}" for n in (basic, bottleneck, grouped)], padding=4, fontsize=8)
+ax.set(xlabel="weights of the convolutions, 256 channels in and out", xticks=[], xlim=(0, 1.45e6))
 ax.invert_yaxis()
 show(figure)
 
@@ -259,9 +289,12 @@ show(figure)
 #
 # **ResNeXt** makes the middle wider, 128 channels, and cuts it into 32 *groups* of 4. Each group is a convolution of its
 # own: an output sees the 4 channels of its group, not all 128. So the 3 × 3 has 4,608 weights instead of 147,456, and the
-# whole block nearly as many as before. A grouped convolution is a dense one most of whose weights are zero.
+# whole block 70,144, nearly as many as before. A grouped convolution is a dense one most of whose weights are zero.
 #
-# **Exercise 3.4.** Write the dense kernel of a grouped one.
+# Its kernel has the shape `(k, k, channels of one group, all outputs)`. With 2 groups of 3 inputs and 2 outputs each, it is
+# `(k, k, 3, 4)`. Outputs 0 and 1 read the inputs 0 to 2, outputs 2 and 3 the inputs 3 to 5.
+#
+# **Exercise 3.4.** Write the dense kernel, `(k, k, all inputs, all outputs)`, that does the same as a grouped one.
 
 
 # %% tags=["exercise-3.4"]
@@ -284,22 +317,54 @@ check("3.4", dense_kernel)
 #     return dense
 # ```
 # </details>
+#
+# **On paper first.** Which share of a dense kernel is zero that stands for three groups? For 32?
 
 # %%
 x, w = rng.normal(size=(1, 5, 5, 6)), rng.normal(size=(3, 3, 2, 6))
 dense = np.zeros((3, 3, 6, 6))
 for g in range(3):
     dense[:, :, 2 * g : 2 * g + 2, 2 * g : 2 * g + 2] = w[..., 2 * g : 2 * g + 2]
+assert np.isclose((dense == 0).mean(), 2 / 3) and 1 - 4_608 / 147_456 == 31 / 32
 close("three groups and one dense kernel", conv2d(x, w, padding=1, groups=3)[0], conv2d(x, dense, padding=1)[0])
 
 # %% [markdown]
 # ## Where is the stride?
 #
 # A bottleneck that halves the map has three places for the stride. The first paper, the Keras code and detectron2's older
-# weights put it into the first 1 × 1; torchvision puts it into the 3 × 3. The weights have the same shapes, so they load
-# without a word under the wrong rule (`stride_in_1x1`).
+# weights put it into the first 1 × 1; torchvision puts it into the 3 × 3. (Nobody takes the last 1 × 1: the whole branch
+# would be computed at full size, and three quarters of the result thrown away.) The weights have the same shapes, so they
+# load without a word under the wrong rule (`stride_in_1x1`).
 #
-# **On paper first.** Which part of the input pixels can the block see under either rule?
+# Now the block is complete, and you can read it as the package has it.
+
+# %%
+source(residual_block)
+
+# %% [markdown]
+# `plan` has a row for each convolution: stride, padding, groups. A 3 × 3 is padded by one, a 1 × 1 not at all. `conv_bn` is
+# a convolution, its norm and a ReLU. Two arguments change it. `activate=False` leaves the ReLU out, for the projection.
+# `residual=` is added behind the norm and before the ReLU: only the last convolution of the branch gets one.
+#
+# The *cache* of a block is the list of its layers' caches. Each holds what its layer read, and its output where a ReLU
+# needs the sign. No layer keeps a copy: the output of one is the input of the next, the same array.
+
+# %%
+source(residual_block_backward)
+
+# %% [markdown]
+# Read it beside the formula. `last` holds the sum and the ReLU. So its backward pass masks $dy$ to $ds$ and returns two
+# gradients, one for the branch and one for the shortcut, which is $ds$ itself. The convolutions in the middle follow in
+# reverse; a basic block has none. A projection is walked back like any layer. The first layer comes last, and `plus` is
+# where the two gradients meet: what came down the shortcut is added to what the branch sends back.
+#
+# The gradients of the weights are not returned. Each layer adds its own to `grads`, under its name.
+#
+# Four kinds of block, each with frozen statistics and with those of the batch: eight checks against finite differences in
+# float64, of $dx$ and of the weight that lies deepest, the first convolution's. On the way we keep the gradient that arrives at each pixel of an 8 × 8 map. A pixel without one was not read.
+#
+# **On paper first.** Which share of the pixels does a block with a stride of 2 read, if the stride is in the 3 × 3? If it
+# is in the first 1 × 1? Remember the projection.
 
 # %%
 kinds = {
@@ -320,28 +385,26 @@ def block_params(kind, stride, groups):
     return draw(tensors, np.random.default_rng(3), np.float64)
 
 
-# %% [markdown]
-# Four kinds of block, each with frozen statistics and with those of the batch: eight gradient checks in float64. They walk
-# through every line of `residual_block_backward`, and on the way the gradient that arrives at each pixel is kept.
-
 # %%
-x, gradients = rng.normal(size=(2, 8, 8, 8)), {}
+x, gradients = rng.normal(size=(6, 8, 8, 8)), {}
 for name, (kind, stride, in_1x1) in kinds.items():
     for mode in ("frozen", "train"):
         weights = block_params(kind.kind, stride, kind.groups)
         settings = config.replace(bn_mode=mode, stride_in_1x1=in_1x1)
 
-        def block(x, weights=weights, kind=kind, settings=settings, stride=stride):
-            y, kept = residual_block(x, weights, "b", kind, settings, stride=stride, training=True)
-            return y, lambda d: residual_block_backward(d, kept, {})
+        def block(x, w, weights=weights, kind=kind, settings=settings, stride=stride):
+            y, kept = residual_block(x, weights | {"b.conv1.w": w}, "b", kind, settings, stride=stride, training=True)
+            grads = {}
+            return y, lambda d: (residual_block_backward(d, kept, grads), grads["b.conv1.w"])
 
         with kernels.use("numpy"):
-            check_gradients(block, x, rng=rng, tol=1e-6)
-            y, backward = block(x)
-            gradients[name, mode] = np.abs(backward(np.ones_like(y))).sum(axis=(0, 3))
+            check_gradients(block, x, weights["b.conv1.w"], rng=rng, tol=1e-6)
+            y, backward = block(x, weights["b.conv1.w"])
+            gradients[name, mode] = np.abs(backward(np.ones_like(y))[0]).sum(axis=(0, 3))
 seen = {name: float((gradients[name, "frozen"] > 0).mean()) for name in kinds}
 assert seen["stride in the 3 x 3"] == 1 and seen["stride in the 1 x 1"] == 0.25
-print("gradients of four kinds of block agree with finite differences;", seen)
+print("gradients of four kinds of block agree with finite differences; share of the pixels that are read:")
+print(", ".join(f"{name} {share:.0%}" for name, share in seen.items()))
 
 # %% mystnb={"image": {"alt": "Which pixels of an 8 by 8 map receive a gradient: all with the stride in the 3 by 3, every second of every second row with it in the 1 by 1."}}
 figure = Figure(figsize=(6, 3), layout="constrained")
@@ -351,14 +414,15 @@ for ax, name in zip(figure.subplots(1, 2), ("stride in the 3 x 3", "stride in th
 show(figure)
 
 # %% [markdown]
-# *Figure 3.3. Dark pixels are read. On the right branch and shortcut both skip the same three quarters.*
+# *Figure 3.3. Dark pixels are read. On the right, branch and shortcut both skip the same three quarters.*
 #
 # The stride in the 1 × 1 saves work, because the 1 × 1 runs on a quarter of the pixels. It also throws three quarters of
 # the map away unread. What they held is not lost altogether: the last block of the stage before has a 3 × 3, and each pixel
 # that is read has seen its neighbours there. The projection has this fault under either rule, for its kernel is always 1 × 1;
 # with the stride in the 3 × 3 the branch makes up for it.
 #
-# Who compares two frameworks finds this at C3, the first stage with a stride: C2 agrees to the last digits, C3 does not.
+# If you compare two frameworks you find this at C3, the first stage with a stride: C2 agrees to the last digits, C3 does
+# not.
 #
 # **Exercise 3.5.** Break it: return a copy of a map `(H, W, C)` in which as many pixels as possible are different, and
 # which a block with its stride in the 1 × 1 cannot tell from the first.
@@ -384,36 +448,53 @@ check("3.5", unseen_change)
 #
 # ## The whole backbone
 #
-# A stem, then four rows of blocks. Each stage halves the map and has more channels: less *where*, more *what*. The
+# Stem, pool, and four stages. Each has fewer cells than the one before, and more channels: less *where*, more *what*. The
 # documents name C1 at a quarter of the image, which is behind the pool; here C1 is the stem before it, at a half.
+#
+# **On paper first.** Which shapes have C1 to C5 for 128 × 128 pixels, if the stem has 16 channels and the stages 24, 48, 64
+# and 96?
 
-# %% mystnb={"image": {"alt": "The strongest channel of C2, C3, C4 and C5 on the scene; the cells grow from 4 to 32 pixels."}}
+# %% mystnb={"image": {"alt": "The image, and beside it one channel of C2, C3, C4 and C5 at the same scale; the cells grow from 4 to 32 pixels."}}
 watched = {}
 features, _ = backbone(images, params, config, observe=lambda name, tensor: watched.update({name: tensor}))
 for name, c, side, channels in zip(("C2", "C3", "C4", "C5"), features, (32, 16, 8, 4), (24, 48, 64, 96)):
     ledger.expect(name, c, (1, side, side, channels))
-assert watched["c1"].shape == (1, 64, 64, 16)
-figure = Figure(figsize=(8, 2.3), layout="constrained")
-for ax, name, c in zip(figure.subplots(1, 4), ("C2", "C3", "C4", "C5"), features):
-    ax.imshow(c[0, :, :, c.std(axis=(0, 1, 2)).argmax()], cmap="viridis")
-    ax.set(title=name, xticks=[], yticks=[])
+ledger.expect("C1", watched["c1"], (1, 64, 64, 16))
+figure = Figure(figsize=(8.5, 2), layout="constrained")
+axes = figure.subplots(1, 5)
+axes[0].imshow(scene().image, extent=(0, 128, 128, 0))
+axes[0].set(title="the image", xticks=[], yticks=[])
+for ax, name, c in zip(axes[1:], ("C2", "C3", "C4", "C5"), features):
+    ax.imshow(c[0, :, :, c.std(axis=(0, 1, 2)).argmax()], cmap="viridis", extent=(0, 128, 128, 0))
+    ax.set(title=f"{name}: {c.shape[1]} x {c.shape[2]}", xticks=[], yticks=[])
 show(figure)
 
 # %% [markdown]
-# *Figure 3.4. The channel that varies most, stage by stage.*
+# *Figure 3.4. Of each stage the channel that varies most. On C2 you can still see a shape; a cell of C5 stands for 32 × 32
+# pixels, and only the other channels could tell what its brightness means.*
 #
 # ## Why batch norm is frozen
 #
-# Detection needs large images, so a batch holds one or two. Statistics of so few are noise: what the network says about
-# an image depends on its neighbour in the batch. And inference uses running averages that no batch ever had. So the
-# frameworks take networks whose statistics were learned on large batches and freeze them.
+# Chapter 2 had two kinds of batch norm. In training it takes mean and variance from the batch. In inference it takes
+# *running averages*, collected during training. Detection makes trouble with both.
+#
+# Detection needs large images, so a batch holds one or two. Statistics of so few are noise, and what the network says
+# about an image depends on its neighbour in the batch. The running averages are smooth; but no batch in training was ever
+# normalised with them, so the network is measured with numbers that it was not trained with. So the frameworks take networks
+# whose statistics were learned on large batches of small images, and *freeze* them: in training, too, mean and variance are
+# these constants.
 #
 # There are other ways out. Group norm takes its statistics within one image, over groups of channels, and needs no batch.
-# Synchronised batch norm adds the sums of all machines first. The first costs time in inference, because its
-# statistics are never constants and cannot be folded into the convolution; the second costs time in training.
+# Its statistics are never constants, so it costs time in inference: constants can be multiplied into the weights of the
+# convolution before, and then the norm is gone. Synchronised batch norm adds up the sums of all machines; it costs time in
+# training.
 #
 # We train both. The task is small so that it takes seconds: crops of the objects, 16 × 16 pixels, three classes; a stem,
-# two residual blocks, a mean over the map, a matrix. First 400 steps with batches of 16 and statistics of the batch.
+# two residual blocks, a mean over the map, a matrix. First 400 steps with batches of 16 and statistics of the batch. From
+# there twice 100 steps with *one* crop at a time: once with the crop's own statistics, once with frozen ones.
+#
+# **On paper first.** Behind a stem with a stride of 2, how large is the map of a crop? From how many numbers does the mean of a
+# channel come, with 16 crops and with one?
 
 
 # %%
@@ -428,11 +509,11 @@ def crops():
     return np.array(found, np.float32), np.array(labels)
 
 
-def classify(x, weights, settings):
+def classify(x, weights, settings, block=residual_block):
     x, kept = conv_bn(x, weights, "in.conv", "in.bn", settings, stride=2, padding=1, training=True)
     caches = [kept]
-    for i in range(2):
-        x, kept = residual_block(x, weights, f"b{i}", kinds["basic"][0], settings, training=True)
+    while f"b{len(caches)}.conv1.w" in weights:
+        x, kept = block(x, weights, f"b{len(caches)}", kinds["basic"][0], settings, training=True)
         caches.append(kept)
     mean = x.mean(axis=(1, 2))
     return mean @ weights["out.w"] + weights["out.b"], (x.shape, mean, caches)
@@ -443,11 +524,11 @@ def classify(x, weights, settings):
 
 
 # %%
-def train(weights, settings, steps, size):
+def train(weights, settings, steps, size, block=residual_block):
     order, velocity, losses = np.random.default_rng(1), zero_velocity(weights, settings), []
     for _ in range(steps):
         chosen = order.choice(len(labels), size, replace=False)
-        logits, (shape, mean, caches) = classify(objects[chosen], weights, settings)
+        logits, (shape, mean, caches) = classify(objects[chosen], weights, settings, block)
         p = np.exp(logits - logits.max(axis=1, keepdims=True))
         p /= p.sum(axis=1, keepdims=True)
         truth = np.eye(3, dtype=np.float32)[labels[chosen]]
@@ -465,23 +546,35 @@ def train(weights, settings, steps, size):
 
 
 # %%
+def new_weights(blocks):
+    tensors = conv_spec("in.conv", 3, 3, 12, bias=False) | norm_spec("in.bn", 12) | linear_spec("out", 12, 3)
+    for name, j in np.ndindex(blocks, 2):
+        tensors |= conv_spec(f"b{name + 1}.conv{j + 1}", 3, 12, 12, bias=False) | norm_spec(
+            f"b{name + 1}.bn{j + 1}", 12
+        )
+    return draw(tensors, np.random.default_rng(1))
+
+
+def copied(weights):
+    return {name: p.copy() for name, p in weights.items()}
+
+
+# %%
 objects, labels = crops()
-tensors = conv_spec("in.conv", 3, 3, 12, bias=False) | norm_spec("in.bn", 12) | linear_spec("out", 12, 3)
-for name in ("b0", "b1"):
-    for j in (1, 2):
-        tensors |= conv_spec(f"{name}.conv{j}", 3, 12, 12, bias=False) | norm_spec(f"{name}.bn{j}", 12)
-first = draw(tensors, np.random.default_rng(1))
+first, curves, together = new_weights(2), {}, {}
 with kernels.use("numpy"):
-    train(first, config.replace(bn_mode="train", learning_rate=0.05), 400, 16)
-    curves, together = {}, {}
+    before = train(first, config.replace(bn_mode="train", learning_rate=0.05), 400, 16)
     for mode in ("train", "frozen"):
         settings = config.replace(bn_mode=mode, learning_rate=0.003)
-        one, two = (classify(objects[i], {**first}, settings)[0][0] for i in ([0, 1], [0, 2]))
+        one, two = (classify(objects[pair], copied(first), settings)[0][0] for pair in ([0, 1], [0, 2]))
         together[mode] = float(np.abs(one - two).max())
-        curves[mode] = train({name: p.copy() for name, p in first.items()}, settings, 100, 1)
+        curves[mode] = train(copied(first), settings, 100, 1)
 assert together["frozen"] < 1e-5 and together["train"] > 0.01
 late = {mode: curve[-40:].mean() for mode, curve in curves.items()}
-assert late["train"] > late["frozen"]
+assert late["frozen"] < late["train"] and 0.9 * np.log(3) < late["train"] and before[-40:].mean() < 0.8 * np.log(3)
+assert curves["train"][:30].mean() > np.log(3) > curves["frozen"][:30].mean()
+assert classify(objects[:1], first, config)[1][0] == (1, 8, 8, 12) and (16 * 8 * 8, 8 * 8) == (1024, 64)
+assert config.batch_size == 8 and model.config.bn_mode == "train"
 print("with one image per batch the loss of frozen statistics is lower; a neighbour in the batch changes nothing")
 
 # %% mystnb={"image": {"alt": "Two loss curves of fine-tuning with one image per batch: with frozen statistics the loss is lower than with those of the batch."}}
@@ -495,45 +588,96 @@ ax.legend(fontsize=8)
 show(figure)
 
 # %% [markdown]
-# *Figure 3.5. The same weights, trained on with one crop at a time.*
+# *Figure 3.5. The same weights, trained on with one crop at a time. The loss is that of the training step itself.*
 #
-# Two things happen at once. In training the network sees each crop normalised by itself: how bright it is, or how much
-# contrast it has, is taken away before anybody can use it. And the gradient loses its mean and its part along the
-# normalised values (chapter 2), over the few numbers of one small map.
+# The orange curve begins above the dotted line, and ends at it. These weights were right a moment ago, with batches of 16;
+# only the statistics changed under them. The frozen network goes on where the 400 steps left off.
 #
-# Statistics of one crop bring the loss back to where guessing is, though nothing else has changed. Frozen ones go on
-# learning. With eight images of 128 pixels, as the network of this book was trained, batch statistics work; that is
+# Two things happen at once. The network sees each crop normalised by itself: how bright it is, or how much contrast it
+# has, is taken away before anybody can use it. And the gradient loses its mean and its part along the normalised values
+# (chapter 2), over the few numbers of one small map.
+#
+# With eight images of 128 pixels, as the network of this book was trained, batch statistics work; that is
 # why `tiny` has `bn_mode="train"`. And note what freezing means: the *statistics* are constants, while $\gamma$ and
 # $\beta$ may learn on. torchvision's version 1 fixes these, too.
 #
 # ## Break it
 #
-# Take the trained network and one identity block, the second of C3. Cut its branch, so that it only copies. Or cut its
-# shortcut, so that it only computes. Everything else stays.
+# Back to the first claim: deep and plain is worse than shallow and plain, in training. We build the same small network three
+# times: with 2 blocks and no shortcuts, with 8 blocks and no shortcuts, with 8 blocks as they should be. Norms are
+# everywhere. A block without `residual` and without a projection is a plain chain, forward and backward.
+#
+# **On paper first.** How many convolutions lie one behind the other in the deep networks? In which order will the three
+# losses end?
+
+
+# %%
+def plain_block(x, weights, name, arch, settings, *, stride=1, training=False):
+    caches = []
+    for i in (1, 2):
+        x, kept = conv_bn(x, weights, f"{name}.conv{i}", f"{name}.bn{i}", settings, padding=1, training=training)
+        caches.append(kept)
+    return x, package.BlockCache(caches, None)
 
 
 # %% tags=["break-it"]
+contest = {
+    "2 blocks, plain": (2, plain_block),
+    "8 blocks, plain": (8, plain_block),
+    "8 blocks, shortcuts": (8, residual_block),
+}
+settings = config.replace(bn_mode="train", learning_rate=0.02)
+with kernels.use("numpy"):
+    deep = {name: train(new_weights(n), settings, 300, 16, block) for name, (n, block) in contest.items()}
+assert sum(".conv" in name for name in new_weights(8)) == 1 + 2 * 8  # the stem's and two per block
+end = {name: curve[-60:].mean() for name, curve in deep.items()}
+assert (
+    end["8 blocks, plain"] > 1.1 * end["2 blocks, plain"] and end["2 blocks, plain"] > 1.1 * end["8 blocks, shortcuts"]
+)
+print("the loss of 8 plain blocks is more than a tenth above that of 2, and that of 8 with shortcuts a tenth below it")
+
+# %% mystnb={"image": {"alt": "Three loss curves over 300 steps: eight plain blocks end highest, two plain blocks below them, eight blocks with shortcuts lowest."}}
+figure = Figure(figsize=(6, 2.6), layout="constrained")
+ax = figure.subplots()
+for (name, curve), colour, dash in zip(deep.items(), COLOURS, ("--", "-", "-.")):
+    ax.plot(np.convolve(curve, np.ones(30) / 30, "valid"), dash, color=colour, label=name)
+ax.axhline(np.log(3), color="0.6", ls=":", label="guessing: ln 3")
+ax.set(xlabel="step", ylabel="loss, mean of 30 steps")
+ax.legend(fontsize=8)
+show(figure)
+
+# %% [markdown]
+# *Figure 3.6. The loss on the training set, from scratch.*
+#
+# Six further blocks make the plain network worse, and the one with shortcuts better. The norms are the same, the data are the
+# same, and the number of weights is the same in both deep ones.
+#
+# And in a network that is trained already? Take the book's and one identity block, the second of C3. Cut its branch, so that
+# it only copies. Or cut its shortcut, so that it only computes. Everything else stays. Eight held-out images, the sum of
+# the five losses.
+
+
+# %%
 def without(part, name="backbone.c3.1"):
     def block(x, weights, which, *rest, **how):
         if which != name:
             return residual_block(x, weights, which, *rest, **how)
-        for i in (1, 2) if part == "shortcut" else ():
-            x, _ = conv_bn(x, weights, f"{name}.conv{i}", f"{name}.bn{i}", config, padding=1)
-        return x, None
+        return plain_block(x, weights, which, *rest, **how) if part == "shortcut" else (x, None)
 
     with patch.object(package, "residual_block", block):
         again = MaskRCNN(config, params).losses(batch, np.random.default_rng(0), targets=kept.targets)[0]
     return sum(again.values())
 
 
-batch = make_batch([scene()], config)
+held_out = open_dataset("shapes", _shapes(), "val")
+batch = make_batch([held_out.load(i) for i in range(8)], config)
 losses, kept = MaskRCNN(config, params).losses(batch, np.random.default_rng(0))
 whole, no_branch, no_shortcut = sum(losses.values()), without("branch"), without("shortcut")
-assert no_shortcut > 1.2 * whole and no_shortcut > 1.2 * no_branch
-print("without its shortcut the loss grows by more than a fifth; without its branch it is smaller than that")
+assert no_shortcut > 1.2 * whole and no_shortcut > no_branch
+print("without its shortcut the loss grows by more than a fifth, and by more than without its branch")
 
 # %% mystnb={"image": {"alt": "Bars of the sum of the losses: the whole network, without the branch of one block, without its shortcut; the last is by far the largest."}}
-figure = Figure(figsize=(6, 2), layout="constrained")
+figure = Figure(figsize=(6, 1.9), layout="constrained")
 ax = figure.subplots()
 ax.barh(["whole", "no branch", "no shortcut"], np.array([whole, no_branch, no_shortcut]) / whole, color=COLOURS[:3])
 ax.set(xlabel="sum of the five losses, 1 = the whole network")
@@ -541,7 +685,7 @@ ax.invert_yaxis()
 show(figure)
 
 # %% [markdown]
-# *Figure 3.6. What this block adds is a small correction; what it passes on is what everybody behind it needs.*
+# *Figure 3.7. What this block adds is a correction; what it passes on is what everybody behind it needs.*
 #
 # ## The ledger
 
@@ -553,15 +697,15 @@ ledger.show()
 #
 # | they say | in truth |
 # |---|---|
-# | residual networks *guarantee* that more layers do not make the network worse | they make copying the default; nothing is guaranteed, and without norms the sums grow |
+# | residual networks *guarantee* that more layers do not make the network worse | they make copying the default; nothing is guaranteed, and without norms the numbers grow |
 # | the five stages C1 to C5 are the five scales of the pyramid | C1 is not used; the pyramid is built from C2 to C5, and its fifth map P6 from P5 |
 # | a `conv_block` halves the map | not the one of C2: the stem has halved twice already |
 # | the block's chain, without a place for its stride | first 1 × 1 in the Keras code, 3 × 3 in torchvision: the same weights, another function |
 #
 # ## Do you remember?
 #
-# <details><summary>Q1. What does a block compute with a branch of zeros?</summary>relu(x): it copies what is positive.</details>
-# <details><summary>Q2. Why does the gradient not vanish?</summary>The sum passes it on to x unchanged, whatever the branch does.</details>
+# <details><summary>Q1. What does a block compute with a branch of zeros?</summary>relu(x). x comes from a ReLU and is nowhere negative, so this is a copy.</details>
+# <details><summary>Q2. Why does the gradient not vanish?</summary>The sum passes it on to x unchanged, whatever the branch does; a projection is the exception.</details>
 # <details><summary>Q3. What is the price of adding?</summary>Sums grow from block to block; the norm of the branch bounds what is added.</details>
 # <details><summary>Q4. When does a block project?</summary>When channels or size change: the first block of a stage.</details>
 # <details><summary>Q5. Which first block does not?</summary>C2's in ResNet-18 and -34.</details>
