@@ -16,7 +16,7 @@ function view(root, { boxes, scores, objects = [] }) {
   for (const i of order) drawn[i] = make(svg, "rect", { fill: "var(--a)", "fill-opacity": 0.04 });
   const labels = boxes.map(() => make(svg, "text", { "pointer-events": "none",
     style: "font-size: 11px; paint-order: stroke; stroke: var(--paper); stroke-width: 3px" }));
-  const traced = table(root, ["box", "score", "shared with the kept", "together cover", "IoU", "what happens"]);
+  const traced = table(make(root, "div", { style: "white-space: nowrap; font-size: .85em" }), ["box", "score", "shared with the kept", "together cover", "IoU", "what happens"]);
   const said = make(root, "p", { "aria-live": "polite" });
   drawn.forEach((shape, i) => draggable(svg, shape, step * zoom, (dx, dy) => {
     const b = state.boxes[i], height = b[2] - b[0], width = b[3] - b[1];

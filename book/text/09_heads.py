@@ -621,8 +621,8 @@ print("IoU:", "  ".join(f"{v:5.3f}" for v in curve))
 
 # %% [markdown]
 # With 28 cells a perfect head would lose a thousandth; with 7, the number that one document gives for $m$, four
-# hundredths. A prediction of this young head loses four tenths (figure 9.3): the cells are not what limits it. But our objects are small: half of them are at most 28 pixels wide. A large object with thin parts is
-# harder. Take a star of seven rays:
+# hundredths. This young head itself loses far more (figure 9.3): the cells are not what limits it. But our objects are
+# small: half of them are at most 28 pixels wide. A large object with thin parts is harder. Take a star of seven rays:
 
 
 # %%
