@@ -28,7 +28,7 @@ function view(root, { map, box }) {
 
   const title = (text) => make(root, "p", { style: "font-weight: 600; margin: .75rem 0 .25rem" }, text);
   const forward = title("");
-  const close = { style: "white-space: nowrap; font-size: .85em" };
+  const close = { style: "white-space: nowrap; font-size: .8em" };
   const holders = [make(root, "div", close), make(root, "div", close)];
   const aligned = table(holders[0], ["sample (y, x)", ...corners, "reads"], "the traced bin of RoIAlign");
   const pooled = table(holders[1], ["row of the map", "its cells in the bin", "largest"], "the traced bin of RoIPool");
@@ -135,7 +135,7 @@ function view(root, { map, box }) {
       make(marks, "text", { x: middle(x), y: middle(y) + 4, "text-anchor": "middle", style: "font-size: 11px" }, String(i + 1));
     });
     const reads = points.map(([y, x]) => taps(map, y, x).reduce((sum, [r, c, w]) => sum + w * map[r][c], 0));
-    aligned(points.map(([y, x], i) => [`${i + 1}: (${y.toFixed(2)}, ${x.toFixed(2)})`, ...taps(map, y, x).map(([r, c, w]) => `(${r}, ${c}): ${w.toFixed(2)} × ${map[r][c]}`), reads[i].toFixed(2)]));
+    aligned(points.map(([y, x], i) => [`${i + 1} (${y.toFixed(2)}, ${x.toFixed(2)})`, ...taps(map, y, x).map(([r, c, w]) => `(${r},${c}) ${w.toFixed(2)} × ${map[r][c]}`), reads[i].toFixed(2)]));
     sum.textContent = `The bin is their mean: (${reads.map((v) => v.toFixed(2)).join(" + ")}) / 4 = ${(reads.reduce((s, v) => s + v, 0) / 4).toFixed(2)}.`;
   }
 

@@ -331,7 +331,7 @@ print(
 # the box by 16, or, as matterport's code does, take its first and last *pixel*, 2 and 9, as the corners.
 #
 # **On paper first.** What does RoIAlign answer without the half pixel? And what does matterport's rule answer, which
-# reads indices from 2 to 9 in 4 steps? (Index 2 holds 2.5.)
+# reads indices from 2 to 9 with 4 samples? (Index 2 holds 2.5.)
 
 # %%
 middles = np.tile(np.arange(16) + 0.5, (16, 1))[None, :, :, None]
@@ -398,7 +398,9 @@ print(f"aligned=False {without.item():.2f}; aligned=True {with_it.item():.2f}; m
 assert np.allclose([without.item(), moved.item()], 108.16) and not np.isclose(with_it.item(), 108.16)
 
 # %% [markdown]
-# **Exercise 8.3.** Write where the samples of one axis lie, half pixel included: all `bins * g` of them, in order.
+# **Exercise 8.3.** Write where the samples of one axis lie, in cells: all `bins * g` of them, in order. `low` and `high`
+# are pixels of the image. With `aligned` half a cell is subtracted. Without it there is a rule more: the first RoIAlign
+# took every box to be at least one cell wide.
 
 
 # %% tags=["exercise-8.3"]
@@ -420,7 +422,7 @@ check("8.3", sample_places)
 #     return start + (np.arange(bins * g) + 0.5) * side / (bins * g)
 # ```
 #
-# The old operation also makes every box at least one cell wide; the new one does not.
+# The samples are the middles of `bins * g` equal parts: no loop over bins is needed.
 # </details>
 #
 # **Exercise 8.4.** Now all of it, for one box and one channel: `bins` × `bins` numbers, each the mean of `g` × `g`
