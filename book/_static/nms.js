@@ -16,7 +16,7 @@ function view(root, { boxes, scores, objects = [] }) {
   for (const i of order) drawn[i] = make(svg, "rect", { fill: "var(--a)", "fill-opacity": 0.04 });
   const labels = boxes.map(() => make(svg, "text", { "pointer-events": "none",
     style: "font-size: 11px; paint-order: stroke; stroke: var(--paper); stroke-width: 3px" }));
-  const traced = table(make(root, "div", { style: "white-space: nowrap; font-size: .85em" }), ["box", "score", "shared with the kept", "together cover", "IoU", "what happens"]);
+  const traced = table(make(root, "div", { style: "white-space: nowrap; font-size: .8em" }), ["box", "score", "shared", "covered together", "IoU", "what happens"]);
   const said = make(root, "p", { "aria-live": "polite" });
   drawn.forEach((shape, i) => draggable(svg, shape, step * zoom, (dx, dy) => {
     const b = state.boxes[i], height = b[2] - b[0], width = b[3] - b[1];
@@ -68,7 +68,7 @@ function view(root, { boxes, scores, objects = [] }) {
       if (!now || fate(i) === "kept now" || fate(i).endsWith("before")) return [...head, "", "", "", fate(i)];
       const k = state.boxes[now.best], both = shared(k, b), union = area(k) + area(b) - both;
       return [...head, both.toFixed(0), `${area(k).toFixed(0)} + ${area(b).toFixed(0)} − ${both.toFixed(0)} = ${union.toFixed(0)}`, iou(k, b).toFixed(3),
-        fate(i) === "dropped now" ? `${iou(k, b).toFixed(3)} > ${state.threshold.toFixed(2)}: dropped` : "stays"];
+        fate(i) === "dropped now" ? `> ${state.threshold.toFixed(2)}: dropped` : "stays"];
     }));
     said.textContent = (at === 0
       ? `Step 0: all ${boxes.length} boxes, best score first.`

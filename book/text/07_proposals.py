@@ -522,10 +522,10 @@ print("logits may tremble: the same boxes stay; the edge moves by 0.01")
 # %% [markdown]
 # ## Step by step
 #
-# Move the threshold; go through the steps. The table computes every IoU: shared area, divided by what both cover. Drag a
-# box, or focus it and use the arrow keys (with Shift ten steps). At 0.3 box G vanishes: the square in it is an object of
-# its own, but it overlaps the triangle of box E. At 0.8 all nine boxes stay. Try to build a chain: a box that lives
-# because its enemy died.
+# Move the threshold; go through the steps. The table computes every IoU with the box kept now: shared area, divided by
+# what both cover. Drag a box, or focus it and use the arrow keys (with Shift ten steps). At 0.3 box G vanishes: the
+# square in it is an object of its own, but it overlaps the triangle of box E. At 0.8 all nine boxes stay. Try to build
+# a chain: a box that lives because its enemy died.
 #
 # **On paper first.** A is (49, 22, 96, 69) and B is (54, 23, 94, 63). B lies within A. What is their IoU, and at which
 # thresholds does B stay?
