@@ -1,16 +1,22 @@
 // Chapter 7: non-maximum suppression step by step; every overlap is computed in the table.
-function view(root, { boxes, scores }) {
+function view(root, { boxes, scores, objects = [] }) {
   const side = 128, zoom = 3.2, step = 1, names = "ABCDEFGHIJKL";
   const state = { boxes: boxes.map((b) => [...b]), threshold: 0.5, at: 1, news: "" };
   let ready = false;
   const controls = make(root, "div", { class: "controls" });
   slider(controls, "threshold", { min: 0.05, max: 0.95, step: 0.05, value: 0.5 }, (v) => moved("threshold", "threshold", v, 2));
   slider(controls, "step", { min: 0, max: boxes.length, step: 1, value: 1 }, (v) => moved("at", "step", v, 0), 0);
-  const svg = canvas(root, side * zoom + 2, side * zoom + 2, "boxes with scores; the kept, the dropped and those to come");
+  const svg = canvas(root, side * zoom + 2, side * zoom + 2, "objects in grey, boxes with scores: the kept, the dropped and those to come");
   make(svg, "rect", { x: 1, y: 1, width: side * zoom, height: side * zoom, fill: "none", stroke: "var(--line)" });
-  const drawn = boxes.map((_, i) => make(svg, "rect", { fill: "var(--a)", "fill-opacity": 0.04 }));
-  const labels = boxes.map((_, i) => make(svg, "text", { "pointer-events": "none", style: "font-size: 11px" }));
-  const traced = table(root, ["box", "score", "shared with the kept", "together cover", "IoU", "what happens"]);
+  for (const polygon of objects) {
+    const points = polygon.map(([x, y]) => `${(x * zoom + 1).toFixed(1)},${(y * zoom + 1).toFixed(1)}`).join(" ");
+    make(svg, "polygon", { points, fill: "var(--soft)", "fill-opacity": 0.22, stroke: "var(--soft)", "stroke-width": 0.5, "pointer-events": "none" });
+  }
+  const drawn = [], order = paintOrder(boxes);
+  for (const i of order) drawn[i] = make(svg, "rect", { fill: "var(--a)", "fill-opacity": 0.04 });
+  const labels = boxes.map(() => make(svg, "text", { "pointer-events": "none",
+    style: "font-size: 11px; paint-order: stroke; stroke: var(--paper); stroke-width: 3px" }));
+  const traced = table(make(root, "div", { style: "white-space: nowrap; font-size: .8em" }), ["box", "score", "shared", "covered together", "IoU", "what happens"]);
   const said = make(root, "p", { "aria-live": "polite" });
   drawn.forEach((shape, i) => draggable(svg, shape, step * zoom, (dx, dy) => {
     const b = state.boxes[i], height = b[2] - b[0], width = b[3] - b[1];
@@ -62,7 +68,7 @@ function view(root, { boxes, scores }) {
       if (!now || fate(i) === "kept now" || fate(i).endsWith("before")) return [...head, "", "", "", fate(i)];
       const k = state.boxes[now.best], both = shared(k, b), union = area(k) + area(b) - both;
       return [...head, both.toFixed(0), `${area(k).toFixed(0)} + ${area(b).toFixed(0)} − ${both.toFixed(0)} = ${union.toFixed(0)}`, iou(k, b).toFixed(3),
-        fate(i) === "dropped now" ? `${iou(k, b).toFixed(3)} > ${state.threshold.toFixed(2)}: dropped` : "stays"];
+        fate(i) === "dropped now" ? `> ${state.threshold.toFixed(2)}: dropped` : "stays"];
     }));
     said.textContent = (at === 0
       ? `Step 0: all ${boxes.length} boxes, best score first.`

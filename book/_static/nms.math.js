@@ -38,4 +38,9 @@ function nms(boxes, scores, threshold) {
   return steps(boxes, scores, threshold).map((step) => step.best);
 }
 
-if (typeof module !== "undefined") module.exports = { area, shared, iou, ranking, steps, nms };
+// In which order boxes are drawn: a small one after (so on top of) a large one, or nobody could take hold of it.
+function paintOrder(boxes) {
+  return boxes.map((_, i) => i).sort((i, j) => area(boxes[j]) - area(boxes[i]) || i - j);
+}
+
+if (typeof module !== "undefined") module.exports = { area, shared, iou, ranking, steps, nms, paintOrder };

@@ -47,6 +47,19 @@ function roiAlignBackward(map, box, bins, g, aligned, dy) {
   return dmap;
 }
 
+// What one pixel receives: [{ p, q, y, x, weight, sends }, ...], one entry for each sample that has read it.
+function received(map, box, bins, g, aligned, dy, row, column) {
+  const found = [];
+  for (let p = 0; p < bins; p++) for (let q = 0; q < bins; q++) {
+    for (const [y, x] of samples(box, bins, g, aligned, p, q)) {
+      let weight = 0;
+      for (const [r, c, w] of taps(map, y, x)) if (r === row && c === column) weight += w;
+      if (weight > 0) found.push({ p, q, y, x, weight, sends: weight * dy[p][q] / (g * g) });
+    }
+  }
+  return found;
+}
+
 // Rows (or columns) of bin p of RoIPool as the kernels compute them: first and end, ends inclusive before the split.
 function poolEdges(low, high, bins, p, size) {
   const round = (v) => Math.sign(v) * Math.floor(Math.abs(v) + 0.5);
@@ -55,15 +68,31 @@ function poolEdges(low, high, bins, p, size) {
   return [cut(first + Math.floor(p * side / bins)), cut(first + Math.ceil((p + 1) * side / bins))];
 }
 
+// The cell that wins bin (p, q) of RoIPool, the first of equals: [row, column]; null for a bin without cells.
+function poolWinner(map, box, bins, p, q) {
+  const [top, bottom] = poolEdges(box[0], box[2], bins, p, map.length);
+  const [left, right] = poolEdges(box[1], box[3], bins, q, map[0].length);
+  let best = null;
+  for (let y = top; y < bottom; y++) for (let x = left; x < right; x++) if (best === null || map[y][x] > map[best[0]][best[1]]) best = [y, x];
+  return best;
+}
+
 function roiPool(map, box, bins) {
   const read = (p, q) => {
-    const [top, bottom] = poolEdges(box[0], box[2], bins, p, map.length);
-    const [left, right] = poolEdges(box[1], box[3], bins, q, map[0].length);
-    let best = null;
-    for (let y = top; y < bottom; y++) for (let x = left; x < right; x++) if (best === null || map[y][x] > best) best = map[y][x];
-    return best === null ? 0 : best;
+    const best = poolWinner(map, box, bins, p, q);
+    return best === null ? 0 : map[best[0]][best[1]];
   };
   return Array.from({ length: bins }, (_, p) => Array.from({ length: bins }, (_, q) => read(p, q)));
 }
 
-if (typeof module !== "undefined") module.exports = { taps, samples, roiAlign, roiAlignBackward, poolEdges, roiPool };
+// RoIPool hands the whole gradient of a bin to the cell that won it.
+function roiPoolBackward(map, box, bins, dy) {
+  const dmap = map.map((row) => row.map(() => 0));
+  for (let p = 0; p < bins; p++) for (let q = 0; q < bins; q++) {
+    const best = poolWinner(map, box, bins, p, q);
+    if (best !== null) dmap[best[0]][best[1]] += dy[p][q];
+  }
+  return dmap;
+}
+
+if (typeof module !== "undefined") module.exports = { taps, samples, roiAlign, roiAlignBackward, received, poolEdges, poolWinner, roiPool, roiPoolBackward };

@@ -44,6 +44,23 @@ def test_3(fn):
 
 
 def test_4(fn):
+    """RoIAlign of one box and one channel."""
+    rng = np.random.default_rng(5)
+    plane = rng.normal(size=(9, 11))
+    cases = [([4, 3, 50, 61], 3, 2, 1 / 8), ([0, 0, 72, 88], 7, 2, 1 / 8), ([-14, 60, 30, 110], 2, 3, 1 / 8)]
+    cases += [([1.3, 1.6, 4.5, 5.2], 2, 2, 1.0), ([3, 3, 3.4, 3.3], 2, 1, 1.0)]
+    for box, bins, g, scale in cases:
+        rois = np.array([box], float)
+        want = naive_roi.roi_align(plane[None, :, :, None], rois, [0], (bins, bins), scale, g, True, "mean")[0, :, :, 0]
+        got = np.asarray(fn(plane.copy(), np.array(box, float), bins, g, scale), float)
+        assert got.shape == (bins, bins), f"{bins} bins: shape {got.shape}; expected {(bins, bins)}"
+        p, q = np.unravel_index(np.abs(got - want).argmax(), want.shape)
+        assert np.allclose(got, want), (
+            f"box {box}, scale {scale:g}, bin ({p}, {q}) is {got[p, q]:.5f}; expected {want[p, q]:.5f}"
+        )
+
+
+def test_5(fn):
     """What one point sends back to the map: the adjoint of reading it."""
     rng = np.random.default_rng(4)
     plane = rng.normal(size=(5, 7))
@@ -62,5 +79,6 @@ MUTANTS = {
     1: [("last - first + 1", "last - first"), ("-(-(p + 1) * side // bins)", "(p + 1) * side // bins")],
     2: [("(1 - ly) * above", "ly * above"), ("lx * plane[top, right]", "ly * plane[top, right]")],
     3: [("0.5 if aligned", "0.0 if aligned"), ("max(side, 1.0)", "side")],
-    4: [("dplane[bottom, right] +=", "dplane[bottom, right] ="), ("ly * (1 - lx) * dy", "(1 - ly) * (1 - lx) * dy")],
+    4: [("* scale - 0.5, np", "* scale, np"), ("< -1)", "< 0)"), (" / (g * g)", ""), ("(end - start)", "(end - 0)")],
+    5: [("dplane[bottom, right] +=", "dplane[bottom, right] ="), ("ly * (1 - lx) * dy", "(1 - ly) * (1 - lx) * dy")],
 }

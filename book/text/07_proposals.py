@@ -21,6 +21,15 @@
 # **deltas**: how to move and stretch the anchor so that it fits. The second stage wants something else: a short list of
 # boxes, good ones, few of them twice. A **proposal** is a box on that list.
 #
+# From the one to the other there are six steps:
+#
+# 1. *rank* the anchors by logit and keep the best;
+# 2. *decode*: move and stretch each of these by its deltas;
+# 3. *clip* the boxes to the image;
+# 4. *drop* those without sides;
+# 5. *suppress* near-copies;
+# 6. *cut* the list to the length that the second stage can pay for.
+#
 # Nothing here is learned. It is sorting and geometry, and every step can be done on paper.
 
 # %%
@@ -33,6 +42,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 import kernels
+from mrcnn_np import presets
 from mrcnn_np.boxes import clip_boxes, decode_boxes, has_sides, iou
 from mrcnn_np.data import open_dataset
 from mrcnn_np.molding import make_batch
@@ -54,8 +64,9 @@ assert len(levels) == 5
 # %% [markdown]
 # ## Rank
 #
-# Most anchors lie on nothing. Only the best go on. How many is a matter of cost: the Keras code keeps 6000 of all,
-# torchvision and detectron2 keep 2000 of *each level* in training and 1000 in use. Here it is 400 of each level.
+# Most anchors lie on nothing. Only the best go on. How many is a matter of cost. The anchors stand on five maps, P2 to
+# P6, the *levels* of chapter 4. The Keras code keeps the best 6000 of all, torchvision and detectron2 keep 2000 of *each
+# level* in training and 1000 in inference. This book's small network keeps 400 of each level in inference.
 #
 # **On paper first.** The image has 128 × 128 pixels, the levels have strides of 4, 8, 16, 32, 64, and each cell has 3
 # anchors. How many anchors are there on each level? With at most 400 of each level, how many go on?
@@ -67,7 +78,8 @@ assert sum(counts) == 4092 and sum(min(count, 400) for count in counts) == 1052
 print(f"{counts} anchors; {[min(count, 400) for count in counts]} go on")
 
 # %% [markdown]
-# Rank by logit or by probability? The sigmoid rises everywhere, so on paper the order is the same. In float32 it is not.
+# Rank by logit or by probability? The probability is the sigmoid of the logit, $\sigma(x) = 1/(1 + e^{-x})$. It rises
+# everywhere, so on paper the order is the same. In float32 it is not.
 #
 # **On paper first.** $\sigma(20) = 1/(1 + e^{-20})$ and $e^{-20} \approx 2 \cdot 10^{-9}$. The next number below 1 in
 # float32 is $1 - 6 \cdot 10^{-8}$. What are $\sigma(20)$ and $\sigma(25)$ there?
@@ -76,15 +88,20 @@ print(f"{counts} anchors; {[min(count, 400) for count in counts]} go on")
 high = sigmoid(np.array([20, 25], np.float32))[0]
 assert high[0] == high[1] == 1 and np.nextafter(np.float32(1), np.float32(0)) == 1 - 2.0**-24
 assert np.argmax(high) == 0  # the tie goes to the first: the better anchor has lost
-assert np.isclose(np.exp(1.7) / (np.exp(0.3) + np.exp(1.7)), 1 / (1 + np.exp(-(1.7 - 0.3))))
+assert np.isclose(np.exp(1.7) / (np.exp(0.3) + np.exp(1.7)), sigmoid(np.array(1.7 - 0.3))[0])  # two logits, see below
 print("two logits, one probability:", high.tolist())
 
 # %% [markdown]
 # A network that is sure of itself makes ties, and ties are broken by index, not by merit. So the package ranks by logit.
-# The Keras code has two logits per anchor, one for "nothing". The last line says that only their difference counts; that
-# difference is the one logit of the others.
 #
-# A best-k needs no full sort: find the k-th best, keep what is as good, sort only that.
+# The Keras code has two logits per anchor, $a$ for "nothing" and $b$ for "object", and a softmax. Divide above and below
+# by $e^b$:
+#
+# $$\frac{e^b}{e^a + e^b} = \frac{1}{1 + e^{-(b-a)}} = \sigma(b - a).$$
+#
+# Only the difference counts; it is the one logit of the others.
+#
+# The best $k$ need no full sort: find the k-th best, keep what is as good, sort only that.
 
 # %%
 source(top_k)
@@ -114,15 +131,20 @@ check("7.1", best)
 #
 # ## Decode
 #
-# An anchor has a centre $(c_y, c_x)$ and sides $(h, w)$. Its deltas say by which part of its own sides the centre moves,
-# and by which factor, as a logarithm, the sides grow. With the deviations $\sigma$ that the targets were divided by,
+# An anchor $(y_1, x_1, y_2, x_2)$ has a centre, $c_y = (y_1 + y_2)/2$, and sides, $h = y_2 - y_1$; likewise $c_x$ and
+# $w$. Its deltas say by which part of its own sides the centre moves, and by which factor, as a logarithm, the sides
+# grow. Chapter 6 divided the targets by four deviations $s$, so that all four have about the same size; here they are
+# multiplied back:
 #
-# $$c_y' = c_y + \sigma_1 d_y\,h, \quad c_x' = c_x + \sigma_2 d_x\,w, \quad h' = h\,e^{\sigma_3 d_h}, \quad w' = w\,e^{\sigma_4 d_w}.$$
+# $$c_y' = c_y + s_1 d_y\,h, \quad c_x' = c_x + s_2 d_x\,w, \quad h' = h\,e^{s_3 d_h}, \quad w' = w\,e^{s_4 d_w}.$$
+#
+# From the centre back to corners: $y_1' = c_y' - h'/2$ and $y_2' = c_y' + h'/2$, likewise $x$.
 #
 # The same deltas move a large anchor far and a small one little. That is why one head can serve all levels.
 #
-# **On paper first.** The anchor (40, 40, 50, 60), always $(y_1, x_1, y_2, x_2)$, has deltas $(1, -1, \ln 2, 0)$. Where
-# does it go with all $\sigma = 1$? And with the Keras code's $\sigma = (0.1, 0.1, 0.2, 0.2)$, where is the centre?
+# **On paper first.** The anchor (40, 40, 50, 60) has deltas $(1, -1, \ln 2, 0)$. Where does it go with all $s = 1$, as
+# torchvision has them? And with $s = (0.1, 0.1, 0.2, 0.2)$, as the Keras code and our network have them, where is the
+# centre?
 
 # %%
 anchor, delta = np.array([[40.0, 40, 50, 60]]), np.array([[1.0, -1, np.log(2), 0]])
@@ -131,7 +153,8 @@ assert np.allclose(moved, [[45, 20, 65, 40]])  # centre (45, 50) + (10, -20), he
 keras = decode_boxes(delta, anchor, std=(0.1, 0.1, 0.2, 0.2))[0]
 assert np.allclose([(keras[0] + keras[2]) / 2, (keras[1] + keras[3]) / 2], [46, 48])
 assert np.isclose(keras[2] - keras[0], 10 * 2**0.2)
-print("moved to", moved[0].round(6).tolist())
+assert presets.torchvision().rpn_box_std == (1, 1, 1, 1) and config.rpn_box_std == (0.1, 0.1, 0.2, 0.2)
+print("moved to", moved[0].round(6).tolist(), "or, with deviations, to the centre (46, 48)")
 
 # %% [markdown]
 # $e^x$ grows without end. An untrained network can say $d_h = 100$, and $e^{100}$ overflows float32. torchvision and
@@ -143,6 +166,7 @@ print("moved to", moved[0].round(6).tolist())
 runaway = decode_boxes(np.array([[0.0, 0, 100, 0]]), anchor)[0]
 assert np.isclose((runaway[2] - runaway[0]) / 10, 62.5)
 assert np.log(np.finfo(np.float32).max) < 100  # the exponential would be infinite
+print("at most 62.5 times as high")
 with kernels.use("numpy"):
     in_numpy = decode_boxes(deltas.astype(float), anchors.astype(float), std=config.rpn_box_std)
 loop = [naive_boxes.decode(a, d, config.rpn_box_std) for a, d in zip(anchors.tolist(), deltas.tolist())]
@@ -152,7 +176,11 @@ with kernels.use("cpu"):
 close("decoding, NumPy and compiled, float32", compiled, in_numpy, tolerance=1e-5)
 
 # %% [markdown]
-# **Exercise 7.2.** Write `decode` for one anchor: four numbers in, four out, the logarithms cut off.
+# The loop is the formula above for one box; NumPy runs it over a whole column, the compiled kernel over all boxes on both
+# cores.
+#
+# **Exercise 7.2.** Write `decode` for one anchor: four corners in, four out. `std` is $s$; no logarithm $s_3 d_h$ or
+# $s_4 d_w$ may exceed `most`.
 
 
 # %% tags=["exercise-7.2"]
@@ -206,8 +234,9 @@ for ax, boxes, title in zip(figure.subplots(1, 2), (anchors[kept], decoded), ("3
 show(figure)
 
 # %% [markdown]
-# *Figure 7.1. Dotted: the true boxes. Anchors stand in rows and columns; the deltas pull them onto the objects. Many end
-# up in nearly the same place. That is what suppression is for.*
+# *Figure 7.1. Dotted: the true boxes. Left, anchors stand in rows and columns. Right, the deltas have moved them: many now
+# sit on an object, several of them in nearly the same place. That is what suppression is for. Others sit on no object;
+# to see that is the task of the head of chapter 9.*
 #
 # ## Clip, and drop what has no sides
 #
@@ -215,9 +244,11 @@ show(figure)
 # \text{bottom})$. A box that lay wholly outside becomes a line on the border. It has no area, the heads cannot read it,
 # so it is dropped. torchvision drops sides below 0.001 pixels, detectron2 sides of 0, the Keras code nothing.
 #
-# The window is the image. Where an image is padded, it is smaller than the canvas, and the Keras code clips to the canvas.
+# The *window* is the part of the canvas that holds the image; padding is the rest (chapter 1). Our image fills its canvas.
+# The Keras code clips to the canvas, so its boxes may reach into the padding.
 #
-# **On paper first.** In a window of 100 × 100: (−10, −10, 20, 30), (−20, 10, −5, 20) and (99, 99, 140, 140)?
+# **On paper first.** What becomes of (−10, −10, 20, 30), (−20, 10, −5, 20) and (99, 99, 140, 140) in a window of
+# 100 × 100? Which of the three is dropped?
 
 # %%
 window = (0, 0, *batch.images.shape[1:3])
@@ -225,6 +256,7 @@ three = np.array([[-10.0, -10, 20, 30], [-20, 10, -5, 20], [99, 99, 140, 140]])
 inside = clip_boxes(three, (0, 0, 100, 100))
 assert inside.tolist() == [[0, 0, 20, 30], [0, 10, 0, 20], [99, 99, 100, 100]]
 assert has_sides(inside, 1e-3).tolist() == [True, False, True]
+print("clipped:", inside.astype(int).tolist(), "- the second has no height")
 clipped = clip_boxes(decoded, window)
 large = has_sides(clipped, config.proposals_min_size)
 clipped, kept = clipped[large], kept[large]
@@ -239,8 +271,11 @@ assert clipped.min() >= 0 and clipped.max() <= 128
 # 2. Throw out every other whose overlap with it is *greater* than the threshold.
 # 3. Begin again.
 #
-# Overlap is intersection over union, IoU: the shared area divided by the area that the two cover together. That is all,
-# and it is greedy: nothing is ever reconsidered. Two consequences surprise people, so work them out.
+# Overlap is intersection over union, IoU (chapter 5): the area that two boxes share, divided by the area that they cover
+# together. The shared rectangle begins at the larger of the two starts and ends at the smaller of the two ends. Where it
+# would end before it begins, the boxes share nothing. Covered together is the sum of both areas less the shared one.
+#
+# That is all, and it is greedy: nothing is ever reconsidered. Two consequences surprise people, so work them out.
 #
 # **On paper first.** Three boxes, 10 high, from $x$ = 0 to 10, 4 to 14 and 8 to 18, with scores 0.9, 0.8, 0.7. Compute
 # the three IoUs. Which boxes stay at a threshold of 0.4? What if the second had the best score?
@@ -251,7 +286,7 @@ overlap = iou(chain, chain)
 assert np.allclose(overlap[0], [1, 6 / 14, 2 / 18]) and np.isclose(overlap[1, 2], 6 / 14)
 assert nms(chain, np.array([0.9, 0.8, 0.7]), 0.4).tolist() == [0, 2]
 assert nms(chain, np.array([0.8, 0.9, 0.7]), 0.4).tolist() == [1]
-print("IoU of the first with all:", overlap[0].round(3).tolist())
+print("IoU of the first with all:", overlap[0].round(3).tolist(), "of the second with the third: 0.429")
 
 # %% [markdown]
 # First consequence: *a suppressed box suppresses nobody*. The third box overlaps the second by 0.43, but when its turn
@@ -274,12 +309,14 @@ print("an overlap equal to the threshold does not suppress")
 source(naive_boxes.nms)
 
 # %% [markdown]
-# The package does the same with one row of the IoU table at a time, and only for boxes that stay.
+# The package does the same with one row of the IoU table at a time, and only for boxes that stay. `_ranking` checks the
+# input and sorts as `top_k` does; `suppressed` is the list of the dead.
 #
 # **On paper first.** How large is the whole table for 6000 boxes, in float32?
 
 # %%
 assert 6000 * 6000 * 4 == 144_000_000  # bytes, and most of it would never be looked at
+print("144 MB for the whole table")
 source(nms)
 
 # %%
@@ -295,7 +332,8 @@ again = nms(clipped[rows32], ranks[rows32], 0.7)
 assert np.array_equal(again, np.arange(len(rows32)))  # what has survived once survives again
 
 # %% [markdown]
-# **Exercise 7.3.** Write NMS, with the code above folded away. `iou` is yours to write, too.
+# **Exercise 7.3.** Write NMS, with the code above out of sight. Return the indices of the boxes that stay, best score
+# first, of equal scores the lower index first. The overlap is yours to write, too.
 
 
 # %% tags=["exercise-7.3"]
@@ -348,18 +386,19 @@ for step, ax in enumerate(figure.subplots(1, 4)):
 show(figure)
 
 # %% [markdown]
-# *Figure 7.2. NMS at 0.5 around the white circle. Blue: kept. Orange, dashed: thrown out by the box that was kept last.*
+# *Figure 7.2. NMS at 0.5 among boxes that overlap the white circle. Grey: undecided. Blue: kept. Orange, dashed: thrown
+# out in this step, by the box that was kept in it. A step may throw out nothing.*
 #
-# How far apart must two boxes be to live side by side? For two squares of side $s$, one shifted by $d$ along x, the
-# shared area is $(s-d)\,s$ and the union $(s+d)\,s$, so IoU $= (s-d)/(s+d)$.
+# How far apart must two boxes be to live side by side? Take two squares of side $a$, one shifted by $d$ along x. The
+# shared area is $(a-d)\,a$. Together they cover $2a^2 - (a-d)\,a = (a+d)\,a$. So IoU $= (a-d)/(a+d)$.
 #
-# **On paper first.** Solve for $d$ at a threshold of 0.7. How many pixels is that for a square of 34?
+# **On paper first.** Set it to a threshold $t$ and solve for $d$. How many pixels is that for $a = 34$ and $t = 0.7$?
 
 # %%
 assert np.isclose(34 * (1 - 0.7) / (1 + 0.7), 6)
 shifted = np.array([[0.0, 0, 34, 34], [0, 5.9, 34, 39.9], [0, 6.1, 34, 40.1]])
 assert (iou(shifted, shifted)[0] > 0.7).tolist() == [True, True, False]
-print("shifted by 5.9 and by 6.1:", iou(shifted, shifted)[0, 1:].round(3).tolist())
+print("d = a (1 - t) / (1 + t) = 6; shifted by 5.9 and by 6.1:", iou(shifted, shifted)[0, 1:].round(3).tolist())
 
 # %% [markdown]
 # **Exercise 7.4.** Derive it for a shift by $d$ in *both* directions. Write the least $d$ at which both squares stay.
@@ -386,8 +425,8 @@ check("7.4", least_shift)
 # ## Suppress, not combine
 #
 # One of the documents says that NMS *combines* overlapping proposals. It does not: every survivor is one of the inputs,
-# to the last bit. Does the difference matter? Let the chain above be two true objects that touch, the first and the
-# second box, and let somebody average each winner with what it throws out.
+# to the last bit. Does the difference matter? Let the first two boxes of the chain above be two true objects, one behind
+# the other, and let somebody average each winner with what it throws out.
 #
 # **On paper first.** What is the average of the first two boxes? How much of each true box does it cover, as IoU?
 
@@ -410,8 +449,8 @@ show(figure)
 # *Figure 7.3. Dashed: two objects. Suppression loses one and has the other exactly; averaging has a box that neither
 # object has.*
 #
-# That is no law. Averaging is a method of its own ("box voting"), and where all boxes mean one object it can even sharpen
-# the result. But it is another method, and its output is a box whose features nobody has scored.
+# Averaging is a method of its own ("box voting"), and where all boxes mean one object it can even sharpen the result. But
+# it is another method, and its output is a box that the network has never scored.
 #
 # ## Levels apart
 #
@@ -419,8 +458,11 @@ show(figure)
 # our configuration. The Keras code throws all levels into one pool. The labels that keep boxes apart are called groups;
 # the same function serves the detections at the end, where the groups are classes.
 #
-# torchvision runs all groups in *one* NMS: it shifts group $g$ by $g$ times the largest coordinate plus one, so that
-# groups cannot meet. It is neat, and in float32 it costs digits: near 80,080 the neighbours of a number are 1/128 apart.
+# For short lists (up to 1000 boxes on a CPU) torchvision runs all groups in *one* NMS. It shifts every box of group $g$
+# by $g$ times the largest coordinate plus one, so that groups cannot meet. It is neat, and in float32 it costs digits.
+#
+# **On paper first.** Class 80 in an image of 1000 pixels is shifted by $80 \cdot 1001 = 80{,}080$, which lies between
+# $2^{16}$ and $2^{17}$. A float32 has 24 binary digits. How far apart are two neighbours there?
 
 # %%
 pair = np.array([[0, 0, 0.75, 0.507], [0, 0, 0.75, 0.2535]], np.float32)
@@ -430,12 +472,13 @@ assert np.isclose(iou(pair[:1], pair[1:]).item(), 1 / 2) and np.isclose(iou(shif
 both, scores2 = np.concatenate([pair, [[0, 0, 1000, 1000]]]).astype(np.float32), np.array([3, 2, 1], np.float32)
 assert batched_nms(both, scores2, np.array([80, 80, 0]), 0.495).tolist() == [0, 2]
 assert nms(shifted, scores2[:2], 0.495).tolist() == [0, 1]  # the shifted pair no longer suppresses
-print("an IoU of 1/2 has become", round(32 / 65, 4))
+print("neighbours are 1/128 apart; an IoU of 1/2 has become", round(32 / 65, 4))
 
 # %% [markdown]
 # ## All of it
 #
-# The steps of this chapter in a row, against the package.
+# After the suppression the boxes of all levels are sorted by logit once more, and the best 200 go on: that is the second
+# cut. The steps of this chapter in a row, against the package:
 
 # %%
 chosen = batched_nms(clipped, ranks, level, config.proposals_nms_iou)[: config.proposals_post_nms_test]
@@ -446,32 +489,46 @@ ledger.expect("their scores", scores, (200,))
 close("boxes of this chapter and of propose()", ours, theirs)
 close("scores", scores, their_scores)
 assert np.all(np.diff(ranks[chosen]) <= 0)  # best first
+assert config.proposals_post_nms_test == 200
+print(f"{len(anchors)} anchors, {len(decoded)} of them ranked and decoded, {len(chosen)} proposals")
 
 # %% [markdown]
-# Between 400 per level and 200 in the end nothing was averaged, and each survivor still knows its anchor.
-#
 # ## No gradient
 #
-# Look for a derivative. The set of survivors depends on logits and deltas only through comparisons: move a logit by a
-# millionth and the same boxes stay. A function that is constant in pieces has the derivative 0, or none where it jumps.
-# The corners of a survivor do depend on its deltas, smoothly. That path is cut *by decision*: the boxes go into the second
-# stage as constants, and the proposal network learns from targets of its own (chapter 6). The literature calls this
-# approximate joint training, the Keras code writes `stop_gradient`.
+# Look for a derivative. *Who* survives depends on the logits only through comparisons. Move each of them by less than
+# half of the smallest gap, and no comparison changes. A function that is constant in pieces has the derivative 0, or none
+# where it jumps.
+#
+# *Where* a survivor lies does depend on its deltas, smoothly: by the formula above its centre moves with $d_y$ at the
+# rate $s_1 h$. That path is cut *by decision*. The boxes go into the second stage as constants, and the proposal network
+# learns from targets of its own (chapter 6). The literature calls this approximate joint training, the Keras code writes
+# `stop_gradient`.
+#
+# **On paper first.** The anchor of above is 10 high. With $s_1 = 0.1$, how far does its upper edge move if $d_y$ grows
+# by 0.01?
 
 # %%
-generator = np.random.default_rng(0)
-trembling = ranks + generator.uniform(-1e-6, 1e-6, len(ranks)).astype(np.float32)
-far = np.abs(np.subtract.outer(ranks[:40], ranks[:40]))[np.triu_indices(40, 1)].min()
-same = nms(clipped[:40], ranks[:40], 0.7), nms(clipped[:40], trembling[:40], 0.7)
-assert far < 4e-6 or np.array_equal(*same)
-print("a millionth changes nothing, as long as no two logits are that close")
+best = np.argsort(-ranks, kind="stable")[:40]
+few, few_ranks = clipped[best], ranks[best].astype(np.float64)
+gap = -np.diff(few_ranks).max()
+assert gap > 0  # no ties among these
+trembling = few_ranks + np.random.default_rng(0).uniform(-0.49, 0.49, 40) * gap
+assert np.array_equal(nms(few, few_ranks, 0.7), nms(few, trembling, 0.7))
+step = np.array([[0.01, 0, 0, 0]])
+edge = decode_boxes(delta + step, anchor, std=config.rpn_box_std) - decode_boxes(delta, anchor, std=config.rpn_box_std)
+assert np.allclose(edge, [[0.01, 0, 0.01, 0]])  # 0.1 * 10 * 0.01, both edges
+print("logits may tremble: the same boxes stay; the edge moves by 0.01")
 
 # %% [markdown]
 # ## Step by step
 #
-# Move the threshold; go through the steps. The table computes every IoU: shared area, divided by what both cover. Drag a
-# box, or focus it and use the arrow keys (with Shift ten steps). At 0.3 the square G vanishes: it is an object of its own,
-# but it overlaps the triangle E. At 0.8 all nine boxes stay. Try to build a chain: a box that lives because its enemy died.
+# Move the threshold; go through the steps. The table computes every IoU with the box kept now: shared area, divided by
+# what both cover. Drag a box, or focus it and use the arrow keys (with Shift ten steps). At 0.3 box G vanishes: the
+# square in it is an object of its own, but it overlaps the triangle of box E. At 0.8 all nine boxes stay. Try to build
+# a chain: a box that lives because its enemy died.
+#
+# **On paper first.** A is (49, 22, 96, 69) and B is (54, 23, 94, 63). B lies within A. What is their IoU, and at which
+# thresholds does B stay?
 
 # %% mystnb={"image": {"alt": "Nine boxes, A to I, with scores on the image: A to D around the large circle, E and F around a triangle, G around the square inside it, H and I around the small circle."}}
 places = np.array([[49, 22, 96, 69], [54, 23, 94, 63], [48, 16, 98, 65], [54, 34, 102, 84], [0, 31, 56, 89],
@@ -480,22 +537,31 @@ certain = np.array([0.92, 0.88, 0.61, 0.57, 0.84, 0.79, 0.66, 0.81, 0.74])
 assert nms(places, certain, 0.5).tolist() == [0, 4, 7, 6, 3]
 assert nms(places, certain, 0.3).tolist() == [0, 4, 7]  # the square inside the triangle is lost
 assert len(nms(places, certain, 0.8)) == 9
-figure = Figure(figsize=(4.2, 4), layout="constrained")
+assert np.isclose(iou(places[:1], places[1:2]).item(), 1600 / 2209) and round(1600 / 2209, 2) == 0.72
+figure = Figure(figsize=(4.6, 4.4), layout="constrained")
 ax = figure.subplots()
 picture(ax, "nine boxes, before")
 boxes_on(ax, places, COLOURS[0], lw=1.5)
-for i, (y1, x1, y2, x2) in enumerate(places):
-    x, y, side = ((x1, y1, "right"), (x2, y1, "left"), (x1, y2, "right"), (x2, y2, "left"))[
-        (0, 1, 2, 3, 0, 1, 2, 3, 0)[i]
-    ]
-    ax.text(x, y, f"{'ABCDEFGHI'[i]} {certain[i]:.2f}", ha=side, va="center", fontsize=8)
+heights = (49, 59, 92, 102, 4, 8, 30, 113, 126)
+for i, ((_, x1, _, x2), side, y) in enumerate(zip(places, "lllrlrlrl", heights)):
+    x, towards = (x1, "right") if side == "l" else (x2, "left")
+    look = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none"}
+    ax.text(x, y, f"{'ABCDEFGHI'[i]} {certain[i]:.2f}", ha=towards, va="center", fontsize=8, bbox=look)
 show(figure)
 
 # %% [markdown]
-# *Figure 7.4. The start of the live picture below.*
+# *Figure 7.4. The start of the live picture below. B lies within A: their IoU is 1600 / 2209 = 0.72.*
+
 
 # %%
-explorable("nms", boxes=places, scores=certain)
+def outline(mask):
+    """Return the left and right ends of the rows of a mask as one polygon of (x, y)."""
+    rows = np.flatnonzero(mask.any(axis=1))
+    left, right = mask[rows].argmax(axis=1), mask.shape[1] - mask[rows, ::-1].argmax(axis=1)
+    return [*zip(left, rows), *zip(right[::-1], rows[::-1] + 1)]
+
+
+explorable("nms", boxes=places, scores=certain, objects=[outline(mask) for mask in np.asarray(sample.gt_masks)])
 
 # %% [markdown]
 # **Exercise 7.5.** Break it: write the method that combines. Group as NMS does, then return for each winner the plain mean
@@ -532,9 +598,13 @@ check("7.5", combine)
 #
 # ## Break it
 #
-# There are two suppressions in the network: this one at 0.7, and one of the detections at the end, lower. What if somebody
-# uses a low threshold here already, 0.3? Twenty-six held-out images of shapes, 84 objects: for each object we ask whether
-# some proposal overlaps it by half or more. An object without such a proposal is lost for good; no head can bring it back.
+# There are two suppressions in the network: this one at 0.7, and one of the detections at the end, at 0.4 (torchvision
+# 0.5, the Keras code 0.3). What if somebody uses the Keras code's low threshold here already? Twenty-six held-out images
+# of shapes, 84 objects: for each object we ask whether some proposal overlaps it by half or more. An object without such
+# a proposal is lost for good; no head can bring it back.
+#
+# **On paper first.** Two objects overlap by 0.43, as the first two boxes of the chain. Each has a proposal that fits exactly. How many of the two have one
+# after suppression at 0.7, and how many at 0.3?
 
 # %% tags=["break-it"]
 held_out = open_dataset("shapes", DATA / "shapes", "val")
@@ -553,6 +623,8 @@ def found(threshold, budget, **other):
     return np.mean(np.array(overlaps) >= 0.5)
 
 
+assert nms(chain[:2], np.array([0.9, 0.8]), 0.7).size == 2 and nms(chain[:2], np.array([0.9, 0.8]), 0.3).size == 1
+assert [c.detection_nms_iou for c in (config, presets.torchvision(), presets.matterport())] == [0.4, 0.5, 0.3]
 one_pool = {"proposals_per_level": False}
 as_it_is, broken, worst = found(0.7, 200), found(0.3, 200), found(0.3, 200, **one_pool)
 assert as_it_is > 0.9 and broken < as_it_is - 0.05 and worst < as_it_is - 0.2
@@ -573,16 +645,16 @@ ax.minorticks_off()
 show(figure)
 
 # %% [markdown]
-# *Figure 7.5. The price. At 0.3 the list runs dry: neighbours are gone, and with them boxes that fitted better than the one
-# with the best logit.*
+# *Figure 7.5. The price. At 0.3 a longer list no longer helps: neighbours are gone, and with them boxes that fitted better
+# than the one with the best logit.*
 #
-# The best logit is not the best fit. The proposal network is trained to
-# say "object", not "this box fits to the pixel"; so keep the alternatives and let the box head choose. That is why 0.7, and
-# why the strict threshold comes later, behind the head. In one pool even levels suppress each other, and less is left.
+# The best logit is not the best fit. The proposal network is trained to say "object", not "this box fits to the pixel".
+# So keep the alternatives and let the box head choose. That is why 0.7, and why the strict threshold comes later, behind
+# the head. In one pool even levels suppress each other, and less is left.
 #
-# Without NMS, this small network does hardly worse: it spreads
-# its belief, and 200 places for five objects are plenty. With 260,000 anchors and 1000 places the copies fill the list.
-# A figure shows what was measured, not what one hoped for.
+# Without NMS this small network does hardly worse. It spreads its belief, and an image has a handful of objects for 200
+# places. The reason for NMS is the large network: of 260,000 anchors thousands overlap one large object, and their copies
+# can fill all 1000 places.
 #
 # ## The ledger
 
@@ -599,7 +671,7 @@ ledger.show()
 # | "crop the boxes to 0–1" | true of normalised coordinates; in pixels it is the window |
 # | the graph of prediction has no ProposalLayer (slides) | it has: the same layer, with other counts |
 # | masks come from the best 100 *proposals* | from the best detections, after the second suppression |
-# | `pre_nms_top_n`, `post_nms_top_n`, `nms_thresh` belong to the anchor generator | they belong to the proposal network; the first counts *each level* |
+# | torchvision's `pre_nms_top_n`, `post_nms_top_n`, `nms_thresh` (steps 1, 6, 5) belong to the anchor generator | they belong to the proposal network; the first counts *each level* |
 # | 6000, 2000, 1000 are the numbers of the method | of the Keras code; others have 2000 or 1000 of each level first |
 #
 # ## Do you remember?

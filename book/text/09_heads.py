@@ -31,7 +31,7 @@ import kernels
 from mrcnn_np import presets
 from mrcnn_np.data import SHAPES_CLASSES, open_dataset
 from mrcnn_np.detections import own_masks, paste_into_boxes
-from mrcnn_np.heads import box_head, box_head_spec, mask_head, mask_head_backward, mask_head_spec
+from mrcnn_np.heads import box_head, box_head_backward, box_head_spec, mask_head, mask_head_backward, mask_head_spec
 from mrcnn_np.molding import make_batch
 from mrcnn_np.objective import head_mask_loss, head_mask_loss_backward
 from mrcnn_np.ops.activation import sigmoid, softmax
@@ -67,12 +67,13 @@ assert numbers(spec[81], "box_head.conv1") == 12_846_080 and numbers(spec[81], "
 assert [numbers(spec[k], "box_head.class") for k in (81, 21)] == [83_025, 21_525]
 assert [numbers(spec[k], "box_head.deltas") for k in (81, 21)] == [332_100, 86_100]
 assert 12_846_080 / 44_454_513 > 0.25  # all of torchvision's maskrcnn_resnet50_fpn
+print("hidden layers 12,846,080 and 1,049,600")
 print("classes 83,025 or 21,525; boxes four times as many: 332,100 or 86,100")
 
 # %% [markdown]
-# Nearly thirteen million in one layer: more than a quarter of torchvision's whole network of 44 million. The Keras code writes this layer as a *convolution*
-# with a 7 × 7 kernel and no padding. On a map of 7 × 7 there is only one place for such a kernel. So it is the same layer
-# under another name.
+# Nearly thirteen million in one layer: more than a quarter of torchvision's whole network of 44 million. The Keras code
+# writes this layer as a *convolution* with a 7 × 7 kernel and no padding. On a map of 7 × 7 there is only one place for
+# such a kernel. So it is the same layer under another name.
 
 # %%
 x, w, b = rng.normal(size=(5, 7, 7, 6)), rng.normal(size=(7, 7, 6, 8)), rng.normal(size=8)
@@ -93,8 +94,8 @@ close("NumPy and the compiled kernel, float32", fast, as_linear, tolerance=1e-5)
 #
 # $$dx_{rc} = \sum_o dy_{ro}\,w_{co}, \qquad dw_{co} = \sum_r x_{rc}\,dy_{ro}, \qquad db_o = \sum_r dy_{ro}.$$
 #
-# **On paper first.** $x$ has shape (R, C), $dy$ (R, O). Only one order of factors gives a matrix of the shape of $w$.
-# Which? Shapes nearly write the backward pass for you.
+# **On paper first.** $x$ has shape (R, C), $dy$ (R, O). Only one order of factors gives a matrix of the shape of $w$,
+# (C, O). Which? Shapes nearly write the backward pass for you.
 #
 # **Exercise 9.1.** Write it: return `dx, dw, db`.
 
@@ -136,19 +137,27 @@ print("finite differences agree")
 # %% [markdown]
 # ## Class and box
 #
-# The head of this book's network, with the package's own source: two hidden layers, then two outputs side by side.
+# The head of this book's network: the region as one row, two hidden layers with a ReLU behind each, then two outputs side
+# by side. In the package's source, `conv_bn` is convolution and batch norm (chapter 3) for heads that have some
+# (`box_head` is `"fc"` here, so there is none), `shown` lets somebody watch a tensor and changes nothing, and a *cache* is
+# what the backward pass will need.
 
 # %%
 source(box_head)
 
 # %% [markdown]
-# A *logit* is a number before softmax or sigmoid. The class logits of a region compete: softmax makes of them
-# probabilities that add up to 1, background included. The box output does not compete. It holds four *deltas* for each
-# class, (dy, dx, log dh, log dw): how far to move the region, in its own sides, and by what factor to stretch it. There is
-# a set for each class because a region looks different when it is half a bus and when it is half a person. Only one set
-# is ever used: in training that of the true class, in inference that of the class that is being proposed.
+# A *logit* is a number before softmax or sigmoid. The class logits $z$ of a region compete. Softmax makes of them
+# probabilities that add up to 1, background included:
 #
-# **On paper first.** 12 regions and the 4 classes of our shapes. Which shapes have class logits and deltas?
+# $$p_k = \frac{e^{z_k}}{\sum_j e^{z_j}}.$$
+#
+# The box output does not compete. It holds four *deltas* for each class, $(d_y, d_x, d_h, d_w)$ as in chapter 7: how far
+# to move the region, in its own sides, and the logarithms of the factors that stretch it. There is a set for each class
+# because a region looks different when it is half a bus and when it is half a person. Only one set is ever used: in
+# training that of the true class, in inference that of the class that is being proposed.
+#
+# **On paper first.** Softmax of the logits $(0, \ln 2, \ln 5)$? And for 12 regions and the 4 classes of our shapes: which
+# shapes have class logits and deltas?
 
 # %%
 model, config = network(), network().config
@@ -164,8 +173,12 @@ ledger.expect("deltas", deltas, (5, 4, 4))
 probabilities = softmax(class_logits)[0]
 assert np.allclose(probabilities.sum(axis=1), 1, atol=1e-5)
 used = deltas[np.arange(5), classes]
-assert box_head_spec(config)["box_head.deltas.w"].shape == (256, 4 * 4)  # so 12 regions give (12, 4), (12, 4, 4)
-_ = ledger.expect("deltas that are used", used, (5, 4))
+ledger.expect("deltas that are used", used, (5, 4))
+assert np.allclose(softmax(np.array([[0, np.log(2), np.log(5)]]))[0], [[1 / 8, 2 / 8, 5 / 8]])
+twelve = box_head(np.repeat(seven, 3, axis=0)[:12], model.params, config)
+assert [part.shape for part in twelve[:2]] == [(12, 4), (12, 4, 4)]
+assert config.box_head == "fc" and (probabilities.argmax(axis=1) == classes).sum() <= 2
+print("softmax 1/8, 2/8, 5/8; 12 regions have logits (12, 4) and deltas (12, 4, 4)")
 
 
 # %% mystnb={"image": {"alt": "Left: bars with the class probabilities of the five objects of the scene. Right: the scene with its five true boxes, numbered."}}
@@ -185,12 +198,53 @@ right.set(xticks=[], yticks=[])
 show(figure)
 
 # %% [markdown]
-# *Figure 9.1. The true boxes given to the class head. The network has been trained for half a minute and takes three of the
-# five for background: the weak link of this small network is the class, not the box. Keep that in mind for figure 9.3.*
+# *Figure 9.1. The true boxes given to the class head; the highest bar is its answer. After half a minute of training it
+# takes most of the five for background or for another shape. Chapter 7 had a proposal for nine objects in ten: the weak
+# link of this small network is the class. Keep that in mind for figure 9.3.*
 #
+# ### The way back through two outputs
+#
+# Both outputs read the same hidden row $h$. A number that goes two ways receives a gradient from each, and they add:
+#
+# $$dh = dz\,W_{class}^\top + dd\,W_{deltas}^\top.$$
+#
+# Behind that sum the way back is a chain, read from the end: ReLU, `linear`, ReLU, `linear`, and the row becomes a map
+# again.
+#
+# **On paper first.** Let $h$ be one number, 3, the class weight 2 and the delta weight −5. The loss is the sum of both
+# outputs. What is $dh$?
+
+# %%
+shared_class, shared_deltas = (linear(np.array([[3.0]]), np.array([[v]]), np.zeros(1))[1] for v in (2.0, -5.0))
+both = [linear_backward(np.ones((1, 1)), kept)[0].item() for kept in (shared_class, shared_deltas)]
+assert both == [2, -5] and sum(both) == -3
+source(box_head_backward)
+
+# %% [markdown]
+# The check covers the features and a weight before the fork; a wrong sum would show in both. (`grads` collects the
+# gradients of the parameters by name.)
+
+# %%
+double = {name: value.astype(np.float64) for name, value in model.params.items() if "head" in name}
+
+
+def class_and_box(features, w):
+    z, d, kept = box_head(features, double | {"box_head.fc2.w": w}, config, training=True)
+
+    def back(dys):
+        grads = {}
+        return box_head_backward(*dys, kept, grads), grads["box_head.fc2.w"]
+
+    return [z, d], back
+
+
+check_gradients(class_and_box, seven.astype(np.float64), double["box_head.fc2.w"], rng=rng, eps=1e-7, tol=1e-6)
+print("class and box head: dh is -3 on paper, and finite differences agree")
+
+# %% [markdown]
 # **Exercise 9.2.** From the deltas of all classes `(R, K, 4)`, regions `(R, 4)` and class ids `(R,)`, return the moved
-# boxes `(R, 4)`. The deltas are divided by `std` (0.1, 0.1, 0.2, 0.2); undo that. The centre moves by dy and dx times the
-# *old* sides; sides are multiplied by $e^{\log d}$.
+# boxes `(R, 4)`. The deltas are divided by `std` (0.1, 0.1, 0.2, 0.2); undo that. The centre moves by $d_y$ and $d_x$ times
+# the *old* sides; the sides are multiplied by $e^{d_h}$ and $e^{d_w}$.
 
 
 # %% tags=["exercise-9.2"]
@@ -217,9 +271,9 @@ check("9.2", moved_boxes)
 #
 # ## The layer that enlarges
 #
-# The mask head is a row of 3 × 3 convolutions on 14 × 14 cells, then a layer that doubles the sides, then a 1 × 1
-# convolution to one number per class. Only the enlarging layer is new. It is called a *transposed convolution*, and
-# often, wrongly, a deconvolution.
+# The mask head is a row of 3 × 3 convolutions on 14 × 14 cells, each with a ReLU (the Keras code has batch norm between),
+# then a layer that doubles the sides, with a ReLU, then a 1 × 1 convolution to one number per class. Only the enlarging layer is new. It is called
+# a *transposed convolution*, and often, wrongly, a deconvolution.
 #
 # A convolution gathers: an output cell is a weighted sum of a window of input. Turn all arrows round, and an input cell
 # *stamps* the kernel, times its value, onto a window of output:
@@ -258,7 +312,7 @@ for ax, picture, block in zip(figure.subplots(1, 2), (parents, stamped[0, :, :, 
 show(figure)
 
 # %% [markdown]
-# *Figure 9.2. Four cells stamp a kernel of 2 × 2, side by side.*
+# *Figure 9.2. Four cells stamp the kernel (1, 10 above 0, −1), each times its own value, side by side.*
 #
 # **Exercise 9.3.** Write it for one map `x` of shape (H, W, C) and `w` of shape (2, 2, C, O), stride 2, no bias.
 
@@ -315,6 +369,10 @@ check("9.4", enlarge_back)
 #
 # `part` is what one place of all stamps receives; it has the rows and columns of `x`.
 # </details>
+#
+# The package says it with the two sums of a convolution (chapter 2): `_gather` is the convolution itself, and
+# `_weight_gradient` is that of its weights. Input and output have changed places, so the kernel's last two axes change
+# places, too.
 
 # %%
 source(conv2d_transpose_backward)
@@ -356,42 +414,68 @@ mask_logits, _ = mask_head(fourteen, model.params, config)
 ledger.expect("mask logits", mask_logits, (5, 28, 28, 4))
 ledger.expect("masks of the true classes", own_masks(mask_logits, classes), (5, 28, 28))
 assert np.allclose(own_masks(mask_logits, classes)[2], sigmoid(mask_logits[2, :, :, classes[2]])[0])
+print("590,080 for each 3 x 3, 262,400, and 20,817 or 5,397; 63,504 or 16,464 numbers for one region")
 
 # %%
 source(mask_head)
 
 # %% [markdown]
-# The whole head is a chain, so its backward pass is the chain read from the end. A check in float64 through all of its
-# layers:
+# `activate=True` is the ReLU behind the enlarging layer. The whole head is a chain, so its backward pass is the chain read
+# from the end:
 
 # %%
-params = {name: p.astype(np.float64) for name, p in model.params.items() if name.startswith("mask_head")}
+source(mask_head_backward)
 
 
-def whole_head(features):
-    y, kept = mask_head(features, params, config, training=True)
-    return y, lambda dy: mask_head_backward(dy, kept, {})
+# %%
+def whole_head(features, w):
+    y, kept = mask_head(features, double | {"mask_head.deconv.w": w}, config, training=True)
+
+    def back(dy):
+        grads = {}
+        return mask_head_backward(dy, kept, grads), grads["mask_head.deconv.w"]
+
+    return y, back
 
 
-check_gradients(whole_head, fourteen[:2].astype(np.float64), rng=rng, eps=1e-7, tol=1e-6)
-print("the mask head's gradient agrees with finite differences")
+two = fourteen[:2].astype(np.float64)
+check_gradients(whole_head, two, double["mask_head.deconv.w"], rng=rng, eps=1e-7, tol=1e-6)
+assert (config.rois_per_image, config.roi_positive_fraction) == (48, 0.25)
+assert (config.proposals_post_nms_test, config.detections_per_image) == (200, 50)
+print("mask head: the gradients of the features and of the enlarging layer agree with finite differences")
 
 # %% [markdown]
-# In training the mask head reads the *positive regions*, because only they have a mask to learn. In inference it reads the
-# *final detections*, after the boxes were moved and suppressed: they are fewer, and they sit better. So it runs after the
-# class and box head there, and beside it here.
+# What the heads read is not the same in training and in inference. For one image of our network:
+#
+# | | class and box head reads | mask head reads |
+# |---|---|---|
+# | training | 48 sampled regions (chapter 10) | the positive ones among them, at most 12: only they have a mask to learn |
+# | inference | the 200 proposals | the final detections, at most 50, after they were moved and suppressed |
+#
+# In training the two heads stand beside each other. In inference the mask head comes after the other one: the
+# detections are fewer than the proposals, and they sit better.
 #
 # ## Why a mask for each class, and why a sigmoid?
 #
 # A pixel could be judged in three ways. **Softmax over the classes**, as in semantic segmentation: each pixel says which
 # class it is, background among them, and classes compete. **A sigmoid for each class**: each class has its own mask, and
-# answers yes or no as if the others did not exist; the loss looks at the true class's only. **One sigmoid for all**: a
-# mask without a class.
+# answers yes or no as if the others did not exist. **One sigmoid for all**: a mask without a class.
 #
-# The paper reports 24.8 mask AP with softmax, 30.3 with a sigmoid per class, and 29.7 with one for all. The argument: the
-# class head has looked at the whole region already. To ask each pixel again doubles the work, and a pixel that gets the
-# class wrong leaves a hole. Arguments are cheap; train all three. Same features of the frozen backbone, same fresh
-# weights, same steps; only the loss differs.
+# Each has a loss that is small where the answer is right; chapter 11 derives them. For softmax, each pixel's label is the
+# region's class or the background. For a sigmoid per class only the mask of the true class $k_r$ of region $r$ is looked
+# at, a mean over the $P$ positive regions and their cells:
+#
+# $$L = \frac{1}{28^2 P} \sum_{r} \sum_{i,j} \text{cross entropy}\bigl(\sigma(z_{r,i,j,k_r}),\; t_{r,i,j}\bigr).$$
+#
+# The paper reports a mask AP (a score of masks, larger is better) of 24.8 with softmax, 30.3 with a sigmoid per class,
+# and 29.7 with one for all. The argument: the class head has looked at the whole region already. To ask each pixel again
+# doubles the work, and a pixel that gets the class wrong leaves a hole.
+#
+# **On paper first.** A pixel of a triangle gets 0.1 for background, 0.3 for circle, 0.2 for square, 0.4 for triangle. Is
+# it painted if its class needs half of the probability? And if it only has to beat the background?
+#
+# Arguments are cheap; train all three. Same features of the frozen backbone, same fresh weights, same 120 steps of 24
+# regions each, taken from 96 training images; only the loss differs.
 
 
 # %%
@@ -454,6 +538,7 @@ def overlap(probability, goals):
     return ((ours & theirs).sum((1, 2)) / np.maximum((ours | theirs).sum((1, 2)), 1)).mean()
 
 
+assert 0.4 < 0.5 < 0.4 / (0.4 + 0.1)
 features, ids, goals = held_out
 rows = np.arange(len(ids))
 per_class = own_masks(mask_head(features, trained("sigmoid"), config)[0], ids)
@@ -470,6 +555,7 @@ ious = {
 assert ious["sigmoid, a mask per class"] > ious["softmax, half the probability"] + 0.15
 assert abs(ious["sigmoid, a mask per class"] - ious["sigmoid, one mask for all"]) < 0.15
 assert ious["sigmoid, a mask per class"] > ious["softmax, beats the background"]
+assert (own >= 0.5)[goals >= 0.5].mean() < 1 / 3 and (own < 0.5).all(axis=(1, 2)).mean() > 0.2
 for name, value in ious.items():
     print(f"{name:<30} mean IoU {value:.1f}")
 
@@ -481,20 +567,28 @@ ax.set(xlim=(0, 1), xlabel="mean IoU of masks that were not trained on")
 show(figure)
 
 # %% [markdown]
-# *Figure 9.3. Three losses, one network. The order is the paper's; the distances are those of a short training.*
+# *Figure 9.3. Three losses, one network, regions of held-out images: for each, the IoU of the painted cells and of those
+# that the object covers by half. Softmax is last, as in the paper; the distances are those of a short training.*
 #
-# What happened? With softmax a pixel has to know the class. This backbone is young and often does not, so no class gets
-# half of the probability and the mask stays empty. The sigmoid never asks. With longer training softmax gets better, and
-# its handicap remains. That *one* mask for all does as well teaches something, too: not the number of masks matters, but
-# that they do not compete. The paper says the same (29.7 against 30.3), and a mask per class costs almost nothing.
+# What happened? With softmax a pixel has to know the class. This backbone is young and often does not (figure 9.1), so no
+# class gets half of the probability: less than a third of the objects' cells are painted, and every fifth mask or more
+# stays empty. The sigmoid never asks. After the paper's long training softmax is still 5.5 points behind. That *one* mask for all does as well teaches something, too: not the number
+# of masks matters, but that they do not compete. The paper says the same (29.7 against 30.3), and a mask per class costs
+# almost nothing.
 #
 # ## Why 28 × 28, and not as large as the region?
 #
-# The documents leave this question open. Two answers. First, regions of a batch must have one size to be computed together,
-# and weights that look at a place need as many places as they were made for. So the mask lives in the *frame of its
+# The documents leave this question open. Two answers. First, regions of different sizes cannot lie in one tensor, and with
+# one size for all each object counts the same in the loss, however large it is. So the mask lives in the *frame of its
 # region*: cell (0, 0) is the region's upper left corner, wherever and however large the region is, and at the end it is
-# enlarged to the box. Second, more cells buy little. How little, an *oracle* tells: give it the true mask in place of a
-# prediction, reduce it to $m \times m$ cells, enlarge it again, and compare.
+# enlarged to the box.
+#
+# Second, more cells buy little. How little, an *oracle* tells: a head that knows the truth. Take the true mask; give each
+# of $m \times m$ cells the share of its area that the object covers; enlarge these numbers to the box again, each pixel a
+# weighted mean of the four cells around it; paint where the mean reaches one half; compare.
+#
+# **On paper first.** A bar 3 pixels wide stands in a region of 28 × 28 pixels, wholly within the second of $m = 4$ columns
+# of cells. Which share do its cells hold? What is painted?
 
 
 # %%
@@ -504,6 +598,15 @@ def oracle(masks, frames, m):
     return (painted & masks).sum((1, 2)) / (painted | masks).sum((1, 2))
 
 
+bar = np.zeros((1, 28, 28), bool)
+bar[:, :, 9:12] = True
+quarter = crop_masks(
+    bar, np.zeros(1, int), np.array([[0.0, 0, 28, 28]]), output_size=4, method="roi_align", aligned=True
+)
+assert np.allclose(quarter[0], [[0, 3 / 7, 0, 0]] * 4) and oracle(bar, np.array([[0.0, 0, 28, 28]]), 4) == 0
+print("the bar: 3/7 is less than a half, so nothing is painted")
+
+# %%
 dataset, sizes, found = open_dataset("shapes", DATA / "shapes", "val"), (4, 7, 14, 28, 56), []
 for sample in (dataset.load(i) for i in range(26)):
     masks, frames = np.asarray(sample.gt_masks), sample.gt_boxes.astype(float)
@@ -518,8 +621,8 @@ print("IoU:", "  ".join(f"{v:5.3f}" for v in curve))
 
 # %% [markdown]
 # With 28 cells a perfect head would lose a thousandth; with 7, the number that one document gives for $m$, four
-# hundredths. But our objects are small: half of them are at most 28 pixels wide. A large object with thin parts is
-# harder. Take a star of seven rays:
+# hundredths. This young head itself loses far more (figure 9.3): the cells are not what limits it. But our objects are
+# small: half of them are at most 28 pixels wide. A large object with thin parts is harder. Take a star of seven rays:
 
 
 # %%
@@ -552,7 +655,7 @@ ax.legend(fontsize=8)
 show(figure)
 
 # %% [markdown]
-# *Figure 9.4. What $m$ cells cost a head that makes no mistakes. 28 is where the curve has become flat.*
+# *Figure 9.4. What $m$ cells cost a head that makes no mistakes. At 28 the curves are nearly flat.*
 #
 # Even the large star keeps more than 0.95. COCO's strictest threshold is 0.95; a head that makes mistakes of its own is
 # limited by them long before. "Blocky" masks of large objects come from here, and twice as many cells would mend them at
@@ -560,12 +663,35 @@ show(figure)
 #
 # ## Trace every number
 #
-# Drag the box over the star, move the slider for $m$, and choose a pixel. Left, the cells of the target: each holds the
-# share of its area that the object covers. Right, the outline that they paint again. The first table follows one pixel:
-# the four cells around it, their weights, the sum, and whether it reaches one half.
+# Drag the box over the star, change its size at the round handle, move the slider for $m$, and choose a pixel with the
+# square one. Left, the cells of the target: each holds the share of its area that the object covers. Right, the pixels
+# that they paint again: green is right, blue was lost, orange was invented. The table follows one pixel: the four cells
+# around it, their weights, the sum, and whether it reaches one half. Shrink the box until it cuts off a ray: what lies
+# outside of a region cannot be painted.
+
+# %% mystnb={"image": {"alt": "The start of the live picture. Left: a star of seven rays and 7 by 7 cells with the share that it covers. Right: the pixels that these cells paint; the tips of the rays are lost."}}
+truth, frame = star(40)
+cells = crop_masks(truth[None], np.zeros(1, int), frame, output_size=7, method="roi_align", aligned=True)
+painted = paste_into_boxes(cells, frame, truth.shape, method="grid_sample", threshold=0.5)[0]
+assert cells.max() < 1 + 1e-9 and (painted & ~truth).any() and (truth & ~painted).any()
+figure = Figure(figsize=(7.6, 3.8), layout="constrained")
+left, right = figure.subplots(1, 2)
+y1, x1, y2, x2 = frame[0]
+left.imshow(cells[0], cmap="Greys", vmax=1.6, extent=(x1, x2, y2, y1))
+left.contour(np.arange(40) + 0.5, np.arange(40) + 0.5, truth, [0.5], colors=[COLOURS[0]])
+for i, j in np.ndindex(7, 7):
+    where = x1 + (j + 0.5) * (x2 - x1) / 7, y1 + (i + 0.5) * (y2 - y1) / 7
+    left.text(*where, f"{cells[0, i, j]:.2f}", ha="center", va="center", fontsize=7)
+colours = np.array([[255, 255, 255], [213, 94, 0], [0, 114, 178], [128, 207, 185]], np.uint8)
+right.imshow(colours[truth * 2 + painted], extent=(0, 40, 40, 0))
+for ax, title in ((left, "shares of 7 × 7 cells"), (right, "right, lost, invented")):
+    ax.set(title=title, xticks=[], yticks=[], xlim=(0, 40), ylim=(40, 0))
+show(figure)
+
+# %% [markdown]
+# *Figure 9.5. The start of the live picture below. Green: right, blue: lost, orange: invented.*
 
 # %%
-truth, frame = star(40)
 explorable("mask_grid", truth=truth.astype(int), box=frame[0], m=7)
 
 # %% [markdown]
@@ -601,3 +727,4 @@ ledger.show()
 # <details><summary>Q11. Does a mask per class beat one for all?</summary>Hardly; what matters is that masks do not compete.</details>
 # <details><summary>Q12. Which regions does the mask head read?</summary>The positive ones in training, the final detections in inference.</details>
 # <details><summary>Q13. In which frame does a mask live?</summary>In that of its region; it is enlarged to the box at the end.</details>
+# <details><summary>Q14. Two outputs read one hidden row. What gradient does the row receive?</summary>The sum of what both send back.</details>

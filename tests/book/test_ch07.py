@@ -1,5 +1,9 @@
 """The arithmetic of the live picture of suppression is that of the package."""
 
+import ast
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -38,3 +42,17 @@ def test_every_box_is_kept_or_dropped_once(in_node):
     (steps,) = in_node("nms.math.js", [["steps", [boxes.tolist(), scores.tolist(), 0.3]]])
     seen = sorted(i for step in steps for i in (step["best"], *step["dropped"]))
     assert seen == list(range(30)) and steps[-1]["left"] == []
+
+
+def test_every_box_can_be_taken_hold_of(in_node):
+    """Painted in this order, each box of the chapter has a pixel that no later one covers."""
+    text = (Path(__file__).parents[2] / "book" / "text" / "07_proposals.py").read_text(encoding="utf-8")
+    rows = re.search(r"places = np\.array\((\[\[.*?\]\])", text, re.S)
+    boxes = ast.literal_eval(rows.group(1))
+    (order,) = in_node("nms.math.js", [["paintOrder", [boxes]]])
+    assert sorted(order) == list(range(len(boxes)))
+    owner = np.full((128, 128), -1)
+    for i in order:
+        y1, x1, y2, x2 = boxes[i]
+        owner[y1:y2, x1:x2] = i
+    assert set(range(len(boxes))) <= set(owner.ravel().tolist())
