@@ -248,6 +248,9 @@ check("0.2", number_of_anchors)
 # Then the run itself. `trace_ours` runs the network's `detect` and keeps every array on the way. The *ledger* asserts each
 # shape and writes it down; every chapter has one. Here the weights have just been drawn, with a fixed seed, and not yet
 # trained. Shapes do not depend on weights.
+#
+# **On paper first.** The maps of the pyramid have 48 channels, 200 proposals and 50 detections are kept, there are four classes.
+# Which shapes have P4, the grids that the box head reads, its logits and deltas, and the masks?
 
 # %%
 fresh = MaskRCNN(network().config, rng=np.random.default_rng(0))
@@ -277,7 +280,7 @@ ledger.show()
 # logits and masks, four deltas at the end of `box_deltas`, which has both. Class 0 is the background; its mask is never
 # used.
 #
-# What does the untrained network say? Look before you believe.
+# **On paper first.** How sure is a network that has never seen a picture? Guess the lowest of its 50 scores.
 
 # %%
 scores, ids = trace["detection_scores"], trace["detection_classes"]
@@ -488,11 +491,19 @@ print(f"head_class with norms that have seen nothing: {frozen_start['head_class'
 # size of the targets themselves. For the RPN that is a mean over the positive anchors. For the head it is almost 0 here,
 # which looks like success and is none: no fresh proposal hits an object, so the only positives are the ground-truth boxes
 # themselves, which join the proposals, and their deltas *are* 0.
+#
+# **On paper first.** What do differences of 0.5 and of 3 cost?
+
 
 # %%
+def smooth_l1(d):
+    return np.where(np.abs(d) < 1, 0.5 * d**2, np.abs(d) - 0.5)
+
+
 targets = cache.targets
+assert smooth_l1(np.array([0.5, 3])).tolist() == [0.125, 2.5]
 wanted = np.abs(targets.rpn_deltas[targets.rpn_labels == 1])
-by_hand = np.where(wanted < 1, 0.5 * wanted**2, wanted - 0.5).mean()  # smooth L1 of a prediction of 0
+by_hand = smooth_l1(wanted).mean()  # of a prediction of 0
 assert abs(by_hand - start["rpn_box"]) < 0.05 * by_hand
 positive = targets.class_ids > 0
 assert len(targets.rois) == 48 and positive.sum() == 5 and not targets.deltas[positive].any()
@@ -556,6 +567,9 @@ show(figure)
 # book's data set. For every proposal that hits an object with an IoU of at least a half, let the trained mask head draw
 # the object twice: from the proposal's box, and from the same box after the box head has moved it. Compare both with the
 # true mask. The class is the true one in both cases, so only the box differs.
+#
+# **On paper first.** Which is better? And the mask head runs for up to 200 proposals of an image, or for what NMS leaves: guess
+# the ratio.
 
 
 # %% tags=["break-it"]
