@@ -253,8 +253,8 @@ check("1.2", box_of_mask)
 # the same factor, and the rest of the canvas is filled.
 #
 # The Keras code wants a square of 1024 pixels. Its rule: enlarge until the short side is 800, but never so far that the
-# long side exceeds 1024; shrink only to fit the square. So the factor is the smaller one of $800/\text{short}$ (at least
-# 1) and $1024/\text{long}$.
+# long side exceeds 1024; shrink only to fit the square. So the factor is the smaller one of $800/\text{short}$ (or 1,
+# if that is larger) and $1024/\text{long}$.
 #
 # In the package, `plan` applies the rule of a configuration and returns a `Molding`: the old size, the new one, the canvas,
 # and where on it the image lies. This part of the canvas is the *window*; the rest is padding.
