@@ -538,8 +538,8 @@ print("normalised", normed.ravel(), "running mean 0.3, variance 2.1")
 #
 # If they are the batch's, $x_m$ reaches every $\hat x_l$ in three ways: directly if $l = m$, through $\mu$, and through
 # $\sigma$. Through $\mu$: $\partial \mu / \partial x_m = 1/M$. Through $\sigma$: from $v = \frac1M \sum_l (x_l - \mu)^2$
-# follows $\partial v / \partial x_m = 2 (x_m - \mu)/M$; that $\mu$ moves as well adds nothing, since the $x_l - \mu$ add up to
-# 0. The root halves it: $\partial \sigma / \partial x_m = (x_m - \mu)/(M \sigma) = \hat x_m / M$. With $[l = m]$ for 1 if
+# follows $\partial v / \partial x_m = 2 (x_m - \mu)/M$; that $\mu$ moves as well adds nothing, since the sum of all $x_l - \mu$
+# is 0. The root halves it: $\partial \sigma / \partial x_m = (x_m - \mu)/(M \sigma) = \hat x_m / M$. With $[l = m]$ for 1 if
 # the indices are equal and 0 if not, the quotient rule gives
 #
 # $$\frac{\partial \hat x_l}{\partial x_m} = \frac1\sigma\Bigl([l = m] - \frac1M - \frac{\hat x_l \hat x_m}{M}\Bigr).$$
