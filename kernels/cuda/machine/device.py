@@ -4,8 +4,8 @@ Arrays on the device are CuPy's. Kernels are Python functions under ``@kernel``,
 and remembers them in ``REGISTRY``, so that all can be compiled without a card; ``launch`` runs one. A kernel is
 compiled at its first launch.
 
-With ``NUMBA_ENABLE_CUDASIM=1`` there is no card: arrays are ``simulated.SimulatedArray``, and ``simulator.run`` executes
-the kernels' Python text. Then ``SIMULATED`` is True, and files with tiles take small ones.
+With ``NUMBA_ENABLE_CUDASIM=1`` there is no card: arrays are ``simulated.SimulatedArray``, and ``simulator.run``
+executes the kernels' Python text. Then ``SIMULATED`` is True, and files with tiles take small ones.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ import numpy as np
 
 os.environ.setdefault("NUMBA_CUDA_ARRAY_INTERFACE_SYNC", "0")  # one stream: nothing to wait for
 os.environ.setdefault("NUMBA_CUDA_LOW_OCCUPANCY_WARNINGS", "0")  # small maps have few blocks
-from numba import config, cuda  # noqa: E402
+from numba import config, cuda
 
-from .simulated import COPIES, SimulatedArray, poisoned  # noqa: E402
+from .simulated import COPIES, SimulatedArray, poisoned
 
 SIMULATED = bool(getattr(config, "ENABLE_CUDASIM", 0))
 float32, int32 = np.float32, np.int32
@@ -80,6 +80,7 @@ class Kernel:
         functools.update_wrapper(self, function)
 
     def __call__(self, *args: Any) -> None:
+        """Refuse: a kernel needs blocks and threads."""
         raise TypeError(f"kernel {self.name}: use launch(kernel, blocks, threads, ...)")
 
     @property

@@ -39,7 +39,7 @@ def shuffled(seed: int) -> Iterator[None]:
 
 def run(body: Callable[..., None], blocks: tuple[int, ...], threads: tuple[int, ...], args: tuple[Any, ...]) -> None:
     """Execute a kernel, block after block."""
-    module = _Cuda(blocks, threads, 0)
+    module: Any = _Cuda(blocks, threads, 0)
     rng = None if _seed.get() is None else random.Random(_seed.get())
     points = [kernelapi.Dim3(*point[::-1]) for point in np.ndindex(*blocks[::-1])]
     places = [kernelapi.Dim3(*point[::-1]) for point in np.ndindex(*threads[::-1])]
@@ -57,7 +57,7 @@ class _Memory:
     def __init__(self, local: bool = False):
         self._arrays: dict[Any, np.ndarray] | None = None if local else {}
 
-    def array(self, shape: Any, dtype: Any) -> np.ndarray:
+    def array(self, shape: Any, dtype: Any, alignment: int | None = None) -> np.ndarray:
         """Return the array of this line."""
         kind = dtype if isinstance(dtype, type) else np.dtype(str(dtype))
         if self._arrays is None:
@@ -77,8 +77,8 @@ class _Cuda(kernelapi.FakeCUDAModule):
 
     def __init__(self, *sizes: Any):
         super().__init__(*sizes)
-        self._local = _Memory(local=True)
-        self._shared = _Memory()
+        self._local: Any = _Memory(local=True)
+        self._shared: Any = _Memory()
 
     def _from_lane(self, value: Any, choose: Callable[[int], int]) -> Any:
         lane, values = threading.current_thread().exchange(value)  # type: ignore[attr-defined]
