@@ -197,8 +197,8 @@ def correlate_kernel(tile: Tile, turned: bool) -> Kernel:
             window_y[n] = y if at < rows else OUTSIDE
             window_x[n] = xx
 
-        per_tap = channels // SLAB
-        slabs = taps * per_tap
+        slabs = taps * (channels // SLAB)
+        per_tap = max(channels // SLAB, 1)
         begin, end = slabs * part // splits, slabs * (part + 1) // splits
         tap_y = begin // per_tap // taps_across
         tap_x = begin // per_tap % taps_across
