@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from kernels.cuda import conv, fused
+from kernels.cuda.convolution import winograd
 from kernels.cuda.machine.device import to_device, to_host
 from kernels.cuda.machine.simulator import shuffled
 from mrcnn_np.ops import conv as reference
@@ -12,6 +13,7 @@ from mrcnn_np.ops import fused as fused_reference
 # maps, weights, stride, padding, groups
 CASES = {
     "3x3": ((1, 5, 6, 8), (3, 3, 8, 9), 1, 1, 1),
+    "winograd": ((2, 5, 7, 8), (3, 3, 8, 16), 1, 1, 1),
     "1x1": ((2, 3, 4, 5), (1, 1, 5, 3), 1, 0, 1),
     "stride": ((1, 6, 5, 4), (3, 3, 4, 5), 2, 1, 1),
     "1x1 stride": ((1, 5, 4, 9), (1, 1, 9, 4), 2, 0, 1),
@@ -76,7 +78,8 @@ def test_transposed_convolution(case, activate):
 
 
 @pytest.mark.parametrize("case, parts", [
-    ("1x1", "norm"), ("stride", "norm bias"), ("groups", "norm residual relu"), ("odd groups", "bias residual relu"),
+    ("1x1", "norm"), ("winograd", "norm residual relu"),
+    ("stride", "norm bias"), ("groups", "norm residual relu"), ("odd groups", "bias residual relu"),
     ("image", "norm relu"), ("no image", "norm bias residual relu"), ("1x1 stride", "relu"),
 ])  # fmt: skip
 def test_fused_convolution(case, parts):
@@ -116,8 +119,25 @@ def test_parts_of_a_larger_array_are_copied_to_aligned_memory():
     close(conv.conv2d(shifted, to_device(w))[0], reference.conv2d.reference(x, w)[0])
 
 
-def test_any_order_gives_the_same_bits():
-    maps, weights, *_ = CASES["3x3"]
+def test_tiles_in_pieces_give_the_same(monkeypatch):
+    maps, weights, *_ = CASES["winograd"]
+    monkeypatch.setattr(winograd, "WORKSPACE", 36 * 24 * 3)
+    x, w = draw(maps, weights)
+    want, cache = reference.conv2d.reference(x, w, padding=1)
+    got, got_cache = conv.conv2d(to_device(x), to_device(w), padding=1)
+    close(got, want)
+    (dy,) = draw(want.shape, seed=1)
+    close(conv.conv2d_backward(to_device(dy), got_cache)[1], reference.conv2d_backward.reference(dy, cache)[1])
+
+
+def test_winograd_takes_what_it_is_for():
+    taken = {name: winograd.suits(conv.measure(*case)) for name, case in CASES.items()}
+    assert [name for name, suits in taken.items() if suits] == ["winograd"]
+
+
+@pytest.mark.parametrize("case", ["3x3", "winograd"])
+def test_any_order_gives_the_same_bits(case):
+    maps, weights, *_ = CASES[case]
     x, w = map(to_device, draw(maps, weights))
 
     def everything():
