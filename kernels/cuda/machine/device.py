@@ -54,6 +54,11 @@ if not SIMULATED:
             return lambda a, b: libdevice.dmul_rn(a, b)
         return lambda a, b: libdevice.fmul_rn(a, b)
 
+    @overload(scalar.multiply_add, target="cuda")
+    def _multiply_add(a: Any, b: Any, c: Any) -> Any:
+        """Use the instruction that rounds once."""
+        return lambda a, b, c: libdevice.fmaf_rn(a, b, c)
+
 
 LARGEST_GRID = (2**31 - 1, 65535, 65535)  # blocks along each axis
 _TYPES = {"b1": "boolean", "u1": "uint8", "i4": "int32", "u4": "uint32", "i8": "int64", "u8": "uint64"}
@@ -129,8 +134,8 @@ def kernel(*types: str, name: str | None = None, **options: Any) -> Callable[[Ca
 
 
 def device_function(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Make a function one that kernels can call. In the simulator it is called as it is."""
-    return function if SIMULATED else cuda.jit(device=True)(function)
+    """Make a function one that kernels can call; it becomes part of their text. In the simulator: as it is."""
+    return function if SIMULATED else cuda.jit(device=True, forceinline=True)(function)
 
 
 def _sizes(size: int | tuple[int, ...]) -> tuple[int, ...]:
