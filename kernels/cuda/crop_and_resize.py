@@ -15,7 +15,7 @@ from .regions.gather import gather, launch_gather
 
 LANES, POINTS = (2, 2) if SIMULATED else (64, 4)  # a block: channels, points
 THREADS = 4 if SIMULATED else 128
-NAN = np.float32(np.nan)
+NAN, INFINITY = np.float32(np.nan), np.float32(np.inf)
 
 
 @kernel("f4[:,::1]", "i4[::1]", "i4", "i4", "i4", "i4", "i4", "f4[:,:,::1]", "i4[:,::1]")
@@ -35,7 +35,7 @@ def crop_axes(boxes, maps, ph, pw, images, height, width, axes, reach):
         origin, step = crop_axis(boxes[r, axis], boxes[r, axis + 2], points, size)
         end = origin + float32(points - 1) * step
         low, high = max(min(origin, end), ZERO), min(max(origin, end), float32(size - 1))
-        readable = readable and origin - origin == ZERO and step - step == ZERO  # finite
+        readable = readable and abs(origin) < INFINITY and abs(step) < INFINITY
         axes[r, axis, 0], axes[r, axis, 1], axes[r, axis, 2] = origin, step, ONE
         if readable and low <= high + ONE:
             reach[r, 1 + 2 * axis], reach[r, 2 + 2 * axis] = int(low) - 1, int(high) + 2  # one more, for rounding

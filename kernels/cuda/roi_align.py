@@ -31,7 +31,7 @@ from .regions.gather import gather, gather_won, launch_gather, launch_gather_won
 
 LANES, BINS, EACH = (2, 2, 2) if SIMULATED else (64, 4, 4)  # a block: channels, bins; channels of a thread
 THREADS = 4 if SIMULATED else 128
-NAN = np.float32(np.nan)
+NAN, INFINITY = np.float32(np.nan), np.float32(np.inf)
 
 
 @kernel("f4[:,::1]", "i4[::1]", "f4", "f4", "i4", "i4", "i4", "i4", "i4", "i4", "i4", "f4[:,:,::1]", "i4[:,::1]")
@@ -54,7 +54,7 @@ def roi_axes(rois, maps, scale, offset, ph, pw, ratio, aligned, images, height, 
         count = samples_per_bin(side, ratio)
         end = start + side * float32(bins)
         low, high = max(min(start, end), -ONE), min(max(start, end), float32(size))
-        readable = readable and start - start == ZERO and side - side == ZERO  # finite
+        readable = readable and abs(start) < INFINITY and abs(side) < INFINITY
         axes[r, axis, 0], axes[r, axis, 1], axes[r, axis, 2] = start, side, float32(count)
         if readable and low <= high and count > 0:
             reach[r, 1 + 2 * axis], reach[r, 2 + 2 * axis] = int(low) - 1, int(high) + 2
@@ -205,15 +205,15 @@ def sample_share(axes, r, p, q, winner, y, x, height, width):
 
 
 _mean_backward = gather("roi_align_mean_backward", bin_weight)
-_max_backward = gather_won(
-    "roi_align_max_backward", "f4[:,:,::1]", "i8[:,:,:,::1]", can_touch, sample_share
-)
+_max_backward = gather_won("roi_align_max_backward", "f4[:,:,::1]", "i8[:,:,:,::1]", can_touch, sample_share)
 
 
 # --- what is called -------------------------------------------------------------------------------------------------
 
 
-def _axes(rois: Any, batch_index: Any, shape: tuple[int, ...], bins: tuple[int, int], how: tuple[float, int, bool]) -> Any:
+def sample_grid(
+    rois: Any, batch_index: Any, shape: tuple[int, ...], bins: tuple[int, int], how: tuple[float, int, bool]
+) -> Any:
     """Return the maps of the RoIs, and what ``roi_axes`` writes."""
     spatial_scale, sampling_ratio, aligned = how
     maps, axes, reach = plain(batch_index, np.int32), empty((len(rois), 2, 3)), empty((len(rois), 5), np.int32)
@@ -242,7 +242,7 @@ def roi_align(
     if not are_rois(rois, batch_index) or sampling_ratio < 0 or reduce not in ("mean", "max"):
         return NotImplemented
     _, height, width, channels = features.shape
-    maps, axes, _ = _axes(rois, batch_index, features.shape, bins, (spatial_scale, sampling_ratio, aligned))
+    maps, axes, _ = sample_grid(rois, batch_index, features.shape, bins, (spatial_scale, sampling_ratio, aligned))
     pooled, winner = empty((len(rois), *bins, channels)), None
     blocks = blocks_for(len(rois) * bins[0] * bins[1], BINS)
     if reduce == "mean":
@@ -265,7 +265,7 @@ def roi_align_backward(dy: Any, cache: RoIAlignCache, *, into: Any = None) -> An
         return NotImplemented
     if not are_rois(rois, batch_index) or not is_target(into, shape):
         return NotImplemented
-    _, axes, reach = _axes(rois, batch_index, shape, bins, (spatial_scale, sampling_ratio, aligned))
+    _, axes, reach = sample_grid(rois, batch_index, shape, bins, (spatial_scale, sampling_ratio, aligned))
     if winner is None:
         return launch_gather(_mean_backward, contiguous(dy), axes, reach, shape, into)
     return launch_gather_won(_max_backward, contiguous(dy), plain(winner, np.int64), axes, reach, shape, into)

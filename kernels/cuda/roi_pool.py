@@ -12,7 +12,7 @@ import numpy as np
 from ..contract import RoIPoolCache, as_pair
 from ..scalar import ONE, ZERO, pool_bin, product, scalar
 from .machine.arguments import is_float32
-from .machine.device import SIMULATED, blocks_for, contiguous, cuda, empty, float32, int32, kernel, launch
+from .machine.device import SIMULATED, blocks_for, contiguous, cuda, empty, int32, kernel, launch
 from .regions import are_rois, plain
 from .regions.gather import gather_won, launch_gather_won
 
@@ -36,7 +36,7 @@ def roi_pool_largest(features, rois, maps, scale, caffe, pooled, winner):
     r, p, q = number // (ph * pw), number // pw % ph, number % pw
     y1, x1 = product(rois[r, 0], scale), product(rois[r, 1], scale)
     y2, x2 = product(rois[r, 2], scale), product(rois[r, 3], scale)
-    finite = y1 - y1 == ZERO and x1 - x1 == ZERO and y2 - y2 == ZERO and x2 - x2 == ZERO
+    finite = abs(y1) < INFINITY and abs(x1) < INFINITY and abs(y2) < INFINITY and abs(x2) < INFINITY
     readable = finite and 0 <= maps[r] < images
     top, bottom, left, right = 0, 0, 0, 0
     if readable:

@@ -149,7 +149,9 @@ def _add_bin(value, row_weight, column_weight, q, total):
             total[x, k] += w * value[k]
 
 
-def gather_won(name: str, axes_type: str, winner_type: str, covers: Callable[..., Any], share: Callable[..., Any]) -> Any:
+def gather_won(
+    name: str, axes_type: str, winner_type: str, covers: Callable[..., Any], share: Callable[..., Any]
+) -> Any:
     """Return the kernel that adds up, in each pixel, what is due to it from the bins that it won.
 
     Scalar functions: ``covers(axes, r, axis, bin, bins, size, pixel)`` tells whether a bin can touch a pixel on one
