@@ -212,10 +212,15 @@ _max_backward = gather_won("roi_align_max_backward", "f4[:,:,::1]", "i8[:,:,:,::
 
 
 def sample_grid(
-    rois: Any, batch_index: Any, shape: tuple[int, ...], bins: tuple[int, int], how: tuple[float, int, bool]
+    rois: Any,
+    batch_index: Any,
+    shape: tuple[int, ...],
+    bins: tuple[int, int],
+    spatial_scale: float,
+    sampling_ratio: int,
+    aligned: bool,
 ) -> Any:
     """Return the maps of the RoIs, and what ``roi_axes`` writes."""
-    spatial_scale, sampling_ratio, aligned = how
     maps, axes, reach = plain(batch_index, np.int32), empty((len(rois), 2, 3)), empty((len(rois), 5), np.int32)
     launch(
         roi_axes, blocks_for(len(rois), THREADS), THREADS, plain(rois, np.float32), maps, spatial_scale,
@@ -242,7 +247,7 @@ def roi_align(
     if not are_rois(rois, batch_index) or sampling_ratio < 0 or reduce not in ("mean", "max"):
         return NotImplemented
     _, height, width, channels = features.shape
-    maps, axes, _ = sample_grid(rois, batch_index, features.shape, bins, (spatial_scale, sampling_ratio, aligned))
+    maps, axes, _ = sample_grid(rois, batch_index, features.shape, bins, spatial_scale, sampling_ratio, aligned)
     pooled, winner = empty((len(rois), *bins, channels)), None
     blocks = blocks_for(len(rois) * bins[0] * bins[1], BINS)
     if reduce == "mean":
@@ -265,7 +270,7 @@ def roi_align_backward(dy: Any, cache: RoIAlignCache, *, into: Any = None) -> An
         return NotImplemented
     if not are_rois(rois, batch_index) or not is_target(into, shape):
         return NotImplemented
-    _, axes, reach = sample_grid(rois, batch_index, shape, bins, (spatial_scale, sampling_ratio, aligned))
+    _, axes, reach = sample_grid(rois, batch_index, shape, bins, spatial_scale, sampling_ratio, aligned)
     if winner is None:
         return launch_gather(_mean_backward, contiguous(dy), axes, reach, shape, into)
     return launch_gather_won(_max_backward, contiguous(dy), plain(winner, np.int64), axes, reach, shape, into)

@@ -93,9 +93,9 @@ def best_bars(peaks, match_best, share, bars):
 def anchor_labels(anchors, objects, bars, negative, positive, labels, matched):
     """Write 1, -1 or 0 for each anchor, and the object it overlaps most, the first of equals.
 
-    Owner: one thread for each anchor. Shared memory: ``OBJECTS`` objects at a time, with area and bar, loaded by as many
-    threads. Races: barriers part loading from reading. Floor: 16 bytes read and 9 written for each anchor; 15 operations
-    for each anchor and object.
+    Owner: one thread for each anchor. Shared memory: ``OBJECTS`` objects at a time, with area and bar, each loaded by
+    one thread. Races: barriers part loading from reading. Floor: 16 bytes read and 9 written for each anchor; 15
+    operations for each anchor and object.
     """
     boxes = cuda.shared.array((OBJECTS, 6), float32)
     i, t, count = cuda.grid(1), cuda.threadIdx.x, objects.shape[0]
@@ -203,6 +203,6 @@ def crop_masks(masks: Any, owner: Any, rois: Any, *, output_size: int, method: s
     if method != "roi_align" or bins is None or not are_rois(rois, owner):
         return NotImplemented
     out = empty((len(rois), *bins))
-    maps, axes, reach = sample_grid(rois, owner, masks.shape, bins, (1.0, 0, aligned))
+    maps, axes, reach = sample_grid(rois, owner, masks.shape, bins, 1.0, 0, aligned)
     launch(mask_means, out.shape[:2], THREADS, contiguous(masks).view(np.uint8), maps, axes, reach, out)
     return out

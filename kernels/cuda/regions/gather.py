@@ -164,8 +164,8 @@ def gather_won(
         """Write the gradients of regions dy (R, ph, pw, C) to the pixels of dx (N, H, W, C), or add them.
 
         Owner: a block owns the channels ``LANES x EACH`` of a tile of ``SIDE x SIDE`` pixels, a thread one of these
-        pixels and ``EACH`` channels, ``LANES`` apart. Shared memory: one bit for each of ``THREADS`` regions, written by
-        the first thread of a warp. Races: barriers part the writing of the bits from their reading; every pixel has one
+        pixels and ``EACH`` channels, ``LANES`` apart. Shared memory: a bit for each of the next regions, written by the
+        first thread of a warp. Races: barriers part the writing of the bits from their reading; every pixel has one
         owner, who adds in the order of regions, rows of bins, columns of bins. Floor: dx written once; dy and winner
         read once for each pixel of a bin.
         """
