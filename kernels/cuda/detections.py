@@ -127,13 +127,12 @@ def paste_into_boxes(masks: Any, boxes: Any, image_shape: tuple[int, int], *, me
     spans, smallest = empty((count, 2, 2), np.int32), empty(count)
     cells, weights = empty((count, 2, longest), np.int32), empty((count, 2, longest, 2))
     pasted = zeros((count, height, width), np.bool_)  # not touched where nothing is painted
-    blocks = blocks_for(longest, THREADS), count, 2
+    blocks, bands = (blocks_for(longest, THREADS), count, 2), (blocks_for(height, ROWS * ROWS_EACH), count)
     launch(paste_axes, blocks, THREADS, corners, *masks.shape[1:], height, width, number, spans, cells, weights)
     if method == "resize_zero":
         launch(smallest_of_masks, count, THREADS, masks, smallest)
-    blocks = blocks_for(height, ROWS * ROWS_EACH), count
     launch(
-        paste_pixels, blocks, (COLUMNS, ROWS), masks, spans, cells, weights, smallest, number, threshold,
+        paste_pixels, bands, (COLUMNS, ROWS), masks, spans, cells, weights, smallest, number, threshold,
         pasted.view(np.uint8),
     )  # fmt: skip
     return pasted

@@ -53,9 +53,8 @@ def rank_keys(bits, keys):
     i = cuda.grid(1)
     if i < keys.size:
         b = np.int64(bits[i])
-        descending = b if b >= 2**31 else 2**31 - 1 - b
-        if b & 0x7FFFFFFF > 0x7F800000:
-            descending = 0
+        is_nan = b & 0x7FFFFFFF > 0x7F800000
+        descending = 0 if is_nan else b if b >= 2**31 else 2**31 - 1 - b
         keys[i] = (descending + LOWEST) * 2**32 + i
 
 
