@@ -102,24 +102,24 @@ def roi_align_mean(features, height, width, maps, axes, pooled):
         return
     r, p, q = _bin_of(number, ph, pw)
     total = cuda.local.array(EACH, float32)
+    channel = cuda.local.array(EACH, np.uint64)  # an index without a sign needs no test for "from the end"
     side_y, count_y = axes[r, 0, 1], int32(axes[r, 0, 2])
     side_x, count_x = axes[r, 1, 1], int32(axes[r, 1, 2])
     base_y, base_x = axes[r, 0, 0] + product(float32(p), side_y), axes[r, 1, 0] + product(float32(q), side_x)
     first_i, end_i = samples_between(base_y, side_y, count_y, -1, height)
     first_j, end_j = samples_between(base_x, side_x, count_x, -1, width)
     for first in range(cuda.threadIdx.x, channels, LANES * EACH):
-        for k in range(EACH):
-            total[k] = ZERO
+        for k in range(EACH):  # the last channel again, where there are no more: then nothing has to be asked below
+            total[k], channel[k] = ZERO, np.uint64(min(first + k * LANES, channels - 1))
         for i in range(first_i, end_i):
             top, bottom, fy, inside_y = bilinear_taps(sample_place(base_y, side_y, count_y, i), height)
             for j in range(first_j, end_j):
                 left, right, fx, inside_x = bilinear_taps(sample_place(base_x, side_x, count_x, j), width)
                 if inside_y and inside_x:
-                    pixel = ((maps[r] * height + top) * width + left) * channels + first
-                    down, across = (bottom - top) * width * channels, (right - left) * channels
+                    pixel = np.uint64(((maps[r] * height + top) * width + left) * channels)
+                    down, across = np.uint64((bottom - top) * width * channels), np.uint64((right - left) * channels)
                     for k in range(EACH):
-                        if first + k * LANES < channels:
-                            total[k] += _bilinear(features, pixel + k * LANES, down, across, fy, fx)
+                        total[k] += _bilinear(features, pixel + channel[k], down, across, fy, fx)
         for k in range(EACH):
             if first + k * LANES < channels:
                 pooled[r, p, q, first + k * LANES] = _mean(total[k], count_y, count_x)

@@ -91,15 +91,16 @@ def gather(name: str, weight: Callable[..., Any]) -> Any:
         row_weight = cuda.shared.array((ROWS, BINS), float32)
         column_weight = cuda.shared.array((COLUMNS, BINS), float32)
         total = cuda.local.array((COLUMNS, EACH), float32)
-        value = cuda.local.array(EACH, float32)
+        channel = cuda.local.array(EACH, np.uint64)  # an index without a sign needs no test for "from the end"
         count, ph, pw, channels = dy.shape
         height, width = dx.shape[1], dx.shape[2]
         tiles_across = (width + COLUMNS - 1) // COLUMNS
         top, left = cuda.blockIdx.x // tiles_across * ROWS, cuda.blockIdx.x % tiles_across * COLUMNS
         first_channel = cuda.blockIdx.y * LANES * EACH + cuda.threadIdx.x
         line, image = cuda.threadIdx.y, cuda.blockIdx.z
-        for x in range(COLUMNS):
-            for k in range(EACH):
+        for k in range(EACH):
+            channel[k] = np.uint64(min(first_channel + k * LANES, channels - 1))
+            for x in range(COLUMNS):
                 total[x, k] = ZERO
 
         for first in range(0, count, THREADS):
@@ -116,10 +117,8 @@ def gather(name: str, weight: Callable[..., Any]) -> Any:
                                 if row_weight[line, p] != ZERO:
                                     for q in range(min(BINS, pw - first_q)):
                                         if _is_any(column_weight, q):
-                                            for k in range(EACH):
-                                                c = first_channel + k * LANES
-                                                value[k] = dy[r, first_p + p, first_q + q, c] if c < channels else ZERO
-                                            _add_bin(value, row_weight[line, p], column_weight, q, total)
+                                            bin_gradient = dy[r, first_p + p, first_q + q]
+                                            _add_bin(bin_gradient, channel, row_weight[line, p], column_weight, q, total)
 
         y = top + line
         for x in range(COLUMNS):
@@ -141,12 +140,12 @@ def _is_any(column_weight, q):
 
 
 @scalar
-def _add_bin(value, row_weight, column_weight, q, total):
-    """Add what a bin gives to the columns of a thread."""
-    for x in range(COLUMNS):
-        w = row_weight * column_weight[x, q]
-        for k in range(EACH):
-            total[x, k] += w * value[k]
+def _add_bin(dy, channel, row_weight, column_weight, q, total):
+    """Add what a bin gives to the columns and channels of a thread."""
+    for k in range(EACH):
+        value = row_weight * dy[channel[k]]
+        for x in range(COLUMNS):
+            total[x, k] += value * column_weight[x, q]
 
 
 def gather_won(
