@@ -31,7 +31,7 @@ def scalar(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @scalar
 def product(a, b):
-    """Return ``a * b``, rounded before anything is added to it. (The CPU's compiler does so by itself.)"""
+    """Return ``a * b``, rounded before anything is added to it; the CPU's compiler does so by itself."""
     return a * b
 
 

@@ -243,7 +243,7 @@ def contiguous(array: Any) -> Any:
     """Return the array, or a copy without gaps if it has some."""
     if array.flags.c_contiguous:
         return array
-    return np.ascontiguousarray(array)
+    return np.ascontiguousarray(array, like=array)
 
 
 def blocks_for(n: int, threads: int) -> int:
