@@ -16,8 +16,8 @@ import numpy as np
 from ..contract import BatchNormCache
 from ..scalar import join_count, join_means, join_squares
 from .machine.arguments import is_float32
-from .machine.device import SIMULATED, Kernel, blocks_for, cuda, empty, float32, kernel, launch
-from .machine.groups import dense, group_width, loader, storer
+from .machine.device import SIMULATED, Kernel, aligned, blocks_for, cuda, empty, float32, kernel, launch
+from .machine.groups import group_width, loader, storer
 
 THREADS = 16 if SIMULATED else 256  # of a block; a power of two
 LANES = 4 if SIMULATED else 32  # groups of channels of a block, at most; a power of two
@@ -395,11 +395,11 @@ def batch_norm(
     if not is_float32(x, *parameters) or x.size == 0 or any(p.shape != x.shape[-1:] for p in parameters):
         return NotImplemented
     channels = x.shape[-1]
-    x = dense(x)
+    x = aligned(x)
     rows, width = x.size // channels, group_width(channels)
     flat = x.reshape(rows, channels)
-    scale, shift = dense(gamma), dense(beta)
-    running = [dense(mean), dense(var)]
+    scale, shift = aligned(gamma), aligned(beta)
+    running = [aligned(mean), aligned(var)]
     mu, inverse_std, factor = (empty(channels) for _ in range(3))
     if training:
         height = _part_height(rows, channels, width)
@@ -431,8 +431,8 @@ def batch_norm_backward(dy: np.ndarray, cache: BatchNormCache) -> Any:
         return NotImplemented
     channels = x.shape[-1]
     rows, width = x.size // channels, group_width(channels)
-    flat, dflat = (dense(a).reshape(rows, channels) for a in (x, dy))
-    mu, inverse_std, scale = dense(mu), dense(inverse_std), dense(gamma * inverse_std)
+    flat, dflat = (aligned(a).reshape(rows, channels) for a in (x, dy))
+    mu, inverse_std, scale = aligned(mu), aligned(inverse_std), aligned(gamma * inverse_std)
     dx = empty(dy.shape)
     written, block = dx.reshape(rows, channels), _block(channels, width)
     height = _part_height(rows, channels, width)

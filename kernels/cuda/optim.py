@@ -13,8 +13,8 @@ import numpy as np
 
 from .. import scalar
 from .machine.arguments import is_float32
-from .machine.device import cuda, device_function, empty, kernel, launch
-from .machine.groups import dense, load1_at, load4_at, store1_at, store4_at
+from .machine.device import aligned, cuda, device_function, empty, kernel, launch
+from .machine.groups import load1_at, load4_at, store1_at, store4_at
 from .machine.tensors import BEGIN, CHUNK, FIRST, OPTION, SIZE, THREADS, WHOLE, options_of, tensor_table
 
 ZERO = np.float64(0)
@@ -151,7 +151,7 @@ def global_norm(grads: Mapping[str, np.ndarray]) -> Any:
     """See ``mrcnn_np.training.optim.global_norm``; the norm is an array without axes, which stays on the device."""
     if not is_float32(*grads.values()):
         return NotImplemented
-    flat = [(dense(g),) for g in grads.values()]
+    flat = [(aligned(g),) for g in grads.values()]
     return _norm_of(*tensor_table(flat, [0.0] * len(flat))).reshape(())
 
 
@@ -183,7 +183,7 @@ def momentum_step(
             return NotImplemented
         if not (p.flags.c_contiguous and v.flags.c_contiguous):
             return NotImplemented
-        rows.append((p, dense(g), v))
+        rows.append((p, aligned(g), v))
     table, blocks = tensor_table(rows, [weight_decay[name] for name in velocity])
     launch(descend, blocks, THREADS, table, options_of(table), momentum, learning_rate)
     return None

@@ -9,9 +9,9 @@ import numpy as np
 
 from ..contract import MaxPoolCache, as_padding, as_pair
 from .machine.arguments import is_float32
-from .machine.device import SIMULATED, Kernel, contiguous, cuda, empty, float32, kernel, launch
+from .machine.device import SIMULATED, Kernel, aligned, contiguous, cuda, empty, float32, kernel, launch
 from .machine.maps import map_blocks
-from .machine.groups import dense, group_width, loader, storer
+from .machine.groups import group_width, loader, storer
 
 ZERO, LOWEST = np.float32(0), np.float32(-np.inf)
 WINDOW = ("i4",) * 6  # kh, kw, sy, sx, top, left
@@ -97,9 +97,9 @@ def max_pool_gradient(width: int) -> Kernel:
                     q = (column + left - j) // sx
                     if q >= 0 and q < columns:
                         load(dy, ((n * rows + p) * columns + q) * channels + group * width, gradient)
-                        won = np.uint32(winner[n, p, q, group])
+                        won = np.int64(winner[n, p, q, group])
                         for c in range(width):
-                            if (won >> np.uint32(8 * c)) & np.uint32(255) == i * kw + j:
+                            if (won >> (8 * c)) & 255 == i * kw + j:
                                 total[c] += gradient[c]
         store(dx, (line * across + column) * channels + group * width, total)
 
@@ -128,7 +128,7 @@ def max_pool2d(x: np.ndarray, *, kernel_size: Any, stride: Any = None, padding: 
     shape = (x.shape[0], rows, columns, x.shape[3])
     y, winner, width = empty(shape), empty(shape, np.uint8), group_width(x.shape[3])
     blocks, threads = map_blocks(shape, width)
-    launch(max_pool(width), blocks, threads, dense(x), kh, kw, sy, sx, top, left, y, _grouped(winner, width))
+    launch(max_pool(width), blocks, threads, aligned(x), kh, kw, sy, sx, top, left, y, _grouped(winner, width))
     return y, MaxPoolCache(winner, x.shape, kernel_sides, steps, sides)
 
 
@@ -139,6 +139,6 @@ def max_pool2d_backward(dy: np.ndarray, cache: MaxPoolCache) -> Any:
         return NotImplemented
     dx, width = empty(shape), group_width(shape[3])
     blocks, threads = map_blocks(shape, width)
-    winner = _grouped(dense(winner), width)
-    launch(max_pool_gradient(width), blocks, threads, dense(dy), winner, kh, kw, sy, sx, top, left, dx)
+    winner = _grouped(aligned(winner), width)
+    launch(max_pool_gradient(width), blocks, threads, aligned(dy), winner, kh, kw, sy, sx, top, left, dx)
     return dx

@@ -11,8 +11,8 @@ import numpy as np
 from .. import scalar
 from ..contract import ResizeCache, UpsampleCache
 from .machine.arguments import is_float32
-from .machine.device import SIMULATED, Kernel, blocks_for, contiguous, cuda, empty, float32, is_device, kernel, launch
-from .machine.groups import dense, group_width, loader, storer
+from .machine.device import SIMULATED, Kernel, aligned, blocks_for, contiguous, cuda, empty, float32, is_device, kernel, launch
+from .machine.groups import group_width, loader, storer
 from .machine.maps import map_blocks
 
 THREADS = 16 if SIMULATED else 256  # of a block
@@ -87,7 +87,7 @@ def upsample_nearest(x: np.ndarray, *, scale: int = 2) -> Any:
         return NotImplemented
     n, height, across, channels = x.shape
     y, width = empty((n, height * scale, across * scale, channels)), group_width(channels)
-    launch(repeat(width), *map_blocks(x.shape, width), dense(x), scale, y)
+    launch(repeat(width), *map_blocks(x.shape, width), aligned(x), scale, y)
     return y, UpsampleCache(scale)
 
 
@@ -98,7 +98,7 @@ def upsample_nearest_backward(dy: np.ndarray, cache: UpsampleCache) -> Any:
         return NotImplemented
     n, height, across, channels = dy.shape
     dx, width = empty((n, height // scale, across // scale, channels)), group_width(channels)
-    launch(gather(width), *map_blocks(dx.shape, width), dense(dy), scale, dx)
+    launch(gather(width), *map_blocks(dx.shape, width), aligned(dy), scale, dx)
     return dx
 
 
@@ -204,7 +204,7 @@ def resize_bilinear(image: np.ndarray, size: tuple[int, int]) -> Any:
         return NotImplemented
     height, across, channels = image.shape[-3:]
     y, width = empty((*image.shape[:-3], *size, channels)), group_width(channels)
-    maps, written = dense(image).reshape(-1, height, across, channels), y.reshape(-1, *y.shape[-3:])
+    maps, written = aligned(image).reshape(-1, height, across, channels), y.reshape(-1, *y.shape[-3:])
     scales = _scale(height, size[0]), _scale(across, size[1])
     launch(interpolate(width), *map_blocks(written.shape, width), maps, *scales, written)
     return y, ResizeCache((height, across), size)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from .device import SIMULATED, Kernel, blocks_for, cuda, device_function, empty, kernel, launch
-from .groups import dense
+from .device import SIMULATED, Kernel, aligned, blocks_for, cuda, device_function, empty, kernel, launch
 from .vectors import load4, store4
 
 THREADS = 8 if SIMULATED else 256  # of a block
@@ -69,6 +68,6 @@ def _of_three(compute: Any, name: str) -> Kernel:
 def apply(body: Kernel, *arrays: Any) -> Any:
     """Run such a kernel over arrays of one shape; return the result."""
     result = empty(arrays[0].shape)
-    flat = [dense(array).reshape(-1) for array in arrays]
+    flat = [aligned(array).reshape(-1) for array in arrays]
     launch(body, blocks_for(blocks_for(result.size, 4), THREADS), THREADS, *flat, result.reshape(-1))
     return result

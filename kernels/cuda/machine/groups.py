@@ -2,7 +2,7 @@
 
 ``loader(4)`` and ``loader(1)`` let one text of a kernel serve both. ``place`` is the number of an element, arrays of any
 rank being taken as one row; with four it is a multiple of four, of an array whose memory begins at a multiple of 16
-bytes, which ``dense`` sees to.
+bytes, which ``device.aligned`` sees to.
 
 ``load1_at`` to ``store4_at`` do the same to a tensor given by its address, for kernels that go over hundreds of tensors
 in one launch: the only place where a kernel has an address and no array.
@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from .device import SIMULATED, contiguous, device_function
+from .device import SIMULATED, device_function
 from .vectors import load4, store4
 
 ALIGNMENT = 16  # bytes
@@ -171,11 +171,5 @@ def address_of(array: Any) -> int:
 
 
 def is_aligned(array: Any) -> bool:
-    """Tell whether four numbers can be read at once from the beginning on."""
-    return SIMULATED or address_of(array) % ALIGNMENT == 0
-
-
-def dense(array: Any) -> Any:
-    """Return the array, or a copy if it has gaps or, as a part of another one, begins where four are not aligned."""
-    array = contiguous(array)
-    return array if is_aligned(array) else array.copy()
+    """Tell whether four numbers can be read at once from the beginning on; a part of an array may begin anywhere."""
+    return address_of(array) % ALIGNMENT == 0
