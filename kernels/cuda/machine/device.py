@@ -22,6 +22,7 @@ os.environ.setdefault("NUMBA_CUDA_ARRAY_INTERFACE_SYNC", "0")  # one stream: not
 os.environ.setdefault("NUMBA_CUDA_LOW_OCCUPANCY_WARNINGS", "0")  # small maps have few blocks
 from numba import config, cuda
 
+from ... import scalar
 from .simulated import COPIES, SimulatedArray, poisoned
 
 SIMULATED = bool(getattr(config, "ENABLE_CUDASIM", 0))
@@ -40,6 +41,27 @@ else:
         Array = cupy.ndarray
     except ModuleNotFoundError:  # kernels can be compiled, not run
         pass
+
+if not SIMULATED:
+    from numba import types
+    from numba.cuda import libdevice
+    from numba.cuda.extending import overload
+
+    # Without annotations: Numba compares the parameters with those of the function that is returned, and where they
+    # differ it silently takes the CPU's text.
+
+    @overload(scalar.product, target="cuda")
+    def _product(a, b):
+        """Multiply so that no addition is drawn in."""
+        if types.float64 in (a, b):
+            return lambda a, b: libdevice.dmul_rn(a, b)
+        return lambda a, b: libdevice.fmul_rn(a, b)
+
+    @overload(scalar.multiply_add, target="cuda")
+    def _multiply_add(a, b, c):
+        """Use the instruction that rounds once."""
+        return lambda a, b, c: libdevice.fmaf_rn(a, b, c)
+
 
 LARGEST_GRID = (2**31 - 1, 65535, 65535)  # blocks along each axis
 _TYPES = {"b1": "boolean", "u1": "uint8", "i4": "int32", "u4": "uint32", "i8": "int64", "u8": "uint64"}
