@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numba.extending import register_jitable
 
-ZERO, HALF, ONE = np.float32(0), np.float32(0.5), np.float32(1)
+ZERO, HALF, ONE, TWO = np.float32(0), np.float32(0.5), np.float32(1), np.float32(2)
 MOST = np.float32(1 << 30)  # samples of a bin, and cells of a box: what lies beyond has no meaning
 FEW = 8  # samples that are looked through rather than searched
 PASTE_METHODS = ("grid_sample", "resize", "plus_one", "resize_zero")  # their numbers
@@ -236,3 +236,104 @@ def paste_tap(pixel, a, b, cells, method):
         t = min(max(t, 0.0), cells - 1.0)
     cell = math.floor(t)
     return cell, t - cell
+
+
+# --- activations and losses -----------------------------------------------------------------------------------------
+
+
+@scalar
+def relu(x):
+    """Return max(x, 0); NaN compares false and stays."""
+    return ZERO if x < ZERO else x
+
+
+@scalar
+def relu_backward(dy, y):
+    """Return dy where y > 0 (or is NaN), else 0."""
+    return dy * (ZERO if y <= ZERO else ONE)
+
+
+@scalar
+def logistic(x, e):
+    """Return 1 / (1 + exp(-x)), given ``e`` = exp(-|x|), which cannot overflow."""
+    near = ONE / (ONE + e)
+    return near if x >= ZERO else e * near
+
+
+@scalar
+def cross_entropy(x, t, log_one_plus_e):
+    """Return -t log sigma(x) - (1 - t) log(1 - sigma(x)), given log(1 + exp(-|x|))."""
+    positive = ZERO if x < ZERO else x
+    return positive - x * t + log_one_plus_e
+
+
+@scalar
+def smooth_l1(d, beta):
+    """Return d^2 / (2 beta) where |d| < beta, else |d| - beta / 2."""
+    size = abs(d)
+    if size < beta:
+        return size * size / (TWO * beta)
+    return size - HALF * beta
+
+
+@scalar
+def smooth_l1_slope(d, beta):
+    """Return the derivative of ``smooth_l1``: d / beta, at most 1 either way; with beta = 0 the sign, 0 at 0."""
+    if abs(d) < beta:
+        return d / beta
+    if d > ZERO:
+        return ONE
+    if d < ZERO:
+        return -ONE
+    return d  # 0 or NaN
+
+
+# --- statistics -----------------------------------------------------------------------------------------------------
+
+
+@scalar
+def join_count(count, more):
+    """Return the share of ``more`` in the sum of both; 0 if there is nothing."""
+    return more / (count + more) if more > ZERO else ZERO
+
+
+@scalar
+def join_means(mean, d, share):
+    """Return the mean of two parts: of one, and of one that lies ``d`` away and has this share."""
+    return mean + d * share
+
+
+@scalar
+def join_squares(square, other, d, count, share):
+    """Return the sum of squared distances to the mean of two parts, given each one's to its own (Chan et al. 1983)."""
+    return square + other + d * d * count * share
+
+
+# --- descent --------------------------------------------------------------------------------------------------------
+
+
+@scalar
+def new_velocity(v, g, p, momentum, decay):
+    """Return the new velocity: momentum v + g + decay p."""
+    moved = v * momentum + g
+    if decay != ZERO:
+        moved += decay * p
+    return moved
+
+
+# --- resizing -------------------------------------------------------------------------------------------------------
+
+
+@scalar
+def multiply_add(a, b, c):
+    """Return ``a * b + c``, rounded once."""
+    return np.float32(np.float64(a) * np.float64(b) + np.float64(c))
+
+
+@scalar
+def resize_taps(i, scale, size):
+    """Return the two cells that output ``i`` lies between, on an axis of ``size``, and the weight of the second."""
+    u = multiply_add(np.float32(i) + HALF, scale, -HALF)
+    u = min(max(u, ZERO), np.float32(size - 1))
+    low = np.int32(u)
+    return low, min(low + 1, size - 1), u - np.float32(low)

@@ -47,12 +47,20 @@ if not SIMULATED:
     from numba.cuda import libdevice
     from numba.cuda.extending import overload
 
+    # Without annotations: Numba compares the parameters with those of the function that is returned, and where they
+    # differ it silently takes the CPU's text.
+
     @overload(scalar.product, target="cuda")
-    def _product(a: Any, b: Any) -> Any:
+    def _product(a, b):
         """Multiply so that no addition is drawn in."""
         if types.float64 in (a, b):
             return lambda a, b: libdevice.dmul_rn(a, b)
         return lambda a, b: libdevice.fmul_rn(a, b)
+
+    @overload(scalar.multiply_add, target="cuda")
+    def _multiply_add(a, b, c):
+        """Use the instruction that rounds once."""
+        return lambda a, b, c: libdevice.fmaf_rn(a, b, c)
 
 
 LARGEST_GRID = (2**31 - 1, 65535, 65535)  # blocks along each axis
