@@ -120,6 +120,7 @@ def test_crop_masks(aligned):
     options = {"output_size": 5, "method": "roi_align", "aligned": aligned}
     check(cuda_targets.crop_masks(*device_tree((masks, owner, rois)), **options),
           crop_masks.reference(masks, owner, rois, **options), 4e-6)  # fmt: skip
+    same_in_any_order(lambda: [cuda_targets.crop_masks(*device_tree((masks, owner, rois)), **options)])
     part = to_device(masks)[:, 1:8, 2:9]  # with gaps
     found = cuda_targets.crop_masks(part, owner, to_device(rois), **options)
     check(found, crop_masks.reference(masks[:, 1:8, 2:9], owner, rois, **options), 4e-6)
@@ -150,5 +151,6 @@ def test_paste_has_the_bits_of_the_cpu(method, monkeypatch):
     boxes = np.array([[1, 1, 7, 7]] * 2, np.float32)
     wanted = cpu_detections.paste_into_boxes(masks, boxes, (8, 8), **how)
     check(cuda_detections.paste_into_boxes(*device_tree((masks, boxes)), (8, 8), **how), wanted, 0)
+    same_in_any_order(lambda: [cuda_detections.paste_into_boxes(*device_tree((masks, boxes)), (8, 8), **how)])
     boxes[0, 2], boxes[1, 1] = np.nan, 1e30
     assert not cuda_detections.paste_into_boxes(*device_tree((masks, boxes)), (8, 8), **how).get().any()
