@@ -14,7 +14,6 @@ from kernels.cuda.machine.device import COPIES, to_device
 from mrcnn_np.boxes import decode_boxes, iou
 from mrcnn_np.detections import paste_into_boxes
 from mrcnn_np.nms import batched_nms, nms
-from mrcnn_np.proposals import top_k
 from mrcnn_np.targets import crop_masks, label_anchors
 
 pytestmark = pytest.mark.filterwarnings("ignore:invalid value encountered")  # NaN and infinity are among the cases
@@ -65,8 +64,6 @@ def test_nms_keeps_the_same_boxes(count, threshold):
     check(found, nms.reference(boxes, scores, threshold), 0)
     found = cuda_nms.batched_nms(*device_tree((boxes, scores, groups)), threshold)
     check(found, batched_nms.reference(boxes, scores, groups, threshold), 0)
-    for k in (0, 1, 7, 40):
-        check(cuda_nms.top_k(to_device(scores), k), top_k(scores, k), 0)
 
 
 def test_an_overlap_equal_to_the_threshold_does_not_suppress():
