@@ -24,7 +24,7 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from .device import SIMULATED, blocks_for, cuda, device_function, float32
+from .device import SIMULATED, blocks_for, cuda, device_function, float32, int32
 from .vectors import load4, store4
 
 SLAB = 8  # of the inner dimension at a time
@@ -158,23 +158,37 @@ def core(tile: Tile) -> Core:
         """Return row and column of the tile where the thread's numbers begin; the others: 1, 2, 3 and a half on."""
         warp, lane = thread // lanes, thread % lanes
         row = warp // warps_across * warp_rows + lane // lanes_across * 4
-        return row, warp % warps_across * warp_columns + lane % lanes_across * 4
+        return int32(row), int32(warp % warps_across * warp_columns + lane % lanes_across * 4)
+
+    @device_function
+    def add_step(left: Any, at_left: Any, right: Any, at_right: Any, a: Any, b: Any, sums: Any) -> None:
+        """Add the products of one line of either slab."""
+        a[0], a[1], a[2], a[3] = load4(left, at_left)
+        a[4], a[5], a[6], a[7] = load4(left, at_left + half_down)
+        b[0], b[1], b[2], b[3] = load4(right, at_right)
+        b[4], b[5], b[6], b[7] = load4(right, at_right + half_across)
+        for i in range(8):
+            for j in range(8):
+                sums[i * 8 + j] += a[i] * b[j]
 
     @device_function
     def multiply(left: Any, right: Any, half: Any, row: Any, column: Any, sums: Any) -> None:
-        """Add the product of the slabs in one half of shared memory to a thread's 8 x 8 sums."""
+        """Add the product of the slabs in one half of shared memory to a thread's 8 x 8 sums.
+
+        The eight steps are written out: the compiler leaves a loop of this length as it is, and cannot then load the
+        numbers of the next step while it multiplies.
+        """
         a = cuda.local.array(8, float32)
         b = cuda.local.array(8, float32)
-        for k in range(SLAB):
-            at = (half * SLAB + k) * line_left + row
-            a[0], a[1], a[2], a[3] = load4(left, at)
-            a[4], a[5], a[6], a[7] = load4(left, at + half_down)
-            at = (half * SLAB + k) * line_right + column
-            b[0], b[1], b[2], b[3] = load4(right, at)
-            b[4], b[5], b[6], b[7] = load4(right, at + half_across)
-            for i in range(8):
-                for j in range(8):
-                    sums[i * 8 + j] += a[i] * b[j]
+        p, q = int32(half * SLAB * line_left + row), int32(half * SLAB * line_right + column)
+        add_step(left, p, right, q, a, b, sums)
+        add_step(left, p + line_left, right, q + line_right, a, b, sums)
+        add_step(left, p + 2 * line_left, right, q + 2 * line_right, a, b, sums)
+        add_step(left, p + 3 * line_left, right, q + 3 * line_right, a, b, sums)
+        add_step(left, p + 4 * line_left, right, q + 4 * line_right, a, b, sums)
+        add_step(left, p + 5 * line_left, right, q + 5 * line_right, a, b, sums)
+        add_step(left, p + 6 * line_left, right, q + 6 * line_right, a, b, sums)
+        add_step(left, p + 7 * line_left, right, q + 7 * line_right, a, b, sums)
 
     @device_function
     def turn_in(shared: Any, line: Any, half: Any, k: Any, at: Any, value: Any, part: Any) -> None:
