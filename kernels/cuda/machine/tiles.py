@@ -8,6 +8,8 @@ its rows: a tile of 128 x 128 reads a number from memory for 64 multiplications 
 **Why 8 x 8 for a thread.** Per step of k it reads 8 numbers of A and 8 of B, four at a time, into registers, and does
 64 multiplications: 4 loads for 64 multiply-adds, which is what a multiprocessor can sustain. The 8 rows are two runs
 of 4, and the lanes of a warp lie 8 down and 4 across, so that the lanes' loads of 16 bytes are neighbours or the same.
+Four lanes at a time form a square: then lanes whose numbers differ in one of the two lowest bits load the same of A, or
+the same of B, which shared memory hands out together.
 
 **Why two slabs.** While the threads multiply one, the next is on its way from memory to registers; after that it is
 written to the other half of shared memory. So there is one barrier for each slab: no thread writes a half that another
@@ -93,7 +95,7 @@ class Tile(NamedTuple):
 
 # The large one for most; a narrow one for 64 columns; a small one for small results; a strip for few columns.
 TILES = (
-    (Tile(1, 1, 2, 1), Tile(1, 1, 1, 2))
+    (Tile(1, 1, 2, 2), Tile(2, 1, 2, 2))
     if SIMULATED
     else (Tile(2, 4, 8, 4), Tile(4, 1, 4, 8), Tile(2, 1, 4, 8), Tile(2, 1, 8, 4))
 )
@@ -126,13 +128,15 @@ def _splits(slabs: int) -> list[int]:
 def _time(tile: Tile, splits: int, rows: int, columns: int, slabs: int, products: int) -> float:
     """Return the modelled time in microseconds."""
     if SIMULATED:  # many parts and either tile, so that all are tried
-        return -splits + ((tile.rows > tile.columns) == (columns % 3 == 0))
+        return -splits + ((tile.rows > tile.columns) == (columns % 3 > 0))
     blocks = blocks_for(rows, tile.rows) * blocks_for(columns, tile.columns) * products * splits
     rounds, rest = divmod(blocks, PROCESSORS * tile.beside)
+    loads = (tile.rows + tile.columns) * SLAB // 4 / tile.threads
+    share = 0.9 * 512 / (612 + 45 * loads)  # of the time that is multiplications: 512 of a thread's instructions
     multiply = tile.rows * tile.columns * SLAB / 128 / 1755  # microseconds: 128 multiply-adds a cycle, 1755 MHz
     length = blocks_for(slabs, splits) + 6  # first loads and the result's way out
-    full = length * multiply * tile.beside / 0.85
-    alone = length * max(multiply * blocks_for(rest, PROCESSORS) / 0.85, 0.35)
+    full = length * multiply * tile.beside / share
+    alone = length * max(multiply * blocks_for(rest, PROCESSORS) / share, 0.35)
     together = 0.0 if splits == 1 else 3 + 4 * products * rows * columns * (2 * splits) / 2.5e6
     return rounds * full + (alone if rest else 0.0) + together
 
@@ -148,7 +152,7 @@ class Core(NamedTuple):
 @functools.cache
 def core(tile: Tile) -> Core:
     """Return the functions of a tile."""
-    lanes, lanes_across, warps_across = tile.lanes, tile.lanes_across, tile.warps_across
+    lanes, pairs, warps_across = tile.lanes, tile.lanes_across // 2, tile.warps_across
     warp_rows, warp_columns = tile.warp_rows, tile.warp_columns
     line_left, line_right = tile.line_left, tile.line_right
     half_down, half_across = warp_rows // 2, warp_columns // 2
@@ -157,8 +161,9 @@ def core(tile: Tile) -> Core:
     def place(thread: Any) -> Any:
         """Return row and column of the tile where the thread's numbers begin; the others: 1, 2, 3 and a half on."""
         warp, lane = thread // lanes, thread % lanes
-        row = warp // warps_across * warp_rows + lane // lanes_across * 4
-        return int32(row), int32(warp % warps_across * warp_columns + lane % lanes_across * 4)
+        down, across = lane // 2 % 2 + lane // 4 // pairs * 2, lane % 2 + lane // 4 % pairs * 2
+        row = warp // warps_across * warp_rows + down * 4
+        return int32(row), int32(warp % warps_across * warp_columns + across * 4)
 
     @device_function
     def add_step(left: Any, at_left: Any, right: Any, at_right: Any, a: Any, b: Any, sums: Any) -> None:
