@@ -20,7 +20,8 @@ import numpy as np
 
 os.environ.setdefault("NUMBA_CUDA_ARRAY_INTERFACE_SYNC", "0")  # one stream: nothing to wait for
 os.environ.setdefault("NUMBA_CUDA_LOW_OCCUPANCY_WARNINGS", "0")  # small maps have few blocks
-from numba import config, cuda
+from numba import config
+from numba import cuda as numba_cuda
 
 from ... import scalar
 from .simulated import COPIES, SimulatedArray, poisoned
@@ -28,6 +29,7 @@ from .simulated import COPIES, SimulatedArray, poisoned
 SIMULATED = bool(getattr(config, "ENABLE_CUDASIM", 0))
 float32, int32 = np.float32, np.int32
 Array: Any = SimulatedArray
+cuda: Any = numba_cuda  # not typed: to mypy its properties are functions
 cupy: Any = None
 
 if SIMULATED:
