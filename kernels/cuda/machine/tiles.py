@@ -132,7 +132,7 @@ def _time(tile: Tile, splits: int, rows: int, columns: int, slabs: int, products
     blocks = blocks_for(rows, tile.rows) * blocks_for(columns, tile.columns) * products * splits
     rounds, rest = divmod(blocks, PROCESSORS * tile.beside)
     loads = (tile.rows + tile.columns) * SLAB // 4 / tile.threads
-    share = 0.9 * 512 / (612 + 45 * loads)  # of the time that is multiplications: 512 of a thread's instructions
+    share = 0.9 * 512 / (560 + 40 * loads)  # of the time that is multiplications: 512 of a thread's instructions
     multiply = tile.rows * tile.columns * SLAB / 128 / 1755  # microseconds: 128 multiply-adds a cycle, 1755 MHz
     length = blocks_for(slabs, splits) + 6  # first loads and the result's way out
     full = length * multiply * tile.beside / share
