@@ -44,6 +44,22 @@ def use(name: str) -> Iterator[None]:
         _backend.reset(token)
 
 
+def host_work(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Keep a function on the host, where its arrays are: files, pictures, the scores of an evaluation.
+
+    Under ``cuda`` it runs on the cpu backend; what it calls would else be copied to the device and back.
+    """
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if _backend.get() != "cuda":
+            return function(*args, **kwargs)
+        with use("cpu"):
+            return function(*args, **kwargs)
+
+    return call
+
+
 def accelerated(function: Callable[..., Any]) -> Callable[..., Any]:
     """Let the active backend's function of the same name answer first."""
     name = function.__name__

@@ -35,6 +35,11 @@ def on_device(x: Any) -> bool:
     return device is not None and bool(device.is_device(x))
 
 
+def as_array(x: Any) -> Any:
+    """Return ``x`` as an array, where it lies: what is none yet (a list, run lengths) becomes NumPy's."""
+    return x if hasattr(x, "__array_function__") else np.asarray(x)
+
+
 def to_device(tree: Any) -> Any:
     """Return what ``tree`` holds with its arrays on the device: an array, or tuples, lists, dicts, dataclasses of such.
 
@@ -66,10 +71,12 @@ def _mapped(tree: Any, function: Callable[[Any], Any]) -> Any:
             return tree
         return type(tree)(*parts) if hasattr(tree, "_fields") else type(tree)(parts)
     if isinstance(tree, Mapping):
-        return {key: _mapped(value, function) for key, value in tree.items()}
+        mapped = {key: _mapped(value, function) for key, value in tree.items()}
+        return tree if all(mapped[key] is tree[key] for key in tree) else mapped
     if dataclasses.is_dataclass(tree) and not isinstance(tree, type):
-        values = {field.name: _mapped(getattr(tree, field.name), function) for field in dataclasses.fields(tree)}
-        return dataclasses.replace(tree, **values)
+        mapped = {field.name: _mapped(getattr(tree, field.name), function) for field in dataclasses.fields(tree)}
+        same = all(mapped[name] is getattr(tree, name) for name in mapped)
+        return tree if same else dataclasses.replace(tree, **mapped)
     return tree
 
 

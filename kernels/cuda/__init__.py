@@ -12,6 +12,7 @@ same bits each time.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.util
 from collections.abc import Callable
@@ -38,6 +39,11 @@ _FUNCTIONS = {
 }
 
 
+#: the functions that there are kernels for; known without a card, and without the packages that drive one
+NAMES = frozenset(name for names in _FUNCTIONS.values() for name in names)
+
+
+@functools.cache
 def _load() -> dict[str, Callable[..., Any]]:
     """Import the files and return their functions by name."""
     found = {}
@@ -48,4 +54,7 @@ def _load() -> dict[str, Callable[..., Any]]:
     return found
 
 
-KERNELS: dict[str, Callable[..., Any]] = _load()
+def __getattr__(name: str) -> Any:
+    if name == "KERNELS":  # not before it is asked for
+        return _load()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -14,6 +14,7 @@ from scipy import sparse
 
 from kernels import accelerated, contract
 from kernels.contract import RoIAlignCache
+from kernels.placement import on_device
 
 BLOCK_BYTES = 24 * 2**20  # what the temporaries of one block of RoIs may take
 MANY = 64  # samples per bin above which a RoI is read by itself, without listing each sample's pixels
@@ -236,7 +237,8 @@ def check_rois(
     Raises
     ------
     ValueError
-        A shape is wrong, a RoI is not finite, or an index is out of range.
+        A shape is wrong, a RoI is not finite, or an index is out of range. Of arrays on a device only the shapes are
+        looked at.
     """
     if features.ndim != 4 or 0 in features.shape[1:3]:
         raise ValueError(f"{name} has shape {features.shape}; expected (N, H, W, C) with at least one pixel")
@@ -247,6 +249,8 @@ def check_rois(
         raise ValueError(f"rois has shape {rois.shape}; expected (R, 4)")
     if batch_index.shape != (len(rois),):
         raise ValueError(f"batch_index has shape {batch_index.shape}; expected ({len(rois)},), one per RoI")
+    if on_device(rois):  # a look at the values would keep the host waiting; what boxes are made of is looked at before
+        return bins
     if not np.isfinite(rois).all():
         row = int(np.flatnonzero(~np.isfinite(rois).all(axis=1))[0])
         raise ValueError(f"roi {row} is {rois[row].tolist()}; expected finite numbers")

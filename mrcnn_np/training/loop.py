@@ -20,6 +20,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from kernels.placement import place, to_host
+
 from ..data.augment import augment
 from ..data.sample import Dataset, Sample, for_training
 from ..errors import CheckpointError, DataError, NonFiniteError
@@ -156,6 +158,7 @@ def train_step(
         Names the first tensor that went wrong, in the order in which they are computed: image, parameters, losses,
         gradients. Nothing has been updated then.
     """
+    place(velocity, device=model.settle())
     require_finite("the input", [("image", batch.images)])
     require_finite("parameter", model.params.items())
     with np.errstate(over="ignore", invalid="ignore"):  # found by name below
@@ -284,13 +287,15 @@ def train(
         check_resumable(resume, config=config, seed=seed, class_names=dataset.class_names, images=images)
         if odd := set(velocity) ^ set(resume.velocity):
             raise CheckpointError(f"the checkpoint is damaged: the velocity of {min(odd)!r} is missing or too many")
+        place(model.params, device=False)
         for name, value in resume.params.items():
             model.params[name][...] = value
         velocity, start = resume.velocity, resume.step
         skipped = dict.fromkeys(resume.skipped, "skipped before the training was resumed")
 
     def save(step: int) -> None:
-        state = (step, seed, config, dataset.class_names, model.params, velocity, images, tuple(skipped))
+        tensors = to_host(model.params), to_host(velocity)
+        state = (step, seed, config, dataset.class_names, *tensors, images, tuple(skipped))
         save_checkpoint(out_dir / CHECKPOINT, Checkpoint(*state))
 
     remove_leftovers(out_dir)
