@@ -20,7 +20,12 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
-from .placement import from_anywhere
+from .placement import as_array, device_memory, from_anywhere, on_device, place, to_device, to_host
+
+__all__ = [
+    "BACKENDS", "accelerated", "as_array", "backend", "coverage", "device_memory", "host_work", "on_device", "place",
+    "to_device", "to_host", "use",
+]  # fmt: skip
 
 BACKENDS = ("numpy", "cpu", "cuda")
 _default: str = os.environ.get("MRCNN_NP_BACKEND", "cpu")

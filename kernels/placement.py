@@ -49,9 +49,15 @@ def to_device(tree: Any) -> Any:
 
 
 def to_host(tree: Any) -> Any:
-    """Return what ``tree`` holds with its arrays on the host: an array, or tuples, lists, dicts, dataclasses of such."""
+    """Return what ``tree`` holds with its arrays on the host; a tree as in ``to_device``."""
     device = sys.modules.get(DEVICE)
     return tree if device is None else _mapped(tree, device.to_host)
+
+
+def device_memory() -> tuple[int, int] | None:
+    """Return the device's free memory and all of it, in bytes; None where there is no telling."""
+    found: tuple[int, int] | None = sys.modules[DEVICE].memory()
+    return found
 
 
 def place(arrays: MutableMapping[str, Any], *, device: bool) -> None:

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from kernels import accelerated
-from kernels.placement import as_array, on_device
+from kernels import accelerated, as_array, on_device
 
 from .config import LOG_1000_16
 from .errors import NonFiniteError

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kernels.placement import on_device, to_device, to_host
+from kernels import on_device, to_device, to_host
 
 from .config import Config
 from .ops.activation import relu, relu_backward

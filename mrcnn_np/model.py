@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import kernels
-from kernels.placement import on_device, place, to_device, to_host
+from kernels import on_device, place, to_device, to_host
 
 from .anchors import pyramid_anchors
 from .backbone import BackboneCache, backbone, backbone_backward
@@ -56,6 +56,7 @@ from .params import Params, count, first_non_finite
 from .proposals import propose
 from .pyramid import PyramidAlignCache, pyramid_roi_align, pyramid_roi_align_backward
 from .rpn import RpnCache, rpn_head, rpn_head_backward
+from .sizes import within_memory
 from .targets import Targets, roi_targets, rpn_targets
 from .training.freezing import frozen_stages
 
@@ -70,7 +71,10 @@ class FirstStageCaches(NamedTuple):
 
 @dataclass
 class Cache:
-    """What ``losses`` leaves for ``backward``: the cache of every part, and the targets that were used."""
+    """What ``losses`` leaves for ``backward``: the cache of every part, and the targets that were used.
+
+    ``images`` is the shape of the batch, (N, H, W, 3).
+    """
 
     backbone: BackboneCache | None
     fpn: FpnCache | None
@@ -81,6 +85,7 @@ class Cache:
     mask_head: MaskHeadCache | None
     losses: dict[str, LossCache]
     targets: Targets
+    images: tuple[int, ...]
 
     def __repr__(self) -> str:
         """Return the shapes of the targets, by which all else is known: the arrays are millions of numbers."""
@@ -230,6 +235,7 @@ class MaskRCNN:
 
     # --- training ---------------------------------------------------------------------------------------------------
 
+    @within_memory(lambda batch: batch.images.shape, training=True)
     def losses(
         self, batch: Batch, rng: np.random.Generator | int, *, targets: Targets | None = None
     ) -> tuple[dict[str, float], Cache]:
@@ -297,7 +303,8 @@ class MaskRCNN:
         numbers = _numbers([values[name] for name in LOSSES])
         values = {name: weight * loss for name, weight, loss in zip(LOSSES, config.loss_weights, numbers)}
         cache = Cache(
-            *first_caches, box_align_cache, box_head_cache, mask_align_cache, mask_head_cache, caches, targets
+            *first_caches, box_align_cache, box_head_cache, mask_align_cache, mask_head_cache, caches, targets,
+            batch.images.shape,
         )  # fmt: skip
         return values, cache
 
@@ -343,6 +350,7 @@ class MaskRCNN:
             masks=np.concatenate([r.masks for r in rois]),
         )
 
+    @within_memory(lambda cache: cache.images, training=True)
     def backward(self, cache: Cache, *, consume: bool = False) -> Params:
         """Return the gradient of the sum of the five losses for every trainable parameter above the frozen stages.
 
@@ -416,6 +424,7 @@ class MaskRCNN:
             molded, molding = mold_image(image, self.config, self.dtype)
             yield self.detect_molded(molded[None], molding)
 
+    @within_memory(lambda images: images.shape, training=False)
     def detect_molded(self, images: np.ndarray, molding: Molding, *, observe: Observe | None = None) -> Detections:
         """Run one molded image through the network and bring the result back to its original size.
 

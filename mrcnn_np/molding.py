@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
-from kernels.placement import as_array, to_device
+from kernels import as_array, to_device
 
 from .boxes import boxes_from_xyxy, enter_frame, has_sides, leave_frame
 from .config import Config

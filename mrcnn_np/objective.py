@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kernels.placement import on_device
+from kernels import on_device
 
 from .config import Config
 from .ops.losses import (
@@ -93,9 +93,7 @@ def rpn_class_loss_backward(dloss: float, cache: LossCache) -> np.ndarray:
     return dlogits
 
 
-def rpn_box_loss(
-    deltas: np.ndarray, labels: np.ndarray, targets: np.ndarray, config: Config
-) -> tuple[Any, LossCache]:
+def rpn_box_loss(deltas: np.ndarray, labels: np.ndarray, targets: np.ndarray, config: Config) -> tuple[Any, LossCache]:
     """Smooth L1 between the positive anchors' deltas and their targets.
 
     Parameters

@@ -23,11 +23,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from math import isfinite
 
 import numpy as np
-
-from kernels.placement import on_device
 
 Params = dict[str, np.ndarray]
 
@@ -149,14 +146,5 @@ def shapes(tensors: Mapping[str, Spec] | Mapping[str, np.ndarray]) -> dict[str, 
 
 
 def first_non_finite(tensors: Iterable[tuple[str, np.ndarray]]) -> str | None:
-    """Return the name of the first tensor that holds NaN or infinity, or ``None``.
-
-    Each answer of a device is a wait: if the norm of all its tensors together is finite, so are they.
-    """
-    from .training.optim import global_norm  # which imports this module
-
-    named = list(tensors)
-    there = {name: t for name, t in named if on_device(t)}
-    if there and isfinite(global_norm(there)):
-        named = [(name, t) for name, t in named if name not in there]
-    return next((name for name, t in named if not np.isfinite(t).all()), None)
+    """Return the name of the first tensor that holds NaN or infinity, or ``None``."""
+    return next((name for name, t in tensors if not np.isfinite(t).all()), None)

@@ -14,7 +14,7 @@ from itertools import accumulate, pairwise
 
 import numpy as np
 
-from kernels.placement import on_device
+from kernels import on_device
 
 from .boxes import clip_boxes, decode_boxes, enter_frame, has_sides, leave_frame, require_finite
 from .config import Config
@@ -36,8 +36,8 @@ def objectness_scores(logits: np.ndarray, config: Config) -> np.ndarray:
 def top_k(scores: np.ndarray, k: int) -> np.ndarray:
     """Return the indices of the k best scores, best first, ties by index."""
     candidates = np.arange(len(scores), like=scores)
-    # Find the k-th best without sorting the rest; its equals are candidates, too. A device sorts faster than it is asked
-    # how many candidates there are.
+    # Find the k-th best without sorting the rest; its equals are candidates, too. A device sorts them all sooner than
+    # it says how many candidates there are.
     if 0 < k < len(scores) and not on_device(scores):
         least = np.partition(scores, len(scores) - k)[len(scores) - k]
         candidates = np.flatnonzero(scores >= least)

@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from kernels.placement import as_array, to_host
+from kernels import as_array, to_host
 
 from .boxes import box_area
 from .ops.crop_and_resize import crop_and_resize, crop_and_resize_backward

@@ -10,9 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kernels import accelerated
+from kernels import accelerated, as_array
 from kernels.contract import SigmoidCrossEntropyCache, SoftmaxCrossEntropyCache
-from kernels.placement import as_array
 
 from .activation import sigmoid, softmax
 

@@ -12,9 +12,8 @@ from typing import Any, Literal
 import numpy as np
 from scipy import sparse
 
-from kernels import accelerated, contract
+from kernels import accelerated, contract, on_device
 from kernels.contract import RoIAlignCache
-from kernels.placement import on_device
 
 BLOCK_BYTES = 24 * 2**20  # what the temporaries of one block of RoIs may take
 MANY = 64  # samples per bin above which a RoI is read by itself, without listing each sample's pixels

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from kernels.placement import place, to_host
+from kernels import on_device, place, to_host
 
 from ..data.augment import augment
 from ..data.sample import Dataset, Sample, for_training
@@ -31,7 +31,7 @@ from ..molding import Batch, make_batch
 from ..objective import LOSSES
 from ..params import Params, first_non_finite
 from .checkpoint import Checkpoint, check_resumable, save_checkpoint
-from .optim import clip_gradients, learning_rate_at, update, zero_velocity
+from .optim import clip_gradients, global_norm, learning_rate_at, update, zero_velocity
 from .run_folder import CHECKPOINT, METRICS, TIMINGS, StepLog
 
 #: a loss of so many times the first step's is no success any more; and the largest first loss that this counts from
@@ -124,8 +124,14 @@ def load_samples(dataset: Dataset, indices: list[int], skipped: dict[str, str] |
 
 
 def require_finite(what: str, tensors: Iterable[tuple[str, np.ndarray]]) -> None:
-    """Raise ``NonFiniteError`` with the name of the first tensor that holds NaN or infinity."""
-    name = first_non_finite(tensors)
+    """Raise ``NonFiniteError`` with the name of the first tensor that holds NaN or infinity.
+
+    Each answer of a device is a wait: if the norm of all its tensors together is finite, so are they.
+    """
+    named = dict(tensors)
+    if any(map(on_device, named.values())) and np.isfinite(global_norm(named)):
+        return
+    name = first_non_finite(named.items())
     if name is not None:
         raise NonFiniteError(f"{what} {name} holds NaN or infinity")
 

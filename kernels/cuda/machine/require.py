@@ -76,8 +76,9 @@ def why_not(found: Found) -> str | None:
     if found.driver < LEAST_DRIVER:
         return f"the NVIDIA driver knows CUDA {_dotted(found.driver)}; expected {_dotted(LEAST_DRIVER)} or newer"
     if found.devices == 0:
-        hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
-        return "the NVIDIA driver shows no GPU" + (f" (CUDA_VISIBLE_DEVICES is {hidden!r})" if hidden is not None else "")
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        hint = "" if visible is None else f" (CUDA_VISIBLE_DEVICES is {visible!r})"
+        return f"the NVIDIA driver shows no GPU{hint}"
     if found.capability < LEAST_CAPABILITY:
         return (
             f"the GPU {found.name} has compute capability {_dotted(found.capability)}; expected "

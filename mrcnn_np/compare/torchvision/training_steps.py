@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from kernels.placement import to_host
+from kernels import to_host
 
 from ...config import Config
 from ...data.sample import Sample
