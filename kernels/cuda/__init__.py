@@ -27,12 +27,17 @@ _FUNCTIONS = {
     "detections": ("paste_into_boxes",),
     "fused": ("conv2d_fused", "conv2d_fused_backward"),
     "linear": ("channel_sum", "linear", "linear_backward"),
-    "losses": ("sigmoid_cross_entropy", "sigmoid_cross_entropy_backward", "softmax_cross_entropy"),
+    "losses": (
+        "sigmoid_cross_entropy", "sigmoid_cross_entropy_backward", "smooth_l1", "smooth_l1_backward",
+        "softmax_cross_entropy", "softmax_cross_entropy_backward",
+    ),  # fmt: skip
     "nms": ("batched_nms", "nms"),
     "norm": ("batch_norm", "batch_norm_backward"),
-    "optim": ("global_norm", "momentum_step"),
+    "optim": ("clip_gradients", "global_norm", "momentum_step"),
     "pool": ("max_pool2d", "max_pool2d_backward"),
-    "resize": ("resize_bilinear", "resize_nearest", "upsample_nearest", "upsample_nearest_backward"),
+    "resize": (
+        "resize_bilinear", "resize_bilinear_backward", "resize_nearest", "upsample_nearest", "upsample_nearest_backward",
+    ),  # fmt: skip
     "roi_align": ("roi_align", "roi_align_backward"),
     "roi_pool": ("roi_pool", "roi_pool_backward"),
     "targets": ("crop_masks", "label_anchors"),

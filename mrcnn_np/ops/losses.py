@@ -6,12 +6,10 @@ has already been rounded to 0 or 1. The result has the dtype of the logits or pr
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 
 from kernels import accelerated, as_array
-from kernels.contract import SigmoidCrossEntropyCache, SoftmaxCrossEntropyCache
+from kernels.contract import SigmoidCrossEntropyCache, SmoothL1Cache, SoftmaxCrossEntropyCache
 
 from .activation import sigmoid, softmax
 
@@ -56,6 +54,7 @@ def softmax_cross_entropy(logits: np.ndarray, labels: np.ndarray) -> tuple[np.nd
     return loss, SoftmaxCrossEntropyCache(probabilities, labels)
 
 
+@accelerated
 def softmax_cross_entropy_backward(dloss: np.ndarray, cache: SoftmaxCrossEntropyCache) -> np.ndarray:
     """Return the gradient of the logits: ``dlogits[r, k] = dloss[r] (p[r, k] - [k = t_r])``.
 
@@ -116,13 +115,7 @@ def sigmoid_cross_entropy_backward(dloss: np.ndarray, cache: SigmoidCrossEntropy
     return dloss * (sigmoid(logits)[0] - targets)
 
 
-class SmoothL1Cache(NamedTuple):
-    """Of ``smooth_l1``: ``pred - target``, and ``beta``."""
-
-    difference: np.ndarray
-    beta: float
-
-
+@accelerated
 def smooth_l1(pred: np.ndarray, target: np.ndarray, *, beta: float = 1.0) -> tuple[np.ndarray, SmoothL1Cache]:
     r"""Return a parabola near zero and the absolute value away from it, for every element.
 
@@ -160,6 +153,7 @@ def smooth_l1(pred: np.ndarray, target: np.ndarray, *, beta: float = 1.0) -> tup
     return np.where(size < beta, parabola, size - beta / 2), SmoothL1Cache(difference, beta)
 
 
+@accelerated
 def smooth_l1_backward(dloss: np.ndarray, cache: SmoothL1Cache) -> np.ndarray:
     """Return the gradient of ``pred``: ``dloss clip(d / beta, -1, 1)``, or ``dloss sign(d)`` (0 at 0) if beta is 0."""
     difference, beta = cache

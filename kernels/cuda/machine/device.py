@@ -4,8 +4,8 @@ Arrays on the device are CuPy's. Kernels are Python functions under ``@kernel``,
 and remembers them in ``REGISTRY``, so that all can be compiled without a card; ``launch`` runs one. A kernel is
 compiled at its first launch.
 
-With ``NUMBA_ENABLE_CUDASIM=1`` there is no card: arrays are ``simulated.SimulatedArray``, and ``simulator.run`` executes
-the kernels' Python text. Then ``SIMULATED`` is True, and files with tiles take small ones.
+With ``NUMBA_ENABLE_CUDASIM=1`` there is no card: arrays are ``simulated.SimulatedArray``, and ``simulator.run``
+executes the kernels' Python text. Then ``SIMULATED`` is True, and files with tiles take small ones.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ import numpy as np
 
 os.environ.setdefault("NUMBA_CUDA_ARRAY_INTERFACE_SYNC", "0")  # one stream: nothing to wait for
 os.environ.setdefault("NUMBA_CUDA_LOW_OCCUPANCY_WARNINGS", "0")  # small maps have few blocks
-from numba import config, cuda  # noqa: E402
+from numba import config, cuda
 
-from .simulated import COPIES, SimulatedArray, poisoned  # noqa: E402
+from ... import scalar
+from .simulated import COPIES, SimulatedArray, poisoned
 
 SIMULATED = bool(getattr(config, "ENABLE_CUDASIM", 0))
 float32, int32 = np.float32, np.int32
@@ -40,6 +41,24 @@ else:
         Array = cupy.ndarray
     except ModuleNotFoundError:  # kernels can be compiled, not run
         pass
+
+if not SIMULATED:
+    from numba import types
+    from numba.cuda import libdevice
+    from numba.cuda.extending import overload
+
+    @overload(scalar.product, target="cuda")
+    def _product(a: Any, b: Any) -> Any:
+        """Multiply so that no addition is drawn in."""
+        if types.float64 in (a, b):
+            return lambda a, b: libdevice.dmul_rn(a, b)
+        return lambda a, b: libdevice.fmul_rn(a, b)
+
+    @overload(scalar.multiply_add, target="cuda")
+    def _multiply_add(a: Any, b: Any, c: Any) -> Any:
+        """Use the instruction that rounds once."""
+        return lambda a, b, c: libdevice.fmaf_rn(a, b, c)
+
 
 LARGEST_GRID = (2**31 - 1, 65535, 65535)  # blocks along each axis
 _TYPES = {"b1": "boolean", "u1": "uint8", "i4": "int32", "u4": "uint32", "i8": "int64", "u8": "uint64"}
@@ -80,6 +99,7 @@ class Kernel:
         functools.update_wrapper(self, function)
 
     def __call__(self, *args: Any) -> None:
+        """Refuse: a kernel needs blocks and threads."""
         raise TypeError(f"kernel {self.name}: use launch(kernel, blocks, threads, ...)")
 
     @property
@@ -114,8 +134,8 @@ def kernel(*types: str, name: str | None = None, **options: Any) -> Callable[[Ca
 
 
 def device_function(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Make a function one that kernels can call. In the simulator it is called as it is."""
-    return function if SIMULATED else cuda.jit(device=True)(function)
+    """Make a function one that kernels can call; it becomes part of their text. In the simulator: as it is."""
+    return simulator.called_by_kernels(function) if SIMULATED else cuda.jit(device=True, forceinline=True)(function)
 
 
 def _sizes(size: int | tuple[int, ...]) -> tuple[int, ...]:
@@ -127,8 +147,8 @@ def _sizes(size: int | tuple[int, ...]) -> tuple[int, ...]:
 def launch(body: Kernel, blocks: int | tuple[int, ...], threads: int | tuple[int, ...], *args: Any) -> None:
     """Run a kernel: ``blocks`` blocks of ``threads`` threads (along x; or along x, y and z). No block: nothing to do.
 
-    It runs on CuPy's current stream, in the order of the launches, while the host goes on. Arrays have to be the
-    kernel's types' and C-contiguous; numbers are converted.
+    It runs on CuPy's current stream, in the order of the launches, while the host goes on. Arrays have to be of the
+    kernel's types and C-contiguous; a kernel that takes a flat array gets any array as one. Numbers are converted.
     """
     grid, block = _sizes(blocks), _sizes(threads)
     if min(grid) == 0:
@@ -139,7 +159,7 @@ def launch(body: Kernel, blocks: int | tuple[int, ...], threads: int | tuple[int
         simulator.run(body.function, grid, block, _simulated_arguments(body, args))
     else:
         stream = _stream(cupy.cuda.get_current_stream().ptr)
-        body.compiled[grid, block, stream](*(_view(arg) if isinstance(arg, Array) else arg for arg in args))
+        body.compiled[grid, block, stream](*(_real(*pair) for pair in zip(body.arguments, args, strict=True)))
 
 
 def _simulated_arguments(body: Kernel, args: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -158,6 +178,8 @@ def _simulated(argument: Argument, value: Any) -> Any:
     if not isinstance(value, SimulatedArray):
         raise TypeError(f"a kernel's array does not lie on the device: {type(value).__name__}")
     array = value._array
+    if argument.ndim == 1 and array.flags.c_contiguous:
+        array = array.reshape(-1)
     if array.dtype != argument.dtype or array.ndim != argument.ndim or not array.flags.c_contiguous:
         raise TypeError(f"a kernel expects {argument}, got {array.dtype} {array.shape} (strides {array.strides})")
     return array
@@ -169,16 +191,22 @@ def _stream(address: int) -> Any:
     return cuda.external_stream(address) if address else cuda.default_stream()
 
 
-def _view(array: Any) -> Any:
-    """Return Numba's object for the memory of one of CuPy's arrays. It keeps the address only, not the memory."""
-    return _view_at(array.data.ptr, array.shape, array.dtype, bool(array.flags.c_contiguous))
+def _real(argument: Argument, value: Any) -> Any:
+    """Return a number as it is, and Numba's object for the memory of one of CuPy's arrays."""
+    if argument.ndim == 0:
+        return value
+    if not value.flags.c_contiguous:
+        raise TypeError(f"a kernel expects a C-contiguous array, got one of shape {value.shape} with gaps")
+    shape = (value.size,) if argument.ndim == 1 else value.shape
+    return _view_at(value.data.ptr, shape, value.dtype)
 
 
 @functools.lru_cache(maxsize=16384)
-def _view_at(address: int, shape: tuple[int, ...], dtype: np.dtype, contiguous: bool) -> Any:
-    """Make what ``_view`` returns; a pool hands out the same addresses again and again, so most are found here."""
-    if not contiguous:
-        raise TypeError(f"a kernel expects a C-contiguous array, got one of shape {shape} with gaps")
+def _view_at(address: int, shape: tuple[int, ...], dtype: np.dtype) -> Any:
+    """Return Numba's object for an array at this address; it does not keep the memory.
+
+    A pool hands out the same addresses again and again, so most objects are found, not made.
+    """
     description = {"shape": shape, "strides": None, "typestr": dtype.str, "data": (address, False), "version": 3}
     return cuda.from_cuda_array_interface(description, sync=False)
 
@@ -231,7 +259,14 @@ def contiguous(array: Any) -> Any:
     """Return the array, or a copy without gaps if it has some."""
     if array.flags.c_contiguous:
         return array
-    return np.ascontiguousarray(array)
+    return array.copy()
+
+
+def aligned(array: Any) -> Any:
+    """Return the array, or a copy that begins at an address that 16 divides and has no gaps, for loads of 16 bytes."""
+    array = contiguous(array)
+    address = array._array.ctypes.data if SIMULATED else array.data.ptr
+    return array if address % 16 == 0 else array.copy()
 
 
 def blocks_for(n: int, threads: int) -> int:
@@ -240,6 +275,11 @@ def blocks_for(n: int, threads: int) -> int:
 
 
 __all__ = [
+<<<<<<< HEAD
     "COPIES", "REGISTRY", "SIMULATED", "Array", "Kernel", "blocks_for", "contiguous", "cuda", "cupy", "device_function",
     "empty", "float32", "int32", "is_device", "kernel", "launch", "memory", "to_device", "to_host", "zeros",
+=======
+    "COPIES", "REGISTRY", "SIMULATED", "Array", "Kernel", "aligned", "blocks_for", "contiguous", "cuda", "cupy",
+    "device_function", "empty", "float32", "int32", "is_device", "kernel", "launch", "to_device", "to_host", "zeros",
+>>>>>>> c3-s
 ]  # fmt: skip

@@ -218,10 +218,12 @@ def _operator(name: str) -> Callable[..., Any]:
     return operator
 
 
-_BINARY = "add sub mul truediv floordiv mod pow matmul and or xor lshift rshift divmod".split()
+_BINARY = (
+    "add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor", "lshift", "rshift",
+)  # fmt: skip
 for _name in (
     *(f"__{kind}{operation}__" for operation in _BINARY for kind in ("", "r", "i")),
-    *(f"__{name}__" for name in "lt le gt ge eq ne neg pos abs invert".split()),
+    *(f"__{name}__" for name in ("lt", "le", "gt", "ge", "eq", "ne", "neg", "pos", "abs", "invert")),
 ):
     if hasattr(np.ndarray, _name) and _name != "__imatmul__":
         setattr(SimulatedArray, _name, _operator(_name))

@@ -13,17 +13,19 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
+from numba import cuda
 from numba.cuda.simulator import kernel as numba_kernel
 from numba.cuda.simulator import kernelapi
 
 from .simulated import poisoned
 
 _seed: ContextVar[int | None] = ContextVar("seed", default=None)
+_files: list[dict[str, Any]] = []  # globals of files with functions that kernels call
 LANES = 32  # threads of a warp
 
 
@@ -37,13 +39,32 @@ def shuffled(seed: int) -> Iterator[None]:
         _seed.reset(token)
 
 
+def called_by_kernels(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Remember a function's file, in which ``cuda`` has to mean the simulated module while a kernel runs."""
+    if function.__globals__.get("cuda") is cuda and not any(function.__globals__ is seen for seen in _files):
+        _files.append(function.__globals__)
+    return function
+
+
+@contextmanager
+def _swapped(body: Callable[..., None], module: Any) -> Iterator[None]:
+    """Let ``cuda`` mean the simulated module, in the kernel's file and in those of the functions it may call."""
+    with ExitStack() as stack:
+        if not any(body.__globals__ is seen for seen in _files):
+            stack.enter_context(kernelapi.swapped_cuda_module(body, module))
+        for file in _files:
+            file["cuda"] = module
+            stack.callback(file.__setitem__, "cuda", cuda)
+        yield
+
+
 def run(body: Callable[..., None], blocks: tuple[int, ...], threads: tuple[int, ...], args: tuple[Any, ...]) -> None:
     """Execute a kernel, block after block."""
-    module = _Cuda(blocks, threads, 0)
+    module: Any = _Cuda(blocks, threads, 0)
     rng = None if _seed.get() is None else random.Random(_seed.get())
     points = [kernelapi.Dim3(*point[::-1]) for point in np.ndindex(*blocks[::-1])]
     places = [kernelapi.Dim3(*point[::-1]) for point in np.ndindex(*threads[::-1])]
-    with numba_kernel._push_kernel_context(module), kernelapi.swapped_cuda_module(body, module):
+    with numba_kernel._push_kernel_context(module), _swapped(body, module):
         if rng is not None:
             rng.shuffle(points)
         for point in points:
@@ -57,7 +78,7 @@ class _Memory:
     def __init__(self, local: bool = False):
         self._arrays: dict[Any, np.ndarray] | None = None if local else {}
 
-    def array(self, shape: Any, dtype: Any) -> np.ndarray:
+    def array(self, shape: Any, dtype: Any, alignment: int | None = None) -> np.ndarray:
         """Return the array of this line."""
         kind = dtype if isinstance(dtype, type) else np.dtype(str(dtype))
         if self._arrays is None:
@@ -77,8 +98,8 @@ class _Cuda(kernelapi.FakeCUDAModule):
 
     def __init__(self, *sizes: Any):
         super().__init__(*sizes)
-        self._local = _Memory(local=True)
-        self._shared = _Memory()
+        self._local: Any = _Memory(local=True)
+        self._shared: Any = _Memory()
 
     def _from_lane(self, value: Any, choose: Callable[[int], int]) -> Any:
         lane, values = threading.current_thread().exchange(value)  # type: ignore[attr-defined]

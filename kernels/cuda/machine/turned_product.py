@@ -1,0 +1,165 @@
+"""Products whose A is turned: the gradient of weights, windows times results, summed over the pixels (``gather_sums``).
+
+Row (tap, channel) of the result and its column meet in a sum over all pixels: what the tap saw there, times the
+gradient of the result there. So pixels are the inner dimension, and both slabs are runs of channels as they lie in
+memory. Weights are few and pixels many: to have work for all multiprocessors the pixels are cut into parts, whose sums
+``add_parts`` adds in their order.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+
+from .device import Kernel, blocks_for, cuda, empty, float32, kernel, launch
+from .product import Reading, Writing, add_parts, store_results
+from .tiles import SLAB, TILES, Tile, core, plan, share, shared_left, shared_right
+from .vectors import load4, store4
+
+
+@functools.cache
+def gather_kernel(tile: Tile) -> Kernel:
+    """Return the kernel for a tile."""
+    place, multiply, _ = core(tile)
+    store = store_results(tile)
+    tile_rows, tile_columns, threads = tile.rows, tile.columns, tile.threads
+    line_left, line_right = tile.line_left, tile.line_right
+    half_down = tile.warp_rows // 2
+    left_size, right_size = shared_left(tile), shared_right(tile)
+    quads_left, quads_right = tile_rows // 4, tile_columns // 4  # in a line of a slab
+    loads_left, loads_right = share(quads_left * SLAB, threads), share(quads_right * SLAB, threads)
+    a_size, b_size = loads_left * 4, loads_right * 4
+
+    @kernel(
+        "f4[::1]", "f4[::1]", "f4[::1]", *["i4"] * (len(Reading._fields) + 6),
+        name=f"gather_sums_{tile.name}", launch_bounds=(tile.threads, tile.beside),
+    )  # fmt: skip
+    def gather_sums(
+        x, dy, out, splits, columns, dy_pixel, dy_group, out_group, out_part,
+        pixels, area, across, channels, taps, taps_across, height, width, down, right, top, left, image, row, pixel,
+        group,
+    ):  # fmt: skip
+        """Multiply the turned windows of a map by gradients: a tile of the result for each block (``tiles``).
+
+        **Owns:** a thread, 8 x 8 numbers of the result, of one part of the pixels. **Shared:** two slabs of windows and
+        two of gradients. **No race:** a thread writes only what it owns; of the slabs, one half is written while the
+        other is read, with a barrier between. **Floor:** 2 taps channels columns pixels operations.
+        """
+        slabs_left = cuda.shared.array(left_size, float32, alignment=16)
+        slabs_right = cuda.shared.array(right_size, float32, alignment=16)
+        a = cuda.local.array(a_size, float32)
+        b = cuda.local.array(b_size, float32)
+        sums = cuda.local.array(64, float32)
+        targets = cuda.local.array(8, np.int64)
+        at_y = cuda.local.array(loads_left, np.int32)  # of each load: where its tap lies, and its channel
+        at_x = cuda.local.array(loads_left, np.int32)
+        at_c = cuda.local.array(loads_left, np.int32)
+        p = cuda.local.array(loads_left, np.int32)  # and its next pixel
+        q = cuda.local.array(loads_left, np.int32)
+        n_image = cuda.local.array(loads_left, np.int32)
+        t = cuda.threadIdx.x
+        rows = taps * channels
+        tiles_across = (columns + tile_columns - 1) // tile_columns
+        first_row = cuda.blockIdx.x // tiles_across * tile_rows
+        first_column = cuda.blockIdx.x % tiles_across * tile_columns
+        which, part = cuda.blockIdx.z // splits, cuda.blockIdx.z % splits
+        my_row, my_column = place(t)
+        for i in range(64):
+            sums[i] = float32(0)
+
+        slabs = (pixels + SLAB - 1) // SLAB
+        begin, end = slabs * part // splits, slabs * (part + 1) // splits
+        for n in range(loads_left):
+            load = t + n * threads
+            at = first_row + load % quads_left * 4
+            tap = at // channels
+            at_c[n] = at % channels + which * group
+            at_y[n] = tap // taps_across - top
+            at_x[n] = tap % taps_across - left
+            at = begin * SLAB + load // quads_left
+            n_image[n] = at // area
+            p[n] = at % area // across
+            q[n] = at % area % across
+            if tap >= taps:
+                at_y[n] = -(1 << 28)
+        for slab in range(begin, end + 1):
+            if slab < end:  # on the way to registers
+                for n in range(loads_left):
+                    y, xx = p[n] * down + at_y[n], q[n] * right + at_x[n]
+                    inside = y >= 0 and y < height and xx >= 0 and xx < width
+                    if inside and slab * SLAB + (t + n * threads) // quads_left < pixels:
+                        v = load4(x, n_image[n] * image + y * row + xx * pixel + at_c[n])
+                        a[4 * n], a[4 * n + 1], a[4 * n + 2], a[4 * n + 3] = v
+                    else:
+                        for lane in range(4):
+                            a[4 * n + lane] = float32(0)
+                    q[n] += SLAB
+                    while q[n] >= across:
+                        q[n] -= across
+                        p[n] += 1
+                        if p[n] * across == area:
+                            p[n] = 0
+                            n_image[n] += 1
+                for n in range(loads_right):
+                    load = t + n * threads
+                    at, column = slab * SLAB + load // quads_right, first_column + load % quads_right * 4
+                    if at < pixels and column < columns and load < quads_right * SLAB:
+                        v = load4(dy, which * dy_group + at * dy_pixel + column)
+                        b[4 * n], b[4 * n + 1], b[4 * n + 2], b[4 * n + 3] = v
+                    else:
+                        for lane in range(4):
+                            b[4 * n + lane] = float32(0)
+            if slab > begin:
+                multiply(slabs_left, slabs_right, (slab - begin - 1) % 2, my_row, my_column, sums)
+            if slab < end:  # and from there to the half that nobody reads
+                half = (slab - begin) % 2 * SLAB
+                for n in range(loads_left):
+                    load = t + n * threads
+                    at = (half + load // quads_left) * line_left + load % quads_left * 4
+                    store4(slabs_left, at, a[4 * n], a[4 * n + 1], a[4 * n + 2], a[4 * n + 3])
+                for n in range(loads_right):
+                    load = t + n * threads
+                    if load < quads_right * SLAB:
+                        at = (half + load // quads_right) * line_right + load % quads_right * 4
+                        store4(slabs_right, at, b[4 * n], b[4 * n + 1], b[4 * n + 2], b[4 * n + 3])
+            cuda.syncthreads()
+
+        for i in range(8):
+            at = first_row + my_row + i // 4 * half_down + i % 4
+            targets[i] = which * out_group + part * out_part + at * columns if at < rows else -1
+        store(sums, targets, out, out, out, out, 0, first_column + my_column, columns, 0)
+
+    return gather_sums
+
+
+def gather_sums(
+    x: Any, dy: Any, out: Any, reading: Reading, columns: int, dy_pixel: int, dy_group: int, *, products: int = 1
+) -> None:
+    """Write ``products`` sums over pixels, each (taps, channels, columns), one after the other to ``out``.
+
+    Pixel ``at`` of the gradients lies at ``at dy_pixel + product dy_group``. ``x`` and ``dy`` have to be aligned,
+    columns, channels and all distances multiples of 4.
+    """
+    rows = reading.taps * reading.channels
+    size = rows * columns
+    if size * products == 0:
+        return
+    tile, splits = plan(rows, columns, blocks_for(reading.rows, SLAB), products)
+    blocks = (blocks_for(rows, tile.rows) * blocks_for(columns, tile.columns), 1, products * splits)
+    body, how = gather_kernel(tile), (columns, dy_pixel, dy_group)
+    if splits == 1:
+        launch(body, blocks, tile.threads, x, dy, out, 1, *how, size, 0, *reading)
+        return
+    parts = empty((products * splits, rows, columns))
+    launch(body, blocks, tile.threads, x, dy, parts, splits, *how, splits * size, size, *reading)
+    dense = Writing(0, size, size, columns, size, 0, 0)
+    launch(
+        add_parts, blocks_for(products * size, 256), 256, parts, out, out, out, out, 0, splits, rows, rows, rows,
+        columns, *dense[:6], products,
+    )  # fmt: skip
+
+
+for _tile in TILES:
+    gather_kernel(_tile)
