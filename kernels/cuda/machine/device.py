@@ -275,11 +275,7 @@ def blocks_for(n: int, threads: int) -> int:
 
 
 __all__ = [
-<<<<<<< HEAD
-    "COPIES", "REGISTRY", "SIMULATED", "Array", "Kernel", "blocks_for", "contiguous", "cuda", "cupy", "device_function",
-    "empty", "float32", "int32", "is_device", "kernel", "launch", "memory", "to_device", "to_host", "zeros",
-=======
     "COPIES", "REGISTRY", "SIMULATED", "Array", "Kernel", "aligned", "blocks_for", "contiguous", "cuda", "cupy",
-    "device_function", "empty", "float32", "int32", "is_device", "kernel", "launch", "to_device", "to_host", "zeros",
->>>>>>> c3-s
+    "device_function", "empty", "float32", "int32", "is_device", "kernel", "launch", "memory", "to_device", "to_host",
+    "zeros",
 ]  # fmt: skip
