@@ -21,6 +21,7 @@ DEVICE = "kernels.cuda.machine.device"  # the module that puts arrays there
 #: what a function changes in place, by its argument's name
 CHANGED = {
     "batch_norm": ("mean", "var"),
+    "clip_gradients": ("grads",),
     "crop_and_resize_backward": ("into",),
     "momentum_step": ("params", "velocity"),
     "roi_align_backward": ("into",),

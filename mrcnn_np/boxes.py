@@ -273,7 +273,7 @@ def has_sides(boxes: np.ndarray, minimum: float | None = 0.0) -> np.ndarray:
     """
     sides = boxes[..., 2:] - boxes[..., :2]
     if minimum is None:
-        return np.ones(sides.shape[:-1], bool, like=sides)
+        return np.ones_like(sides[..., 0], bool)
     return ((sides >= minimum) & (sides > 0)).all(axis=-1)
 
 
