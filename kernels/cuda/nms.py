@@ -167,13 +167,6 @@ def _ranked(scores: Any) -> Any:
     return keys
 
 
-def top_k(scores: Any, k: int) -> Any:
-    """See ``mrcnn_np.proposals.top_k``; NaN comes first."""
-    if not is_float32(scores) or scores.ndim != 1 or k < 0:
-        return NotImplemented
-    return _ranked(scores)[:k] & 0xFFFFFFFF
-
-
 def nms(boxes: Any, scores: Any, iou_threshold: float) -> Any:
     """See ``mrcnn_np.nms.nms``."""
     return _suppress(boxes, scores, None, iou_threshold)

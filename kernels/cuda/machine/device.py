@@ -20,7 +20,8 @@ import numpy as np
 
 os.environ.setdefault("NUMBA_CUDA_ARRAY_INTERFACE_SYNC", "0")  # one stream: nothing to wait for
 os.environ.setdefault("NUMBA_CUDA_LOW_OCCUPANCY_WARNINGS", "0")  # small maps have few blocks
-from numba import config, cuda
+from numba import config
+from numba import cuda as numba_cuda
 
 from ... import scalar
 from .simulated import COPIES, SimulatedArray, poisoned
@@ -28,6 +29,7 @@ from .simulated import COPIES, SimulatedArray, poisoned
 SIMULATED = bool(getattr(config, "ENABLE_CUDASIM", 0))
 float32, int32 = np.float32, np.int32
 Array: Any = SimulatedArray
+cuda: Any = numba_cuda  # not typed: to mypy its properties are functions
 cupy: Any = None
 
 if SIMULATED:
@@ -47,15 +49,18 @@ if not SIMULATED:
     from numba.cuda import libdevice
     from numba.cuda.extending import overload
 
+    # Without annotations: Numba compares the parameters with those of the function that is returned, and where they
+    # differ it silently takes the CPU's text.
+
     @overload(scalar.product, target="cuda")
-    def _product(a: Any, b: Any) -> Any:
+    def _product(a, b):
         """Multiply so that no addition is drawn in."""
         if types.float64 in (a, b):
             return lambda a, b: libdevice.dmul_rn(a, b)
         return lambda a, b: libdevice.fmul_rn(a, b)
 
     @overload(scalar.multiply_add, target="cuda")
-    def _multiply_add(a: Any, b: Any, c: Any) -> Any:
+    def _multiply_add(a, b, c):
         """Use the instruction that rounds once."""
         return lambda a, b, c: libdevice.fmaf_rn(a, b, c)
 

@@ -28,8 +28,9 @@ from ..machine.device import SIMULATED, blocks_for, cuda, device_function, empty
 LANES, ROWS, COLUMNS, EACH = (2, 2, 2, 2) if SIMULATED else (64, 4, 8, 4)
 BINS = 2 if SIMULATED else 16  # bins of a region on an axis whose weights are in shared memory at a time
 THREADS = LANES * ROWS
-WARPS = -(-THREADS // 32)  # words of a bit for each thread
-SIDE = 1 if SIMULATED else 2  # of the tile of ``gather_won``, a pixel for each row of threads
+SIDE = 1 if SIMULATED else 2  # of the tile of ``gather_won``, whose threads have a pixel each
+WON_THREADS = LANES * SIDE * SIDE
+WARPS, WON_WARPS = -(-THREADS // 32), -(-WON_THREADS // 32)
 
 
 @device_function
@@ -113,12 +114,7 @@ def gather(name: str, weight: Callable[..., Any]) -> Any:
                     for first_p in range(0, ph, BINS):
                         for first_q in range(0, pw, BINS):
                             fill(axes, r, first_p, first_q, ph, pw, height, width, top, left, row_weight, column_weight)
-                            for p in range(min(BINS, ph - first_p)):
-                                if row_weight[line, p] != ZERO:
-                                    for q in range(min(BINS, pw - first_q)):
-                                        if _is_any(column_weight, q):
-                                            bin_gradient = dy[r, first_p + p, first_q + q]
-                                            _add_bin(bin_gradient, channel, row_weight[line, p], column_weight, q, total)
+                            _add_bins(dy, r, first_p, first_q, row_weight[line], column_weight, channel, total)
 
         y = top + line
         for x in range(COLUMNS):
@@ -131,21 +127,19 @@ def gather(name: str, weight: Callable[..., Any]) -> Any:
 
 
 @scalar
-def _is_any(column_weight, q):
-    """Tell whether a bin gives anything to any column of the tile."""
-    total = ZERO
-    for x in range(COLUMNS):
-        total += column_weight[x, q]
-    return total != ZERO
-
-
-@scalar
-def _add_bin(dy, channel, row_weight, column_weight, q, total):
-    """Add what a bin gives to the columns and channels of a thread."""
-    for k in range(EACH):
-        value = row_weight * dy[channel[k]]
-        for x in range(COLUMNS):
-            total[x, k] += value * column_weight[x, q]
+def _add_bins(dy, r, first_p, first_q, row_weight, column_weight, channel, total):
+    """Add what the next bins of a region give to the columns and channels of a thread."""
+    for p in range(min(BINS, dy.shape[1] - first_p)):
+        if row_weight[p] != ZERO:
+            for q in range(min(BINS, dy.shape[2] - first_q)):
+                here = ZERO
+                for x in range(COLUMNS):
+                    here += column_weight[x, q]
+                if here != ZERO:
+                    for k in range(EACH):
+                        value = row_weight[p] * dy[r, first_p + p, first_q + q, channel[k]]
+                        for x in range(COLUMNS):
+                            total[x, k] += value * column_weight[x, q]
 
 
 def gather_won(
@@ -168,7 +162,7 @@ def gather_won(
         owner, who adds in the order of regions, rows of bins, columns of bins. Floor: dx written once; dy and winner
         read once for each pixel of a bin.
         """
-        touching = cuda.shared.array(WARPS, np.int64)
+        touching = cuda.shared.array(WON_WARPS, np.int64)
         total = cuda.local.array(EACH, float32)
         count, ph, pw, channels = dy.shape
         height, width = dx.shape[1], dx.shape[2]
@@ -180,9 +174,9 @@ def gather_won(
         for k in range(EACH):
             total[k] = ZERO
 
-        for first in range(0, count, LANES * SIDE * SIDE):
+        for first in range(0, count, WON_THREADS):
             _find_touching(reach, first, image, top, left, SIDE, SIDE, touching)
-            for warp in range(WARPS):
+            for warp in range(WON_WARPS):
                 bits = touching[warp]
                 while bits != 0:
                     r = first + 32 * warp + cuda.ffs(bits) - 1
