@@ -25,11 +25,11 @@ from mrcnn_np.training.optim import global_norm, momentum_step
 
 ACCELERATED = """
 batch_norm batch_norm_backward batched_nms channel_sum clip_gradients conv2d conv2d_backward conv2d_fused
-conv2d_fused_backward conv2d_transpose conv2d_transpose_backward crop_and_resize crop_and_resize_backward
-crop_masks decode_boxes global_norm iou label_anchors linear linear_backward max_pool2d max_pool2d_backward
-momentum_step nms paste_into_boxes relu relu_backward resize_bilinear resize_bilinear_backward resize_nearest roi_align roi_align_backward
-roi_pool roi_pool_backward sigmoid sigmoid_cross_entropy sigmoid_cross_entropy_backward smooth_l1
-smooth_l1_backward softmax softmax_cross_entropy softmax_cross_entropy_backward upsample_nearest upsample_nearest_backward
+conv2d_fused_backward conv2d_transpose conv2d_transpose_backward crop_and_resize crop_and_resize_backward crop_masks
+decode_boxes global_norm iou label_anchors linear linear_backward max_pool2d max_pool2d_backward momentum_step nms
+paste_into_boxes relu relu_backward resize_bilinear resize_bilinear_backward resize_nearest roi_align roi_align_backward
+roi_pool roi_pool_backward sigmoid sigmoid_cross_entropy sigmoid_cross_entropy_backward smooth_l1 smooth_l1_backward
+softmax softmax_cross_entropy softmax_cross_entropy_backward upsample_nearest upsample_nearest_backward
 """.split()  # noqa: SIM905  (a literal would take forty lines)
 FEW_NUMBERS = "a few hundred boxes or labels: NumPy is done before the threads have started"
 WITHOUT_CPU = {
