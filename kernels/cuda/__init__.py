@@ -12,8 +12,8 @@ same bits each time.
 
 from __future__ import annotations
 
+import functools
 import importlib
-import importlib.util
 from collections.abc import Callable
 from typing import Any
 
@@ -27,30 +27,42 @@ _FUNCTIONS = {
     "fused": ("conv2d_fused", "conv2d_fused_backward"),
     "linear": ("channel_sum", "linear", "linear_backward"),
     "losses": (
-        "sigmoid_cross_entropy", "sigmoid_cross_entropy_backward", "smooth_l1", "smooth_l1_backward",
-        "softmax_cross_entropy", "softmax_cross_entropy_backward",
-    ),  # fmt: skip
+        "sigmoid_cross_entropy",
+        "sigmoid_cross_entropy_backward",
+        "smooth_l1",
+        "smooth_l1_backward",
+        "softmax_cross_entropy",
+        "softmax_cross_entropy_backward",
+    ),
     "nms": ("batched_nms", "nms"),
     "norm": ("batch_norm", "batch_norm_backward"),
     "optim": ("clip_gradients", "global_norm", "momentum_step"),
     "pool": ("max_pool2d", "max_pool2d_backward"),
     "resize": (
-        "resize_bilinear", "resize_bilinear_backward", "resize_nearest", "upsample_nearest", "upsample_nearest_backward",
-    ),  # fmt: skip
+        "resize_bilinear",
+        "resize_bilinear_backward",
+        "resize_nearest",
+        "upsample_nearest",
+        "upsample_nearest_backward",
+    ),
     "roi_align": ("roi_align", "roi_align_backward"),
     "roi_pool": ("roi_pool", "roi_pool_backward"),
     "targets": ("crop_masks", "label_anchors"),
 }
 
 
+#: the functions that there are kernels for; known without a card, and without the packages that drive one
+NAMES = frozenset(name for names in _FUNCTIONS.values() for name in names)
+
+
+@functools.cache
 def _load() -> dict[str, Callable[..., Any]]:
     """Import the files and return their functions by name."""
-    found = {}
-    for file, names in _FUNCTIONS.items():
-        if importlib.util.find_spec(f"{__name__}.{file}") is not None:
-            module = importlib.import_module(f".{file}", __name__)
-            found.update({name: getattr(module, name) for name in names if hasattr(module, name)})
-    return found
+    modules = {file: importlib.import_module(f".{file}", __name__) for file in _FUNCTIONS}
+    return {name: getattr(modules[file], name) for file, names in _FUNCTIONS.items() for name in names}
 
 
-KERNELS: dict[str, Callable[..., Any]] = _load()
+def __getattr__(name: str) -> Any:
+    if name == "KERNELS":  # not before it is asked for
+        return _load()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -7,9 +7,8 @@ left one is.
 
 from __future__ import annotations
 
+import math
 from typing import Any
-
-import numpy as np
 
 from ..contract import LinearCache
 from .machine.device import SIMULATED, blocks_for, contiguous, cuda, empty, float32, kernel, launch, zeros
@@ -21,6 +20,7 @@ ACROSS, DOWN = (2, 4) if SIMULATED else (32, 8)  # threads of a block that sums:
 CHUNK = 6 if SIMULATED else 64  # rows of a block, at least
 CHUNKS = 4 if SIMULATED else 256  # at most, for each column
 SUMS = ACROSS * DOWN
+SUM, MASK, PRODUCT = 0, 1, 2  # what is summed
 
 
 # --- products -------------------------------------------------------------------------------------------------------
@@ -75,14 +75,17 @@ def linear_backward(dy: Any, cache: LinearCache) -> Any:
 # --- sums over rows -------------------------------------------------------------------------------------------------
 
 
-@kernel("f4[:,::1]", "f4[:,::1]", "f4[:,::1]", "f4[:,::1]", "i4", "i4")
-def sum_chunks(x, mask, masked, sums, rows_each, what):
-    """Sum a chunk of rows of (P, C) for each block; first set to zero what a ReLU, whose result is ``mask``, stopped.
+@kernel("f4[:,::1]", "f4[:,::1]", "f4[:,::1]", "f4[::1]", "f4[:,::1]", "i4", "i4")
+def sum_chunks(x, other, written, factors, sums, rows_each, what):
+    """Sum a chunk of rows of (P, C) for each block.
 
-    ``what`` is 1 to do so and to write the result to ``masked``. **Owns:** a block, ``rows_each`` rows of 32 columns; a
-    thread, each 8th of these rows of one column, and their elements of ``masked``. **Shared:** the threads' sums, added
-    as a tree. **No race:** in each round of the tree half of the threads add what others wrote before the last barrier.
-    **Floor:** x is read once (12 bytes an element with the mask).
+    ``what`` is SUM; or MASK, to set to zero first what a ReLU stopped whose result is ``other``, and to write that; or
+    PRODUCT, to sum x times ``other``, and to write x times the column's factor.
+
+    **Owns:** a block, ``rows_each`` rows of 32 columns; a thread, each 8th of these rows of one column, and their
+    elements of ``written``. **Shared:** the threads' sums, added as a tree. **No race:** in each round of the tree half
+    of the threads add what others wrote before the last barrier. **Floor:** x is read once (12 bytes an element where
+    something is written).
     """
     parts = cuda.shared.array(SUMS, float32)
     column = cuda.blockIdx.y * ACROSS + cuda.threadIdx.x
@@ -92,10 +95,13 @@ def sum_chunks(x, mask, masked, sums, rows_each, what):
     if column < x.shape[1]:
         for row in range(first + cuda.threadIdx.y, last, DOWN):
             value = x[row, column]
-            if what:
-                if mask[row, column] <= float32(0):
+            if what == MASK:
+                if other[row, column] <= float32(0):
                     value = float32(0)
-                masked[row, column] = value
+                written[row, column] = value
+            elif what == PRODUCT:
+                written[row, column] = value * factors[column]
+                value *= other[row, column]
             total += value
     at = cuda.threadIdx.y * ACROSS + cuda.threadIdx.x
     parts[at] = total
@@ -109,34 +115,45 @@ def sum_chunks(x, mask, masked, sums, rows_each, what):
         sums[cuda.blockIdx.x, column] = parts[at]
 
 
-def _sum(x: Any, mask: Any, masked: Any) -> Any:
+def _sum(x: Any, what: int, other: Any, written: Any, factors: Any) -> Any:
     """Sum chunks, and then the chunks' sums, which are a few rows."""
     rows, columns = x.shape
-    if rows == 0:
+    if rows == 0 or columns == 0:
         return zeros(columns)
     each = max(CHUNK, blocks_for(rows, CHUNKS))
     chunks = blocks_for(rows, each)
     sums = empty((chunks, columns))
     blocks = (chunks, blocks_for(columns, ACROSS))
-    launch(sum_chunks, blocks, (ACROSS, DOWN), x, mask, masked, sums, each, int(mask is not x))
-    return sums[0] if chunks == 1 else _sum(sums, sums, sums)
+    launch(sum_chunks, blocks, (ACROSS, DOWN), x, other, written, factors, sums, each, what)
+    return sums[0] if chunks == 1 else _sum(sums, SUM, sums, sums, sums[0])
+
+
+def _rows(x: Any) -> Any:
+    """Return (..., C) as (P, C)."""
+    return contiguous(x).reshape(math.prod(x.shape[:-1]), x.shape[-1])
 
 
 def sum_rows(x: Any) -> Any:
-    """Return the sums over the rows of (P, C), in an order that depends on P alone."""
-    x = contiguous(x)
-    return _sum(x, x, x)
+    """Return the sums over all axes of (..., C) but the last, in an order that depends on the shape alone."""
+    x = _rows(x)
+    return _sum(x, SUM, x, x, x[0] if len(x) else x)
 
 
 def masked_sum(dy: Any, y: Any) -> tuple[Any, Any]:
     """Return the gradient that passes a ReLU whose result is ``y``, and its sum over all but the last axis."""
-    masked, channels = empty(dy.shape), dy.shape[-1]
-    flat = [contiguous(a).reshape(-1, channels) for a in (dy, y, masked)]
-    return masked, _sum(*flat)
+    masked = empty(dy.shape)
+    dy = _rows(dy)
+    return masked, _sum(dy, MASK, _rows(y), _rows(masked), dy[0] if len(dy) else dy)
+
+
+def scaled_and_product(x: Any, other: Any, factors: Any) -> tuple[Any, Any]:
+    """Return ``x factors`` and the sum of ``x other`` over all axes but the last."""
+    scaled = empty(x.shape)
+    return scaled, _sum(_rows(x), PRODUCT, _rows(other), _rows(scaled), factors)
 
 
 def channel_sum(x: Any) -> Any:
     """See ``mrcnn_np.ops.linear.channel_sum``."""
     if not can_compute(x) or x.ndim < 2:
         return NotImplemented
-    return sum_rows(contiguous(x).reshape(int(np.prod(x.shape[:-1])), x.shape[-1]))
+    return sum_rows(x)

@@ -85,7 +85,7 @@ def softmax_cross_entropy(logits: np.ndarray, labels: np.ndarray) -> Any:
 def softmax_cross_entropy_backward(dloss: np.ndarray, cache: SoftmaxCrossEntropyCache) -> Any:
     """See ``mrcnn_np.ops.losses.softmax_cross_entropy_backward``."""
     probabilities, labels = cache
-    if not is_float32(dloss, probabilities) or probabilities.ndim != 2 or 0 in probabilities.shape:
+    if not is_float32(dloss, probabilities) or probabilities.ndim != 2 or probabilities.shape[1] == 0:
         return NotImplemented
     if not dloss.shape == probabilities.shape[:1] or not _are_labels(labels, dloss.shape):
         return NotImplemented

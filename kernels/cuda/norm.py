@@ -89,10 +89,12 @@ def statistics(width: int) -> Kernel:
     def body(x, height, means, squares):
         """Write the mean of each ``height`` rows (a part), and the sum of the squared distances to it.
 
-        A block owns a part of some channels, a thread one group of channels of every ``blockDim.y``-th of its rows; it
-        goes on with Welford's update. In shared memory lie count, mean and squares of each thread. They are joined as
-        a tree (Chan et al. 1983): in every round a thread of the lower half takes in its partner in the upper half,
-        and all wait, so no one reads what is being written. Floor: x read once, 4 bytes an element.
+        A block owns a part of some channels, a thread one group of channels of every ``blockDim.y``-th of its rows.
+        Sums of squares lose the digits that a mean far from zero takes, so a thread counts from its first row's
+        number, and means are written as distances to the first row of all. In shared memory lie count, mean and
+        squares of each thread. They are joined as a tree (Chan et al. 1983): in every round a thread of the lower half
+        takes in its partner in the upper half, and all wait, so no one reads what is being written. Floor: x read
+        once, 4 bytes an element.
         """
         counts = cuda.shared.array(THREADS, float32)
         mean = cuda.shared.array((width, THREADS), float32)
@@ -104,20 +106,27 @@ def statistics(width: int) -> Kernel:
         v = cuda.local.array(width, float32)
         m = cuda.local.array(width, float32)
         s = cuda.local.array(width, float32)
+        origin = cuda.local.array(width, float32)
         for k in range(width):
             m[k] = ZERO
             s[k] = ZERO
         count = ZERO
-        if channel < channels:
-            last = min((cuda.blockIdx.x + 1) * height, rows)
-            for row in range(cuda.blockIdx.x * height + line, last, cuda.blockDim.y):
+        first = cuda.blockIdx.x * height + line
+        last = min((cuda.blockIdx.x + 1) * height, rows)
+        if channel < channels and first < last:
+            load(x, first * channels + channel, origin)
+            for row in range(first, last, cuda.blockDim.y):
                 load(x, row * channels + channel, v)
                 count += ONE
-                share = ONE / count
                 for k in range(width):
-                    d = v[k] - m[k]
-                    m[k] += d * share
-                    s[k] += d * (v[k] - m[k])
+                    d = v[k] - origin[k]
+                    m[k] += d
+                    s[k] += d * d
+            load(x, channel, v)
+            for k in range(width):
+                square_sum = s[k] - m[k] * m[k] / count
+                s[k] = ZERO if square_sum < ZERO else square_sum  # NaN stays
+                m[k] = (origin[k] - v[k]) + m[k] / count
         counts[slot] = count
         for k in range(width):
             mean[k, slot] = m[k]
@@ -145,10 +154,8 @@ def statistics(width: int) -> Kernel:
     return body
 
 
-@kernel(
-    "f4[:,::1]", "f4[:,::1]", "i4", "i4", "f4", "f4", "f4[::1]", "f4[::1]", "f4[::1]", "f4[::1]", "f4[::1]", "f4[::1]"
-)  # fmt: skip
-def finish_statistics(means, squares, rows, height, eps, momentum, gamma, running_mean, running_var, mu, inverse, scale):
+@kernel("f4[:,::1]", "f4[:,::1]", "f4[:,::1]", "i4", "f4", "f4", *("f4[::1]",) * 6)
+def finish_statistics(x, means, squares, height, eps, momentum, gamma, running_mean, running_var, mu, inverse, scale):
     """Join the parts; write mean, inverse deviation and scale of each channel, and move the running statistics.
 
     A block owns ``blockDim.x`` channels, a thread one channel of every ``blockDim.y``-th part; then as in
@@ -158,6 +165,7 @@ def finish_statistics(means, squares, rows, height, eps, momentum, gamma, runnin
     counts = cuda.shared.array(THREADS, float32)
     mean = cuda.shared.array(THREADS, float32)
     square = cuda.shared.array(THREADS, float32)
+    rows = x.shape[0]
     parts, channels = means.shape
     lanes, line = cuda.blockDim.x, cuda.threadIdx.y
     slot = line * lanes + cuda.threadIdx.x
@@ -189,10 +197,11 @@ def finish_statistics(means, squares, rows, height, eps, momentum, gamma, runnin
     if line == 0 and channel < channels:
         variance = square[slot] / float32(rows)
         unbiased = square[slot] / float32(max(1, rows - 1))
-        mu[channel] = mean[slot]
+        centre = x[0, channel] + mean[slot]
+        mu[channel] = centre
         inverse[channel] = ONE / math.sqrt(variance + eps)
         scale[channel] = gamma[channel] * inverse[channel]
-        running_mean[channel] = (ONE - momentum) * running_mean[channel] + momentum * mean[slot]
+        running_mean[channel] = (ONE - momentum) * running_mean[channel] + momentum * centre
         running_var[channel] = (ONE - momentum) * running_var[channel] + momentum * unbiased
 
 
@@ -408,7 +417,7 @@ def batch_norm(
         launch(statistics(width), grid, _block(channels, width), flat, height, means, squares)
         launch(
             finish_statistics, *_narrow(channels),
-            means, squares, rows, height, eps, momentum, scale, *running, mu, inverse_std, factor,
+            flat, means, squares, height, eps, momentum, scale, *running, mu, inverse_std, factor,
         )  # fmt: skip
         for original, moved in zip((mean, var), running):
             if moved is not original:

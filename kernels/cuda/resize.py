@@ -16,7 +16,7 @@ from .machine.groups import group_width, loader, storer
 from .machine.maps import map_blocks
 
 THREADS = 16 if SIMULATED else 256  # of a block
-ZERO, ONE = np.float32(0), np.float32(1)
+ZERO, HALF, ONE = np.float32(0), np.float32(0.5), np.float32(1)
 
 
 # --- repeating ------------------------------------------------------------------------------------------------------
@@ -160,8 +160,8 @@ def interpolate_gradient(dy, scale, dx):
     outer, cell = cuda.blockIdx.x // n, cuda.blockIdx.x % n
     if i >= inner:
         return
-    first = 0 if cell == 0 else max(0, int(math.floor((float32(cell) - ONE) / scale)) - 1)
-    last = outputs if cell == n - 1 else min(outputs, int(math.ceil((float32(cell) + ONE) / scale)) + 2)
+    first = 0 if cell == 0 else max(0, int(math.floor((float32(cell) - HALF) / scale - HALF)) - 1)
+    last = outputs if cell == n - 1 else min(outputs, int(math.ceil((float32(cell) + ONE + HALF) / scale - HALF)) + 2)
     total = ZERO
     for output in range(first, last):
         low, high, fraction = scalar.resize_taps(output, scale, n)

@@ -99,12 +99,16 @@ def test_no_block_is_no_launch():
     launch(divergent, (0, 5), 8, device.empty(0))
 
 
-@pytest.mark.parametrize(
-    "wrong", [np.zeros(8, np.float32), device.zeros(8, np.float64), device.zeros((8, 1)), device.zeros(16)[::2]]
-)
+@pytest.mark.parametrize("wrong", [np.zeros(8, np.float32), device.zeros(8, np.float64), device.zeros(16)[::2], 1.0])
 def test_a_kernel_takes_what_it_declares(wrong):
     with pytest.raises(TypeError, match="a kernel"):
         launch(race, 1, 8, wrong)
+
+
+def test_a_flat_array_may_have_any_axes():
+    x = device.empty((4, 2))
+    launch(race, 1, 8, x)
+    assert x.shape == (4, 2) and not np.isnan(x.get()).any()
 
 
 # --- arrays ---------------------------------------------------------------------------------------------------------

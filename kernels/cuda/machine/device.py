@@ -2,7 +2,7 @@
 
 Arrays on the device are CuPy's. Kernels are Python functions under ``@kernel``, which says the types of their arguments
 and remembers them in ``REGISTRY``, so that all can be compiled without a card; ``launch`` runs one. A kernel is
-compiled at its first launch.
+compiled at its first launch, or read from disk (``compiled``).
 
 With ``NUMBA_ENABLE_CUDASIM=1`` there is no card: arrays are ``simulated.SimulatedArray``, and ``simulator.run``
 executes the kernels' Python text. Then ``SIMULATED`` is True, and files with tiles take small ones.
@@ -12,22 +12,21 @@ from __future__ import annotations
 
 import functools
 import importlib.util
-import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-
-os.environ.setdefault("NUMBA_CUDA_ARRAY_INTERFACE_SYNC", "0")  # one stream: nothing to wait for
-os.environ.setdefault("NUMBA_CUDA_LOW_OCCUPANCY_WARNINGS", "0")  # small maps have few blocks
-from numba import config, cuda
+from numba import config
+from numba import cuda as numba_cuda
 
 from ... import scalar
+from . import compiled
 from .simulated import COPIES, SimulatedArray, poisoned
 
 SIMULATED = bool(getattr(config, "ENABLE_CUDASIM", 0))
 float32, int32 = np.float32, np.int32
 Array: Any = SimulatedArray
+cuda: Any = numba_cuda  # not typed: to mypy its properties are functions
 cupy: Any = None
 
 if SIMULATED:
@@ -85,7 +84,7 @@ class Argument(NamedTuple):
             raise ValueError(f"type of a kernel's argument is {text!r}; expected as f4 or f4[:,::1]")
         return cls(np.dtype(name if name != "b1" else bool), axes.count(",") + 1 if axes else 0)
 
-    def compiled(self) -> Any:
+    def for_numba(self) -> Any:
         """Return Numba's type."""
         from numba import types
 
@@ -99,6 +98,7 @@ class Kernel:
     def __init__(self, function: Callable[..., None], types: tuple[str, ...], name: str, options: dict[str, Any]):
         self.function, self.types, self.name, self.options = function, types, name, options
         self.arguments = tuple(Argument.parse(text) for text in types)
+        self._cards: dict[int, compiled.Loaded] = {}
         functools.update_wrapper(self, function)
 
     def __call__(self, *args: Any) -> None:
@@ -108,12 +108,15 @@ class Kernel:
     @property
     def signature(self) -> tuple[Any, ...]:
         """Numba's types of the arguments."""
-        return tuple(argument.compiled() for argument in self.arguments)
+        return tuple(argument.for_numba() for argument in self.arguments)
 
-    @functools.cached_property
-    def compiled(self) -> Any:
-        """The compiled kernel."""
-        return cuda.jit(self.signature, **self.options)(self.function)
+    def on_card(self) -> compiled.Loaded:
+        """Return the kernel on the card that is in use; at first it is compiled, or its machine code is read."""
+        number = cupy.cuda.runtime.getDevice()
+        if number not in self._cards:
+            capability = cupy.cuda.Device(number).compute_capability
+            self._cards[number] = compiled.Loaded(self, (int(capability[:-1]), int(capability[-1])))
+        return self._cards[number]
 
 
 REGISTRY: dict[str, Kernel] = {}  # by name
@@ -161,8 +164,7 @@ def launch(body: Kernel, blocks: int | tuple[int, ...], threads: int | tuple[int
     if SIMULATED:
         simulator.run(body.function, grid, block, _simulated_arguments(body, args))
     else:
-        stream = _stream(cupy.cuda.get_current_stream().ptr)
-        body.compiled[grid, block, stream](*(_real(*pair) for pair in zip(body.arguments, args, strict=True)))
+        body.on_card().launch(grid, block, cupy.cuda.get_current_stream().ptr, args)
 
 
 def _simulated_arguments(body: Kernel, args: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -186,32 +188,6 @@ def _simulated(argument: Argument, value: Any) -> Any:
     if array.dtype != argument.dtype or array.ndim != argument.ndim or not array.flags.c_contiguous:
         raise TypeError(f"a kernel expects {argument}, got {array.dtype} {array.shape} (strides {array.strides})")
     return array
-
-
-@functools.cache
-def _stream(address: int) -> Any:
-    """Return Numba's object for a stream of CuPy's; 0 is the default one."""
-    return cuda.external_stream(address) if address else cuda.default_stream()
-
-
-def _real(argument: Argument, value: Any) -> Any:
-    """Return a number as it is, and Numba's object for the memory of one of CuPy's arrays."""
-    if argument.ndim == 0:
-        return value
-    if not value.flags.c_contiguous:
-        raise TypeError(f"a kernel expects a C-contiguous array, got one of shape {value.shape} with gaps")
-    shape = (value.size,) if argument.ndim == 1 else value.shape
-    return _view_at(value.data.ptr, shape, value.dtype)
-
-
-@functools.lru_cache(maxsize=16384)
-def _view_at(address: int, shape: tuple[int, ...], dtype: np.dtype) -> Any:
-    """Return Numba's object for an array at this address; it does not keep the memory.
-
-    A pool hands out the same addresses again and again, so most objects are found, not made.
-    """
-    description = {"shape": shape, "strides": None, "typestr": dtype.str, "data": (address, False), "version": 3}
-    return cuda.from_cuda_array_interface(description, sync=False)
 
 
 # --- arrays ---------------------------------------------------------------------------------------------------------
@@ -250,6 +226,14 @@ def to_host(array: Any) -> Any:
     return cupy.asnumpy(array)
 
 
+def memory() -> tuple[int, int] | None:
+    """Return the card's free memory (what CuPy keeps for later counts as free) and all of it, in bytes."""
+    if SIMULATED:
+        return None
+    free, total = cupy.cuda.runtime.memGetInfo()
+    return free + cupy.get_default_memory_pool().free_bytes(), total
+
+
 def contiguous(array: Any) -> Any:
     """Return the array, or a copy without gaps if it has some."""
     if array.flags.c_contiguous:
@@ -271,5 +255,6 @@ def blocks_for(n: int, threads: int) -> int:
 
 __all__ = [
     "COPIES", "REGISTRY", "SIMULATED", "Array", "Kernel", "aligned", "blocks_for", "contiguous", "cuda", "cupy",
-    "device_function", "empty", "float32", "int32", "is_device", "kernel", "launch", "to_device", "to_host", "zeros",
+    "device_function", "empty", "float32", "int32", "is_device", "kernel", "launch", "memory", "to_device", "to_host",
+    "zeros",
 ]  # fmt: skip

@@ -17,12 +17,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .device import Kernel, blocks_for, cuda, device_function, empty, float32, kernel, launch
+from .device import Kernel, blocks_for, cuda, device_function, empty, float32, int32, kernel, launch
 from .tiles import SLAB, TILES, Tile, core, plan, share, shared_left, shared_right
 from .vectors import load4, store4
 
 SCALE, SHIFT, RESIDUAL, RELU = 1, 2, 4, 8  # what is done with a result
-OUTSIDE = -(1 << 28)  # a row of a map that no tap reaches
+OUTSIDE = -(1 << 28)  # a row of a map that no tap reaches; a place that is not read
 
 
 class Reading(NamedTuple):
@@ -175,71 +175,76 @@ def correlate_kernel(tile: Tile, turned: bool) -> Kernel:
         b = cuda.local.array(b_size, float32)
         sums = cuda.local.array(64, float32)
         targets = cuda.local.array(8, np.int64)
-        window = cuda.local.array(loads_left, np.int32)
-        window_y = cuda.local.array(loads_left, np.int32)
-        window_x = cuda.local.array(loads_left, np.int32)
-        t = cuda.threadIdx.x
+        window = cuda.local.array(loads_left, int32)
+        window_y = cuda.local.array(loads_left, int32)
+        window_x = cuda.local.array(loads_left, int32)
+        weight = cuda.local.array(loads_right, int32)
+        t = int32(cuda.threadIdx.x)
         tiles_across = (columns + tile_columns - 1) // tile_columns
-        first_row = cuda.blockIdx.x // tiles_across * tile_rows
-        first_column = cuda.blockIdx.x % tiles_across * tile_columns
-        which, part = cuda.blockIdx.z // splits, cuda.blockIdx.z % splits
+        first_row = int32(cuda.blockIdx.x // tiles_across * tile_rows)
+        first_column = int32(cuda.blockIdx.x % tiles_across * tile_columns)
+        which, part = int32(cuda.blockIdx.z // splits), int32(cuda.blockIdx.z % splits)
         my_row, my_column = place(t)
         for i in range(64):
             sums[i] = float32(0)
 
-        # the windows that this thread loads: two threads for each, four channels of eight
+        # the windows that this thread loads: two threads for each, four channels of eight; and the weights
         for n in range(loads_left):
             at = first_row + (t + n * threads) // 2
             rest = at % area
             y = rest // across * down - top
             xx = rest % across * right - left
-            window[n] = which * group + at // area * image + y * row + xx * pixel
+            window[n] = which * group + at // area * image + y * row + xx * pixel + t % 2 * 4
             window_y[n] = y if at < rows else OUTSIDE
             window_x[n] = xx
+        for n in range(loads_right):
+            load = t + n * threads
+            if turned:
+                column = first_column + load // 2
+                weight[n] = column * w_line + load % 2 * 4
+            else:
+                column = first_column + load % quads_line * 4
+                weight[n] = load // quads_line * w_line + column
+            if column >= columns or load >= quads_right:
+                weight[n] = OUTSIDE
 
-        slabs = taps * (channels // SLAB)
         per_tap = max(channels // SLAB, 1)
-        begin, end = slabs * part // splits, slabs * (part + 1) // splits
-        tap_y = begin // per_tap // taps_across
-        tap_x = begin // per_tap % taps_across
-        channel = begin % per_tap * SLAB
-        for slab in range(begin, end + 1):
+        begin = int32(taps * (channels // SLAB) * part // splits)
+        end = int32(taps * (channels // SLAB) * (part + 1) // splits)
+        tap_y, tap_x = int32(begin // per_tap // taps_across), int32(begin // per_tap % taps_across)
+        channel = int32(begin % per_tap * SLAB)
+        step = int32(SLAB if turned else SLAB * w_line)
+        w_first = int32(w_first + which * w_group)
+        x_at = int32(tap_y * row + tap_x * pixel + channel)
+        w_at = int32(w_first + tap_y * w_down + tap_x * w_right + channel // SLAB * step)
+        half = int32(0)
+        for slab in range(begin, int32(end + 1)):
             if slab < end:  # on the way to registers
-                tap = tap_y * row + tap_x * pixel + channel
                 for n in range(loads_left):
-                    y, xx = window_y[n] + tap_y, window_x[n] + tap_x
+                    y, xx = int32(window_y[n] + tap_y), int32(window_x[n] + tap_x)
                     if y >= 0 and y < height and xx >= 0 and xx < width:
-                        p = load4(x, window[n] + tap + t % 2 * 4)
+                        p = load4(x, int32(window[n] + x_at))
                         a[4 * n], a[4 * n + 1], a[4 * n + 2], a[4 * n + 3] = p
                     else:
                         for lane in range(4):
                             a[4 * n + lane] = float32(0)
-                tap = w_first + which * w_group + tap_y * w_down + tap_x * w_right
                 for n in range(loads_right):
-                    load = t + n * threads
-                    if turned:
-                        column, at = first_column + load // 2, channel + load % 2 * 4
-                        at += tap + column * w_line
-                    else:
-                        column, at = first_column + load % quads_line * 4, channel + load // quads_line
-                        at = tap + at * w_line + column
-                    if column < columns and (not spare or load < quads_right):
-                        p = load4(w, at)
+                    if weight[n] >= 0:
+                        p = load4(w, int32(weight[n] + w_at))
                         b[4 * n], b[4 * n + 1], b[4 * n + 2], b[4 * n + 3] = p
                     else:
                         for lane in range(4):
                             b[4 * n + lane] = float32(0)
-                channel += SLAB
-                if channel == channels:
-                    channel = 0
-                    tap_x += 1
+                channel, x_at, w_at = int32(channel + SLAB), int32(x_at + SLAB), int32(w_at + step)
+                if channel == channels:  # on to the next tap
+                    channel, tap_x = int32(0), int32(tap_x + 1)
                     if tap_x == taps_across:
-                        tap_x = 0
-                        tap_y += 1
+                        tap_x, tap_y = int32(0), int32(tap_y + 1)
+                    x_at = int32(tap_y * row + tap_x * pixel)
+                    w_at = int32(w_first + tap_y * w_down + tap_x * w_right)
             if slab > begin:
-                multiply(slabs_left, slabs_right, (slab - begin - 1) % 2, my_row, my_column, sums)
+                multiply(slabs_left, slabs_right, int32(1 - half), my_row, my_column, sums)
             if slab < end:  # and from there to the half that nobody reads
-                half = (slab - begin) % 2
                 for n in range(loads_left):
                     turn_in(slabs_left, line_left, half, t % 2 * 4, (t + n * threads) // 2, a, n)
                 for n in range(loads_right):
@@ -250,6 +255,7 @@ def correlate_kernel(tile: Tile, turned: bool) -> Kernel:
                         else:
                             at = (half * SLAB + load // quads_line) * line_right + load % quads_line * 4
                             store4(slabs_right, at, b[4 * n], b[4 * n + 1], b[4 * n + 2], b[4 * n + 3])
+            half = int32(1 - half)
             cuda.syncthreads()
 
         offset = out_first + which * out_group + part * out_part
@@ -287,6 +293,13 @@ def add_parts(
         out[target] = finish(total, what, scale, shift, residual, which * channels + column, target)
 
 
+def check_places(*arrays: Any) -> None:
+    """Refuse arrays whose elements 32 bits do not number, as the kernels do to have registers left for sums."""
+    for array in arrays:
+        if array.size >= 1 << 31:
+            raise ValueError(f"an array of shape {array.shape} has more than 2^31 elements: take a smaller batch")
+
+
 def correlate(
     x: Any,
     w: Any,
@@ -309,6 +322,7 @@ def correlate(
     rows, columns = reading.rows, weights.columns
     if rows * columns * products == 0:
         return
+    check_places(x, w)
     slabs = reading.taps * reading.channels // SLAB
     tile, splits = plan(rows, columns, slabs, products)
     extras = [out if extra is None else extra for extra in (scale, shift, residual)]

@@ -8,6 +8,8 @@ its rows: a tile of 128 x 128 reads a number from memory for 64 multiplications 
 **Why 8 x 8 for a thread.** Per step of k it reads 8 numbers of A and 8 of B, four at a time, into registers, and does
 64 multiplications: 4 loads for 64 multiply-adds, which is what a multiprocessor can sustain. The 8 rows are two runs
 of 4, and the lanes of a warp lie 8 down and 4 across, so that the lanes' loads of 16 bytes are neighbours or the same.
+Four lanes at a time form a square: then lanes whose numbers differ in one of the two lowest bits load the same of A, or
+the same of B, which shared memory hands out together.
 
 **Why two slabs.** While the threads multiply one, the next is on its way from memory to registers; after that it is
 written to the other half of shared memory. So there is one barrier for each slab: no thread writes a half that another
@@ -24,7 +26,7 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from .device import SIMULATED, blocks_for, cuda, device_function, float32
+from .device import SIMULATED, blocks_for, cuda, device_function, float32, int32
 from .vectors import load4, store4
 
 SLAB = 8  # of the inner dimension at a time
@@ -93,7 +95,7 @@ class Tile(NamedTuple):
 
 # The large one for most; a narrow one for 64 columns; a small one for small results; a strip for few columns.
 TILES = (
-    (Tile(1, 1, 2, 1), Tile(1, 1, 1, 2))
+    (Tile(1, 1, 2, 2), Tile(2, 1, 2, 2))
     if SIMULATED
     else (Tile(2, 4, 8, 4), Tile(4, 1, 4, 8), Tile(2, 1, 4, 8), Tile(2, 1, 8, 4))
 )
@@ -126,13 +128,15 @@ def _splits(slabs: int) -> list[int]:
 def _time(tile: Tile, splits: int, rows: int, columns: int, slabs: int, products: int) -> float:
     """Return the modelled time in microseconds."""
     if SIMULATED:  # many parts and either tile, so that all are tried
-        return -splits + ((tile.rows > tile.columns) == (columns % 3 == 0))
+        return -splits + ((tile.rows > tile.columns) == (columns % 3 > 0))
     blocks = blocks_for(rows, tile.rows) * blocks_for(columns, tile.columns) * products * splits
     rounds, rest = divmod(blocks, PROCESSORS * tile.beside)
+    loads = (tile.rows + tile.columns) * SLAB // 4 / tile.threads
+    share = 0.9 * 512 / (612 + 45 * loads)  # of the time that is multiplications: 512 of a thread's instructions
     multiply = tile.rows * tile.columns * SLAB / 128 / 1755  # microseconds: 128 multiply-adds a cycle, 1755 MHz
     length = blocks_for(slabs, splits) + 6  # first loads and the result's way out
-    full = length * multiply * tile.beside / 0.85
-    alone = length * max(multiply * blocks_for(rest, PROCESSORS) / 0.85, 0.35)
+    full = length * multiply * tile.beside / share
+    alone = length * max(multiply * blocks_for(rest, PROCESSORS) / share, 0.35)
     together = 0.0 if splits == 1 else 3 + 4 * products * rows * columns * (2 * splits) / 2.5e6
     return rounds * full + (alone if rest else 0.0) + together
 
@@ -148,7 +152,7 @@ class Core(NamedTuple):
 @functools.cache
 def core(tile: Tile) -> Core:
     """Return the functions of a tile."""
-    lanes, lanes_across, warps_across = tile.lanes, tile.lanes_across, tile.warps_across
+    lanes, pairs, warps_across = tile.lanes, tile.lanes_across // 2, tile.warps_across
     warp_rows, warp_columns = tile.warp_rows, tile.warp_columns
     line_left, line_right = tile.line_left, tile.line_right
     half_down, half_across = warp_rows // 2, warp_columns // 2
@@ -157,24 +161,39 @@ def core(tile: Tile) -> Core:
     def place(thread: Any) -> Any:
         """Return row and column of the tile where the thread's numbers begin; the others: 1, 2, 3 and a half on."""
         warp, lane = thread // lanes, thread % lanes
-        row = warp // warps_across * warp_rows + lane // lanes_across * 4
-        return row, warp % warps_across * warp_columns + lane % lanes_across * 4
+        down, across = lane // 2 % 2 + lane // 4 // pairs * 2, lane % 2 + lane // 4 % pairs * 2
+        row = warp // warps_across * warp_rows + down * 4
+        return int32(row), int32(warp % warps_across * warp_columns + across * 4)
+
+    @device_function
+    def add_step(left: Any, at_left: Any, right: Any, at_right: Any, a: Any, b: Any, sums: Any) -> None:
+        """Add the products of one line of either slab."""
+        a[0], a[1], a[2], a[3] = load4(left, at_left)
+        a[4], a[5], a[6], a[7] = load4(left, at_left + half_down)
+        b[0], b[1], b[2], b[3] = load4(right, at_right)
+        b[4], b[5], b[6], b[7] = load4(right, at_right + half_across)
+        for i in range(8):
+            for j in range(8):
+                sums[i * 8 + j] += a[i] * b[j]
 
     @device_function
     def multiply(left: Any, right: Any, half: Any, row: Any, column: Any, sums: Any) -> None:
-        """Add the product of the slabs in one half of shared memory to a thread's 8 x 8 sums."""
+        """Add the product of the slabs in one half of shared memory to a thread's 8 x 8 sums.
+
+        The eight steps are written out: the compiler leaves a loop of this length as it is, and cannot then load the
+        numbers of the next step while it multiplies.
+        """
         a = cuda.local.array(8, float32)
         b = cuda.local.array(8, float32)
-        for k in range(SLAB):
-            at = (half * SLAB + k) * line_left + row
-            a[0], a[1], a[2], a[3] = load4(left, at)
-            a[4], a[5], a[6], a[7] = load4(left, at + half_down)
-            at = (half * SLAB + k) * line_right + column
-            b[0], b[1], b[2], b[3] = load4(right, at)
-            b[4], b[5], b[6], b[7] = load4(right, at + half_across)
-            for i in range(8):
-                for j in range(8):
-                    sums[i * 8 + j] += a[i] * b[j]
+        p, q = int32(half * SLAB * line_left + row), int32(half * SLAB * line_right + column)
+        add_step(left, p, right, q, a, b, sums)
+        add_step(left, p + line_left, right, q + line_right, a, b, sums)
+        add_step(left, p + 2 * line_left, right, q + 2 * line_right, a, b, sums)
+        add_step(left, p + 3 * line_left, right, q + 3 * line_right, a, b, sums)
+        add_step(left, p + 4 * line_left, right, q + 4 * line_right, a, b, sums)
+        add_step(left, p + 5 * line_left, right, q + 5 * line_right, a, b, sums)
+        add_step(left, p + 6 * line_left, right, q + 6 * line_right, a, b, sums)
+        add_step(left, p + 7 * line_left, right, q + 7 * line_right, a, b, sums)
 
     @device_function
     def turn_in(shared: Any, line: Any, half: Any, k: Any, at: Any, value: Any, part: Any) -> None:

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from .device import Kernel, blocks_for, cuda, empty, float32, kernel, launch
-from .product import Reading, Writing, add_parts, store_results
+from .device import Kernel, blocks_for, cuda, empty, float32, int32, kernel, launch
+from .product import OUTSIDE, Reading, Writing, add_parts, check_places, store_results
 from .tiles import SLAB, TILES, Tile, core, plan, share, shared_left, shared_right
 from .vectors import load4, store4
 
@@ -53,44 +53,53 @@ def gather_kernel(tile: Tile) -> Kernel:
         b = cuda.local.array(b_size, float32)
         sums = cuda.local.array(64, float32)
         targets = cuda.local.array(8, np.int64)
-        at_y = cuda.local.array(loads_left, np.int32)  # of each load: where its tap lies, and its channel
-        at_x = cuda.local.array(loads_left, np.int32)
-        at_c = cuda.local.array(loads_left, np.int32)
-        p = cuda.local.array(loads_left, np.int32)  # and its next pixel
-        q = cuda.local.array(loads_left, np.int32)
-        n_image = cuda.local.array(loads_left, np.int32)
-        t = cuda.threadIdx.x
-        rows = taps * channels
+        at_y = cuda.local.array(loads_left, int32)  # of each load: where its tap lies, and its channel
+        at_x = cuda.local.array(loads_left, int32)
+        at_c = cuda.local.array(loads_left, int32)
+        p = cuda.local.array(loads_left, int32)  # and its next pixel
+        q = cuda.local.array(loads_left, int32)
+        n_image = cuda.local.array(loads_left, int32)
+        gradient = cuda.local.array(loads_right, int32)
+        t = int32(cuda.threadIdx.x)
+        rows = int32(taps * channels)
         tiles_across = (columns + tile_columns - 1) // tile_columns
-        first_row = cuda.blockIdx.x // tiles_across * tile_rows
-        first_column = cuda.blockIdx.x % tiles_across * tile_columns
-        which, part = cuda.blockIdx.z // splits, cuda.blockIdx.z % splits
+        first_row = int32(cuda.blockIdx.x // tiles_across * tile_rows)
+        first_column = int32(cuda.blockIdx.x % tiles_across * tile_columns)
+        which, part = int32(cuda.blockIdx.z // splits), int32(cuda.blockIdx.z % splits)
         my_row, my_column = place(t)
         for i in range(64):
             sums[i] = float32(0)
 
         slabs = (pixels + SLAB - 1) // SLAB
-        begin, end = slabs * part // splits, slabs * (part + 1) // splits
+        begin, end = int32(slabs * part // splits), int32(slabs * (part + 1) // splits)
         for n in range(loads_left):
             load = t + n * threads
             at = first_row + load % quads_left * 4
             tap = at // channels
             at_c[n] = at % channels + which * group
-            at_y[n] = tap // taps_across - top
+            at_y[n] = tap // taps_across - top if tap < taps else OUTSIDE
             at_x[n] = tap % taps_across - left
             at = begin * SLAB + load // quads_left
             n_image[n] = at // area
             p[n] = at % area // across
             q[n] = at % area % across
-            if tap >= taps:
-                at_y[n] = -(1 << 28)
-        for slab in range(begin, end + 1):
+        for n in range(loads_right):
+            load = t + n * threads
+            at, column = begin * SLAB + load // quads_right, first_column + load % quads_right * 4
+            gradient[n] = which * dy_group + at * dy_pixel + column
+            if column >= columns or load >= quads_right * SLAB:
+                gradient[n] = OUTSIDE
+        lines = int32(area // max(across, 1))
+        step = int32(SLAB * dy_pixel)
+        left_over = int32(pixels - begin * SLAB)  # pixels from this slab on
+        half = int32(0)
+        for slab in range(begin, int32(end + 1)):
             if slab < end:  # on the way to registers
                 for n in range(loads_left):
-                    y, xx = p[n] * down + at_y[n], q[n] * right + at_x[n]
+                    y, xx = int32(p[n] * down + at_y[n]), int32(q[n] * right + at_x[n])
                     inside = y >= 0 and y < height and xx >= 0 and xx < width
-                    if inside and slab * SLAB + (t + n * threads) // quads_left < pixels:
-                        v = load4(x, n_image[n] * image + y * row + xx * pixel + at_c[n])
+                    if inside and (t + n * threads) // quads_left < left_over:
+                        v = load4(x, int32(n_image[n] * image + y * row + xx * pixel + at_c[n]))
                         a[4 * n], a[4 * n + 1], a[4 * n + 2], a[4 * n + 3] = v
                     else:
                         for lane in range(4):
@@ -99,31 +108,32 @@ def gather_kernel(tile: Tile) -> Kernel:
                     while q[n] >= across:
                         q[n] -= across
                         p[n] += 1
-                        if p[n] * across == area:
+                        if p[n] == lines:
                             p[n] = 0
                             n_image[n] += 1
                 for n in range(loads_right):
-                    load = t + n * threads
-                    at, column = slab * SLAB + load // quads_right, first_column + load % quads_right * 4
-                    if at < pixels and column < columns and load < quads_right * SLAB:
-                        v = load4(dy, which * dy_group + at * dy_pixel + column)
+                    if gradient[n] >= 0 and (t + n * threads) // quads_right < left_over:
+                        v = load4(dy, gradient[n])
                         b[4 * n], b[4 * n + 1], b[4 * n + 2], b[4 * n + 3] = v
                     else:
                         for lane in range(4):
                             b[4 * n + lane] = float32(0)
+                    if gradient[n] >= 0:
+                        gradient[n] += step
+                left_over = int32(left_over - SLAB)
             if slab > begin:
-                multiply(slabs_left, slabs_right, (slab - begin - 1) % 2, my_row, my_column, sums)
+                multiply(slabs_left, slabs_right, int32(1 - half), my_row, my_column, sums)
             if slab < end:  # and from there to the half that nobody reads
-                half = (slab - begin) % 2 * SLAB
                 for n in range(loads_left):
                     load = t + n * threads
-                    at = (half + load // quads_left) * line_left + load % quads_left * 4
+                    at = (half * SLAB + load // quads_left) * line_left + load % quads_left * 4
                     store4(slabs_left, at, a[4 * n], a[4 * n + 1], a[4 * n + 2], a[4 * n + 3])
                 for n in range(loads_right):
                     load = t + n * threads
                     if load < quads_right * SLAB:
-                        at = (half + load // quads_right) * line_right + load % quads_right * 4
+                        at = (half * SLAB + load // quads_right) * line_right + load % quads_right * 4
                         store4(slabs_right, at, b[4 * n], b[4 * n + 1], b[4 * n + 2], b[4 * n + 3])
+            half = int32(1 - half)
             cuda.syncthreads()
 
         for i in range(8):
@@ -146,6 +156,7 @@ def gather_sums(
     size = rows * columns
     if size * products == 0:
         return
+    check_places(x, dy)
     tile, splits = plan(rows, columns, blocks_for(reading.rows, SLAB), products)
     blocks = (blocks_for(rows, tile.rows) * blocks_for(columns, tile.columns), 1, products * splits)
     body, how = gather_kernel(tile), (columns, dy_pixel, dy_group)
