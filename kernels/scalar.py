@@ -20,6 +20,7 @@ from numba.extending import register_jitable
 
 ZERO, HALF, ONE, TWO = np.float32(0), np.float32(0.5), np.float32(1), np.float32(2)
 MOST = np.float32(1 << 30)  # samples of a bin, and cells of a box: what lies beyond has no meaning
+TINY = np.float32(1e-20)  # a side that can still be divided by
 FEW = 8  # samples that are looked through rather than searched
 PASTE_METHODS = ("grid_sample", "resize", "plus_one", "resize_zero")  # their numbers
 
@@ -117,7 +118,7 @@ def bilinear_taps(u, size):
 @scalar
 def samples_between(base, bin_side, count, low, high):
     """Return first and end of a range that holds all samples whose place is in [low, high]; of few samples, all."""
-    if count <= FEW or not bin_side > ZERO:
+    if count <= FEW or not bin_side > TINY:
         return 0, count
     per_pixel, most, margin = np.float32(count) / bin_side, np.float32(count), 4 + (count >> 20)
     first = np.int32(min(max((np.float32(low) - base) * per_pixel, ZERO), most))

@@ -12,6 +12,7 @@ same bits each time.
 
 from __future__ import annotations
 
+import functools
 import importlib
 from collections.abc import Callable
 from typing import Any
@@ -50,10 +51,18 @@ _FUNCTIONS = {
 }
 
 
+#: the functions that there are kernels for; known without a card, and without the packages that drive one
+NAMES = frozenset(name for names in _FUNCTIONS.values() for name in names)
+
+
+@functools.cache
 def _load() -> dict[str, Callable[..., Any]]:
     """Import the files and return their functions by name."""
     modules = {file: importlib.import_module(f".{file}", __name__) for file in _FUNCTIONS}
     return {name: getattr(modules[file], name) for file, names in _FUNCTIONS.items() for name in names}
 
 
-KERNELS: dict[str, Callable[..., Any]] = _load()
+def __getattr__(name: str) -> Any:
+    if name == "KERNELS":  # not before it is asked for
+        return _load()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

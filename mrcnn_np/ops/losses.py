@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from kernels import accelerated
+from kernels import accelerated, as_array
 from kernels.contract import SigmoidCrossEntropyCache, SmoothL1Cache, SoftmaxCrossEntropyCache
 
 from .activation import sigmoid, softmax
@@ -64,7 +64,7 @@ def softmax_cross_entropy_backward(dloss: np.ndarray, cache: SoftmaxCrossEntropy
     """
     probabilities, labels = cache
     difference = probabilities.copy()
-    difference[np.arange(len(labels)), labels] -= 1
+    difference[np.arange(len(labels), like=labels), labels] -= 1
     return difference * dloss[:, None]
 
 
@@ -163,7 +163,7 @@ def smooth_l1_backward(dloss: np.ndarray, cache: SmoothL1Cache) -> np.ndarray:
 
 def _like(name: str, targets: np.ndarray, reference: np.ndarray) -> np.ndarray:
     """Return the targets in the dtype of the predictions; shapes must be equal (broadcasting hides mistakes here)."""
-    targets = np.asarray(targets, dtype=reference.dtype)
+    targets = as_array(targets).astype(reference.dtype, copy=False)
     if targets.shape != reference.shape:
         raise ValueError(f"{name} of shape {targets.shape}, expected {reference.shape}")
     return targets

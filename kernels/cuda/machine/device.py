@@ -226,6 +226,14 @@ def to_host(array: Any) -> Any:
     return cupy.asnumpy(array)
 
 
+def memory() -> tuple[int, int] | None:
+    """Return the card's free memory (what CuPy keeps for later counts as free) and all of it, in bytes."""
+    if SIMULATED:
+        return None
+    free, total = cupy.cuda.runtime.memGetInfo()
+    return free + cupy.get_default_memory_pool().free_bytes(), total
+
+
 def contiguous(array: Any) -> Any:
     """Return the array, or a copy without gaps if it has some."""
     if array.flags.c_contiguous:
@@ -247,5 +255,6 @@ def blocks_for(n: int, threads: int) -> int:
 
 __all__ = [
     "COPIES", "REGISTRY", "SIMULATED", "Array", "Kernel", "aligned", "blocks_for", "contiguous", "cuda", "cupy",
-    "device_function", "empty", "float32", "int32", "is_device", "kernel", "launch", "to_device", "to_host", "zeros",
+    "device_function", "empty", "float32", "int32", "is_device", "kernel", "launch", "memory", "to_device", "to_host",
+    "zeros",
 ]  # fmt: skip

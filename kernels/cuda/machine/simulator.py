@@ -1,17 +1,15 @@
 """Runs a kernel's Python text on the processor, with Numba's simulated ``cuda`` module (``NUMBA_ENABLE_CUDASIM=1``).
 
-Numba starts one thread of the operating system for each of the kernel's and lets them race. Here they take turns: each
-runs to its next barrier, in the order of their numbers or a shuffled one (``shuffled``), and threads that meet no
-barrier share one of the system's. So results do not depend on luck, a kernel whose results depend on the order of its
-threads shows it, and so does a barrier that not all threads reach. New memory is filled with NaN or odd numbers.
+Numba starts one thread of the operating system for each of the kernel's and lets them race. Here they take turns in one
+(``turns``): each runs to its next barrier, in the order of their numbers or a shuffled one (``shuffled``). So results do
+not depend on luck, a kernel whose results depend on the order of its threads shows it, and so does a barrier that not
+all threads reach. New memory is filled with NaN or odd numbers.
 """
 
 from __future__ import annotations
 
 import random
 import sys
-import threading
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
@@ -23,6 +21,7 @@ from numba.cuda.simulator import kernel as numba_kernel
 from numba.cuda.simulator import kernelapi
 
 from .simulated import poisoned
+from .turns import as_generator, where
 
 _seed: ContextVar[int | None] = ContextVar("seed", default=None)
 _files: list[dict[str, Any]] = []  # globals of files with functions that kernels call
@@ -68,8 +67,8 @@ def run(body: Callable[..., None], blocks: tuple[int, ...], threads: tuple[int, 
         if rng is not None:
             rng.shuffle(points)
         for point in points:
-            module._shared = _Memory()
-            _Block(body, args, point, places, rng).run()
+            module.enter_block(point)
+            _run_block(body, args, module, list(places), rng)
 
 
 class _Memory:
@@ -91,172 +90,121 @@ class _Memory:
 
 
 class _Cuda(kernelapi.FakeCUDAModule):
-    """Numba's simulated module, with faster memory and with the operations of a warp, which it lacks.
-
-    All threads of a block have to meet at a warp operation, because it is made of the block's barrier.
-    """
+    """Numba's simulated module for the thread whose turn it is (``place``), with faster memory."""
 
     def __init__(self, *sizes: Any):
         super().__init__(*sizes)
         self._local: Any = _Memory(local=True)
+        self.place: Any = None
+
+    def enter_block(self, point: Any) -> None:
+        """Begin a block, with shared memory of its own."""
         self._shared: Any = _Memory()
+        self.point = point
 
-    def _from_lane(self, value: Any, choose: Callable[[int], int]) -> Any:
-        lane, values = threading.current_thread().exchange(value)  # type: ignore[attr-defined]
-        source = choose(lane)
-        return values[source] if 0 <= source < LANES and source in values else value
+    @property
+    def threadIdx(self) -> Any:
+        """The number of the thread."""
+        return self.place
 
-    def shfl_sync(self, mask: int, value: Any, lane: int) -> Any:
-        """Return the value of a lane."""
-        return self._from_lane(value, lambda _: lane % LANES)
+    @property
+    def blockIdx(self) -> Any:
+        """The number of the block."""
+        return self.point
 
-    def shfl_up_sync(self, mask: int, value: Any, delta: int) -> Any:
-        """Return the value of the lane ``delta`` before."""
-        return self._from_lane(value, lambda lane: lane - delta)
+    @property
+    def laneid(self) -> int:
+        """The number of the thread in its warp."""
+        return self.number(self.place) % LANES
 
-    def shfl_down_sync(self, mask: int, value: Any, delta: int) -> Any:
-        """Return the value of the lane ``delta`` after."""
-        return self._from_lane(value, lambda lane: lane + delta)
-
-    def shfl_xor_sync(self, mask: int, value: Any, bits: int) -> Any:
-        """Return the value of the lane whose number differs in these bits."""
-        return self._from_lane(value, lambda lane: lane ^ bits)
-
-    def ballot_sync(self, mask: int, predicate: Any) -> int:
-        """Return one bit for each lane."""
-        _, values = threading.current_thread().exchange(bool(predicate))  # type: ignore[attr-defined]
-        return sum(1 << lane for lane, value in values.items() if value)
-
-    def any_sync(self, mask: int, predicate: Any) -> bool:
-        """Tell whether it holds in any lane."""
-        return self.ballot_sync(mask, predicate) != 0
-
-    def all_sync(self, mask: int, predicate: Any) -> bool:
-        """Tell whether it holds in all lanes."""
-        return self.ballot_sync(mask, not predicate) == 0
-
-    def syncwarp(self, mask: int = 0xFFFFFFFF) -> None:
-        """Wait for the other lanes."""
-        threading.current_thread().exchange(0)  # type: ignore[attr-defined]
+    def number(self, place: Any) -> int:
+        """Return the number of a thread in its block."""
+        return int(place.x + self.blockDim.x * (place.y + self.blockDim.y * place.z))
 
 
-class _Stopped(Exception):
-    """Another thread of the block failed."""
-
-
-class _Block:
-    """The threads of one block. They take turns; ``signal`` gives the turn back to ``run``."""
-
-    def __init__(self, body: Any, args: Any, point: Any, places: list[Any], rng: random.Random | None):
-        self.body, self.args, self.point, self.rng = body, args, point, rng
-        width, height = (max(getattr(place, axis) for place in places) + 1 for axis in "xy")
-        self.number = {place: place.x + width * (place.y + height * place.z) for place in places}
-        order = list(places)
-        if rng is not None:
-            rng.shuffle(order)
-        self.pending, self.count = deque(order), len(order)
-        self.signal = threading.Semaphore(0)
-        self.error: tuple[Any, BaseException] | None = None
-        self.stopping = False
-        self.finished = 0
-        self.votes: dict[int, Any] = {}
-
-    def run(self) -> None:
-        """Run all threads to their ends, from barrier to barrier."""
-        waiting: list[_Worker] = []
-        while self.pending and self.error is None:
-            worker = _Worker(self)
-            worker.start()
-            self.signal.acquire()
-            if worker.barrier is not None:
-                waiting.append(worker)
-        while waiting and self.error is None:
-            self._check(waiting)
-            if self.rng is not None:
-                self.rng.shuffle(waiting)
-            for worker in waiting:
-                worker.barrier = None
-                worker.go.release()
-                self.signal.acquire()
-            waiting = [worker for worker in waiting if worker.barrier is not None]
-        if self.error is not None:
-            self.stopping = True
-            for worker in waiting:
-                worker.go.release()
-            (place, error) = self.error
-            raise type(error)(f"thread {tuple(place)} of block {tuple(self.point)}: {error}") from error
-
-    def _check(self, waiting: list[_Worker]) -> None:
-        """Refuse a barrier that not all threads of the block have reached."""
-        places = {worker.barrier for worker in waiting}
-        if self.finished or len(places) > 1:
-            lines = sorted(f"{code.co_name}, line {line}" for code, line in places)  # type: ignore[misc]
-            self.error = (
-                waiting[0].threadIdx,
-                RuntimeError(
-                    f"divergent barrier: {self.finished} of {self.count} threads have ended, the others wait at {lines}"
-                ),
+def _run_block(body: Any, args: Any, module: _Cuda, places: list[Any], rng: random.Random | None) -> None:
+    """Run the threads of a block to their ends, from meeting to meeting."""
+    if rng is not None:
+        rng.shuffle(places)
+    generator = as_generator(body)
+    if generator is None:
+        for module.place in places:
+            with _named(module):
+                body(*args)
+        return
+    waiting = {place: generator(*args) for place in places}
+    answers: dict[Any, Any] = dict.fromkeys(places)
+    while waiting:
+        requests = {}
+        for module.place in waiting:
+            with _named(module):
+                try:
+                    requests[module.place] = waiting[module.place].send(answers[module.place])
+                except StopIteration:
+                    pass
+        ended = len(places) - len(requests)
+        waiting = {place: waiting[place] for place in requests}
+        lines = {where(thread) for thread in waiting.values()}
+        if requests and (ended or len(lines) > 1):
+            raise RuntimeError(
+                f"divergent barrier: {ended} of {len(places)} threads have ended, the others wait at "
+                f"{sorted(f'{name}, line {line}' for name, line in lines)}"
             )
+        answers = _answers(requests, module)
+        if rng is not None:
+            order = list(waiting)
+            rng.shuffle(order)
+            waiting = {place: waiting[place] for place in order}
 
 
-class _Worker(threading.Thread):
-    """Runs threads of a block, one after the other, until one of them meets a barrier; then it stays with that one."""
+@contextmanager
+def _named(module: _Cuda) -> Iterator[None]:
+    """Say which thread an error comes from."""
+    try:
+        yield
+    except StopIteration:
+        raise
+    except Exception as error:
+        raise type(error)(f"thread {tuple(module.place)} of block {tuple(module.point)}: {error}") from error
 
-    def __init__(self, block: _Block):
-        super().__init__(daemon=True)
-        self.block, self.blockIdx = block, block.point
-        self.threadIdx: Any = None
-        self.thread_id = 0
-        self.go = threading.Semaphore(0)
-        self.barrier: tuple[Any, int] | None = None
 
-    def run(self) -> None:
-        """Take threads that nobody has begun."""
-        block = self.block
-        while block.pending and block.error is None:
-            self.threadIdx = block.pending.popleft()
-            self.thread_id = block.number[self.threadIdx]
-            try:
-                block.body(*block.args)
-            except _Stopped:
-                return
-            except Exception as error:
-                block.error = block.error or (self.threadIdx, error)
-            block.finished += 1
-        block.signal.release()
+def _answers(requests: dict[Any, Any], module: _Cuda) -> dict[Any, Any]:
+    """Return what each thread learns where all have met. A warp's threads meet where their whole block does."""
+    answers: dict[Any, Any] = dict.fromkeys(requests)
+    if not requests:
+        return answers
+    (name,) = {request[0] for request in requests.values()}
+    if name in ("syncthreads", "syncwarp"):
+        return answers
+    if name in _OF_BLOCK:
+        return dict.fromkeys(requests, _OF_BLOCK[name]([bool(request[1]) for request in requests.values()]))
+    warps: dict[int, dict[int, Any]] = {}
+    for place, request in requests.items():
+        number = module.number(place)
+        warps.setdefault(number // LANES, {})[number % LANES] = request[2]
+    for place, (_, _, value, *more) in requests.items():
+        number = module.number(place)
+        lane, values = number % LANES, warps[number // LANES]
+        if name in _OF_WARP:
+            answers[place] = _OF_WARP[name](values)
+        else:
+            answers[place] = values.get(_SOURCE[name](lane, more[0]), value)
+    return answers
 
-    def syncthreads(self) -> None:
-        """Wait for the other threads of the block."""
-        frame = sys._getframe(1)
-        while frame.f_back is not None and frame.f_code.co_filename in (__file__, kernelapi.__file__):
-            frame = frame.f_back
-        self.barrier = frame.f_code, frame.f_lineno
-        self.block.signal.release()
-        self.go.acquire()
-        if self.block.stopping:
-            raise _Stopped
 
-    def _votes(self, value: Any) -> dict[int, Any]:
-        self.block.votes[self.thread_id] = value
-        self.syncthreads()
-        votes = dict(self.block.votes)
-        self.syncthreads()
-        return votes
-
-    def exchange(self, value: Any) -> tuple[int, dict[int, Any]]:
-        """Return this thread's lane, and the values of the lanes of its warp."""
-        lane = self.thread_id % LANES
-        first = self.thread_id - lane
-        return lane, {n - first: vote for n, vote in self._votes(value).items() if first <= n < first + LANES}
-
-    def syncthreads_count(self, value: Any) -> int:
-        """Wait, and count the threads where it holds."""
-        return sum(map(bool, self._votes(value).values()))
-
-    def syncthreads_and(self, value: Any) -> int:
-        """Wait, and tell whether it holds in all threads."""
-        return int(all(self._votes(value).values()))
-
-    def syncthreads_or(self, value: Any) -> int:
-        """Wait, and tell whether it holds in any thread."""
-        return int(any(self._votes(value).values()))
+_OF_BLOCK: dict[str, Callable[[list[bool]], int]] = {
+    "syncthreads_count": sum,
+    "syncthreads_and": lambda votes: int(all(votes)),
+    "syncthreads_or": lambda votes: int(any(votes)),
+}
+_OF_WARP: dict[str, Callable[[dict[int, Any]], Any]] = {
+    "ballot_sync": lambda values: sum(1 << lane for lane, value in values.items() if value),
+    "any_sync": lambda values: any(values.values()),
+    "all_sync": lambda values: all(values.values()),
+}
+_SOURCE: dict[str, Callable[[int, int], int]] = {
+    "shfl_sync": lambda lane, other: other % LANES,
+    "shfl_up_sync": lambda lane, delta: lane - delta,
+    "shfl_down_sync": lambda lane, delta: lane + delta,
+    "shfl_xor_sync": lambda lane, bits: lane ^ bits,
+}
