@@ -6,8 +6,7 @@ a kernel::
     python tests/cuda/ptx.py --rewrite        # all
     python tests/cuda/ptx.py --only roi_align  # print those whose names hold this
 
-It runs in a process of its own, without the simulator. Numba asks the device at hand for which one to compile a
-function that kernels call; there is none, so it is told one.
+It runs in a process of its own, without the simulator.
 """
 
 from __future__ import annotations
@@ -19,13 +18,11 @@ import os
 import re
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 TABLE = Path(__file__).with_name("ptx_table.json")
 DEVICES = {"sm_80": (8, 0), "sm_90": (9, 0)}
 TOOLS = ("numba-cuda", "nvidia-nvjitlink", "nvidia-nvvm")
-OPTIONS = {"launch_bounds", "fastmath", "opt"}  # of jit: what is handed on to the compiler here
 
 
 def versions() -> dict[str, str]:
@@ -36,42 +33,44 @@ def versions() -> dict[str, str]:
 def all_kernels() -> dict[str, Any]:
     """Return all kernels by name; as they are for a device, not for the simulator."""
     os.environ["NUMBA_ENABLE_CUDASIM"] = "0"
-    from numba.cuda import dispatcher
-
-    dispatcher.get_current_device = lambda: SimpleNamespace(compute_capability=DEVICES["sm_80"])
-    import kernels.cuda  # noqa: F401  (its import fills the registry)
+    import kernels.cuda
     from kernels.cuda.machine.device import REGISTRY
 
+    assert kernels.cuda.KERNELS  # which imports all files, and that fills the registry
     return dict(REGISTRY)
 
 
 def compile_kernel(kernel: Any) -> dict[str, str]:
-    """Return the PTX of one kernel for each device. Types are inferred once."""
+    """Return the PTX of one kernel for each device.
+
+    ``compiled.to_ptx`` would infer the types again for each device, which takes most of the time; they are the same.
+    """
     from numba.cuda import compiler
 
-    unknown = set(kernel.options) - OPTIONS
-    if unknown:
-        raise ValueError(f"kernel {kernel.name} has options {sorted(unknown)}: hand them to the compiler here, too")
+    from kernels.cuda.machine import compiled
+
     how = {"debug": None, "lineinfo": False, "device": False, "fastmath": False, "opt": None, "abi": "numba"}
-    how |= {"abi_info": None, "forceinline": False, "launch_bounds": None, "lto": False, **kernel.options}
-    # What compile_ptx does; that would infer types for each device again, most of the time.
-    library, _ = compiler._compile_pyfunc_with_fixup(kernel.function, kernel.signature, cc=DEVICES["sm_80"], **how)
+    how |= {"abi_info": None, "forceinline": False, "launch_bounds": None, "lto": False}
+    unknown = set(kernel.options) - set(how)
+    if unknown:
+        raise ValueError(f"kernel {kernel.name} has options {sorted(unknown)} that are none of the compiler")
+    first = next(iter(DEVICES.values()))
+    with compiled._target(first):
+        library, _ = compiler._compile_pyfunc_with_fixup(
+            kernel.function, kernel.signature, cc=first, **how | kernel.options
+        )
     texts = {}
     for name, capability in DEVICES.items():
-        (text,) = library.get_asm_strs(cc=capability)
-        assert f".target {name}" in text
-        texts[name] = text
+        (texts[name],) = library.get_asm_strs(cc=capability)
+        assert f".target {name}" in texts[name]
     return texts
 
 
 def measure(text: str, device: str) -> dict[str, int]:
     """Assemble PTX; return registers, bytes of memory (shared, of the stack, spilt), and some of its instructions."""
-    from cuda.core import Linker, LinkerOptions, ObjectCode
+    from kernels.cuda.machine import compiled
 
-    options = LinkerOptions(arch=device, ptxas_options=["-v"], verbose=True)
-    linker = Linker(ObjectCode.from_ptx(text.encode()), options=options)
-    linker.link("cubin")
-    log = linker.get_info_log()
+    _, log = compiled.link(text, DEVICES[device])
     registers, stack = re.search(r"used (\d+) registers.*? (\d+) stack", log).groups()
     spilt = re.search(r"(\d+) bytes spill stores, (\d+) bytes spill loads", log).groups()
     code = re.sub(r"//.*", "", text)
@@ -87,7 +86,7 @@ def measure(text: str, device: str) -> dict[str, int]:
 
 
 def table(only: str = "") -> dict[str, Any]:
-    """Compile all kernels, or those whose names hold ``only``."""
+    """Compile all kernels there are, or those whose names hold ``only``."""
     rows = {}
     for name, kernel in sorted(all_kernels().items()):
         if only in name:

@@ -21,10 +21,9 @@ pytestmark = pytest.mark.skipif(
     reason="the compilers of the extra 'cuda' are not installed",
 )
 SQUARES = "a float32's square overflows from 1.8e19 on, and the sum runs over forty million numbers"
-PASTING = "masks are pasted as by the reference, which has float64 coordinates"
 FLOAT64 = {
     "square_sums": SQUARES, "root_of_sum": SQUARES, "scale_down": "compares that sum's root with the limit",
-    "paste_axes": PASTING, "paste_pixels": PASTING,
+    "paste_axes": "the coordinates of a pasted mask are float64 in the reference, too",
 }  # fmt: skip
 MORE_REGISTERS = 8  # that another version of the compiler may take
 
