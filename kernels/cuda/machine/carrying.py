@@ -6,8 +6,8 @@ import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from .device import device_function, float32, int32
-from .tiles import SLAB, Tile, core, share
+from .device import device_function, float32
+from .tiles import SLAB, Tile, core, int32, share
 from .vectors import load4, store4
 
 OUTSIDE = -(1 << 28)  # a row of a map that no tap reaches; a place that is not read

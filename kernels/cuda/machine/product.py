@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .carrying import carrying
-from .device import Kernel, blocks_for, cuda, device_function, empty, float32, int32, kernel, launch
-from .tiles import SLAB, TILES, Tile, core, plan, share, shared_left, shared_right
+from .device import Kernel, blocks_for, cuda, device_function, empty, float32, kernel, launch
+from .tiles import SLAB, TILES, Tile, core, int32, plan, share, shared_left, shared_right
 from .vectors import load4, store4
 
 SCALE, SHIFT, RESIDUAL, RELU = 1, 2, 4, 8  # what is done with a result
@@ -141,7 +141,7 @@ def store_results(tile: Tile) -> Any:
 @functools.cache
 def correlate_kernel(tile: Tile, turned: bool) -> Kernel:
     """Return the kernel for a tile, and for weights as they lie or turned."""
-    place, multiply, _ = core(tile)
+    place, multiply, *_ = core(tile)
     find_windows, find_weights, under_tap, load_windows, load_weights, put_down = carrying(tile, turned)
     store = store_results(tile)
     tile_rows, tile_columns, half_down = tile.rows, tile.columns, tile.warp_rows // 2
