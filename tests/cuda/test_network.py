@@ -153,6 +153,7 @@ def test_what_crosses_in_one_detection_and_in_one_step():
             "images, boxes, classes, masks, active classes": 5, "shapes of anchors, a level": 5,
             "objects, for anchors and regions": 2, "which are sampled: anchors and regions, positive and negative": 4,
             "std of deltas, for anchors and regions": 2, "where the masks' windows begin": 1,
+            "a table of the tensors, for their norm or their step": 1,
         }.values()),
         "to_host": sum({
             "are parameters, the head's outputs, proposals, gradients finite": 4, "survivors of NMS": 1,
