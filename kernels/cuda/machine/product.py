@@ -17,12 +17,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .device import Kernel, blocks_for, cuda, device_function, empty, float32, int32, kernel, launch
-from .tiles import SLAB, TILES, Tile, core, plan, share, shared_left, shared_right
+from .carrying import carrying
+from .device import Kernel, blocks_for, cuda, device_function, empty, float32, kernel, launch
+from .tiles import SLAB, TILES, Tile, core, int32, plan, share, shared_left, shared_right
 from .vectors import load4, store4
 
 SCALE, SHIFT, RESIDUAL, RELU = 1, 2, 4, 8  # what is done with a result
-OUTSIDE = -(1 << 28)  # a row of a map that no tap reaches; a place that is not read
 
 
 class Reading(NamedTuple):
@@ -141,17 +141,13 @@ def store_results(tile: Tile) -> Any:
 @functools.cache
 def correlate_kernel(tile: Tile, turned: bool) -> Kernel:
     """Return the kernel for a tile, and for weights as they lie or turned."""
-    place, multiply, turn_in = core(tile)
+    place, multiply, *_ = core(tile)
+    find_windows, find_weights, under_tap, load_windows, load_weights, put_down = carrying(tile, turned)
     store = store_results(tile)
-    tile_rows, tile_columns, threads = tile.rows, tile.columns, tile.threads
-    line_left, line_right = tile.line_left, tile.line_right
-    half_down = tile.warp_rows // 2
+    tile_rows, tile_columns, half_down = tile.rows, tile.columns, tile.warp_rows // 2
     left_size, right_size = shared_left(tile), shared_right(tile)
-    quads_left, quads_right = tile_rows * SLAB // 4, tile_columns * SLAB // 4
-    loads_left, loads_right = share(quads_left, threads), share(quads_right, threads)
-    spare = quads_right < threads  # some threads carry nothing
+    loads_left, loads_right = share(tile.rows * SLAB // 4, tile.threads), share(tile.columns * SLAB // 4, tile.threads)
     a_size, b_size = loads_left * 4, loads_right * 4
-    quads_line = tile_columns // 4
 
     @kernel(
         *["f4[::1]"] * 6, "i4", "i4", *["i4"] * (len(Reading._fields) + len(Weights._fields) + len(Writing._fields)),
@@ -178,6 +174,7 @@ def correlate_kernel(tile: Tile, turned: bool) -> Kernel:
         window = cuda.local.array(loads_left, int32)
         window_y = cuda.local.array(loads_left, int32)
         window_x = cuda.local.array(loads_left, int32)
+        value = cuda.local.array(loads_left, int32)
         weight = cuda.local.array(loads_right, int32)
         t = int32(cuda.threadIdx.x)
         tiles_across = (columns + tile_columns - 1) // tile_columns
@@ -185,29 +182,15 @@ def correlate_kernel(tile: Tile, turned: bool) -> Kernel:
         first_column = int32(cuda.blockIdx.x % tiles_across * tile_columns)
         which, part = int32(cuda.blockIdx.z // splits), int32(cuda.blockIdx.z % splits)
         my_row, my_column = place(t)
+        find_windows(
+            window, window_y, window_x, t, first_row, which * group, rows, area, across, down, right, top, left, image,
+            row, pixel,
+        )  # fmt: skip
+        find_weights(weight, t, first_column, columns, w_line)
         for i in range(64):
             sums[i] = float32(0)
 
-        # the windows that this thread loads: two threads for each, four channels of eight; and the weights
-        for n in range(loads_left):
-            at = first_row + (t + n * threads) // 2
-            rest = at % area
-            y = rest // across * down - top
-            xx = rest % across * right - left
-            window[n] = which * group + at // area * image + y * row + xx * pixel + t % 2 * 4
-            window_y[n] = y if at < rows else OUTSIDE
-            window_x[n] = xx
-        for n in range(loads_right):
-            load = t + n * threads
-            if turned:
-                column = first_column + load // 2
-                weight[n] = column * w_line + load % 2 * 4
-            else:
-                column = first_column + load % quads_line * 4
-                weight[n] = load // quads_line * w_line + column
-            if column >= columns or load >= quads_right:
-                weight[n] = OUTSIDE
-
+        # this block's part of the slabs: from tap to tap, and in each from channel to channel
         per_tap = max(channels // SLAB, 1)
         begin = int32(taps * (channels // SLAB) * part // splits)
         end = int32(taps * (channels // SLAB) * (part + 1) // splits)
@@ -215,46 +198,26 @@ def correlate_kernel(tile: Tile, turned: bool) -> Kernel:
         channel = int32(begin % per_tap * SLAB)
         step = int32(SLAB if turned else SLAB * w_line)
         w_first = int32(w_first + which * w_group)
-        x_at = int32(tap_y * row + tap_x * pixel + channel)
+        x_at = tap_y * row + tap_x * pixel + channel
+        under_tap(value, window, window_y, window_x, tap_y, tap_x, x_at, height, width)
         w_at = int32(w_first + tap_y * w_down + tap_x * w_right + channel // SLAB * step)
         half = int32(0)
         for slab in range(begin, int32(end + 1)):
-            if slab < end:  # on the way to registers
-                for n in range(loads_left):
-                    y, xx = int32(window_y[n] + tap_y), int32(window_x[n] + tap_x)
-                    if y >= 0 and y < height and xx >= 0 and xx < width:
-                        p = load4(x, int32(window[n] + x_at))
-                        a[4 * n], a[4 * n + 1], a[4 * n + 2], a[4 * n + 3] = p
-                    else:
-                        for lane in range(4):
-                            a[4 * n + lane] = float32(0)
-                for n in range(loads_right):
-                    if weight[n] >= 0:
-                        p = load4(w, int32(weight[n] + w_at))
-                        b[4 * n], b[4 * n + 1], b[4 * n + 2], b[4 * n + 3] = p
-                    else:
-                        for lane in range(4):
-                            b[4 * n + lane] = float32(0)
-                channel, x_at, w_at = int32(channel + SLAB), int32(x_at + SLAB), int32(w_at + step)
-                if channel == channels:  # on to the next tap
+            if slab < end:  # the next one, on its way to registers
+                load_windows(x, value, a)
+                load_weights(w, w_at, weight, b)
+                channel, w_at = int32(channel + SLAB), int32(w_at + step)
+                if channel == channels:
                     channel, tap_x = int32(0), int32(tap_x + 1)
                     if tap_x == taps_across:
                         tap_x, tap_y = int32(0), int32(tap_y + 1)
-                    x_at = int32(tap_y * row + tap_x * pixel)
+                    x_at = tap_y * row + tap_x * pixel
+                    under_tap(value, window, window_y, window_x, tap_y, tap_x, x_at, height, width)
                     w_at = int32(w_first + tap_y * w_down + tap_x * w_right)
             if slab > begin:
                 multiply(slabs_left, slabs_right, int32(1 - half), my_row, my_column, sums)
-            if slab < end:  # and from there to the half that nobody reads
-                for n in range(loads_left):
-                    turn_in(slabs_left, line_left, half, t % 2 * 4, (t + n * threads) // 2, a, n)
-                for n in range(loads_right):
-                    load = t + n * threads
-                    if not spare or load < quads_right:
-                        if turned:
-                            turn_in(slabs_right, line_right, half, load % 2 * 4, load // 2, b, n)
-                        else:
-                            at = (half * SLAB + load // quads_line) * line_right + load % quads_line * 4
-                            store4(slabs_right, at, b[4 * n], b[4 * n + 1], b[4 * n + 2], b[4 * n + 3])
+            if slab < end:  # from registers to the half that nobody reads
+                put_down(slabs_left, slabs_right, half, t, a, b)
             half = int32(1 - half)
             cuda.syncthreads()
 

@@ -9,27 +9,123 @@ memory. Weights are few and pixels many: to have work for all multiprocessors th
 from __future__ import annotations
 
 import functools
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from .device import Kernel, blocks_for, cuda, empty, float32, int32, kernel, launch
-from .product import OUTSIDE, Reading, Writing, add_parts, check_places, store_results
-from .tiles import SLAB, TILES, Tile, core, plan, share, shared_left, shared_right
+from .carrying import OUTSIDE
+from .device import Kernel, blocks_for, cuda, device_function, empty, float32, kernel, launch
+from .product import Reading, Writing, add_parts, check_places, store_results
+from .tiles import SLAB, TILES, Tile, core, int32, plan, share, shared_left, shared_right
 from .vectors import load4, store4
+
+
+class Carrying(NamedTuple):
+    """What a thread does to bring slabs to shared memory, as functions for kernels."""
+
+    find_windows: Callable[..., Any]
+    find_gradients: Callable[..., Any]
+    load_windows: Callable[..., Any]
+    load_gradients: Callable[..., Any]
+    put_down: Callable[..., Any]
+
+
+@functools.cache
+def carrying(tile: Tile) -> Carrying:
+    """Return the functions of a tile. A thread loads four neighbouring channels of a pixel, on either side."""
+    threads, line_left, line_right = tile.threads, tile.line_left, tile.line_right
+    quads_left, quads_right = tile.rows // 4, tile.columns // 4  # in a line of a slab
+    loads_left, loads_right = share(quads_left * SLAB, threads), share(quads_right * SLAB, threads)
+
+    @device_function
+    def find_windows(
+        at_y, at_x, at_c, image, p, q, t, first, pixel, area, across, channels, taps, taps_across, top, left, group
+    ):
+        """Write of each load its tap and channel, which stay, and its first pixel: image, row p and column q."""
+        for n in range(loads_left):
+            load = t + n * threads
+            at = first + load % quads_left * 4
+            tap = at // channels
+            at_c[n] = at % channels + group
+            at_y[n] = tap // taps_across - top if tap < taps else OUTSIDE
+            at_x[n] = tap % taps_across - left
+            at = pixel + load // quads_left
+            image[n] = at // area
+            p[n] = at % area // across
+            q[n] = at % area % across
+
+    @device_function
+    def find_gradients(gradient, t, first, pixel, columns, line, group):
+        """Write where the gradients of each load lie for its first pixel."""
+        for n in range(loads_right):
+            load = t + n * threads
+            column = first + load % quads_right * 4
+            gradient[n] = group + (pixel + load // quads_right) * line + column
+            if column >= columns or load >= quads_right * SLAB:
+                gradient[n] = OUTSIDE
+
+    @device_function
+    def load_windows(
+        x, at_y, at_x, at_c, image, p, q, t, left_over, across, lines, height, width, down, right, image_step, row,
+        pixel, a,
+    ):  # fmt: skip
+        """Load what the taps see at their pixels, of which ``left_over`` are left, and go on by a slab of pixels."""
+        for n in range(loads_left):
+            y, column = int32(p[n] * down + at_y[n]), int32(q[n] * right + at_x[n])
+            inside = y >= 0 and y < height and column >= 0 and column < width
+            if inside and (t + n * threads) // quads_left < left_over:
+                v = load4(x, int32(image[n] * image_step + y * row + column * pixel + at_c[n]))
+                a[4 * n], a[4 * n + 1], a[4 * n + 2], a[4 * n + 3] = v
+            else:
+                for lane in range(4):
+                    a[4 * n + lane] = float32(0)
+            q[n] += SLAB
+            while q[n] >= across:
+                q[n] -= across
+                p[n] += 1
+                if p[n] == lines:
+                    p[n] = 0
+                    image[n] += 1
+
+    @device_function
+    def load_gradients(dy, gradient, t, left_over, step, b):
+        """Load gradients, and go on by a slab of pixels."""
+        for n in range(loads_right):
+            if gradient[n] >= 0 and (t + n * threads) // quads_right < left_over:
+                v = load4(dy, gradient[n])
+                b[4 * n], b[4 * n + 1], b[4 * n + 2], b[4 * n + 3] = v
+            else:
+                for lane in range(4):
+                    b[4 * n + lane] = float32(0)
+            if gradient[n] >= 0:
+                gradient[n] += step
+
+    @device_function
+    def put_down(slabs_left, slabs_right, half, t, a, b):
+        """Write what was loaded to one half of shared memory."""
+        for n in range(loads_left):
+            load = t + n * threads
+            at = (half * SLAB + load // quads_left) * line_left + load % quads_left * 4
+            store4(slabs_left, at, a[4 * n], a[4 * n + 1], a[4 * n + 2], a[4 * n + 3])
+        for n in range(loads_right):
+            load = t + n * threads
+            if load < quads_right * SLAB:
+                at = (half * SLAB + load // quads_right) * line_right + load % quads_right * 4
+                store4(slabs_right, at, b[4 * n], b[4 * n + 1], b[4 * n + 2], b[4 * n + 3])
+
+    return Carrying(find_windows, find_gradients, load_windows, load_gradients, put_down)
 
 
 @functools.cache
 def gather_kernel(tile: Tile) -> Kernel:
     """Return the kernel for a tile."""
-    place, multiply, _ = core(tile)
+    place, multiply, *_ = core(tile)
+    find_windows, find_gradients, load_windows, load_gradients, put_down = carrying(tile)
     store = store_results(tile)
-    tile_rows, tile_columns, threads = tile.rows, tile.columns, tile.threads
-    line_left, line_right = tile.line_left, tile.line_right
-    half_down = tile.warp_rows // 2
+    tile_rows, tile_columns, half_down = tile.rows, tile.columns, tile.warp_rows // 2
     left_size, right_size = shared_left(tile), shared_right(tile)
-    quads_left, quads_right = tile_rows // 4, tile_columns // 4  # in a line of a slab
-    loads_left, loads_right = share(quads_left * SLAB, threads), share(quads_right * SLAB, threads)
+    loads_left, loads_right = share(tile.rows * SLAB // 4, tile.threads), share(tile.columns * SLAB // 4, tile.threads)
     a_size, b_size = loads_left * 4, loads_right * 4
 
     @kernel(
@@ -53,10 +149,10 @@ def gather_kernel(tile: Tile) -> Kernel:
         b = cuda.local.array(b_size, float32)
         sums = cuda.local.array(64, float32)
         targets = cuda.local.array(8, np.int64)
-        at_y = cuda.local.array(loads_left, int32)  # of each load: where its tap lies, and its channel
+        at_y = cuda.local.array(loads_left, int32)
         at_x = cuda.local.array(loads_left, int32)
         at_c = cuda.local.array(loads_left, int32)
-        p = cuda.local.array(loads_left, int32)  # and its next pixel
+        p = cuda.local.array(loads_left, int32)
         q = cuda.local.array(loads_left, int32)
         n_image = cuda.local.array(loads_left, int32)
         gradient = cuda.local.array(loads_right, int32)
@@ -67,72 +163,31 @@ def gather_kernel(tile: Tile) -> Kernel:
         first_column = int32(cuda.blockIdx.x % tiles_across * tile_columns)
         which, part = int32(cuda.blockIdx.z // splits), int32(cuda.blockIdx.z % splits)
         my_row, my_column = place(t)
+        slabs = (pixels + SLAB - 1) // SLAB
+        begin, end = int32(slabs * part // splits), int32(slabs * (part + 1) // splits)
+        find_windows(
+            at_y, at_x, at_c, n_image, p, q, t, first_row, begin * SLAB, area, across, channels, taps, taps_across, top,
+            left, which * group,
+        )  # fmt: skip
+        find_gradients(gradient, t, first_column, begin * SLAB, columns, dy_pixel, which * dy_group)
         for i in range(64):
             sums[i] = float32(0)
 
-        slabs = (pixels + SLAB - 1) // SLAB
-        begin, end = int32(slabs * part // splits), int32(slabs * (part + 1) // splits)
-        for n in range(loads_left):
-            load = t + n * threads
-            at = first_row + load % quads_left * 4
-            tap = at // channels
-            at_c[n] = at % channels + which * group
-            at_y[n] = tap // taps_across - top if tap < taps else OUTSIDE
-            at_x[n] = tap % taps_across - left
-            at = begin * SLAB + load // quads_left
-            n_image[n] = at // area
-            p[n] = at % area // across
-            q[n] = at % area % across
-        for n in range(loads_right):
-            load = t + n * threads
-            at, column = begin * SLAB + load // quads_right, first_column + load % quads_right * 4
-            gradient[n] = which * dy_group + at * dy_pixel + column
-            if column >= columns or load >= quads_right * SLAB:
-                gradient[n] = OUTSIDE
-        lines = int32(area // max(across, 1))
-        step = int32(SLAB * dy_pixel)
-        left_over = int32(pixels - begin * SLAB)  # pixels from this slab on
+        lines, step = int32(area // max(across, 1)), int32(SLAB * dy_pixel)
+        left_over = int32(pixels - begin * SLAB)  # pixels from the next slab on
         half = int32(0)
         for slab in range(begin, int32(end + 1)):
-            if slab < end:  # on the way to registers
-                for n in range(loads_left):
-                    y, xx = int32(p[n] * down + at_y[n]), int32(q[n] * right + at_x[n])
-                    inside = y >= 0 and y < height and xx >= 0 and xx < width
-                    if inside and (t + n * threads) // quads_left < left_over:
-                        v = load4(x, int32(n_image[n] * image + y * row + xx * pixel + at_c[n]))
-                        a[4 * n], a[4 * n + 1], a[4 * n + 2], a[4 * n + 3] = v
-                    else:
-                        for lane in range(4):
-                            a[4 * n + lane] = float32(0)
-                    q[n] += SLAB
-                    while q[n] >= across:
-                        q[n] -= across
-                        p[n] += 1
-                        if p[n] == lines:
-                            p[n] = 0
-                            n_image[n] += 1
-                for n in range(loads_right):
-                    if gradient[n] >= 0 and (t + n * threads) // quads_right < left_over:
-                        v = load4(dy, gradient[n])
-                        b[4 * n], b[4 * n + 1], b[4 * n + 2], b[4 * n + 3] = v
-                    else:
-                        for lane in range(4):
-                            b[4 * n + lane] = float32(0)
-                    if gradient[n] >= 0:
-                        gradient[n] += step
+            if slab < end:  # the next one, on its way to registers
+                load_windows(
+                    x, at_y, at_x, at_c, n_image, p, q, t, left_over, across, lines, height, width, down, right, image,
+                    row, pixel, a,
+                )  # fmt: skip
+                load_gradients(dy, gradient, t, left_over, step, b)
                 left_over = int32(left_over - SLAB)
             if slab > begin:
                 multiply(slabs_left, slabs_right, int32(1 - half), my_row, my_column, sums)
-            if slab < end:  # and from there to the half that nobody reads
-                for n in range(loads_left):
-                    load = t + n * threads
-                    at = (half * SLAB + load // quads_left) * line_left + load % quads_left * 4
-                    store4(slabs_left, at, a[4 * n], a[4 * n + 1], a[4 * n + 2], a[4 * n + 3])
-                for n in range(loads_right):
-                    load = t + n * threads
-                    if load < quads_right * SLAB:
-                        at = (half * SLAB + load // quads_right) * line_right + load % quads_right * 4
-                        store4(slabs_right, at, b[4 * n], b[4 * n + 1], b[4 * n + 2], b[4 * n + 3])
+            if slab < end:  # from registers to the half that nobody reads
+                put_down(slabs_left, slabs_right, half, t, a, b)
             half = int32(1 - half)
             cuda.syncthreads()
 
