@@ -22,7 +22,7 @@ from .machine.groups import group_width, loader, storer
 THREADS = 16 if SIMULATED else 256  # of a block; a power of two
 LANES = 4 if SIMULATED else 32  # groups of channels of a block, at most; a power of two
 ROWS = 2 if SIMULATED else 16  # rows of a thread
-PARTS = 3 if SIMULATED else 1024  # blocks that share a column, at most: beyond, a thread takes more rows
+PARTS = 7 if SIMULATED else 1024  # blocks that share a column, at most: beyond, a thread takes more rows
 ZERO, ONE = np.float32(0), np.float32(1)
 
 

@@ -101,12 +101,15 @@ def choices():
 
 
 def bits(values):
-    """Return the bytes of all arrays in lists, tuples and dicts."""
+    """Return the bytes of all arrays in lists, tuples and dicts. None holds NaN: what is read too early would be that."""
     if isinstance(values, dict):
         values = list(values.values())
     if isinstance(values, (list, tuple)):
         return [part for value in values for part in bits(value)]
-    return [to_host(values).tobytes()] if is_device(values) else []
+    if not is_device(values):
+        return []
+    assert not np.isnan(to_host(values)).any()
+    return [to_host(values).tobytes()]
 
 
 CASES = (convolutions, products, norms, classes, descent, regions, choices)
