@@ -91,7 +91,8 @@ def refine(
     threshold = config.detection_score_threshold
     candidates = probabilities >= threshold if config.detection_score_inclusive else probabilities > threshold
     if config.detection_classes == "argmax":  # else every class of every proposal is a candidate of its own
-        candidates &= np.arange(probabilities.shape[1]) == probabilities.argmax(axis=1)[:, None]
+        classes = np.arange(probabilities.shape[1], like=probabilities)
+        candidates &= classes == probabilities.argmax(axis=1)[:, None]
     candidates[:, 0] = False
     rows, class_ids = np.nonzero(candidates)
     scores = probabilities[rows, class_ids]
@@ -104,7 +105,7 @@ def refine(
         max_log_scale=config.max_log_scale,
     )
     boxes = clip_boxes(boxes, enter_frame(np.array(window, boxes.dtype), frame))
-    large = has_sides(boxes, config.detection_min_size)
+    large = np.flatnonzero(has_sides(boxes, config.detection_min_size))
     boxes, class_ids, scores = boxes[large], class_ids[large], scores[large]
     kept = batched_nms(boxes, scores, class_ids, config.detection_nms_iou)[: config.detections_per_image]
     boxes = require_finite("a detected box", leave_frame(boxes[kept], frame))
@@ -129,7 +130,7 @@ def own_masks(logits: np.ndarray, class_ids: np.ndarray, *, observe: Observe | N
     -------
     ndarray of shape (D, m, m)
     """
-    own = logits[np.arange(len(class_ids)), :, :, class_ids]
+    own = logits[np.arange(len(class_ids), like=class_ids), :, :, class_ids]
     return shown(observe, "mask_probabilities", sigmoid(own)[0])
 
 

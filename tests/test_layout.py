@@ -19,7 +19,7 @@ from mrcnn_np import presets
 from mrcnn_np.config import Config
 from mrcnn_np.network import spec
 
-MOST_FILES, MOST_LINES = 26, 400
+MOST_FILES, MOST_LINES = 27, 400
 
 # --- imports --------------------------------------------------------------------------------------------------------
 
@@ -37,6 +37,8 @@ LATE = {
     "mrcnn_np.training.checkpoint": "the package of the reader imports this module",
     "mrcnn_np.training.freezing": "the command line lists the parts before it imports NumPy",
     "mrcnn_np.weights.load": "h5py is asked for only by an .h5 file",
+    "kernels": "a backend is imported when it is used",
+    "kernels.cuda": "the same, file by file",
 }
 
 # Which room must not lean on which. A room is a folder; "network" is what lies at the top of mrcnn_np/ but for what all
@@ -70,6 +72,7 @@ LEANS = {
 # What of one backend is used from outside
 INNER = {
     ("mrcnn_np.bench.convolution_rows", "kernels.cpu.convolution"): "it measures what each row of the table gains",
+    ("mrcnn_np.cli.surroundings", "kernels.cuda.machine.require"): "it says what keeps the kernels from running",
     ("mrcnn_np.cli.backend", "kernels.cpu.machine.simd"): "a run remembers how wide the vectors were",
     ("mrcnn_np.cli.backend", "kernels.cpu.machine.threads"): "and into how many shares work was cut",
     ("mrcnn_np.bench.roofline", "kernels.cpu.machine.simd"): "it measures how fast the register tile can be",
@@ -174,6 +177,7 @@ TESTED_IN: dict[str, tuple[str, str]] = {
     "mrcnn_np.rpn": ("tests/test_network_parts.py", "the same"),
     "mrcnn_np.heads": ("tests/test_network_parts.py", "the same"),
     "mrcnn_np.resizing": ("tests/test_molding.py", "what molding is made of"),
+    "mrcnn_np.sizes": ("tests/test_device.py", "what a GPU needs, where its absence is tested, too"),
     "mrcnn_np.errors": ("tests/cli/test_main.py", "every kind of error is one message and exit code 2"),
     "mrcnn_np.config.*": ("tests/config/test_config.py", "the fields and presets of one class"),
     "mrcnn_np.conventions.*": ("tests/conventions/test_switchboard.py", "one table, from its rows to its pages"),
@@ -315,7 +319,7 @@ def test_documents_name_what_modules_hold() -> None:
         text = prose(path)
         names = set(re.findall(r"`+(\w+(?:\.\w+)+)", text)) | set(re.findall(r"\b(?:mrcnn_np|kernels)(?:\.\w+)+", text))
         for name in names:
-            if name.endswith(ENDINGS) or name.startswith("torchvision."):
+            if name.endswith(ENDINGS) or name.startswith(("torchvision.", "cuda.")):  # numba's cuda
                 continue
             parts = name.split(".")
             good = exists(name) or any(p.startswith(f"{name}.") or p == name for p in parameters)

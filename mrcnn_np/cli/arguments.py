@@ -130,8 +130,9 @@ def _add_command(commands: Commands, name: str, summary: str, example: str) -> a
     if name in ("train", "detect", "eval", "compare", "conventions"):
         command.add_argument(
             "--backend",
-            choices=("numpy", "cpu"),
-            help="the readable NumPy code, or its compiled twin (default: cpu, or what MRCNN_NP_BACKEND says)",
+            choices=("numpy", "cpu", "cuda"),
+            help="the readable NumPy code, its compiled twin, or kernels on an NVIDIA GPU (default: cpu, or what "
+            "MRCNN_NP_BACKEND says)",
         )
         command.add_argument(
             "--threads", type=at_least(1), metavar="N", help="threads of the compiled kernels (default: all cores)"
@@ -392,6 +393,11 @@ def _add_bench(commands: Commands) -> None:
     command.add_argument("--match", default="", metavar="TEXT", help="operations whose name contains this")
     command.add_argument("--repeat", type=at_least(1), metavar="N", help="rounds (default: 7; networks: at most 3)")
     command.add_argument("--threads", type=at_least(1), metavar="N", help="for everyone (default: 2, if there are 2)")
+    command.add_argument(
+        "--backend",
+        choices=("cpu", "cuda"),
+        help="cuda: our kernels on an NVIDIA GPU beside PyTorch's on the same (default: cpu)",
+    )
     command.add_argument("--numpy", action="store_true", help="the numpy backend in the network table too (minutes)")
     command.add_argument("--without-torch", action="store_true", help="our own backends only")
     command.add_argument(

@@ -25,7 +25,7 @@ _OPTIONS = {
     "preset": (OneOf(*PRESETS), None), "weights": _TEXT, "class_names": _TEXT, "freeze": str, "config": [str],
     "steps": (range(2**63), None), "batch_size": _COUNT, "size": _COUNT, "seed": range(2**63),
     "subset": _COUNT, "val_subset": _COUNT, "ids": _TEXT, "skip_bad": bool, "checkpoint_every": range(1, 2**63),
-    "backend": (OneOf("numpy", "cpu"), None), "threads": _COUNT, "vector": _COUNT,
+    "backend": (OneOf("numpy", "cpu", "cuda"), None), "threads": _COUNT, "vector": _COUNT,
 }  # fmt: skip
 #: what ``options.json`` holds; older runs lack some
 SCHEMA = {name: Optional(schema) for name, schema in _OPTIONS.items()}
