@@ -149,6 +149,37 @@ def test_any_order_gives_the_same_bits(case):
         assert everything() == plain
 
 
+@pytest.mark.parametrize("seed", range(12))
+def test_random_convolutions(seed):
+    rng = np.random.default_rng(seed)
+    kernel, stride, pads = rng.integers(1, 5, 2), rng.integers(1, 4, 2), rng.integers(0, 4, (2, 2))
+    size = np.maximum(rng.integers(1, 7, 2), kernel - pads.sum(axis=1))
+    groups = int(rng.choice([1, 1, 2, 3]))
+    c_in, c_out = rng.integers(1, 11 // groups, 2) * groups
+    x, w, b = draw((int(rng.integers(1, 3)), *size, c_in), (*kernel, c_in // groups, c_out), (c_out,), seed=seed)
+    options = {"stride": tuple(stride.tolist()), "padding": tuple(map(tuple, pads.tolist())), "groups": groups}
+    want, cache = reference.conv2d.reference(x, w, b, **options)
+    got, got_cache = conv.conv2d(*map(to_device, (x, w, b)), **options)
+    close(got, want)
+    (dy,) = draw(want.shape, seed=seed + 100)
+    expected = reference.conv2d_backward.reference(dy, cache)
+    for got, want in zip(conv.conv2d_backward(to_device(dy), got_cache), expected):
+        close(got, want)
+
+
+def test_arrays_with_gaps():
+    x, w, dy = draw((1, 4, 3, 10), (5, 8, 1, 1), (1, 4, 3, 10))
+    moved = to_device(x)[..., ::2], to_device(w).transpose(2, 3, 0, 1)
+    y, cache = conv.conv2d(*moved)
+    want, want_cache = reference.conv2d.reference(x[..., ::2], w.transpose(2, 3, 0, 1))
+    close(y, want)
+    gradient = to_device(dy)[..., 1:9]
+    for got, expected in zip(
+        conv.conv2d_backward(gradient, cache)[:2], reference.conv2d_backward.reference(dy[..., 1:9], want_cache)
+    ):
+        close(got, expected)
+
+
 def test_what_the_reference_refuses_is_declined():
     x, w = map(to_device, draw((1, 3, 3, 8), (3, 3, 8, 4)))
     assert conv.conv2d(x, w, stride=0) is NotImplemented

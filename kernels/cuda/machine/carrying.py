@@ -6,8 +6,8 @@ import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from .device import device_function, float32, int32
-from .tiles import SLAB, Tile, core, share
+from .device import device_function, float32
+from .tiles import SLAB, Tile, core, int32, share
 from .vectors import load4, store4
 
 OUTSIDE = -(1 << 28)  # a row of a map that no tap reaches; a place that is not read
@@ -18,6 +18,7 @@ class Carrying(NamedTuple):
 
     find_windows: Callable[..., Any]
     find_weights: Callable[..., Any]
+    under_tap: Callable[..., Any]
     load_windows: Callable[..., Any]
     load_weights: Callable[..., Any]
     put_down: Callable[..., Any]
@@ -65,13 +66,21 @@ def carrying(tile: Tile, turned: bool) -> Carrying:
                 weight[n] = OUTSIDE
 
     @device_function
-    def load_windows(x, at, tap_y, tap_x, height, width, window, window_y, window_x, a):
-        """Load the windows' values under a tap, ``at`` beyond the first one; zeros outside the map."""
+    def under_tap(value, window, window_y, window_x, tap_y, tap_x, at, height, width):
+        """Write where the windows' values under a tap lie, ``at`` beyond the first one: while it lasts, they go on."""
         for n in range(loads_left):
-            y, column = int32(window_y[n] + tap_y), int32(window_x[n] + tap_x)
-            if y >= 0 and y < height and column >= 0 and column < width:
-                p = load4(x, int32(window[n] + at))
+            y, x = int32(window_y[n] + tap_y), int32(window_x[n] + tap_x)
+            inside = y >= 0 and y < height and x >= 0 and x < width
+            value[n] = window[n] + at if inside else OUTSIDE
+
+    @device_function
+    def load_windows(x, value, a):
+        """Load the windows' values, zeros outside the map, and go on to the next channels."""
+        for n in range(loads_left):
+            if value[n] >= 0:
+                p = load4(x, value[n])
                 a[4 * n], a[4 * n + 1], a[4 * n + 2], a[4 * n + 3] = p
+                value[n] += SLAB
             else:
                 for lane in range(4):
                     a[4 * n + lane] = float32(0)
@@ -101,4 +110,4 @@ def carrying(tile: Tile, turned: bool) -> Carrying:
                     at = (half * SLAB + load // quads_line) * line_right + load % quads_line * 4
                     store4(slabs_right, at, b[4 * n], b[4 * n + 1], b[4 * n + 2], b[4 * n + 3])
 
-    return Carrying(find_windows, find_weights, load_windows, load_weights, put_down)
+    return Carrying(find_windows, find_weights, under_tap, load_windows, load_weights, put_down)

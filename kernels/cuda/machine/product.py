@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .carrying import carrying
-from .device import Kernel, blocks_for, cuda, device_function, empty, float32, int32, kernel, launch
-from .tiles import SLAB, TILES, Tile, core, plan, share, shared_left, shared_right
+from .device import Kernel, blocks_for, cuda, device_function, empty, float32, kernel, launch
+from .tiles import SLAB, TILES, Tile, core, int32, plan, share, shared_left, shared_right
 from .vectors import load4, store4
 
 SCALE, SHIFT, RESIDUAL, RELU = 1, 2, 4, 8  # what is done with a result
@@ -141,8 +141,8 @@ def store_results(tile: Tile) -> Any:
 @functools.cache
 def correlate_kernel(tile: Tile, turned: bool) -> Kernel:
     """Return the kernel for a tile, and for weights as they lie or turned."""
-    place, multiply, _ = core(tile)
-    find_windows, find_weights, load_windows, load_weights, put_down = carrying(tile, turned)
+    place, multiply, *_ = core(tile)
+    find_windows, find_weights, under_tap, load_windows, load_weights, put_down = carrying(tile, turned)
     store = store_results(tile)
     tile_rows, tile_columns, half_down = tile.rows, tile.columns, tile.warp_rows // 2
     left_size, right_size = shared_left(tile), shared_right(tile)
@@ -174,6 +174,7 @@ def correlate_kernel(tile: Tile, turned: bool) -> Kernel:
         window = cuda.local.array(loads_left, int32)
         window_y = cuda.local.array(loads_left, int32)
         window_x = cuda.local.array(loads_left, int32)
+        value = cuda.local.array(loads_left, int32)
         weight = cuda.local.array(loads_right, int32)
         t = int32(cuda.threadIdx.x)
         tiles_across = (columns + tile_columns - 1) // tile_columns
@@ -197,19 +198,21 @@ def correlate_kernel(tile: Tile, turned: bool) -> Kernel:
         channel = int32(begin % per_tap * SLAB)
         step = int32(SLAB if turned else SLAB * w_line)
         w_first = int32(w_first + which * w_group)
-        x_at = int32(tap_y * row + tap_x * pixel + channel)
+        x_at = tap_y * row + tap_x * pixel + channel
+        under_tap(value, window, window_y, window_x, tap_y, tap_x, x_at, height, width)
         w_at = int32(w_first + tap_y * w_down + tap_x * w_right + channel // SLAB * step)
         half = int32(0)
         for slab in range(begin, int32(end + 1)):
             if slab < end:  # the next one, on its way to registers
-                load_windows(x, x_at, tap_y, tap_x, height, width, window, window_y, window_x, a)
+                load_windows(x, value, a)
                 load_weights(w, w_at, weight, b)
-                channel, x_at, w_at = int32(channel + SLAB), int32(x_at + SLAB), int32(w_at + step)
+                channel, w_at = int32(channel + SLAB), int32(w_at + step)
                 if channel == channels:
                     channel, tap_x = int32(0), int32(tap_x + 1)
                     if tap_x == taps_across:
                         tap_x, tap_y = int32(0), int32(tap_y + 1)
-                    x_at = int32(tap_y * row + tap_x * pixel)
+                    x_at = tap_y * row + tap_x * pixel
+                    under_tap(value, window, window_y, window_x, tap_y, tap_x, x_at, height, width)
                     w_at = int32(w_first + tap_y * w_down + tap_x * w_right)
             if slab > begin:
                 multiply(slabs_left, slabs_right, int32(1 - half), my_row, my_column, sums)

@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .carrying import OUTSIDE
-from .device import Kernel, blocks_for, cuda, device_function, empty, float32, int32, kernel, launch
+from .device import Kernel, blocks_for, cuda, device_function, empty, float32, kernel, launch
 from .product import Reading, Writing, add_parts, check_places, store_results
-from .tiles import SLAB, TILES, Tile, core, plan, share, shared_left, shared_right
+from .tiles import SLAB, TILES, Tile, core, int32, plan, share, shared_left, shared_right
 from .vectors import load4, store4
 
 
@@ -120,7 +120,7 @@ def carrying(tile: Tile) -> Carrying:
 @functools.cache
 def gather_kernel(tile: Tile) -> Kernel:
     """Return the kernel for a tile."""
-    place, multiply, _ = core(tile)
+    place, multiply, *_ = core(tile)
     find_windows, find_gradients, load_windows, load_gradients, put_down = carrying(tile)
     store = store_results(tile)
     tile_rows, tile_columns, half_down = tile.rows, tile.columns, tile.warp_rows // 2

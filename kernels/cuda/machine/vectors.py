@@ -9,23 +9,23 @@ from __future__ import annotations
 
 from typing import Any
 
-from .device import SIMULATED, float32
+from .device import SIMULATED
 
 if SIMULATED:
 
     def load4(array: Any, at: Any) -> Any:
         """Return four neighbours of a flat array of float32, the first at ``at``, a multiple of 4."""
         _check(array, at)
-        return array[at], array[at + 1], array[at + 2], array[at + 3]
+        return tuple(array[at : at + 4])
 
     def store4(array: Any, at: Any, a: Any, b: Any, c: Any, d: Any) -> None:
         """Write four neighbours of a flat array of float32, the first at ``at``, a multiple of 4."""
         _check(array, at)
-        array[at], array[at + 1], array[at + 2], array[at + 3] = float32(a), float32(b), float32(c), float32(d)
+        array[at : at + 4] = a, b, c, d
 
     def _check(array: Any, at: Any) -> None:
         """Refuse what would fail, or read something else, on a card."""
-        if array.ndim != 1 or array.dtype != float32 or at % 4 or at < 0 or at + 4 > array.size:
+        if at % 4 or at < 0 or at + 4 > len(array):
             raise IndexError(f"four floats at {at} of an array {array.dtype} {array.shape}")
 
 else:
