@@ -25,7 +25,7 @@ from ..scalar import (
     scalar,
 )
 from .machine.arguments import is_float32
-from .machine.device import SIMULATED, blocks_for, contiguous, cuda, empty, float32, int32, kernel, launch
+from .machine.device import SIMULATED, blocks_for, contiguous, cuda, empty, float32, kernel, launch
 from .regions import are_rois, is_target, plain
 from .regions.gather import gather, gather_won, launch_gather, launch_gather_won
 
@@ -71,6 +71,15 @@ def _bin_of(number, ph, pw):
 
 
 @scalar
+def bin_samples(axes, r, axis, number, size):
+    """Return start, side and samples of a bin on one axis, and first and end of the samples that may lie on the map."""
+    start, side, count = axes[r, axis, 0], axes[r, axis, 1], np.int32(axes[r, axis, 2])
+    base = start + product(np.float32(number), side)
+    first, end = samples_between(base, side, count, -1, size)
+    return base, side, count, first, end
+
+
+@scalar
 def _bilinear(features, pixel, down, across, fy, fx):
     """Return the value between four pixels: at ``pixel`` of the flat maps, ``down`` and ``across`` further."""
     above = (ONE - fx) * features[pixel] + fx * features[pixel + across]
@@ -103,11 +112,8 @@ def roi_align_mean(features, height, width, maps, axes, pooled):
     r, p, q = _bin_of(number, ph, pw)
     total = cuda.local.array(EACH, float32)
     channel = cuda.local.array(EACH, np.uint64)  # an index without a sign needs no test for "from the end"
-    side_y, count_y = axes[r, 0, 1], int32(axes[r, 0, 2])
-    side_x, count_x = axes[r, 1, 1], int32(axes[r, 1, 2])
-    base_y, base_x = axes[r, 0, 0] + product(float32(p), side_y), axes[r, 1, 0] + product(float32(q), side_x)
-    first_i, end_i = samples_between(base_y, side_y, count_y, -1, height)
-    first_j, end_j = samples_between(base_x, side_x, count_x, -1, width)
+    base_y, side_y, count_y, first_i, end_i = bin_samples(axes, r, 0, p, height)
+    base_x, side_x, count_x, first_j, end_j = bin_samples(axes, r, 1, q, width)
     for first in range(cuda.threadIdx.x, channels, LANES * EACH):
         for k in range(EACH):  # the last channel again, where there are no more: then nothing has to be asked below
             total[k], channel[k] = ZERO, np.uint64(min(first + k * LANES, channels - 1))
@@ -138,11 +144,8 @@ def roi_align_max(features, maps, axes, pooled, winner):
     if number >= count * ph * pw:
         return
     r, p, q = _bin_of(number, ph, pw)
-    side_y, count_y = axes[r, 0, 1], int32(axes[r, 0, 2])
-    side_x, count_x = axes[r, 1, 1], int32(axes[r, 1, 2])
-    base_y, base_x = axes[r, 0, 0] + product(float32(p), side_y), axes[r, 1, 0] + product(float32(q), side_x)
-    first_i, end_i = samples_between(base_y, side_y, count_y, -1, height)
-    first_j, end_j = samples_between(base_x, side_x, count_x, -1, width)
+    base_y, side_y, count_y, first_i, end_i = bin_samples(axes, r, 0, p, height)
+    base_x, side_x, count_x, first_j, end_j = bin_samples(axes, r, 1, q, width)
     for c in range(cuda.threadIdx.x, channels, LANES):
         best, which = ZERO, np.int64(-1)
         # Samples outside are alike; the first of all stands for those before the range

@@ -27,7 +27,7 @@ from .machine.device import (
     to_device,
 )
 from .regions import are_rois
-from .roi_align import sample_grid
+from .roi_align import bin_samples, sample_grid
 
 THREADS = 4 if SIMULATED else 256
 CHUNK = 8 if SIMULATED else 4096  # anchors of which a block finds an object's best
@@ -161,10 +161,8 @@ def mask_means(masks, owner, axes, reach, out):
     line = cuda.shared.array(LINE, float32)
     r, p, t = cuda.blockIdx.x, cuda.blockIdx.y, cuda.threadIdx.x
     height, width, bins = masks.shape[1], masks.shape[2], out.shape[2]
-    side_y, count_y = axes[r, 0, 1], int32(axes[r, 0, 2])
-    side_x, count_x = axes[r, 1, 1], int32(axes[r, 1, 2])
-    base_y = axes[r, 0, 0] + product(float32(p), side_y)
-    first_i, end_i = samples_between(base_y, side_y, count_y, -1, height)
+    base_y, side_y, count_y, first_i, end_i = bin_samples(axes, r, 0, p, height)
+    start_x, side_x, count_x = axes[r, 1, 0], axes[r, 1, 1], int32(axes[r, 1, 2])
     for q in range(t, bins, THREADS):
         out[r, p, q] = ZERO if count_y >= 0 else NAN
     end_x = min(reach[r, 4] + 1, width) if count_y > 0 and count_x > 0 else 0
@@ -180,7 +178,7 @@ def mask_means(masks, owner, axes, reach, out):
             line[x] = total / float32(count_y)
         cuda.syncthreads()
         for q in range(t, bins, THREADS):
-            base_x, total = axes[r, 1, 0] + product(float32(q), side_x), ZERO
+            base_x, total = start_x + product(float32(q), side_x), ZERO
             first_j, end_j = samples_between(base_x, side_x, count_x, first - 1, first + LINE)
             for j in range(first_j, end_j):
                 left, right, fraction, inside = bilinear_taps(sample_place(base_x, side_x, count_x, j), width)

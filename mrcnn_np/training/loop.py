@@ -178,7 +178,7 @@ def train_step(
     learning_rate = learning_rate_at(step, model.config)
     update(model.params, grads, velocity, learning_rate=learning_rate, config=model.config)
     numbers = {name: float(losses[name]) for name in LOSSES}
-    return {"loss": sum(numbers.values()), **numbers, "grad_norm": grad_norm, "learning_rate": learning_rate}
+    return {"loss": sum(numbers.values()), **numbers, "grad_norm": float(grad_norm), "learning_rate": learning_rate}
 
 
 class Bar:

@@ -81,6 +81,7 @@ def measure(text: str, device: str) -> dict[str, int]:
         "spilt": sum(map(int, spilt)),
         "loads of 16 bytes": len(re.findall(r"\bld\.\S*v4\.f32", code)),
         "stores of 16 bytes": len(re.findall(r"\bst\.\S*v4\.f32", code)),
+        "rounded products": len(re.findall(r"\bmul\.rn\.f", code)),
         "float64": len(re.findall(r"^\s+(?:@\S+ )?[a-z]\S*\.f64\b", code, re.M)),
     }
 

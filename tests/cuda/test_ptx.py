@@ -69,6 +69,16 @@ def test_no_float64_but_where_it_is_meant(rows):
     assert {name for (name, _), row in rows.items() if row["float64"]} == set(FLOAT64)
 
 
+def test_products_are_rounded_where_results_are_compared(rows):
+    """Overlaps, places of samples and points, pasted values: no addition is drawn into their products."""
+    for name in (
+        "iou", "overlap_bits", "best_overlaps", "anchor_labels", "roi_axes", "roi_align_mean", "roi_align_max",
+        "roi_align_mean_backward", "roi_align_max_backward", "mask_means", "crop_axes", "crop_points",
+        "crop_and_resize_backward", "roi_pool_largest", "paste_axes", "paste_pixels",
+    ):  # fmt: skip
+        assert all(rows[name, device]["rounded products"] for device in ptx.DEVICES), name
+
+
 def test_four_numbers_are_read_and_written_at_once_where_meant(rows):
     """By kernels for groups of four, by those of single numbers that go over whole arrays, and by products."""
     meant = [

@@ -98,7 +98,7 @@ def gather(name: str, weight: Callable[..., Any]) -> Any:
         tiles_across = (width + COLUMNS - 1) // COLUMNS
         top, left = cuda.blockIdx.x // tiles_across * ROWS, cuda.blockIdx.x % tiles_across * COLUMNS
         first_channel = cuda.blockIdx.y * LANES * EACH + cuda.threadIdx.x
-        line, image = cuda.threadIdx.y, cuda.blockIdx.z
+        line, image, touched = cuda.threadIdx.y, cuda.blockIdx.z, False
         for k in range(EACH):
             channel[k] = np.uint64(min(first_channel + k * LANES, channels - 1))
             for x in range(COLUMNS):
@@ -109,6 +109,7 @@ def gather(name: str, weight: Callable[..., Any]) -> Any:
             for warp in range(WARPS):
                 bits = touching[warp]
                 while bits != 0:
+                    touched = True
                     r = first + 32 * warp + cuda.ffs(bits) - 1
                     bits &= bits - 1
                     for first_p in range(0, ph, BINS):
@@ -116,6 +117,8 @@ def gather(name: str, weight: Callable[..., Any]) -> Any:
                             fill(axes, r, first_p, first_q, ph, pw, height, width, top, left, row_weight, column_weight)
                             _add_bins(dy, r, first_p, first_q, row_weight[line], column_weight, channel, total)
 
+        if keep and not touched:  # nothing to add to this tile
+            return
         y = top + line
         for x in range(COLUMNS):
             for k in range(EACH):
@@ -170,7 +173,7 @@ def gather_won(
         top, left = cuda.blockIdx.x // tiles_across * SIDE, cuda.blockIdx.x % tiles_across * SIDE
         y, x = top + cuda.threadIdx.y // SIDE, left + cuda.threadIdx.y % SIDE
         first_channel = cuda.blockIdx.y * LANES * EACH + cuda.threadIdx.x
-        image = cuda.blockIdx.z
+        image, touched = cuda.blockIdx.z, False
         for k in range(EACH):
             total[k] = ZERO
 
@@ -179,6 +182,7 @@ def gather_won(
             for warp in range(WON_WARPS):
                 bits = touching[warp]
                 while bits != 0:
+                    touched = True
                     r = first + 32 * warp + cuda.ffs(bits) - 1
                     bits &= bits - 1
                     for p in range(ph):
@@ -192,6 +196,8 @@ def gather_won(
                                             if part != ZERO:
                                                 total[k] += part * dy[r, p, q, c]
 
+        if keep and not touched:
+            return
         for k in range(EACH):
             c = first_channel + k * LANES
             if y < height and x < width and c < channels:
