@@ -100,7 +100,9 @@ def table(only: str = "") -> dict[str, Any]:
 def as_text(found: dict[str, Any]) -> str:
     """Write the table, a line for each kernel and device."""
     lines = [
-        f'{json.dumps(name)}: {{\n' + ",\n".join(f"  {json.dumps(d)}: {json.dumps(row)}" for d, row in rows.items()) + "}"
+        f"{json.dumps(name)}: {{\n"
+        + ",\n".join(f"  {json.dumps(d)}: {json.dumps(row)}" for d, row in rows.items())
+        + "}"
         for name, rows in found["kernels"].items()
     ]
     return f'{{"tools": {json.dumps(found["tools"])},\n"kernels": {{\n' + ",\n".join(lines) + "\n}}\n"
