@@ -81,6 +81,7 @@ def measure(text: str, device: str) -> dict[str, int]:
         "spilt": sum(map(int, spilt)),
         "loads of 16 bytes": len(re.findall(r"\bld\.\S*v4\.f32", code)),
         "stores of 16 bytes": len(re.findall(r"\bst\.\S*v4\.f32", code)),
+        "rounded products": len(re.findall(r"\bmul\.rn\.f", code)),
         "float64": len(re.findall(r"^\s+(?:@\S+ )?[a-z]\S*\.f64\b", code, re.M)),
     }
 
@@ -99,6 +100,7 @@ def table(only: str = "") -> dict[str, Any]:
 
 def as_text(found: dict[str, Any]) -> str:
     """Write the table, a line for each kernel and device."""
+<<<<<<< HEAD
     lines = [
         f"{json.dumps(name)}: {{\n"
         + ",\n".join(f"  {json.dumps(d)}: {json.dumps(row)}" for d, row in rows.items())
@@ -106,6 +108,13 @@ def as_text(found: dict[str, Any]) -> str:
         for name, rows in found["kernels"].items()
     ]
     return f'{{"tools": {json.dumps(found["tools"])},\n"kernels": {{\n' + ",\n".join(lines) + "\n}}\n"
+=======
+    kernels = []
+    for name, rows in found["kernels"].items():
+        lines = ",\n".join(f"  {json.dumps(device)}: {json.dumps(row)}" for device, row in rows.items())
+        kernels.append(f"{json.dumps(name)}: {{\n{lines}}}")
+    return f'{{"tools": {json.dumps(found["tools"])},\n"kernels": {{\n' + ",\n".join(kernels) + "\n}}\n"
+>>>>>>> c3-s
 
 
 def main() -> None:

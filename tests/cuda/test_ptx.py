@@ -1,4 +1,4 @@
-"""Every kernel becomes PTX and machine code for two kinds of devices: no float64, no spilling, as many registers as ever.
+"""Every kernel becomes PTX and machine code for two kinds of devices: no float64, no spilling, registers as pinned.
 
 That takes the package numba-cuda and its compilers, but no graphics card (``ptx.py``, in a process of its own).
 """
@@ -62,11 +62,24 @@ def test_the_table_is_up_to_date(found, rows, pinned):
 
 
 def test_nothing_is_spilt_to_memory(rows):
-    assert {key: row for key, row in rows.items() if row["spilt"] or row["stack"]} == {}
+    """But a few numbers before and after the inner loop of products, so that two blocks find room."""
+    for (name, device), row in rows.items():
+        most = 256 if name.startswith(("correlate", "gather_sums")) else 0
+        assert row["spilt"] <= most and row["stack"] <= most, (name, device, row)
 
 
 def test_no_float64_but_where_it_is_meant(rows):
     assert {name for (name, _), row in rows.items() if row["float64"]} == set(FLOAT64)
+
+
+def test_products_are_rounded_where_results_are_compared(rows):
+    """Overlaps, places of samples and points, pasted values: no addition is drawn into their products."""
+    for name in (
+        "iou", "overlap_bits", "best_overlaps", "anchor_labels", "roi_axes", "roi_align_mean", "roi_align_max",
+        "roi_align_mean_backward", "roi_align_max_backward", "mask_means", "crop_axes", "crop_points",
+        "crop_and_resize_backward", "roi_pool_largest", "paste_axes", "paste_pixels",
+    ):  # fmt: skip
+        assert all(rows[name, device]["rounded products"] for device in ptx.DEVICES), name
 
 
 def test_four_numbers_are_read_and_written_at_once_where_meant(rows):
