@@ -106,7 +106,7 @@ def layers(
     box, mask = config.box_pool_size, config.mask_pool_size
     for name in (name.removesuffix(".w") for name in tensors if name.endswith(".w")):
         if name.startswith("box_head."):
-            side = 1 if tensors[f"{name}.w"].shape[0] == box or len(tensors[f"{name}.w"].shape) == 2 else box
+            side = 1 if config.box_head == "conv" or len(tensors[f"{name}.w"].shape) == 2 else box
             found.append(_layer(tensors, name, (rois, side, side)))
         if name.startswith("mask_head."):
             side = mask if ".conv" in name else 2 * mask

@@ -24,7 +24,12 @@ MOST_FILES, MOST_LINES = 27, 400
 # --- imports --------------------------------------------------------------------------------------------------------
 
 # Imports that close a circle. (importer, imported): why it may
-CIRCLES: dict[tuple[str, str], str] = {}
+CIRCLES: dict[tuple[str, str], str] = {
+    (
+        "kernels.cuda.machine.device",
+        "kernels.cuda.machine.compiled",
+    ): "what launches kernels asks for it on a card only",
+}
 
 # Where imports of our own modules may stand in functions, and why; a name with * stands for a folder
 LATE = {
@@ -39,6 +44,7 @@ LATE = {
     "mrcnn_np.weights.load": "h5py is asked for only by an .h5 file",
     "kernels": "a backend is imported when it is used",
     "kernels.cuda": "the same, file by file",
+    "kernels.cuda.machine.*": "what drives a card is imported where there is one",
 }
 
 # Which room must not lean on which. A room is a folder; "network" is what lies at the top of mrcnn_np/ but for what all
@@ -134,6 +140,7 @@ LONG = {
     "mrcnn_np/model.py": "the wiring, forward and backward beside each other",
     "mrcnn_np/molding.py": "the way in and the way back, beside each other",
     "mrcnn_np/targets.py": "what anchors and what regions should have said, by one plan",
+    "kernels/cuda/norm.py": "statistics, forward and backward, of maps in groups of four and of one",
 }
 
 
@@ -222,6 +229,11 @@ TESTED_IN: dict[str, tuple[str, str]] = {
     "mrcnn_np.compare.torchvision.*training*": ("tests/compare/test_torchvision_train_steps.py", "needs torchvision"),
     "mrcnn_np.compare.torchvision.*": ("tests/compare/test_torchvision_compare.py", "needs torchvision"),
     "kernels": ("tests/kernels/test_dispatch.py", "the dispatch"),
+    "kernels.placement": ("tests/cuda/test_placement.py", "needs a device, or its stand-in"),
+    "kernels.cuda*": (
+        "tests/cuda/test_races.py",
+        "every kernel, in the simulator; tests/cuda has a test for each file",
+    ),
     "kernels.cpu*": (
         "tests/kernels/test_dispatch.py",
         "every kernel beside its NumPy body, which has a test of its name",

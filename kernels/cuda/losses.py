@@ -87,7 +87,7 @@ def softmax_cross_entropy_backward(dloss: np.ndarray, cache: SoftmaxCrossEntropy
     probabilities, labels = cache
     if not is_float32(dloss, probabilities) or probabilities.ndim != 2 or probabilities.shape[1] == 0:
         return NotImplemented
-    if not dloss.shape == probabilities.shape[:1] or not _are_labels(labels, dloss.shape):
+    if dloss.shape != probabilities.shape[:1] or not _are_labels(labels, dloss.shape):
         return NotImplemented
     dlogits = empty(probabilities.shape)
     blocks, threads = row_blocks(*dlogits.shape)

@@ -423,9 +423,7 @@ def batch_norm(
             if moved is not original:
                 original[...] = moved
     else:
-        launch(
-            frozen_statistics, blocks_for(channels, THREADS), THREADS, scale, *running, eps, mu, inverse_std, factor
-        )
+        launch(frozen_statistics, blocks_for(channels, THREADS), THREADS, scale, *running, eps, mu, inverse_std, factor)
     y = empty(x.shape)
     block = _block(channels, width)
     grid = _grid(rows, channels, width, ROWS * block[1])
@@ -449,9 +447,7 @@ def batch_norm_backward(dy: np.ndarray, cache: BatchNormCache) -> Any:
     grid = _grid(rows, channels, width, height)
     launch(sums_backward(width, not training), grid, block, dflat, flat, mu, scale, height, written, products, sums)
     dgamma, dbeta, slope, shift = (empty(channels) for _ in range(4))
-    launch(
-        finish_backward, *_narrow(channels), products, sums, inverse_std, scale, rows, dgamma, dbeta, slope, shift
-    )
+    launch(finish_backward, *_narrow(channels), products, sums, inverse_std, scale, rows, dgamma, dbeta, slope, shift)
     if training:
         grid = _grid(rows, channels, width, ROWS * block[1])
         launch(gradient(width), grid, block, dflat, flat, mu, scale, slope, shift, written)

@@ -9,9 +9,9 @@ import numpy as np
 
 from ..contract import MaxPoolCache, as_padding, as_pair
 from .machine.arguments import is_float32
-from .machine.device import SIMULATED, Kernel, aligned, contiguous, cuda, empty, float32, kernel, launch
-from .machine.maps import map_blocks
+from .machine.device import Kernel, aligned, cuda, empty, float32, kernel, launch
 from .machine.groups import group_width, loader, storer
+from .machine.maps import map_blocks
 
 ZERO, LOWEST = np.float32(0), np.float32(-np.inf)
 WINDOW = ("i4",) * 6  # kh, kw, sy, sx, top, left

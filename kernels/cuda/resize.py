@@ -11,7 +11,19 @@ import numpy as np
 from .. import scalar
 from ..contract import ResizeCache, UpsampleCache
 from .machine.arguments import is_float32
-from .machine.device import SIMULATED, Kernel, aligned, blocks_for, contiguous, cuda, empty, float32, is_device, kernel, launch
+from .machine.device import (
+    SIMULATED,
+    Kernel,
+    aligned,
+    blocks_for,
+    contiguous,
+    cuda,
+    empty,
+    float32,
+    is_device,
+    kernel,
+    launch,
+)
 from .machine.groups import group_width, loader, storer
 from .machine.maps import map_blocks
 
@@ -34,7 +46,7 @@ def repeat(width: int) -> Kernel:
         A thread reads one group of channels of one cell of ``x`` and owns its copies. Nothing is shared. Floor: x read
         once, y written once, 4 (1 + scale^2) bytes an element of x.
         """
-        height, across, channels = x.shape[1:]
+        across, channels = x.shape[2:]
         line = cuda.blockIdx.x
         column = cuda.blockIdx.y * cuda.blockDim.y + cuda.threadIdx.y
         channel = (cuda.blockIdx.z * cuda.blockDim.x + cuda.threadIdx.x) * width
@@ -61,7 +73,7 @@ def gather(width: int) -> Kernel:
         A thread owns one group of channels of one cell of ``dx`` and adds row by row. Nothing is shared. Floor: dy read
         once, dx written once, 4 (1 + scale^2) bytes an element of dx.
         """
-        height, across, channels = dx.shape[1:]
+        across, channels = dx.shape[2:]
         line = cuda.blockIdx.x
         column = cuda.blockIdx.y * cuda.blockDim.y + cuda.threadIdx.y
         channel = (cuda.blockIdx.z * cuda.blockDim.x + cuda.threadIdx.x) * width
@@ -160,8 +172,9 @@ def interpolate_gradient(dy, scale, dx):
     outer, cell = cuda.blockIdx.x // n, cuda.blockIdx.x % n
     if i >= inner:
         return
-    first = 0 if cell == 0 else max(0, int(math.floor((float32(cell) - HALF) / scale - HALF)) - 1)
-    last = outputs if cell == n - 1 else min(outputs, int(math.ceil((float32(cell) + ONE + HALF) / scale - HALF)) + 2)
+    first: Any = 0 if cell == 0 else max(0, np.int32(math.floor((float32(cell) - HALF) / scale - HALF)) - 1)
+    far = np.int32(math.ceil((float32(cell) + ONE + HALF) / scale - HALF)) + 2
+    last: Any = outputs if cell == n - 1 else min(outputs, far)
     total = ZERO
     for output in range(first, last):
         low, high, fraction = scalar.resize_taps(output, scale, n)

@@ -100,11 +100,11 @@ def table(only: str = "") -> dict[str, Any]:
 
 def as_text(found: dict[str, Any]) -> str:
     """Write the table, a line for each kernel and device."""
-    lines = [
-        f'{json.dumps(name)}: {{\n' + ",\n".join(f"  {json.dumps(d)}: {json.dumps(row)}" for d, row in rows.items()) + "}"
-        for name, rows in found["kernels"].items()
-    ]
-    return f'{{"tools": {json.dumps(found["tools"])},\n"kernels": {{\n' + ",\n".join(lines) + "\n}}\n"
+    kernels = []
+    for name, rows in found["kernels"].items():
+        lines = ",\n".join(f"  {json.dumps(device)}: {json.dumps(row)}" for device, row in rows.items())
+        kernels.append(f"{json.dumps(name)}: {{\n{lines}}}")
+    return f'{{"tools": {json.dumps(found["tools"])},\n"kernels": {{\n' + ",\n".join(kernels) + "\n}}\n"
 
 
 def main() -> None:

@@ -32,7 +32,12 @@ def test_batch_norm(shape, training):
     y, cache = device.batch_norm(*there, **options)
     # One element to a channel is its own mean: what is left of it is rounding, times 1 / sqrt(eps)
     check(y, wanted.astype(np.float32), 3e-6)
-    for mine, other in ((there[3], exact[3]), (there[4], exact[4]), (cache.mu, its.mu), (cache.inverse_std, its.inverse_std)):
+    for mine, other in (
+        (there[3], exact[3]),
+        (there[4], exact[4]),
+        (cache.mu, its.mu),
+        (cache.inverse_std, its.inverse_std),
+    ):
         check(mine, other.astype(np.float32), 1e-6)
     assert cache.training is training and cache.x.shape == shape and cache.gamma is there[1]
     assert cache.mu is not there[3], "a later step changes the running mean"

@@ -1,4 +1,4 @@
-"""Every kernel becomes PTX and machine code for two kinds of devices: no float64, no spilling, as many registers as ever.
+"""Every kernel becomes PTX and machine code for two kinds of devices: no float64, no spilling, registers as pinned.
 
 That takes the package numba-cuda and its compilers, but no graphics card (``ptx.py``, in a process of its own).
 """
@@ -62,7 +62,10 @@ def test_the_table_is_up_to_date(found, rows, pinned):
 
 
 def test_nothing_is_spilt_to_memory(rows):
-    assert {key: row for key, row in rows.items() if row["spilt"] or row["stack"]} == {}
+    """But a few numbers before and after the inner loop of products, so that two blocks find room."""
+    for (name, device), row in rows.items():
+        most = 256 if name.startswith(("correlate", "gather_sums")) else 0
+        assert row["spilt"] <= most and row["stack"] <= most, (name, device, row)
 
 
 def test_no_float64_but_where_it_is_meant(rows):

@@ -60,6 +60,7 @@ def test_coverage_is_complete():
     assert sorted([*cpu.KERNELS, *WITHOUT_CPU]) == sorted(ACCELERATED)
     assert all(backends["numpy"] for backends in table.values())
     assert {name for name, backends in table.items() if not backends["cpu"]} == set(WITHOUT_CPU)
+    assert {name for name, backends in table.items() if not backends["cuda"]} == set()
 
 
 def test_a_kernel_stands_in_the_file_of_the_same_name():

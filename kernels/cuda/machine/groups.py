@@ -1,8 +1,8 @@
 """Groups of numbers side by side: a thread reads and writes four at once, or one where four would not be aligned.
 
-``loader(4)`` and ``loader(1)`` let one text of a kernel serve both. ``place`` is the number of an element, arrays of any
-rank being taken as one row; with four it is a multiple of four, of an array whose memory begins at a multiple of 16
-bytes, which ``device.aligned`` sees to.
+``loader(4)`` and ``loader(1)`` let one text of a kernel serve both. ``place`` is the number of an element, where arrays
+of any rank are taken as one row; with four it is a multiple of four, of an array whose memory begins at a multiple of
+16 bytes, which ``device.aligned`` sees to.
 
 ``load1_at`` to ``store4_at`` do the same to a tensor given by its address, for kernels that go over hundreds of tensors
 in one launch: the only place where a kernel has an address and no array.
@@ -24,9 +24,13 @@ ALIGNMENT = 16  # bytes
 
 if SIMULATED:
 
-    def as_row(array: Any) -> Any:
-        """Return the array as one row."""
-        return array.reshape(-1)
+    def load4_of(array: Any, place: Any) -> Any:
+        """Return four numbers of an array of any rank."""
+        return load4(array.reshape(-1), place)
+
+    def store4_of(array: Any, place: Any, a: Any, b: Any, c: Any, d: Any) -> None:
+        """Write four numbers of an array of any rank."""
+        store4(array.reshape(-1), place, a, b, c, d)
 
     def load1(array: Any, place: Any) -> Any:
         """Return one number."""
@@ -63,11 +67,6 @@ else:
     from numba.cuda.extending import intrinsic
 
     _F32 = ir.FloatType()
-
-    @device_function
-    def as_row(array):
-        """Return the array: four numbers are read by their place anyway."""
-        return array
 
     def _address(context: Any, builder: Any, kind: Any, base: Any, place: Any, count: int) -> Any:
         """Return where element ``place`` lies: of an array, in its own memory, or of a tensor in global memory."""
@@ -125,7 +124,8 @@ else:
         """Write four numbers of the tensor at an address."""
         return types.void(base, types.intp, *(types.float32,) * 4), _store(4)
 
-    load1_at, store1_at = load1, store1
+    load1_at, store1_at = load1, store1  # type: ignore[assignment]  # the base may be either
+    load4_of, store4_of = load4, store4  # type: ignore[assignment]  # compiled, they take arrays of any rank
 
 
 @functools.cache
@@ -139,7 +139,7 @@ def loader(width: int) -> Callable[..., None]:
     else:
 
         def load(array, place, values):
-            values[0], values[1], values[2], values[3] = load4(as_row(array), place)
+            values[0], values[1], values[2], values[3] = load4_of(array, place)
 
     return device_function(load)
 
@@ -155,7 +155,7 @@ def storer(width: int) -> Callable[..., None]:
     else:
 
         def store(array, place, values):
-            store4(as_row(array), place, values[0], values[1], values[2], values[3])
+            store4_of(array, place, values[0], values[1], values[2], values[3])
 
     return device_function(store)
 
