@@ -43,7 +43,7 @@ def test_weights_of_all_pixels_are_the_mean_of_the_samples(base, side, count, si
     first, end = scalar.samples_between(base, side, count, -1, size)
     touching = np.flatnonzero((places >= -1) & (places <= size))
     assert not touching.size or (first <= touching[0] and touching[-1] < end)
-    assert 0 <= first and end <= count
+    assert first >= 0 and end <= count
 
 
 @given(numbers, numbers, st.integers(1, 5), st.integers(1, 30))
