@@ -5,7 +5,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 RUN ?= runs/shapes-tiny
 
-.PHONY: setup train train-voc test test-nojit test-avx2 bench agreement docs-numbers lint tutorial \
+.PHONY: setup train train-voc test test-nojit test-avx2 test-gpu bench bench-gpu predict-gpu agreement docs-numbers \
+	lint tutorial \
 	book book-build book-check lab clean
 
 setup: $(STAMP)
@@ -43,6 +44,22 @@ test-avx2: $(STAMP)
 # Speed, errors and memory beside PyTorch and torchvision, if these are installed: runs/bench/.
 bench: $(STAMP)
 	$(BIN)/mrcnn-np bench $(ARGS)
+
+# On a machine with an NVIDIA GPU, whose Python has numba-cuda, CuPy, PyTorch and torchvision; together under six minutes.
+# Every kernel and the model beside the CPU's, the same bits twice, and where it is installed compute-sanitizer.
+GPU_PYTHON ?= python3
+
+test-gpu:
+	MRCNN_NP_GPU=1 $(GPU_PYTHON) -m pytest -x -q -rs tests/gpu tests/cuda $(ARGS)
+
+# Beside PyTorch on the same GPU: runs/bench-gpu/gpu.json and the table of docs/gpu.md.
+bench-gpu:
+	$(GPU_PYTHON) -m mrcnn_np.bench.gpu.measure $(ARGS)
+
+# What is predicted without a GPU, from counted work: docs/gpu-predicted.json and the same table. Needs the extra cuda.
+predict-gpu:
+	$(GPU_PYTHON) -m mrcnn_np.bench.gpu.predict
+	$(GPU_PYTHON) -m mrcnn_np.bench.gpu.page
 
 # Beside the frameworks, where these are installed: runs/agreement/.
 agreement: $(STAMP)

@@ -114,7 +114,7 @@ def test_layers_are_those_of_the_network(preset, monkeypatch):
         ran.append((len(x), x.shape[1:3] if x.ndim == 4 else (1, 1), w.shape))
         return NotImplemented
 
-    recorders = {name: noted for name in ("conv2d", "conv2d_transpose", "linear")}
+    recorders = dict.fromkeys(("conv2d", "conv2d_transpose", "linear"), noted)
     monkeypatch.setattr(kernels, "_kernels", lambda name: recorders)
     model = MaskRCNN(config)
     _, cache = model.losses(batch((side, side), config), 0)

@@ -127,6 +127,7 @@ def ready_in_float64(ready):
     return replace(ready, images=ready.images.astype(np.float64))
 
 
+@pytest.mark.skipif(not device.SIMULATED, reason="CuPy does not count what it copies")
 def test_what_crosses_in_one_detection_and_in_one_step():
     """All that crosses, with its reason: a new one is a wait of the host for the device, or of both for each other."""
     config = small("torchvision")
