@@ -132,7 +132,7 @@ def gather_kernel(tile: Tile) -> Kernel:
     place, multiply, *_ = core(tile)
     find_windows, find_gradients, load_windows, load_gradients, put_down = carrying(tile)
     store = store_results(tile)
-    tile_rows, tile_columns, half_down, quads_left = tile.rows, tile.columns, tile.warp_rows // 2, tile.rows // 4
+    tile_rows, tile_columns, half_down = tile.rows, tile.columns, tile.warp_rows // 2
     left_size, right_size = shared_left(tile), shared_right(tile)
     loads_left, loads_right = share(tile.rows * SLAB // 4, tile.threads), share(tile.columns * SLAB // 4, tile.threads)
     a_size, b_size = loads_left * 4, loads_right * 4
@@ -191,8 +191,8 @@ def gather_kernel(tile: Tile) -> Kernel:
         for slab in range(begin, int32(end + 1)):
             if slab < end:  # the next one, on its way to registers
                 load_windows(
-                    x, at, y, xx, x_end, lines_left, t, left_over, height, width, slab_columns, line_columns, lines, down,
-                    by_slab, by_line, by_image, a,
+                    x, at, y, xx, x_end, lines_left, t, left_over, height, width, slab_columns, line_columns, lines,
+                    down, by_slab, by_line, by_image, a,
                 )  # fmt: skip
                 load_gradients(dy, gradient, dy_end, step, b)
                 left_over = int32(left_over - SLAB)
