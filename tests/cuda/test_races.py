@@ -102,7 +102,7 @@ def choices():
 
 
 def bits(values):
-    """Return the bytes of all arrays in lists, tuples and dicts. There is no NaN, as what is read too early would be."""
+    """Return the bytes of all arrays in lists, tuples and dicts. None is NaN, which what is read too early is."""
     if isinstance(values, dict):
         values = list(values.values())
     if isinstance(values, (list, tuple)):
