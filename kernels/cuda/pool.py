@@ -79,9 +79,9 @@ def max_pool_gradient(width: int) -> Kernel:
     def body(dy, winner, kh, kw, sy, sx, top, left, dx):
         """Write for each cell the sum of dy over the windows that it won.
 
-        A thread owns one group of channels of one cell of ``dx`` and goes through the windows it lies in. It begins with
-        the last one, in which its position is the lowest; nobody else adds to its cell. Nothing is shared. Floor: dy
-        and winner read once, dx written once: 4 (1 + 1.25 / (sy sx)) bytes an element of dx.
+        A thread owns one group of channels of one cell of ``dx`` and goes through the windows it lies in. It begins
+        with the last one, in which its position is the lowest; nobody else adds to its cell. Nothing is shared. Floor:
+        dy and winner read once, dx written once: 4 (1 + 1.25 / (sy sx)) bytes an element of dx.
         """
         height, across, channels = dx.shape[1:]
         rows, columns = dy.shape[1:3]

@@ -78,7 +78,7 @@ class Tile(NamedTuple):
     @property
     def beside(self) -> int:
         """Blocks that a multiprocessor works on at a time: its 65536 registers are enough for so many."""
-        return (512 if self.threads == 256 else 384) // self.threads
+        return (512 if self.threads == 256 else 384 if self.columns > 32 else 256) // self.threads
 
     @property
     def line_left(self) -> int:
