@@ -100,9 +100,9 @@ def overlap_bits(ranked, groups, threshold, bits):
         shared = shared_area(y1, x1, y2, x2, others[j, 0], others[j, 1], others[j, 2], others[j, 3])
         whole = area + others[j, 4] - shared
         # Most pairs share nothing, and need no division
-        if group == other_groups[j] and (shared > ZERO or threshold < ZERO):
-            if whole > ZERO and shared / whole > threshold:
-                found |= ONE_BIT << np.int64(j)
+        compared = group == other_groups[j] and (shared > ZERO or threshold < ZERO)
+        if compared and whole > ZERO and shared / whole > threshold:
+            found |= ONE_BIT << np.int64(j)
     bits[i, word] = found
 
 

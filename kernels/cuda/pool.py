@@ -9,12 +9,18 @@ import numpy as np
 
 from ..contract import MaxPoolCache, as_padding, as_pair
 from .machine.arguments import is_float32
-from .machine.device import Kernel, aligned, cuda, empty, float32, kernel, launch
+from .machine.device import Kernel, aligned, cuda, device_function, empty, float32, kernel, launch
 from .machine.groups import group_width, loader, storer
 from .machine.maps import map_blocks
 
 ZERO, LOWEST = np.float32(0), np.float32(-np.inf)
 WINDOW = ("i4",) * 6  # kh, kw, sy, sx, top, left
+
+
+@device_function
+def quotient(a, b):
+    """Return a // b of numbers that are not negative, as 32 bits: a division of 64 takes as long as the rest."""
+    return np.int64(np.uint32(a) // np.uint32(b))
 
 
 @functools.cache
@@ -38,7 +44,7 @@ def max_pool(width: int) -> Kernel:
         group = cuda.blockIdx.z * cuda.blockDim.x + cuda.threadIdx.x
         if q >= columns or group * width >= channels:
             return
-        n = line // rows
+        n = quotient(line, rows)
         row, column = (line - n * rows) * sy - top, q * sx - left
         best = cuda.local.array(width, float32)
         value = cuda.local.array(width, float32)
@@ -73,9 +79,9 @@ def max_pool_gradient(width: int) -> Kernel:
     def body(dy, winner, kh, kw, sy, sx, top, left, dx):
         """Write for each cell the sum of dy over the windows that it won.
 
-        A thread owns one group of channels of one cell of ``dx`` and looks up the windows it lies in, by increasing
-        position in the window, so nobody else adds to it. Nothing is shared. Floor: dy and winner read once, dx
-        written once: 4 (1 + 1.25 / (sy sx)) bytes an element of dx.
+        A thread owns one group of channels of one cell of ``dx`` and goes through the windows it lies in. It begins
+        with the last one, in which its position is the lowest; nobody else adds to its cell. Nothing is shared. Floor:
+        dy and winner read once, dx written once: 4 (1 + 1.25 / (sy sx)) bytes an element of dx.
         """
         height, across, channels = dx.shape[1:]
         rows, columns = dy.shape[1:3]
@@ -84,23 +90,24 @@ def max_pool_gradient(width: int) -> Kernel:
         group = cuda.blockIdx.z * cuda.blockDim.x + cuda.threadIdx.x
         if column >= across or group * width >= channels:
             return
-        n = line // height
+        n = quotient(line, height)
         row = line - n * height
         total = cuda.local.array(width, float32)
         gradient = cuda.local.array(width, float32)
         for c in range(width):
             total[c] = ZERO
-        for i in range((row + top) % sy, kh, sy):
-            p = (row + top - i) // sy
-            if p >= 0 and p < rows:
-                for j in range((column + left) % sx, kw, sx):
-                    q = (column + left - j) // sx
-                    if q >= 0 and q < columns:
-                        load(dy, ((n * rows + p) * columns + q) * channels + group * width, gradient)
-                        won = np.int64(winner[n, p, q, group])
-                        for c in range(width):
-                            if (won >> (8 * c)) & 255 == i * kw + j:
-                                total[c] += gradient[c]
+        down, right = row + top, column + left  # in the padded map
+        last_p, last_q = min(quotient(down, sy), rows - 1), min(quotient(right, sx), columns - 1)
+        first_p = quotient(max(down - kh + sy, 0), sy)  # the first window that reaches so far
+        first_q = quotient(max(right - kw + sx, 0), sx)
+        for p in range(last_p, first_p - 1, -1):
+            for q in range(last_q, first_q - 1, -1):
+                cell = (down - p * sy) * kw + right - q * sx
+                load(dy, ((n * rows + p) * columns + q) * channels + group * width, gradient)
+                won = np.int64(winner[n, p, q, group])
+                for c in range(width):
+                    if (won >> (8 * c)) & 255 == cell:
+                        total[c] += gradient[c]
         store(dx, (line * across + column) * channels + group * width, total)
 
     return body

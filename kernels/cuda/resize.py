@@ -172,10 +172,9 @@ def interpolate_gradient(dy, scale, dx):
     outer, cell = cuda.blockIdx.x // n, cuda.blockIdx.x % n
     if i >= inner:
         return
-    first = 0 if cell == 0 else max(0, np.int32(math.floor((float32(cell) - HALF) / scale - HALF)) - 1)
-    last = (
-        outputs if cell == n - 1 else min(outputs, np.int32(math.ceil((float32(cell) + ONE + HALF) / scale - HALF)) + 2)
-    )
+    first: Any = 0 if cell == 0 else max(0, np.int32(math.floor((float32(cell) - HALF) / scale - HALF)) - 1)
+    far = np.int32(math.ceil((float32(cell) + ONE + HALF) / scale - HALF)) + 2
+    last: Any = outputs if cell == n - 1 else min(outputs, far)
     total = ZERO
     for output in range(first, last):
         low, high, fraction = scalar.resize_taps(output, scale, n)

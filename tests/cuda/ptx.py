@@ -22,12 +22,13 @@ from typing import Any
 
 TABLE = Path(__file__).with_name("ptx_table.json")
 DEVICES = {"sm_80": (8, 0), "sm_90": (9, 0)}
-TOOLS = ("numba-cuda", "nvidia-nvjitlink", "nvidia-nvvm")
+TOOLS = ("llvmlite", "numba-cuda", "nvidia-nvjitlink", "nvidia-nvvm")
 
 
 def versions() -> dict[str, str]:
     """Return which tools compile: with others, numbers of registers differ."""
-    return {tool: importlib.metadata.version(tool) for tool in TOOLS}
+    python = ".".join(map(str, sys.version_info[:2]))  # whose bytecode is what Numba reads
+    return {"python": python} | {tool: importlib.metadata.version(tool) for tool in TOOLS}
 
 
 def all_kernels() -> dict[str, Any]:

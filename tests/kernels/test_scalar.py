@@ -17,6 +17,7 @@ numbers = st.floats(-50, 50, width=32).map(np.float32)
 sides = st.sampled_from([0, 0.25, 1 / 3, 1, 1.5, 7, 40]).map(np.float32)
 
 
+@settings(deadline=None)
 @given(numbers, st.integers(1, 40))
 def test_taps_are_those_of_the_reference(u, size):
     low, high, fraction, inside = scalar.bilinear_taps(u, size)
@@ -30,8 +31,8 @@ def test_a_place_that_is_no_number_is_outside():
         assert not scalar.bilinear_taps(u, 5)[3]
 
 
-@settings(max_examples=50)
-@given(numbers, sides, st.sampled_from([1, 2, 9, 40, 3000]), st.integers(1, 20))
+@settings(max_examples=50, deadline=None)
+@given(numbers, sides, st.sampled_from([1, 2, 9, 40, 400]), st.integers(1, 20))
 def test_weights_of_all_pixels_are_the_mean_of_the_samples(base, side, count, size):
     """Also where most samples are skipped because they lie elsewhere."""
     places = np.array([scalar.sample_place(base, side, count, i) for i in range(count)], np.float32)
@@ -43,9 +44,10 @@ def test_weights_of_all_pixels_are_the_mean_of_the_samples(base, side, count, si
     first, end = scalar.samples_between(base, side, count, -1, size)
     touching = np.flatnonzero((places >= -1) & (places <= size))
     assert not touching.size or (first <= touching[0] and touching[-1] < end)
-    assert first >= 0 and end <= count
+    assert min(first, count - end) >= 0
 
 
+@settings(deadline=None)
 @given(numbers, numbers, st.integers(1, 5), st.integers(1, 30))
 def test_points_are_those_of_the_reference(low, high, points, size):
     low, high = low / np.float32(20), high / np.float32(20)
@@ -57,6 +59,7 @@ def test_points_are_those_of_the_reference(low, high, points, size):
         assert not counts or (taps == index[0, i].tolist() and weight[0, i].tolist() == [1 - fraction, fraction])
 
 
+@settings(deadline=None)
 @given(numbers, numbers, st.integers(1, 7), st.booleans())
 def test_bins_are_those_of_the_reference(low, high, bins, caffe):
     edges = _caffe_edges if caffe else _disjoint_edges
@@ -66,6 +69,7 @@ def test_bins_are_those_of_the_reference(low, high, bins, caffe):
         assert found == (np.clip(first[0, number], 0, 30), np.clip(end[0, number], 0, 30))
 
 
+@settings(deadline=None)
 @given(st.floats(-1e6, 1e6).map(lambda x: round(x * 2) / 2) | st.floats(-1e6, 1e6))
 def test_rounding(value):
     assert scalar.round_half_even(value) == np.round(value)

@@ -63,7 +63,7 @@ def run(body: Callable[..., None], blocks: tuple[int, ...], threads: tuple[int, 
     rng = None if _seed.get() is None else random.Random(_seed.get())
     points = [kernelapi.Dim3(*point[::-1]) for point in np.ndindex(*blocks[::-1])]
     places = [kernelapi.Dim3(*point[::-1]) for point in np.ndindex(*threads[::-1])]
-    with numba_kernel._push_kernel_context(module), _swapped(body, module):
+    with numba_kernel._push_kernel_context(module), _swapped(body, module), np.errstate(all="ignore"):
         if rng is not None:
             rng.shuffle(points)
         for point in points:

@@ -78,7 +78,7 @@ class Tile(NamedTuple):
     @property
     def beside(self) -> int:
         """Blocks that a multiprocessor works on at a time: its 65536 registers are enough for so many."""
-        return (512 if self.threads == 256 else 384) // self.threads
+        return (512 if self.threads == 256 else 384 if self.columns > 32 else 256) // self.threads
 
     @property
     def line_left(self) -> int:
@@ -128,15 +128,21 @@ def _splits(slabs: int) -> list[int]:
     return [n for n in (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64) if n == 1 or slabs >= n * (2 if SIMULATED else 16)]
 
 
+def _turns(tile: Tile, splits: int, rows: int, columns: int) -> tuple[float, int]:
+    """Return what to compare in the simulator.
+
+    For small results many parts and either small tile, so that all are tried; for larger ones the fewest turns.
+    """
+    threads = blocks_for(rows, tile.rows) * blocks_for(columns, tile.columns) * tile.threads
+    if rows * columns >= 1 << 10:
+        return threads * (1 + (tile.rows + tile.columns) / tile.threads), splits
+    return (tile.columns > 16) * 2 + ((tile.rows > tile.columns) == (columns % 3 > 0)), -splits
+
+
 def _time(tile: Tile, splits: int, rows: int, columns: int, slabs: int, products: int) -> Any:
     """Return the modelled time in microseconds."""
-    if SIMULATED:  # many parts and either small tile, so that all are tried; for large results the large one
-        large = rows * columns >= 1 << 10
-        return (
-            (tile.columns > 16) != large,
-            splits if large else -splits,
-            (tile.rows > tile.columns) == (columns % 3 > 0),
-        )
+    if SIMULATED:
+        return _turns(tile, splits, rows, columns)
     blocks = blocks_for(rows, tile.rows) * blocks_for(columns, tile.columns) * products * splits
     rounds, rest = divmod(blocks, PROCESSORS * tile.beside)
     loads = (tile.rows + tile.columns) * SLAB // 4 / tile.threads

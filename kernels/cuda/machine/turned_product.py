@@ -40,20 +40,22 @@ def carrying(tile: Tile) -> Carrying:
 
     @device_function
     def find_windows(
-        at_y, at_x, at_c, image, p, q, t, first, pixel, area, across, channels, taps, taps_across, top, left, group
-    ):
-        """Write of each load its tap and channel, which stay, and its first pixel: image, row p and column q."""
+        at, y, x, x_end, lines_left, t, first, first_pixel, area, across, channels, taps, taps_across, down, right, top,
+        left, image, row, pixel, group,
+    ):  # fmt: skip
+        """Write of each load where its tap stands over its first pixel, and the place of what it sees there."""
         for n in range(loads_left):
             load = t + n * threads
-            at = first + load % quads_left * 4
-            tap = at // channels
-            at_c[n] = at % channels + group
-            at_y[n] = tap // taps_across - top if tap < taps else OUTSIDE
-            at_x[n] = tap % taps_across - left
-            at = pixel + load // quads_left
-            image[n] = at // area
-            p[n] = at % area // across
-            q[n] = at % area % across
+            number = first + load % quads_left * 4
+            tap, channel = number // channels, number % channels
+            number = first_pixel + load // quads_left
+            p, q = number % area // across, number % area % across
+            tap_y, tap_x = tap // taps_across - top, tap % taps_across - left
+            y[n] = p * down + tap_y if tap < taps else OUTSIDE
+            x[n] = q * right + tap_x
+            x_end[n] = across * right + tap_x
+            lines_left[n] = area // across - p
+            at[n] = group + channel + number // area * image + (p * down + tap_y) * row + (q * right + tap_x) * pixel
 
     @device_function
     def find_gradients(gradient, t, first, pixel, columns, line, group):
@@ -67,38 +69,45 @@ def carrying(tile: Tile) -> Carrying:
 
     @device_function
     def load_windows(
-        x, at_y, at_x, at_c, image, p, q, t, left_over, across, lines, height, width, down, right, image_step, row,
-        pixel, a,
+        maps, at, y, x, x_end, lines_left, t, left_over, height, width, slab, line, lines, down, by_slab, by_line,
+        by_image, a,
     ):  # fmt: skip
-        """Load what the taps see at their pixels, of which ``left_over`` are left, and go on by a slab of pixels."""
+        """Load what the taps see at their pixels, while some are left, and go on by a slab of pixels.
+
+        ``slab`` and ``line``: columns of the map that a slab and a line take. The place moves ``by_slab``, and more at
+        the end of a line and of an image, which has ``lines``.
+        """
         for n in range(loads_left):
-            y, column = int32(p[n] * down + at_y[n]), int32(q[n] * right + at_x[n])
-            inside = y >= 0 and y < height and column >= 0 and column < width
+            inside = y[n] >= 0 and y[n] < height and x[n] >= 0 and x[n] < width
             if inside and (t + n * threads) // quads_left < left_over:
-                v = load4(x, int32(image[n] * image_step + y * row + column * pixel + at_c[n]))
+                v = load4(maps, at[n])
                 a[4 * n], a[4 * n + 1], a[4 * n + 2], a[4 * n + 3] = v
             else:
                 for lane in range(4):
                     a[4 * n + lane] = float32(0)
-            q[n] += SLAB
-            while q[n] >= across:
-                q[n] -= across
-                p[n] += 1
-                if p[n] == lines:
-                    p[n] = 0
-                    image[n] += 1
+            x[n] += slab
+            at[n] += by_slab
+            while x[n] >= x_end[n]:
+                x[n] -= line
+                y[n] += down
+                at[n] += by_line
+                lines_left[n] -= 1
+                if lines_left[n] == 0:
+                    lines_left[n] = lines
+                    y[n] -= lines * down
+                    at[n] += by_image
 
     @device_function
-    def load_gradients(dy, gradient, t, left_over, step, b):
-        """Load gradients, and go on by a slab of pixels."""
+    def load_gradients(dy, gradient, end, step, b):
+        """Load gradients, which lie before ``end``, and go on by a slab of pixels."""
         for n in range(loads_right):
-            if gradient[n] >= 0 and (t + n * threads) // quads_right < left_over:
+            if gradient[n] >= 0 and gradient[n] < end:
                 v = load4(dy, gradient[n])
                 b[4 * n], b[4 * n + 1], b[4 * n + 2], b[4 * n + 3] = v
             else:
                 for lane in range(4):
                     b[4 * n + lane] = float32(0)
-            if gradient[n] >= 0:
+            if gradient[n] >= 0:  # else it would come in from below
                 gradient[n] += step
 
     @device_function
@@ -149,12 +158,11 @@ def gather_kernel(tile: Tile) -> Kernel:
         b = cuda.local.array(b_size, float32)
         sums = cuda.local.array(64, float32)
         targets = cuda.local.array(8, np.int64)
-        at_y = cuda.local.array(loads_left, int32)
-        at_x = cuda.local.array(loads_left, int32)
-        at_c = cuda.local.array(loads_left, int32)
-        p = cuda.local.array(loads_left, int32)
-        q = cuda.local.array(loads_left, int32)
-        n_image = cuda.local.array(loads_left, int32)
+        at = cuda.local.array(loads_left, int32)
+        y = cuda.local.array(loads_left, int32)
+        xx = cuda.local.array(loads_left, int32)
+        x_end = cuda.local.array(loads_left, int32)
+        lines_left = cuda.local.array(loads_left, int32)
         gradient = cuda.local.array(loads_right, int32)
         t = int32(cuda.threadIdx.x)
         rows = int32(taps * channels)
@@ -166,23 +174,27 @@ def gather_kernel(tile: Tile) -> Kernel:
         slabs = (pixels + SLAB - 1) // SLAB
         begin, end = int32(slabs * part // splits), int32(slabs * (part + 1) // splits)
         find_windows(
-            at_y, at_x, at_c, n_image, p, q, t, first_row, begin * SLAB, area, across, channels, taps, taps_across, top,
-            left, which * group,
+            at, y, xx, x_end, lines_left, t, first_row, begin * SLAB, area, across, channels, taps, taps_across, down,
+            right, top, left, image, row, pixel, which * group,
         )  # fmt: skip
         find_gradients(gradient, t, first_column, begin * SLAB, columns, dy_pixel, which * dy_group)
         for i in range(64):
             sums[i] = float32(0)
 
         lines, step = int32(area // max(across, 1)), int32(SLAB * dy_pixel)
+        by_slab, by_line = int32(SLAB * right * pixel), int32(down * row - across * right * pixel)
+        slab_columns, line_columns = int32(SLAB * right), int32(across * right)
+        dy_end = int32(which * dy_group + pixels * dy_pixel)
+        by_image = int32(image - lines * down * row)
         left_over = int32(pixels - begin * SLAB)  # pixels from the next slab on
         half = int32(0)
         for slab in range(begin, int32(end + 1)):
             if slab < end:  # the next one, on its way to registers
                 load_windows(
-                    x, at_y, at_x, at_c, n_image, p, q, t, left_over, across, lines, height, width, down, right, image,
-                    row, pixel, a,
+                    x, at, y, xx, x_end, lines_left, t, left_over, height, width, slab_columns, line_columns, lines,
+                    down, by_slab, by_line, by_image, a,
                 )  # fmt: skip
-                load_gradients(dy, gradient, t, left_over, step, b)
+                load_gradients(dy, gradient, dy_end, step, b)
                 left_over = int32(left_over - SLAB)
             if slab > begin:
                 multiply(slabs_left, slabs_right, int32(1 - half), my_row, my_column, sums)
@@ -192,8 +204,8 @@ def gather_kernel(tile: Tile) -> Kernel:
             cuda.syncthreads()
 
         for i in range(8):
-            at = first_row + my_row + i // 4 * half_down + i % 4
-            targets[i] = which * out_group + part * out_part + at * columns if at < rows else -1
+            mine = first_row + my_row + i // 4 * half_down + i % 4
+            targets[i] = which * out_group + part * out_part + mine * columns if mine < rows else -1
         store(sums, targets, out, out, out, out, 0, first_column + my_column, columns, 0)
 
     return gather_sums
