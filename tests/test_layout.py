@@ -38,6 +38,7 @@ LATE = {
     "mrcnn_np.cli.*": "a command imports what it runs, so that --help and the others start at once",
     "mrcnn_np.compare*": "the frameworks are imported only where one is compared with",
     "mrcnn_np.bench.worker": "a measured process imports one side only",
+    "mrcnn_np.bench.gpu.*": "kernels for a card are declared where the packages that drive one are installed",
     "mrcnn_np.model": "load and with_config: files and conventions lie in other rooms",
     "mrcnn_np.training.checkpoint": "the package of the reader imports this module",
     "mrcnn_np.training.freezing": "the command line lists the parts before it imports NumPy",
@@ -77,6 +78,22 @@ LEANS = {
 
 # What of one backend is used from outside
 INNER = {
+    ("mrcnn_np.bench.gpu.dry_run", "kernels.cuda"): "it counts the launches of kernels without a card",
+    ("mrcnn_np.bench.gpu.dry_run", "kernels.cuda.machine.device"): "it counts the launches of kernels without a card",
+    ("mrcnn_np.bench.gpu.dry_run", "kernels.cuda.machine.groups"): "it counts the launches of kernels without a card",
+    ("mrcnn_np.bench.gpu.dry_run", "kernels.cuda.machine.product"): "it counts the launches of kernels without a card",
+    ("mrcnn_np.bench.gpu.dry_run", "kernels.cuda.machine.require"): "it counts the launches of kernels without a card",
+    (
+        "mrcnn_np.bench.gpu.dry_run",
+        "kernels.cuda.machine.simulated",
+    ): "it counts the launches of kernels without a card",
+    ("mrcnn_np.bench.gpu.dry_run", "kernels.cuda.machine.tensors"): "it counts the launches of kernels without a card",
+    ("mrcnn_np.bench.gpu.dry_run", "kernels.cuda.machine.tiles"): "it counts the launches of kernels without a card",
+    (
+        "mrcnn_np.bench.gpu.dry_run",
+        "kernels.cuda.machine.turned_product",
+    ): "it counts the launches of kernels without a card",
+    ("mrcnn_np.bench.gpu.measure", "kernels.cuda.machine.require"): "it says what keeps the kernels from running",
     ("mrcnn_np.bench.convolution_rows", "kernels.cpu.convolution"): "it measures what each row of the table gains",
     ("mrcnn_np.cli.surroundings", "kernels.cuda.machine.require"): "it says what keeps the kernels from running",
     ("mrcnn_np.cli.backend", "kernels.cpu.machine.simd"): "a run remembers how wide the vectors were",
@@ -178,6 +195,7 @@ def test_files_fit_a_sitting() -> None:
 
 # Modules whose tests do not bear their name: where they are, and why. A name with * stands for a folder
 TESTED_IN: dict[str, tuple[str, str]] = {
+    "mrcnn_np.bench.gpu*": ("tests/bench/test_gpu.py", "rows, predictions and the page of one table"),
     "mrcnn_np": ("tests/test_main.py", "only hands on names"),
     "mrcnn_np.backbone": ("tests/test_network_parts.py", "the parts of the network share their cases"),
     "mrcnn_np.fpn": ("tests/test_network_parts.py", "the same"),
@@ -230,10 +248,7 @@ TESTED_IN: dict[str, tuple[str, str]] = {
     "mrcnn_np.compare.torchvision.*": ("tests/compare/test_torchvision_compare.py", "needs torchvision"),
     "kernels": ("tests/kernels/test_dispatch.py", "the dispatch"),
     "kernels.placement": ("tests/cuda/test_placement.py", "needs a device, or its stand-in"),
-    "kernels.cuda*": (
-        "tests/cuda/test_races.py",
-        "every kernel, in the simulator; tests/cuda has a test for each file",
-    ),
+    "kernels.cuda*": ("tests/cuda/test_network.py", "all of them together; tests/cuda has a test for each file"),
     "kernels.cpu*": (
         "tests/kernels/test_dispatch.py",
         "every kernel beside its NumPy body, which has a test of its name",

@@ -296,7 +296,7 @@ def test_a_tensor_that_is_not_finite_is_named():
     model = MaskRCNN(config)
     model.params["fpn.output3.b"][1] = np.inf
     with kernels.use("cuda"):
-        with pytest.raises(NonFiniteError, match="fpn.output3.b"):
+        with pytest.raises(NonFiniteError, match=r"fpn\.output3\.b"):
             model.detect(picture((SIDE, SIDE)))
         with pytest.raises(NonFiniteError, match=r"parameter fpn\.output3\.b"):
             velocity = zero_velocity(model.params, config)

@@ -63,7 +63,8 @@ def recording() -> Iterator[list[Launch]]:
         array=array, asnumpy=host, empty=made(np.zeros), zeros=made(np.zeros), ndarray=simulated.SimulatedArray
     )
     device.Array, device.launch = simulated.SimulatedArray, launch
-    device.aligned = lambda x: x if x.flags.c_contiguous else x.copy()
+    module: Any = device
+    module.aligned = lambda x: x if x.flags.c_contiguous else x.copy()
     require.simulated = lambda: True
     import kernels.cuda
     from kernels.cuda.machine import groups, product, tensors, tiles, turned_product
@@ -79,5 +80,6 @@ def recording() -> Iterator[list[Launch]]:
         modelled.append(tiles._time(*chosen, rows, columns, slabs, products))
         return chosen
 
-    product.plan = turned_product.plan = modelled_plan
+    for module in (product, turned_product):
+        module.plan = modelled_plan
     yield found

@@ -14,7 +14,6 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -27,15 +26,15 @@ from ...config import presets
 from ...errors import UserError
 from ...files import write_json
 from ...model import MaskRCNN
-from ...synthetic import batch, params_that_detect, picture, sample
+from ...synthetic import batch, params_that_detect, picture
 from ...training.loop import train_step
 from ...training.optim import zero_velocity
 from ..operations.op import Op
 from . import page
+from .torch_side import SIZE, clock_of_torch, network_runs, peak_mib, tensors_on_the_gpu, tf32, tf32_left
 from .works import counts_bandwidth, on_device, target, works
 
 ROUNDS, ROUND = 5, 0.02  # rounds of so many seconds
-SIZE = (800, 1088)
 LIMIT = 170  # seconds after which no further row of the operations is begun
 
 
@@ -58,22 +57,6 @@ def clock_of_cupy() -> Callable[[Callable[[], Any], int], float]:
     return clock
 
 
-def clock_of_torch() -> Callable[[Callable[[], Any], int], float]:
-    """Return a function that times calls on PyTorch's stream, in milliseconds a call."""
-    import torch
-
-    def clock(run: Callable[[], Any], calls: int) -> float:
-        start, stop = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        start.record()
-        for _ in range(calls):
-            run()
-        stop.record()
-        stop.synchronize()
-        return float(start.elapsed_time(stop)) / calls
-
-    return clock
-
-
 def calls_of(clock: Callable[..., float], run: Callable[[], Any]) -> int:
     """Return how many calls make a round, after two that warm up."""
     run()
@@ -89,36 +72,6 @@ def in_turns(contenders: dict[str, tuple[Callable[..., float], Callable[[], Any]
         for name, (clock, run) in contenders.items():
             times[name].append(clock(run, calls[name]))
     return {name: statistics.median(values) for name, values in times.items()}
-
-
-# --- PyTorch --------------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def tensors_on_the_gpu() -> Iterator[None]:
-    """Let what makes PyTorch's tensors make them on the GPU."""
-    import torch
-
-    made = torch.from_numpy
-    torch.from_numpy = lambda array: made(array).cuda()
-    try:
-        with torch.device("cuda"):
-            yield
-    finally:
-        torch.from_numpy = made
-
-
-@contextmanager
-def tf32(allowed: bool) -> Iterator[None]:
-    """Allow PyTorch's products and convolutions tensor cores that round their inputs to 11 bits, or forbid them."""
-    import torch
-
-    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = allowed
-    try:
-        yield
-    finally:
-        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
 
 
 # --- rows -----------------------------------------------------------------------------------------------------------
@@ -149,29 +102,42 @@ def _copy() -> float:
 
 
 def measure_op(op: Op, *, torch_too: bool) -> list[dict[str, Any]]:
-    """Measure one row in all its directions."""
+    """Measure one row in all its directions.
+
+    Parameters
+    ----------
+    op : Op
+        Not prepared yet.
+    torch_too : bool
+    """
     op.prepare(np.random.default_rng(0))
     theirs: dict[str, Any] = {}
     if torch_too:
         with tensors_on_the_gpu(), tf32(False):
             theirs = {variant: op.theirs(variant) for variant in op.variants}
     exact: dict[str, Any] = {}
-    if op.gflop.get("forward", 1e9) < 5:  # else float64 on the CPU takes longer than all the rest
+    if op.gflop.get("forward", 0.0) < 5:  # else float64 on the CPU takes longer than all the rest
         with kernels.use("numpy"):
-            exact = op.ours(np.float64)
+            exact = {direction: run() for direction, run in op.ours(np.float64).items()}
     on_device(op)
     found = []
     with kernels.use("cuda"):
         ours = op.ours(np.float32)
         for direction in op.directions:
-            contenders = {"ours": (clock_of_cupy(), ours[direction])}
+            contenders: dict[str, Any] = {"ours": (clock_of_cupy(), ours[direction])}
             contenders |= {f"torch {v}".strip(): (clock_of_torch(), runs[direction]) for v, runs in theirs.items()}
             with tf32(False):
                 times = in_turns(contenders)
                 errors = _errors(op, direction, ours, theirs, exact)
             with tf32(True):
                 fast = in_turns({name: pair for name, pair in contenders.items() if name != "ours"})
-            row = {"group": op.group, "case": op.case, "direction": direction, "ms": times, "tf32_ms": fast}
+            row: dict[str, Any] = {
+                "group": op.group,
+                "case": op.case,
+                "direction": direction,
+                "ms": times,
+                "tf32_ms": fast,
+            }
             row |= {"gflop": op.gflop.get(direction), "gbytes": op.gbytes.get(direction), "errors": errors}
             found.append(row | {"target": target(op, direction), "bandwidth": counts_bandwidth(op)})
     return found
@@ -183,7 +149,7 @@ def _errors(
     """Return errors against float64, relative to the largest number."""
     if direction not in exact or op.group in ("NMS", "SGD", "mask paste"):
         return {}
-    expected = [np.asarray(a) for a in exact[direction]()]
+    expected = [np.asarray(a) for a in exact[direction]]
     sides = {"ours": [kernels.to_host(a) for a in ours[direction]()]}
     for variant, runs in list(theirs.items())[:1]:
         results = [t.detach().cpu() for t in runs[direction]()]
@@ -202,7 +168,13 @@ def _errors(
 
 
 def measure_network(*, torch_too: bool, cpu_too: bool) -> dict[str, Any]:
-    """Measure ``maskrcnn_resnet50_fpn`` on one image of 800 x 1088: inference and a training step."""
+    """Measure ``maskrcnn_resnet50_fpn`` on one image of 800 x 1088: inference and a training step.
+
+    Parameters
+    ----------
+    torch_too, cpu_too : bool
+        As in ``run``.
+    """
     import cupy
 
     config = presets.by_name(
@@ -212,7 +184,7 @@ def measure_network(*, torch_too: bool, cpu_too: bool) -> dict[str, Any]:
     pool = cupy.get_default_memory_pool()
     found: dict[str, Any] = {}
     runs = {"inference": _detecting(config, params, image), "training step": _training(config, params)}
-    theirs = _torch_runs(config, params) if torch_too else {}
+    theirs = network_runs(config, params) if torch_too else {}
     for what, run in runs.items():
         pool.free_all_blocks()
         with kernels.use("cuda"):
@@ -225,7 +197,7 @@ def measure_network(*, torch_too: bool, cpu_too: bool) -> dict[str, Any]:
             if what in theirs:
                 with tf32(True):
                     row["tf32_ms"] = in_turns({"torch": contenders["torch"]})
-                row["peak_mib"]["torch"] = _torch_peak(theirs[what])
+                row["peak_mib"]["torch"] = peak_mib(theirs[what])
         if cpu_too:
             with kernels.use("cpu"):
                 run()
@@ -234,12 +206,6 @@ def measure_network(*, torch_too: bool, cpu_too: bool) -> dict[str, Any]:
                 row["ms"]["ours, cpu backend"] = (time.perf_counter() - began) * 1e3
         found[what] = row
     return found
-
-
-@contextmanager
-def tf32_left() -> Iterator[None]:
-    """Leave PyTorch's settings alone: it does not take part."""
-    yield
 
 
 def _detecting(config: Any, params: Any, image: np.ndarray) -> Callable[[], Any]:
@@ -253,64 +219,23 @@ def _training(config: Any, params: Any) -> Callable[[], Any]:
     return lambda: train_step(model, ready, velocity, step=0, rng=np.random.default_rng(0))
 
 
-def _torch_runs(config: Any, params: Any) -> dict[str, Callable[[], Any]]:
-    """Return torchvision's model with the same weights, in inference (results on the CPU, as ours) and in training."""
-    import torch
-    from torchvision.models.detection import maskrcnn_resnet50_fpn
-
-    from ...weights.torchvision import ORDER, to_torchvision
-
-    def built() -> Any:
-        model = maskrcnn_resnet50_fpn(
-            weights=None, weights_backbone=None, num_classes=config.num_classes, min_size=SIZE[0], max_size=SIZE[1]
-        )
-        shapes = {name: tuple(t.shape) for name, t in model.state_dict().items()}
-        state = to_torchvision(params, shapes)
-        model.load_state_dict({name: torch.from_numpy(np.ascontiguousarray(a)) for name, a in state.items()})
-        return model.cuda()
-
-    one = sample(SIZE, classes=config.num_classes)
-    seen = torch.from_numpy(picture(SIZE)).permute(2, 0, 1).float().div(255).cuda()
-    image = torch.from_numpy(one.image).permute(2, 0, 1).float().div(255).cuda()
-    finding, learning = built().eval(), built().train()
-    learning.backbone.eval()
-    optimiser = torch.optim.SGD(learning.parameters(), lr=1e-6, momentum=0.9, weight_decay=1e-4)
-    goal = {
-        "boxes": torch.from_numpy(one.gt_boxes[:, ORDER].copy()).cuda(),
-        "labels": torch.from_numpy(one.gt_class_ids).cuda(),
-        "masks": torch.from_numpy(np.asarray(one.gt_masks).astype(np.uint8)).cuda(),
-    }
-
-    def detect() -> None:
-        with torch.inference_mode():
-            found = finding([seen])[0]
-            _ = [found[name].cpu() for name in ("boxes", "labels", "scores")], (found["masks"] >= 0.5).cpu()
-
-    def step() -> None:
-        loss = sum(learning([image], [goal]).values())
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(learning.parameters(), config.clip_norm or 1e9)
-        optimiser.step()
-        float(loss.detach())
-
-    return {"inference": detect, "training step": step}
-
-
-def _torch_peak(run: Callable[[], Any]) -> int:
-    import torch
-
-    torch.cuda.empty_cache()
-    torch.cuda.reset_peak_memory_stats()
-    run()
-    return int(torch.cuda.max_memory_reserved()) >> 20
-
-
 # --- all ------------------------------------------------------------------------------------------------------------
 
 
 def run(out: Path, *, quick: bool = False, torch_too: bool = True, cpu_too: bool = True) -> Path:
-    """Measure everything, and write it after every row, so that an interruption loses little."""
+    """Measure everything, and write it after every row, so that an interruption loses little.
+
+    Parameters
+    ----------
+    out : Path
+        The folder of ``gpu.json``.
+    quick : bool
+        Small sizes, and no network.
+    torch_too : bool
+        Measure PyTorch beside ours.
+    cpu_too : bool
+        Measure our network on the cpu backend, too.
+    """
     import cupy
 
     began = time.perf_counter()

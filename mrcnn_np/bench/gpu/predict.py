@@ -65,7 +65,14 @@ def work(op: Any, direction: str) -> tuple[float | None, float | None]:
 
 
 def floors(op: Any, direction: str, card: Card = H100) -> dict[str, float | None]:
-    """Return the two floors of a row in milliseconds; None where nothing is counted."""
+    """Return the two floors of a row in milliseconds; None where nothing is counted.
+
+    Parameters
+    ----------
+    op : Op
+    direction : str
+    card : Card
+    """
     flop, nbytes = work(op, direction)
     return {
         "operations": None if flop is None else flop / card.tflops,
@@ -76,7 +83,12 @@ def floors(op: Any, direction: str, card: Card = H100) -> dict[str, float | None
 def seconds(launches: list[Any], nbytes: float, card: Card = H100) -> float:
     """Return the predicted time of launches in milliseconds.
 
-    ``nbytes`` is what the row has to move at least, in 10^9: a kernel may reach its arrays by a table of addresses.
+    Parameters
+    ----------
+    launches : list of Launch
+    nbytes : float
+        What the row has to move at least, in 10^9: a kernel may reach its arrays by a table of addresses.
+    card : Card
     """
     total = 0.0
     for launch in launches:
@@ -91,6 +103,12 @@ def library(op: Any, direction: str, card: Card = H100) -> float | None:
 
     Products and convolutions at the share that cuBLAS reaches (no Winograd) or a copy's bandwidth, whichever takes
     longer; elementwise work at a copy's bandwidth.
+
+    Parameters
+    ----------
+    op : Op
+    direction : str
+    card : Card
     """
     flop, nbytes = work(op, direction)
     if flop is not None and op.group != "NMS":
@@ -119,7 +137,7 @@ def predict(card: Card = H100, *, quick: bool = False) -> dict[str, Any]:
                         runs[direction]()
                     except (ValueError, IndexError):  # results that were not computed decide sizes: no prediction
                         continue
-                    row = {"group": op.group, "case": op.case, "direction": direction}
+                    row: dict[str, Any] = {"group": op.group, "case": op.case, "direction": direction}
                     row |= {"target": target(op, direction), "bandwidth": counts_bandwidth(op)}
                     row |= {"floors": floors(op, direction, card), "launches": len(launches)}
                     row |= {
