@@ -31,6 +31,15 @@ class Parser(argparse.ArgumentParser):
             message += did_you_mean(option[1], self.options())
         super().error(message)
 
+    def format_help(self) -> str:
+        """Fill in the data sets that can be read, which are looked up when they are asked for."""
+        if any(action.help and "%(formats)s" in action.help for action in self._actions):
+            from ..data.formats import in_words
+
+            for action in self._actions:
+                vars(action)["formats"] = in_words()
+        return super().format_help()
+
     def options(self) -> list[str]:
         """Return the long options of this parser and of all commands below it."""
         found: dict[str, None] = {}
@@ -148,16 +157,32 @@ def _add_group(commands: Commands, name: str, summary: str, kinds: str) -> argpa
 
 def _add_source(command: argparse.ArgumentParser, *, split: str, default: str) -> None:
     """Add the options that choose images."""
-    command.add_argument("--data", choices=("shapes", "voc", "coco"), help=f"data set (default: {default})")
+    command.add_argument(
+        "--data",
+        metavar="PATH",
+        help="a folder, a zip or a JSON, which is looked at to find out what it is; or the name of a kind of data "
+        f"set, with --root (%(formats)s; default: {default})",
+    )
     command.add_argument(
         "--root",
         metavar="DIR",
-        help="its folder, for coco also the JSON itself (default: datasets/shapes, generated if missing; for voc and "
-        "coco the environment variable VOC_ROOT or COCO_ROOT)",
+        help="where the data set is that --data names (default: datasets/shapes, generated if missing; for the others "
+        "the environment variable VOC_ROOT, COCO_ROOT, DSB_ROOT, ...)",
     )
     command.add_argument("--split", help=f"train, val or trainval (default: {split})")
     command.add_argument("--subset", type=at_least(1), metavar="N", help="the first N images only (default: all)")
     command.add_argument("--ids", metavar="FILE", help="only the images whose ids stand in this file, one on a line")
+
+
+def _add_val_fraction(command: argparse.ArgumentParser, what: str) -> None:
+    """Add the option that draws a held-out split; ``what`` says what becomes of the share."""
+    command.add_argument(
+        "--val-fraction",
+        type=probability,
+        metavar="F",
+        help=f"the share of the images that {what}; it is drawn by a hash of their names, so that adding images moves "
+        "none. 0: nothing is held out",
+    )
 
 
 def _add_network(command: argparse.ArgumentParser, *, required: bool) -> argparse._MutuallyExclusiveGroup:
@@ -216,6 +241,7 @@ def _add_train(commands: Commands) -> None:
     )
     _add_source(command, split="train", default="shapes")
     command.add_argument("--val-split", metavar="SPLIT", help="held-out split (default: val)")
+    _add_val_fraction(command, "is held out if there is no split of that name (default: 0.1; with --no-eval 0)")
     command.add_argument("--val-subset", type=at_least(1), metavar="N", help="evaluate the first N held-out images")
     command.add_argument(
         "--preset",
@@ -330,8 +356,9 @@ def _add_eval(commands: Commands) -> None:
 
 
 def _add_data(commands: Commands) -> None:
-    """Add ``data`` with its four kinds."""
-    kinds = _add_group(commands, "data", "generate, download or check a data set", "shapes | voc | coco | check")
+    """Add ``data`` with its commands."""
+    names = "shapes | voc | coco | import | show | check"
+    kinds = _add_group(commands, "data", "generate, download, convert, draw or check a data set", names)
 
     shapes = _add_command(
         kinds,
@@ -364,6 +391,17 @@ def _add_data(commands: Commands) -> None:
     coco.set_defaults(data="shapes", split="train")
     coco.add_argument("--out", required=True, metavar="FILE", help="the file to write")
 
+    _add_import(kinds)
+    show = _add_command(
+        kinds,
+        "show",
+        "draw the first images of a split with their ground truth",
+        "  mrcnn-np data show --data my-pictures --subset 4 --out looked-at",
+    )
+    _add_source(show, split="train", default="shapes")
+    show.set_defaults(data="shapes", split="train", subset=8)
+    show.add_argument("--out", default="shown", metavar="DIR", help="pictures go here (default: %(default)s)")
+
     check = _add_command(
         kinds,
         "check",
@@ -373,6 +411,20 @@ def _add_data(commands: Commands) -> None:
     _add_source(check, split="train", default="shapes")
     check.set_defaults(data="shapes", split="train")
     check.add_argument("--good-ids", metavar="FILE", help="write the ids of the images without problems here")
+
+
+def _add_import(kinds: Commands) -> None:
+    """Add ``data import``."""
+    command = _add_command(
+        kinds,
+        "import",
+        "write a data set of any format in COCO's, with copies of its pictures",
+        "  mrcnn-np data import my-pictures --out my-pictures-coco",
+    )
+    command.add_argument("path", metavar="PATH", help="a folder, a zip or a JSON, or a name of: %(formats)s")
+    command.add_argument("--out", required=True, metavar="DIR", help="a folder that is new or empty")
+    command.add_argument("--split", help="this split only (default: all)")
+    command.add_argument("--skip-bad", action="store_true", help="leave out images and annotations that are broken")
 
 
 def _add_bench(commands: Commands) -> None:
