@@ -162,17 +162,14 @@ def first_fates(
         order = top_k(ranks[members], len(members))
         place[members[order]] = np.arange(len(members))
     fate[place < config.proposals_pre_nms_test] = SIZE
-    frame = config.box_frame
-    boxes = decode_boxes(
-        deltas,
-        enter_frame(np.concatenate(anchors), frame),
-        std=config.rpn_box_std,
-        max_log_scale=config.max_log_scale,
-    )
-    boxes = clip_boxes(boxes, enter_frame(np.array(window, boxes.dtype), frame))
-    alive = np.flatnonzero((fate == SIZE) & has_sides(boxes, config.proposals_min_size))
     # equal ranks are settled by the order of the candidates, which is pool by pool and best first
-    alive = alive[np.lexsort((place[alive], pool[alive]))]
+    candidates = np.flatnonzero(fate == SIZE)
+    candidates = candidates[np.lexsort((place[candidates], pool[candidates]))]
+    frame = config.box_frame
+    sources = enter_frame(np.concatenate(anchors), frame)
+    boxes = _decode(deltas, sources, candidates, config.rpn_box_std, config)
+    boxes = clip_boxes(boxes, enter_frame(np.array(window, boxes.dtype), frame))
+    alive = candidates[has_sides(boxes[candidates], config.proposals_min_size)]
     by, kept = _suppress(
         boxes, ranks, pool, alive, config.proposals_nms_iou, config.proposals_post_nms_test, fate
     )  # fmt: skip
@@ -201,21 +198,33 @@ def second_fates(
         candidates &= np.arange(classes) == probabilities.argmax(axis=1)[:, None]
     candidates[:, 0] = False
     frame = config.box_frame
-    boxes = decode_boxes(
-        deltas,
-        enter_frame(proposals, frame)[:, None],
-        std=config.head_box_std,
-        max_log_scale=config.max_log_scale,
-    ).reshape(-1, 4)
+    sources = np.repeat(enter_frame(proposals, frame), classes, axis=0)
+    chosen = np.flatnonzero(candidates)
+    boxes = _decode(deltas.reshape(-1, 4), sources, chosen, config.head_box_std, config)
     boxes = clip_boxes(boxes, enter_frame(np.array(window, boxes.dtype), frame))
     scores = probabilities.reshape(-1)
     fate = np.where(candidates.reshape(-1), SIZE, SCORE).astype(np.int8)
-    alive = np.flatnonzero((fate == SIZE) & has_sides(boxes, config.detection_min_size))
+    alive = chosen[has_sides(boxes[chosen], config.detection_min_size)]
     class_ids = np.tile(np.arange(classes), count)
     by, kept = _suppress(
         boxes, scores, class_ids, alive, config.detection_nms_iou, config.detections_per_image, fate
     )  # fmt: skip
     return Fates(leave_frame(boxes, frame), scores, fate, by, kept)
+
+
+def _decode(
+    deltas: np.ndarray,
+    sources: np.ndarray,
+    candidates: np.ndarray,
+    std: tuple[float, float, float, float],
+    config: Config,
+) -> np.ndarray:
+    """Decode all boxes; the candidates by a call of their own, as the network does, which decides on the last bits."""
+    boxes = decode_boxes(deltas, sources, std=std, max_log_scale=config.max_log_scale)
+    boxes[candidates] = decode_boxes(
+        deltas[candidates], sources[candidates], std=std, max_log_scale=config.max_log_scale
+    )  # fmt: skip
+    return boxes
 
 
 def _suppress(
@@ -239,6 +248,8 @@ def _suppress(
         weak = alive[(groups[alive] == group) & (fate[alive] == NMS)]
         if not len(weak):
             continue
-        enough = iou(boxes[weak], boxes[strong]) > boxes.dtype.type(threshold)
-        by[weak] = strong[enough.argmax(axis=1)]
+        overlaps = iou(boxes[weak], boxes[strong])
+        enough = overlaps > boxes.dtype.type(threshold)
+        # a backend's NMS may differ from ``iou`` in the last bit: then it is the one that comes closest
+        by[weak] = strong[np.where(enough.any(axis=1), enough.argmax(axis=1), overlaps.argmax(axis=1))]
     return by, survivors[:limit]

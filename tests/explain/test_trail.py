@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from nets import small_config
 
+import kernels
+from mrcnn_np import presets
 from mrcnn_np.boxes import enter_frame, iou
 from mrcnn_np.explain.trail import KEPT, LIMIT, NMS, SCORE, SIZE, TOP_K, follow
 from mrcnn_np.model import MaskRCNN
@@ -24,11 +26,23 @@ CONFIGS = {
 
 
 @pytest.mark.parametrize("changes", CONFIGS.values(), ids=CONFIGS)
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_what_stays_is_what_the_network_returns(changes, dtype):
-    config = small_config(**{"detection_score_threshold": 0.05, **changes})
+@pytest.mark.parametrize("backend, dtype", [("numpy", np.float32), ("numpy", np.float64), ("cpu", np.float32)])
+def test_what_stays_is_what_the_network_returns(changes, backend, dtype):
+    with kernels.use(backend):
+        check(small_config(**{"detection_score_threshold": 0.05, **changes}), picture((64, 96)), dtype)
+
+
+@pytest.mark.parametrize("backend", ["numpy", "cpu"])
+def test_the_same_for_many_classes(backend):
+    """So many boxes that the compiled decoder does not hand them back."""
+    config = presets.small(num_classes=81, detection_score_threshold=0.02)
+    with kernels.use(backend):
+        check(config, picture((200, 256)), np.float32)
+
+
+def check(config, image, dtype):
     params = {name: p.astype(dtype) for name, p in params_that_detect(config, seed=3).items()}
-    model, image = MaskRCNN(config, params), picture((64, 96))
+    model = MaskRCNN(config, params)
     seen = {}
     molded, molding = mold_image(image, config, model.dtype)
     found = model.detect_molded(molded[None], molding, observe=lambda name, x: seen.update({name: x}))
