@@ -2,10 +2,13 @@
 
 import numpy as np
 import pytest
+from judged_images import NAMES, random_image
 from scenes import detections_of, sample_of
 
+from mrcnn_np.detections import Detections
+from mrcnn_np.evaluate import evaluate_detections
 from mrcnn_np.explain.costs import Costs, Ledger
-from mrcnn_np.explain.judge import Rules, judge
+from mrcnn_np.explain.judge import KINDS, Rules, judge
 
 A, B = (0, 0, 10, 10), (10, 10, 20, 20)
 
@@ -70,3 +73,39 @@ def test_no_single_mistake_costs_more_than_all_of_its_kind_when_they_only_go_awa
     for kind in ("duplicate", "background", "both"):
         rows = np.flatnonzero(of.kinds == kind)
         assert all(0 <= of.of_detection(int(row)) <= of.of_kind(kind) + 1e-12 for row in rows)
+
+
+@pytest.mark.parametrize("iou_type", ["mask", "box"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_setting_right_is_what_the_evaluation_measures(kind, iou_type):
+    """The detections themselves are set right, kind by kind, and evaluated again."""
+    rng, rules = np.random.default_rng(11), Rules("voc10", iou_type)
+    ledger, changed, samples = Ledger(len(NAMES), "voc10"), [], []
+    for number in range(30):
+        sample, found = random_image(rng, number)
+        sample = sample.replace(gt_crowd=sample.gt_crowd & False, gt_difficult=sample.gt_difficult & False)
+        sample = sample.replace(void=sample.void & False)
+        judged = judge(found, sample, len(NAMES), rules)
+        ledger.add(found.class_ids, found.scores, sample.gt_class_ids, judged)
+        samples.append(sample)
+        changed.append(set_right(found, sample, judged, kind))
+    costs = Costs(ledger)
+    expected = evaluate_detections(changed, samples, class_names=NAMES, iou_type=iou_type).mean_ap
+    assert costs.mean_ap + costs.of_kind(kind) == pytest.approx(expected, abs=1e-12)
+    assert expected > costs.mean_ap
+
+
+def set_right(found, sample, judged, kind):
+    """Mend or drop the detections of a kind, with no regard to how costs are computed."""
+    boxes, masks, classes = found.boxes.copy(), found.masks.copy(), found.class_ids.copy()
+    keep, mended = np.ones(len(found.scores), bool), set()
+    for d in np.argsort(-found.scores, kind="stable"):
+        g = int(judged.target[d])
+        if judged.kinds[d] != kind:
+            continue
+        if kind in ("wrong class", "badly placed") and not judged.found[g] and g not in mended:
+            mended.add(g)
+            classes[d], boxes[d], masks[d] = sample.gt_class_ids[g], sample.gt_boxes[g], sample.gt_masks[g]
+        else:
+            keep[d] = False
+    return Detections(boxes[keep], classes[keep], found.scores[keep], masks[keep])
