@@ -53,19 +53,20 @@ LATE = {
 # rooms share
 SHARED = {"mrcnn_np", "mrcnn_np.__main__", "mrcnn_np.errors", "mrcnn_np.files", "mrcnn_np.tables"}
 SHARED |= {"mrcnn_np.synthetic", "mrcnn_np.schema", "mrcnn_np.installation"}
-OUTER = {"cli", "bench", "compare", "conventions", "evaluate", "pictures", "training", "weights"}
+OUTER = {"cli", "bench", "compare", "conventions", "evaluate", "explain", "pictures", "training", "weights"}
 FORBIDDEN = {
     "ops": OUTER | {"network", "config", "data"},
     "config": OUTER | {"network", "ops", "data"},
     "network": OUTER,
     "data": OUTER - {"pictures"},
-    "weights": {"cli", "bench", "compare", "conventions", "evaluate", "pictures"},
-    "evaluate": {"cli", "bench", "compare", "conventions", "training", "weights"},
-    "training": {"cli", "bench", "compare", "conventions"},
-    "pictures": {"cli", "bench", "compare", "conventions", "weights"},
-    "conventions": {"cli", "bench"},
-    "compare": {"cli", "bench", "conventions"},
-    "bench": {"cli", "compare", "conventions"},
+    "weights": {"cli", "bench", "compare", "conventions", "evaluate", "explain", "pictures"},
+    "evaluate": {"cli", "bench", "compare", "conventions", "explain", "training", "weights"},
+    "explain": {"cli", "bench", "compare", "conventions", "training", "weights"},
+    "training": {"cli", "bench", "compare", "conventions", "explain"},
+    "pictures": {"cli", "bench", "compare", "conventions", "explain", "weights"},
+    "conventions": {"cli", "bench", "explain"},
+    "compare": {"cli", "bench", "conventions", "explain"},
+    "bench": {"cli", "compare", "conventions", "explain"},
 }
 # What leans the wrong way all the same
 LEANS = {
@@ -229,6 +230,8 @@ TESTED_IN: dict[str, tuple[str, str]] = {
     "mrcnn_np.evaluate": ("tests/evaluate/test_voc.py", "only hands on names"),
     "mrcnn_np.evaluate.*": ("tests/evaluate/test_voc.py", "the whole of an evaluation"),
     "mrcnn_np.pictures.*": ("tests/pictures/test_pictures.py", "every picture is drawn and looked at in one place"),
+    "mrcnn_np.explain": ("tests/explain/test_report.py", "only hands on names"),
+    "mrcnn_np.explain.page": ("tests/cli/test_explain.py", "the page that the command writes"),
     "mrcnn_np.training.summary": ("tests/cli/test_train.py", "what train writes at its end"),
     "mrcnn_np.weights": ("tests/weights/test_load.py", "only hands on names"),
     "mrcnn_np.weights.architecture": ("tests/weights/test_load.py", "which preset a file fits"),

@@ -55,11 +55,12 @@ def build_parser() -> argparse.ArgumentParser:
     """Describe all commands and options."""
     parser = Parser(prog="mrcnn-np", description="Mask R-CNN in NumPy: train it, detect with it, measure it.")
     parser.add_argument("--version", action="version", version=f"mrcnn-np {__version__}")
-    names = "train | detect | eval | data | bench | compare | conventions | weights | warmup"
+    names = "train | detect | eval | explain | data | bench | compare | conventions | weights | warmup"
     commands = parser.add_subparsers(dest="command", required=True, metavar=names)
     _add_train(commands)
     _add_detect(commands)
     _add_eval(commands)
+    _add_explain(commands)
     _add_data(commands)
     _add_bench(commands)
     _add_compare(commands)
@@ -136,7 +137,7 @@ def _add_command(commands: Commands, name: str, summary: str, example: str) -> a
     )
     command.add_argument("--debug", action="store_true", help="show the traceback of an error")
     command.add_argument("--quiet", action="store_true", help="no progress bars")
-    if name in ("train", "detect", "eval", "compare", "conventions"):
+    if name in ("train", "detect", "eval", "explain", "compare", "conventions"):
         command.add_argument(
             "--backend",
             choices=("numpy", "cpu", "cuda"),
@@ -349,6 +350,35 @@ def _add_eval(commands: Commands) -> None:
     command.add_argument("--skip-bad", action="store_true", help="leave out images and annotations that are broken")
     command.add_argument(
         "--out", metavar="FILE", help="the numbers as JSON (default: eval-SPLIT.json in the run; none with --weights)"
+    )
+
+
+def _add_explain(commands: Commands) -> None:
+    """Add ``explain``."""
+    command = _add_command(
+        commands,
+        "explain",
+        "say of each missed object where it was lost, of each false detection what it is, and what it costs",
+        "  mrcnn-np explain --run runs/shapes-tiny\n"
+        "  mrcnn-np explain --run runs/shapes-tiny --score 0.5 --image val_000000\n\n"
+        "writes explain.json (every mistake with its numbers) and explain.html (pictures, the dearest first; with\n"
+        "--image explain.png).",
+    )
+    _add_network(command, required=True)
+    _add_conventions_of_weights(command)
+    _add_class_names(command)
+    _add_source(command, split="the held-out split of the run", default="that of the run")
+    command.add_argument("--image", metavar="NAME", help="this image of the split only: its id or file name")
+    command.add_argument("--score", type=probability, metavar="S", help="nothing below S counts as detected (default: "
+                         "the detection_score_threshold of the network, as eval has it)")  # fmt: skip
+    command.add_argument("--method", choices=("voc07", "voc10", "coco"), help="whose rules (default: voc10)")
+    command.add_argument("--iou-type", choices=("mask", "box"), default="mask", help="default: %(default)s")
+    command.add_argument("--iou", type=probability, metavar="T", help="overlap of what is found (default: 0.5)")
+    command.add_argument("--no-oracles", action="store_true", help="do not measure what perfect parts would give")
+    command.add_argument("--pictures", type=at_least(0), default=40, metavar="N", help="at most (default: %(default)s)")
+    command.add_argument("--skip-bad", action="store_true", help="leave out images and annotations that are broken")
+    command.add_argument(
+        "--out", metavar="DIR", help="default: explain-SPLIT in the run, runs/explain-SPLIT with --weights"
     )
 
 
