@@ -1,9 +1,9 @@
 """Runs a kernel's Python text on the processor, with Numba's simulated ``cuda`` module (``NUMBA_ENABLE_CUDASIM=1``).
 
-Numba starts one thread of the operating system for each of the kernel's and lets them race. Here they take turns in one
-(``turns``): each runs to its next barrier, in the order of their numbers or a shuffled one (``shuffled``). So results do
-not depend on luck, a kernel whose results depend on the order of its threads shows it, and so does a barrier that not
-all threads reach. New memory is filled with NaN or odd numbers.
+Numba starts one thread of the operating system for each of the kernel's and lets them race. Here they take turns in
+one (``turns``): each runs to its next barrier, in the order of their numbers or a shuffled one (``shuffled``). So
+results do not depend on luck, a kernel whose results depend on the order of its threads shows it, and so does a barrier
+that not all threads reach. New memory is filled with NaN or odd numbers.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import random
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from contextvars import ContextVar
 from typing import Any
 
@@ -138,10 +138,8 @@ def _run_block(body: Any, args: Any, module: _Cuda, places: list[Any], rng: rand
         requests = {}
         for module.place in waiting:
             with _named(module):
-                try:
+                with suppress(StopIteration):
                     requests[module.place] = waiting[module.place].send(answers[module.place])
-                except StopIteration:
-                    pass
         ended = len(places) - len(requests)
         waiting = {place: waiting[place] for place in requests}
         lines = {where(thread) for thread in waiting.values()}

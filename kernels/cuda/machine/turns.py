@@ -1,8 +1,8 @@
 """Kernels as generators: what stops and goes on where a kernel's threads wait for each other.
 
 A thread of the operating system for each of a kernel's threads is slow: at every barrier two of them change places. So
-the text of a kernel is rewritten: each operation at which threads meet (``MEETINGS``) becomes a ``yield`` of its name and
-arguments, and a call of a function in which threads meet becomes ``yield from``. All else stays, line numbers too.
+the text of a kernel is rewritten: each operation at which threads meet (``MEETINGS``) becomes a ``yield`` of its name
+and arguments, and a call of a function in which threads meet becomes ``yield from``. All else stays, line numbers too.
 """
 
 from __future__ import annotations
