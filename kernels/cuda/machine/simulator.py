@@ -137,9 +137,8 @@ def _run_block(body: Any, args: Any, module: _Cuda, places: list[Any], rng: rand
     while waiting:
         requests = {}
         for module.place in waiting:
-            with _named(module):
-                with suppress(StopIteration):
-                    requests[module.place] = waiting[module.place].send(answers[module.place])
+            with _named(module), suppress(StopIteration):
+                requests[module.place] = waiting[module.place].send(answers[module.place])
         ended = len(places) - len(requests)
         waiting = {place: waiting[place] for place in requests}
         lines = {where(thread) for thread in waiting.values()}
