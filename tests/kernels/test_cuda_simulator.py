@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 FOLDER = Path(__file__).parents[1] / "cuda"
-SECONDS = 900  # on a machine that is busy with other things; all together take about two minutes on two cores
+SECONDS = 900  # on a machine that is busy with other things; all together take about a minute of one core
 
 pytestmark = pytest.mark.skipif(
     os.environ.get("NUMBA_DISABLE_JIT") == "1" or os.environ.get("NUMBA_ENABLE_CUDASIM") == "1",
