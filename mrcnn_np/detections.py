@@ -2,23 +2,58 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, SupportsIndex, overload
 
 import numpy as np
+from PIL.Image import Image as PillowImage
+from PIL.Image import fromarray
 
 from kernels import accelerated
 
 from .boxes import clip_boxes, decode_boxes, enter_frame, has_sides, leave_frame, require_finite
 from .config import Config
+from .data.coco_writing import detection_records
 from .layers import Observe, shown
 from .molding import Molding
 from .nms import batched_nms
 from .ops.activation import sigmoid, softmax
 
 
-@dataclass(frozen=True)
+class Detection(NamedTuple):
+    """One object that was found.
+
+    Attributes
+    ----------
+    box : ndarray of shape (4,)
+        ``(y1, x1, y2, x2)`` in pixels of the original image, half-open.
+    class_id : int
+    score : float
+    mask : ndarray of shape (H, W), bool
+    name : str
+        Of its class; "class 3" if the model knows no names.
+    """
+
+    box: np.ndarray
+    class_id: int
+    score: float
+    mask: np.ndarray
+    name: str
+
+    def __repr__(self) -> str:
+        """Return class, score, box and the number of pixels."""
+        box = ", ".join(f"{v:.1f}" for v in self.box)
+        return f"Detection({self.name} {self.score:.2f}, box ({box}), {int(self.mask.sum())} pixels)"
+
+
+@dataclass(frozen=True, repr=False)
 class Detections:
     """What was found in one image, best score first.
+
+    ``len(found)`` is their number, ``found[0]`` the first as a ``Detection``, ``found[:3]`` and ``found[found.scores >
+    0.9]`` are ``Detections`` again.
 
     Attributes
     ----------
@@ -29,23 +64,138 @@ class Detections:
     scores : ndarray of shape (D,)
     masks : ndarray of shape (D, H, W), bool
         At the size of the original image.
+    class_names : tuple of str
+        The background first; empty if they are not known.
+    image : ndarray of shape (H, W, 3), uint8, or None
+        The picture in which they were found, for ``plot``.
     """
 
     boxes: np.ndarray
     class_ids: np.ndarray
     scores: np.ndarray
     masks: np.ndarray
+    class_names: tuple[str, ...] = ()
+    image: np.ndarray | None = None
 
     def above(self, score: float) -> Detections:
         """Return those whose score is at least ``score``."""
-        kept = self.scores >= score
-        return Detections(self.boxes[kept], self.class_ids[kept], self.scores[kept], self.masks[kept])
+        return self[self.scores >= score]
 
     def of_classes(self, class_ids: np.ndarray) -> Detections:
-        """Return them under other numbers: class k becomes ``class_ids[k]``, and is left out where that is 0."""
+        """Return them under other numbers: class k becomes ``class_ids[k]``, and is left out where that is 0.
+
+        The names, which went with the old numbers, are gone.
+        """
         ids = class_ids[self.class_ids]
-        kept = ids > 0
-        return Detections(self.boxes[kept], ids[kept], self.scores[kept], self.masks[kept])
+        return replace(self, class_ids=ids, class_names=())[ids > 0]
+
+    def in_picture(self, image: np.ndarray, class_names: Sequence[str]) -> Detections:
+        """Return them with the picture (H, W, 3) in which they were found, and the names of the classes."""
+        return replace(self, image=image, class_names=tuple(class_names))
+
+    @property
+    def names(self) -> list[str]:
+        """The class of each by name; "class 3" where no name is known."""
+        known = self.class_names
+        return [known[k] if 0 <= k < len(known) else f"class {k}" for k in map(int, self.class_ids)]
+
+    def __len__(self) -> int:
+        """Return their number."""
+        return len(self.scores)
+
+    @overload
+    def __getitem__(self, key: slice | Sequence[int] | np.ndarray) -> Detections: ...
+
+    @overload
+    def __getitem__(self, key: SupportsIndex) -> Detection: ...
+
+    def __getitem__(self, key: Any) -> Detection | Detections:
+        """Return one of them for a number, else those that a slice, a list of numbers or an array of flags chooses."""
+        if isinstance(key, SupportsIndex) and not isinstance(key, np.ndarray):
+            k = range(len(self))[key]
+            return Detection(self.boxes[k], int(self.class_ids[k]), float(self.scores[k]), self.masks[k], self.names[k])
+        if not isinstance(key, slice):
+            key = np.asarray(key, None if len(key) else np.int64)
+        return replace(
+            self, boxes=self.boxes[key], class_ids=self.class_ids[key], scores=self.scores[key], masks=self.masks[key]
+        )
+
+    def __iter__(self) -> Iterator[Detection]:
+        """Yield one after the other, the best first."""
+        return (self[k] for k in range(len(self)))
+
+    def __repr__(self) -> str:
+        """Return how many there are, the first five with their scores, and the size of the image."""
+        first = ", ".join(f"{name} {score:.2f}" for name, score in zip(self.names[:5], self.scores))
+        more = ", ..." if len(self) > 5 else ""
+        height, width = self.masks.shape[1:]
+        return f"Detections({len(self)}{': ' if first else ''}{first}{more}; image {height} x {width})"
+
+    def to_coco(self, image_id: int = 0, category_ids: Sequence[int] | None = None) -> list[dict[str, Any]]:
+        """Return them as records of COCO's results JSON: ``json.dump(found.to_coco(42), file)``.
+
+        Parameters
+        ----------
+        image_id : int
+            The image's id in the instances JSON that the results belong to.
+        category_ids : sequence of int, optional
+            The category id of each class id, entry 0 for the background; by default the class ids themselves.
+
+        Returns
+        -------
+        list of dict
+            ``image_id, category_id, bbox`` (x, y, width, height), ``score, segmentation`` (compressed run lengths).
+
+        """
+        largest = int(self.class_ids.max(initial=0))
+        category_ids = range(largest + 1) if category_ids is None else category_ids
+        if largest >= len(category_ids):
+            raise ValueError(
+                f"category_ids has {len(category_ids)} entries; expected one for each class up to {largest}"
+            )
+        return detection_records(
+            self.boxes, self.class_ids, self.scores, self.masks, image_id=image_id, category_ids=category_ids
+        )
+
+    def plot(
+        self, path: str | os.PathLike[str] | None = None, *, image: np.ndarray | None = None, size: int = 640
+    ) -> PillowImage:
+        """Draw them over their picture: masks, boxes, names and scores.
+
+        Parameters
+        ----------
+        path : path, optional
+            A PNG to write, whole or not at all.
+        image : ndarray of shape (H, W, 3), uint8, optional
+            In the place of the picture in which they were found; grey if there is neither.
+        size : int
+            Longer side of the drawn image in pixels.
+
+        Returns
+        -------
+        PIL.Image.Image
+            A notebook shows it.
+        """
+        from .pictures.overlay import draw_instances
+
+        image = self.image if image is None else image
+        if image is None:
+            image = np.full((*self.masks.shape[1:], 3), 200, np.uint8)
+        drawn = draw_instances(
+            image, self.boxes, self.class_ids, self.masks, self.class_names, scores=self.scores, path=path, size=size
+        )
+        return fromarray(drawn)
+
+    def _repr_html_(self) -> str:
+        """Return the picture and a table of the first twenty, for a notebook."""
+        from .pictures.html import picture_and_table
+
+        rows = [
+            (str(k), found.name, f"{found.score:.3f}", *(f"{v:.1f}" for v in found.box), str(int(found.mask.sum())))
+            for k, found in enumerate(self[:20])
+        ]
+        head = ("", "class", "score", "y1", "x1", "y2", "x2", "pixels")
+        return picture_and_table(repr(self), self.plot(size=480), head, rows, left_out=len(self) - len(rows))
 
 
 def refine(

@@ -422,7 +422,32 @@ class MaskRCNN:
         """Yield what ``detect`` returns, one image at a time, so that masks of many images need not fit in memory."""
         for image in as_images(images):
             molded, molding = mold_image(image, self.config, self.dtype)
-            yield self.detect_molded(molded[None], molding)
+            yield self.detect_molded(molded[None], molding).in_picture(image, self.class_names)
+
+    def trace(self, image: Any) -> dict[str, np.ndarray]:
+        """Run ``detect`` on one image and return every tensor on the way by its name, in the order of the data flow.
+
+        Parameters
+        ----------
+        image : ndarray of shape (H, W, 3), uint8, or Pillow image, or path
+            As for ``detect``.
+
+        Returns
+        -------
+        dict of str to ndarray
+            ``molded``, ``c1`` ... ``p6``, ``rpn_logits.p2`` ... ``masks``: ``compare.trace`` lists all, with shapes.
+
+        Raises
+        ------
+        ValueError
+            Several images were given, or none.
+        """
+        from .compare.trace import trace_ours
+
+        images = list(as_images(image))
+        if len(images) != 1:
+            raise ValueError(f"trace was given {len(images)} images; expected one")
+        return trace_ours(self, images[0])
 
     @within_memory(lambda images: images.shape, training=False)
     def detect_molded(self, images: np.ndarray, molding: Molding, *, observe: Observe | None = None) -> Detections:

@@ -142,6 +142,12 @@ class Batch:
             active_class_ids=to_device(self.active_class_ids),
         )
 
+    def __repr__(self) -> str:
+        """Return the size of the images and how many objects each has: the arrays are millions of numbers."""
+        count, height, width = self.images.shape[:3]
+        objects = " ".join(str(len(boxes)) for boxes in self.gt_boxes)
+        return f"Batch({count} images of {height} x {width} {self.images.dtype}, objects in each: {objects})"
+
 
 def resized_shape(shape: tuple[int, int], config: Config) -> tuple[int, int]:
     """Return the size an image of ``shape`` (H, W) is resized to; no side falls below one pixel.

@@ -1,5 +1,6 @@
 """What a notebook tries first: one image without a list, a path, a seed, a folder; and messages for wrong guesses."""
 
+import json
 import warnings
 
 import numpy as np
@@ -7,8 +8,13 @@ import pytest
 from nets import make_sample, small_config
 from PIL import Image
 
-from mrcnn_np import MaskRCNN
+from mrcnn_np import MaskRCNN, presets
 from mrcnn_np.boxes import boxes_from_xyxy, boxes_to_xyxy
+from mrcnn_np.compare.trace import trace_ours
+from mrcnn_np.config import Config
+from mrcnn_np.data.rle import decode
+from mrcnn_np.data.segmentation import from_coco
+from mrcnn_np.detections import Detections
 from mrcnn_np.errors import CheckpointError, ConfigError, DataError
 from mrcnn_np.molding import make_batch
 from mrcnn_np.proposals import propose
@@ -36,6 +42,83 @@ def test_detect_takes_one_image_or_several_of_any_kind(model, image, tmp_path):
         (found,) = model.detect(given)
         np.testing.assert_array_equal(found.masks, wanted.masks)
     assert len(model.detect([image, path, Image.fromarray(image)])) == 3
+
+
+@pytest.fixture(scope="module")
+def found(model, image):
+    named = MaskRCNN(model.config, model.params, class_names=("background", "a", "<b>", "c"))
+    return named.detect(image)[0]
+
+
+def test_detections_are_counted_indexed_and_named(model, image, found):
+    assert len(found) == 5 and found.image is image
+    assert found.names == [("background", "a", "<b>", "c")[k] for k in found.class_ids]
+    first, last = found[0], found[-1]
+    assert first.name == found.names[0] and first.score == found.scores[0] and first.class_id == found.class_ids[0]
+    np.testing.assert_array_equal(last.box, found.boxes[4])
+    np.testing.assert_array_equal(last.mask, found.masks[4])
+    assert [one.score for one in found] == found.scores.tolist()
+    for key, kept in ((slice(1, 3), [1, 2]), ([4, 0], [4, 0]), (found.scores >= found.scores[1], [0, 1]), ([], [])):
+        part = found[key]
+        np.testing.assert_array_equal(part.boxes, found.boxes[kept])
+        assert part.masks.shape == (len(kept), 64, 64) and part.class_names == found.class_names
+    with pytest.raises(IndexError):
+        found[5]
+    assert model.detect(image)[0].names[0] == f"class {found.class_ids[0]}"  # of a model without names
+    assert len(found.above(2.0)) == 0 and found.above(2.0).image is image
+    renumbered = found.of_classes(np.array([0, 2, 1, 3]))
+    assert renumbered.names[0].startswith("class ")  # the names went with the old numbers
+
+
+def test_detections_go_to_coco_and_back(model, found, tmp_path):
+    records = json.loads(json.dumps(found.to_coco(7, category_ids=(0, 11, 12, 13))))
+    assert [r["category_id"] - 10 for r in records] == found.class_ids.tolist() and records[0]["image_id"] == 7
+    y1, x1, y2, x2 = (float(v) for v in found.boxes[0])
+    assert records[0]["bbox"] == [x1, y1, x2 - x1, y2 - y1]
+    np.testing.assert_array_equal(decode(from_coco(records[0]["segmentation"], (64, 64))), found.masks[0])
+    assert found.to_coco()[0]["category_id"] == found.class_ids[0] and found[:0].to_coco() == []
+    with pytest.raises(ValueError, match="category_ids has 1 entries; expected one for each class up to"):
+        found.to_coco(category_ids=(0,))
+
+
+def test_detections_are_drawn(found, image, tmp_path):
+    picture = found.plot(tmp_path / "a.png", size=200)
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "a.png").convert("RGB")), np.asarray(picture))
+    assert not np.array_equal(picture, found[:0].plot(size=200))  # the image alone
+    assert not np.array_equal(picture, found.plot(image=255 - image, size=200))
+    alone = Detections(found.boxes, found.class_ids, found.scores, found.masks)
+    assert alone.plot(size=200).size == picture.size  # over grey
+    page = found._repr_html_()
+    assert page.count("<tr>") == 6 and "data:image/png;base64," in page
+    assert "<b>" not in page and ("&lt;b&gt;" in page) == ("<b>" in found.names)
+    assert found[:0]._repr_html_().count("<tr>") == 1
+    many = found[[0] * 25]._repr_html_()
+    assert many.count("<tr>") == 21 and "and 5 more" in many
+
+
+def test_a_trace_has_every_tensor(model, image, tmp_path):
+    path = tmp_path / "a.png"
+    Image.fromarray(image).save(path)
+    trace = model.trace(path)
+    assert next(iter(trace)) == "molded" and list(trace)[-1] == "masks" and {"c5", "p6", "rpn_logits.p3"} <= set(trace)
+    for name, x in trace_ours(model, image).items():
+        np.testing.assert_array_equal(trace[name], x)
+    with pytest.raises(ValueError, match="given 2 images; expected one"):
+        model.trace([image, image])
+
+
+def test_reprs_are_short(model, image, found):
+    sample = make_sample(np.random.default_rng(0), objects=3)
+    assert repr(sample) == "Sample('a', image 64 x 64, 3 objects of classes 1 2 3)"
+    assert repr(make_sample(np.random.default_rng(0), objects=0)) == "Sample('a', image 64 x 64, 0 objects)"
+    batch = make_batch([sample, make_sample(np.random.default_rng(0), objects=0)], model.config)
+    assert repr(batch) == "Batch(2 images of 64 x 64 float32, objects in each: 3 0)"
+    assert repr(presets.tiny()) == "Config(tiny, num_classes=4)"
+    assert repr(presets.torchvision(5, bn_eps=0.0)) == "Config(torchvision, num_classes=5, bn_eps=0.0)"
+    assert len(repr(Config("mine", 2))) < 100
+    assert repr(found).startswith(f"Detections(5: {found.names[0]} {found.scores[0]:.2f}, ")
+    assert repr(found).endswith("; image 64 x 64)") and repr(found[:0]) == "Detections(0; image 64 x 64)"
+    assert repr(found[0]).startswith(f"Detection({found.names[0]} ") and repr(found[0]).endswith(" pixels)")
 
 
 def test_wrong_images_are_told(model, image, tmp_path):

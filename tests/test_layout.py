@@ -40,7 +40,8 @@ LATE = {
     "mrcnn_np.compare*": "the frameworks are imported only where one is compared with",
     "mrcnn_np.bench.worker": "a measured process imports one side only",
     "mrcnn_np.bench.gpu.*": "kernels for a card are declared where the packages that drive one are installed",
-    "mrcnn_np.model": "load and with_config: files and conventions lie in other rooms",
+    "mrcnn_np.detections": "plot: matplotlib is loaded only to draw",
+    "mrcnn_np.model": "load, trace and with_config: files, names and conventions lie in other rooms",
     "mrcnn_np.training.checkpoint": "the package of the reader imports this module",
     "mrcnn_np.training.freezing": "the command line lists the parts before it imports NumPy",
     "mrcnn_np.weights.load": "h5py is asked for only by an .h5 file",
@@ -75,6 +76,9 @@ LEANS = {
     ("mrcnn_np.evaluate.classes", "mrcnn_np.weights.class_names"): "classes are paired by the same names there",
     ("mrcnn_np.model", "mrcnn_np.training.run_folder"): "load opens the folder of a run",
     ("mrcnn_np.model", "mrcnn_np.weights.network"): "load opens any file of weights",
+    ("mrcnn_np.model", "mrcnn_np.compare.trace"): "trace returns the tensors by the names of the comparison",
+    ("mrcnn_np.detections", "mrcnn_np.pictures.overlay"): "plot draws them",
+    ("mrcnn_np.detections", "mrcnn_np.pictures.html"): "and a notebook shows the picture",
     ("mrcnn_np.model", "mrcnn_np.conventions.convert"): "with_config rewrites the parameters for another convention",
 }
 

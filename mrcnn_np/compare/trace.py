@@ -36,10 +36,11 @@ A side may leave out names that it has no tensor for; the comparison says which.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 import numpy as np
 
-from ..model import MaskRCNN
+from ..config import Config
 from ..molding import mold_image
 
 #: tensors with one row per proposal, and with one row per detection: rows that two sides may hold in another order
@@ -54,8 +55,20 @@ GIVEN = ("molded", "proposals", "detection_boxes", "detection_classes", "detecti
 Trace = dict[str, np.ndarray]
 
 
+class Traced(Protocol):
+    """What is needed of a ``MaskRCNN``, whose method ``trace`` comes here."""
+
+    config: Config
+    detect_molded: Callable[..., Any]
+
+    @property
+    def dtype(self) -> type:
+        """Of the parameters."""
+        ...
+
+
 def trace_ours(
-    model: MaskRCNN,
+    model: Traced,
     image: np.ndarray,
     *,
     given: Mapping[str, np.ndarray] | None = None,

@@ -64,6 +64,13 @@ class Config(
             if not holds:
                 raise ConfigError(f"{name} is {shown(getattr(self, name))}; expected {expected}")
 
+    def __repr__(self) -> str:
+        """Return name, classes, and what differs from the preset of that name: all 90 fields fill a screen."""
+        preset = BY_NAME.get(self.name)
+        usual = preset(num_classes=self.num_classes) if preset else Config(self.name, self.num_classes)
+        changed = [f"{name}={v!r}" for name, v in self.to_dict().items() if v != getattr(usual, name)]
+        return f"Config({', '.join([self.name, f'num_classes={self.num_classes}', *changed])})"
+
     def replace(self, **changes: Any) -> Config:
         """Return a copy with some fields changed; an unknown field is a ``ConfigError``."""
         check_names(changes)
@@ -106,6 +113,9 @@ class Config(
             changes[field.strip()] = tuple(parsed) if isinstance(parsed, list) else parsed
         return self.replace(**changes)
 
+
+#: the presets by name; ``presets.py``, which makes them, puts them here, so that a configuration knows what it changes
+BY_NAME: dict[str, Callable[..., Config]] = {}
 
 #: what is known of each field, in the order of the data flow
 DECLARATIONS: dict[str, Declaration] = {field.name: field.metadata[KEY] for field in dataclasses.fields(Config)}

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..errors import ConfigError, did_you_mean
 from .checks import shown
-from .config import DECLARATIONS, Config
+from .config import BY_NAME, DECLARATIONS, Config
 
 
 def tiny(num_classes: int = 4, **changes: Any) -> Config:
@@ -148,6 +148,7 @@ PRESETS: dict[str, Callable[..., Config]] = {
     "torchvision_v2": torchvision_v2,
     "detectron2": detectron2,
 }
+BY_NAME.update(PRESETS)
 
 
 def built_in(framework: str) -> dict[str, Any]:

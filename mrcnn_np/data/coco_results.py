@@ -6,14 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ..detections import Detections
 from ..errors import DataError
-from .coco_json import Instances, check_bbox, is_number, read_json_file, to_bbox
-from .masks import in_runs
+from .coco_json import Instances, check_bbox, is_number, read_json_file
+from .coco_writing import detection_records
 from .rle import RLE
-from .segmentation import from_coco, to_coco
+from .segmentation import from_coco
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,18 +51,8 @@ def result_records(detections: Detections, image_id: int, category_ids: tuple[in
     list of dict
         Numbers are not rounded: an evaluation of the file decides as one of the arrays does.
     """
-    return [
-        {
-            "image_id": int(image_id),
-            "category_id": int(category_ids[int(class_id)]),
-            "bbox": to_bbox(box.astype(np.float64)),
-            "score": float(score),
-            "segmentation": to_coco(rle),
-        }
-        for box, class_id, score, rle in zip(
-            detections.boxes, detections.class_ids, detections.scores, in_runs(detections.masks).rles
-        )
-    ]
+    d = detections
+    return detection_records(d.boxes, d.class_ids, d.scores, d.masks, image_id=image_id, category_ids=category_ids)
 
 
 def read_results(path: str | Path, instances: Instances) -> list[Result]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .masks import Masks
+from .masks import Masks, in_runs
 from .rle import encode
 from .sample import Sample
 from .segmentation import to_coco
@@ -80,6 +80,42 @@ def instances_of(
             annotations.append(annotation | ({"difficult": 1} if sample.gt_difficult[g] else {}))
     categories = [{"id": c, "name": n} for c, n in list(zip(category_ids, class_names))[1:]]
     return {"images": images, "annotations": annotations, "categories": categories}
+
+
+def detection_records(
+    boxes: np.ndarray,
+    class_ids: np.ndarray,
+    scores: np.ndarray,
+    masks: np.ndarray | Masks,
+    *,
+    image_id: int,
+    category_ids: Sequence[int],
+) -> list[dict[str, Any]]:
+    """Return the detections of one image as records of a results JSON.
+
+    Parameters
+    ----------
+    boxes, class_ids, scores, masks
+        As in ``Detections``.
+    image_id : int
+    category_ids : sequence of int
+        The category id of each class id; entry 0 is not used.
+
+    Returns
+    -------
+    list of dict
+        Numbers are not rounded: an evaluation of the file decides as one of the arrays does.
+    """
+    return [
+        {
+            "image_id": int(image_id),
+            "category_id": int(category_ids[int(class_id)]),
+            "bbox": to_bbox(box.astype(np.float64)),
+            "score": float(score),
+            "segmentation": to_coco(rle),
+        }
+        for box, class_id, score, rle in zip(boxes, class_ids, scores, in_runs(masks).rles)
+    ]
 
 
 def to_bbox(box: np.ndarray) -> list[float]:

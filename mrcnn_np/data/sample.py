@@ -50,6 +50,15 @@ class Sample:
     path: str = ""
     gt_areas: np.ndarray | None = None
 
+    def __repr__(self) -> str:
+        """Return the image's name and size and the classes of its objects: the arrays are too many numbers."""
+        height, width = self.image.shape[:2]
+        classes = " ".join(str(int(k)) for k in self.gt_class_ids[:12]) + (
+            " ..." if len(self.gt_class_ids) > 12 else ""
+        )
+        objects = f"{len(self.gt_boxes)} objects" + (f" of classes {classes}" if classes else "")
+        return f"Sample({self.image_id!r}, image {height} x {width}, {objects})"
+
     def replace(self, **changes: Any) -> Sample:
         """Return a copy with some fields changed."""
         return replace(self, **changes)

@@ -1,6 +1,7 @@
-"""Pictures of instances: masks, boxes, classes and scores over the image, and ground truth beside detections.
+"""Ground truth beside detections, one image or a gallery.
 
-Curves are drawn in ``curves.py``, anchors and proposals in ``regions.py``; both can be imported from here too.
+Instances are drawn over an image in ``overlay.py``, curves in ``curves.py``, anchors and proposals in ``regions.py``;
+they can be imported from here too.
 """
 
 from __future__ import annotations
@@ -8,163 +9,21 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.collections import LineCollection
-from matplotlib.colors import to_rgb
 
-from ..boxes import tight_box
-from ..data.masks import Masks
 from ..data.sample import Sample
 from ..detections import Detections
-from .canvas import (
-    CHARACTER,
-    DASHES,
-    NARROW,
-    PALETTE,
-    add_axes,
-    add_box,
-    add_labels,
-    add_text,
-    as_rgb,
-    fit_size,
-    new_figure,
-    pixels,
-    save,
-    shorten,
-    show_image,
-)
+from .canvas import CHARACTER, NARROW, add_axes, add_text, fit_size, new_figure, save, shorten
 from .curves import plot_losses as plot_losses
 from .curves import plot_precision_recall as plot_precision_recall
+from .overlay import TITLE, caption, draw_on
+from .overlay import draw_instances as draw_instances
 from .regions import save_anchors as save_anchors
 from .regions import save_proposals as save_proposals
 
-_TITLE = 20  # pixels above a panel
 _GAP = 8  # pixels between panels
-_VOID = np.array([224, 224, 192]) / 255  # VOC's colour for label 255
-
-
-def draw_on(
-    ax: Axes,
-    image: np.ndarray,
-    boxes: np.ndarray,
-    class_ids: np.ndarray,
-    masks: np.ndarray | Masks | None,
-    class_names: Sequence[str],
-    *,
-    scores: np.ndarray | None = None,
-    captions: Sequence[str] | None = None,
-    void: np.ndarray | None = None,
-    fontsize: float = 8,
-) -> None:
-    """Draw an image and its instances on axes of a figure whose size is final.
-
-    Every instance has a colour of its own, so that two of one class are told apart; the class is in the label. After
-    seven instances the colours repeat with another dash.
-
-    Parameters
-    ----------
-    ax : Axes
-    image : ndarray of shape (H, W, 3)
-        uint8, or float in [0, 1].
-    boxes : ndarray of shape (D, 4)
-        ``(y1, x1, y2, x2)`` in pixels, half-open; what lies outside the image is cut off.
-    class_ids : ndarray of shape (D,)
-        An id without a name is written as a number.
-    masks : Masks, or ndarray of shape (D, H, W), bool, or None
-    class_names : sequence of str
-        Entry 0 is background.
-    scores : ndarray of shape (D,), optional
-        Best first: the first is drawn on top.
-    captions : sequence of D str, optional
-        In place of "class score".
-    void : ndarray of shape (H, W), bool, optional
-        Unlabelled pixels, shown pale.
-    fontsize : float
-        Of the labels, in points of 1/72 inch at 100 pixels per inch.
-
-    Raises
-    ------
-    ValueError
-        The number of boxes, classes, masks, scores or captions differs, or masks do not have the image's size.
-    """
-    image, boxes = as_rgb(image), np.asarray(boxes).reshape(-1, 4)
-    if masks is not None and not isinstance(masks, Masks):
-        masks = np.asarray(masks, bool)
-    height, width = image.shape[:2]
-    _check(boxes, class_ids, masks, scores, captions, (height, width))
-    colours = np.array([to_rgb(PALETTE[i % len(PALETTE)]) for i in range(len(boxes))]).reshape(-1, 3)
-    dashes = [DASHES[i // len(PALETTE) % len(DASHES)] for i in range(len(boxes))]
-
-    canvas = image / 255.0
-    if void is not None:
-        canvas[void] = 0.35 * canvas[void] + 0.65 * _VOID
-    for i in reversed(range(len(boxes))):
-        if masks is not None:
-            (y, x), mask = _within_box(masks, i)
-            part = canvas[y : y + mask.shape[0], x : x + mask.shape[1]]
-            part[mask] = 0.5 * part[mask] + 0.5 * colours[i]
-    show_image(ax, canvas)
-    for i in reversed(range(len(boxes))):
-        if masks is not None:
-            (y, x), mask = _within_box(masks, i)
-            outline: Any = _outline(mask) + np.array([x, y])
-            ax.add_collection(LineCollection(outline, colors="black", linewidths=2.0, alpha=0.5), autolim=False)
-            ax.add_collection(LineCollection(outline, colors=[colours[i]], linewidths=1.2), autolim=False)
-        add_box(ax, boxes[i], colours[i], dash=dashes[i])
-    if captions is None:
-        captions = [_caption(i, class_ids, class_names, scores) for i in range(len(boxes))]
-    add_labels(ax, boxes, captions, colours, (height, width), fontsize)
-
-
-def draw_instances(
-    image: np.ndarray,
-    boxes: np.ndarray,
-    class_ids: np.ndarray,
-    masks: np.ndarray | Masks | None,
-    class_names: Sequence[str],
-    *,
-    scores: np.ndarray | None = None,
-    title: str | None = None,
-    path: str | os.PathLike[str] | None = None,
-    size: int = 640,
-) -> np.ndarray:
-    """Return a picture of an image with its instances, and save it if a path is given.
-
-    See ``draw_on`` for the parameters. ``size`` is the longer side of the drawn image in pixels; small images are
-    enlarged, because a label needs about 60 pixels whatever the image.
-
-    Parameters
-    ----------
-    image, boxes, class_ids, masks, class_names, scores
-        As in ``draw_on``.
-    title : str, optional
-        Above the picture.
-    path : path, optional
-        Where it is saved.
-    size : int
-        Longer side of the drawn image in pixels.
-
-    Returns
-    -------
-    ndarray of shape (H', W', 3), uint8
-    """
-    height, width = fit_size(np.shape(image), size)
-    full_width = max(width, NARROW)
-    top = _TITLE if title else 0
-    figure = new_figure(full_width, height + top)
-    ax = add_axes(figure, (full_width - width) / 2, top, width, height)
-    draw_on(ax, image, boxes, class_ids, masks, class_names, scores=scores)
-    if title:
-        add_text(
-            figure, 0.5, 1 - 4 / (height + top), shorten(title, int(full_width / CHARACTER)), ha="center", va="top"
-        )
-    picture = pixels(figure)
-    if path is not None:
-        save(figure, path)
-    return picture
 
 
 def save_comparison(
@@ -218,7 +77,7 @@ def save_gallery(
     cell_width = max([NARROW, *(w for _, w in sizes)])
     pair = 2 * cell_width + 4 * _GAP
     rows = [sizes[i : i + columns] for i in range(0, len(sizes), columns)]
-    heights = [max(h for h, _ in row) + _TITLE + _GAP for row in rows]
+    heights = [max(h for h, _ in row) + TITLE + _GAP for row in rows]
     figure = new_figure(columns * pair, sum(heights) + _GAP if rows else 60)
     if not rows:
         add_text(figure, 0.5, 0.5, "no images", ha="center", va="center")
@@ -227,7 +86,7 @@ def save_gallery(
         height, width = sizes[i]
         for side in range(2):
             left = column * pair + 1.5 * _GAP + side * (cell_width + _GAP)
-            top = sum(heights[:row]) + _TITLE
+            top = sum(heights[:row]) + TITLE
             ax = add_axes(figure, left + (cell_width - width) / 2, top, width, height)
             kind = _draw_truth(ax, sample, class_names) if side == 0 else _draw_found(ax, sample, found, class_names)
             room = max(int(cell_width / CHARACTER) - len(kind) - 2, 4)
@@ -240,7 +99,7 @@ def _draw_truth(ax: Axes, sample: Sample, class_names: Sequence[str]) -> str:
     captions = []
     for i in range(len(sample.gt_boxes)):
         flags = [n for n, flag in (("crowd", sample.gt_crowd), ("difficult", sample.gt_difficult)) if flag[i]]
-        captions.append(" ".join([_caption(i, sample.gt_class_ids, class_names, None), *(f"({n})" for n in flags)]))
+        captions.append(" ".join([caption(i, sample.gt_class_ids, class_names, None), *(f"({n})" for n in flags)]))
     draw_on(
         ax, sample.image, sample.gt_boxes, sample.gt_class_ids, sample.gt_masks, class_names,
         captions=captions, void=sample.void,
@@ -255,44 +114,3 @@ def _draw_found(ax: Axes, sample: Sample, found: Detections, class_names: Sequen
         scores=found.scores[order],
     )  # fmt: skip
     return f"detections ({len(found.scores)})"
-
-
-def _caption(i: int, class_ids: np.ndarray, class_names: Sequence[str], scores: np.ndarray | None) -> str:
-    class_id = int(class_ids[i])
-    name = str(class_names[class_id]) if 0 <= class_id < len(class_names) else f"class {class_id}"
-    return name if scores is None else f"{name} {float(scores[i]):.2f}"
-
-
-def _within_box(masks: np.ndarray | Masks, i: int) -> tuple[tuple[int, int], np.ndarray]:
-    """Return the row and column of the left upper corner of a mask's tight box, and the mask inside it."""
-    if isinstance(masks, Masks):
-        y1, x1, y2, x2 = masks.boxes[i].tolist()
-        return (y1, x1), masks.crop(i, (y1, x1, y2, x2))
-    y1, x1, y2, x2 = tight_box(masks[i]).astype(int).tolist() if masks[i].any() else (0, 0, 0, 0)
-    return (y1, x1), masks[i, y1:y2, x1:x2]
-
-
-def _outline(mask: np.ndarray) -> np.ndarray:
-    """Return the edges between mask and background as segments ``((x, y), (x, y))`` along the pixels' borders."""
-    padded = np.pad(mask, 1)
-    y, x = np.nonzero(padded[1:, 1:-1] != padded[:-1, 1:-1])  # borders between a row and the next
-    across = np.stack([np.stack([x, y], 1), np.stack([x + 1, y], 1)], 1)
-    y, x = np.nonzero(padded[1:-1, 1:] != padded[1:-1, :-1])
-    along = np.stack([np.stack([x, y], 1), np.stack([x, y + 1], 1)], 1)
-    return np.concatenate([across, along])
-
-
-def _check(
-    boxes: np.ndarray,
-    class_ids: np.ndarray,
-    masks: np.ndarray | Masks | None,
-    scores: np.ndarray | None,
-    captions: Sequence[str] | None,
-    shape: tuple[int, int],
-) -> None:
-    count = len(boxes)
-    for name, values in (("class_ids", class_ids), ("scores", scores), ("captions", captions)):
-        if values is not None and len(values) != count:
-            raise ValueError(f"{len(values)} {name} for {count} boxes; expected one for each")
-    if masks is not None and np.shape(masks) != (count, *shape):
-        raise ValueError(f"masks has shape {np.shape(masks)}; expected {(count, *shape)}")

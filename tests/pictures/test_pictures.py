@@ -18,7 +18,6 @@ from mrcnn_np.evaluate import evaluate_detections
 from mrcnn_np.pictures.canvas import PALETTE, _free_place, add_axes, as_rgb, fit_size, new_figure, pixels, shorten
 from mrcnn_np.pictures.curves import running_mean
 from mrcnn_np.pictures.instances import (
-    _outline,
     draw_instances,
     draw_on,
     plot_losses,
@@ -28,6 +27,7 @@ from mrcnn_np.pictures.instances import (
     save_gallery,
     save_proposals,
 )
+from mrcnn_np.pictures.overlay import _outline
 
 NAMES = ("background", "cat", "dog")
 pytestmark = pytest.mark.filterwarnings("error")  # no overflow, no missing letter: nothing may warn
