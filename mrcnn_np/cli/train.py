@@ -276,8 +276,8 @@ def _open_held_out(options: Options) -> Dataset:
         return open_dataset(options, options.val_split, subset=options.val_subset, ids=None)
     except DataError as error:
         raise DataError(
-            f"there are no held-out images: {error}. Name another split by --val-split, or train without by "
-            "--eval-splits train or --no-eval"
+            f"there are no held-out images: {error}. Name another split by --val-split, draw one by "
+            "--val-fraction, or train without by --eval-splits train or --no-eval"
         ) from error
 
 
