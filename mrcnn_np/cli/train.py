@@ -148,7 +148,7 @@ def _choose_val_fraction(args: argparse.Namespace, recorded: Mapping[str, Any]) 
     if args.val_split not in (None, "val") or args.val_split == (args.split or Options.split):
         if args.val_fraction:
             raise UserError(f"--val-split {args.val_split} names what is held out; it does not go with --val-fraction")
-        args.val_fraction = 0.0
+        args.val_fraction = None if recorded else 0.0  # what a run is trained on stays as it was
     elif args.val_fraction is None and not recorded:
         args.val_fraction = VAL_FRACTION if held_out else 0.0
 
@@ -249,7 +249,7 @@ def _open_splits(names: str, options: Options, dataset: Dataset) -> dict[str, Da
 
 
 def _say_what_is_held_out(options: Options, dataset: Dataset, held_out: Dataset) -> None:
-    if draws(options.data, options.root, options.val_fraction):
+    if options.val_split == "val" and draws(options.data, options.root, options.val_fraction):
         print(
             f"held out: {len(held_out)} of {len(held_out) + len(dataset)} images, drawn by a hash of their names "
             f"(--val-fraction {options.val_fraction:g}), as there is no split {options.val_split!r}"
@@ -276,8 +276,8 @@ def _open_held_out(options: Options) -> Dataset:
         return open_dataset(options, options.val_split, subset=options.val_subset, ids=None)
     except DataError as error:
         raise DataError(
-            f"there are no held-out images: {error}. Name another split by --val-split, or train without by "
-            "--eval-splits train or --no-eval"
+            f"there are no held-out images: {error}. Name another split by --val-split, draw one by "
+            "--val-fraction, or train without by --eval-splits train or --no-eval"
         ) from error
 
 

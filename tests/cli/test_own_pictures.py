@@ -53,6 +53,9 @@ def test_train_resume_and_eval(folder, tmp_path, capsys, monkeypatch):
     assert summary["images"] + held_out == 10 and held_out >= 1
     # what was held out is what eval and resume hold out again
     assert main(["train", "--out", str(out), "--resume", "--steps", "2", "--quiet", "--no-pictures"]) == 0
+    again = ["train", "--out", str(out), "--resume", "--steps", "3", "--val-split", "train", "--quiet", "--no-pictures"]
+    assert main(again) == 0  # another split is measured, the same images are trained on
+    assert main([*again[:5], "3", "--val-split", "val", *again[8:]]) == 0
     capsys.readouterr()
     for chosen in ([], ["--data", str(folder)]):
         assert main(["eval", "--run", str(out), "--quiet", "--iou-type", "box", *chosen]) == 0
