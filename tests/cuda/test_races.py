@@ -116,29 +116,52 @@ def bits(values):
 CASES = (convolutions, products, norms, classes, descent, regions, choices)
 
 
+class Launches:
+    """Notes of each launch the kernel, how many blocks and threads it had, and what its arrays hold afterwards.
+
+    Not only the results count: what a kernel hands to the next may be wrong without showing there.
+    """
+
+    def __init__(self):
+        self.run, self.sizes, self.contents = simulator.run, {}, []
+
+    def __call__(self, body, blocks, threads, args):
+        before = self.sizes.get(body, (0, 0))
+        self.sizes[body] = max(before[0], int(np.prod(blocks))), max(before[1], int(np.prod(threads)))
+        self.run(body, blocks, threads, args)
+        arrays = [a for a in args if isinstance(a, np.ndarray) and not is_table(body, a)]
+        self.contents.append((body.__name__, [a.tobytes() for a in arrays]))
+
+
+def is_table(body, array):
+    """Tell whether an array holds addresses of tensors: all but the sums, in float64, of the kernels that descend."""
+    return body.__module__ == "kernels.cuda.optim" and array.dtype != np.float64
+
+
+def launches_of(case):
+    """Run a case; return what was launched, and the bits of the results."""
+    with pytest.MonkeyPatch.context() as patch, use("numpy"):
+        launches = Launches()
+        patch.setattr(simulator, "run", launches)
+        return launches, bits(list(case()))
+
+
 @pytest.fixture(scope="module")
 def in_order():
-    """Run all in the usual order: their bits, and the most blocks, and threads of a block, of each kernel."""
-    launches: dict[object, tuple[int, int]] = {}
-    run = simulator.run
-
-    def noted(body, blocks, threads, args):
-        before = launches.get(body, (0, 0))
-        launches[body] = max(before[0], int(np.prod(blocks))), max(before[1], int(np.prod(threads)))
-        run(body, blocks, threads, args)
-
-    with pytest.MonkeyPatch.context() as patch, use("numpy"):
-        patch.setattr(simulator, "run", noted)
-        return {case: bits(list(case())) for case in CASES}, launches
+    """Run all in the usual order."""
+    return {case: launches_of(case) for case in CASES}
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_the_same_bits_in_any_order(case, in_order):
-    wanted = in_order[0][case]
+    launches, wanted = in_order[case]
     assert len(wanted) > 1
     for seed in SEEDS:
         with simulator.shuffled(seed):
-            assert bits(list(case())) == wanted
+            found, results = launches_of(case)
+        for mine, its in zip(found.contents, launches.contents, strict=True):
+            assert mine == its, f"kernel {mine[0]} depends on the order of its threads"
+        assert results == wanted
 
 
 def shares_memory(function, seen):
@@ -155,12 +178,15 @@ def shares_memory(function, seen):
 
 def test_every_kernel_that_shares_memory_has_run(in_order):
     """With several threads, and in several blocks where there can be some; of products, one size of tiles will do."""
-    launches = in_order[1]
+    sizes: dict[object, tuple[int, int]] = {}
+    for launches, _ in in_order.values():
+        for body, seen in launches.sizes.items():
+            sizes[body] = max(sizes.get(body, (0, 0)), seen)
     most: dict[str, tuple[int, int]] = {}
     for name, kernel in REGISTRY.items():
         if kernel.__module__.startswith("kernels.") and shares_memory(kernel.function, set()):
             text = re.sub(r"_\d+x\d+", "", name)
-            most[text] = max(most.get(text, (0, 0)), launches.get(kernel.function, (0, 0)))
+            most[text] = max(most.get(text, (0, 0)), sizes.get(kernel.function, (0, 0)))
     assert len(most) > 20
     one_block = {"root_of_sum", "survivors"}
     assert {name: seen for name, seen in most.items() if seen[1] < 2 or seen[0] < 1 + (name not in one_block)} == {}
