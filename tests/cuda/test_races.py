@@ -92,7 +92,7 @@ def choices():
     yield KERNELS["nms"](boxes, scores, 0.3)
     yield KERNELS["batched_nms"](boxes, scores, to_device(rng.integers(0, 2, 23)), 0.3)
     how = {"negative_iou": 0.3, "positive_iou": 0.5, "match_best": True}
-    yield KERNELS["label_anchors"](boxes, to_device(boxes_of(rng, 5, 9)), **how)
+    yield KERNELS["label_anchors"](*device_tree((boxes_of(rng, 61, 9), boxes_of(rng, 9, 9))), **how)
     masks, owner, rois = device_tree((rng.random((3, 9, 9)) > 0.5, rng.integers(0, 3, 4), boxes_of(rng, 4, 9)))
     yield KERNELS["crop_masks"](masks, owner, rois, output_size=4, method="roi_align", aligned=True)
     for method in ("grid_sample", "resize_zero"):
