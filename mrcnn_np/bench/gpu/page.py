@@ -13,6 +13,7 @@ from pathlib import Path
 from statistics import geometric_mean
 from typing import Any
 
+from ...files import write_text
 from ...tables import markdown_table
 from .works import SHARE
 
@@ -49,7 +50,7 @@ def rewrite(measured: dict[str, Any] | None) -> None:
     written, count = MARKED.subn(lambda m: m[1] + table(predicted, measured) + m[3], text)
     if count != 1:
         raise ValueError(f"{PAGE} has {count} places for the table; expected one")
-    PAGE.write_text(written, encoding="utf-8")
+    write_text(PAGE, written)
 
 
 def _row(row: dict[str, Any], measured: dict[str, Any] | None) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ...files import write_text
 from .dry_run import recording
 
 OUT = Path("docs/gpu-predicted.json")
@@ -219,7 +220,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     args = parser.parse_args()
     result = predict(quick=args.quick)
-    args.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_text(args.out, json.dumps(result, indent=1) + "\n")
     for row in result["rows"]:
         theirs = row["library"]
         ratio = "" if theirs is None else f"{theirs / row['ours']:.2f}"
