@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from numba import njit
 
 from kernels import scalar
+from mrcnn_np.ops import losses, resize
 from mrcnn_np.ops.crop_and_resize import _axis_points
 from mrcnn_np.ops.roi_align import _axis_taps
 from mrcnn_np.ops.roi_pool import _caffe_edges, _disjoint_edges
@@ -94,3 +95,44 @@ def test_compiled_code_computes_the_same(function, arguments):
     arguments = [np.float32(a) if isinstance(a, float) else a for a in arguments]
     found, wanted = njit(lambda *args: function(*args))(*arguments), function(*arguments)
     np.testing.assert_allclose(found, wanted, rtol=1e-6)
+
+
+@pytest.mark.parametrize("beta", [0, 1 / 9, 1])
+def test_smooth_l1_is_that_of_the_reference(beta):
+    d, beta = np.array([-3, -0.5, -0.05, 0, 0.05, 0.5, 3], np.float32), np.float32(beta)
+    loss, cache = losses.smooth_l1.reference(d, np.zeros_like(d), beta=float(beta))
+    slope = losses.smooth_l1_backward.reference(np.ones_like(d), cache)
+    np.testing.assert_allclose([scalar.smooth_l1(x, beta) for x in d], loss, rtol=1e-6)
+    np.testing.assert_allclose([scalar.smooth_l1_slope(x, beta) for x in d], slope, rtol=1e-6)
+    assert math.isnan(scalar.smooth_l1_slope(np.float32(np.nan), beta))
+
+
+def test_statistics_of_two_parts_are_those_of_the_whole():
+    values = np.array([1, 5, 2, 8, 3, 3, 7], np.float32)
+    count, mean, square = scalar.ZERO, scalar.ZERO, scalar.ZERO
+    for part in (values[:4], values[:0], values[4:]):
+        more = np.float32(len(part))
+        share, d = scalar.join_count(count, more), (part.mean() if len(part) else scalar.ZERO) - mean
+        other = np.float32(((part - part.mean()) ** 2).sum()) if len(part) else scalar.ZERO
+        square = scalar.join_squares(square, other, d, count, share)
+        mean, count = scalar.join_means(mean, d, share), count + more
+    assert count == len(values)
+    np.testing.assert_allclose([mean, square / count], [values.mean(), values.var()], rtol=1e-6)
+
+
+@pytest.mark.parametrize("before, after", [(5, 12), (12, 5), (1, 4), (7, 7)])
+def test_resized_cells_are_those_of_the_reference(before, after):
+    """On a ramp, whose value is the place."""
+    ramp = np.arange(before, dtype=np.float32)[None, :, None]
+    expected = resize.resize_bilinear.reference(ramp, (1, after))[0][0, :, 0]
+    taps = [scalar.resize_taps(i, np.float32(before / after), before) for i in range(after)]
+    assert all(0 <= low <= high < before for low, high, _ in taps)
+    np.testing.assert_allclose([low + (high - low) * share for low, high, share in taps], expected, atol=1e-5)
+
+
+def test_a_region_on_one_axis():
+    low, high, scale = np.float32(8), np.float32(10), np.float32(1 / 16)
+    assert scalar.region_axis(low, high, scale, scalar.HALF, 2, True) == (0, 1 / 16)
+    assert scalar.region_axis(low, high, scale, scalar.ZERO, 2, False) == (0.5, 0.5)  # a side of at least one cell
+    found = [scalar.samples_per_bin(np.float32(side), 0) for side in (-1, 0, np.nan, 0.1, 1, 1.5, 7)]
+    assert found == [0, 0, 0, 1, 1, 2, 7] and scalar.samples_per_bin(np.float32(9), 2) == 2
