@@ -49,6 +49,39 @@ def as_padding(value: Any) -> Sides | None:
     return sides if min(*sides[0], *sides[1]) >= 0 else None
 
 
+class PoolSizes(NamedTuple):
+    """Of a pooling: windows, steps and padding in full, and the shape of the result."""
+
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    padding: Sides
+    out: tuple[int, int, int, int]
+
+
+def pool_sizes(shape: tuple[int, ...], kernel_size: Any, stride: Any, padding: Any) -> PoolSizes | None:
+    """Return the sizes, or None for what the kernels leave to NumPy.
+
+    That is: options that are none, empty maps, no window that fits, windows whose cells one byte cannot number, and
+    windows that may lie in the padding alone.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        (N, H, W, C).
+    kernel_size, stride, padding
+        As in ``mrcnn_np.ops.pool.max_pool2d``.
+    """
+    kernel, sides = as_pair(kernel_size), as_padding(padding)
+    steps = kernel if stride is None else as_pair(stride)
+    if kernel is None or steps is None or sides is None or len(shape) != 4 or 0 in shape:
+        return None
+    (kh, kw), ((top, bottom), (left, right)) = kernel, sides
+    rows, columns = (shape[1] + top + bottom - kh) // steps[0] + 1, (shape[2] + left + right - kw) // steps[1] + 1
+    if kh * kw > 256 or max(top, bottom) >= kh or max(left, right) >= kw or min(rows, columns) < 1:
+        return None
+    return PoolSizes(kernel, steps, sides, (shape[0], rows, columns, shape[3]))
+
+
 def as_floating(x: np.ndarray) -> np.ndarray:
     """Return ``x``, or whole numbers in the smallest of float32 and float64 that holds them all.
 

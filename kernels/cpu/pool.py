@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numba import njit, prange
 
-from ..contract import MaxPoolCache, as_padding, as_pair
+from ..contract import MaxPoolCache, pool_sizes
 from .machine.arguments import is_float32
 
 SMALL = 1 << 12  # outputs below which NumPy is faster than starting the threads
@@ -59,20 +59,13 @@ def _max_pool_backward(dy, winner, kh, kw, sy, sx, top, left, dx):
 
 def max_pool2d(x: np.ndarray, *, kernel_size: Any, stride: Any = None, padding: Any = 0) -> Any:
     """See ``mrcnn_np.ops.pool.max_pool2d``."""
-    kernel, sides = as_pair(kernel_size), as_padding(padding)
-    steps = kernel if stride is None else as_pair(stride)
-    if kernel is None or steps is None or sides is None or not is_float32(x) or x.ndim != 4 or 0 in x.shape:
+    sizes = pool_sizes(x.shape, kernel_size, stride, padding) if is_float32(x) else None
+    if sizes is None or np.prod(sizes.out) < SMALL:
         return NotImplemented
-    (kh, kw), (sy, sx), ((top, bottom), (left, right)) = kernel, steps, sides
-    rows, columns = (x.shape[1] + top + bottom - kh) // sy + 1, (x.shape[2] + left + right - kw) // sx + 1
-    if kh * kw > 256 or max(top, bottom) >= kh or max(left, right) >= kw or min(rows, columns) < 1:
-        return NotImplemented
-    shape = (x.shape[0], rows, columns, x.shape[3])
-    if np.prod(shape) < SMALL:
-        return NotImplemented
-    y, winner = np.empty(shape, np.float32), np.empty(shape, np.uint8)
+    (kh, kw), (sy, sx), ((top, _), (left, _)), out = sizes
+    y, winner = np.empty(out, np.float32), np.empty(out, np.uint8)
     _max_pool(np.ascontiguousarray(x), kh, kw, sy, sx, top, left, y, winner)
-    return y, MaxPoolCache(winner, x.shape, kernel, steps, sides)
+    return y, MaxPoolCache(winner, x.shape, *sizes[:3])
 
 
 def max_pool2d_backward(dy: np.ndarray, cache: MaxPoolCache) -> Any:

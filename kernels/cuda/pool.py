@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..contract import MaxPoolCache, as_padding, as_pair
+from ..contract import MaxPoolCache, pool_sizes
 from .machine.arguments import is_float32
 from .machine.device import Kernel, aligned, cuda, device_function, empty, float32, int32, kernel, launch
 from .machine.groups import group_width, loader, storer
@@ -147,20 +147,15 @@ def _grouped(winner: Any, width: int) -> Any:
 
 def max_pool2d(x: np.ndarray, *, kernel_size: Any, stride: Any = None, padding: Any = 0) -> Any:
     """See ``mrcnn_np.ops.pool.max_pool2d``."""
-    kernel_sides, sides = as_pair(kernel_size), as_padding(padding)
-    steps = kernel_sides if stride is None else as_pair(stride)
-    if kernel_sides is None or steps is None or sides is None or not is_float32(x) or x.ndim != 4 or 0 in x.shape:
+    sizes = pool_sizes(x.shape, kernel_size, stride, padding) if is_float32(x) else None
+    if sizes is None:
         return NotImplemented
-    (kh, kw), (sy, sx), ((top, bottom), (left, right)) = kernel_sides, steps, sides
-    rows, columns = (x.shape[1] + top + bottom - kh) // sy + 1, (x.shape[2] + left + right - kw) // sx + 1
-    if kh * kw > 256 or max(top, bottom) >= kh or max(left, right) >= kw or min(rows, columns) < 1:
-        return NotImplemented
-    shape = (x.shape[0], rows, columns, x.shape[3])
-    y, winner, width = empty(shape), empty(shape, np.uint8), group_width(x.shape[3])
-    blocks, threads = map_blocks(shape, width)
+    (kh, kw), (sy, sx), ((top, _), (left, _)), out = sizes
+    y, winner, width = empty(out), empty(out, np.uint8), group_width(out[3])
+    blocks, threads = map_blocks(out, width)
     body = max_pool(width, (kh, kw, sy, sx) == (3, 3, 2, 2))
     launch(body, blocks, threads, aligned(x), kh, kw, sy, sx, top, left, y, _grouped(winner, width))
-    return y, MaxPoolCache(winner, x.shape, kernel_sides, steps, sides)
+    return y, MaxPoolCache(winner, x.shape, *sizes[:3])
 
 
 def max_pool2d_backward(dy: np.ndarray, cache: MaxPoolCache) -> Any:
