@@ -329,8 +329,10 @@ def _add_eval(commands: Commands) -> None:
 
 
 def _add_data(commands: Commands) -> None:
-    """Add ``data`` with its four kinds."""
-    kinds = _add_group(commands, "data", "generate, download or check a data set", "shapes | voc | coco | check")
+    """Add ``data`` with its kinds."""
+    kinds = _add_group(
+        commands, "data", "generate, download or check a data set", "shapes | voc | coco | check | anchors"
+    )
 
     shapes = _add_command(
         kinds,
@@ -372,6 +374,26 @@ def _add_data(commands: Commands) -> None:
     _add_source(check, split="train", default="shapes")
     check.set_defaults(data="shapes", split="train")
     check.add_argument("--good-ids", metavar="FILE", help="write the ids of the images without problems here")
+    _add_anchors(kinds)
+
+
+def _add_anchors(kinds: Commands) -> None:
+    command = _add_command(
+        kinds,
+        "anchors",
+        "measure before training how anchors, proposals and mask size fit the objects, and suggest better ones",
+        "  mrcnn-np data anchors --data voc --preset small\n"
+        "  mrcnn-np data anchors --run runs/voc --config 'anchor_sizes=[12, 24, 48, 96, 160]'",
+    )
+    _add_source(command, split="train", default="shapes, or that of the run")
+    which = command.add_mutually_exclusive_group()
+    which.add_argument("--preset", choices=tuple(PRESETS), help="network and conventions (default: tiny)")
+    which.add_argument("--run", metavar="DIR", help="the configuration and the data of a training run")
+    command.add_argument("--config", action="append", metavar="FIELD=VALUE", help="change a field, as for train")
+    command.add_argument("--size", type=at_least(1), metavar="PIXELS", help="image size (default: the preset's)")
+    command.add_argument(
+        "--out", default="runs/anchors", metavar="DIR", help="anchors.json and anchors.png (default: %(default)s)"
+    )
 
 
 def _add_bench(commands: Commands) -> None:

@@ -1,4 +1,4 @@
-"""``mrcnn-np data shapes | voc | coco | check``: generate, download, convert or check a data set."""
+"""``mrcnn-np data shapes | voc | coco | check | anchors``: generate, download, convert, check or measure a data set."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from .. import data
 from ..data.coco_json import dump_json, instances_of
 from ..errors import UserError
 from ..files import atomic_write, prepare_file
+from .anchors import run_anchors
 from .options import read_ids
 from .results_file import dataset_category_ids
 
 
 def run_data(args: argparse.Namespace) -> int:
-    """Run one of the four commands."""
-    commands = {"shapes": run_shapes, "voc": run_voc, "coco": run_coco, "check": run_check}
+    """Run one of the commands."""
+    commands = {"shapes": run_shapes, "voc": run_voc, "coco": run_coco, "check": run_check, "anchors": run_anchors}
     return commands[args.data_command](args)
 
 

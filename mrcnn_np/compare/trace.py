@@ -59,7 +59,11 @@ class Traced(Protocol):
     """What is needed of a ``MaskRCNN``, whose method ``trace`` comes here."""
 
     config: Config
-    detect_molded: Callable[..., Any]
+
+    @property
+    def detect_molded(self) -> Callable[..., Any]:
+        """Run one molded image, shown to ``observe``."""
+        ...
 
     @property
     def dtype(self) -> type:
