@@ -5,7 +5,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 RUN ?= runs/shapes-tiny
 
-.PHONY: setup train train-voc test test-compare test-nojit test-avx2 bench agreement docs-numbers lint tutorial \
+.PHONY: setup train train-voc test test-compare test-nojit test-avx2 test-gpu bench bench-gpu predict-gpu agreement docs-numbers \
+	lint tutorial \
 	book book-build book-check lab clean
 
 setup: $(STAMP)
@@ -48,6 +49,22 @@ test-avx2: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/mrcnn-np bench $(ARGS)
 
+# On a machine with an NVIDIA GPU, whose Python has numba-cuda, CuPy, PyTorch and torchvision; together under six minutes.
+# Every kernel and the model beside the CPU's, the same bits twice, and where it is installed compute-sanitizer.
+GPU_PYTHON ?= python3
+
+test-gpu:
+	MRCNN_NP_GPU=1 $(GPU_PYTHON) -m pytest -x -q -rs tests/gpu tests/cuda $(ARGS)
+
+# Beside PyTorch on the same GPU: runs/bench-gpu/gpu.json and the table of docs/gpu.md.
+bench-gpu:
+	$(GPU_PYTHON) -m mrcnn_np.bench.gpu.measure $(ARGS)
+
+# What is predicted without a GPU, from counted work: docs/gpu-predicted.json and the same table. Needs the extra cuda.
+predict-gpu:
+	$(GPU_PYTHON) -m mrcnn_np.bench.gpu.predict
+	$(GPU_PYTHON) -m mrcnn_np.bench.gpu.page
+
 # Beside the frameworks, where these are installed: runs/agreement/.
 agreement: $(STAMP)
 	$(BIN)/mrcnn-np compare --ops --out runs/agreement/operations
@@ -73,8 +90,11 @@ tutorial: $(STAMP)
 
 BOOK_STAMP := $(VENV)/.book
 
+# The .pth file lets notebooks import the plain loops and the gradient check of tests/oracles, whatever opens them.
 $(BOOK_STAMP): $(STAMP)
 	$(BIN)/python -m pip install --quiet --editable '.[book]'
+	$(BIN)/python -c "import pathlib, sysconfig; \
+		pathlib.Path(sysconfig.get_path('purelib'), 'mrcnn_np_oracles.pth').write_text('$(CURDIR)/tests/oracles')"
 	touch $@
 
 # The chapters as a site that needs no network; warnings are errors.
@@ -91,7 +111,7 @@ book-check: $(BOOK_STAMP)
 
 lab: $(BOOK_STAMP)
 	$(BIN)/python -m pip install --quiet --editable '.[book,book-lab]'
-	PYTHONPATH=book:.:tests/oracles $(BIN)/jupyter lab book
+	$(BIN)/jupyter lab book
 
 clean:
 	rm -rf $(VENV) .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

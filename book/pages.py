@@ -7,6 +7,7 @@
 
 A page must not ask the network for anything, must not log an error, must not be wider than the screen; the explorables
 must answer to the keyboard; axe-core, where it is installed (``npm install axe-core``), must find nothing serious.
+What the site itself offers must work: next and previous, search, the switch to dark, answers that unfold.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ def pages() -> list[Path]:
     return sorted(p for p in SITE.glob("*.html") if p.name not in ("genindex.html", "search.html", "py-modindex.html"))
 
 
-def problems(shots: Path | None) -> list[str]:
+def problems(shots: Path | None, views: tuple[tuple[str, int], ...] = VIEWS) -> list[str]:
     """Return a line for everything that is wrong, empty if all is well."""
     from playwright.sync_api import sync_playwright
 
@@ -54,11 +55,12 @@ def problems(shots: Path | None) -> list[str]:
             args=["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"],
         )
         for path in pages():
-            for scheme, width in VIEWS:
+            for scheme, width in views:
                 where = f"{path.name} ({scheme}, {width} px)"
                 context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
                 found += [f"{where}: {line}" for line in _look(context, server.server_port, path, shots, scheme, width)]
                 context.close()
+        found += _site(browser.new_page(), f"http://127.0.0.1:{server.server_port}/")
         browser.close()
     server.shutdown()
     return found
@@ -99,6 +101,40 @@ def _look(context: Any, port: int, path: Path, shots: Path | None, scheme: str, 
     return found
 
 
+def _site(page: Any, home: str) -> list[str]:
+    """Walk through the chapters, search, switch to dark and unfold an answer."""
+    found = []
+    chapters = [path.name for path in pages() if path.name[:2].isdigit()]
+    page.goto(home + "index.html", wait_until="load")
+    for direction, way in (("next", chapters), ("prev", [*reversed(chapters[:-1]), "index.html"])):
+        for name in way:
+            link = page.query_selector(f"a.{'right-next' if direction == 'next' else 'left-prev'}")
+            if link is None:
+                found.append(f"{page.url}: no link to {name} ({direction})")
+                break
+            link.click()
+            page.wait_for_load_state("load")
+            if not page.url.endswith("/" + name):
+                found.append(f"{direction} leads to {page.url}; expected {name}")
+    page.goto(home + "search.html?q=RoIAlign", wait_until="load")
+    page.wait_for_timeout(1500)
+    hits = page.eval_on_selector_all("#search-results li a", "links => links.map(a => a.getAttribute('href'))")
+    if not any(hit.startswith("08") for hit in hits):
+        found.append(f"a search for RoIAlign finds {hits[:5]}; expected the chapter on it")
+    page.goto(home + chapters[0], wait_until="load")
+    for mode in ("dark", "light"):
+        page.click("button.theme-switch-button >> visible=true")
+        page.click(f"button.theme-change-button[data-mode={mode}] >> visible=true", timeout=5000)
+        if page.evaluate("document.documentElement.dataset.theme") != mode:
+            found.append(f"the switch of the colours does not turn the page {mode}")
+    for name in chapters:
+        page.goto(home + name, wait_until="load")
+        page.eval_on_selector("details summary", "summary => summary.click()")
+        if not page.evaluate("document.querySelector('details').open"):
+            found.append(f"{name}: an answer does not unfold")
+    return found
+
+
 def _by_keyboard(page: Any, explorable: Any) -> list[str]:
     """Press an arrow on everything that can be moved and see that the live picture changes."""
     found = []
@@ -122,14 +158,15 @@ def _by_keyboard(page: Any, explorable: Any) -> list[str]:
 def main() -> int:
     """Look at all pages and say what is wrong."""
     parser = argparse.ArgumentParser(description="Look at the pages of the site in a browser.")
+    parser.add_argument("--site", action="store_true", help="only what the site itself offers")
     parser.add_argument("--shots", type=Path, metavar="DIR", help="keep pictures of the pages")
     args = parser.parse_args()
     if not pages():
         sys.exit("there is no site; python book/press.py site builds it")
-    found = problems(args.shots)
+    found = problems(args.shots, views=() if args.site else VIEWS)
     for line in found:
         print(f"error: {line}", file=sys.stderr)
-    print(f"{len(pages())} pages in {len(VIEWS)} views: {len(found) or 'no'} problems")
+    print(f"{len(pages())} pages in {0 if args.site else len(VIEWS)} views: {len(found) or 'no'} problems")
     return 1 if found else 0
 
 

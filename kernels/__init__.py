@@ -4,9 +4,10 @@
 in ``kernels.cpu`` is called first, with the same arguments; it may decline with ``NotImplemented`` (float64, an unusual
 stride ...), and then the NumPy body runs. ``f.reference`` is always that body: the oracle of the tests.
 
-The backend is ``cpu`` unless the environment variable ``MRCNN_NP_BACKEND`` says ``numpy`` (``cuda`` is a name kept for
-a backend that does not exist yet); ``with use("numpy"):`` changes it for a block, in the current thread. The result has
-one documented layout on every backend: forward on one, backward on another works.
+The backend is ``cpu`` unless the environment variable ``MRCNN_NP_BACKEND`` says ``numpy`` or ``cuda``;
+``with use("numpy"):`` changes it for a block, in the current thread. The result has one documented layout on every
+backend: forward on one, backward on another works. Under ``cuda`` arrays may lie on the device or on the host, and
+results lie where the arguments did (``kernels.placement``).
 """
 
 from __future__ import annotations
@@ -14,10 +15,17 @@ from __future__ import annotations
 import functools
 import importlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
+
+from .placement import as_array, device_memory, from_anywhere, on_device, place, to_device, to_host
+
+__all__ = [
+    "BACKENDS", "accelerated", "as_array", "backend", "coverage", "device_memory", "host_work", "on_device", "place",
+    "to_device", "to_host", "use",
+]  # fmt: skip
 
 BACKENDS = ("numpy", "cpu", "cuda")
 _default: str = os.environ.get("MRCNN_NP_BACKEND", "cpu")
@@ -41,6 +49,22 @@ def use(name: str) -> Iterator[None]:
         _backend.reset(token)
 
 
+def host_work(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Keep a function on the host, where its arrays are: files, pictures, the scores of an evaluation.
+
+    Under ``cuda`` it runs on the cpu backend; what it calls would else be copied to the device and back.
+    """
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if _backend.get() != "cuda":
+            return function(*args, **kwargs)
+        with use("cpu"):
+            return function(*args, **kwargs)
+
+    return call
+
+
 def accelerated(function: Callable[..., Any]) -> Callable[..., Any]:
     """Let the active backend's function of the same name answer first."""
     name = function.__name__
@@ -58,8 +82,13 @@ def accelerated(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def coverage() -> dict[str, dict[str, bool]]:
     """Return which accelerated function has a kernel where: ``{"conv2d": {"numpy": True, "cpu": True, ...}, ...}``."""
-    tables = {name: _kernels(name) if name != "cuda" else {} for name in BACKENDS}
+    tables = {name: _names(name) for name in BACKENDS}
     return {op: {name: name == "numpy" or op in table for name, table in tables.items()} for op in sorted(_registry)}
+
+
+def _names(name: str) -> Collection[str]:
+    """Name the functions of a backend; those of ``cuda`` are known on machines without a device, too."""
+    return importlib.import_module("kernels.cuda").NAMES if name == "cuda" else _kernels(name)
 
 
 @functools.cache
@@ -70,6 +99,9 @@ def _kernels(name: str) -> dict[str, Callable[..., Any]]:
     if name not in BACKENDS:
         raise ValueError(f"backend is {name!r}; expected one of {', '.join(BACKENDS)}")
     try:
-        return dict(importlib.import_module(f"kernels.{name}").KERNELS)
-    except ModuleNotFoundError as error:
+        if name == "cuda":
+            importlib.import_module("kernels.cuda.machine.require").require()
+        table = dict(importlib.import_module(f"kernels.{name}").KERNELS)
+    except (ModuleNotFoundError, OSError) as error:
         raise ValueError(f"backend {name!r} is not available: {error}") from error
+    return {op: from_anywhere(op, kernel) for op, kernel in table.items()} if name == "cuda" else table

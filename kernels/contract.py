@@ -197,6 +197,13 @@ class SigmoidCrossEntropyCache(NamedTuple):
     targets: np.ndarray
 
 
+class SmoothL1Cache(NamedTuple):
+    """Of ``smooth_l1``: ``pred - target``, and ``beta``."""
+
+    difference: np.ndarray
+    beta: float
+
+
 # --- regions --------------------------------------------------------------------------------------------------------
 
 

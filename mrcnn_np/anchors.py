@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -20,6 +20,7 @@ def pyramid_anchors(
     feature_shapes: Sequence[tuple[int, int]] | None = None,
     stride_from_grid: bool = False,
     dtype: np.dtype | type = np.float32,
+    like: Any = None,
 ) -> list[np.ndarray]:
     """Return the anchors of every pyramid level: one size per level, every aspect ratio at every cell.
 
@@ -49,6 +50,8 @@ def pyramid_anchors(
         pixels apart although P6 has stride 64.
     dtype : dtype
         Of the result.
+    like : array, optional
+        Put the anchors where this array lies; by default they are NumPy's.
 
     Returns
     -------
@@ -71,13 +74,16 @@ def pyramid_anchors(
             raise ValueError(f"{name} is {tuple(values)}; expected positive numbers")
 
     levels = []
+    like = np.empty(0) if like is None else like
     for size, stride, (rows, columns) in zip(sizes, strides, feature_shapes):
         step_y, step_x = stride, stride
         if stride_from_grid:
             step_y, step_x = image_shape[0] // max(rows, 1), image_shape[1] // max(columns, 1)
         cell = _cell_anchors(size, aspect_ratios, ratio_meaning, rounding)  # (ratios, 4)
-        y, x = (np.arange(rows) + offset) * step_y, (np.arange(columns) + offset) * step_x  # centres
-        anchors = np.empty((rows, columns, len(cell), 4), dtype)
+        cell = np.asarray(cell, like=like)
+        y = (np.arange(rows, like=like) + offset) * step_y  # centres
+        x = (np.arange(columns, like=like) + offset) * step_x
+        anchors = np.empty((rows, columns, len(cell), 4), dtype, like=like)
         anchors[..., 0::2] = y[:, None, None, None] + cell[:, 0::2]
         anchors[..., 1::2] = x[:, None, None] + cell[:, 1::2]
         levels.append(anchors.reshape(-1, 4))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from kernels import accelerated
+from kernels import accelerated, as_array, on_device
 
 from .config import LOG_1000_16
 from .errors import NonFiniteError
@@ -132,7 +132,8 @@ def encode_boxes(
     Raises
     ------
     ValueError
-        A box or an anchor has a side that is not positive; the message names the row.
+        A box or an anchor has a side that is not positive; the message names the row. Boxes on a device are not looked
+        at, which would keep the host waiting: there the deltas, and the losses with them, become infinite or NaN.
 
     References
     ----------
@@ -144,7 +145,7 @@ def encode_boxes(
     centres, sides = _centres_and_sides(boxes)
     anchor_centres, anchor_sides = _centres_and_sides(anchors)
     deltas = np.concatenate([(centres - anchor_centres) / anchor_sides, np.log(sides / anchor_sides)], axis=-1)
-    return deltas / np.asarray(std, dtype=deltas.dtype)
+    return deltas / np.asarray(std, dtype=deltas.dtype, like=deltas)
 
 
 @accelerated
@@ -178,7 +179,7 @@ def decode_boxes(
         Boxes ``(y1, x1, y2, x2)``, not clipped to any image.
     """
     deltas, anchors = _checked(deltas, "deltas"), _checked(anchors, "anchors")
-    deltas = deltas * np.asarray(std, dtype=deltas.dtype)
+    deltas = deltas * np.asarray(std, dtype=deltas.dtype, like=deltas)
     centres, sides = _centres_and_sides(anchors)
     log_scale = deltas[..., 2:]
     if max_log_scale is not None:
@@ -215,12 +216,12 @@ def enter_frame(boxes: np.ndarray, frame: str) -> np.ndarray:
     -------
     ndarray of shape (..., 4)
     """
-    return boxes if frame == "edges" else boxes - np.array([0, 0, 1, 1], boxes.dtype)
+    return boxes if frame == "edges" else boxes - np.array([0, 0, 1, 1], boxes.dtype, like=boxes)
 
 
 def leave_frame(boxes: np.ndarray, frame: str) -> np.ndarray:
     """Return half-open pixel boxes: the inverse of ``enter_frame``."""
-    return boxes if frame == "edges" else boxes + np.array([0, 0, 1, 1], boxes.dtype)
+    return boxes if frame == "edges" else boxes + np.array([0, 0, 1, 1], boxes.dtype, like=boxes)
 
 
 def clip_boxes(boxes: np.ndarray, window: tuple[float, float, float, float] | np.ndarray) -> np.ndarray:
@@ -247,8 +248,10 @@ def clip_boxes(boxes: np.ndarray, window: tuple[float, float, float, float] | np
     y1, x1, y2, x2 = (float(v) for v in window)
     if not (y1 <= y2 and x1 <= x2):
         raise ValueError(f"window is {(y1, x1, y2, x2)}; expected (y1, x1, y2, x2) with y1 <= y2 and x1 <= x2")
-    low, high = np.asarray([y1, x1, y1, x1], boxes.dtype), np.asarray([y2, x2, y2, x2], boxes.dtype)
-    return np.clip(boxes, low, high)
+    clipped = np.empty_like(boxes)
+    clipped[..., 0::2] = np.clip(boxes[..., 0::2], y1, y2)
+    clipped[..., 1::2] = np.clip(boxes[..., 1::2], x1, x2)
+    return clipped
 
 
 def has_sides(boxes: np.ndarray, minimum: float | None = 0.0) -> np.ndarray:
@@ -270,7 +273,7 @@ def has_sides(boxes: np.ndarray, minimum: float | None = 0.0) -> np.ndarray:
     """
     sides = boxes[..., 2:] - boxes[..., :2]
     if minimum is None:
-        return np.ones(sides.shape[:-1], bool)
+        return np.ones_like(sides[..., 0], bool)
     return ((sides >= minimum) & (sides > 0)).all(axis=-1)
 
 
@@ -299,7 +302,7 @@ def tight_box(mask: np.ndarray) -> np.ndarray:
 
 def _checked(boxes: np.ndarray, name: str, ndim: int | None = None) -> np.ndarray:
     """Return ``boxes`` as a float array with 4 columns (integers become float32), or say what came instead."""
-    boxes = np.asarray(boxes)
+    boxes = as_array(boxes)
     if boxes.shape[-1:] != (4,) or (ndim is not None and boxes.ndim != ndim):
         expected = "(N, 4)" if ndim == 2 else "(..., 4)"
         raise ValueError(f"{name} has shape {boxes.shape}; expected {expected}")
@@ -308,6 +311,8 @@ def _checked(boxes: np.ndarray, name: str, ndim: int | None = None) -> np.ndarra
 
 def _require_sides(boxes: np.ndarray, name: str) -> None:
     """Refuse boxes whose height or width is not positive (NaN included): their logarithm means nothing."""
+    if on_device(boxes):
+        return
     bad = ~has_sides(boxes)
     if bad.any():
         row = tuple(int(i) for i in np.argwhere(bad)[0])

@@ -107,7 +107,7 @@ class Detections:
     def __getitem__(self, key: slice | Sequence[int] | np.ndarray) -> Detections: ...  # type: ignore[overload-overlap]
 
     @overload
-    def __getitem__(self, key: SupportsIndex) -> Detection: ...
+    def __getitem__(self, key: int | np.integer) -> Detection: ...
 
     def __getitem__(self, key: Any) -> Detection | Detections:
         """Return one of them for a number, else those that a slice, a list of numbers or an array of flags chooses."""
@@ -241,7 +241,8 @@ def refine(
     threshold = config.detection_score_threshold
     candidates = probabilities >= threshold if config.detection_score_inclusive else probabilities > threshold
     if config.detection_classes == "argmax":  # else every class of every proposal is a candidate of its own
-        candidates &= np.arange(probabilities.shape[1]) == probabilities.argmax(axis=1)[:, None]
+        classes = np.arange(probabilities.shape[1], like=probabilities)
+        candidates &= classes == probabilities.argmax(axis=1)[:, None]
     candidates[:, 0] = False
     rows, class_ids = np.nonzero(candidates)
     scores = probabilities[rows, class_ids]
@@ -254,7 +255,7 @@ def refine(
         max_log_scale=config.max_log_scale,
     )
     boxes = clip_boxes(boxes, enter_frame(np.array(window, boxes.dtype), frame))
-    large = has_sides(boxes, config.detection_min_size)
+    large = np.flatnonzero(has_sides(boxes, config.detection_min_size))
     boxes, class_ids, scores = boxes[large], class_ids[large], scores[large]
     kept = batched_nms(boxes, scores, class_ids, config.detection_nms_iou)[: config.detections_per_image]
     boxes = require_finite("a detected box", leave_frame(boxes[kept], frame))
@@ -279,7 +280,7 @@ def own_masks(logits: np.ndarray, class_ids: np.ndarray, *, observe: Observe | N
     -------
     ndarray of shape (D, m, m)
     """
-    own = logits[np.arange(len(class_ids)), :, :, class_ids]
+    own = logits[np.arange(len(class_ids), like=class_ids), :, :, class_ids]
     return shown(observe, "mask_probabilities", sigmoid(own)[0])
 
 

@@ -40,6 +40,10 @@ class CheckpointError(UserError):
     """A checkpoint is cut short, damaged, or belongs to another configuration."""
 
 
+class DeviceMemoryError(UserError, MemoryError):
+    """The memory of a GPU is full; the message says how much is needed and how much there is."""
+
+
 class NonFiniteError(UserError):
     """A tensor holds NaN or infinity; the message names the first one met."""
 

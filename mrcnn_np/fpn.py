@@ -148,7 +148,7 @@ def fpn_backward(
     """
     assert cache is not None, "no backward pass after inference"
     *dp, dp6 = dpyramid
-    dp5 = np.zeros(cache.p5_shape, dp6.dtype)
+    dp5 = np.zeros(cache.p5_shape, dp6.dtype, like=dp6)
     dp5[:, ::2, ::2] = dp6
     dp[-1] = dp[-1] + dp5
 

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from kernels import on_device, to_device, to_host
+
 from .config import Config
 from .ops.activation import relu, relu_backward
 from .ops.conv import conv2d, conv2d_backward
@@ -179,6 +181,7 @@ def shown(observe: Observe | None, name: str, x: np.ndarray) -> np.ndarray:
     observe : callable, optional
     name : str
     x : ndarray
+        The watcher sees a copy on the host if it lies on a device.
 
     Returns
     -------
@@ -190,7 +193,7 @@ def shown(observe: Observe | None, name: str, x: np.ndarray) -> np.ndarray:
     TypeError
         It returned something else.
     """
-    changed = None if observe is None else observe(name, x)
+    changed = None if observe is None else observe(name, to_host(x))
     if changed is None:
         return x
     if not isinstance(changed, np.ndarray):
@@ -198,7 +201,7 @@ def shown(observe: Observe | None, name: str, x: np.ndarray) -> np.ndarray:
         raise TypeError(
             f"observe returned {kind} for {name!r}; expected an array to go on with, or None to change nothing"
         )
-    return changed
+    return to_device(changed) if on_device(x) else changed
 
 
 def accumulate(grads: Params, layer: str, **gradients: np.ndarray | None) -> None:

@@ -25,6 +25,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+import kernels
+from kernels import on_device, place, to_device, to_host
+
 from .anchors import pyramid_anchors
 from .backbone import BackboneCache, backbone, backbone_backward
 from .config import Config
@@ -53,6 +56,7 @@ from .params import Params, count, first_non_finite
 from .proposals import propose
 from .pyramid import PyramidAlignCache, pyramid_roi_align, pyramid_roi_align_backward
 from .rpn import RpnCache, rpn_head, rpn_head_backward
+from .sizes import within_memory
 from .targets import Targets, roi_targets, rpn_targets
 from .training.freezing import frozen_stages
 
@@ -67,7 +71,10 @@ class FirstStageCaches(NamedTuple):
 
 @dataclass
 class Cache:
-    """What ``losses`` leaves for ``backward``: the cache of every part, and the targets that were used."""
+    """What ``losses`` leaves for ``backward``: the cache of every part, and the targets that were used.
+
+    ``images`` is the shape of the batch, (N, H, W, 3).
+    """
 
     backbone: BackboneCache | None
     fpn: FpnCache | None
@@ -78,6 +85,7 @@ class Cache:
     mask_head: MaskHeadCache | None
     losses: dict[str, LossCache]
     targets: Targets
+    images: tuple[int, ...]
 
     def __repr__(self) -> str:
         """Return the shapes of the targets, by which all else is known: the arrays are millions of numbers."""
@@ -92,7 +100,9 @@ class MaskRCNN:
     ----------
     config : Config
     params : dict of str to ndarray, optional
-        Names and shapes must be those of ``network.spec(config)``. They are used, not copied.
+        Names and shapes must be those of ``network.spec(config)``. They are used, not copied. Under a backend with a
+        device of its own the dict's arrays are moved there by the first call that computes, and back by the first
+        under another backend (``settle``).
     rng : numpy.random.Generator, optional
         Draws fresh parameters when none are given; ``numpy.random.default_rng(0)`` if that is not given either.
     class_names : sequence of str, optional
@@ -200,8 +210,32 @@ class MaskRCNN:
         """The floating-point type of the parameters, in which everything is computed."""
         return next(iter(self.params.values())).dtype.type
 
+    def settle(self) -> bool:
+        """Bring the parameters, **in place** of the dict's arrays, to where the active backend computes.
+
+        What lies there already stays as it is, so they move once.
+
+        Returns
+        -------
+        bool
+            Is that a device?
+
+        Raises
+        ------
+        ConfigError
+            The backend has a device, and a parameter is not float32.
+        """
+        device = kernels.backend() == "cuda"
+        if device and self.dtype is not np.float32:
+            raise ConfigError(
+                f"the parameters are {self.dtype.__name__}; the cuda backend computes in float32 only, numpy in both"
+            )
+        place(self.params, device=device)
+        return device
+
     # --- training ---------------------------------------------------------------------------------------------------
 
+    @within_memory(lambda batch: batch.images.shape, training=True)
     def losses(
         self, batch: Batch, rng: np.random.Generator | int, *, targets: Targets | None = None
     ) -> tuple[dict[str, float], Cache]:
@@ -232,10 +266,17 @@ class MaskRCNN:
         NonFiniteError
             If the proposal head's output holds NaN or infinity; the message names the first tensor on the way there
             that does. What goes wrong in the heads shows in the losses.
+
+        Notes
+        -----
+        Under a backend with a device the batch is copied there first, and the five numbers come back at the end; all
+        between stays there, the cache and the gradients of ``backward`` too.
         """
         if not isinstance(rng, np.random.Generator | int | np.integer):
             raise TypeError(f"rng is {type(rng).__name__}; expected a numpy.random.Generator, or the seed of one")
         rng = np.random.default_rng(rng)
+        if self.settle():
+            batch, targets = batch.on_device(), to_device(targets)
         config, params = self.config, self.params
         pyramid, rpn_logits, rpn_deltas, first_caches = self.first_stage(batch.images, training=True)
         if targets is None:
@@ -259,9 +300,11 @@ class MaskRCNN:
         values["head_class"], caches["head_class"] = head_class_loss(class_logits, t.class_ids, active, config)
         values["head_box"], caches["head_box"] = head_box_loss(deltas, t.class_ids, t.deltas, config)
         values["head_mask"], caches["head_mask"] = head_mask_loss(mask_logits, t.class_ids[positive], t.masks)
-        values = {name: weight * values[name] for name, weight in zip(LOSSES, config.loss_weights)}
+        numbers = _numbers([values[name] for name in LOSSES])
+        values = {name: weight * loss for name, weight, loss in zip(LOSSES, config.loss_weights, numbers)}
         cache = Cache(
-            *first_caches, box_align_cache, box_head_cache, mask_align_cache, mask_head_cache, caches, targets
+            *first_caches, box_align_cache, box_head_cache, mask_align_cache, mask_head_cache, caches, targets,
+            batch.images.shape,
         )  # fmt: skip
         return values, cache
 
@@ -301,12 +344,13 @@ class MaskRCNN:
             rpn_labels=np.stack([labels for labels, _ in rpn]),
             rpn_deltas=np.stack([deltas for _, deltas in rpn]),
             rois=np.concatenate([r.rois for r in rois]),
-            image_index=np.repeat(np.arange(len(rois)), [len(r.rois) for r in rois]),
+            image_index=np.repeat(np.arange(len(rois), like=all_anchors), [len(r.rois) for r in rois]),
             class_ids=np.concatenate([r.class_ids for r in rois]),
             deltas=np.concatenate([r.deltas for r in rois]),
             masks=np.concatenate([r.masks for r in rois]),
         )
 
+    @within_memory(lambda cache: cache.images, training=True)
     def backward(self, cache: Cache, *, consume: bool = False) -> Params:
         """Return the gradient of the sum of the five losses for every trainable parameter above the frozen stages.
 
@@ -327,8 +371,9 @@ class MaskRCNN:
         -------
         dict of str to ndarray
             Same names and shapes as the trainable parameters; without those of the stages that ``config.frozen`` keeps
-            from the stem on, below which the backward pass does not go.
+            from the stem on, below which the backward pass does not go. They lie where the parameters do.
         """
+        cache = to_device(cache) if self.settle() else to_host(cache)
 
         def part(name: str) -> Any:
             value = getattr(cache, name)
@@ -404,6 +449,7 @@ class MaskRCNN:
             raise ValueError(f"trace was given {len(images)} images; expected one")
         return trace_ours(self, images[0])
 
+    @within_memory(lambda images: images.shape, training=False)
     def detect_molded(self, images: np.ndarray, molding: Molding, *, observe: Observe | None = None) -> Detections:
         """Run one molded image through the network and bring the result back to its original size.
 
@@ -416,24 +462,25 @@ class MaskRCNN:
             ``observe(name, tensor)`` is shown every tensor on the way, and may return another one to go on with;
             ``compare.trace`` lists the names.
         """
+        images = to_device(images) if self.settle() else images
         config, params = self.config, self.params
         pyramid, rpn_logits, rpn_deltas, _ = self.first_stage(images, observe=observe)
         anchors, window = self.anchors(images.shape[1:3], pyramid), molding.proposal_window(config)
         proposals, _ = propose(rpn_logits[0], rpn_deltas[0], anchors, window, config, training=False, observe=observe)
 
-        image_index = np.zeros(len(proposals), np.int64)
+        image_index = np.zeros_like(proposals[:, 0], np.int64)
         roi_features, _ = self.roi_features(pyramid, proposals, image_index, config.box_pool_size, images.shape)
         class_logits, deltas, _ = box_head(roi_features, params, config, observe=observe)
         boxes, class_ids, scores = refine(proposals, class_logits, deltas, molding.window, config, observe=observe)
 
-        image_index = np.zeros(len(boxes), np.int64)
+        image_index = np.zeros_like(class_ids)
         mask_features, _ = self.roi_features(pyramid, boxes, image_index, config.mask_pool_size, images.shape)
         mask_logits, _ = mask_head(mask_features, params, config, observe=observe)
         masks = own_masks(mask_logits, class_ids, observe=observe)
 
         boxes = unmold(boxes, molding, config, observe=observe)
         pasted = paste_masks(masks, boxes, molding.original_shape, config)
-        return Detections(boxes, class_ids, scores, shown(observe, "masks", pasted))
+        return to_host(Detections(boxes, class_ids, scores, shown(observe, "masks", pasted)))
 
     # --- shared by both ---------------------------------------------------------------------------------------------
 
@@ -485,6 +532,7 @@ class MaskRCNN:
             feature_shapes=[(p.shape[1], p.shape[2]) for p in pyramid],
             stride_from_grid=config.anchor_stride_from_grid,
             dtype=self.dtype,
+            like=pyramid[0],
         )
 
     def roi_features(
@@ -531,7 +579,7 @@ class MaskRCNN:
         deltas: np.ndarray,
     ) -> None:
         """Stop before a NaN turns into boxes; the message names the first tensor that went wrong."""
-        if np.isfinite(logits).all() and np.isfinite(deltas).all():
+        if np.isfinite(logits).all() & np.isfinite(deltas).all():
             return
         named = [("molded images", images), *self.params.items()]
         named += [(f"c{level}", c) for level, c in zip((2, 3, 4, 5), features)]
@@ -546,6 +594,13 @@ class MaskRCNN:
         """
         from .conventions.convert import changed
 
-        config, params = changed(self.config, self.params, changes)
+        config, params = changed(self.config, to_host(self.params), changes)
         names = self.class_names if len(self.class_names) == config.num_classes else ()
         return MaskRCNN(config, params, class_names=names)
+
+
+def _numbers(values: list[Any]) -> list[float]:
+    """Return numbers; those that are arrays of shape () on a device cross together."""
+    if any(on_device(value) for value in values):
+        return [float(value) for value in to_host(np.stack(values))]
+    return values

@@ -14,12 +14,14 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
+
+from kernels import as_array, to_device
 
 from .boxes import boxes_from_xyxy, enter_frame, has_sides, leave_frame
 from .config import Config
@@ -76,8 +78,8 @@ class Molding:
         if frame == "centres":
             pairs = zip(self.resized_shape, self.original_shape)
             sy, sx = ((r - 1) / (o - 1) if min(r, o) > 1 else r / o for r, o in pairs)
-        shifted = enter_frame(boxes, frame) - np.array([top, left, top, left])
-        return leave_frame(shifted / np.array([sy, sx, sy, sx]), frame).astype(boxes.dtype)
+        shifted = enter_frame(boxes, frame) - np.array([top, left, top, left], like=boxes)
+        return leave_frame(shifted / np.array([sy, sx, sy, sx], like=boxes), frame).astype(boxes.dtype)
 
     def mold_masks(self, masks: np.ndarray | Masks, align: str = "edges") -> np.ndarray | Masks:
         """Bring (G, H, W) boolean masks onto the canvas by nearest neighbour; ``align`` is ``config.mask_resize``.
@@ -125,6 +127,20 @@ class Batch:
     gt_masks: tuple[np.ndarray | Masks, ...]
     gt_crowd: tuple[np.ndarray, ...]
     active_class_ids: np.ndarray
+
+    def on_device(self) -> Batch:
+        """Return the batch with its arrays on the device, each copied once; masks become pixels.
+
+        The crowd flags stay: how many objects there are decides shapes.
+        """
+        return replace(
+            self,
+            images=to_device(self.images),
+            gt_boxes=to_device(self.gt_boxes),
+            gt_class_ids=to_device(self.gt_class_ids),
+            gt_masks=tuple(to_device(as_array(masks)) for masks in self.gt_masks),
+            active_class_ids=to_device(self.active_class_ids),
+        )
 
     def __repr__(self) -> str:
         """Return the size of the images and how many objects each has: the arrays are millions of numbers."""
@@ -375,8 +391,9 @@ def expand_masks(boxes: np.ndarray, mini: np.ndarray, shape: tuple[int, int]) ->
 
 def whole_pixels(boxes: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Widen boxes (G, 4) to whole pixels within a canvas (H, W), at least one pixel each: the frame of a mini mask."""
-    low = np.clip(np.floor(boxes[:, :2] + 1e-3).astype(np.int64), 0, np.array(shape) - 1)
-    high = np.clip(np.ceil(boxes[:, 2:] - 1e-3).astype(np.int64), low + 1, np.array(shape))
+    end = np.array(shape, like=boxes)
+    low = np.clip(np.floor(boxes[:, :2] + 1e-3).astype(np.int64), 0, end - 1)
+    high = np.clip(np.ceil(boxes[:, 2:] - 1e-3).astype(np.int64), low + 1, end)
     return np.concatenate([low, high], axis=1)
 
 

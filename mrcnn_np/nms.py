@@ -95,8 +95,9 @@ def batched_nms(boxes: np.ndarray, scores: np.ndarray, groups: np.ndarray, iou_t
 
     Notes
     -----
-    torchvision shifts each group by ``group * (largest coordinate + 1)`` so that one NMS does for all; in float32 the
-    shifted coordinates lose their last bits, and with them an IoU close to the threshold. A loop over groups does not.
+    For up to 1000 boxes (on a CPU) torchvision shifts each group by ``group * (largest coordinate + 1)``, so that one
+    NMS does for all; in float32 the shifted coordinates lose their last bits, and with them an IoU close to the
+    threshold. A loop over groups, as it takes for more boxes, does not.
     """
     order = _ranking(boxes, scores)
     boxes, scores, groups = np.asarray(boxes), np.asarray(scores), np.asarray(groups)

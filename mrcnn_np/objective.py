@@ -12,7 +12,8 @@ head_mask   positive RoIs' mask of the true class                       its pixe
 
 The denominators are why loss values of different implementations never compare (``config.box_loss_denominator``). A
 loss over nothing is 0. Each function returns ``(loss, cache)``; its ``_backward(dloss, cache)`` returns the gradient of
-the whole output, zero where nothing counted.
+the whole output, zero where nothing counted. A loss is a number; of arrays on a device it stays there, an array of
+shape (), so that the host waits once for all five.
 
 References
 ----------
@@ -24,6 +25,8 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from kernels import on_device
 
 from .config import Config
 from .ops.losses import (
@@ -47,7 +50,7 @@ class LossCache(NamedTuple):
     shape : tuple of int
         Of the output that was judged.
     counted : index
-        Which of its numbers count: ``output[counted]``.
+        Which of its numbers count: ``output[counted]``. Of ``head_class`` the factor of each row: 1, or a mask.
     terms : ndarray
         The loss of each of them.
     denominator : int
@@ -63,7 +66,7 @@ class LossCache(NamedTuple):
     op: Any
 
 
-def rpn_class_loss(logits: np.ndarray, labels: np.ndarray) -> tuple[float, LossCache]:
+def rpn_class_loss(logits: np.ndarray, labels: np.ndarray) -> tuple[Any, LossCache]:
     """Mean cross entropy of object against background over the sampled anchors.
 
     Parameters
@@ -73,26 +76,24 @@ def rpn_class_loss(logits: np.ndarray, labels: np.ndarray) -> tuple[float, LossC
     labels : ndarray of shape (N, A)
         1 positive, -1 negative, 0 not sampled.
     """
-    sampled = labels != 0
+    sampled = np.nonzero(labels)
     is_object = labels[sampled] == 1
     if logits.ndim == 3:
         terms, op = softmax_cross_entropy(logits[sampled], is_object.astype(np.int64))
     else:
         terms, op = sigmoid_cross_entropy(logits[sampled], is_object.astype(logits.dtype))
-    return _mean(terms), LossCache(logits.shape, sampled, terms, terms.size, op)
+    return _mean(terms, terms.size), LossCache(logits.shape, sampled, terms, terms.size, op)
 
 
 def rpn_class_loss_backward(dloss: float, cache: LossCache) -> np.ndarray:
     """Return the gradient of the logits."""
     backward = softmax_cross_entropy_backward if len(cache.shape) == 3 else sigmoid_cross_entropy_backward
-    dlogits = np.zeros(cache.shape, cache.terms.dtype)
+    dlogits = np.zeros(cache.shape, cache.terms.dtype, like=cache.terms)
     dlogits[cache.counted] = backward(_spread(dloss, cache), cache.op)
     return dlogits
 
 
-def rpn_box_loss(
-    deltas: np.ndarray, labels: np.ndarray, targets: np.ndarray, config: Config
-) -> tuple[float, LossCache]:
+def rpn_box_loss(deltas: np.ndarray, labels: np.ndarray, targets: np.ndarray, config: Config) -> tuple[Any, LossCache]:
     """Smooth L1 between the positive anchors' deltas and their targets.
 
     Parameters
@@ -101,22 +102,22 @@ def rpn_box_loss(
     labels : ndarray of shape (N, A)
     config : Config
     """
-    positive = labels == 1
+    positive = np.nonzero(labels == 1)
     terms, op = smooth_l1(deltas[positive], targets[positive], beta=config.rpn_smooth_l1_beta)
-    denominator = _denominator(terms.size, int((labels != 0).sum()), config)
-    return float(terms.sum()) / denominator, LossCache(deltas.shape, positive, terms, denominator, op)
+    denominator = _denominator(terms.size, len(np.flatnonzero(labels)), config)
+    return _mean(terms, denominator), LossCache(deltas.shape, positive, terms, denominator, op)
 
 
 def rpn_box_loss_backward(dloss: float, cache: LossCache) -> np.ndarray:
     """Return the gradient of the deltas."""
-    ddeltas = np.zeros(cache.shape, cache.terms.dtype)
+    ddeltas = np.zeros(cache.shape, cache.terms.dtype, like=cache.terms)
     ddeltas[cache.counted] = smooth_l1_backward(_spread(dloss, cache), cache.op)
     return ddeltas
 
 
 def head_class_loss(
     logits: np.ndarray, class_ids: np.ndarray, active: np.ndarray, config: Config
-) -> tuple[float, LossCache]:
+) -> tuple[Any, LossCache]:
     """Mean softmax cross entropy over the sampled RoIs.
 
     Parameters
@@ -129,10 +130,11 @@ def head_class_loss(
     config : Config
     """
     terms, op = softmax_cross_entropy(logits, class_ids)
-    counted = np.ones(len(logits), bool)
-    if config.class_loss_active_only and len(logits):
-        counted = active[np.arange(len(logits)), logits.argmax(axis=1)]
-    return _mean(terms[counted]), LossCache(logits.shape, counted, terms, int(counted.sum()), op)
+    if not config.class_loss_active_only or not len(logits):
+        return _mean(terms, terms.size), LossCache(logits.shape, 1, terms, terms.size, op)
+    counted = active[np.arange(len(logits), like=logits), logits.argmax(axis=1)]
+    summands = terms[np.flatnonzero(counted)]
+    return _mean(summands, summands.size), LossCache(logits.shape, counted, terms, summands.size, op)
 
 
 def head_class_loss_backward(dloss: float, cache: LossCache) -> np.ndarray:
@@ -142,7 +144,7 @@ def head_class_loss_backward(dloss: float, cache: LossCache) -> np.ndarray:
 
 def head_box_loss(
     deltas: np.ndarray, class_ids: np.ndarray, targets: np.ndarray, config: Config
-) -> tuple[float, LossCache]:
+) -> tuple[Any, LossCache]:
     """Smooth L1 between the positive RoIs' deltas, those of the true class, and their targets.
 
     Parameters
@@ -156,17 +158,17 @@ def head_box_loss(
     own = (positive, class_ids[positive])
     terms, op = smooth_l1(deltas[own], targets[positive], beta=config.head_smooth_l1_beta)
     denominator = _denominator(terms.size, len(class_ids), config)
-    return float(terms.sum()) / denominator, LossCache(deltas.shape, own, terms, denominator, op)
+    return _mean(terms, denominator), LossCache(deltas.shape, own, terms, denominator, op)
 
 
 def head_box_loss_backward(dloss: float, cache: LossCache) -> np.ndarray:
     """Return the gradient of the deltas."""
-    ddeltas = np.zeros(cache.shape, cache.terms.dtype)
+    ddeltas = np.zeros(cache.shape, cache.terms.dtype, like=cache.terms)
     ddeltas[cache.counted] = smooth_l1_backward(_spread(dloss, cache), cache.op)
     return ddeltas
 
 
-def head_mask_loss(logits: np.ndarray, class_ids: np.ndarray, targets: np.ndarray) -> tuple[float, LossCache]:
+def head_mask_loss(logits: np.ndarray, class_ids: np.ndarray, targets: np.ndarray) -> tuple[Any, LossCache]:
     """Mean sigmoid cross entropy of the true class's mask; the other classes' masks are not compared.
 
     A mask has two values only: the pixels that VOC calls void, the lines around its objects, count as background here,
@@ -180,14 +182,14 @@ def head_mask_loss(logits: np.ndarray, class_ids: np.ndarray, targets: np.ndarra
     targets : ndarray of shape (P, m, m)
         In [0, 1].
     """
-    own = (np.arange(len(class_ids)), slice(None), slice(None), class_ids)
+    own = (np.arange(len(class_ids), like=class_ids), slice(None), slice(None), class_ids)
     terms, op = sigmoid_cross_entropy(logits[own], targets)
-    return _mean(terms), LossCache(logits.shape, own, terms, terms.size, op)
+    return _mean(terms, terms.size), LossCache(logits.shape, own, terms, terms.size, op)
 
 
 def head_mask_loss_backward(dloss: float, cache: LossCache) -> np.ndarray:
     """Return the gradient of the logits."""
-    dlogits = np.zeros(cache.shape, cache.terms.dtype)
+    dlogits = np.zeros(cache.shape, cache.terms.dtype, like=cache.terms)
     dlogits[cache.counted] = sigmoid_cross_entropy_backward(_spread(dloss, cache), cache.op)
     return dlogits
 
@@ -196,10 +198,11 @@ def _denominator(positive_numbers: int, sampled: int, config: Config) -> int:
     return max(positive_numbers if config.box_loss_denominator == "positives" else sampled, 1)
 
 
-def _mean(terms: np.ndarray) -> float:
-    return float(terms.sum()) / max(terms.size, 1)
+def _mean(terms: np.ndarray, denominator: int) -> Any:
+    total = terms.sum()
+    return (total.astype(np.float64) if on_device(total) else float(total)) / max(denominator, 1)
 
 
 def _spread(dloss: float, cache: LossCache) -> np.ndarray:
     """Hand the gradient of a sum, divided by its denominator, to each of its terms."""
-    return np.full(cache.terms.shape, dloss / max(cache.denominator, 1), cache.terms.dtype)
+    return np.full_like(cache.terms, dloss / max(cache.denominator, 1))

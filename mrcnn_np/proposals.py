@@ -10,9 +10,11 @@ Ren et al., "Faster R-CNN" (2015), sections 3.2 and 3.3.
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 import numpy as np
+
+from kernels import on_device
 
 from .boxes import clip_boxes, decode_boxes, enter_frame, has_sides, leave_frame, require_finite
 from .config import Config
@@ -33,8 +35,10 @@ def objectness_scores(logits: np.ndarray, config: Config) -> np.ndarray:
 
 def top_k(scores: np.ndarray, k: int) -> np.ndarray:
     """Return the indices of the k best scores, best first, ties by index."""
-    candidates = np.arange(len(scores))
-    if 0 < k < len(scores):  # find the k-th best without sorting the rest; its equals are candidates, too
+    candidates = np.arange(len(scores), like=scores)
+    # Find the k-th best without sorting the rest; its equals are candidates, too. A device sorts them all sooner than
+    # it says how many candidates there are.
+    if 0 < k < len(scores) and not on_device(scores):
         least = np.partition(scores, len(scores) - k)[len(scores) - k]
         candidates = np.flatnonzero(scores >= least)
     return candidates[np.argsort(-scores[candidates], kind="stable")][:k]
@@ -93,9 +97,9 @@ def propose(
     # Ranked by logit, not by probability: a saturated sigmoid has ties that its logits do not have.
     ranks = logits[:, 1] - logits[:, 0] if config.rpn_objectness == "softmax" else logits
 
-    level = np.repeat(np.arange(len(anchors)), [len(a) for a in anchors])
+    level = np.repeat(np.arange(len(anchors), like=ranks), [len(a) for a in anchors])
     if config.proposals_per_level:
-        starts = np.cumsum([0, *(len(a) for a in anchors)])
+        starts = accumulate((len(a) for a in anchors), initial=0)
         kept = np.concatenate([a + top_k(ranks[a:b], pre_nms) for a, b in pairwise(starts)])
     else:
         kept = top_k(ranks, pre_nms)
@@ -104,7 +108,7 @@ def propose(
     all_anchors = enter_frame(np.concatenate(anchors)[kept], config.box_frame)
     boxes = decode_boxes(deltas[kept], all_anchors, std=config.rpn_box_std, max_log_scale=config.max_log_scale)
     boxes = clip_boxes(boxes, enter_frame(np.array(window, boxes.dtype), config.box_frame))
-    large = has_sides(boxes, config.proposals_min_size)
+    large = np.flatnonzero(has_sides(boxes, config.proposals_min_size))
     boxes, kept = boxes[large], kept[large]
     chosen = batched_nms(boxes, ranks[kept], level[kept], config.proposals_nms_iou)[:post_nms]
     proposals = require_finite("a proposal", leave_frame(boxes[chosen], config.box_frame))

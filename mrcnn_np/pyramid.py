@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+
+from kernels import as_array, to_host
 
 from .boxes import box_area
 from .ops.crop_and_resize import crop_and_resize, crop_and_resize_backward
@@ -148,14 +151,14 @@ def pyramid_roi_align(
         )
     if method not in ("roi_align", "crop_and_resize"):
         raise ValueError(f"method is {method!r}; expected 'roi_align' or 'crop_and_resize'")
-    rois, batch_index = np.asarray(rois), np.asarray(batch_index)
+    rois, batch_index = as_array(rois), as_array(batch_index)
     bins = check_rois(features[0], rois, batch_index, output_size)
     boxes = measured = rois
     if method == "crop_and_resize":
         if image_shape is None:
             raise ValueError("image_shape is None; crop_and_resize normalises boxes by it and expects (H, W)")
         boxes = normalise_boxes(rois, image_shape)
-        measured = boxes * np.array([*image_shape[:2], *image_shape[:2]], boxes.dtype)
+        measured = boxes * np.array([*image_shape[:2], *image_shape[:2]], boxes.dtype, like=boxes)
     levels = roi_level(
         measured,
         canonical_size=canonical_size,
@@ -164,8 +167,8 @@ def pyramid_roi_align(
         min_level=2,
         max_level=1 + len(features),
     )
-    members = [np.flatnonzero(levels == 2 + i) for i in range(len(features))]
-    pooled = np.empty((len(rois), *bins, features[0].shape[-1]), features[0].dtype)
+    members = _members(levels - 2, len(features))
+    pooled = np.empty((len(rois), *bins, features[0].shape[-1]), features[0].dtype, like=features[0])
     caches = []
     for feature, stride, rows in zip(features, strides, members):
         if method == "roi_align":
@@ -183,6 +186,13 @@ def pyramid_roi_align(
             pooled[rows], cache = crop_and_resize(feature, boxes[rows], batch_index[rows], output_size=output_size)
         caches.append(cache)
     return pooled, PyramidAlignCache(method, members, caches)
+
+
+def _members(groups: np.ndarray, count: int) -> list[np.ndarray]:
+    """List for each group (0 .. count - 1) the indices of its members, ascending; the host asks once for all sizes."""
+    order = np.argsort(groups, kind="stable")
+    sizes = to_host((groups[:, None] == np.arange(count, like=groups)).sum(axis=0)).tolist()
+    return [order[end - size : end] for size, end in zip(sizes, accumulate(sizes))]
 
 
 def pyramid_roi_align_backward(
@@ -226,5 +236,6 @@ def normalise_boxes(boxes: np.ndarray, image_shape: tuple[int, ...]) -> np.ndarr
         In the dtype of ``boxes``.
     """
     height, width = image_shape[:2]
-    scale = np.maximum([height - 1, width - 1, height - 1, width - 1], 1).astype(boxes.dtype)
-    return (boxes - np.array([0, 0, 1, 1], boxes.dtype)) / scale
+    sides = max(height - 1, 1), max(width - 1, 1)
+    scale = np.array(sides * 2, boxes.dtype, like=boxes)
+    return (boxes - np.array([0, 0, 1, 1], boxes.dtype, like=boxes)) / scale

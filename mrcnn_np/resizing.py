@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
+from kernels import host_work
+
 from .boxes import tight_box
 from .config import Config
 from .data.masks import Masks
@@ -44,6 +46,7 @@ def resize_image(image: np.ndarray, size: tuple[int, int], config: Config, dtype
     return resized.astype(dtype)
 
 
+@host_work
 def resize_with_border(x: np.ndarray, size: tuple[int, int], border: str) -> np.ndarray:
     """Interpolate bilinearly; beyond the edge lies the edge again ("edge") or 0 ("zero").
 
@@ -74,6 +77,7 @@ def _inside(n: int, m: int) -> np.ndarray:
     return 1 - np.maximum(np.maximum(-u, u - (n - 1)), 0)
 
 
+@host_work
 def resize_masks(masks: np.ndarray, size: tuple[int, int], align: str) -> np.ndarray:
     """Resize (G, H, W) masks to the nearest cell, with the grids aligned as ``config.mask_resize`` says.
 

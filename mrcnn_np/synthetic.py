@@ -10,6 +10,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from kernels import host_work
+
 from .backbone import backbone
 from .config import Config
 from .data.sample import Sample, without_objects
@@ -28,6 +30,7 @@ from .resizing import enclosing_boxes
 from .rpn import rpn_head
 
 
+@host_work
 def picture(size: tuple[int, int], seed: int = 0) -> np.ndarray:
     """Return smooth noise with structure at several scales, (H, W, 3), uint8."""
     rng = np.random.default_rng(seed)
@@ -83,6 +86,7 @@ def sample(size: tuple[int, int], image_id: str = "0", *, classes: int = 4) -> S
     return sample_of(picture(size), masks, np.arange(3) % (classes - 1) + 1, image_id=image_id)
 
 
+@host_work
 def sample_from(image: np.ndarray, config: Config, *, image_id: str = "0", seed: int = 0, count: int = 3) -> Sample:
     """Return an image, at the size that the network sees it, with ellipses marked in it as if they were objects.
 
@@ -154,6 +158,7 @@ def batch(size: tuple[int, int], config: Config) -> Batch:
     return make_batch([replace(one, image_id=str(i)) for i in range(config.batch_size)], config)
 
 
+@host_work
 def params_that_detect(config: Config, seed: int = 0, image: np.ndarray | None = None) -> Params:
     """Return random float32 weights that make every head decide something.
 

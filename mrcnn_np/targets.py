@@ -73,6 +73,7 @@ def match_anchors(
     gt_boxes : ndarray of shape (G, 4)
         Same frame as the anchors.
     gt_crowd : ndarray of shape (G,), bool
+        On the host, wherever the boxes are.
     config : Config
 
     Returns
@@ -86,7 +87,7 @@ def match_anchors(
     ----------
     Ren et al., "Faster R-CNN" (2015), section 3.1.2.
     """
-    objects = np.flatnonzero(~gt_crowd)
+    objects = np.asarray(np.flatnonzero(~gt_crowd), like=gt_boxes)
     if len(objects):
         labels, best = label_anchors(
             anchors, gt_boxes[objects], negative_iou=config.rpn_negative_iou, positive_iou=config.rpn_positive_iou,
@@ -94,9 +95,10 @@ def match_anchors(
         )  # fmt: skip
         matched = objects[best]
     else:
-        labels, matched = np.full(len(anchors), -1, np.int8), np.zeros(len(anchors), np.int64)
+        labels, matched = np.full_like(anchors[:, 0], -1, np.int8), np.zeros_like(anchors[:, 0], np.int64)
     if config.crowd_iou is not None and gt_crowd.any():
-        near_crowd = iou(anchors, gt_boxes[gt_crowd]).max(axis=1) >= config.crowd_iou
+        crowds = np.asarray(np.flatnonzero(gt_crowd), like=gt_boxes)
+        near_crowd = iou(anchors, gt_boxes[crowds]).max(axis=1) >= config.crowd_iou
         labels[near_crowd & (labels == -1)] = 0
     return labels, matched
 
@@ -211,7 +213,7 @@ def rpn_targets(
     labels, matched = match_anchors(anchors, gt_boxes, gt_crowd, config)
     labels = subsample(labels, config.rpn_anchors_per_image, config.rpn_positive_fraction, rng)
     deltas = np.zeros_like(anchors)
-    positive = labels == 1
+    positive = np.flatnonzero(labels == 1)
     deltas[positive] = encode_boxes(gt_boxes[matched[positive]], anchors[positive], std=config.rpn_box_std)
     return labels, deltas
 
@@ -220,7 +222,7 @@ def _choose(indices: np.ndarray, count: int, rng: np.random.Generator) -> np.nda
     """Draw ``count`` of the indices without replacement, in ascending order; all of them if there are no more."""
     if len(indices) <= count:
         return indices
-    return np.sort(rng.choice(indices, count, replace=False))
+    return indices[np.asarray(np.sort(rng.choice(len(indices), count, replace=False)), like=indices)]
 
 
 # --- regions of interest --------------------------------------------------------------------------------------------
@@ -279,18 +281,18 @@ def roi_targets(
     ----------
     He et al., "Mask R-CNN" (2017), section 3.1.
     """
-    objects = np.flatnonzero(~gt_crowd)
+    objects = np.asarray(np.flatnonzero(~gt_crowd), like=proposals)
     if config.gt_joins_proposals:
         proposals = np.concatenate([gt_boxes[objects].astype(proposals.dtype), proposals])
-    best = np.zeros(len(proposals), proposals.dtype)
-    matched = np.zeros(len(proposals), np.int64)
+    best, matched = np.zeros_like(proposals[:, 0]), np.zeros_like(proposals[:, 0], np.int64)
     framed, gt_framed = enter_frame(proposals, config.box_frame), enter_frame(gt_boxes, config.box_frame)
     if len(objects) and len(proposals):
         overlaps = iou(framed, gt_framed[objects])
         best, matched = overlaps.max(axis=1), objects[overlaps.argmax(axis=1)]
     negative = best < config.roi_positive_iou
     if config.crowd_iou is not None and gt_crowd.any():
-        negative &= ~(iou(framed, gt_framed[gt_crowd]) >= config.crowd_iou).any(axis=1)
+        crowds = np.asarray(np.flatnonzero(gt_crowd), like=proposals)
+        negative &= ~(iou(framed, gt_framed[crowds]) >= config.crowd_iou).any(axis=1)
     positive = best >= config.roi_positive_iou
 
     keep_positive = _choose(np.flatnonzero(positive), int(config.rois_per_image * config.roi_positive_fraction), rng)
@@ -298,9 +300,9 @@ def roi_targets(
 
     kept = np.concatenate([keep_positive, keep_negative])
     owner = matched[keep_positive]
-    class_ids = np.zeros(len(kept), np.int64)
+    class_ids = np.zeros_like(kept)
     class_ids[: len(keep_positive)] = gt_class_ids[owner]
-    deltas = np.zeros((len(kept), 4), proposals.dtype)
+    deltas = np.zeros((len(kept), 4), proposals.dtype, like=proposals)
     deltas[: len(keep_positive)] = encode_boxes(gt_framed[owner], framed[keep_positive], std=config.head_box_std)
     masks = mask_targets(proposals[keep_positive], owner, gt_boxes, gt_masks, config, window=window)
     targets = RoiTargets(proposals[kept], class_ids, deltas, masks)
@@ -310,7 +312,7 @@ def roi_targets(
 def _padded(targets: RoiTargets, count: int) -> RoiTargets:
     """Fill up to ``count`` with background RoIs of the image's first pixel: what zeros mean to matterport."""
     missing = count - len(targets.rois)
-    first_pixel = np.tile(np.array([0, 0, 1, 1], targets.rois.dtype), (missing, 1))
+    first_pixel = np.tile(np.array([0, 0, 1, 1], targets.rois.dtype, like=targets.rois), (missing, 1))
     return RoiTargets(
         np.concatenate([targets.rois, first_pixel]),
         np.pad(targets.class_ids, (0, missing)),
@@ -363,7 +365,7 @@ def mask_targets(
     """
     size = 2 * config.mask_pool_size
     if len(rois) == 0:
-        return np.zeros((0, size, size), rois.dtype)
+        return np.zeros((0, size, size), rois.dtype, like=rois)
     if isinstance(gt_masks, Masks):  # only the objects that a RoI belongs to become pixels
         used, owner = np.unique(owner, return_inverse=True)
         gt_masks, gt_boxes = np.asarray(gt_masks[used]), gt_boxes[used]
@@ -371,7 +373,8 @@ def mask_targets(
         rois = _in_mini_frame(rois, gt_boxes[owner], config.mini_mask_shape, config.box_frame)
     elif config.mask_target_method == "roi_align" and window is not None:
         top, left, bottom, right = window
-        gt_masks, rois = gt_masks[:, top:bottom, left:right], rois - np.array([top, left, top, left], rois.dtype)
+        gt_masks = gt_masks[:, top:bottom, left:right]
+        rois = rois - np.array([top, left, top, left], rois.dtype, like=rois)
     targets = crop_masks(
         gt_masks, owner, rois, output_size=size, method=config.mask_target_method, aligned=config.roi_aligned
     )
@@ -424,8 +427,8 @@ def _in_mini_frame(rois: np.ndarray, boxes: np.ndarray, shape: tuple[int, int], 
     In the frame "centres" the object's first and last pixels become the mask's.
     """
     boxes = enter_frame(whole_pixels(boxes, UNBOUNDED), frame)  # they lie on the canvas already
-    _, _, h, w = enter_frame(np.array([0, 0, *shape]), frame)
+    _, _, h, w = enter_frame(np.array([0, 0, *shape]), frame).tolist()
     origin = np.concatenate([boxes[:, :2], boxes[:, :2]], axis=1)
     sides = np.concatenate([boxes[:, 2:] - boxes[:, :2]] * 2, axis=1)
-    inside = (enter_frame(rois, frame) - origin) / sides * np.array([h, w, h, w])
+    inside = (enter_frame(rois, frame) - origin) / sides * np.array([h, w, h, w], like=rois)
     return leave_frame(inside, frame).astype(rois.dtype)

@@ -19,45 +19,56 @@ from mrcnn_np import presets
 from mrcnn_np.config import Config
 from mrcnn_np.network import spec
 
-MOST_FILES, MOST_LINES = 26, 400
+MOST_FILES, MOST_LINES = 27, 400
 
 # --- imports --------------------------------------------------------------------------------------------------------
 
 # Imports that close a circle. (importer, imported): why it may
-CIRCLES: dict[tuple[str, str], str] = {}
+CIRCLES: dict[tuple[str, str], str] = {
+    (
+        "kernels.cuda.machine.device",
+        "kernels.cuda.machine.compiled",
+    ): "what launches kernels asks for it on a card only",
+}
 
 # Where imports of our own modules may stand in functions, and why; a name with * stands for a folder
 LATE = {
     "mrcnn_np": "--help and Ctrl-C are answered before NumPy is imported",
     "mrcnn_np.__main__": "the same",
     "mrcnn_np.cli.*": "a command imports what it runs, so that --help and the others start at once",
+    "mrcnn_np.data.opening": "a reader is imported when its format is asked for",
     "mrcnn_np.compare*": "the frameworks are imported only where one is compared with",
     "mrcnn_np.bench.worker": "a measured process imports one side only",
+    "mrcnn_np.bench.gpu.*": "kernels for a card are declared where the packages that drive one are installed",
     "mrcnn_np.detections": "plot: matplotlib is loaded only to draw",
     "mrcnn_np.model": "load, trace and with_config: files, names and conventions lie in other rooms",
     "mrcnn_np.training.checkpoint": "the package of the reader imports this module",
     "mrcnn_np.training.freezing": "the command line lists the parts before it imports NumPy",
     "mrcnn_np.weights.load": "h5py is asked for only by an .h5 file",
+    "kernels": "a backend is imported when it is used",
+    "kernels.cuda": "the same, file by file",
+    "kernels.cuda.machine.*": "what drives a card is imported where there is one",
 }
 
 # Which room must not lean on which. A room is a folder; "network" is what lies at the top of mrcnn_np/ but for what all
 # rooms share
 SHARED = {"mrcnn_np", "mrcnn_np.__main__", "mrcnn_np.errors", "mrcnn_np.files", "mrcnn_np.tables"}
 SHARED |= {"mrcnn_np.synthetic", "mrcnn_np.schema", "mrcnn_np.installation"}
-OUTER = {"cli", "bench", "compare", "conventions", "evaluate", "fit", "pictures", "training", "weights"}
+OUTER = {"cli", "bench", "compare", "conventions", "evaluate", "explain", "fit", "pictures", "training", "weights"}
 FORBIDDEN = {
     "ops": OUTER | {"network", "config", "data"},
     "config": OUTER | {"network", "ops", "data"},
     "network": OUTER,
     "data": OUTER - {"pictures"},
-    "weights": {"cli", "bench", "compare", "conventions", "evaluate", "pictures"},
-    "evaluate": {"cli", "bench", "compare", "conventions", "training", "weights"},
+    "weights": {"cli", "bench", "compare", "conventions", "evaluate", "explain", "pictures"},
+    "evaluate": {"cli", "bench", "compare", "conventions", "explain", "training", "weights"},
+    "explain": {"cli", "bench", "compare", "conventions", "training", "weights"},
     "fit": OUTER - {"fit"},
-    "training": {"cli", "bench", "compare", "conventions"},
-    "pictures": {"cli", "bench", "compare", "conventions", "weights"},
-    "conventions": {"cli", "bench"},
-    "compare": {"cli", "bench", "conventions"},
-    "bench": {"cli", "compare", "conventions"},
+    "training": {"cli", "bench", "compare", "conventions", "explain"},
+    "pictures": {"cli", "bench", "compare", "conventions", "explain", "weights"},
+    "conventions": {"cli", "bench", "explain"},
+    "compare": {"cli", "bench", "conventions", "explain"},
+    "bench": {"cli", "compare", "conventions", "explain"},
 }
 # What leans the wrong way all the same
 LEANS = {
@@ -74,7 +85,24 @@ LEANS = {
 
 # What of one backend is used from outside
 INNER = {
+    ("mrcnn_np.bench.gpu.dry_run", "kernels.cuda"): "it counts the launches of kernels without a card",
+    ("mrcnn_np.bench.gpu.dry_run", "kernels.cuda.machine.device"): "it counts the launches of kernels without a card",
+    ("mrcnn_np.bench.gpu.dry_run", "kernels.cuda.machine.groups"): "it counts the launches of kernels without a card",
+    ("mrcnn_np.bench.gpu.dry_run", "kernels.cuda.machine.product"): "it counts the launches of kernels without a card",
+    ("mrcnn_np.bench.gpu.dry_run", "kernels.cuda.machine.require"): "it counts the launches of kernels without a card",
+    (
+        "mrcnn_np.bench.gpu.dry_run",
+        "kernels.cuda.machine.simulated",
+    ): "it counts the launches of kernels without a card",
+    ("mrcnn_np.bench.gpu.dry_run", "kernels.cuda.machine.tensors"): "it counts the launches of kernels without a card",
+    ("mrcnn_np.bench.gpu.dry_run", "kernels.cuda.machine.tiles"): "it counts the launches of kernels without a card",
+    (
+        "mrcnn_np.bench.gpu.dry_run",
+        "kernels.cuda.machine.turned_product",
+    ): "it counts the launches of kernels without a card",
+    ("mrcnn_np.bench.gpu.measure", "kernels.cuda.machine.require"): "it says what keeps the kernels from running",
     ("mrcnn_np.bench.convolution_rows", "kernels.cpu.convolution"): "it measures what each row of the table gains",
+    ("mrcnn_np.cli.surroundings", "kernels.cuda.machine.require"): "it says what keeps the kernels from running",
     ("mrcnn_np.cli.backend", "kernels.cpu.machine.simd"): "a run remembers how wide the vectors were",
     ("mrcnn_np.cli.backend", "kernels.cpu.machine.threads"): "and into how many shares work was cut",
     ("mrcnn_np.bench.roofline", "kernels.cpu.machine.simd"): "it measures how fast the register tile can be",
@@ -136,6 +164,7 @@ LONG = {
     "mrcnn_np/model.py": "the wiring, forward and backward beside each other",
     "mrcnn_np/molding.py": "the way in and the way back, beside each other",
     "mrcnn_np/targets.py": "what anchors and what regions should have said, by one plan",
+    "kernels/cuda/norm.py": "statistics, forward and backward, of maps in groups of four and of one",
 }
 
 
@@ -173,12 +202,14 @@ def test_files_fit_a_sitting() -> None:
 
 # Modules whose tests do not bear their name: where they are, and why. A name with * stands for a folder
 TESTED_IN: dict[str, tuple[str, str]] = {
+    "mrcnn_np.bench.gpu*": ("tests/bench/test_gpu.py", "rows, predictions and the page of one table"),
     "mrcnn_np": ("tests/test_main.py", "only hands on names"),
     "mrcnn_np.backbone": ("tests/test_network_parts.py", "the parts of the network share their cases"),
     "mrcnn_np.fpn": ("tests/test_network_parts.py", "the same"),
     "mrcnn_np.rpn": ("tests/test_network_parts.py", "the same"),
     "mrcnn_np.heads": ("tests/test_network_parts.py", "the same"),
     "mrcnn_np.resizing": ("tests/test_molding.py", "what molding is made of"),
+    "mrcnn_np.sizes": ("tests/test_device.py", "what a GPU needs, where its absence is tested, too"),
     "mrcnn_np.errors": ("tests/cli/test_main.py", "every kind of error is one message and exit code 2"),
     "mrcnn_np.config.*": ("tests/config/test_config.py", "the fields and presets of one class"),
     "mrcnn_np.conventions.*": ("tests/conventions/test_switchboard.py", "one table, from its rows to its pages"),
@@ -188,6 +219,9 @@ TESTED_IN: dict[str, tuple[str, str]] = {
     "mrcnn_np.data.coco_json": ("tests/data/test_coco.py", "what coco.py reads"),
     "mrcnn_np.data.coco_results": ("tests/evaluate/test_results.py", "results files, there and back"),
     "mrcnn_np.data.coco_writing": ("tests/data/test_coco.py", "instances JSON of any data set"),
+    "mrcnn_np.data.listed": ("tests/data/test_formats.py", "what every reader of a folder shares"),
+    "mrcnn_np.data.opening": ("tests/data/test_formats.py", "open_dataset and recognise"),
+    "mrcnn_np.data.tree": ("tests/data/test_formats.py", "folders and zips"),
     "mrcnn_np.data.json_values": ("tests/data/test_odd_files.py", "values of another type than expected"),
     "mrcnn_np.data.voc_checks": ("tests/data/test_voc.py", "boxes beside masks"),
     "mrcnn_np.data.coco_layout": ("tests/data/test_coco.py", "where files lie"),
@@ -204,6 +238,8 @@ TESTED_IN: dict[str, tuple[str, str]] = {
     "mrcnn_np.fit.truth": ("tests/fit/test_anchors.py", "what anchors are held against"),
     "mrcnn_np.pictures.fit": ("tests/fit/test_report.py", "the picture of a report"),
     "mrcnn_np.pictures.*": ("tests/pictures/test_pictures.py", "every picture is drawn and looked at in one place"),
+    "mrcnn_np.explain": ("tests/explain/test_report.py", "only hands on names"),
+    "mrcnn_np.explain.page": ("tests/cli/test_explain.py", "the page that the command writes"),
     "mrcnn_np.training.summary": ("tests/cli/test_train.py", "what train writes at its end"),
     "mrcnn_np.weights": ("tests/weights/test_load.py", "only hands on names"),
     "mrcnn_np.weights.architecture": ("tests/weights/test_load.py", "which preset a file fits"),
@@ -226,6 +262,8 @@ TESTED_IN: dict[str, tuple[str, str]] = {
     "mrcnn_np.compare.torchvision.*training*": ("tests/compare/test_torchvision_train_steps.py", "needs torchvision"),
     "mrcnn_np.compare.torchvision.*": ("tests/compare/test_torchvision_compare.py", "needs torchvision"),
     "kernels": ("tests/kernels/test_dispatch.py", "the dispatch"),
+    "kernels.placement": ("tests/cuda/test_placement.py", "needs a device, or its stand-in"),
+    "kernels.cuda*": ("tests/cuda/test_network.py", "all of them together; tests/cuda has a test for each file"),
     "kernels.cpu*": (
         "tests/kernels/test_dispatch.py",
         "every kernel beside its NumPy body, which has a test of its name",
@@ -323,7 +361,7 @@ def test_documents_name_what_modules_hold() -> None:
         text = prose(path)
         names = set(re.findall(r"`+(\w+(?:\.\w+)+)", text)) | set(re.findall(r"\b(?:mrcnn_np|kernels)(?:\.\w+)+", text))
         for name in names:
-            if name.endswith(ENDINGS) or name.startswith("torchvision."):
+            if name.endswith(ENDINGS) or name.startswith(("torchvision.", "cuda.")):  # numba's cuda
                 continue
             parts = name.split(".")
             good = exists(name) or any(p.startswith(f"{name}.") or p == name for p in parameters)

@@ -48,9 +48,22 @@ function weightTerms(map, kernel, stride, pads, dy, i, j) {
 const total = (terms) => terms.reduce((sum, term) => sum + term[4] * term[5], 0);
 const grid = (rows, columns, value) => Array.from({ length: rows }, (_, y) => Array.from({ length: columns }, (_, x) => value(y, x)));
 
-function convolve(map, kernel, stride, pads) {
+function convolve(map, kernel, stride, pads, bias = 0) {
   const [rows, columns] = outputShape(map, kernel, stride, pads);
-  return grid(rows, columns, (p, q) => total(outputTerms(map, kernel, stride, pads, p, q)));
+  return grid(rows, columns, (p, q) => total(outputTerms(map, kernel, stride, pads, p, q)) + bias);
+}
+
+// A loss of the outputs, how it may be made of them: each output times a factor, [[p, q, p, q, y, factor], ...].
+// "sum" of all, "one" of them (chosen), "squares": half the sum of squares.
+function lossTerms(y, how, chosen) {
+  const all = y.flatMap((line, p) => line.map((v, q) => [p, q, p, q, v, how === "squares" ? v / 2 : 1]));
+  return how === "one" ? all.filter(([p, q]) => p === chosen[0] && q === chosen[1]) : all;
+}
+
+// Its derivative by each output.
+function lossGradient(y, how, chosen) {
+  const factor = { sum: () => 1, one: (v, p, q) => Number(p === chosen[0] && q === chosen[1]), squares: (v) => v }[how];
+  return y.map((line, p) => line.map((v, q) => factor(v, p, q)));
 }
 
 // [gradient of the map, gradient of the kernel]
@@ -61,4 +74,4 @@ function convolveBackward(map, kernel, stride, pads, dy) {
   ];
 }
 
-if (typeof module !== "undefined") module.exports = { padding, outputShape, outputTerms, pixelTerms, weightTerms, total, grid, convolve, convolveBackward };
+if (typeof module !== "undefined") module.exports = { padding, outputShape, outputTerms, pixelTerms, weightTerms, total, grid, convolve, convolveBackward, lossTerms, lossGradient };

@@ -16,8 +16,16 @@
 # inference. What is wrong in them stands at the end.
 #
 # You need NumPy, and an idea of what a convolutional network is. You need to know nothing about detection.
+#
+# **How to read this book.** The chapters follow the data. Each takes one step of the network, derives it, runs the
+# package's own function, and asserts what it says. Where it says *on paper first*, stop and work the number out; the
+# assert below is the answer. Write an exercise before you open its solution: the check tells you what is wrong. Change a
+# number in a cell and predict what happens before you run it. When you are lost, come back to figure 0.4 and point at
+# where you are.
 
 # %%
+from itertools import pairwise
+
 import numpy as np
 from gradcheck import check_gradients
 from helpers import COLOURS, DATA, Ledger, MaskRCNN, check, class_names, network, scene, show, source
@@ -119,44 +127,38 @@ check("0.1", class_map_of)
 # asks only "is something here?"; then carefully, the best few hundred, by networks that ask "what is it, where exactly,
 # and which pixels?". Both judgements read the same features, which are computed once.
 #
-# ## The parts
-#
-# | part | takes | gives | chapter |
-# |---|---|---|---|
-# | molding | an image of any size | a padded, normalised array | 1 |
-# | backbone | that array | C2 to C5: four maps, each half as large as the one before | 2, 3 |
-# | feature pyramid | C2 to C5 | P2 to P6: five maps with equally many channels | 4 |
-# | anchors | the sizes of the maps | a fixed set of boxes | 5 |
-# | region proposal network (RPN) | P2 to P6 | a logit and four deltas for each anchor | 6 |
-# | proposals | logits, deltas, anchors | the best boxes, without doubles | 7 |
-# | RoIAlign | a box and P2 to P5 | a grid of fixed size, 7 × 7 or 14 × 14 | 8 |
-# | box head | the 7 × 7 grid | a logit and four deltas for each class | 9 |
-# | mask head | the 14 × 14 grid | a 28 × 28 mask for each class | 9 |
-# | targets | ground truth | what anchors and RoIs should have said; training only | 6, 10 |
-# | losses | outputs and targets | five numbers; training only | 11 |
-# | backward pass | the losses | a gradient for every weight; training only | 12 |
-# | detections | what the box head says | the list; inference only | 7, 9 |
-#
 # ## Words
 #
-# These words come back in every chapter.
+# These words come back in every chapter. Read them once now; the parts below use them.
 #
 # | word | meaning |
 # |---|---|
 # | box | four numbers $(y_1, x_1, y_2, x_2)$ in pixels. The last row and column are *not* inside: height is $y_2 - y_1$ |
 # | anchor | a box that is there before any image is seen; each is a question: "is there an object about here?" |
-# | logit | a score before the sigmoid or the softmax; any real number, 0 means undecided |
+# | channel | one of the numbers that a map holds in each cell; an image has three |
+# | logit | any real number $z$ that stands for a probability. One alone: the *sigmoid* $1/(1 + e^{-z})$; 0 means undecided. $K$ together: the *softmax* $e^{z_k} / \sum_j e^{z_j}$ |
 # | objectness | the probability that an anchor holds an object, of whatever class |
-# | delta | how a box should change: shift of its centre in parts of its side, and the logarithm of its growth |
+# | deltas | four numbers that say how a box should change: its centre moves by $\Delta_y h$ and $\Delta_x w$, its sides become $h\,e^{\Delta_h}$ and $w\,e^{\Delta_w}$ |
 # | proposal | an anchor moved by its deltas, which survived the selection |
 # | RoI | region of interest: a box that the heads look at; in inference the proposals, in training a sample of them |
 # | head | a small network at the end of the large one, that answers one question |
 # | target | what an output should have been; a constant, no gradient flows through it |
-# | IoU | intersection over union of two boxes or masks: 1 if they are equal, 0 if they do not touch |
+# | IoU | area of the intersection of two boxes or masks over the area of their union: 1 if they are equal, 0 if they do not overlap |
 # | NMS | non-maximum suppression: of boxes that overlap much, keep the best |
 # | cache | what a forward pass keeps because its backward pass will need it |
-# | stride | how many image pixels one cell of a map stands for: 4 on P2, 64 on P6 |
+# | stride | here: how many image pixels one cell of a map stands for, 4 on P2, 64 on P6 |
 #
+# **On paper first.** A box is (10, 10, 30, 50), its deltas are $(\tfrac12, 0, \ln 2, 0)$. Where does it go, and what is the
+# IoU of the old box and the new one?
+
+# %%
+old = np.array([[10.0, 10, 30, 50]])  # 20 high, 40 wide, centre (20, 30)
+new = decode_boxes(np.array([[0.5, 0, np.log(2), 0]]), old, std=(1, 1, 1, 1))
+assert np.allclose(new, [[10, 10, 50, 50]])  # the centre moves down by half of 20, the height doubles
+assert np.isclose(iou(old, new)[0, 0], (20 * 40) / (40 * 40))
+print("moved to", new[0].round(6).tolist(), " IoU", iou(old, new)[0, 0].round(6))
+
+# %% [markdown]
 # The *cache* deserves an example: it is the habit of the whole package. A forward function returns its result *and*
 # a cache. The backward function takes the gradient of the result and this cache, and returns the gradient of the input.
 # For $y = \max(x, 0)$ the derivative is 1 where $x > 0$, so one bit per number is enough to remember.
@@ -179,23 +181,43 @@ check_gradients(rectified, rng.choice([-1, 1], 50) * rng.uniform(0.5, 2, 50), rn
 print("the gradient of x:", dx.tolist(), "and finite differences agree")
 
 # %% [markdown]
-# The check compares the backward function with finite differences: move $x$ a little, see how the result moves. Every
-# backward function of this book is checked like that, in double precision.
+# The check compares the backward function with finite differences. The result $y$ has many numbers; weighted with a random
+# $dy$ and added up they are one, $L = \sum y \cdot dy$. Move $x$ by a tiny step along a random direction $v$: $L$ must
+# change by the step times $\sum dx \cdot v$. (The $x$ above keep away from 0, where the ReLU has a kink.) Every backward
+# function of this book is checked like that, in double precision, to a relative error of $10^{-6}$.
+#
+# ## The parts
+#
+# | part | takes | gives | chapter |
+# |---|---|---|---|
+# | molding | an image of any size | a padded, normalised array | 1 |
+# | backbone | that array | C2 to C5: four maps, each half as large as the one before | 2, 3 |
+# | feature pyramid | C2 to C5 | P2 to P6: five maps with equally many channels | 4 |
+# | anchors | the sizes of the maps | a fixed set of boxes | 5 |
+# | region proposal network (RPN) | P2 to P6 | a logit and four deltas for each anchor | 6 |
+# | proposals | logits, deltas, anchors | the best boxes, without doubles | 7 |
+# | RoIAlign | a box and P2 to P5 | a grid of fixed size, 7 × 7 or 14 × 14 | 8 |
+# | box head | the 7 × 7 grid | a logit and four deltas for each class | 9 |
+# | mask head | the 14 × 14 grid | a 28 × 28 mask for each class | 9 |
+# | targets | ground truth | what anchors and RoIs should have said; training only | 6, 10 |
+# | losses | outputs and targets | five numbers; training only | 11 |
+# | backward pass | the losses | a gradient for every weight; training only | 12 |
+# | detections | what the box head says | the list; inference only | 7, 9 |
 #
 # ## One image, end to end
 #
 # Now the whole network, on the image above. First the arithmetic that no weight can change: sizes. The canvas has 128
-# pixels a side, P2 has a stride of 4, and every further level halves the resolution.
+# pixels a side, P2 has a stride of 4, and every further level halves the resolution. Each cell has three anchors: one
+# wide, one square, one tall.
 #
-# **On paper first.** How many cells a side have P2 to P6? With three anchors per cell, how many anchors are there? And
-# for 1024 pixels?
+# **On paper first.** How many cells a side have P2 to P6? How many anchors are there? And for 1024 pixels?
 
 # %%
 cells = [128 // stride for stride in (4, 8, 16, 32, 64)]
 assert cells == [32, 16, 8, 4, 2]
 assert 3 * sum(c * c for c in cells) == 4092
 assert 3 * sum((1024 // stride) ** 2 for stride in (4, 8, 16, 32, 64)) == 261_888
-assert 4 * sum(c * c for c in cells) == 5456 and round(5456 / 1024, 2) == 5.33  # each level adds a quarter of the last
+assert round(3 * 32 * 32 / 4092, 2) == 0.75
 print(f"{cells} cells a side; {3 * sum(c * c for c in cells)} anchors")
 
 # %% [markdown]
@@ -223,9 +245,12 @@ check("0.2", number_of_anchors)
 # Two minus signs round up: `//` rounds down, and the negative of a number rounded down is rounded up.
 # </details>
 #
-# Then the run itself. `trace_ours` runs the network's `detect` and keeps every array on the way. We use weights that
-# have just been drawn and not yet trained, with a fixed seed. The shapes do not care, and the numbers are the same on
-# every machine.
+# Then the run itself. `trace_ours` runs the network's `detect` and keeps every array on the way. The *ledger* asserts each
+# shape and writes it down; every chapter has one. Here the weights have just been drawn, with a fixed seed, and not yet
+# trained. Shapes do not depend on weights.
+#
+# **On paper first.** The maps of the pyramid have 48 channels, 200 proposals and 50 detections are kept, there are four classes.
+# Which shapes have P4, the grids that the box head reads, its logits and deltas, and the masks?
 
 # %%
 fresh = MaskRCNN(network().config, rng=np.random.default_rng(0))
@@ -243,11 +268,34 @@ for name, shape in (
 assert sum(len(trace[f"rpn_logits.p{level}"]) for level in range(2, 7)) == 4092
 
 # %% [markdown]
-# Follow the first axis in the ledger at the end: 1 image, 4092 anchors, 200 proposals, 50 detections. The list gets
-# shorter at every step, and only the first of these lengths grows with the image. Follow the last axis: 48 channels from P2 to
-# the grids that the heads read, then 4, the number of classes with the background.
+# ## The ledger
+
+# %%
+ledger.show()
+
+# %% [markdown]
+# Follow the first axis: 1 image, 4092 anchors (3072 of them on P2), 200 proposals, 50 detections. The list gets shorter at
+# every step. Only the number of anchors grows with the image; 200 and 50 are limits that were chosen. Follow the last
+# axis: 48 channels from P2 to the grids that the heads read. Behind the heads a 4 has two meanings: four classes in the
+# logits and masks, four deltas at the end of `box_deltas`, which has both. Class 0 is the background; its mask is never
+# used.
 #
-# The untrained network keeps 50 detections because it may keep at most 50. It has no opinion yet.
+# **On paper first.** How sure is a network that has never seen a picture? Guess the lowest of its 50 scores.
+
+# %%
+scores, ids = trace["detection_scores"], trace["detection_classes"]
+assert len(scores) == 50 and scores.min() > 0.9 and (ids == 3).sum() > 40
+assert 5 < trace["c1"].max() < 8 and 100 < trace["c5"].max() < 140
+print(f"{(ids == 3).sum()} of 50 detections are triangles; the lowest score is {scores.min():.2f}")
+
+# %% [markdown]
+# It is sure of itself, and wrong. No norm has seen data yet, so the maps grow from C1, with a largest number near 6, to
+# C5 with 120; large maps give large logits, and the softmax of large logits is near 0 or 1. A score is what the network
+# says. It is no measurement.
+#
+# The next two figures show the *trained* network of this book. It has about 1.2 million weights and was trained for half a
+# minute. It finds some objects, misplaces others and invents a few. That makes it worth looking at: a perfect network hides
+# what each part does.
 
 # %% mystnb={"image": {"alt": "One channel of the maps C2 and P2 to P4 of the trained network, drawn over the image: fine cells first, coarse ones last."}}
 model = network()
@@ -263,10 +311,8 @@ for ax, name in zip(figure.subplots(1, 4), ("c2", "p2", "p3", "p4")):
 show(figure)
 
 # %% [markdown]
-# *Figure 0.2. One channel of each map of the trained network, over the image. A cell of P4 stands for 16 × 16 pixels.*
-#
-# The network of this book has about 1.2 million weights and was trained for half a minute. It finds some objects, misplaces
-# others and invents a few. That makes it worth looking at: a perfect network hides what each part does.
+# *Figure 0.2. Of each map of the trained network the channel that varies most, over the image: dark is large. A cell of P4
+# stands for 16 × 16 pixels.*
 
 # %% mystnb={"image": {"alt": "Three panels: the true boxes, the twenty best proposals scattered around the objects, and the detections with a score of at least 0.3."}}
 found = model.detect(sample.image)[0].above(0.3)
@@ -308,51 +354,59 @@ show(figure)
 
 
 # %%
-def node(ax, x, y, text, colour):
-    box = {"boxstyle": "round", "facecolor": "white", "edgecolor": colour, "linewidth": 2}
-    ax.text(x, y, text, ha="center", va="center", fontsize=9, bbox=box)
-
-
-def arrow(ax, x0, y0, x1, y1):
-    ax.annotate("", (x1, y1), (x0, y0), arrowprops={"arrowstyle": "->", "shrinkA": 12, "shrinkB": 12})
-
-
-# %% mystnb={"image": {"alt": "Two columns of boxes joined by arrows. Both begin with backbone, pyramid and RPN, then proposals. Training: targets, then box head and mask head side by side, then five losses. Inference: box head, detections, mask head, list, one after the other."}}
-figure = Figure(figsize=(8, 4.6), layout="constrained")
-ax = figure.subplots()
-shared = ["molded image", "backbone and pyramid", "RPN: logits, deltas", "proposals"]
-columns = {
-    "training": (2, ["targets: sampled RoIs"]),
-    "inference": (7, ["box head", "detections: NMS", "mask head", "list"]),
-}
-for title, (x, own) in columns.items():
+def graph(ax, title, x, nodes, chains, bent):
+    """Draw nodes {text: (shift, y, shared)}, chains of straight arrows, and bent ones (from, to, bend)."""
     ax.text(x, 0.7, title, ha="center", weight="bold")
-    for i, text in enumerate(shared + own):
-        node(ax, x, -i, text, COLOURS[i >= len(shared)])
-        if i:
-            arrow(ax, x, 1 - i, x, -i)
-node(ax, 2, -6, "five losses", COLOURS[1])
-for side, text in ((-1, "box head"), (1, "mask head (hits only)")):
-    node(ax, 2 + side, -5, text, COLOURS[1])
-    arrow(ax, 2, -4, 2 + side, -5)
-    arrow(ax, 2 + side, -5, 2, -6)
-ax.set(xlim=(-0.2, 9), ylim=(-7.5, 0.9))
+    drawn = {}
+    for text, (shift, y, shared) in nodes.items():
+        style = {"boxstyle": "round", "facecolor": "white", "edgecolor": COLOURS[not shared], "linewidth": 2}
+        drawn[text] = ax.text(x + shift, -y, text, ha="center", va="center", fontsize=9, bbox=style)
+    straight = [(a, b, 0) for chain in chains for a, b in pairwise(chain)]
+    for start, end, bend in straight + bent:
+        a, b = drawn[start], drawn[end]
+        style = {"arrowstyle": "->", "connectionstyle": f"arc3,rad={bend}", "shrinkA": 0, "shrinkB": 2}
+        style |= {"patchA": a.get_bbox_patch(), "patchB": b.get_bbox_patch()}
+        ax.annotate("", b.get_position(), a.get_position(), arrowprops=style)
+
+
+trunk = {"molded image": (0, 0, True), "backbone and pyramid": (0, 1, True), "RPN": (0, 2, True)}
+trunk |= {"anchors": (1.2, 3, True), "proposals": (0, 3, True)}
+learning = {"truth": (-1.6, 4, False), "targets: sampled RoIs": (0, 4, False), "RoIAlign": (0, 5, False)}
+learning |= {"box head": (-0.6, 6, False), "mask head (hits only)": (1, 6, False), "five losses": (0, 7, False)}
+using = {"RoIAlign, 7 x 7": (0, 4, False), "box head": (0, 5, False), "detections: NMS": (0, 6, False)}
+using |= {"RoIAlign, 14 x 14": (0, 7, False), "mask head": (0, 8, False), "list": (0, 9, False)}
+
+# %% mystnb={"image": {"alt": "Two columns of boxes joined by arrows. Both begin with image, backbone and pyramid, RPN, proposals. Training: with the truth, targets; RoIAlign, which also reads the pyramid; box head and mask head side by side; five losses, which also read the RPN. Inference: RoIAlign, box head, detections, RoIAlign again, mask head, list, one after the other; both RoIAligns also read the pyramid."}}
+figure = Figure(figsize=(8, 6), layout="constrained")
+ax = figure.subplots()
+down = ["molded image", "backbone and pyramid", "RPN", "proposals"]
+chains = [down, ["anchors", "proposals"]]
+chains_learning = [["proposals", "targets: sampled RoIs", "RoIAlign", "box head", "five losses"]]
+chains_learning += [["truth", "targets: sampled RoIs"], ["RoIAlign", "mask head (hits only)", "five losses"]]
+bent = [("backbone and pyramid", "RoIAlign", -1.25), ("RPN", "five losses", 1.2)]
+graph(ax, "training", 3, trunk | learning, chains + chains_learning, bent)
+bent = [("backbone and pyramid", f"RoIAlign, {n} x {n}", bend) for n, bend in ((7, -1.9), (14, -1.1))]
+graph(ax, "inference", 8, trunk | using, [*chains, ["proposals", *using]], bent)
+ax.set(xlim=(0.4, 10.6), ylim=(-9.4, 1))
 ax.axis("off")
 show(figure)
 
 # %% [markdown]
-# *Figure 0.4. Blue is shared, orange differs. The losses of the RPN, which need its outputs and targets, are among the five.*
+# *Figure 0.4. Blue is shared, orange differs. RoIAlign reads the pyramid; that is how both stages share the features. Left
+# out: the RPN has targets of its own, made from the anchors and the truth.*
 #
-# Read the same in the code. This is inference, as it stands in the package; there is nothing hidden between the lines.
+# Read the same in the code. This is inference, as it stands in the package. Find each orange box of the right column; the
+# chapters open the functions one by one.
 
 # %%
 source(MaskRCNN.detect_molded)
 
 # %% [markdown]
-# The slides' prediction graph has the mask head *before* the detections, and no proposals at all. Such a slip is hard to see in
-# a list of calls, and easy for a program.
+# The slides' prediction graph has another order: backbone, pyramid, RPN, box head, mask head, detections. Such a slip is
+# hard to see in a list of calls, and easy for a program.
 #
-# **Exercise 0.3.** Given steps in order and what each step needs, return the first step that comes too early, or `None`.
+# **Exercise 0.3.** Given steps in order and a dictionary that tells for each step the list of steps it needs, return the first
+# step that comes too early, or `None`.
 
 
 # %% tags=["exercise-0.3"]
@@ -398,10 +452,11 @@ print("first:", missing(slides)[0], " then:", missing(mended)[0])
 # %% [markdown]
 # ## What the losses are before anything is learned
 #
-# Five losses are added up. Three of them are cross-entropies, $-\ln p$ of the probability $p$ that the right answer was
-# given. A network that knows nothing gives every answer the same probability.
+# Five losses are added up. Three of them are *cross-entropies*: $-\ln p$, where $p$ is the probability that the network gave
+# to the right answer. With logits of 0 every answer has the same probability.
 #
-# - The RPN decides between object and background for each sampled anchor: $p = \tfrac12$, loss $\ln 2$.
+# - The RPN decides between object and background. Not all anchors are asked, since nearly all are background; a sample is
+#   drawn (chapter 6). $p = \tfrac12$, loss $\ln 2$.
 # - The box head decides between $K$ classes, the background among them: $p = 1/K$, loss $\ln K$.
 # - The mask head decides for each pixel of the true class's mask: $\ln 2$ again.
 #
@@ -417,19 +472,38 @@ for name, expected in (("rpn_class", 2), ("head_class", 4), ("head_mask", 2)):
 print(f"rpn_box     {start['rpn_box']:.2f}\nhead_box    {start['head_box']:.2f}")
 
 # %% [markdown]
-# Not exactly $\ln K$: the fresh logits are small but not zero. Near it is what counts. If a first step says 20, or 0,
-# something is wrong with the input or the targets, not with the learning rate. And a loss that *stays* at 0.693 means that
-# nothing is learned at all.
-#
-# The two box losses have no such universal value. The network predicts deltas near 0, so the loss is the size of the
-# targets themselves. For the RPN that is a mean over the positive anchors. For the head it is almost 0 here, which looks
-# like success and is none: no fresh proposal hits an object, so the only positives are the ground-truth boxes themselves, which
-# join the proposals, and their deltas *are* 0.
+# Near, not equal: the logits are small, not 0. But did the same network not have logits up to 9 in the ledger? That was
+# inference, with norms that had seen no data. In training a norm takes the statistics of the batch itself (chapter 2) and
+# keeps the maps small. Without that, the first loss is another:
 
 # %%
+unseen = MaskRCNN(fresh.config.replace(bn_mode="frozen"), rng=np.random.default_rng(0))
+frozen_start, _ = unseen.losses(batch, 0)
+assert frozen_start["head_class"] > 3 * np.log(4)
+print(f"head_class with norms that have seen nothing: {frozen_start['head_class']:.1f}")
+
+# %% [markdown]
+# So if a first step says 5, or 20, or 0, look at the input, the targets and the statistics of the norms, not at the learning
+# rate. And a loss of the class or mask head that *stays* at $\ln K$ or 0.693 means that nothing is learned at all.
+#
+# The two box losses have no such value. They are *smooth L1* of the difference $d$ of delta and target (chapter 11):
+# $\tfrac12 d^2$ where $|d|$ is below 1, and $|d| - \tfrac12$ elsewhere. The network predicts deltas near 0, so the loss is the
+# size of the targets themselves. For the RPN that is a mean over the positive anchors. For the head it is almost 0 here,
+# which looks like success and is none: no fresh proposal hits an object, so the only positives are the ground-truth boxes
+# themselves, which join the proposals, and their deltas *are* 0.
+#
+# **On paper first.** What do differences of 0.5 and of 3 cost?
+
+
+# %%
+def smooth_l1(d):
+    return np.where(np.abs(d) < 1, 0.5 * d**2, np.abs(d) - 0.5)
+
+
 targets = cache.targets
+assert smooth_l1(np.array([0.5, 3])).tolist() == [0.125, 2.5]
 wanted = np.abs(targets.rpn_deltas[targets.rpn_labels == 1])
-by_hand = np.where(wanted < 1, 0.5 * wanted**2, wanted - 0.5).mean()  # smooth L1 of a prediction of 0
+by_hand = smooth_l1(wanted).mean()  # of a prediction of 0
 assert abs(by_hand - start["rpn_box"]) < 0.05 * by_hand
 positive = targets.class_ids > 0
 assert len(targets.rois) == 48 and positive.sum() == 5 and not targets.deltas[positive].any()
@@ -455,8 +529,9 @@ check("0.4", best_constant)
 # %% [markdown]
 # <details><summary>Solution</summary>
 #
-# With $\sigma' = \sigma(1 - \sigma)$ the derivative is $L'(z) = \sigma(z) - s$. It is 0 where $\sigma(z) = s$, so $z = \ln
-# \frac{s}{1-s}$, and the loss is the entropy of the share.
+# $\sigma' = \sigma(1 - \sigma)$, so $(-\ln \sigma)' = -(1 - \sigma)$ and $(-\ln(1 - \sigma))' = \sigma$. Together $L'(z) =
+# -s(1 - \sigma) + (1 - s)\sigma = \sigma(z) - s$. It is 0 where $\sigma(z) = s$, so $z = \ln \frac{s}{1-s}$, and the loss is
+# the entropy of the share.
 #
 # ```python
 # def best_constant(share):
@@ -474,7 +549,7 @@ figure = Figure(figsize=(6, 2.8), layout="constrained")
 ax = figure.subplots()
 for s, colour, label in ((0.5, COLOURS[0], "half are positive"), (share, COLOURS[1], "6 of 128 are positive")):
     curve = s * np.log1p(np.exp(-z)) + (1 - s) * np.log1p(np.exp(z))
-    ax.plot(z, curve, color=colour, label=label)
+    ax.plot(z, curve, color=colour, label=label, ls="-" if s == share else "--")
     ax.plot(z[curve.argmin()], curve.min(), "o", color=colour)
 assert np.isclose(curve.min(), 0.189, atol=0.002) and np.isclose(z[curve.argmin()], -3, atol=0.06)
 ax.set(xlabel="the constant logit", ylabel="loss", ylim=(0, 2))
@@ -492,6 +567,9 @@ show(figure)
 # book's data set. For every proposal that hits an object with an IoU of at least a half, let the trained mask head draw
 # the object twice: from the proposal's box, and from the same box after the box head has moved it. Compare both with the
 # true mask. The class is the true one in both cases, so only the box differs.
+#
+# **On paper first.** Which is better? And the mask head runs for up to 200 proposals of an image, or for what NMS leaves: guess
+# the ratio.
 
 
 # %% tags=["break-it"]
@@ -533,22 +611,6 @@ print("and the mask head would have run more than four times as often")
 # bring back. Cheaper, because the mask head is run on hundreds of proposals in the one case and on what is left after NMS
 # in the other.
 #
-# ## How to read this book
-#
-# The chapters follow the data. Each takes one row of the table above, derives it, runs the package's own function, and
-# asserts what it says. Where it says *on paper first*, stop and work the number out; the assert below is the answer.
-# Functions are shown with their source and their place, `mrcnn_np/…`, so that the package is never a black box.
-#
-# Three habits help. Write the exercise before you open its solution: the check tells you what is wrong. Change a number
-# in a cell and predict what happens before you run it. When you are lost, come back to figure 0.4 and point at where
-# you are.
-#
-# ## The ledger
-
-# %%
-ledger.show()
-
-# %% [markdown]
 # ## What was false in the documents
 #
 # | they say | in truth |
@@ -560,7 +622,7 @@ ledger.show()
 # | the loss has three terms | three for each RoI; the RPN adds two |
 # | the backbone gives "6 scale features" | five levels, P2 to P6, and the last serves the RPN only |
 # | "semantic mask" | an instance mask: it belongs to one object |
-# | "10,000 to 100,000 anchors" | 261,888 for the usual 1024 pixels |
+# | "tens of thousands" of anchors | 261,888 for the usual 1024 pixels |
 #
 # ## Do you remember?
 #
@@ -574,6 +636,7 @@ ledger.show()
 # <details><summary>Q8. And in inference?</summary>The final detections.</details>
 # <details><summary>Q9. What should the class loss of the box head be at first, for VOC?</summary>About ln 21 = 3.04.</details>
 # <details><summary>Q10. A loss stays at 0.693. What does it mean?</summary>Every answer is still a coin's toss: nothing is learned.</details>
-# <details><summary>Q11. Why can the head's box loss be almost 0 before training?</summary>The only positives are the ground-truth boxes that joined the proposals; their deltas are 0.</details>
-# <details><summary>Q12. What is a cache?</summary>What the forward pass keeps for its backward pass.</details>
-# <details><summary>Q13. Why is an RPN loss of 0.3 no proof that the RPN sees anything?</summary>With few positives a constant logit reaches less than that.</details>
+# <details><summary>Q11. An untrained network says "triangle, 0.97". What does that tell?</summary>Nothing about the image: its maps, and so its logits, are large because no norm has seen data.</details>
+# <details><summary>Q12. Why can the head's box loss be almost 0 before training?</summary>The only positives are the ground-truth boxes that joined the proposals; their deltas are 0.</details>
+# <details><summary>Q13. What is a cache?</summary>What the forward pass keeps for its backward pass.</details>
+# <details><summary>Q14. Why is an RPN loss of 0.3 no proof that the RPN sees anything?</summary>With few positives a constant logit reaches less than that.</details>

@@ -9,8 +9,8 @@
 # %% [markdown]
 # # 1. The input
 #
-# After this chapter you can read Pascal VOC's files without a library, say to the pixel what a box covers, bring an image
-# and its objects onto the network's canvas and back, and say what a mini mask loses.
+# After this chapter you can read Pascal VOC's files with Python alone and a decoder for pictures, say to the pixel what a box
+# covers, bring an image and its objects onto the network's canvas and back, and say what a mini mask loses.
 #
 # *Mirrors:* the slides' "model input" and colour table, the walk-through's paragraphs on loading the ground truth, on the
 # window and on mini masks. What is wrong in them stands at the end.
@@ -21,6 +21,7 @@
 
 # %%
 import warnings
+from xml.etree import ElementTree
 
 import naive
 import numpy as np
@@ -50,22 +51,30 @@ folder = DATA / "shapes" / "VOC2012"
 # | folder | file | holds |
 # |---|---|---|
 # | `JPEGImages` | `ID.jpg` | the photograph |
-# | `Annotations` | `ID.xml` | for each object its class, its box and two flags |
+# | `Annotations` | `ID.xml` | for each object its class, its box and some marks |
 # | `SegmentationObject` | `ID.png` | for each pixel the *number* of its object |
 # | `SegmentationClass` | `ID.png` | for each pixel the number of its *class* |
 # | `ImageSets/Segmentation` | `train.txt`, `val.txt` | which images belong to which split |
 #
-# The two flags: *truncated*, the object is cut off by the border of the image or by another object; *difficult*, so hard
-# to see that an evaluation neither demands nor punishes it.
+# Two of the marks matter here. *truncated*: the box does not hold the whole object, most often because the border of the
+# image cuts it off. *difficult*: so hard to see that an evaluation neither demands nor punishes it. Python's own XML
+# reader is all one needs.
 
 # %%
 xml = (folder / "Annotations" / f"{sample.image_id}.xml").read_text()
 print(xml[xml.index("\t<object>") : xml.index("</object>") + 9])
+by_hand = []
+for thing in ElementTree.fromstring(xml).iter("object"):
+    corners = [int(thing.findtext(f"bndbox/{key}")) for key in ("xmin", "ymin", "xmax", "ymax")]
+    by_hand.append((thing.findtext("name"), thing.findtext("truncated") == "1", corners))
+assert len(by_hand) == 5 and by_hand[0] == ("triangle", False, [3, 53, 21, 71])
 
 # %% [markdown]
 # The two PNG files look like coloured pictures. They are not. Each pixel is *one* number, and the file carries a table of
 # colours, the *palette*, only to please the eye. Pillow calls this mode "P". Read the numbers; if you convert such a
-# picture to RGB, you get colours and have to guess the numbers back.
+# picture to RGB, you get colours and have to look the numbers up again.
+#
+# One more number occurs: 255, *void*. Nobody said what these pixels are.
 #
 # **On paper first.** The image has five objects of three classes. Which numbers occur in the two files?
 
@@ -81,15 +90,15 @@ assert np.asarray(object_file.convert("RGB")).shape == (128, 128, 3)  # colours:
 print("object numbers:", np.unique(objects).tolist(), " class numbers:", np.unique(classes).tolist())
 
 # %% [markdown]
-# 0 is the background. And 255? It is *void*: nobody said what these pixels are. VOC draws a line of void around every
-# object, because at the border nobody can tell. Void is not background. A training that takes it for background teaches
-# the network that object borders are background; one that takes it for an object has an object number 255.
+# 0 is the background. VOC draws a line of void around every object, because at the border nobody can tell. Void is not
+# background, and it is no object number 255. Here it belongs to no mask, and an evaluation leaves its pixels out.
 #
 # The rule that joins the files: **number $k$ in `SegmentationObject` is the $k$-th `<object>` of the XML file**, counted
 # from 1. The class is not in the object's number. It stands in the XML, and again in `SegmentationClass`.
 
 # %%
 annotated = read_annotation(folder / "Annotations" / f"{sample.image_id}.xml")
+assert [(thing.name, thing.truncated) for thing in annotated] == [(name, cut) for name, cut, _ in by_hand]
 for k, thing in enumerate(annotated, start=1):
     inside = objects == k
     assert set(np.unique(classes[inside])) == {names.index(thing.name)}  # the two files agree
@@ -103,8 +112,10 @@ figure = Figure(figsize=(8, 2.9), layout="constrained")
 axes = figure.subplots(1, 3)
 axes[0].imshow(sample.image)
 axes[1].imshow(colour_map()[objects])
-for k, (y1, x1, y2, x2) in enumerate(sample.gt_boxes, start=1):
-    axes[1].text((x1 + x2) / 2, (y1 + y2) / 2, str(k), color="white", ha="center", va="center", weight="bold")
+for k in range(1, 6):
+    rows, columns = np.nonzero(objects == k)
+    middle = np.hypot(rows - rows.mean(), columns - columns.mean()).argmin()  # its pixel nearest to the mean of all
+    axes[1].text(columns[middle], rows[middle], str(k), color="white", ha="center", va="center", weight="bold")
 axes[2].imshow(np.where(void, 0, np.where(objects > 0, 200, 255)), cmap="gray", vmin=0, vmax=255)
 for ax, title in zip(axes, ("the photograph", "object numbers, in VOC's colours", "black: void")):
     ax.set_title(title, fontsize=9)
@@ -112,14 +123,14 @@ for ax, title in zip(axes, ("the photograph", "object numbers, in VOC's colours"
 show(figure)
 
 # %% [markdown]
-# *Figure 1.1. What three of the files hold. These shapes have void only where two objects meet; in VOC every object has a
-# border of it.*
+# *Figure 1.1. What the photograph and the file of object numbers hold. These shapes have void only where two objects meet;
+# in VOC every object has a border of it.*
 #
 # ## Why class 1 is dark red
 #
 # The slides print the 21 colours of VOC as a table. There is a rule behind it, and it is short. Write the index in
-# binary. Its lowest three bits are the *highest* bits of red, green and blue. The next three bits are the second highest
-# bits, and so on. So small indices, which are the frequent ones, get colours far apart.
+# binary. Its lowest three bits are the *highest* bits of red, green and blue, worth 128 each. The next three bits are the
+# second highest, worth 64, and so on. So small indices, which are used first, get colours far apart.
 #
 # **On paper first.** Index 6 is 110 in binary. Which colour is it? And 255, all ones?
 
@@ -132,6 +143,9 @@ assert object_file.getpalette()[:63] == palette[:21].ravel().tolist()  # the fil
 print("6:", palette[6].tolist(), " 20:", palette[20].tolist(), " void:", palette[VOID].tolist())
 
 # %% [markdown]
+# Index 6: no red, half green, half blue. 255 has eight ones: three for red, three for green, two for blue, so 128 + 64 + 32
+# twice, and 128 + 64.
+#
 # **Exercise 1.1.** Write the colour of one index as three numbers.
 
 
@@ -158,9 +172,9 @@ check("1.1", voc_colour)
 #
 # ## What a box covers
 #
-# Four numbers, and at least three conventions. VOC writes `xmin = 3, xmax = 21` and means: columns 3 to 21, *both
-# included*, where the first column of the image has number 1. Python counts from 0 and leaves the end out. Here every box
-# is $(y_1, x_1, y_2, x_2)$, counted from 0, *half-open*: the last row and column are not inside.
+# Four numbers, and many conventions. VOC writes `xmin = 3, xmax = 21` and means: columns 3 to 21, *both included*, where
+# the first column of the image has number 1. Python counts from 0 and leaves the end out. Here every box is $(y_1, x_1,
+# y_2, x_2)$, counted from 0, *half-open*: rows $y_1$ to $y_2 - 1$, columns $x_1$ to $x_2 - 1$.
 #
 # Then height is $y_2 - y_1$, without a $+1$. Two boxes side by side share a coordinate and no pixel. And a coordinate is
 # a line *between* pixels: pixel 0 reaches from 0 to 1, its middle is at 0.5.
@@ -168,12 +182,24 @@ check("1.1", voc_colour)
 # **On paper first.** VOC's `xmin = 3, ymin = 53, xmax = 21, ymax = 71`. What is our box, and how large is it?
 
 # %%
-xmin, ymin, xmax, ymax = 3, 53, 21, 71
+xmin, ymin, xmax, ymax = by_hand[0][2]
 box = (ymin - 1, xmin - 1, ymax, xmax)
 assert box == (52, 2, 71, 21) == annotated[0].box
 assert (box[2] - box[0], box[3] - box[1]) == (19, 19)
+assert boxes_from_xyxy(np.array([[2, 52, 2 + 19, 52 + 19]])).tolist() == [list(box)]
 assert np.array_equal(tight_box(np.asarray(sample.gt_masks[0])), box)
 print(f"rows {box[0]} to {box[2] - 1}, columns {box[1]} to {box[3] - 1}: {box[2] - box[0]} x {box[3] - box[1]} pixels")
+
+# %% [markdown]
+# The first corner loses 1, since we count from 0. The last one would lose 1 too, but being half-open gives it back. The
+# same object in four hands:
+#
+# | who | writes | for this object |
+# |---|---|---|
+# | VOC | xmin, ymin, xmax, ymax; from 1, ends included | 3, 53, 21, 71 |
+# | COCO | x, y, width, height; from 0 | 2, 52, 19, 19 |
+# | torchvision, detectron2 | x1, y1, x2, y2; from 0, half-open | 2, 52, 21, 71 |
+# | the Keras code, this package | y1, x1, y2, x2; from 0, half-open | 52, 2, 71, 21 |
 
 # %% mystnb={"image": {"alt": "A grid of 6 by 8 pixels with four rows and columns shaded. The box runs along the lines between pixels; column 6 is outside the box that ends at 6."}}
 small = np.zeros((6, 8))
@@ -198,6 +224,7 @@ show(figure)
 # past the lower right.
 #
 # In VOC itself the box of the XML is a little larger than that of the mask, since the object's outermost pixels are void.
+# This package trains with the XML's box, the Keras code with the mask's (`gt_boxes_from_masks`).
 #
 # **Exercise 1.2.** Write it: from a mask (H, W) with at least one pixel to its box.
 
@@ -226,8 +253,11 @@ check("1.2", box_of_mask)
 # the same factor, and the rest of the canvas is filled.
 #
 # The Keras code wants a square of 1024 pixels. Its rule: enlarge until the short side is 800, but never so far that the
-# long side exceeds 1024; shrink only to fit the square. So the factor is the smaller one of $800/\text{short}$ (at least
-# 1) and $1024/\text{long}$.
+# long side exceeds 1024; shrink only to fit the square. So the factor is the smaller one of $800/\text{short}$ (or 1,
+# if that is larger) and $1024/\text{long}$.
+#
+# In the package, `plan` applies the rule of a configuration and returns a `Molding`: the old size, the new one, the canvas,
+# and where on it the image lies. This part of the canvas is the *window*; the rest is padding.
 #
 # **On paper first.** An image of VOC has 375 rows and 500 columns. Which factor, which size, and how much is left over?
 
@@ -246,13 +276,15 @@ for preset, size, canvas in (
     print(f"{preset.name:<12} resized to {size}, canvas {canvas}, window {where.window}")
 
 # %% [markdown]
-# The *window* is the part of the canvas that is image. The other two frameworks do not make a square. They enlarge until
-# the short side is 800 or the long one 1333, and fill up to the next multiple of 32, at the bottom and right. And they
-# differ by a column: $500 \cdot 800/375 = 1066.67$ is cut off by the one and rounded by the other.
+# The other two frameworks do not make a square. They enlarge *or shrink* until the short side is 800, unless the long one
+# would exceed 1333; then that one is 1333. They fill up to the next multiple of 32, at the bottom and right. And they differ
+# by a column: $500 \cdot 800/375 = 1066.67$ is cut off by the one and rounded by the other.
 #
 # Because sides are whole numbers, the factor that *happened* is not the factor that was asked for. In torchvision's
 # case it is 2.1333 along $y$ and 2.132 along $x$. Boxes have to be moved with what happened, or they miss by the
 # difference. So a molding keeps shapes, and the scale is their ratio.
+#
+# **On paper first.** Back to the square. Where does the box (100, 200, 110, 225) of the image lie on the canvas?
 
 # %%
 scales = plan((375, 500), presets.torchvision()).scale
@@ -293,13 +325,15 @@ check("1.3", square)
 # ## The colour of a pixel that was not there
 #
 # The resized image has pixels where the old one had none. Where does the middle of new pixel $i$ lie in the old image?
-# Its middle is at $i + \tfrac12$ on the new axis of $m$ pixels, so at $(i + \tfrac12)\,n/m$ on the old one of $n$. Values
-# belong to middles, so as an *index* this is
+# Its middle is at $i + \tfrac12$ on the new axis of $m$ pixels, so at $(i + \tfrac12)\,n/m$ on the old one of $n$. The value
+# of old pixel $j$ belongs to *its* middle, $j + \tfrac12$. So counted in old pixels, with whole numbers at their middles,
+# we read at
 #
 # $$u = \Bigl(i + \tfrac12\Bigr)\frac{n}{m} - \tfrac12,$$
 #
-# kept between 0 and $n - 1$. The value is the weighted mean of the two neighbours of $u$. The half pixel will come back
-# in chapter 8, where forgetting it costs more.
+# kept between 0 and $n - 1$. With $j = \lfloor u \rfloor$ and $f = u - j$ the value is $(1 - f)\,x_j + f\,x_{j+1}$: the nearer
+# neighbour counts more. At the last pixel there is no right neighbour, and $f$ is 0. The half pixel will come back in
+# chapter 8, where forgetting it costs more.
 #
 # **On paper first.** Resize the line 0, 10, 20 to six pixels.
 
@@ -336,8 +370,8 @@ check("1.4", resize_line)
 # ```
 # </details>
 #
-# In two dimensions: first down, then across. Here is the loop of the tests, and then three texts on the same image. No
-# backward pass is needed: nobody changes the image.
+# In two dimensions: first down, then across. Here is the loop of the tests, and then three programs on the same image: this
+# loop, NumPy, and the compiled kernel. No backward pass is needed: the image is given, and nothing learns from its gradient.
 
 # %%
 source(naive.resize_bilinear)
@@ -368,13 +402,10 @@ assert (np.abs(np.asarray(narrow)[0].astype(int) - 64) < 30).all()
 print("bilinear:", skipped.tolist(), " Pillow:", np.asarray(narrow)[0].tolist(), " mean:", stripes.mean())
 
 # %% [markdown]
-# All stripes are gone. Pillow widens the window of its filter with the factor and keeps their brightness. Frameworks
-# differ in this, too: detectron2 resizes with Pillow, the other two do not (`resize_filter`).
-#
-# Try it. Choose a new length and drag the dot to trace a new pixel, or focus it and use the arrow keys: the line goes
-# from its middle to where it reads, and the table holds every number. Shrink to 2 and count what nobody reads. Then
-# forget the half pixel, and see in which direction
-# everything moves when the line shrinks, and when it grows.
+# New pixel 0 reads at $\tfrac12 \cdot 4 - \tfrac12 = 1.5$, between the old pixels 1 and 2; the next ones read at 5.5, 9.5 and
+# 13.5. All stripes are gone. Pillow weights all old pixels under the new one and its neighbours, so the brightness stays;
+# the ends differ because a part of that window lies outside. Frameworks differ in this, too: detectron2 resizes with
+# Pillow, the other two do not (`resize_filter`).
 
 # %% mystnb={"image": {"alt": "Eight old values and the five new ones between them, drawn at the middles of their pixels on one axis, with and without the half pixel."}}
 old = np.array([0, 8, 16, 4, 12, 20, 2, 10.0])
@@ -397,19 +428,25 @@ ax.legend(fontsize=7)
 show(figure)
 
 # %% [markdown]
-# *Figure 1.3. The start of the live picture below. Squares lie on the line; crosses show what was read elsewhere.*
+# *Figure 1.3. The start of the live picture below. Each new value is drawn at its own middle. Squares lie on the line.
+# Crosses were read at $i\,n/m$, without the half pixels, and hang beside it.*
+#
+# Try it. Choose a new length. Drag the dot to trace a new pixel, or focus it and use the arrow keys. A line goes from the
+# middle of the new pixel to the place where it reads, and the table holds every number. Shrink to 2 and count which old
+# pixels nobody reads. Then forget the half pixel, and see in which direction everything moves when the line shrinks, and
+# when it grows.
 
 # %%
 explorable("resize_line", line=old, length=5)
 
 # %% [markdown]
-# Masks are not interpolated: half an object is no object. They take the nearest pixel.
+# Masks have to stay masks: half an object is no object. On their way to the canvas they take the nearest pixel.
 #
 # ## Filling and normalising
 #
-# Weights are drawn for inputs around 0. So a mean is subtracted, per channel, and torchvision also divides by a
-# deviation. Which numbers these are belongs to the weights: a network sees other colours than those it
-# was trained on if the mean, its scale (1 or 255) or the order of the channels is another.
+# A network learns best from inputs around 0. So a mean is subtracted, per channel, and torchvision also divides by a
+# deviation. These numbers belong to the weights: if the mean, its scale (1 or 255) or the order of the channels is another,
+# the network sees other colours than those it was trained on.
 #
 # And when is the canvas filled? The Keras code fills with 0 *before* it subtracts the mean, the others after it.
 #
@@ -419,7 +456,7 @@ explorable("resize_line", line=old, length=5)
 # %%
 tall = np.full((1024, 512, 3), (10, 20, 30), np.uint8)
 canvas, _ = mold_image(tall, presets.matterport())
-assert np.allclose(canvas[500, 0], [-123.7, -116.8, -103.9])  # far darker than anything a mean image holds
+assert np.allclose(canvas[500, 0], [-123.7, -116.8, -103.9])  # as dark as black
 assert np.allclose(canvas[500, 500], [10 - 123.7, 20 - 116.8, 30 - 103.9])
 assert np.allclose((np.array([255, 0, 51]) / 255 - 0.5) / 0.25, [2, -2, -1.2])
 config = network().config
@@ -441,18 +478,21 @@ for channel, (colour, style) in enumerate(((COLOURS[1], "-"), (COLOURS[2], "--")
     values = molded_crop[0][:96, :, channel].ravel()
     axes[2].hist(values, 30, histtype="step", color=colour, ls=style, label=("red", "green", "blue")[channel])
 axes[2].legend(fontsize=7)
+axes[2].set_ylabel("pixels", fontsize=8)
 titles = ("read: 96 x 128, levels 0 to 255", "molded: 128 x 128, the window dashed", "normalised values")
 for ax, title in zip(axes, titles):
     ax.set_title(title, fontsize=9)
 show(figure)
 
 # %% [markdown]
-# *Figure 1.4. Molding an image that is not square. The padding is 0, the mean colour.*
+# *Figure 1.4. Molding an image that is not square. The padding is 0, the mean colour. The second panel shows the normalised
+# values, brought back to colours.*
 #
 # Boxes outside the window are boxes in the padding. Detections are cut to the window before they go back to the image.
 #
 # A remark on *normalised boxes*. The Keras code also divides boxes by the size of the image, so that they lie between 0
-# and 1. It subtracts 1 from the end first and divides by the size *minus one*, so that pixel middles correspond.
+# and 1. It counts in pixel middles: 0 is the middle of the first pixel, 1 that of the last. So it subtracts 1 from the
+# half-open end, which is then the last pixel inside, and divides by the size *minus one*.
 #
 # **On paper first.** Rows 10 to 20 (half-open) of an image with 101 rows?
 
@@ -495,9 +535,10 @@ _ = ledger.expect("their masks", np.asarray(batch.gt_masks[0]), (5, 128, 128))
 # %% [markdown]
 # ## Mini masks
 #
-# A mask of 1024 × 1024 booleans takes a megabyte, and an image may have a hundred objects; more the Keras code
-# does not take. It therefore keeps of each mask only the part inside its box, and resizes that to 56 × 56 cells. Each cell becomes true if the
-# interpolated value exceeds one half. The walk-through mentions the cutting and forgets the resizing, which is where the loss is.
+# A mask of 1024 × 1024 booleans takes a megabyte, and the Keras code keeps up to a hundred for an image. It therefore keeps of
+# each mask only the part inside its box, resized to 56 × 56 cells. Here the mask *is* interpolated, as numbers 0 and 1, and a
+# cell becomes true if the value exceeds one half. On the way back the cells are resized to the box and cut at one half
+# again. The walk-through mentions the cutting and forgets the resizing, which is where the loss is.
 #
 # **On paper first.** How many bytes are a hundred masks, whole and mini?
 
@@ -510,9 +551,21 @@ print(f"{whole_bytes / 1e6:.0f} MB and {mini_bytes / 1e6:.1f} MB: a factor of {w
 source(minimise_masks)
 
 # %% [markdown]
-# An object smaller than 56 pixels is enlarged and comes back exactly. A larger one is sampled: two old pixels per axis
-# make a new one, and the rest is skipped, as with the stripes above. The objects of this book are small; so that the same
-# happens to them, we use mini masks of 14 × 14. A triangle of 58 pixels then loses what one of 232 loses to 56 cells.
+# An object of at most 28 pixels a side is enlarged to at least two cells per pixel, and comes back as it was, whatever its
+# form. Between 28 and 56 fine detail may go. A larger object is sampled: two old pixels per axis make a new one, and the
+# rest is skipped, as with the stripes above.
+
+# %%
+noise = np.random.default_rng(0).random((1, 40, 40)) < 0.5
+for side, survives in ((28, True), (40, False)):
+    whole, frame = noise[:, :side, :side], np.array([[0, 0, side, side]])
+    there_and_back = expand_masks(frame, minimise_masks(frame, whole, (56, 56)), (side, side))
+    assert np.array_equal(there_and_back, whole) == survives
+    print(f"noise of {side} x {side}: {(there_and_back != whole).sum()} pixels are wrong")
+
+# %% [markdown]
+# The objects of this book are small and smooth, and survive 56 × 56 cells. So that they meet the fate of large ones, we
+# use mini masks of 14 × 14. A triangle of 58 pixels then loses what one of 232 loses to 56 cells.
 
 # %% mystnb={"image": {"alt": "The mask of the green triangle, its 14 by 14 mini mask, the mask that comes back, and the pixels that differ, all along the edge and the tips."}}
 masks = np.asarray(sample.gt_masks)
@@ -536,7 +589,7 @@ show(figure)
 print("IoU of what comes back:", kept.round(2).tolist())
 
 # %% [markdown]
-# *Figure 1.5. Object 4. An eighth of it is lost or invented, all at its edge.*
+# *Figure 1.5. Object 4. The pixels that differ are an eighth of the union of both masks, all at the edge.*
 #
 # A mask loss that is fed with such targets teaches blunt corners. And the loss can be total.
 #

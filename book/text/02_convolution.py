@@ -34,7 +34,7 @@ from mrcnn_np import MaskRCNN
 from mrcnn_np.backbone import backbone
 from mrcnn_np.molding import make_batch
 from mrcnn_np.ops import conv
-from mrcnn_np.ops.conv import conv2d, conv2d_backward, conv2d_transpose
+from mrcnn_np.ops.conv import conv2d, conv2d_backward, conv2d_transpose, conv2d_transpose_backward
 from mrcnn_np.ops.fused import conv2d_fused
 from mrcnn_np.ops.norm import batch_norm, batch_norm_backward
 from mrcnn_np.ops.pool import max_pool2d, max_pool2d_backward
@@ -54,8 +54,10 @@ images = ledger.expect("the molded image", make_batch([scene()], config).images,
 #
 # $$y[p, q, o] = b[o] + \sum_{i, j, c} x[p\,s + i,\; q\,s + j,\; c]\; w[i, j, c, o]$$
 #
-# Here $s$ is the *stride*, the step between windows. Each output channel $o$ has a kernel of its own, and each kernel has
-# a weight for every input channel $c$: channels are summed, not kept apart.
+# $(p, q)$ is the place of an output. $(i, j)$ is a place in the kernel, a *tap*. The *stride* $s$ is the step between
+# windows; chapter 0's strides, 4 to 64, are such steps multiplied. The *bias* $b$ is one number for each output channel.
+# Each output channel $o$ has a kernel of its own, and each kernel has a weight for every input channel $c$: channels are
+# summed, not kept apart.
 #
 # **On paper first.** Four equal rows hold 1, 1, 5, 5. The kernel has the rows (−1, 0, 1), (−2, 0, 2), (−1, 0, 1). What are
 # the four sums? What if the kernel is turned by 180 degrees first, as mathematicians do?
@@ -70,8 +72,9 @@ assert np.array_equal(turned, -sums)
 print("the sums:", sums[0, :, :, 0].tolist())
 
 # %% [markdown]
-# Every framework leaves the kernel as it is. Strictly that is a cross-correlation; nobody calls it so. It matters when
-# weights are carried over from code that does turn it.
+# Each row gives 5 − 1 = 4, and the rows count 1 + 2 + 1 times: 16. Every framework leaves the kernel as it is. Strictly
+# that is a cross-correlation; nobody calls it so. It matters when weights come from code that does turn the kernel, as
+# `scipy.signal.convolve` does.
 
 # %% mystnb={"image": {"alt": "The scene in grey, its vertical edges found by one kernel, and the scene blurred by another."}}
 grey = scene().image.mean(axis=-1)[None, :, :, None]
@@ -86,17 +89,19 @@ for ax, (title, picture) in zip(figure.subplots(1, 3), pictures.items()):
 show(figure)
 
 # %% [markdown]
-# *Figure 2.1. Two kernels made by hand. The network's are learned.*
+# *Figure 2.1. Two kernels made by hand. In the middle the size of the sum is shown, without its sign. The network's
+# kernels are learned.*
 #
 # ## How large, and where?
 #
-# A kernel of $k$ fits $H - k + 1$ times into $H$ cells. With $a$ zeros before and $b$ behind, and only every $s$-th
-# window, the output has
+# A kernel of $k$ fits $H - k + 1$ times into $H$ cells. Now put $l$ zeros before the cells and $r$ behind them, the
+# *padding*, and take only every $s$-th window. The output has
 #
-# $$\left\lfloor \frac{a + H + b - k}{s} \right\rfloor + 1$$
+# $$\left\lfloor \frac{l + H + r - k}{s} \right\rfloor + 1$$
 #
-# cells. The documents say `padding='same'`: as many zeros as it takes for $\lceil H / s \rceil$ cells, and if the number is
-# odd, the extra one goes *behind*. PyTorch's `padding=1` puts one on each side. With stride 1 they agree.
+# cells. PyTorch's `padding=1` says $l = r = 1$. The documents say `padding='same'`: as many zeros as it takes for
+# $\lceil H / s \rceil$ cells. Solve the formula for them: $l + r = (\lceil H / s \rceil - 1)\,s + k - H$, or 0 if that is
+# negative. If the number is odd, the extra zero goes *behind*. For a kernel of 3 and stride 1 the two rules agree.
 #
 # **On paper first.** A side of 128, a kernel of 3, a stride of 2. How many zeros does "same" add, and where? How many cells
 # come out under either rule? And for 1024 under a kernel of 7, stride 2, three zeros on each side?
@@ -136,10 +141,10 @@ show(figure)
 # %% [markdown]
 # *Figure 2.2. The same sizes, other places. Dots are the middles of the windows.*
 #
-# Both rules give 64 cells, so no shape tells them apart. Yet everything behind sees a map that is shifted by a cell. The
-# Keras code pools its stem with "same", torchvision with one on each side; weights trained under one rule are a cell off
-# under the other (`stem_pool_padding`). Note also what one on each side means: cell $p$ looks around pixel $p \cdot s$,
-# which is the *corner* of its patch of the image, not the middle.
+# Both rules give 64 cells, so no shape tells them apart. Yet under "same" every output, and all that follows from it,
+# looks one input cell further on. The Keras code pools its stem with "same", torchvision with one on each side; weights
+# trained under one rule see a shifted image under the other (`stem_pool_padding`). Note also what one on each side means:
+# output $p$ looks around cell $p \cdot s$, the *first* of the $s$ cells that it stands for, not their middle.
 #
 # **Exercise 2.1.** Predict how many windows read each cell of a row: return `cells` counts.
 
@@ -165,9 +170,9 @@ check("2.1", times_read)
 # A slice that ends behind the array stops at its end, so only the front needs care.
 # </details>
 #
-# ## Three texts of one sum
+# ## Three programs for one sum
 #
-# The loop first. Seven `for`, one product at a time.
+# The loop first. Seven `for`, one product at a time. Read `groups` as 1; groups come later in this chapter.
 
 # %%
 source(naive.conv2d)
@@ -214,11 +219,11 @@ check("2.2", window_rows)
 def rows_of(x, kernel, stride):
     """(N, H', W', kernel * kernel * C): what each window holds."""
     windows = np.lib.stride_tricks.sliding_window_view(x, (kernel, kernel), axis=(1, 2))[:, ::stride, ::stride]
+    # (N, H', W', C, kernel, kernel): channels go last, the order of the weights
     return windows.transpose(0, 1, 2, 4, 5, 3).reshape(*windows.shape[:3], -1)
 
 
-mib = 256 * 256 * 256 * 4 / 2**20
-assert mib == 64 and 9 * mib == 576
+assert 256 * 256 * 256 * 4 == 64 * 2**20 and 9 * 64 == 576
 assert 3 * 3 * 256 * 512 + 512 == 1_180_160
 assert 256 * 256 * 9 * 256 * 512 == 77_309_411_328
 x, w, b = rng.normal(size=(2, 7, 8, 6)), rng.normal(size=(3, 3, 6, 4)), rng.normal(size=4)
@@ -236,8 +241,8 @@ close("NumPy and the compiled kernel, float32", compiled, in_numpy, tolerance=1e
 
 # %% [markdown]
 # Nine times the memory is the price, so the package makes the rows block by block and throws them away. The compiled
-# kernel makes none: it goes over the windows like the loop, a vector of channels at a time. (For some 3 × 3 layers it uses
-# Winograd's way, which needs fewer products for the same sums.)
+# kernel makes none: it goes over the windows like the loop, a vector of channels at a time. For some 3 × 3 layers it forms
+# the sums in another way, Winograd's, which needs fewer products: equal in real numbers, not to the last bit.
 
 # %%
 source(conv._gather)
@@ -262,27 +267,76 @@ show(figure)
 #
 # ## The way back
 #
-# A loss depends on $y$. Someone behind us hands over $dy$, its derivative by every output. We owe three answers: $dx$ to
-# whoever made the map, $dw$ and $db$ to the optimiser. What the forward pass must remember for that is called the
-# *cache*; here it is $x$ and $w$.
+# A loss $L$ depends on $y$. Someone behind us hands over its derivative by every output. We write $dy$ for this array,
+# short for $\partial L / \partial y$, and likewise $dx$, $dw$, $db$. These three we owe: $dx$ to whoever made the map, $dw$
+# and $db$ to the optimiser. What the forward pass must remember for that is called the *cache*; here it is $x$ and $w$.
 #
-# One product $x \cdot w$ went into one output. Its factor for $dx$ is $w$, its factor for $dw$ is $x$. So read the
-# forward loop again and turn the assignment around:
+# By the chain rule, $dx$ at a pixel is the sum over all outputs that have read it, of $dy$ times the derivative of the
+# output by the pixel. An output is a sum of products $x \cdot w$, so this derivative is $w$. For a weight it is $x$. So read
+# the forward loop again and turn the assignment around, with `row = p * s + i - l` and `column` likewise:
 #
 # | forward | backward |
 # |---|---|
-# | `y[p, q] += x[row, column] * w[i, j]` | `dx[row, column] += dy[p, q] * w[i, j]` |
-# | | `dw[i, j] += dy[p, q] * x[row, column]` |
-# | `y[p, q] += b` | `db += dy[p, q]` |
+# | `y[p, q, o] += x[row, column, c] * w[i, j, c, o]` | `dx[row, column, c] += dy[p, q, o] * w[i, j, c, o]` |
+# | | `dw[i, j, c, o] += dy[p, q, o] * x[row, column, c]` |
+# | `y[p, q, o] += b[o]` | `db[o] += dy[p, q, o]` |
 #
 # A pixel collects from all windows that have read it. A weight collects from all places, because it was used at all
-# places. In matrices: $Y = XW$ gives $dW = X^\top dY$ and $dX = dY\,W^\top$, and $dX$ holds, row by row, what each window
-# sends back. Adding these rows where they came from is "col2im". Padding receives a gradient, too; nobody wants it, and
-# it is cut off.
+# places. Padding would receive a gradient, too; nobody wants it, and it is left out.
 #
+# **On paper first.** One row, $x = (1, 2, 3)$, and one kernel, $w = (10, 20)$; no bias, no padding, stride 1. What is $y$?
+# Then $dy = (1, 2)$ arrives. What are $dx$, $dw$, $db$?
+
+
+# %%
+def loop_backward(dy, x, w, stride, before):
+    dx, dw, db = np.zeros_like(x), np.zeros_like(w), np.zeros(w.shape[3])
+    for n, p, q, o in np.ndindex(dy.shape):
+        db[o] += dy[n, p, q, o]
+        for i, j, c in np.ndindex(w.shape[:3]):
+            row, column = p * stride + i - before, q * stride + j - before
+            if 0 <= row < x.shape[1] and 0 <= column < x.shape[2]:
+                dx[n, row, column, c] += dy[n, p, q, o] * w[i, j, c, o]
+                dw[i, j, c, o] += dy[n, p, q, o] * x[n, row, column, c]
+    return dx, dw, db
+
+
+x3, w2 = np.array([1.0, 2, 3]).reshape(1, 1, 3, 1), np.array([10.0, 20]).reshape(1, 2, 1, 1)
+assert conv2d(x3, w2)[0].ravel().tolist() == [50, 80]
+three = loop_backward(np.array([1.0, 2]).reshape(1, 1, 2, 1), x3, w2, 1, 0)
+assert [g.ravel().tolist() for g in three] == [[10, 40, 40], [5, 8], [3]]
+print("dx, dw, db:", *(g.ravel().tolist() for g in three))
+
+# %% [markdown]
+# The middle pixel went into both outputs: $1 \cdot 20 + 2 \cdot 10 = 40$. The first weight has met the pixels 1 and 2:
+# $1 \cdot 1 + 2 \cdot 2 = 5$.
+#
+# With matrices it goes faster. From $Y_{ro} = \sum_k X_{rk} W_{ko}$ follows $dW_{ko} = \sum_r X_{rk}\, dY_{ro}$, that is $dW =
+# X^\top dY$. In the same way $dX = dY\,W^\top$, which holds, row by row, what each window sends back. Adding these rows
+# where they came from is "col2im". Here are the loop, this chapter's matrices, the package in NumPy, and its compiled
+# kernel.
+
+# %%
+dy = rng.normal(size=in_numpy.shape)
+by_loop = loop_backward(dy, x, w, 2, 1)
+with kernels.use("numpy"):
+    in_numpy_back = conv2d_backward(dy, cache)
+with kernels.use("cpu"):
+    _, kept = conv2d(x.astype(np.float32), w.astype(np.float32), b.astype(np.float32), **options)
+    compiled_back = conv2d_backward(dy.astype(np.float32), kept)
+for name, loop, numpy, compiled in zip(("dx", "dw", "db"), by_loop, in_numpy_back, compiled_back):
+    close(f"{name}: loop and NumPy, float64", loop, numpy)
+    close(f"{name}: NumPy and the compiled kernel, float32", compiled, numpy, tolerance=1e-5)
+dx, dw, _ = in_numpy_back
+flat = rows_of(padded, 3, 2).reshape(-1, 3 * 3 * 6)
+close("dw is X^T dY", (flat.T @ dy.reshape(-1, 4)).reshape(w.shape), dw)
+ledger.expect("dx", dx, x.shape)
+_ = ledger.expect("dw", dw, w.shape)
+
+# %% [markdown]
 # **On paper first.** A row of 8 cells, kernel 3, stride 2, one zero on each side. All weights and all $dy$ are 1. What
-# gradient does each cell receive? In two dimensions, which three values occur? And under a 1 × 1 kernel with stride 2,
-# what part of the pixels receives anything?
+# gradient does each cell receive? (Exercise 2.1 has counted it.) In two dimensions, which three values occur? And under a
+# 1 × 1 kernel with stride 2, what part of the pixels receives anything?
 
 # %%
 ones = np.ones((1, 8, 8, 1))
@@ -335,28 +389,57 @@ check("2.3", map_gradient)
 # Each output stamps the kernel, times its gradient, onto its window.
 # </details>
 #
-# Read the solution as a forward pass: every number stamps a kernel onto a larger map. That is the *transposed convolution*
-# of the mask head ("deconvolution"), which takes 14 × 14 to 28 × 28. It is not an inverse. It is the same matrix,
-# transposed.
+# ## Stamps
+#
+# Read the solution as a forward pass: every number stamps a kernel, times itself, onto a larger map.
+#
+# $$y[p\,s + i,\; q\,s + j,\; o] \mathrel{+}= x[p, q, c]\; w[i, j, c, o]$$
+#
+# That is the *transposed convolution* of the mask head ("deconvolution"). It is not an inverse. It is the same matrix,
+# transposed: what the backward pass of a convolution does to $dy$. So its own backward pass is a convolution. The last of
+# $H$ stamps begins at $(H - 1)\,s$ and is $k$ long, so there are $(H - 1)\,s + k$ cells.
+#
+# **On paper first.** The mask head has 14 × 14 cells, a kernel of 2 and a stride of 2. How large is the result, and do
+# stamps overlap? And with a kernel of 3?
+
 
 # %%
-dy = rng.normal(size=in_numpy.shape)
-stamped, _ = conv2d_transpose(dy, w.swapaxes(2, 3), stride=2)  # the last stride leaves cells over that nobody read
-with kernels.use("numpy"):
-    dx, dw, db = conv2d_backward(dy, cache)
-back = np.zeros_like(padded)
-back[:, : stamped.shape[1], : stamped.shape[2]] = stamped
-close("dx is a transposed convolution", back[:, 1:-1, 1:-1], dx)
-flat = rows_of(padded, 3, 2).reshape(-1, 54)
-close("dw is X^T dY", (flat.T @ dy.reshape(-1, 4)).reshape(w.shape), dw)
-close("db is the sum", dy.sum(axis=(0, 1, 2)), db)
-ledger.expect("dx", dx, x.shape)
-_ = ledger.expect("dw", dw, w.shape)
+def stamping(x, w, b):
+    y, kept = conv2d_transpose(x, w, b, stride=2)
+    return y, lambda d: conv2d_transpose_backward(d, kept)
+
+
+for k, most in ((2, 1), (3, 4)):  # how many stamps meet in one cell
+    counts, _ = conv2d_transpose(np.ones((1, 14, 14, 1)), np.ones((k, k, 1, 1)), stride=2)
+    assert counts.shape[1] == 13 * 2 + k == {2: 28, 3: 29}[k] and counts.max() == most
+    cells, stamp, offset = rng.normal(size=(2, 3, 4, 6)), rng.normal(size=(k, k, 6, 4)), rng.normal(size=4)
+    with kernels.use("numpy"):
+        stamped, back = stamping(cells, stamp, offset)
+        dstamped = rng.normal(size=stamped.shape)
+        gradients = back(dstamped)
+        check_gradients(stamping, cells, stamp, offset, rng=rng, tol=1e-6)
+    close(f"{k} x {k}: loop and NumPy, float64", naive.conv2d_transpose(cells, stamp, offset), stamped)
+    close("its dx is a convolution", naive.conv2d(dstamped, stamp.swapaxes(2, 3), stride=(2, 2)), gradients[0])
+    with kernels.use("cpu"):
+        y32, back = stamping(*(a.astype(np.float32) for a in (cells, stamp, offset)))
+        for mine, compiled in zip((stamped, *gradients), (y32, *back(dstamped.astype(np.float32)))):
+            close("NumPy and the compiled kernel, float32", compiled, mine, tolerance=1e-5)
 
 # %% [markdown]
-# Two proofs. A linear operation $A$ and its transpose, its *adjoint*, satisfy $\langle Ax, dy\rangle = \langle x, A^\top
-# dy\rangle$ for all numbers. And a small step along a random direction must change the loss by what the gradient says.
-# Groups are included: two independent convolutions side by side, which ResNeXt will need.
+# (`swapaxes` exchanges the two axes of channels: what was the input is the output now.) `check_gradients` has compared
+# all three gradients with finite differences, to a relative error of $10^{-6}$.
+#
+# ## Two checks
+#
+# A linear operation $A$ and its transpose, its *adjoint*, satisfy $\langle Ax, dy\rangle = \langle x, A^\top dy\rangle$ for all
+# $x$ and $dy$, where $\langle a, b\rangle$ is the sum of all $a \cdot b$: both sides are the same products in another order. No
+# step size is needed, and the two sides agree to the last digits.
+#
+# Finite differences work for any operation. Take $L = \langle y, dy\rangle$ with a random $dy$: one number. Move $x$ by a tiny
+# step $\epsilon v$ in a random direction $v$. Then $L$ must change by $\epsilon\,\langle dx, v\rangle$.
+#
+# We include *groups*: two convolutions side by side, each with its half of the input channels and its half of the output
+# channels, which ResNeXt will need.
 
 # %%
 for stride, padding, groups in ((1, 1, 1), (2, 1, 1), (2, ((0, 1), (0, 1)), 1), (2, 1, 2)):
@@ -379,21 +462,24 @@ print("four conventions: adjoint and finite differences agree")
 # %% [markdown]
 # ## Trace every number
 #
-# First the start of the live picture as it stands: one output, its window, and all gradients if every output has a
-# gradient of 1.
+# First the start of the live picture as it stands. The loss is the sum of all outputs, so every $dy$ is 1.
+#
+# **On paper first.** The framed window of figure 2.5 has the rows (4, 6, 2), (7, 9, 5), (8, 9, 6). What is its output under
+# the edge kernel? An inner pixel has been read by nine outputs, with each weight once. What gradient does it get? And with
+# which numbers has the *middle* weight been multiplied?
 
-# %% mystnb={"image": {"alt": "A map of 6 by 7 numbers with a window of 3 by 3, the map of the sums with the output of that window, and the gradients of the pixels."}}
-start = np.array([[1, 0, 2, 3, 1, 0, 1], [0, 1, 4, 6, 2, 1, 0], [2, 3, 7, 9, 5, 1, 1],
-                  [1, 4, 8, 9, 6, 2, 0], [0, 2, 5, 7, 4, 1, 2], [1, 0, 1, 2, 1, 0, 1]], float)  # fmt: skip
+# %% mystnb={"image": {"alt": "A map of 5 by 6 numbers with a window of 3 by 3, the map of the sums with the output of that window, the gradients of the pixels, which are 0 inside, and the gradients of the nine weights."}}
+start = np.array([[1.0, 0, 2, 3, 1, 0], [0, 1, 4, 6, 2, 1], [2, 3, 7, 9, 5, 1], [1, 4, 8, 9, 6, 2], [0, 2, 5, 7, 4, 1]])
 live, kept = conv2d(start[None, :, :, None], edge[:, :, None, None], padding=1)
 back, dkernel, _ = conv2d_backward(np.ones_like(live), kept)
-assert np.isclose(live[0, 2, 3, 0], -8) and np.isclose(back[0, 2, 3, 0], 0)  # -4 + 4
-assert np.isclose(dkernel[1, 1, 0, 0], start.sum())  # the middle weight meets every pixel once
-figure = Figure(figsize=(8, 2.5), layout="constrained")
-axes = figure.subplots(1, 3)
-for ax, numbers, title in zip(axes, (start, live[0, :, :, 0], back[0, :, :, 0]), ("map", "output", "gradient")):
+assert live[0, 2, 3, 0] == -8 and back[0, 2, 3, 0] == edge.sum() == 0
+assert dkernel[1, 1, 0, 0] == start.sum() == 97  # each pixel once
+figure = Figure(figsize=(8, 2.2), layout="constrained")
+panels = {"x": start, "y": live[0, :, :, 0], "dx": back[0, :, :, 0], "dw": dkernel[:, :, 0, 0]}
+axes = figure.subplots(1, 4, width_ratios=[6, 6, 6, 3])
+for ax, (title, numbers) in zip(axes, panels.items()):
     ax.imshow(np.abs(numbers), cmap="Greys", vmin=0, vmax=2 * np.abs(numbers).max())
-    for i, j in np.ndindex(6, 7):
+    for i, j in np.ndindex(numbers.shape):
         ax.text(j, i, f"{numbers[i, j] + 0.0:.0f}", ha="center", va="center", fontsize=8)
     ax.set(title=title, xticks=[], yticks=[])
 axes[0].add_patch(Rectangle((1.5, 0.5), 3, 3, fill=False, color=COLOURS[1], lw=3))
@@ -401,32 +487,39 @@ axes[1].add_patch(Rectangle((2.5, 1.5), 1, 1, fill=False, color=COLOURS[1], lw=3
 show(figure)
 
 # %% [markdown]
-# *Figure 2.5. The edge kernel, stride 1, one ring of zeros.*
+# *Figure 2.5. The edge kernel, stride 1, one ring of zeros; the loss is the sum of y. Framed: an output and its window.*
 #
-# Now choose what to trace: an output, the gradient of a pixel, or the gradient of a weight. Drag the orange square, or
-# focus it and use the arrow keys. The table lists every product of the sum. Things to try: the gradient of a corner pixel
-# against that of an inner one; stride 2 and the checkerboard of figure 2.4 (choose the kernel of ones); "same" with
-# stride 2, where the window moves by one.
+# Now choose *any* number: click it, or go to its array with Tab and use the arrow keys. The numbers it came from are framed.
+# Their products stand at the bottom; choose one of them in the same way. Enter goes on to its first factor, Shift and
+# Enter to the second, Backspace comes back. Keys + and − change a number that is given, and the picture compares what
+# the loss did with what the gradient had said.
+#
+# - Choose a corner of `dx`, then an inner pixel. Why four products, why nine?
+# - Set the loss to half the sum of squares, whose derivative is $y$ itself. Go from a number of `dx` to `dy`, to `y`, to
+#   `x`: this is the chain rule, walked through.
+# - Choose a border pixel of `x` and press +. Under the sum the gradient is exactly right. Under the squares it is not: why?
+# - Take the kernel of ones and stride 2, and find the checkerboard of figure 2.4 in `dx`.
+# - With stride 2, change the padding from "one" to "same" and watch the window move by one cell.
 
 # %%
-choices = {"edge": edge, "ones": np.ones((3, 3)), "only the middle": [[0, 0, 0], [0, 1, 0], [0, 0, 0]]}
-explorable("convolution", map=start, kernels=choices)
+explorable("convolution", map=start, kernels={"edge": edge, "ones": edge * 0 + 1, "one tap": np.pad([[1]], 1)})
 
 # %% [markdown]
-# The output that is traced first is −8. Switch to the gradient of a pixel: under the edge kernel, with 1 everywhere, an
-# inner pixel gets 0, because what it adds to its left neighbours it takes from its right ones. The gradient of the middle
-# weight is the sum of the map.
+# A corner has been read by four windows only; the other five would lie outside. The sum is linear in every pixel, so its
+# gradient holds for a whole step, too. A square bends: its gradient holds for small steps.
 #
 # ## Batch norm
 #
 # Layers behind a convolution would like numbers of a known size. Batch norm makes them so: per channel, subtract the mean
 # $\mu$, divide by the deviation $\sigma$, then let the network choose its own scale and shift.
 #
-# $$\hat x = \frac{x - \mu}{\sqrt{\sigma^2 + \epsilon}}, \qquad y = \gamma \hat x + \beta.$$
+# $$\hat x = \frac{x - \mu}{\sigma}, \qquad \sigma = \sqrt{v + \epsilon}, \qquad y = \gamma \hat x + \beta.$$
 #
-# The question is whose mean. In training it can be that of the batch, over N, H and W. For inference *running* averages
-# are kept: `mean ← 0.9 mean + 0.1 µ`. PyTorch calls the 0.1 momentum; Keras calls the other one, 0.99, momentum. The
-# running variance is PyTorch's, the unbiased one, over $M - 1$.
+# $v$ is the variance; the small $\epsilon$ guards against a division by 0. The question is *whose* mean and variance. In
+# training they can be those of the batch, over the $M = N \cdot H \cdot W$ numbers of a channel. For inference *running*
+# averages are kept: `mean ← 0.9 mean + 0.1 µ`. PyTorch calls the new value's share, 0.1, momentum. Keras calls the old
+# value's share momentum; its default is 0.99. The running variance is the unbiased one: the squares are divided by $M - 1$,
+# not by $M$.
 #
 # **On paper first.** One channel holds 0, 0, 6, 6; $\gamma = 1$, $\beta = 0$, $\epsilon = 0$. What are $\mu$, $\sigma$,
 # $\hat x$? What do the running mean 0 and variance 1 become?
@@ -435,24 +528,38 @@ explorable("convolution", map=start, kernels=choices)
 four = np.array([[0.0], [0], [6], [6]])
 gamma, beta, mean, var = np.ones(1), np.zeros(1), np.zeros(1), np.ones(1)
 normed, kept = batch_norm(four, gamma, beta, mean, var, training=True, eps=0.0)
-assert normed.ravel().tolist() == [-1, -1, 1, 1]
-assert np.isclose(four.var(ddof=1), 12) and np.allclose([mean[0], var[0]], [0.3, 2.1])
-dfour, _, _ = batch_norm_backward(np.array([[1.0], [0], [0], [0]]), kept)
-assert np.allclose(dfour.ravel(), [1 / 6, -1 / 6, 0, 0])
-print("normalised", normed.ravel(), "running mean 0.3, variance 2.1; gradient", dfour.ravel().round(4))
+assert four.mean() == 3 and four.std() == 3 and normed.ravel().tolist() == [-1, -1, 1, 1]
+assert np.isclose(four.var(ddof=1), 12) and np.allclose([mean[0], var[0]], [0.3, 2.1])  # 0.9 + 0.1 * 12
+print("normalised", normed.ravel(), "running mean 0.3, variance 2.1")
 
 # %% [markdown]
-# Now backward. With *constant* statistics it is one factor: $dx = dy\,\gamma/\sigma$. With those of the batch every
-# element moves the mean and the deviation, and with them all others. Moving $x_m$ moves $\mu$ by $1/M$ and $\sigma$ by
-# $\hat x_m / M$:
+# Now backward. The scale and the shift are like a weight and a bias: $d\gamma = \sum dy\,\hat x$ and $d\beta = \sum dy$. If the
+# statistics are *constant*, $dx = dy\,\gamma/\sigma$ and that is all.
 #
-# $$\frac{\partial \hat x_l}{\partial x_m} = \frac1\sigma\Bigl([l = m] - \frac1M - \frac{\hat x_l \hat x_m}{M}\Bigr)
-# \;\Rightarrow\; dx = \frac\gamma\sigma\Bigl(dy - \overline{dy} - \hat x\,\overline{dy\,\hat x}\Bigr).$$
+# If they are the batch's, $x_m$ reaches every $\hat x_l$ in three ways: directly if $l = m$, through $\mu$, and through
+# $\sigma$. Through $\mu$: $\partial \mu / \partial x_m = 1/M$. Through $\sigma$: from $v = \frac1M \sum_l (x_l - \mu)^2$
+# follows $\partial v / \partial x_m = 2 (x_m - \mu)/M$; that $\mu$ moves as well adds nothing, since the sum of all $x_l - \mu$
+# is 0. The root halves it: $\partial \sigma / \partial x_m = (x_m - \mu)/(M \sigma) = \hat x_m / M$. With $[l = m]$ for 1 if
+# the indices are equal and 0 if not, the quotient rule gives
 #
-# The bars are means over the channel. In words: take from $dy$ its mean and its part along $\hat x$. A gradient that
-# would shift all elements, or stretch them, is removed, because normalisation would undo the step. On paper above,
-# $dy = (1, 0, 0, 0)$ has mean ¼ and $\overline{dy\,\hat x} = -$¼, so the parenthesis is (½, −½, 0, 0), and $\sigma = 3$.
+# $$\frac{\partial \hat x_l}{\partial x_m} = \frac1\sigma\Bigl([l = m] - \frac1M - \frac{\hat x_l \hat x_m}{M}\Bigr).$$
 #
+# Multiply by $\gamma\,dy_l$ and add over $l$. The bars are means over the channel:
+#
+# $$dx = \frac\gamma\sigma\Bigl(dy - \overline{dy} - \hat x\,\overline{dy\,\hat x}\Bigr).$$
+#
+# In words: take from $dy$ its mean and its part along $\hat x$. A gradient that would shift all elements, or stretch them,
+# is removed, because normalisation would undo the step.
+#
+# **On paper first.** For the channel above, $dy = (1, 0, 0, 0)$. What are the two means, and what is $dx$?
+
+# %%
+dfour, dgamma, dbeta = batch_norm_backward(np.array([[1.0], [0], [0], [0]]), kept)
+assert np.allclose(dfour.ravel(), np.array([1 / 2, -1 / 2, 0, 0]) / 3)  # the means are 1/4 and -1/4, sigma is 3
+assert (dgamma, dbeta) == (-1, 1) and np.isclose(dfour.sum(), 0) and np.isclose((dfour * normed).sum(), 0)
+print("dx", dfour.ravel().round(4))
+
+# %% [markdown]
 # **Exercise 2.4.** Write it for rows `(M, C)`.
 
 
@@ -488,12 +595,18 @@ for training in (True, False):
     in_numpy = batch_norm(x4, scale, shift, *(r.copy() for r in running), training=training)[0]
     close(f"loop and package, statistics of the {'batch' if training else 'past'}", in_numpy, want)
     given = [a.astype(np.float32) for a in (x4, scale, shift, *running)]
+    dy4 = rng.normal(size=x4.shape)
+    gradients = norm(x4, scale, shift)[1](dy4)
     with kernels.use("cpu"):
-        close("compiled, float32", batch_norm(*given, training=training)[0], want, tolerance=1e-5)
+        y32, kept = batch_norm(*given, training=training)
+        close("compiled, float32", y32, want, tolerance=1e-5)
+        for mine, compiled in zip(gradients, batch_norm_backward(dy4.astype(np.float32), kept)):
+            close("its gradients, compiled, float32", compiled, mine, tolerance=1e-5)
 
 # %% [markdown]
-# A bias in front of a norm is useless: the mean takes it away again, and its gradient is 0. The Keras code has such
-# biases (`conv_bias`); torchvision has none.
+# If the statistics are the batch's, a bias in front of the norm is useless: the mean takes it away again, and its gradient
+# is 0. If they are constant, it only repeats what $\beta$ can do. The Keras code has such biases (`conv_bias`);
+# torchvision has none.
 #
 # With constant statistics the norm is a scale and a shift per channel. So it can be *folded* into the convolution:
 # multiply the weights once, and forget the norm. Every inference engine does this.
@@ -526,6 +639,9 @@ plain, with_bias = (conv2d(x, w, b)[0] for b in (None, biased))
 stats = [np.ones(4), np.zeros(4)]
 normed = [batch_norm(y, *stats, np.zeros(4), np.ones(4), training=True)[0] for y in (plain, with_bias)]
 close("a bias in front of a norm", *normed, tolerance=1e-10)
+_, kept = batch_norm(with_bias, *stats, np.zeros(4), np.ones(4), training=True)
+dbias = batch_norm_backward(rng.normal(size=plain.shape), kept)[0].sum(axis=(0, 1, 2))
+assert np.abs(dbias).max() < 1e-12
 
 stem = [params[f"backbone.stem.bn.{s}"] for s in ("gamma", "beta", "mean", "var")]
 bare, _ = conv2d(images, params["backbone.stem.conv.w"], **options)
@@ -542,7 +658,8 @@ show(figure)
 # *Figure 2.6. One channel of the trained stem on the scene. ReLU keeps what is positive: $\max(x, 0)$, with the gradient
 # of 1 or 0.*
 #
-# Why a ReLU at all? Two linear layers in a row are one linear layer:
+# Why a ReLU at all? Two linear layers in a row are one linear layer. A 1 × 1 convolution is a matrix $W_1$ that acts on
+# the channels of each cell, so it can be multiplied into the kernel in front of it: $(XW)W_1 = X(WW_1)$.
 
 # %%
 w1 = rng.normal(size=(1, 1, 4, 5))
@@ -559,8 +676,8 @@ assert np.abs(bent - conv2d(x, w @ w1[0, 0])[0]).max() > 1
 #
 # Padding must never win. So it is minus infinity, not zero.
 #
-# **On paper first.** Kernel 3, stride 2, one ring of padding, over the map below. What are the four maxima? All four
-# gradients are 1: where do they go?
+# **On paper first.** A map has the rows (1, 2, 3, 4), (5, 9, 1, 2), (3, 4, 6, 1), (0, 2, 1, 7). Kernel 3, stride 2, one ring
+# of padding. What are the four maxima? All four $dy$ are 1: where do they go?
 
 # %%
 small = np.array([[1.0, 2, 3, 4], [5, 9, 1, 2], [3, 4, 6, 1], [0, 2, 1, 7]])[None, :, :, None]
@@ -574,6 +691,10 @@ want, dwant = naive.max_pool2d(x, dy4, kernel=(3, 3), stride=(2, 2), padding=((1
 y, kept = max_pool2d(x, **pool)
 close("pool: loop and package", y, want)
 close("its gradient", max_pool2d_backward(dy4, kept), dwant)
+with kernels.use("cpu"):
+    y, kept = max_pool2d(x.astype(np.float32), **pool)
+    close("pool, compiled, float32", y, want, tolerance=1e-6)
+    close("its gradient, compiled, float32", max_pool2d_backward(dy4.astype(np.float32), kept), dwant, tolerance=1e-6)
 
 
 def pooling(x):
@@ -610,8 +731,9 @@ check("2.6", fools_zero_padding)
 #
 # ## The stem
 #
-# Now the first layers of the network: convolution, norm and ReLU give C1, the pool brings it to a quarter of the image. The
-# package does the first three in one step, with the norm folded. It must give what we have computed by hand.
+# Now the first layers of the network, its *stem*: convolution, norm and ReLU give C1, and the pool brings it to a quarter of
+# the image's side. The package does the first three in one step, with the norm folded. It must give what we have computed
+# by hand.
 
 # %% mystnb={"image": {"alt": "Three of the sixteen channels of C1 on the scene: each answers to other edges or colours."}}
 seen = {}
@@ -628,7 +750,7 @@ for ax, one in zip(figure.subplots(1, 3), strongest):
 show(figure)
 
 # %% [markdown]
-# *Figure 2.7. What three learned kernels find in the scene.*
+# *Figure 2.7. What three learned kernels find in the scene: two answer to green, one to brightness.*
 #
 # ## Break it
 #
@@ -659,7 +781,7 @@ ledger.show()
 #
 # | they say | in truth |
 # |---|---|
-# | `padding='same'`, without a word on the stride | with stride 2 and an even side it pads only behind; PyTorch's models pad both sides, and all maps differ by a cell |
+# | `padding='same'`, without a word on the stride | under a 3 × 3 kernel with stride 2 and an even side it pads only behind; PyTorch's models pad both sides, and every window lies one cell further on |
 # | "convolution → bn → relu", the layer's norm like any other | its statistics are constants when these networks are fine-tuned: a scale and a shift |
 # | the slides' proposal network: a 3 × 3 convolution and then 1 × 1 convolutions, with nothing between | there is a ReLU between; without it both were one linear layer |
 # | the mask head "upsamples" by its deconvolution | nothing is interpolated: each cell stamps a learned kernel of 2 × 2; it is the gradient of a convolution, run forward |
@@ -669,7 +791,7 @@ ledger.show()
 # <details><summary>Q1. Which four axes does a map have here?</summary>Images, rows, columns, channels.</details>
 # <details><summary>Q2. What does an output channel do with the input channels?</summary>It has a weight for each of them and each tap, and sums all products.</details>
 # <details><summary>Q3. Is the kernel turned?</summary>No; it is a cross-correlation.</details>
-# <details><summary>Q4. How many cells come out?</summary>(before + H + after − k) // s + 1.</details>
+# <details><summary>Q4. How many cells come out?</summary>(l + H + r − k) // s + 1, with l zeros before and r behind.</details>
 # <details><summary>Q5. Where does "same" put its zeros for 128 cells, kernel 3, stride 2?</summary>None before, one behind.</details>
 # <details><summary>Q6. What does im2col buy, and for what price?</summary>One matrix product instead of loops; k · k times the memory of the map.</details>
 # <details><summary>Q7. What must the forward pass keep for the backward pass?</summary>The map and the weights.</details>
@@ -677,5 +799,6 @@ ledger.show()
 # <details><summary>Q9. What is dx, as an operation?</summary>A transposed convolution of dy: each output stamps the kernel onto its window.</details>
 # <details><summary>Q10. What does batch norm remove from the gradient?</summary>Its mean and its part along the normalised values.</details>
 # <details><summary>Q11. And with constant statistics?</summary>Nothing: dx = dy γ / σ.</details>
-# <details><summary>Q12. Keras' momentum is 0.99; PyTorch's?</summary>0.01 in the same meaning: one minus it.</details>
+# <details><summary>Q12. What would Keras' momentum of 0.99 be called in PyTorch?</summary>0.01: the share of the new value.</details>
 # <details><summary>Q13. Why minus infinity around a max pool?</summary>Padding must never be the largest.</details>
+# <details><summary>Q14. Which derivative has a pixel that four windows have read?</summary>The sum of four products: dy of each window times the weight that lay on the pixel.</details>

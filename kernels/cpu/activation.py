@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numba import njit, prange
 
+from .. import scalar
 from ..contract import ReluCache, SigmoidCache, SoftmaxCache
 from .machine.arguments import is_float32
 from .machine.exponential import exp_negative
@@ -23,14 +24,13 @@ NONE, NO_LABELS = np.empty(0, np.float32), np.empty(0, np.int64)
 @njit(cache=True, parallel=True, error_model="numpy")
 def _relu(x, y):
     for i in prange(x.size):
-        value = x[i]
-        y[i] = np.float32(0) if value < np.float32(0) else value  # NaN compares false and stays
+        y[i] = scalar.relu(x[i])
 
 
 @njit(cache=True, parallel=True, error_model="numpy")
 def _relu_backward(dy, y, dx):
     for i in prange(dy.size):
-        dx[i] = dy[i] * (np.float32(0) if y[i] <= np.float32(0) else np.float32(1))
+        dx[i] = scalar.relu_backward(dy[i], y[i])
 
 
 @njit(cache=True, parallel=True, error_model="numpy")
@@ -44,7 +44,7 @@ def _masked_sum(dy, y, dx, partial):
         for row in range(rows * part // parts, rows * (part + 1) // parts):
             source, mask, target = dy[row], y[row], dx[row]
             for j in range(c):
-                value = source[j] * (np.float32(0) if mask[j] <= np.float32(0) else np.float32(1))
+                value = scalar.relu_backward(source[j], mask[j])
                 target[j] = value
                 total[j] += value
 
@@ -65,9 +65,7 @@ def masked_sum(dy: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 @njit(cache=True, error_model="numpy", inline="never")
 def _sigmoid_block(x, y):
     for i in range(x.size):
-        e = exp_negative(-abs(x[i]))
-        near = np.float32(1) / (np.float32(1) + e)
-        y[i] = near if x[i] >= np.float32(0) else e * near
+        y[i] = scalar.logistic(x[i], exp_negative(-abs(x[i])))
 
 
 @njit(cache=True, parallel=True, error_model="numpy")

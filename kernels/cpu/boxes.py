@@ -8,23 +8,10 @@ from typing import Any
 import numpy as np
 from numba import njit, prange
 
+from ..scalar import box_area, box_overlap, decode_axis
 from .machine.arguments import is_float32
 
 SMALL = 1 << 12  # results below which NumPy is faster than starting the threads
-
-
-@njit(cache=True, error_model="numpy")
-def box_side(length):
-    """Return max(length, 0) that keeps NaN."""
-    return np.float32(0) if length < np.float32(0) else length
-
-
-@njit(cache=True, error_model="numpy")
-def box_overlap(y1, x1, y2, x2, area, top, left, bottom, right, other):
-    """Return the IoU of two boxes and their areas. NaN shows in a box's own area: no overlap, 0."""
-    shared = box_side(min(y2, bottom) - max(y1, top)) * box_side(min(x2, right) - max(x1, left))
-    whole = area + other - shared
-    return shared / whole if whole > np.float32(0) else np.float32(0)
 
 
 @njit(cache=True, error_model="numpy")
@@ -32,7 +19,7 @@ def areas_of(columns):
     """Return the areas of the boxes in the columns of (4, B)."""
     areas = np.empty(columns.shape[1], np.float32)
     for j in range(areas.size):
-        areas[j] = box_side(columns[2, j] - columns[0, j]) * box_side(columns[3, j] - columns[1, j])
+        areas[j] = box_area(columns[0, j], columns[1, j], columns[2, j], columns[3, j])
     return areas
 
 
@@ -43,7 +30,7 @@ def _iou(a, b, out):
     areas = areas_of(b)
     for i in prange(a.shape[0]):
         y1, x1, y2, x2 = a[i, 0], a[i, 1], a[i, 2], a[i, 3]
-        area = box_side(y2 - y1) * box_side(x2 - x1)
+        area = box_area(y1, x1, y2, x2)
         row = out[i]
         for j in range(areas.size):
             row[j] = box_overlap(y1, x1, y2, x2, area, top[j], left[j], bottom[j], right[j], areas[j])
@@ -51,17 +38,11 @@ def _iou(a, b, out):
 
 @njit(cache=True, parallel=True, error_model="numpy")
 def _decode(deltas, anchors, std, limit, out):
-    half = np.float32(0.5)
     for i in prange(deltas.shape[0]):
         for axis in range(2):
-            low = anchors[i, axis]
-            side = anchors[i, axis + 2] - low
-            scale = deltas[i, axis + 2] * std[axis + 2]
-            scale = limit if scale > limit else scale
-            new = side * np.float32(math.exp(scale))
-            centre = low + half * side + deltas[i, axis] * std[axis] * side
-            out[i, axis] = centre - half * new
-            out[i, axis + 2] = centre + half * new
+            shift, log_scale = deltas[i, axis] * std[axis], deltas[i, axis + 2] * std[axis + 2]
+            low, high = decode_axis(anchors[i, axis], anchors[i, axis + 2], shift, log_scale, limit)
+            out[i, axis], out[i, axis + 2] = low, high
 
 
 def iou(a: np.ndarray, b: np.ndarray) -> Any:

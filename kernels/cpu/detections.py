@@ -2,45 +2,23 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 from numba import njit, prange
 
+from ..scalar import PASTE_METHODS, paste_span, paste_tap
 from .machine.arguments import is_float32
-
-METHODS = ("grid_sample", "resize", "plus_one", "resize_zero")
 
 
 @njit(cache=True, error_model="numpy", inline="never")
 def _axis(a, b, m, length, method, low, weight):
-    """Write the first of the two mask cells of each painted pixel and their weights; return first pixel and count.
-
-    The reference's formulas, in float64 like there.
-    """
-    cells = m
-    if method == 0:
-        start, stop = math.floor(a) - 1, math.ceil(b) + 1
-    elif method != 2:
-        a, b = np.round(a), np.round(b)
-        start, stop = int(a), int(b)
-    else:
-        centre, half = (a + b) / 2, (b - a) / 2 * (m + 2) / m
-        a, b = float(int(centre - half)), float(int(centre + half))
-        b = max(b + 1, a + 1)
-        start, stop, cells = int(a), int(b), m + 2
-    start, stop = max(start, 0), min(stop, length)
-    if stop <= start or b <= a:
-        return 0, 0
-    for i in range(stop - start):
-        t = (start + i + 0.5 - a) / (b - a) * cells - 0.5
-        if method == 1 or method == 2:
-            t = min(max(t, 0.0), cells - 1.0)
-        cell = math.floor(t)
-        low[i] = int(cell)
-        weight[i, 0], weight[i, 1] = np.float32(1 - (t - cell)), np.float32(t - cell)
-    return start, stop - start
+    """Write the first of the two mask cells of each painted pixel and their weights; return first pixel and count."""
+    start, count, a, b, cells = paste_span(a, b, m, length, method)
+    for i in range(count):
+        cell, fraction = paste_tap(start + i, a, b, cells, method)
+        low[i], weight[i, 0], weight[i, 1] = cell, np.float32(1 - fraction), np.float32(fraction)
+    return start, count
 
 
 @njit(cache=True, error_model="numpy", inline="never")
@@ -93,8 +71,8 @@ def paste_into_boxes(
     if not is_float32(masks) or masks.ndim != 3 or len(masks) != len(boxes) or 0 in masks.shape:
         return NotImplemented
     corners = np.asarray(boxes, np.float64)
-    if corners.shape != (len(masks), 4) or not (np.abs(corners) < 2**31).all() or method not in METHODS:
+    if corners.shape != (len(masks), 4) or not (np.abs(corners) < 2**31).all() or method not in PASTE_METHODS:
         return NotImplemented
     pasted = np.zeros((len(masks), *image_shape), np.bool_)  # not touched where nothing is painted
-    _paste(np.ascontiguousarray(masks), corners, METHODS.index(method), np.float32(threshold), pasted)
+    _paste(np.ascontiguousarray(masks), corners, PASTE_METHODS.index(method), np.float32(threshold), pasted)
     return pasted

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numba import njit, prange
 
+from .. import scalar
 from ..contract import SigmoidCrossEntropyCache, SoftmaxCrossEntropyCache
 from .activation import softmax_rows
 from .machine.arguments import is_float32
@@ -25,8 +26,7 @@ def _cross_entropy_block(x, t, loss):
     outside = np.int32(0)
     for i in range(x.size):
         outside |= np.int32(t[i] < np.float32(0)) | np.int32(t[i] > np.float32(1))
-        positive = np.float32(0) if x[i] < np.float32(0) else x[i]
-        loss[i] = positive - x[i] * t[i] + log_one_plus(exp_negative(-abs(x[i])))
+        loss[i] = scalar.cross_entropy(x[i], t[i], log_one_plus(exp_negative(-abs(x[i]))))
     return outside == 0
 
 
@@ -43,9 +43,7 @@ def _cross_entropy(x, t, loss):
 @njit(cache=True, error_model="numpy", inline="never")
 def _cross_entropy_backward_block(dloss, x, t, dx):
     for i in range(x.size):
-        e = exp_negative(-abs(x[i]))
-        near = np.float32(1) / (np.float32(1) + e)
-        dx[i] = dloss[i] * ((near if x[i] >= np.float32(0) else e * near) - t[i])
+        dx[i] = dloss[i] * (scalar.logistic(x[i], exp_negative(-abs(x[i]))) - t[i])
 
 
 @njit(cache=True, parallel=True, error_model="numpy")

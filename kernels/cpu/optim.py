@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numba import njit, prange
 
+from .. import scalar
 from .machine.arguments import is_float32
 from .machine.rows import array_at
 
@@ -18,11 +19,8 @@ BLOCK = 1 << 14  # numbers that one thread takes at a time
 @njit(cache=True, error_model="numpy", inline="never")
 def _step_block(p, g, v, momentum, decay, rate):
     for i in range(p.size):
-        moved = v[i] * momentum + g[i]
-        if decay != np.float32(0):
-            moved += decay * p[i]
-        v[i] = moved
-        p[i] -= rate * moved
+        v[i] = scalar.new_velocity(v[i], g[i], p[i], momentum, decay)
+        p[i] -= rate * v[i]
 
 
 @njit(cache=True, error_model="numpy")

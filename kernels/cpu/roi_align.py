@@ -19,6 +19,7 @@ import numpy as np
 from numba import njit, prange
 
 from ..contract import RoIAlignCache, as_pair
+from ..scalar import bilinear_taps, sample_place
 from .machine.arguments import are_rois, is_float32, is_target
 from .machine.threads import shares
 
@@ -33,7 +34,6 @@ def axis_taps(start, bin_side, bins, count, size, index, weight, number):
     edge. The weights include the 1 / count of the mean.
     """
     one, zero = np.float32(1), np.float32(0)
-    last = np.float32(size - 1)
     for p in range(bins):
         base = start + np.float32(p) * bin_side
         used = 0
@@ -43,13 +43,9 @@ def axis_taps(start, bin_side, bins, count, size, index, weight, number):
             begin = max(0, int(max((-1.0 - base) / step, 0.0)) - 4)
             end = min(count, int(max((size - base) / step, 0.0)) + 5)
         for i in range(begin, end):
-            u = base + (np.float32(i) + np.float32(0.5)) * bin_side / np.float32(count)
-            if not (u >= np.float32(-1) and u <= np.float32(size)):
+            low, high, fraction, inside = bilinear_taps(sample_place(base, bin_side, count, i), size)
+            if not inside:
                 continue
-            u = min(max(u, zero), last)
-            low = np.int64(u)
-            high = min(low + 1, size - 1)
-            fraction = u - np.float32(low)
             # Coordinates grow, so only the last two taps can be the same pixels
             for side in range(2):
                 pixel = low if side == 0 else high
@@ -73,13 +69,10 @@ def _sample_taps(start, bin_side, bins, count, size, index, weight):
     for p in range(bins):
         base = start + np.float32(p) * bin_side
         for i in range(count):
-            u = base + (np.float32(i) + np.float32(0.5)) * bin_side / np.float32(count)
-            inside = np.float32(u >= np.float32(-1) and u <= np.float32(size))
-            u = min(max(u, zero), np.float32(size - 1)) if inside > zero else zero
-            low = np.int64(u)
-            fraction = u - np.float32(low)
-            index[p, 2 * i], index[p, 2 * i + 1] = low, min(low + 1, size - 1)
-            weight[p, 2 * i], weight[p, 2 * i + 1] = (one - fraction) * inside, fraction * inside
+            low, high, fraction, inside = bilinear_taps(sample_place(base, bin_side, count, i), size)
+            index[p, 2 * i], index[p, 2 * i + 1] = low, high
+            weight[p, 2 * i] = one - fraction if inside else zero
+            weight[p, 2 * i + 1] = fraction if inside else zero
 
 
 @njit(cache=True, error_model="numpy", fastmath={"contract"}, inline="never")

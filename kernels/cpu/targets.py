@@ -8,7 +8,8 @@ import numpy as np
 from numba import njit, prange
 
 from ..contract import TIE, as_pair
-from .boxes import areas_of, box_overlap, box_side
+from ..scalar import box_area, box_overlap
+from .boxes import areas_of
 from .machine.arguments import are_rois, is_float32
 from .roi_align import axis_taps, sample_grid
 
@@ -64,7 +65,7 @@ def _labels(anchors, objects, best, bars, negative, positive, labels):
             label = 1
         elif best[i] >= lowest:  # else it cannot reach any of the bars: few anchors are compared again
             y1, x1, y2, x2 = anchors[i, 0], anchors[i, 1], anchors[i, 2], anchors[i, 3]
-            area = box_side(y2 - y1) * box_side(x2 - x1)
+            area = box_area(y1, x1, y2, x2)
             for j in range(areas.size):
                 overlap = box_overlap(
                     y1, x1, y2, x2, area, objects[0, j], objects[1, j], objects[2, j], objects[3, j], areas[j]

@@ -31,6 +31,15 @@ class Parser(argparse.ArgumentParser):
             message += did_you_mean(option[1], self.options())
         super().error(message)
 
+    def format_help(self) -> str:
+        """Fill in the data sets that can be read, which are looked up when they are asked for."""
+        if any(action.help and "%(formats)s" in action.help for action in self._actions):
+            from ..data.formats import in_words
+
+            for action in self._actions:
+                vars(action)["formats"] = in_words()
+        return super().format_help()
+
     def options(self) -> list[str]:
         """Return the long options of this parser and of all commands below it."""
         found: dict[str, None] = {}
@@ -46,11 +55,12 @@ def build_parser() -> argparse.ArgumentParser:
     """Describe all commands and options."""
     parser = Parser(prog="mrcnn-np", description="Mask R-CNN in NumPy: train it, detect with it, measure it.")
     parser.add_argument("--version", action="version", version=f"mrcnn-np {__version__}")
-    names = "train | detect | eval | data | bench | compare | conventions | weights | warmup"
+    names = "train | detect | eval | explain | data | bench | compare | conventions | weights | warmup"
     commands = parser.add_subparsers(dest="command", required=True, metavar=names)
     _add_train(commands)
     _add_detect(commands)
     _add_eval(commands)
+    _add_explain(commands)
     _add_data(commands)
     _add_bench(commands)
     _add_compare(commands)
@@ -127,11 +137,12 @@ def _add_command(commands: Commands, name: str, summary: str, example: str) -> a
     )
     command.add_argument("--debug", action="store_true", help="show the traceback of an error")
     command.add_argument("--quiet", action="store_true", help="no progress bars")
-    if name in ("train", "detect", "eval", "compare", "conventions"):
+    if name in ("train", "detect", "eval", "explain", "compare", "conventions"):
         command.add_argument(
             "--backend",
-            choices=("numpy", "cpu"),
-            help="the readable NumPy code, or its compiled twin (default: cpu, or what MRCNN_NP_BACKEND says)",
+            choices=("numpy", "cpu", "cuda"),
+            help="the readable NumPy code, its compiled twin, or kernels on an NVIDIA GPU (default: cpu, or what "
+            "MRCNN_NP_BACKEND says)",
         )
         command.add_argument(
             "--threads", type=at_least(1), metavar="N", help="threads of the compiled kernels (default: all cores)"
@@ -147,16 +158,32 @@ def _add_group(commands: Commands, name: str, summary: str, kinds: str) -> argpa
 
 def _add_source(command: argparse.ArgumentParser, *, split: str, default: str) -> None:
     """Add the options that choose images."""
-    command.add_argument("--data", choices=("shapes", "voc", "coco"), help=f"data set (default: {default})")
+    command.add_argument(
+        "--data",
+        metavar="PATH",
+        help="a folder, a zip or a JSON, which is looked at to find out what it is; or the name of a kind of data "
+        f"set, with --root (%(formats)s; default: {default})",
+    )
     command.add_argument(
         "--root",
         metavar="DIR",
-        help="its folder, for coco also the JSON itself (default: datasets/shapes, generated if missing; for voc and "
-        "coco the environment variable VOC_ROOT or COCO_ROOT)",
+        help="where the data set is that --data names (default: datasets/shapes, generated if missing; for the others "
+        "the environment variable VOC_ROOT, COCO_ROOT, DSB_ROOT, ...)",
     )
     command.add_argument("--split", help=f"train, val or trainval (default: {split})")
     command.add_argument("--subset", type=at_least(1), metavar="N", help="the first N images only (default: all)")
     command.add_argument("--ids", metavar="FILE", help="only the images whose ids stand in this file, one on a line")
+
+
+def _add_val_fraction(command: argparse.ArgumentParser, what: str) -> None:
+    """Add the option that draws a held-out split; ``what`` says what becomes of the share."""
+    command.add_argument(
+        "--val-fraction",
+        type=probability,
+        metavar="F",
+        help=f"the share of the images that {what}; it is drawn by a hash of their names, so that adding images moves "
+        "none. 0: nothing is held out",
+    )
 
 
 def _add_network(command: argparse.ArgumentParser, *, required: bool) -> argparse._MutuallyExclusiveGroup:
@@ -215,6 +242,7 @@ def _add_train(commands: Commands) -> None:
     )
     _add_source(command, split="train", default="shapes")
     command.add_argument("--val-split", metavar="SPLIT", help="held-out split (default: val)")
+    _add_val_fraction(command, "is held out if there is no split of that name (default: 0.1; with --no-eval 0)")
     command.add_argument("--val-subset", type=at_least(1), metavar="N", help="evaluate the first N held-out images")
     command.add_argument(
         "--preset",
@@ -325,14 +353,42 @@ def _add_eval(commands: Commands) -> None:
     )
 
 
+def _add_explain(commands: Commands) -> None:
+    """Add ``explain``."""
+    command = _add_command(
+        commands,
+        "explain",
+        "say of each missed object where it was lost, of each false detection what it is, and what it costs",
+        "  mrcnn-np explain --run runs/shapes-tiny\n"
+        "  mrcnn-np explain --run runs/shapes-tiny --score 0.5 --image val_000000\n\n"
+        "writes explain.json (every mistake with its numbers) and explain.html (pictures, the dearest first; with\n"
+        "--image explain.png).",
+    )
+    _add_network(command, required=True)
+    _add_conventions_of_weights(command)
+    _add_class_names(command)
+    _add_source(command, split="the held-out split of the run", default="that of the run")
+    command.add_argument("--image", metavar="NAME", help="this image of the split only: its id or file name")
+    command.add_argument("--score", type=probability, metavar="S", help="nothing below S counts as detected (default: "
+                         "the detection_score_threshold of the network, as eval has it)")  # fmt: skip
+    command.add_argument("--method", choices=("voc07", "voc10", "coco"), help="whose rules (default: voc10)")
+    command.add_argument("--iou-type", choices=("mask", "box"), default="mask", help="default: %(default)s")
+    command.add_argument("--iou", type=probability, metavar="T", help="overlap of what is found (default: 0.5)")
+    command.add_argument("--no-oracles", action="store_true", help="do not measure what perfect parts would give")
+    command.add_argument("--pictures", type=at_least(0), default=40, metavar="N", help="at most (default: %(default)s)")
+    command.add_argument("--skip-bad", action="store_true", help="leave out images and annotations that are broken")
+    command.add_argument(
+        "--out", metavar="DIR", help="default: explain-SPLIT in the run, runs/explain-SPLIT with --weights"
+    )
+
+
 # --- the other commands -----------------------------------------------------------------------------------------------
 
 
 def _add_data(commands: Commands) -> None:
-    """Add ``data`` with its kinds."""
-    kinds = _add_group(
-        commands, "data", "generate, download or check a data set", "shapes | voc | coco | check | anchors"
-    )
+    """Add ``data`` with its commands."""
+    names = "shapes | voc | coco | import | show | check | anchors"
+    kinds = _add_group(commands, "data", "generate, download, convert, draw or check a data set", names)
 
     shapes = _add_command(
         kinds,
@@ -365,6 +421,17 @@ def _add_data(commands: Commands) -> None:
     coco.set_defaults(data="shapes", split="train")
     coco.add_argument("--out", required=True, metavar="FILE", help="the file to write")
 
+    _add_import(kinds)
+    show = _add_command(
+        kinds,
+        "show",
+        "draw the first images of a split with their ground truth",
+        "  mrcnn-np data show --data my-pictures --subset 4 --out looked-at",
+    )
+    _add_source(show, split="train", default="shapes")
+    show.set_defaults(data="shapes", split="train", subset=8)
+    show.add_argument("--out", default="shown", metavar="DIR", help="pictures go here (default: %(default)s)")
+
     check = _add_command(
         kinds,
         "check",
@@ -396,6 +463,20 @@ def _add_anchors(kinds: Commands) -> None:
     )
 
 
+def _add_import(kinds: Commands) -> None:
+    """Add ``data import``."""
+    command = _add_command(
+        kinds,
+        "import",
+        "write a data set of any format in COCO's, with copies of its pictures",
+        "  mrcnn-np data import my-pictures --out my-pictures-coco",
+    )
+    command.add_argument("path", metavar="PATH", help="a folder, a zip or a JSON, or a name of: %(formats)s")
+    command.add_argument("--out", required=True, metavar="DIR", help="a folder that is new or empty")
+    command.add_argument("--split", help="this split only (default: all)")
+    command.add_argument("--skip-bad", action="store_true", help="leave out images and annotations that are broken")
+
+
 def _add_bench(commands: Commands) -> None:
     """Add ``bench``."""
     command = _add_command(
@@ -414,6 +495,11 @@ def _add_bench(commands: Commands) -> None:
     command.add_argument("--match", default="", metavar="TEXT", help="operations whose name contains this")
     command.add_argument("--repeat", type=at_least(1), metavar="N", help="rounds (default: 7; networks: at most 3)")
     command.add_argument("--threads", type=at_least(1), metavar="N", help="for everyone (default: 2, if there are 2)")
+    command.add_argument(
+        "--backend",
+        choices=("cpu", "cuda"),
+        help="cuda: our kernels on an NVIDIA GPU beside PyTorch's on the same (default: cpu)",
+    )
     command.add_argument("--numpy", action="store_true", help="the numpy backend in the network table too (minutes)")
     command.add_argument("--without-torch", action="store_true", help="our own backends only")
     command.add_argument(

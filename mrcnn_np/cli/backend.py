@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import kernels
 
 from ..errors import UserError
-from .surroundings import check, kernels_loaded
+from .surroundings import check, kernels_loaded, require_gpu
 
 #: where OpenBLAS looks for its number of threads, in its order
 BLAS_VARIABLES = ("OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "OMP_NUM_THREADS")
@@ -27,15 +27,15 @@ class Machine(NamedTuple):
 
     Attributes
     ----------
-    backend : {"numpy", "cpu"}
-    threads : int
-        Of the kernels, or of BLAS.
+    backend : {"numpy", "cpu", "cuda"}
+    threads : int or None
+        Of the kernels, or of BLAS; None under the cuda backend.
     vector : int or None
-        Numbers in a vector of the kernels; None under the NumPy backend.
+        Numbers in a vector of the cpu backend's kernels; None under the others.
     """
 
     backend: str
-    threads: int
+    threads: int | None
     vector: int | None
 
 
@@ -53,6 +53,8 @@ def chosen(args: argparse.Namespace) -> Iterator[None]:
 @contextmanager
 def _loaded(name: str) -> Iterator[None]:
     """Run a block on a backend, all of which is loaded before."""
+    if name == "cuda":
+        require_gpu()
     with kernels_loaded():
         chosen = kernels.use(name)
         chosen.__enter__()
@@ -97,8 +99,10 @@ def _threads(number: int | None) -> Iterator[None]:
 
 def machine() -> Machine:
     """Return what the network runs on now."""
-    if kernels.backend() != "cpu":
-        return Machine(kernels.backend(), _blas_threads(), None)
+    if kernels.backend() == "cuda":
+        return Machine("cuda", None, None)
+    if kernels.backend() == "numpy":
+        return Machine("numpy", _blas_threads(), None)
     from kernels.cpu.machine.simd import VL
     from kernels.cpu.machine.threads import shares
 
@@ -145,7 +149,7 @@ def remembered(recorded: Mapping[str, Any], args: argparse.Namespace, folder: Pa
     with _loaded(name):
         if kernels.backend() == "cpu":
             _check_kernels(args, threads, vector, folder)
-        elif threads and threads != _blas_threads():
+        elif kernels.backend() == "numpy" and threads and threads != _blas_threads():
             raise UserError(
                 f"the run in {folder} was started with {threads} threads of BLAS, now there are {_blas_threads()}; set "
                 f"OPENBLAS_NUM_THREADS={threads}, or start anew with --overwrite"

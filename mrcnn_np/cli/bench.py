@@ -12,6 +12,7 @@ from typing import Any
 
 from ..bench import chart, machine, markdown
 from ..bench.busy import run_busy
+from ..bench.gpu.measure import run_for_command
 from ..bench.machine import cpu_count
 from ..bench.network import run_network, run_scaling, run_start
 from ..bench.presets import run_presets
@@ -31,6 +32,8 @@ def say(line: str) -> None:
 
 def run_bench(args: argparse.Namespace) -> int:
     """Run the sections that were asked for."""
+    if args.backend == "cuda":
+        return run_for_command(args)
     out = Path(args.out)
     prepare(out)
     threads = args.threads or min(2, cpu_count())

@@ -1,24 +1,34 @@
-"""``mrcnn-np data shapes | voc | coco | check | anchors``: generate, download, convert, check or measure a data set."""
+"""``mrcnn-np data``: generate, download, convert, draw, check or measure a data set."""
 
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
 from .. import data
 from ..data.coco_json import dump_json, instances_of
+from ..data.importing import write_as_coco
+from ..data.opening import find_root, has_split
 from ..errors import UserError
-from ..files import atomic_write, prepare_file
+from ..files import atomic_write, prepare, prepare_file
+from ..pictures.instances import draw_instances
 from .anchors import run_anchors
-from .options import read_ids
+from .options import read_ids, recognise_data
 from .results_file import dataset_category_ids
+
+SPLITS = ("train", "val", "test")
 
 
 def run_data(args: argparse.Namespace) -> int:
     """Run one of the commands."""
-    commands = {"shapes": run_shapes, "voc": run_voc, "coco": run_coco, "check": run_check, "anchors": run_anchors}
+    commands = {
+        "shapes": run_shapes, "voc": run_voc, "coco": run_coco, "check": run_check, "import": run_import,
+        "show": run_show, "anchors": run_anchors,
+    }  # fmt: skip
     return commands[args.data_command](args)
 
 
@@ -43,6 +53,7 @@ def run_voc(args: argparse.Namespace) -> int:
 def run_coco(args: argparse.Namespace) -> int:
     """Write the ground truth of a split as an instances JSON."""
     out = Path(args.out)
+    recognise_data(args)
     dataset = data.open_dataset(args.data, args.root, args.split, subset=args.subset, ids=read_ids(args.ids))
     prepare_file(out)
     content = instances_of(
@@ -56,8 +67,64 @@ def run_coco(args: argparse.Namespace) -> int:
     return 0
 
 
+def run_import(args: argparse.Namespace) -> int:
+    """Write a data set of any format in COCO's."""
+    args.data, args.root = args.path, None
+    if not recognise_data(args):
+        args.root = str(find_root(args.data, None))
+    splits = [args.split] if args.split else [s for s in SPLITS if has_split(args.data, args.root, s)] or ["train"]
+    opened = {split: data.open_dataset(args.data, args.root, split, skip_bad=args.skip_bad) for split in splits}
+    done = write_as_coco(
+        opened,
+        args.out,
+        skip_bad=args.skip_bad,
+        progress=lambda indices, split: tqdm(indices, unit="image", desc=split, disable=args.quiet),
+    )
+    for one in done:
+        for reason in one.left_out:
+            print(f"left out: {reason}", file=sys.stderr)
+        if one.void:
+            print(f"{one.void} images have void pixels, which COCO's format does not know; they are background now")
+        written = Path(args.out) / "annotations" / f"instances_{one.split}.json"
+        print(f"{one.objects} objects in {one.images} images written to {written}")
+    for dataset in opened.values():
+        for line in dataset.notes.repeated():
+            print(f"warning: {line}", file=sys.stderr)
+    return 0
+
+
+def run_show(args: argparse.Namespace) -> int:
+    """Draw the first images of a split with their ground truth."""
+    recognise_data(args)
+    dataset = data.open_dataset(args.data, args.root, args.split, subset=args.subset, ids=read_ids(args.ids))
+    out = Path(args.out)
+    prepare(out)
+    for index in range(len(dataset)):
+        sample = dataset.load(index)
+        path = out / f"{sample.image_id.replace('/', '_')}_truth.png"
+        objects = len(sample.gt_boxes)
+        title = f"{sample.image_id}: {objects} object{'s' if objects != 1 else ''}"
+        draw_instances(
+            sample.image,
+            sample.gt_boxes,
+            sample.gt_class_ids,
+            sample.gt_masks,
+            dataset.class_names,
+            title=title,
+            path=path,
+        )
+        print(f"{sample.image_id}: {_counted(sample, dataset.class_names)} -> {path}")
+    return 0
+
+
+def _counted(sample: data.Sample, class_names: tuple[str, ...]) -> str:
+    ids, counts = np.unique(sample.gt_class_ids, return_counts=True)
+    return ", ".join(f"{n} {class_names[k]}" for k, n in zip(ids, counts)) or "nothing"
+
+
 def run_check(args: argparse.Namespace) -> int:
     """Read every image of a split and report."""
+    recognise_data(args)
     dataset = data.open_dataset(
         args.data,
         args.root,

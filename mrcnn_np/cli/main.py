@@ -11,9 +11,7 @@ from importlib import import_module
 
 from ..errors import UserError
 from .arguments import build_parser
-from .backend import chosen
 from .interrupts import INTERRUPTED, caused_by_interrupt, raise_from_now_on
-from .surroundings import address_space
 from .warned import show_data_warnings
 
 
@@ -35,6 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")
     show_data_warnings()
     try:
+        from .backend import chosen  # it loads NumPy, which --help need not wait for
+
         with chosen(args):
             command = _command(args)
             raise_from_now_on()
@@ -55,6 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _message(error: BaseException) -> str | None:
     """Return what to say of an error that the user can mend; None for any other."""
+    from .surroundings import address_space
+
     if isinstance(error, MemoryError):
         return f"not enough memory ({error}); try smaller images (--size) or batches"
     if isinstance(error, ImportError) and (limit := address_space()) is not None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from .. import data
 from ..config.presets import PRESETS
+from ..data import formats
 from ..data.sample import Dataset
 from ..errors import UserError
 from ..files import read_json
@@ -21,11 +22,11 @@ from ..training.run_folder import OPTIONS
 SHAPES_ROOT = "datasets/shapes"
 _COUNT, _TEXT = (range(1, 2**63), None), (str, None)
 _OPTIONS = {
-    "data": OneOf("shapes", "voc", "coco"), "root": _TEXT, "split": str, "val_split": str,
+    "data": OneOf(*formats.names()), "root": _TEXT, "split": str, "val_split": str,
     "preset": (OneOf(*PRESETS), None), "weights": _TEXT, "class_names": _TEXT, "freeze": str, "config": [str],
-    "steps": (range(2**63), None), "batch_size": _COUNT, "size": _COUNT, "seed": range(2**63),
+    "steps": (range(2**63), None), "batch_size": _COUNT, "size": _COUNT, "seed": range(2**63), "val_fraction": float,
     "subset": _COUNT, "val_subset": _COUNT, "ids": _TEXT, "skip_bad": bool, "checkpoint_every": range(1, 2**63),
-    "backend": (OneOf("numpy", "cpu"), None), "threads": _COUNT, "vector": _COUNT,
+    "backend": (OneOf("numpy", "cpu", "cuda"), None), "threads": _COUNT, "vector": _COUNT,
 }  # fmt: skip
 #: what ``options.json`` holds; older runs lack some
 SCHEMA = {name: Optional(schema) for name, schema in _OPTIONS.items()}
@@ -34,6 +35,8 @@ SCHEMA = {name: Optional(schema) for name, schema in _OPTIONS.items()}
 @dataclass(frozen=True)
 class Options:
     """What decides a run's course, as given on the command line; kept in ``options.json`` so that --resume knows it.
+
+    ``val_fraction`` is 0 if nothing is drawn.
 
     ``backend``, ``threads`` and ``vector`` are what the run was started on (``backend.Machine``), asked for or not.
     """
@@ -54,6 +57,7 @@ class Options:
     subset: int | None = None
     val_subset: int | None = None
     ids: str | None = None
+    val_fraction: float = 0.0
     skip_bad: bool = False
     checkpoint_every: int = 50
     backend: str | None = None
@@ -112,7 +116,35 @@ def open_dataset(options: Options, split: str, *, subset: int | None, ids: str |
         if not Path(root).exists():
             print(f"generating shapes in {root}", file=sys.stderr)
             data.generate(root)
-    return data.open_dataset(options.data, root, split, subset=subset, ids=read_ids(ids), skip_bad=options.skip_bad)
+    dataset: Dataset = data.open_dataset(
+        options.data,
+        root,
+        split,
+        subset=subset,
+        ids=read_ids(ids),
+        skip_bad=options.skip_bad,
+        val_fraction=options.val_fraction,
+        val_of=options.split,
+    )
+    return dataset
+
+
+def recognise_data(args: argparse.Namespace) -> bool:
+    """Where --data is a path, find out what is there and say it; return whether it is one.
+
+    Afterwards ``args.data`` is the name of a format and ``args.root`` the path.
+    """
+    if args.data is None or args.data in formats.names():
+        return False
+    if args.root is not None:
+        raise UserError(
+            f"--data {args.data} is a path, and --root names another; expected --data PATH alone, or --data with "
+            f"one of {', '.join(formats.names())}"
+        )
+    found = data.recognise(args.data)
+    print(f"{args.data}: {found.what}, because {found.ground}", flush=True)
+    args.data, args.root = found.kind, args.data
+    return True
 
 
 def read_ids(path: str | None) -> list[str] | None:

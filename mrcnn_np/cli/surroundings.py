@@ -27,10 +27,10 @@ def check(backend: str) -> None:
     """
     # pictures are drawn in memory: it does not matter which windows pyplot would open, nor whether there are such
     os.environ["MPLBACKEND"] = "agg"
-    if backend not in kernels.BACKENDS[:2]:
-        raise UserError(f"MRCNN_NP_BACKEND is {backend!r}; expected numpy or cpu")
+    if backend not in kernels.BACKENDS:
+        raise UserError(f"MRCNN_NP_BACKEND is {backend!r}; expected {', '.join(kernels.BACKENDS)}")
     limit = address_space()
-    if limit is not None and limit < LEAST_MEMORY[backend]:
+    if limit is not None and limit < LEAST_MEMORY.get(backend, 0):
         other = f"; --backend numpy needs {LEAST_MEMORY['numpy']}" if backend == "cpu" else ""
         raise UserError(
             f"the limit on memory is {limit} MiB (ulimit -v); expected at least {LEAST_MEMORY[backend]} with the "
@@ -63,6 +63,16 @@ def _check_variables() -> None:
     threads = os.environ.get("NUMBA_NUM_THREADS", "")
     if threads and not (threads.strip().isdecimal() and int(threads) > 0):
         raise UserError(f"NUMBA_NUM_THREADS is {threads!r}; expected a whole number of at least 1")
+
+
+def require_gpu() -> None:
+    """Raise ``UserError`` if the cuda backend has nothing to run on: it never falls back to another in silence."""
+    try:
+        from kernels.cuda.machine.require import require
+
+        require()
+    except OSError as error:
+        raise UserError(f"the backend cuda cannot run here: {error} (--backend cpu does without)") from error
 
 
 @contextmanager

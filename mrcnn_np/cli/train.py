@@ -14,6 +14,7 @@ import kernels
 from ..bench import machine
 from ..config import Config, presets
 from ..data import require_teachable
+from ..data.opening import draws
 from ..data.sample import Dataset
 from ..errors import CheckpointError, ConfigError, DataError, UserError
 from ..evaluate.classes import in_classes_of
@@ -30,9 +31,11 @@ from ..training.optim import trained_names
 from ..training.run_folder import CHECKPOINT, CONFIG, FILES, METRICS, OPTIONS, PICTURES, REPORT, START, clear, locked
 from ..training.summary import draw, peak_memory_mib, summarise
 from .backend import remembered
-from .options import Options, open_dataset, recorded_options
+from .options import Options, open_dataset, recognise_data, recorded_options
 
 PRESET = "tiny"
+#: share of the images that is held out, if no split is
+VAL_FRACTION = 0.1
 
 
 def make_config(options: Options, class_names: tuple[str, ...], base: Config | None = None) -> Config:
@@ -124,8 +127,10 @@ class Plan(NamedTuple):
 def run_train(args: argparse.Namespace) -> int:
     """Train, evaluate, draw, summarise."""
     name = "finetuned" if args.weights else args.preset or PRESET
-    folder = Path(args.out or f"runs/{args.data or Options.data}-{name}")
+    what = Path(args.root).absolute().stem if recognise_data(args) else args.data or Options.data
+    folder = Path(args.out or f"runs/{what}-{name}")
     recorded = recorded_options(folder) if args.resume else {}
+    _choose_val_fraction(args, recorded)
     check_same_start(recorded, asdict(Options.merge({}, args).absolute()), folder)
     with remembered(recorded, args, folder) as machine:
         options = replace(Options.merge(recorded, args), **machine._asdict())
@@ -135,6 +140,17 @@ def run_train(args: argparse.Namespace) -> int:
             own_folder(folder / PICTURES)
         with locked(folder):
             return _run(args, folder, plan)
+
+
+def _choose_val_fraction(args: argparse.Namespace, recorded: Mapping[str, Any]) -> None:
+    """Decide how much is held out where there is no split for it; runs that do not remember it held out nothing."""
+    held_out = not args.no_eval and "val" in args.eval_splits.split(",")
+    if args.val_split not in (None, "val") or args.val_split == (args.split or Options.split):
+        if args.val_fraction:
+            raise UserError(f"--val-split {args.val_split} names what is held out; it does not go with --val-fraction")
+        args.val_fraction = None if recorded else 0.0  # what a run is trained on stays as it was
+    elif args.val_fraction is None and not recorded:
+        args.val_fraction = VAL_FRACTION if held_out else 0.0
 
 
 def _plan(args: argparse.Namespace, folder: Path, options: Options, recorded: Mapping[str, Any]) -> Plan:
@@ -223,12 +239,23 @@ def _open_splits(names: str, options: Options, dataset: Dataset) -> dict[str, Da
             splits[name] = dataset
         elif name == "val":
             held_out = _open_held_out(options)
+            _say_what_is_held_out(options, dataset, held_out)
             _say_what_is_shared(options, dataset, held_out)
             what = f"the held-out split {options.val_split!r}"
             splits[name] = in_classes_of(held_out, tuple(dataset.class_names), what, print)
         else:
             raise UserError(f"--eval-splits names {name!r}; expected train, val, or train,val")
     return splits
+
+
+def _say_what_is_held_out(options: Options, dataset: Dataset, held_out: Dataset) -> None:
+    if options.val_split == "val" and draws(options.data, options.root, options.val_fraction):
+        print(
+            f"held out: {len(held_out)} of {len(held_out) + len(dataset)} images, drawn by a hash of their names "
+            f"(--val-fraction {options.val_fraction:g}), as there is no split {options.val_split!r}"
+        )
+    else:
+        print(f"held out: the split {options.val_split!r}, {len(held_out)} images")
 
 
 def _say_what_is_shared(options: Options, dataset: Dataset, held_out: Dataset) -> None:
@@ -249,8 +276,8 @@ def _open_held_out(options: Options) -> Dataset:
         return open_dataset(options, options.val_split, subset=options.val_subset, ids=None)
     except DataError as error:
         raise DataError(
-            f"there are no held-out images: {error}. Name another split by --val-split, or train without by "
-            "--eval-splits train or --no-eval"
+            f"there are no held-out images: {error}. Name another split by --val-split, draw one by "
+            "--val-fraction, or train without by --eval-splits train or --no-eval"
         ) from error
 
 

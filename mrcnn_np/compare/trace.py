@@ -62,7 +62,7 @@ class Traced(Protocol):
 
     @property
     def detect_molded(self) -> Callable[..., Any]:
-        """Run one molded image, shown to ``observe``."""
+        """The method of one molded image."""
         ...
 
     @property

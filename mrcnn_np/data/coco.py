@@ -10,7 +10,7 @@ import numpy as np
 from ..errors import DataError
 from .choice import choose_ids
 from .coco_json import ImageEntry, Instances
-from .coco_layout import ImageFolder
+from .coco_layout import ImageFolder, has_split, recognise
 from .coco_layout import find_instances as find_instances
 from .images import exif_orientation, image_size, read_image
 from .masks import Masks
@@ -104,6 +104,20 @@ class COCODataset:
         self.ids = choose_ids([str(n) for n in self.instances.images], path, split, subset, ids)
         self._files = ImageFolder(root, path, [e.file_name for e in self.instances.images.values()])
         self.image_folder = self._files.folder
+
+    @staticmethod
+    def recognise(root: Path) -> str | None:
+        """Say on what ground a folder or JSON is taken for COCO's format; None if it is not."""
+        return recognise(root)
+
+    @staticmethod
+    def has_split(root: Path, split: str) -> bool:
+        """Say whether there is a file of a split."""
+        return has_split(root, split)
+
+    def name_of(self, image_id: str) -> str:
+        """Return the name of an image's file, as the JSON has it."""
+        return self.instances.images[int(image_id)].file_name
 
     def __len__(self) -> int:
         """Return the number of images."""

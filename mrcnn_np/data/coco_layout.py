@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -71,6 +72,39 @@ def find_instances(root: Path, split: str) -> Path:
     )
 
 
+def recognise(root: Path) -> str | None:
+    """Say on what ground a folder or JSON is taken for COCO's format; None if it is not."""
+    paths = [root] if root.is_file() else []
+    for split in ("train", "val", "test") if root.is_dir() else ():
+        with contextlib.suppress(DataError):
+            paths.append(find_instances(root, split))
+    for path in paths:
+        if path.suffix.lower() == ".json" and _lists_images(path):
+            name = path.relative_to(root) if path != root else path.name
+            return f"{name} lists images, annotations and categories"
+    return None
+
+
+def _lists_images(path: Path) -> bool:
+    """Say whether a JSON has the lists of COCO's format, without parsing it."""
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return False
+    return all(re.search(rb'"%b"\s*:\s*[\[n]' % key, content) for key in (b"images", b"annotations", b"categories"))
+
+
+def has_split(root: Path, split: str) -> bool:
+    """Say whether there is a file of a split; one that stands for all images is the split "train" alone."""
+    if root.is_dir() and any((root / "annotations").glob(f"instances_{split}[0-9]*.json")):
+        return True  # where there are several, whoever opens it hears of it
+    try:
+        find_instances(root, split)
+    except DataError:
+        return False
+    return True
+
+
 def _places(folder: Path, root: Path, split: str) -> list[Path]:
     return [
         folder / f"instances_{split}.json",
@@ -134,7 +168,7 @@ class ImageFolder:
         split = path.stem.removeprefix("instances_")
         folders = [root / "images" / split, root / split, root / "images", path.parent, root]
         folders += [root / "data", root / "JPEGImages", path.parent / "images", path.parent / "data", root / "train"]
-        parts = [_parts(name) for name in names]
+        parts = [name_parts(name) for name in names]
         for keep in range(max(map(len, parts)), 0, -1):
             short = {tuple(p[-keep:]) for p in parts}
             if len(short) < len({tuple(p) for p in parts}):
@@ -152,10 +186,10 @@ class ImageFolder:
 
     def path(self, name: str) -> Path:
         """Return the file of an image."""
-        return self.folder.joinpath(*_parts(name)[-self._keep :])
+        return self.folder.joinpath(*name_parts(name)[-self._keep :])
 
 
-def _parts(name: str) -> list[str]:
+def name_parts(name: str) -> list[str]:
     """Return the folders and the name of a file, without those that lead elsewhere."""
     return [part for part in re.split(r"[\\/]+", name) if part not in ("", ".", "..") and part[1:] != ":"] or ["_"]
 

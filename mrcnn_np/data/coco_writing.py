@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,12 @@ def image_numbers(ids: Iterable[str]) -> dict[str, int]:
 
 
 def instances_of(
-    samples: Iterable[Sample], *, ids: Iterable[str], class_names: tuple[str, ...], category_ids: tuple[int, ...]
+    samples: Iterable[Sample],
+    *,
+    ids: Iterable[str],
+    class_names: tuple[str, ...],
+    category_ids: tuple[int, ...],
+    file_names: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Return the ground truth of a data set as the content of an instances JSON.
 
@@ -42,6 +47,9 @@ def instances_of(
     class_names : tuple of str
     category_ids : tuple of int
         One for each class; entry 0 is not used.
+    file_names : mapping of str to str, optional
+        The name of each image's file by its id; it may be filled while the samples are taken. By default that of the
+        file itself.
 
     Returns
     -------
@@ -55,6 +63,7 @@ def instances_of(
         number = numbers[sample.image_id]
         height, width = sample.image.shape[:2]
         name = Path(sample.path).name or f"{sample.image_id}.jpg"
+        name = (file_names or {}).get(sample.image_id, name)
         images.append({"id": number, "file_name": name, "height": height, "width": width})
         rles = sample.gt_masks.rles if isinstance(sample.gt_masks, Masks) else map(encode, sample.gt_masks)
         for g, (box, segmentation) in enumerate(zip(sample.gt_boxes.astype(np.float64), rles)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import struct
 import warnings
@@ -55,7 +56,9 @@ FIRST_FRAME = "of several frames or pages the first is read"
 UPPER_BITS = "of 16-bit colours the upper 8 bits are read, so that fewer bits in use become dark; save them as 8-bit"
 
 
-def read_image(path: str | Path, *, image_id: str | None = None, notes: Notes | None = None) -> np.ndarray:
+def read_image(
+    path: str | Path, *, image_id: str | None = None, notes: Notes | None = None, content: bytes | None = None
+) -> np.ndarray:
     """Read an image file as 8-bit RGB, upright.
 
     Parameters
@@ -66,6 +69,8 @@ def read_image(path: str | Path, *, image_id: str | None = None, notes: Notes | 
         Handed on to the error.
     notes : Notes, optional
         Where remarks are collected; without it each is a `DataWarning`.
+    content : bytes, optional
+        What the file holds, where it is no file of its own but one in a zip, say; ``path`` is for messages then.
 
     Returns
     -------
@@ -99,7 +104,7 @@ def read_image(path: str | Path, *, image_id: str | None = None, notes: Notes | 
         else:
             warnings.warn(f"{path}: {kind}", DataWarning, stacklevel=3)
 
-    with _opened(path, _EXPECTED, image_id) as picture:
+    with _opened(path, _EXPECTED, image_id, content) as picture:
         try:
             picture.load()
             # After load(): until then the EXIF of some formats has not been read.
@@ -107,7 +112,7 @@ def read_image(path: str | Path, *, image_id: str | None = None, notes: Notes | 
             if getattr(picture, "n_frames", 1) > 1 and picture.format != "MPO":  # MPO: a photo and its previews
                 note(FIRST_FRAME)
                 picture.seek(0)
-            if _sixteen_bit_colour(picture, path):
+            if _sixteen_bit_colour(picture, path, content):
                 note(UPPER_BITS)
             image = _to_rgb(picture, note, path, image_id)
         except _DECODE_ERRORS as error:
@@ -115,7 +120,7 @@ def read_image(path: str | Path, *, image_id: str | None = None, notes: Notes | 
     return upright(image, orientation)
 
 
-def read_index_mask(path: str | Path, *, image_id: str | None = None) -> np.ndarray:
+def read_index_mask(path: str | Path, *, image_id: str | None = None, content: bytes | None = None) -> np.ndarray:
     """Read a mask file whose pixels are numbers: a palette PNG (the colours do not matter) or a grey one.
 
     Parameters
@@ -124,6 +129,8 @@ def read_index_mask(path: str | Path, *, image_id: str | None = None) -> np.ndar
         The PNG file.
     image_id : str, optional
         Handed on to the error.
+    content : bytes, optional
+        As in `read_image`.
 
     Returns
     -------
@@ -135,7 +142,7 @@ def read_index_mask(path: str | Path, *, image_id: str | None = None) -> np.ndar
     DataError
         As `read_image`; also when the file holds colours instead of indices.
     """
-    with _opened(path, "a palette PNG", image_id) as picture:
+    with _opened(path, "a palette PNG", image_id, content) as picture:
         if picture.mode not in ("P", "L", "I", "I;16", "I;16B", "I;16L"):
             raise DataError(
                 f"has mode {picture.mode}; expected a palette or grey PNG whose pixels are instance numbers",
@@ -150,7 +157,9 @@ def read_index_mask(path: str | Path, *, image_id: str | None = None) -> np.ndar
             raise _not_decoded(error, path, image_id, "a PNG file") from error
 
 
-def read_mask_colours(path: str | Path, *, image_id: str | None = None, palette: bool = False) -> np.ndarray | None:
+def read_mask_colours(
+    path: str | Path, *, image_id: str | None = None, palette: bool = False, content: bytes | None = None
+) -> np.ndarray | None:
     """Read a mask file whose pixels are colours.
 
     Parameters
@@ -160,6 +169,8 @@ def read_mask_colours(path: str | Path, *, image_id: str | None = None, palette:
         Handed on to the error.
     palette : bool
         Whether of a palette file, too, the colours count.
+    content : bytes, optional
+        As in `read_image`.
 
     Returns
     -------
@@ -171,7 +182,7 @@ def read_mask_colours(path: str | Path, *, image_id: str | None = None, palette:
     DataError
         As `read_image`.
     """
-    with _opened(path, "a PNG of colours or numbers", image_id) as picture:
+    with _opened(path, "a PNG of colours or numbers", image_id, content) as picture:
         if picture.mode not in ("RGB", "RGBA") and not (palette and picture.mode == "P"):
             return None
         try:
@@ -181,16 +192,61 @@ def read_mask_colours(path: str | Path, *, image_id: str | None = None, palette:
             raise _not_decoded(error, path, image_id, "a PNG file") from error
 
 
-def image_size(path: str | Path, *, image_id: str | None = None) -> tuple[int, int]:
-    """Return (H, W) of an image as stored, before its EXIF orientation, from its header; raises as `read_image`."""
-    with _opened(path, _EXPECTED, image_id) as picture:
+def read_silhouette(path: str | Path, *, image_id: str | None = None, content: bytes | None = None) -> np.ndarray:
+    """Read the mask of one object from a file that is black but for its pixels.
+
+    Parameters
+    ----------
+    path : path
+    image_id : str, optional
+        Handed on to the error.
+    content : bytes, optional
+        As in `read_image`.
+
+    Returns
+    -------
+    mask : ndarray of shape (H, W), bool
+        Where the brightest channel is above half of the image's maximum, so that 0 and 1, 0 and 255, edges that were
+        smoothed, and JPEG all do; of a palette, every index but 0. What is transparent is not of the object.
+
+    Raises
+    ------
+    DataError
+        As `read_image`.
+    """
+    with _opened(path, "the mask of one object, black but for its pixels", image_id, content) as picture:
+        try:
+            picture.load()
+            if picture.mode == "P":
+                return np.asarray(picture) != 0
+            if picture.mode not in ("1", "L", "I", "I;16", "I;16B", "I;16L"):
+                picture = picture.convert("RGBA")
+            values = np.asarray(picture)
+        except _DECODE_ERRORS as error:
+            raise _not_decoded(error, path, image_id, "an image file") from error
+    if values.ndim == 3:
+        values = np.where(values[..., 3] > 127, values[..., :3].max(axis=2), 0)
+    return values > values.max() / 2
+
+
+def image_size(path: str | Path, *, image_id: str | None = None, content: bytes | None = None) -> tuple[int, int]:
+    """Return (H, W) of an image as stored, before its EXIF orientation, from its header; raises as `read_image`.
+
+    Parameters
+    ----------
+    path : path
+    image_id : str, optional
+    content : bytes, optional
+        As in `read_image`.
+    """
+    with _opened(path, _EXPECTED, image_id, content) as picture:
         return picture.size[1], picture.size[0]
 
 
-def exif_orientation(path: str | Path) -> int:
+def exif_orientation(path: str | Path, *, content: bytes | None = None) -> int:
     """Return the EXIF orientation 1 .. 8 of an image file: 1 is upright, or no such entry, or no readable file."""
     try:
-        with _opened(path, _EXPECTED, None) as picture:
+        with _opened(path, _EXPECTED, None, content) as picture:
             return _orientation(picture)
     except (DataError, *_DECODE_ERRORS):
         return 1
@@ -207,16 +263,16 @@ def _not_decoded(error: BaseException, path: str | Path, image_id: str | None, w
     return DataError(f"cannot be decoded ({error}); expected {what} that is whole", path=path, image_id=image_id)
 
 
-def _opened(path: str | Path, expected: str, image_id: str | None) -> Image.Image:
+def _opened(path: str | Path, expected: str, image_id: str | None, content: bytes | None = None) -> Image.Image:
     """Open a file and read its header only; the pixels are decoded later."""
-    if not _is_file(path):
+    if content is None and not _is_file(path):
         what = "is a folder" if os.path.isdir(path) else "does not exist"
         raise DataError(f"{what}; expected {expected}", path=path, image_id=image_id)
     try:
         with warnings.catch_warnings():
             # MAX_PIXELS below is this project's own guard against huge sizes; Pillow's warning would be noise.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            picture = Image.open(path, formats=tuple(FORMATS))
+            picture = Image.open(path if content is None else io.BytesIO(content), formats=tuple(FORMATS))
     except Image.DecompressionBombError as error:
         raise DataError(
             f"is too large ({error}); expected at most {MAX_PIXELS} pixels", path=path, image_id=image_id
@@ -277,14 +333,14 @@ def _to_rgb(picture: Image.Image, note: object, path: str | Path, image_id: str 
     return out
 
 
-def _sixteen_bit_colour(picture: Image.Image, path: str | Path) -> bool:
+def _sixteen_bit_colour(picture: Image.Image, path: str | Path, content: bytes | None) -> bool:
     """Say whether a file has 16 bits for each of several channels, which Pillow cuts to 8 without a word."""
     if picture.format == "TIFF":
         bits = getattr(picture, "tag_v2", {}).get(258, (8,))
         return picture.mode != "L" and len(bits) > 1 and max(bits) > 8
     if picture.format != "PNG":
         return False
-    with open(path, "rb") as file:
+    with open(path, "rb") if content is None else io.BytesIO(content) as file:
         header = file.read(26)  # signature, length and name of IHDR, width, height, bits, colour type
     return header[12:16] == b"IHDR" and header[24] == 16 and header[25] != 0
 

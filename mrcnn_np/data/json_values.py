@@ -48,9 +48,25 @@ def check_bbox(box: object) -> tuple[float, float, float, float]:
 def read_json_file(path: Path, expected: str) -> Any:
     """Read a JSON file; one that is missing or broken is a ``DataError``."""
     try:
-        return json.loads(path.read_bytes())
+        content = path.read_bytes()
     except OSError as error:
         raise DataError(f"cannot be read ({error.strerror}); expected {expected}", path=path) from error
+    return parse_json(content, path, expected)
+
+
+def parse_json(content: bytes, path: Path, expected: str) -> Any:
+    """Return the value that a JSON file holds; what is none is a ``DataError``.
+
+    Parameters
+    ----------
+    content : bytes
+    path : Path
+        Of the file, for messages.
+    expected : str
+        What it should be, for messages.
+    """
+    try:
+        return json.loads(content)
     except (ValueError, RecursionError) as error:
         raise DataError(f"is not JSON ({error}); expected {expected}", path=path) from error
 

@@ -12,9 +12,15 @@ class Notes:
 
     The first remark of a kind is a `DataWarning` at once; all are kept, so that they can be counted at the end. A file
     that is read again, in the next epoch say, counts once.
+
+    Parameters
+    ----------
+    quiet : bool
+        Say nothing, only keep.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, quiet: bool = False) -> None:
+        self._quiet = quiet
         self._files: dict[str, dict[str, None]] = {}  # a dict as an ordered set
 
     def __bool__(self) -> bool:
@@ -25,7 +31,7 @@ class Notes:
         """Note that the rule ``kind``, a sentence, was applied to ``where``: a file, or a place in one."""
         first = kind not in self._files
         self._files.setdefault(kind, {})[str(where)] = None
-        if first:
+        if first and not self._quiet:
             warnings.warn(f"{printable(where)}: {kind}", DataWarning, stacklevel=3)
 
     def count(self, kind: str) -> int:

@@ -21,7 +21,7 @@ from .voc_labels import VOID as VOID
 from .voc_labels import colour_map as colour_map
 from .voc_labels import read_labels
 from .voc_layout import VOC_CLASSES as VOC_CLASSES
-from .voc_layout import Layout
+from .voc_layout import Layout, has_split, recognise
 
 COUNTED_FROM_ZERO = "the boxes fit their masks only if they are counted from 0, so they are read so (VOC counts from 1)"
 LEFT_OUT = "an object is left out"
@@ -90,6 +90,16 @@ class VOCDataset:
         self._every_id = self.layout.ids(split)
         self.ids = choose_ids(self._every_id, self.folder, split, subset, ids)
         self.skip_bad, self.notes = skip_bad, Notes()
+
+    @staticmethod
+    def recognise(root: Path) -> str | None:
+        """Say on what ground a folder is taken for VOC's; None if it is not."""
+        return recognise(root)
+
+    @staticmethod
+    def has_split(root: Path, split: str) -> bool:
+        """Say whether a split has a list."""
+        return has_split(root, split)
 
     def __len__(self) -> int:
         """Return the number of images."""

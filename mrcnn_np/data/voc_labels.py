@@ -40,7 +40,11 @@ def colour_map(n: int = 256) -> np.ndarray:
 
 
 def read_labels(
-    path: Path, *, image_id: str, colours: dict[tuple[int, int, int], int] | None = None
+    path: Path,
+    *,
+    image_id: str,
+    colours: dict[tuple[int, int, int], int] | None = None,
+    content: bytes | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Read the number of each pixel's object or class.
 
@@ -53,6 +57,8 @@ def read_labels(
     colours : dict of (int, int, int) to int, optional
         What the colours of an RGB file mean. By default those of VOC's palette are its indices; a file with others
         gets numbers in the order of the colours, which tells objects apart.
+    content : bytes, optional
+        What a PNG holds that is no file of its own; see `read_image`.
 
     Returns
     -------
@@ -65,10 +71,10 @@ def read_labels(
     if path.suffix == ".npy":
         numbers = _read_array(path, image_id)
     else:
-        in_colour = read_mask_colours(path, image_id=image_id, palette=bool(colours))
+        in_colour = read_mask_colours(path, image_id=image_id, palette=bool(colours), content=content)
         if in_colour is not None:
             return _of_colours(in_colour, colours, path, image_id)
-        numbers = read_index_mask(path, image_id=image_id)
+        numbers = read_index_mask(path, image_id=image_id, content=content)
     void = numbers == VOID
     if numbers.dtype != np.uint8:
         if void.any() and len(np.unique(numbers[(numbers > 0) & (numbers < VOID)])) == VOID - 1:

@@ -25,6 +25,7 @@ BACKGROUND = ("background", "_background_")
 """What tools call class 0."""
 
 #: splits that a folder without lists, or with one list of another name, has
+_LISTS = ("Segmentation", "Main")
 _WHOLE = ("train", "trainval", "default", "all")
 
 
@@ -97,7 +98,7 @@ class Layout:
         ``ImageSets/Segmentation/SPLIT.txt`` lists them, or ``ImageSets/Main/SPLIT.txt``. Where there is no list at
         all, "train" is every image with object numbers; where there is one, "default", it is that.
         """
-        for folder in ("Segmentation", "Main"):
+        for folder in _LISTS:
             path = self.folder / SPLITS / folder / f"{split}.txt"
             if path.is_file():
                 return _read_split(path, split)
@@ -125,6 +126,21 @@ class Layout:
                 path=self.folder,
             )
         return ids
+
+
+def recognise(root: Path) -> str | None:
+    """Say on what ground a folder is taken for VOC's; None if it is not."""
+    for folder in (*sorted(root.glob("VOC20*")), root) if root.is_dir() else ():
+        for kind in ("Object", "ObjectPNG", "ObjectNpy"):
+            if (folder / IMAGES).is_dir() and (folder / f"Segmentation{kind}").is_dir():
+                return f"{folder.name} holds {IMAGES}/ and Segmentation{kind}/"
+    return None
+
+
+def has_split(root: Path, split: str) -> bool:
+    """Say whether there is a list of a split."""
+    folders = [folder for folder in (root / "VOC2012", root) if (folder / IMAGES).is_dir()]
+    return any((folder / SPLITS / kind / f"{split}.txt").is_file() for folder in folders[:1] for kind in _LISTS)
 
 
 def _voc_folder(root: Path, year: str) -> Path:
@@ -183,6 +199,22 @@ def read_classes(folder: Path) -> tuple[tuple[str, ...], dict[tuple[int, int, in
     ordered = _checked_names(names, path)
     place = {name: k for k, name in enumerate(ordered)} | dict.fromkeys(BACKGROUND, 0)
     return ordered, {colour: place[name] for name, colour in zip(names, colours) if colour is not None}
+
+
+def listed_classes(path: Path, content: bytes) -> tuple[str, ...]:
+    """Return the class names that a file lists, one on each line, background first.
+
+    Parameters
+    ----------
+    path : Path
+        For messages.
+    content : bytes
+    """
+    try:
+        lines = content.decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise DataError("cannot be read; expected one class name on each line", path=path) from error
+    return _checked_names([line.strip() for line in lines if line.strip()], path)
 
 
 def _colour(text: str, line: str, path: Path) -> tuple[int, int, int] | None:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from kernels import host_work
+
 from ..boxes import box_area, intersection_over_area, iou
 from ..data.masks import Masks, in_runs
 from ..data.rle import mask_overlaps
@@ -72,6 +74,7 @@ def _without(masks: Masks, void: np.ndarray | None) -> Masks:
     return masks if void is None else masks.without(void)
 
 
+@host_work
 def box_iou(a: np.ndarray, b: np.ndarray, *, crowd: np.ndarray | None = None) -> np.ndarray:
     """Return the overlap of every box of ``a`` (detections) with every box of ``b``, with ``mask_iou``'s crowd rule.
 

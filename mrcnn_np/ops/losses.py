@@ -7,12 +7,10 @@ Whole numbers are taken as floating point.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 
-from kernels import accelerated
-from kernels.contract import SigmoidCrossEntropyCache, SoftmaxCrossEntropyCache, as_floating
+from kernels import accelerated, as_array
+from kernels.contract import SigmoidCrossEntropyCache, SmoothL1Cache, SoftmaxCrossEntropyCache, as_floating
 
 from .activation import sigmoid, softmax
 
@@ -58,6 +56,7 @@ def softmax_cross_entropy(logits: np.ndarray, labels: np.ndarray) -> tuple[np.nd
     return loss, SoftmaxCrossEntropyCache(probabilities, labels)
 
 
+@accelerated
 def softmax_cross_entropy_backward(dloss: np.ndarray, cache: SoftmaxCrossEntropyCache) -> np.ndarray:
     """Return the gradient of the logits: ``dlogits[r, k] = dloss[r] (p[r, k] - [k = t_r])``.
 
@@ -67,7 +66,7 @@ def softmax_cross_entropy_backward(dloss: np.ndarray, cache: SoftmaxCrossEntropy
     """
     probabilities, labels = cache
     difference = probabilities.copy()
-    difference[np.arange(len(labels)), labels] -= 1
+    difference[np.arange(len(labels), like=labels), labels] -= 1
     return difference * dloss[:, None]
 
 
@@ -119,13 +118,7 @@ def sigmoid_cross_entropy_backward(dloss: np.ndarray, cache: SigmoidCrossEntropy
     return dloss * (sigmoid(logits)[0] - targets)
 
 
-class SmoothL1Cache(NamedTuple):
-    """Of ``smooth_l1``: ``pred - target``, and ``beta``."""
-
-    difference: np.ndarray
-    beta: float
-
-
+@accelerated
 def smooth_l1(pred: np.ndarray, target: np.ndarray, *, beta: float = 1.0) -> tuple[np.ndarray, SmoothL1Cache]:
     r"""Return a parabola near zero and the absolute value away from it, for every element.
 
@@ -164,6 +157,7 @@ def smooth_l1(pred: np.ndarray, target: np.ndarray, *, beta: float = 1.0) -> tup
     return np.where(size < beta, parabola, size - beta / 2), SmoothL1Cache(difference, beta)
 
 
+@accelerated
 def smooth_l1_backward(dloss: np.ndarray, cache: SmoothL1Cache) -> np.ndarray:
     """Return the gradient of ``pred``: ``dloss clip(d / beta, -1, 1)``, or ``dloss sign(d)`` (0 at 0) if beta is 0."""
     difference, beta = cache
@@ -173,7 +167,7 @@ def smooth_l1_backward(dloss: np.ndarray, cache: SmoothL1Cache) -> np.ndarray:
 
 def _like(name: str, targets: np.ndarray, reference: np.ndarray) -> np.ndarray:
     """Return the targets in the dtype of the predictions; shapes must be equal (broadcasting hides mistakes here)."""
-    targets = np.asarray(targets, dtype=reference.dtype)
+    targets = as_array(targets).astype(reference.dtype, copy=False)
     if targets.shape != reference.shape:
         raise ValueError(f"{name} of shape {targets.shape}, expected {reference.shape}")
     return targets

@@ -94,6 +94,7 @@ def resize_bilinear(image: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarra
     return y, ResizeCache((height, width), size)
 
 
+@accelerated
 def resize_bilinear_backward(dy: np.ndarray, cache: ResizeCache) -> np.ndarray:
     """Return ``dx``.
 

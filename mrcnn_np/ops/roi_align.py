@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from scipy import sparse
 
-from kernels import accelerated, contract
+from kernels import accelerated, contract, on_device
 from kernels.contract import RoIAlignCache
 
 BLOCK_BYTES = 24 * 2**20  # what the temporaries of one block of RoIs may take
@@ -236,7 +236,8 @@ def check_rois(
     Raises
     ------
     ValueError
-        A shape is wrong, a RoI is not finite, or an index is out of range.
+        A shape is wrong, a RoI is not finite, or an index is out of range. Of arrays on a device only the shapes are
+        looked at.
     """
     if features.ndim != 4 or 0 in features.shape[1:3]:
         raise ValueError(f"{name} has shape {features.shape}; expected (N, H, W, C) with at least one pixel")
@@ -247,6 +248,8 @@ def check_rois(
         raise ValueError(f"rois has shape {rois.shape}; expected (R, 4)")
     if batch_index.shape != (len(rois),):
         raise ValueError(f"batch_index has shape {batch_index.shape}; expected ({len(rois)},), one per RoI")
+    if on_device(rois):  # a look at the values would keep the host waiting; what boxes are made of is looked at before
+        return bins
     if not np.isfinite(rois).all():
         row = int(np.flatnonzero(~np.isfinite(rois).all(axis=1))[0])
         raise ValueError(f"roi {row} is {rois[row].tolist()}; expected finite numbers")

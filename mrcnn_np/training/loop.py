@@ -20,6 +20,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from kernels import on_device, place, to_host
+
 from ..data.augment import augment
 from ..data.sample import Dataset, Sample, for_training
 from ..errors import CheckpointError, DataError, NonFiniteError
@@ -29,7 +31,7 @@ from ..molding import Batch, make_batch
 from ..objective import LOSSES
 from ..params import Params, first_non_finite
 from .checkpoint import Checkpoint, check_resumable, save_checkpoint
-from .optim import clip_gradients, learning_rate_at, update, zero_velocity
+from .optim import clip_gradients, global_norm, learning_rate_at, update, zero_velocity
 from .run_folder import CHECKPOINT, METRICS, TIMINGS, StepLog
 
 #: a loss of so many times the first step's is no success any more; and the largest first loss that this counts from
@@ -122,8 +124,14 @@ def load_samples(dataset: Dataset, indices: list[int], skipped: dict[str, str] |
 
 
 def require_finite(what: str, tensors: Iterable[tuple[str, np.ndarray]]) -> None:
-    """Raise ``NonFiniteError`` with the name of the first tensor that holds NaN or infinity."""
-    name = first_non_finite(tensors)
+    """Raise ``NonFiniteError`` with the name of the first tensor that holds NaN or infinity.
+
+    Each answer of a device is a wait: if the norm of all its tensors together is finite, so are they.
+    """
+    named = dict(tensors)
+    if any(map(on_device, named.values())) and np.isfinite(global_norm(named)):
+        return
+    name = first_non_finite(named.items())
     if name is not None:
         raise NonFiniteError(f"{what} {name} holds NaN or infinity")
 
@@ -156,6 +164,7 @@ def train_step(
         Names the first tensor that went wrong, in the order in which they are computed: image, parameters, losses,
         gradients. Nothing has been updated then.
     """
+    place(velocity, device=model.settle())
     require_finite("the input", [("image", batch.images)])
     require_finite("parameter", model.params.items())
     with np.errstate(over="ignore", invalid="ignore"):  # found by name below
@@ -169,7 +178,7 @@ def train_step(
     learning_rate = learning_rate_at(step, model.config)
     update(model.params, grads, velocity, learning_rate=learning_rate, config=model.config)
     numbers = {name: float(losses[name]) for name in LOSSES}
-    return {"loss": sum(numbers.values()), **numbers, "grad_norm": grad_norm, "learning_rate": learning_rate}
+    return {"loss": sum(numbers.values()), **numbers, "grad_norm": float(grad_norm), "learning_rate": learning_rate}
 
 
 class Bar:
@@ -284,13 +293,15 @@ def train(
         check_resumable(resume, config=config, seed=seed, class_names=dataset.class_names, images=images)
         if odd := set(velocity) ^ set(resume.velocity):
             raise CheckpointError(f"the checkpoint is damaged: the velocity of {min(odd)!r} is missing or too many")
+        place(model.params, device=False)
         for name, value in resume.params.items():
             model.params[name][...] = value
         velocity, start = resume.velocity, resume.step
         skipped = dict.fromkeys(resume.skipped, "skipped before the training was resumed")
 
     def save(step: int) -> None:
-        state = (step, seed, config, dataset.class_names, model.params, velocity, images, tuple(skipped))
+        tensors = to_host(model.params), to_host(velocity)
+        state = (step, seed, config, dataset.class_names, *tensors, images, tuple(skipped))
         save_checkpoint(out_dir / CHECKPOINT, Checkpoint(*state))
 
     remove_leftovers(out_dir)

@@ -94,6 +94,7 @@ def global_norm(grads: Mapping[str, np.ndarray]) -> float:
     return math.sqrt(sum(float(np.sum(np.square(g, dtype=np.float64))) for g in grads.values()))
 
 
+@accelerated
 def clip_gradients(grads: Mapping[str, np.ndarray], max_norm: float | None) -> float:
     """Scale all gradients down, **in place**, so that their global norm is at most ``max_norm``.
 

@@ -52,10 +52,10 @@ EXERCISE = {
     "cells": [
         {
             "cell_type": "code",
-            "metadata": {"tags": ["exercise-8.4"]},
+            "metadata": {"tags": ["exercise-8.5"]},
             "outputs": [],
             "source": "def value_at_backward(dy, dplane, y, x):\n    raise NotImplementedError\n\n\n"
-            'check("8.4", value_at_backward)',
+            'check("8.5", value_at_backward)',
         },
         {"cell_type": "markdown", "metadata": {}, "source": ""},
     ],
@@ -96,7 +96,7 @@ def test_an_exercise_without_proof(old, new, complaint):
 
 def test_a_stub_that_is_solved_already():
     bad = copy.deepcopy(EXERCISE)
-    bad["cells"][0]["source"] = SOLUTION.split("\n", 1)[1].rsplit("```", 1)[0] + 'check("8.4", value_at_backward)'
+    bad["cells"][0]["source"] = SOLUTION.split("\n", 1)[1].rsplit("```", 1)[0] + 'check("8.5", value_at_backward)'
     bad["cells"][1]["source"] = SOLUTION
     assert any("the stub says" in line for line in load("prove").exercises_of(bad))
 

@@ -67,12 +67,14 @@ def test_a_data_set_without_held_out_images(coco, tmp_path, capsys):
     (tmp_path / "annotations" / "instances_train2017.json").symlink_to(coco / "annotations" / "instances_train.json")
     (tmp_path / "images").symlink_to(coco / "images")
     command = ["train", "--data", "coco", "--root", str(tmp_path), "--out", str(tmp_path / "run"), *FEW]
-    assert main(command) == 2
+    assert main([*command, "--val-fraction", "0"]) == 2
     message = capsys.readouterr().err
     assert "there are no held-out images: " in message and "no annotations/instances_val*.json" in message
     assert "--val-split" in message and "--no-eval" in message
     assert not (tmp_path / "run").exists()
     assert main([*command, "--val-split", "train2017", "--val-subset", "1"]) == 0
+    assert main([*command, "--overwrite"]) == 0
+    assert "of 4 images, drawn by a hash of their names (--val-fraction 0.1)" in capsys.readouterr().out
 
 
 def test_eval_and_its_results_file_give_the_same_numbers(coco, trained, tmp_path, capsys, monkeypatch):

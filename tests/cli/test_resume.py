@@ -37,6 +37,7 @@ FREE = {
     "out": "the folder", "root": "the images may have moved; their ids are compared", "resume": "itself",
     "overwrite": "starts anew", "skip_bad": "a bad image stops a run, which goes on with this as if it had been given",
     "checkpoint_every": "when, not what", "val_split": "evaluation", "val_subset": "evaluation",
+    "val_fraction": "there is a split here; where there is none, the images that are left are compared",
     "eval_splits": "evaluation", "no_eval": "evaluation", "no_pictures": "pictures", "quiet": "the screen",
     "debug": "the screen", "help": "the screen",
 }  # fmt: skip
@@ -188,7 +189,7 @@ def test_what_changes_no_bits_may_change(run, shapes, tmp_path, name):
         ("config", ["a=1", 5], "['config'][1] is 5; expected a text"),
         ("config", {"a": 1}, "['config'] is a dict of 1; expected a list"),
         ("skip_bad", "no", "['skip_bad'] is 'no'; expected true or false"),
-        ("backend", "cuda", "['backend'] is 'cuda'; expected 'numpy' or 'cpu' or null"),
+        ("backend", "gpu", "['backend'] is 'gpu'; expected 'numpy' or 'cpu' or 'cuda' or null"),
         ("threads", 0, "['threads'] is 0"),
         ("root", [], "['root'] is a list of 0; expected a text or null"),
         ("subset", "5", "['subset'] is '5'"),

@@ -60,7 +60,7 @@ def detect(trained, tmp_path):
 @pytest.mark.parametrize(
     ("variables", "message"),
     [
-        ({"MRCNN_NP_BACKEND": "gpu"}, "MRCNN_NP_BACKEND is 'gpu'; expected numpy or cpu"),
+        ({"MRCNN_NP_BACKEND": "gpu"}, "MRCNN_NP_BACKEND is 'gpu'; expected numpy, cpu, cuda"),
         ({"MRCNN_NP_VECTOR": "x"}, "MRCNN_NP_VECTOR is 'x'; expected 8 or 16"),
         ({"MRCNN_NP_VECTOR": "32"}, "MRCNN_NP_VECTOR is '32'"),
         ({"NUMBA_NUM_THREADS": "0"}, "NUMBA_NUM_THREADS is '0'; expected a whole number of at least 1"),

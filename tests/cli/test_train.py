@@ -117,10 +117,12 @@ def test_no_held_out_images(shapes, tmp_path, capsys):
     root = copy_shapes(shapes, tmp_path / "shapes")
     (root / "VOC2012" / "ImageSets" / "Segmentation" / "val.txt").unlink()
     command = ["train", "--root", str(root), "--out", str(tmp_path / "b"), "--no-pictures", *SMALL]
-    assert main(command) == 2
+    assert main([*command, "--val-fraction", "0"]) == 2
     message = capsys.readouterr().err
     assert "there are no held-out images: " in message and "--val-split" in message and "--eval-splits train" in message
     assert main([*command, "--eval-splits", "train", "--steps", "1"]) == 0
+    assert main([*command, "--overwrite", "--steps", "1"]) == 0
+    assert "held out: 1 of 6 images, drawn by a hash of their names (--val-fraction 0.1)" in capsys.readouterr().out
 
 
 def test_a_run_goes_on_from_any_folder(shapes, tmp_path, monkeypatch, capsys):

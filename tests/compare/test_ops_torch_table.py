@@ -40,8 +40,9 @@ def test_no_operation_is_left_out():
             assert forward in named, name
             assert name == forward or forward in with_backward, name
     accelerated = {op.removesuffix("_backward") for op in kernels.coverage()}
-    # Steps of targets.py: test_torchvision_training.py; what paste_masks and sgd_step of the table do
-    assert accelerated - {"label_anchors", "crop_masks", "paste_into_boxes", "momentum_step"} <= named
+    # Steps of targets.py: test_torchvision_training.py; what paste_masks and sgd_step of the table do;
+    # clipping: test_torchvision_train_steps.py
+    assert accelerated - {"label_anchors", "crop_masks", "paste_into_boxes", "momentum_step", "clip_gradients"} <= named
 
 
 def test_a_wrong_operation_is_found():

@@ -34,6 +34,9 @@ class LinearModel:
             "head.b": np.zeros((), np.float32),
         }
 
+    def settle(self):
+        return False  # everything is on the host
+
     def losses(self, batch, rng):
         x = batch.images.mean(axis=(1, 2)) + 0.01 * rng.standard_normal((len(batch.images), 3)).astype(np.float32)
         self.params["backbone.mean"] += np.float32(0.1) * (x.mean(axis=0) - self.params["backbone.mean"])

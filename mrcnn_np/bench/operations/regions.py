@@ -195,9 +195,9 @@ class Sgd(Op):
         self.gbytes = {"update": 5 * gbytes(*self.start.values())}  # read p, v, g; write p, v
 
     def ours(self, dtype: type) -> Runs:
-        params: Params = {name: np.array(a, dtype) for name, a in self.start.items()}
-        grads: Params = {name: np.array(a, dtype) for name, a in self.grads.items()}
-        velocity: Params = {name: np.array(a, dtype) for name, a in self.velocity.items()}
+        params: Params = {name: a.astype(dtype) for name, a in self.start.items()}
+        grads: Params = {name: a.astype(dtype) for name, a in self.grads.items()}
+        velocity: Params = {name: a.astype(dtype) for name, a in self.velocity.items()}
 
         def update() -> list[np.ndarray]:
             sgd_step(params, grads, velocity, learning_rate=1e-3, config=self.config)

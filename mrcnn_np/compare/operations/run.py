@@ -30,7 +30,7 @@ from .regions import boxes, optimiser, regions
 FORWARD, BACKWARD = 1e-12, 1e-10
 FACTOR, WINOGRAD_FACTOR = 4.0, 10.0
 FLOOR = 8 * float(np.finfo(np.float32).eps)
-BACKENDS = ("numpy", "cpu")
+BACKENDS = ("numpy", "cpu")  # and "cuda", if that is the active one
 
 
 @dataclass(frozen=True)
@@ -78,12 +78,13 @@ def check_all(*, progress: bool = False) -> list[OpRow]:
 
 def check(case: Case) -> list[OpRow]:
     """Measure one case: a row forward and, if there is one, a row backward."""
+    backends = tuple(dict.fromkeys((*BACKENDS, kernels.backend())))
     with kernels.use("numpy"):
         ours64 = _ours(case, np.float64)
     backward = len(ours64) == 2
     theirs64, theirs32 = (_theirs(case, dtype, backward=backward) for dtype in (np.float64, np.float32))
     ours32 = {}
-    for name in BACKENDS:
+    for name in backends:
         with kernels.use(name):
             ours32[name] = _ours(case, np.float32)
     rows = []
@@ -91,10 +92,10 @@ def check(case: Case) -> list[OpRow]:
         double = _worst(case, ours64[i], theirs64[i])
         single = 0.0 if case.decision else _worst(case, theirs32[i], theirs64[i], rms=case.winograd)
         exact = theirs32[i] if case.decision else theirs64[i]
-        found = {name: _worst(case, ours32[name][i], exact, rms=case.winograd) for name in BACKENDS}
-        bounds = dict.fromkeys(BACKENDS, 0.0 if case.decision else FACTOR * single + FLOOR)
+        found = {name: _worst(case, ours32[name][i], exact, rms=case.winograd) for name in backends}
+        bounds = dict.fromkeys(backends, 0.0 if case.decision else FACTOR * single + FLOOR)
         if case.winograd:
-            bounds["cpu"] = WINOGRAD_FACTOR * found["numpy"]
+            bounds |= dict.fromkeys(backends[1:], WINOGRAD_FACTOR * found["numpy"])
         bound64 = 0.0 if case.decision else (FORWARD, BACKWARD)[i]
         rows.append(OpRow(case.op, case.case, direction, double, single, found, bound64, bounds, case.winograd))
     return rows
@@ -102,7 +103,7 @@ def check(case: Case) -> list[OpRow]:
 
 def within(row: OpRow) -> bool:
     """Tell whether a row keeps its bounds."""
-    return row.float64 <= row.bound64 and all(row.ours[name] <= row.bounds[name] for name in BACKENDS)
+    return row.float64 <= row.bound64 and all(row.ours[name] <= row.bounds[name] for name in row.ours)
 
 
 def _cast(inputs: Sequence[np.ndarray], dtype: type) -> list[np.ndarray]:
@@ -177,7 +178,7 @@ def cells(rows: Sequence[OpRow]) -> list[tuple[str, ...]]:
         (
             row.op, row.case + (" (rms)" if row.winograd else ""), row.direction,
             number(row.float64), number(row.pytorch),
-            *(number(row.ours[name]) for name in BACKENDS), "ok" if within(row) else "DIFFERS",
+            *(number(error) for error in row.ours.values()), "ok" if within(row) else "DIFFERS",
         )
         for row in rows
     ]  # fmt: skip
@@ -190,7 +191,7 @@ def verdict(rows: Sequence[OpRow]) -> str:
         worst = max((row for row in rows if row.direction == direction), key=lambda row: row.float64, default=None)
         if worst is not None:
             parts.append(f"float64 {direction} {worst.float64:.1e} ({worst.op}; bound {bound:.0e})")
-    for name in BACKENDS:
+    for name in rows[0].ours if rows else ():
         times = [(row.ours[name] / row.pytorch, row.op) for row in rows if row.pytorch > 1e-8 and not row.winograd]
         if times:
             parts.append(f"float32 {name} at most {max(times)[0]:.1f} times PyTorch's error ({max(times)[1]})")

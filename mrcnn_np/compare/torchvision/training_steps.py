@@ -22,6 +22,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from kernels import to_host
+
 from ...config import Config
 from ...data.sample import Sample
 from ...model import MaskRCNN
@@ -168,6 +170,7 @@ def compare_training(
     """
     dtype = next(iter(params.values())).dtype
     ours = MaskRCNN(config, {name: p.copy() for name, p in params.items()})
+    ours.settle()
     theirs = model.build(params, config).train()
     if config.bn_mode == "frozen":
         model.freeze_norms(theirs)
@@ -178,20 +181,21 @@ def compare_training(
         rate = learning_rate_at(step, config)
         losses, cache = ours.losses(batch, np.random.default_rng([seed, step]))
         grads = ours.backward(cache)
-        their_losses = their_training.losses(theirs, samples, cache.targets)
+        targets = to_host(cache.targets)
+        their_losses = their_training.losses(theirs, samples, targets)
         optimiser.zero_grad()
         sum(their_losses.values()).backward()
         result.ours.append({name: float(losses[name]) for name in LOSSES})
         result.theirs.append({name: float(their_losses[THEIR_LOSSES[name]].detach()) for name in LOSSES})
         if step == 0:
             named = {name: p.grad.numpy() for name, p in theirs.named_parameters()}
-            result.gradients = _rows(grads, _converted(named, config), GRADIENT_BOUND[str(dtype)])
+            result.gradients = _rows(to_host(grads), _converted(named, config), GRADIENT_BOUND[str(dtype)])
         their_training.step(theirs, optimiser, config, rate)
         clip_gradients(grads, config.clip_norm)
         sgd_step(ours.params, grads, velocity, learning_rate=rate, config=config)
     state = {name: t.detach().numpy() for name, t in theirs.state_dict().items()}
-    result.parameters = _rows(ours.params, _converted(state, config), None)
-    result.info = _facts(batch, config, str(dtype), cache.targets if steps else None)
+    result.parameters = _rows(to_host(ours.params), _converted(state, config), None)
+    result.info = _facts(batch, config, str(dtype), targets if steps else None)
     return result
 
 

@@ -1,0 +1,138 @@
+"""``mrcnn-np explain``: why each object was missed, what each false detection is, and what it costs."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from pathlib import Path
+
+from ..data.sample import Dataset, Sample
+from ..errors import UserError, did_you_mean
+from ..evaluate.classes import in_classes_of
+from ..evaluate.split import image_place
+from ..explain.deaths import Miss
+from ..explain.judge import BACKGROUND_IOU, Rules
+from ..explain.page import draw_mistakes, in_words, mistakes_in, save_picture, write_page
+from ..explain.report import Explanation, Mistake, explain_split
+from ..files import prepare, write_json
+from ..model import MaskRCNN
+from .network import checkpoint_path, load_model, of_weights, refuse_options_of_weights
+from .options import Options, open_dataset, recorded_options
+
+#: sentences on the terminal; the files have all
+SHOWN = 10
+
+
+class OneImage:
+    """A data set of one image of another data set.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    index : int
+    """
+
+    def __init__(self, dataset: Dataset, index: int) -> None:
+        self.dataset, self.index = dataset, index
+        self.class_names = dataset.class_names
+        self.ids: tuple[str, ...] = (dataset.ids[index],)
+
+    def __len__(self) -> int:
+        """Return 1."""
+        return 1
+
+    def load(self, index: int) -> Sample:
+        """Read the image; see ``Dataset.load``."""
+        return self.dataset.load(range(self.index, self.index + 1)[index])
+
+
+def run_explain(args: argparse.Namespace) -> int:
+    """Explain the mistakes of a network on a split, or in one image."""
+    if args.iou is not None and not BACKGROUND_IOU < args.iou <= 1:
+        raise UserError(f"--iou is {args.iou:g}; expected a number above {BACKGROUND_IOU:g} and up to 1")
+    rules = Rules(args.method or "voc10", args.iou_type, 0.5 if args.iou is None else args.iou)
+    model, dataset, out, title = _subject(args)
+    prepare(out)
+    report = explain_split(
+        model, dataset, rules=rules, oracles=not args.no_oracles, skip_bad=args.skip_bad, progress=not args.quiet
+    )
+    print(report.table())
+    _print_dearest(report, SHOWN if args.image is None else len(report.misses) + len(report.mistakes))
+    for image_id, reason in report.skipped.items():
+        print(f"skipped image {image_id}: {reason}", file=sys.stderr)
+    write_json(out / "explain.json", {"title": title, **report.as_dict()})
+    written = [str(out / "explain.json")]
+    if args.image is not None:
+        sample = dataset.load(0)
+        (found,) = model.detect([sample.image])
+        picture = draw_mistakes(sample, found, *mistakes_in(report, dataset.ids[0]), report.class_names)
+        save_picture(out / "explain.png", picture)
+        written.append(str(out / "explain.png"))
+    else:
+        count = write_page(out / "explain.html", report, model, dataset, most=args.pictures, title=title)
+        written.append(f"{out / 'explain.html'} ({count} pictures)")
+    print("\nwritten to " + ", ".join(written))
+    return 0
+
+
+def _print_dearest(report: Explanation, most: int) -> None:
+    """Print the mistakes that cost most, misses and false detections together."""
+    mistakes: list[Miss | Mistake] = sorted([*report.misses, *report.mistakes], key=_cost)
+    if mistakes[:most]:
+        print("\nthe dearest" if len(mistakes) > most else "")
+    for one in mistakes[:most]:
+        print(f"{one.cost:+.4f}  {one.image_id}  {in_words(one, report.class_names)}")
+
+
+def _cost(one: Miss | Mistake) -> float:
+    return -one.cost
+
+
+def _subject(args: argparse.Namespace) -> tuple[MaskRCNN, Dataset, Path, str]:
+    """Open the network and the images; return with them where to write, and a title."""
+    changes = {} if args.score is None else {"detection_score_threshold": args.score}
+    if args.weights is None:
+        refuse_options_of_weights(args)
+        path = checkpoint_path(args)
+        recorded = recorded_options(path.parent)
+        same_data = args.data is None or args.data == recorded.get("data")
+        chosen = Options.merge({k: recorded[k] for k in ("data", "root") if k in recorded and same_data}, args)
+        split, folder = args.split or recorded.get("val_split", "val"), path.parent
+        model, checkpoint = load_model(path, args.config or (), **changes)
+        class_names = checkpoint.class_names
+    else:
+        if args.data is None:
+            raise UserError("--weights does not say which images to look at; expected --data shapes, voc or coco")
+        path, split, folder = Path(args.weights), args.split or "val", Path("runs")
+        model = of_weights(args, **changes)
+        class_names = model.class_names
+        if not class_names:
+            raise UserError(f"{path} does not say what its classes are; expected their names by --class-names NAMES")
+        chosen = Options.merge({}, argparse.Namespace(data=args.data, root=args.root))
+    dataset = open_dataset(chosen, split, subset=args.subset, ids=args.ids)
+    dataset = in_classes_of(dataset, class_names, f"split {split!r}", print)
+    name, title = f"explain-{split}", f"{path}: split {split}"
+    if args.image is not None:
+        dataset = OneImage(dataset, _find(dataset, args.image, split))
+        name += "-" + re.sub(r"[^\w.-]+", "_", dataset.ids[0])
+        title += f", image {dataset.ids[0]}"
+    return model, dataset, Path(args.out) if args.out else folder / name, title
+
+
+def _find(dataset: Dataset, text: str, split: str) -> int:
+    """Return which image of a data set is meant: by its id, the name of its file, or that without its ending."""
+    if text in dataset.ids:
+        return dataset.ids.index(text)
+    inner = getattr(dataset, "dataset", dataset)
+    names = [Path(str(image_place(inner, image_id))).name for image_id in dataset.ids]
+    wanted = Path(text).name
+    for of_name in (str, lambda name: Path(name).stem):
+        found = [i for i, name in enumerate(names) if of_name(name) in (wanted, Path(wanted).stem)]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            ids = ", ".join(dataset.ids[i] for i in found[:5])
+            raise UserError(f"--image {text} may be one of several images of split {split!r}: {ids}; expected an id")
+    meant = did_you_mean(Path(wanted).stem, dataset.ids)
+    raise UserError(f"split {split!r} has no image {text}; expected the id or the file name of one{meant}")

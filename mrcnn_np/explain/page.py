@@ -1,0 +1,204 @@
+"""A page of pictures: the images with mistakes, dearest first; missed objects on the left, detections beside."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from PIL import Image
+
+from ..data.masks import Masks
+from ..data.sample import Dataset, Sample
+from ..detections import Detections
+from ..files import atomic_write, write_text
+from ..model import MaskRCNN
+from ..pictures.canvas import (
+    NARROW,
+    add_axes,
+    add_box,
+    add_labels,
+    add_text,
+    as_rgb,
+    fit_size,
+    new_figure,
+    pixels,
+    show_image,
+)
+from .deaths import Miss
+from .report import Explanation, Mistake
+
+_GOOD, _MISSED, _FALSE = (np.array(to_rgb(c)) for c in ("#009E73", "#D62728", "#3A86FF"))
+_TITLE, _GAP, _SIDE = 20, 10, 480
+#: false detections that are drawn and told of for one image
+_MOST = 12
+_STYLE = """
+body { font: 15px/1.45 system-ui, sans-serif; max-width: 1060px; margin: 2rem auto; padding: 0 1rem; color: #222; }
+pre { background: #f5f5f5; padding: .8rem; overflow-x: auto; font-size: 13px; }
+section { border-top: 1px solid #ddd; margin-top: 2rem; } img { max-width: 100%; }
+li.missed::marker { color: #d62728; } li.false::marker { color: #3a86ff; } .cost { color: #777; }
+@media (prefers-color-scheme: dark) { body { background: #181818; color: #ddd; } pre { background: #262626; } }
+"""
+
+
+def draw_mistakes(
+    sample: Sample, found: Detections, misses: list[Miss], mistakes: list[Mistake], class_names: tuple[str, ...]
+) -> np.ndarray:
+    """Return a picture: the objects, those that were missed in red, beside the detections, false ones in blue.
+
+    Parameters
+    ----------
+    sample : Sample
+    found : Detections
+    misses, mistakes : list of Miss, of Mistake
+        Of this image.
+    class_names : tuple of str
+
+    Returns
+    -------
+    ndarray of shape (H, W, 3), uint8
+    """
+    height, width = fit_size(sample.image.shape, _SIDE)
+    cell = max(width, NARROW)
+    figure = new_figure(2 * cell + 3 * _GAP, height + _TITLE + _GAP)
+    titles = (f"objects: {len(misses)} missed (red)", f"detections: {len(mistakes)} false (blue)")
+    lost = {one.number: f"{one.number} {class_names[one.class_id]}: {one.stage}" for one in misses}
+    wrong = {one.number: f"{class_names[one.class_id]} {one.score:.2f}: {one.kind}" for one in mistakes[:_MOST]}
+    right = np.setdiff1d(np.arange(len(found.scores)), [one.number for one in mistakes])
+    panels = (
+        (sample.gt_boxes, sample.gt_masks, lost, np.arange(len(sample.gt_boxes)), _MISSED),
+        (found.boxes, found.masks, wrong, right, _FALSE),
+    )
+    for side, (boxes, masks, captions, others, colour) in enumerate(panels):
+        left = _GAP + side * (cell + _GAP)
+        ax = add_axes(figure, left + (cell - width) / 2, _TITLE, width, height)
+        _panel(ax, sample.image, boxes, masks, captions, others, colour)
+        add_text(
+            figure, left / (2 * cell + 3 * _GAP), 1 - 15 / (height + _TITLE + _GAP), titles[side], va="bottom"
+        )  # fmt: skip
+    return pixels(figure)
+
+
+def _panel(
+    ax: Axes,
+    image: np.ndarray,
+    boxes: np.ndarray,
+    masks: np.ndarray | Masks,
+    captions: dict[int, str],
+    others: np.ndarray,
+    colour: np.ndarray,
+) -> None:
+    """Draw what has a caption in a colour, with its mask, and the boxes of the others thinly."""
+    canvas = as_rgb(image) / 255.0
+    for i in captions:
+        mask = np.asarray(masks[i])
+        canvas[mask] = 0.6 * canvas[mask] + 0.4 * colour
+    show_image(ax, canvas)
+    for i in others:
+        if i not in captions:
+            add_box(ax, boxes[i], _GOOD, width=1.2)
+    rows = list(captions)
+    for i in rows:
+        add_box(ax, boxes[i], colour)
+    add_labels(ax, boxes[rows], list(captions.values()), np.tile(colour, (len(rows), 1)), image.shape[:2], 8)
+
+
+def write_page(path: Path, report: Explanation, model: MaskRCNN, dataset: Dataset, *, most: int, title: str) -> int:
+    """Write the page as one HTML file with its pictures inside, complete or not at all; return how many it shows.
+
+    Parameters
+    ----------
+    path : Path
+    report : Explanation
+    model : MaskRCNN
+        Detects again in the images that are shown.
+    dataset : Dataset
+    most : int
+        So many images at most.
+    title : str
+    """
+    rows = {image_id: index for index, image_id in enumerate(dataset.ids)}
+    costs = report.costs_of_images()
+    shown = list(costs)[:most]
+    parts = [
+        "<!doctype html><html lang=en><meta charset=utf-8>"
+        "<meta name=viewport content='width=device-width, initial-scale=1'>"
+        f"<title>{html.escape(title)}</title><style>{_STYLE}</style>"
+        f"<h1>{html.escape(title)}</h1><pre>{html.escape(report.table())}</pre>"
+    ]
+    if len(shown) < len(costs):
+        parts.append(f"<p>The {len(shown)} dearest of {len(costs)} images with mistakes.</p>")
+    for image_id in shown:
+        sample = dataset.load(rows[image_id])
+        (found,) = model.detect([sample.image])
+        misses, mistakes = mistakes_in(report, image_id)
+        picture = draw_mistakes(sample, found, misses, mistakes, report.class_names)
+        parts.append(_card(image_id, costs[image_id], picture, misses, mistakes, report.class_names))
+    write_text(path, "\n".join(parts) + "\n</html>\n")
+    return len(shown)
+
+
+def mistakes_in(report: Explanation, image_id: str) -> tuple[list[Miss], list[Mistake]]:
+    """Return what was missed and what is false in one image: dearest first, then by score.
+
+    Parameters
+    ----------
+    report : Explanation
+    image_id : str
+    """
+    misses = [one for one in report.misses if one.image_id == image_id]
+    mistakes = [one for one in report.mistakes if one.image_id == image_id]
+    return misses, sorted(mistakes, key=lambda one: (-one.cost, -one.score))
+
+
+def _card(
+    image_id: str,
+    cost: float,
+    picture: np.ndarray,
+    misses: list[Miss],
+    mistakes: list[Mistake],
+    class_names: tuple[str, ...],
+) -> str:
+    """Return the HTML of one image."""
+    data = base64.b64encode(as_png(picture)).decode()
+    lines = [f"<li class=missed>{_sentence(one, class_names)}" for one in misses]
+    lines += [f"<li class=false>{_sentence(one, class_names)}" for one in mistakes[:_MOST]]
+    more = f"<p>and {len(mistakes) - _MOST} more false detections</p>" if len(mistakes) > _MOST else ""
+    name = html.escape(image_id)
+    return (
+        f"<section><h2>{name} <span class=cost>{cost:+.4f} AP</span></h2>"
+        f"<img alt='{name}' src='data:image/png;base64,{data}'><ul>{''.join(lines)}</ul>{more}</section>"
+    )
+
+
+def _sentence(one: Miss | Mistake, class_names: tuple[str, ...]) -> str:
+    return f"{html.escape(in_words(one, class_names))} <span class=cost>{one.cost:+.4f} AP</span>"
+
+
+def in_words(one: Miss | Mistake, class_names: tuple[str, ...]) -> str:
+    """Return one mistake as a sentence.
+
+    Parameters
+    ----------
+    one : Miss or Mistake
+    class_names : tuple of str
+    """
+    if isinstance(one, Miss):
+        return f"missed: object {one.number}, a {class_names[one.class_id]}: {one.stage}: {one.text}"
+    return f"false: detection {one.number}, {one.text}"
+
+
+def as_png(picture: np.ndarray) -> bytes:
+    """Return the bytes of a picture (H, W, 3) as PNG."""
+    png = io.BytesIO()
+    Image.fromarray(picture).save(png, format="png")
+    return png.getvalue()
+
+
+def save_picture(path: Path, picture: np.ndarray) -> None:
+    """Write a picture (H, W, 3) as PNG, complete or not at all."""
+    atomic_write(path, as_png(picture))

@@ -1,0 +1,137 @@
+"""``mrcnn-np explain``: what it prints and writes, and what it refuses."""
+
+import base64
+import io
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mrcnn_np.cli.main import main
+
+
+@pytest.fixture(scope="module")
+def explained(trained, tmp_path_factory):
+    out = tmp_path_factory.mktemp("explain") / "val"
+    assert main(["explain", "--run", str(trained), "--out", str(out), "--quiet"]) == 0
+    return out
+
+
+def test_the_files_say_what_the_evaluation_says(trained, explained, tmp_path, capsys):
+    record = json.loads((explained / "explain.json").read_text())
+    out = tmp_path / "e.json"
+    assert main(["eval", "--run", str(trained), "--iou-type", "mask", "--out", str(out), "--quiet"]) == 0
+    evaluated = json.loads(out.read_text())["mask"]
+    assert record["mean_ap"] == pytest.approx(evaluated["mean_ap"], abs=1e-6)
+    assert record["oracles"]["as it is"]["mask"] == record["mean_ap"]
+    classes = evaluated["classes"].values()
+    assert len(record["missed"]) == sum(c["gt"] - c["tp"] for c in classes) > 0
+    assert len(record["false"]) == sum(c["fp"] for c in classes) > 0
+    assert sum(s["count"] for s in record["stages"].values()) == len(record["missed"])
+    assert sum(k["count"] for k in record["kinds"].values()) == len(record["false"])
+    assert all(miss["text"] and miss["numbers"] for miss in record["missed"])
+
+
+def test_the_page_is_whole_by_itself(explained):
+    page = (explained / "explain.html").read_text()
+    assert re.findall(r"src=.(.{15})", page) == ["data:image/png;"] * 2
+    assert not re.search(r"href|url\(|https?:|<script|<link", page)
+    pictures = re.findall(r"base64,([^']+)'", page)
+    assert len(pictures) == 2
+    for data in pictures:
+        picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(data))))
+        assert picture.shape[0] > 300 and (picture == [0xD6, 0x27, 0x28]).all(axis=2).any()  # something is missed
+    costs = [float(c) for c in re.findall(r"<h2>.*?([+-][\d.]+) AP", page)]
+    assert costs == sorted(costs, reverse=True)
+
+
+def test_one_image(trained, tmp_path, capsys):
+    for name in ("val_000001", "val_000001.jpg", "somewhere/val_000001.jpg"):
+        out = tmp_path / "one"
+        command = ["explain", "--run", str(trained), "--image", name, "--out", str(out), "--quiet", "--no-oracles"]
+        assert main(command) == 0
+        text = capsys.readouterr().out
+        record = json.loads((out / "explain.json").read_text())
+        assert record["images"] == 1 and record["oracles"] == {}
+        assert {one["image_id"] for one in record["missed"] + record["false"]} == {"val_000001"}
+        assert text.count("missed: object") == len(record["missed"])
+        assert Image.open(out / "explain.png").size[0] > 600
+
+
+def test_the_default_place_is_the_run(trained, monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr("mrcnn_np.cli.explain.explain_split", lambda *a, **k: (_ for _ in ()).throw(RuntimeError))
+    with pytest.raises(RuntimeError):
+        main(["explain", "--run", str(trained)])
+    assert (trained / "explain-val").is_dir()
+    (trained / "explain-val").rmdir()
+
+
+def test_pictures_may_be_few(trained, tmp_path):
+    out = tmp_path / "few"
+    command = ["explain", "--run", str(trained), "--pictures", "0", "--out", str(out), "--quiet", "--no-oracles"]
+    assert main(command) == 0
+    assert "0 dearest of 2 images" in (out / "explain.html").read_text()
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (
+            ["--image", "val_00001"],
+            "has no image val_00001; expected the id or the file name of one; did you mean 'val_000001'",
+        ),
+        (["--iou", "0.1"], "--iou is 0.1; expected a number above 0.1"),
+        (["--preset", "tiny"], "--preset"),
+        (["--out", "file"], "file"),
+        (["--split", "nothing"], "nothing"),
+    ],
+)
+def test_what_is_refused(trained, tmp_path, monkeypatch, capsys, options, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("x")
+    monkeypatch.setattr("mrcnn_np.cli.explain.explain_split", lambda *a, **k: pytest.fail("it was measured"))
+    assert main(["explain", "--run", str(trained), "--quiet", *options]) == 2
+    assert message in capsys.readouterr().err
+    assert (tmp_path / "file").read_text() == "x"
+    if (trained / "explain-val").exists():
+        (trained / "explain-val").rmdir()
+
+
+def test_weights_need_data(trained, capsys):
+    assert main(["explain", "--weights", str(trained / "checkpoint.safetensors")]) == 2
+    assert "--weights does not say which images" in capsys.readouterr().err
+
+
+def test_weights_and_data(trained, shapes, tmp_path):
+    out = tmp_path / "w"
+    command = ["explain", "--weights", str(trained / "checkpoint.safetensors"), "--data", "shapes", "--root", shapes]
+    assert main([*command, "--out", str(out), "--no-oracles", "--quiet"]) == 0
+    assert json.loads((out / "explain.json").read_text())["images"] == 2
+
+
+def test_the_page_of_the_documents_shows_python_that_runs(trained, shapes, tmp_path, monkeypatch, capsys):
+    page = (Path(__file__).parents[2] / "docs" / "why-did-it-miss.md").read_text()
+    (block,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "datasets").mkdir()
+    (tmp_path / "runs" / "shapes-tiny").symlink_to(trained)
+    (tmp_path / "datasets" / "shapes").symlink_to(shapes)
+    monkeypatch.chdir(tmp_path)
+    exec(block, {})
+    assert "IoU" in capsys.readouterr().out
+
+
+def test_a_broken_image_is_named_or_left_out(trained, shapes, tmp_path, capsys):
+    root = tmp_path / "shapes"
+    shutil.copytree(shapes, root)
+    next(root.rglob("val_000000.*g")).write_bytes(b"no image")
+    command = ["explain", "--run", str(trained), "--root", str(root), "--out", str(tmp_path / "o"), "--quiet"]
+    assert main(command) == 2
+    assert "val_000000" in capsys.readouterr().err
+    assert main([*command, "--skip-bad", "--no-oracles"]) == 0
+    assert "skipped image val_000000" in capsys.readouterr().err
+    assert json.loads((tmp_path / "o" / "explain.json").read_text())["images"] == 1

@@ -1,0 +1,144 @@
+"""--data PATH: folders of annotation tools from the command line, what is held out of them, import and show."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+from annotated_trees import BUILDERS, labelme, pixels, save
+from PIL import Image
+
+from mrcnn_np.cli.main import main
+from mrcnn_np.data import open_dataset
+from mrcnn_np.evaluate.split import evaluate_split
+
+FEW = ["--size", "64", "--steps", "1", "--batch-size", "1", "--quiet", "--no-pictures"]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Ten pictures with labelme's JSON."""
+    for k in range(5):
+        root = labelme(tmp_path / "mine" / f"f{k}")
+        for name in "ab":
+            for suffix in ("png", "json"):
+                os.rename(root / f"{name}.{suffix}", root.parent / f"{k}{name}.{suffix}")
+        root.rmdir()
+    return tmp_path / "mine"
+
+
+def refused(capsys, *command):
+    assert main([str(part) for part in command]) == 2
+    message = capsys.readouterr().err
+    assert message.startswith("error: ") and "Traceback" not in message
+    return message
+
+
+def test_train_resume_and_eval(folder, tmp_path, capsys, monkeypatch):
+    out, measured = tmp_path / "run", []
+
+    def spy(model, dataset, **options):
+        measured.append(tuple(dataset.ids))
+        return evaluate_split(model, dataset, **options)
+
+    monkeypatch.setattr("mrcnn_np.cli.eval.evaluate_split", spy)
+    assert main(["train", "--data", str(folder), "--out", str(out), "--val-fraction", "0.3", *FEW]) == 0
+    said = capsys.readouterr().out
+    assert f"{folder}: labelme's JSON files, because 10 JSON files, and 0a.json has shapes and imagePath" in said
+    assert "of 10 images, drawn by a hash of their names (--val-fraction 0.3), as there is no split 'val'" in said
+    options = json.loads((out / "options.json").read_text())
+    assert (options["data"], options["root"], options["val_fraction"]) == ("labelme", str(folder), 0.3)
+    summary = json.loads((out / "summary.json").read_text())
+    held_out = int(said.split("held out: ")[1].split(" of")[0])
+    assert summary["images"] + held_out == 10 and held_out >= 1
+    # what was held out is what eval and resume hold out again
+    assert main(["train", "--out", str(out), "--resume", "--steps", "2", "--quiet", "--no-pictures"]) == 0
+    again = ["train", "--out", str(out), "--resume", "--steps", "3", "--val-split", "train", "--quiet", "--no-pictures"]
+    assert main(again) == 0  # another split is measured, the same images are trained on
+    assert main([*again[:5], "3", "--val-split", "val", *again[8:]]) == 0
+    capsys.readouterr()
+    for chosen in ([], ["--data", str(folder)]):
+        assert main(["eval", "--run", str(out), "--quiet", "--iou-type", "box", *chosen]) == 0
+    # all of another folder
+    labelme(tmp_path / "others")
+    assert main(["eval", "--run", str(out), "--data", str(tmp_path / "others"), "--quiet"]) == 0
+    assert "measured on all images, as there is no split 'val'" in capsys.readouterr().out
+    expected = open_dataset("labelme", folder, "val", val_fraction=0.3).ids
+    assert len(expected) == held_out and measured == [expected, expected, ("a", "b")]
+
+
+@pytest.mark.parametrize("options", [["--no-eval"], ["--eval-splits", "train"], ["--val-fraction", "0", "--no-eval"]])
+def test_without_evaluation_nothing_is_held_out(folder, tmp_path, options):
+    out = tmp_path / "run"
+    assert main(["train", "--data", str(folder), "--out", str(out), *FEW, *options]) == 0
+    assert json.loads((out / "summary.json").read_text())["images"] == 10
+    assert json.loads((out / "options.json").read_text())["val_fraction"] == 0
+
+
+def test_a_split_that_is_there_is_held_out(tmp_path, capsys):
+    labelme(tmp_path / "mine" / "train")
+    labelme(tmp_path / "mine" / "valid", names="b")
+    assert main(["train", "--data", str(tmp_path / "mine"), "--out", str(tmp_path / "run"), *FEW]) == 0
+    assert "held out: the split 'val', 1 images" in capsys.readouterr().out
+
+
+def test_one_image_cannot_be_held_out_of(tmp_path, capsys):
+    root = labelme(tmp_path / "mine", names="a")
+    command = ["train", "--data", root, "--out", tmp_path / "run", *FEW]
+    assert "no image that could be held out of 1; expected two or more, or --val-fraction 0" in refused(
+        capsys, *command
+    )
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("kind", list(BUILDERS))
+def test_check_show_and_import(kind, tmp_path, capsys):
+    root, out = BUILDERS[kind](tmp_path / "mine"), tmp_path / "out"
+    assert main(["data", "check", "--data", str(root)]) == 0
+    assert "problems   none" in capsys.readouterr().out
+    assert main(["data", "show", "--data", str(root), "--subset", "1", "--out", str(out)]) == 0
+    assert f"a: 2 object -> {out / 'a_truth.png'}" in capsys.readouterr().out
+    assert os.listdir(out) == ["a_truth.png"] and np.asarray(Image.open(out / "a_truth.png")).std() > 0
+    command = ["data", "import", str(root), "--out", str(tmp_path / "coco"), "--quiet"]
+    assert main(command) == 0
+    assert "3 objects in 2 images written to " in capsys.readouterr().out
+    assert main(["data", "check", "--data", str(tmp_path / "coco")]) == 0
+    assert "is there already; expected the name of a folder that is new or empty" in refused(capsys, *command)
+    path = next(root.rglob("a.png"))
+    path.write_bytes(path.read_bytes()[:70])
+    command[4] = str(tmp_path / "again")
+    assert f"error: {path}: cannot be" in refused(capsys, *command) and not (tmp_path / "again").exists()
+    assert main([*command, "--skip-bad"]) == 0
+    assert f"left out: {path}: cannot be" in capsys.readouterr().err
+
+
+def test_paths_that_lead_nowhere(folder, tmp_path, capsys):
+    check = ("data", "check", "--data")
+    assert "did you mean 'labelme'?" in refused(capsys, *check, "lableme")
+    assert "is a path, and --root names another" in refused(capsys, *check, folder, "--root", folder)
+    save(tmp_path / "only" / "a.png", pixels("a"))
+    assert "holds a.png; expected one of these: voc, " in refused(capsys, *check, tmp_path / "only")
+    (tmp_path / "broken.zip").write_bytes(b"PK\3\4 no zip")
+    assert "is no zip file that can be read" in refused(capsys, *check, tmp_path / "broken.zip")
+    more = ("--val-split", "train", "--val-fraction", "0.2")
+    assert "does not go with --val-fraction" in refused(capsys, "train", "--data", folder, *more)
+    with pytest.raises(SystemExit):
+        main(["train", "--data", str(folder), "--val-fraction", "2"])
+
+
+def test_help_lists_the_formats(capsys):
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "dsb, mask folders, as of the Data Science Bowl 2018" in said and "labelme" in said
+
+
+def test_runs_that_do_not_remember_held_out_nothing(folder, tmp_path):
+    """A run of before this option goes on with all its images."""
+    out = tmp_path / "run"
+    assert main(["train", "--data", str(folder), "--out", str(out), "--no-eval", *FEW]) == 0
+    options = json.loads((out / "options.json").read_text())
+    del options["val_fraction"]
+    (out / "options.json").write_text(json.dumps(options))
+    assert main(["train", "--out", str(out), "--resume", "--steps", "2", "--no-eval", "--quiet", "--no-pictures"]) == 0
+    assert json.loads((out / "summary.json").read_text())["images"] == 10

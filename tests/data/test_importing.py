@@ -1,0 +1,86 @@
+"""``data import``: every format, there and back through COCO's; nothing is overwritten and nothing half there."""
+
+import os
+
+import numpy as np
+import pytest
+from annotated_trees import BUILDERS, labelme
+from coco_tree import CocoTree
+
+from mrcnn_np.data import COCODataset, open_dataset
+from mrcnn_np.data.importing import write_as_coco
+from mrcnn_np.errors import DataError, UserError
+
+
+def check_round_trip(dataset, out, split="train"):
+    """What was imported is what was there."""
+    again = COCODataset(out, split)
+    assert again.class_names == dataset.class_names and len(again) == len(dataset)
+    for index in range(len(dataset)):
+        a, b = dataset.load(index), again.load(index)
+        np.testing.assert_array_equal(a.image, b.image)
+        np.testing.assert_array_equal(np.asarray(a.gt_masks), np.asarray(b.gt_masks))
+        np.testing.assert_array_equal(a.gt_boxes, b.gt_boxes)
+        assert a.gt_class_ids.tolist() == b.gt_class_ids.tolist() and a.gt_crowd.tolist() == b.gt_crowd.tolist()
+    return again
+
+
+@pytest.mark.parametrize("kind", list(BUILDERS))
+def test_there_and_back(kind, tmp_path):
+    root = BUILDERS[kind](tmp_path / "mine")
+    dataset = open_dataset(kind, root)
+    (done,) = write_as_coco({"train": dataset}, tmp_path / "coco")
+    assert done == ("train", 2, 3, 0, [])
+    again = check_round_trip(dataset, tmp_path / "coco")
+    assert [again.name_of(i) for i in again.ids] == ["a.png", "b.png"]
+    assert (tmp_path / "coco" / "images" / "train" / "a.png").read_bytes() == next(root.rglob("a.png")).read_bytes()
+    # the same images are held out, whatever the format
+    held = open_dataset(kind, root, "val", val_fraction=0.5).ids
+    coco = open_dataset("coco", tmp_path / "coco", "val", val_fraction=0.5)
+    assert [coco.name_of(i) for i in coco.ids] == [f"{name}.png" for name in held]
+
+
+def test_photographs_inside_json(tmp_path):
+    dataset = open_dataset("labelme", labelme(tmp_path / "mine", embedded=True))
+    write_as_coco({"train": dataset}, tmp_path / "coco")
+    check_round_trip(dataset, tmp_path / "coco")
+
+
+def test_coco(tmp_path):
+    """Category ids and folders of names stay; boxes are those of the files, not those of the masks."""
+    tree = CocoTree(tmp_path / "one")
+    tree.image(1).rectangle(1, 4, 5, 6, 7, category=7, bbox=[3, 4, 8, 9]).image(2)
+    dataset = COCODataset(tree.save())
+    write_as_coco({"train": dataset}, tmp_path / "coco")
+    assert check_round_trip(dataset, tmp_path / "coco").category_ids == (-1, 3, 7)
+
+
+def test_folders_in_names_and_several_splits(tmp_path):
+    for split in ("train", "val"):
+        for folder in ("x", "y"):
+            labelme(tmp_path / "mine" / split / folder, names="a")
+    splits = {split: open_dataset("labelme", tmp_path / "mine", split) for split in ("train", "val")}
+    write_as_coco(splits, tmp_path / "coco")
+    for split, dataset in splits.items():
+        assert dataset.ids == ("x/a", "y/a")
+        check_round_trip(dataset, tmp_path / "coco", split)
+
+
+def test_nothing_is_overwritten_and_nothing_left_behind(tmp_path):
+    root = labelme(tmp_path / "mine")
+    dataset = open_dataset("labelme", root)
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "mine.txt").write_text("mine")
+    with pytest.raises(UserError, match="is there already; expected the name of a folder that is new or empty"):
+        write_as_coco({"train": dataset}, tmp_path / "there")
+    assert os.listdir(tmp_path / "there") == ["mine.txt"]
+    (tmp_path / "empty").mkdir()
+    (root / "b.png").write_bytes(b"")
+    with pytest.raises(DataError, match=r"b\.png: is not an image"):
+        write_as_coco({"train": dataset}, tmp_path / "empty")
+    assert sorted(os.listdir(tmp_path)) == ["empty", "mine", "there"] and not os.listdir(tmp_path / "empty")
+    (done,) = write_as_coco({"train": dataset}, tmp_path / "empty", skip_bad=True)
+    assert done.images == 1 and "b.png: is not an image" in done.left_out[0]
+    (root / "a.png").write_bytes(b"")
+    with pytest.raises(DataError, match="no image of the split 'train' can be read; the first error: "):
+        write_as_coco({"train": dataset}, tmp_path / "none", skip_bad=True)

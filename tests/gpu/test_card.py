@@ -1,0 +1,95 @@
+"""On a real GPU: the model at its real size beside the CPU backend, the same bits twice, and compute-sanitizer.
+
+``make test-gpu`` runs this and, on the card, the tests that elsewhere run in the simulator (``tests/cuda``).
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import kernels
+from kernels.cuda.machine import require
+from mrcnn_np import MaskRCNN, presets
+from mrcnn_np.synthetic import batch, params_that_detect, picture
+from mrcnn_np.training.loop import train_step
+from mrcnn_np.training.optim import zero_velocity
+
+REASON = "not asked for (MRCNN_NP_GPU=1)" if os.environ.get("MRCNN_NP_GPU") != "1" else require.why_not(require.look())
+pytestmark = pytest.mark.skipif(REASON is not None, reason=f"no GPU: {REASON}")
+SIZE = (800, 1088)
+SANITIZER = shutil.which("compute-sanitizer") or "/usr/local/cuda/bin/compute-sanitizer"
+
+
+@pytest.fixture(scope="module")
+def config():
+    return presets.by_name("torchvision", image_min_size=SIZE[0], image_max_size=SIZE[1], batch_size=1)
+
+
+@pytest.fixture(scope="module")
+def params():
+    return params_that_detect(presets.by_name("torchvision"))
+
+
+def copied(params):
+    return {name: p.copy() for name, p in params.items()}
+
+
+def test_detections_are_those_of_the_cpu(config, params):
+    image, found = picture(SIZE), {}
+    for backend in ("cpu", "cuda"):
+        with kernels.use(backend):
+            found[backend] = MaskRCNN(config, copied(params)).detect(image)[0]
+    ours, theirs = found["cuda"], found["cpu"]
+    assert abs(len(ours.scores) - len(theirs.scores)) <= 1
+    count = min(len(ours.scores), len(theirs.scores))
+    np.testing.assert_allclose(np.sort(ours.scores)[-count:], np.sort(theirs.scores)[-count:], atol=1e-3)
+    # the same boxes, but for neighbours of equal score
+    distance = np.abs(ours.boxes[:, None] - theirs.boxes[None]).max(axis=2)
+    assert (distance.min(axis=1) < 0.5).mean() > 0.95
+
+
+def test_losses_and_gradients_are_those_of_the_cpu(config, params):
+    ready, found = batch(SIZE, config), {}
+    targets = None
+    for backend in ("cpu", "cuda"):
+        model = MaskRCNN(config, copied(params))
+        with kernels.use(backend):
+            losses, cache = model.losses(ready, 0, targets=targets)
+            targets = kernels.to_host(cache.targets)
+            found[backend] = losses, kernels.to_host(model.backward(cache, consume=True))
+    assert found["cuda"][0] == pytest.approx(found["cpu"][0], rel=1e-3)
+    ours, theirs = (found[backend][1] for backend in ("cuda", "cpu"))
+    norm = np.sqrt(sum(float(np.square(g, dtype=np.float64).sum()) for g in theirs.values()))
+    apart = np.sqrt(sum(float(np.square(ours[n] - g, dtype=np.float64).sum()) for n, g in theirs.items()))
+    assert apart < 1e-3 * norm
+
+
+def test_two_trainings_have_the_same_bits(config, params):
+    ready, found = batch(SIZE, config), []
+    for _ in range(2):
+        model = MaskRCNN(config, copied(params))
+        with kernels.use("cuda"):
+            velocity = zero_velocity(model.params, config)
+            records = [
+                train_step(model, ready, velocity, step=step, rng=np.random.default_rng(step)) for step in range(3)
+            ]
+        found.append((records, kernels.to_host(model.params)))
+    (first, one), (second, other) = found
+    assert first == second
+    assert all(one[name].tobytes() == other[name].tobytes() for name in one)
+
+
+@pytest.mark.skipif(not Path(SANITIZER).exists(), reason="compute-sanitizer is not installed")
+@pytest.mark.parametrize("tool", ["memcheck", "racecheck"])
+def test_compute_sanitizer_finds_nothing(tool):
+    script = Path(__file__).with_name("small_run.py")
+    command = [SANITIZER, "--tool", tool, "--error-exitcode", "9", sys.executable, str(script)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    if "Device not supported" in done.stdout + done.stderr:
+        pytest.skip("compute-sanitizer does not support this device")
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
