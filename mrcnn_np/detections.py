@@ -103,8 +103,8 @@ class Detections:
         """Return their number."""
         return len(self.scores)
 
-    @overload  # first: an array has an __index__, too
-    def __getitem__(self, key: slice | Sequence[int] | np.ndarray) -> Detections: ...  # type: ignore[overload-overlap]
+    @overload
+    def __getitem__(self, key: slice | Sequence[int] | np.ndarray) -> Detections: ...
 
     @overload
     def __getitem__(self, key: int | np.integer) -> Detection: ...

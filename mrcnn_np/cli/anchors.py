@@ -13,7 +13,7 @@ from ..files import prepare, read_json, write_json
 from ..fit import measure
 from ..pictures.fit import save_fit
 from ..training.run_folder import CONFIG
-from .options import Options, open_dataset, recorded_options
+from .options import Options, open_dataset, recognise_data, recorded_options
 from .train import make_config
 
 REPORT, PICTURE = "anchors.json", "anchors.png"
@@ -22,8 +22,9 @@ REPORT, PICTURE = "anchors.json", "anchors.png"
 def run_anchors(args: argparse.Namespace) -> int:
     """Measure, print the table, and write it with its picture."""
     recorded = recorded_options(Path(args.run)) if args.run else {}
+    recognise_data(args)
     same_data = args.data is None or args.data == recorded.get("data")
-    known = {k: v for k, v in recorded.items() if k in ("data", "root", "split") and same_data}
+    known = {k: v for k, v in recorded.items() if k in ("data", "root", "split", "val_fraction") and same_data}
     options = Options.merge(known, args)
     base = _config_of(Path(args.run) / CONFIG) if args.run else None
     out = Path(args.out)

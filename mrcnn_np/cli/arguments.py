@@ -445,14 +445,18 @@ def _add_data(commands: Commands) -> None:
 
 
 def _add_anchors(kinds: Commands) -> None:
+    """Add ``data anchors``."""
     command = _add_command(
         kinds,
         "anchors",
         "measure before training how anchors, proposals and mask size fit the objects, and suggest better ones",
-        "  mrcnn-np data anchors --data voc --preset small\n"
+        "  mrcnn-np data anchors --data my-pictures --preset small\n"
         "  mrcnn-np data anchors --run runs/voc --config 'anchor_sizes=[12, 24, 48, 96, 160]'",
     )
     _add_source(command, split="train", default="shapes, or that of the run")
+    _add_val_fraction(
+        command, "`train` would hold out if there is no split val, and that is left out here (default: 0)"
+    )
     which = command.add_mutually_exclusive_group()
     which.add_argument("--preset", choices=tuple(PRESETS), help="network and conventions (default: tiny)")
     which.add_argument("--run", metavar="DIR", help="the configuration and the data of a training run")

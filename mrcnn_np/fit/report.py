@@ -173,7 +173,7 @@ class FitReport:
             return "there is no object to fit anchors to"
         if not self.changes:
             return "no sizes and ratios were found that fit clearly better"
-        few = f" (from {len(self.boxes)} objects only)" if len(self.boxes) < 50 else ""
+        few = f" (from {len(self.boxes)} objects only)" if len(self.boxes) < 200 else ""
         return f"these fit better{few}:\n  {self.options}"
 
     def as_dict(self) -> dict[str, Any]:

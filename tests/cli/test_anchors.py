@@ -3,6 +3,8 @@
 import json
 import shlex
 
+from annotated_trees import labelme
+
 from mrcnn_np.cli.main import main
 
 
@@ -29,6 +31,17 @@ def test_anchors_of_a_run(trained, shapes, tmp_path, capsys):
     assert numbers["now"]["anchor_sizes"] == config["anchor_sizes"] and numbers["images"] == 6
     assert main(["data", "anchors", "--run", str(trained), "--split", "val", "--subset", "1", "--out", str(out)]) == 0
     assert json.loads((out / "anchors.json").read_text())["images"] == 1
+
+
+def test_anchors_of_a_folder(tmp_path, capsys):
+    """--data takes a path, and what would be held out of it is left out."""
+    root = labelme(tmp_path / "mine")
+    given = ["data", "anchors", "--data", str(root), "--size", "64", "--out", str(tmp_path / "out"), "--quiet"]
+    assert main(given) == 0
+    said = capsys.readouterr().out
+    assert f"{root}: labelme's JSON files" in said and "3 objects in 2 images; preset tiny" in said
+    assert main([*given, "--val-fraction", "0.5"]) == 0
+    assert "in 1 images" in capsys.readouterr().out
 
 
 def test_what_is_wrong_is_said(shapes, tmp_path, capsys):
