@@ -430,16 +430,23 @@ def _add_data(commands: Commands) -> None:
     )
     _add_source(show, split="train", default="shapes")
     show.set_defaults(data="shapes", split="train", subset=8)
+    _add_val_fraction(show, "`train` would hold out if there is no split val: --split val shows it (default: 0)")
     show.add_argument("--out", default="shown", metavar="DIR", help="pictures go here (default: %(default)s)")
 
     check = _add_command(
         kinds,
         "check",
-        "read every image of a split and report what is in it and what is wrong with it (exit code 2 if anything is)",
+        "read every image of a split, compare it with the other splits, and report what is in it and what is wrong "
+        "(exit code 2 if anything is)",
         "  mrcnn-np data check --data voc --root VOCdevkit --split trainval --good-ids good.txt",
     )
     _add_source(check, split="train", default="shapes")
     check.set_defaults(data="shapes", split="train")
+    _add_val_fraction(
+        check, "`train` would hold out if there is no split val: the rest is compared with it (default: 0)"
+    )
+    check.add_argument("--preset", choices=tuple(PRESETS), help="for which objects may be too small (default: tiny)")
+    check.add_argument("--size", type=at_least(1), metavar="PIXELS", help="image size (default: the preset's)")
     check.add_argument("--good-ids", metavar="FILE", help="write the ids of the images without problems here")
     _add_anchors(kinds)
 
