@@ -46,13 +46,19 @@ def to_device(tree: Any) -> Any:
 
     The device's module must be loaded: a backend that has one is active, or was.
     """
-    return _mapped(tree, sys.modules[DEVICE].to_device)
+    hosts: list[np.ndarray] = []
+    _gather(tree, hosts, [])
+    return _mapped(tree, sys.modules[DEVICE].to_device) if hosts else tree
 
 
 def to_host(tree: Any) -> Any:
     """Return what ``tree`` holds with its arrays on the host; a tree as in ``to_device``."""
     device = sys.modules.get(DEVICE)
-    return tree if device is None else _mapped(tree, device.to_host)
+    if device is None:
+        return tree
+    devices: list[Any] = []
+    _gather(tree, [], devices)
+    return _mapped(tree, device.to_host) if devices else tree
 
 
 def device_memory() -> tuple[int, int] | None:
@@ -87,6 +93,52 @@ def _mapped(tree: Any, function: Callable[[Any], Any]) -> Any:
     return tree
 
 
+# Most calls of a kernel have all their arrays on the device already. Finding that out must not take longer than the
+# call: what to do with an object is looked up by its type.
+
+_HOST, _DEVICE, _PARTS, _ITEMS, _FIELDS, _NOTHING = range(6)
+
+
+@functools.lru_cache(maxsize=1024)
+def _what_is(kind: Any) -> int:
+    """Return what objects of this type are to ``_gather``."""
+    if issubclass(kind, np.ndarray):
+        return _HOST
+    if issubclass(kind, sys.modules[DEVICE].Array):
+        return _DEVICE
+    if issubclass(kind, (tuple, list)):
+        return _PARTS
+    if issubclass(kind, Mapping):
+        return _ITEMS
+    return _FIELDS if dataclasses.is_dataclass(kind) else _NOTHING
+
+
+def _gather(tree: Any, hosts: list[np.ndarray], devices: list[Any]) -> None:
+    """Append the arrays of a tree to those of the host or of the device."""
+    kind: Any = type(tree)
+    what = _what_is(kind)
+    if what == _NOTHING:
+        return
+    if what == _DEVICE:
+        devices.append(tree)
+    elif what == _HOST:
+        hosts.append(tree)
+    elif what == _PARTS:
+        for part in tree:
+            _gather(part, hosts, devices)
+    elif what == _ITEMS:
+        for part in tree.values():
+            _gather(part, hosts, devices)
+    elif not isinstance(tree, type):
+        for name in _names_of_fields(kind):
+            _gather(getattr(tree, name), hosts, devices)
+
+
+@functools.cache
+def _names_of_fields(kind: Any) -> tuple[str, ...]:
+    return tuple(field.name for field in dataclasses.fields(kind))
+
+
 def from_anywhere(name: str, kernel: Callable[..., Any]) -> Callable[..., Any]:
     """Let a kernel of the device take arrays of the host, too.
 
@@ -99,7 +151,7 @@ def from_anywhere(name: str, kernel: Callable[..., Any]) -> Callable[..., Any]:
     def call(*args: Any, **kwargs: Any) -> Any:
         hosts: list[np.ndarray] = []
         devices: list[Any] = []
-        _mapped((args, kwargs), lambda x: (devices if on_device(x) else hosts).append(x) or x)
+        _gather((args, kwargs), hosts, devices)
         if not hosts:
             return kernel(*args, **kwargs)
         twins = {id(host): to_device(host) for host in hosts}

@@ -18,7 +18,7 @@ from .machine.turned_product import gather_sums
 
 ACROSS, DOWN = (2, 4) if SIMULATED else (32, 8)  # threads of a block that sums: columns, rows
 CHUNK = 6 if SIMULATED else 64  # rows of a block, at least
-CHUNKS = 4 if SIMULATED else 256  # at most, for each column
+CHUNKS = 4 if SIMULATED else 128  # at most, for each column: so few that one block adds up their sums
 SUMS = ACROSS * DOWN
 SUM, MASK, PRODUCT = 0, 1, 2  # what is summed
 
@@ -120,12 +120,12 @@ def _sum(x: Any, what: int, other: Any, written: Any, factors: Any) -> Any:
     rows, columns = x.shape
     if rows == 0 or columns == 0:
         return zeros(columns)
-    each = max(CHUNK, blocks_for(rows, CHUNKS))
+    each = max(CHUNK, blocks_for(rows, CHUNKS)) if rows > CHUNKS else rows
     chunks = blocks_for(rows, each)
     sums = empty((chunks, columns))
     blocks = (chunks, blocks_for(columns, ACROSS))
     launch(sum_chunks, blocks, (ACROSS, DOWN), x, other, written, factors, sums, each, what)
-    return sums[0] if chunks == 1 else _sum(sums, SUM, sums, sums, sums[0])
+    return sums[0] if chunks == 1 else _sum(sums, SUM, sums, sums, sums)
 
 
 def _rows(x: Any) -> Any:
@@ -136,14 +136,14 @@ def _rows(x: Any) -> Any:
 def sum_rows(x: Any) -> Any:
     """Return the sums over all axes of (..., C) but the last, in an order that depends on the shape alone."""
     x = _rows(x)
-    return _sum(x, SUM, x, x, x[0] if len(x) else x)
+    return _sum(x, SUM, x, x, x)
 
 
 def masked_sum(dy: Any, y: Any) -> tuple[Any, Any]:
     """Return the gradient that passes a ReLU whose result is ``y``, and its sum over all but the last axis."""
     masked = empty(dy.shape)
     dy = _rows(dy)
-    return masked, _sum(dy, MASK, _rows(y), _rows(masked), dy[0] if len(dy) else dy)
+    return masked, _sum(dy, MASK, _rows(y), _rows(masked), dy)
 
 
 def scaled_and_product(x: Any, other: Any, factors: Any) -> tuple[Any, Any]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..contract import MaxPoolCache, as_padding, as_pair
 from .machine.arguments import is_float32
-from .machine.device import Kernel, aligned, cuda, device_function, empty, float32, kernel, launch
+from .machine.device import Kernel, aligned, cuda, device_function, empty, float32, int32, kernel, launch
 from .machine.groups import group_width, loader, storer
 from .machine.maps import map_blocks
 
@@ -23,42 +23,58 @@ def quotient(a, b):
     return np.int64(np.uint32(a) // np.uint32(b))
 
 
+@device_function
+def within(n, end):
+    """Return n, or what lies nearest to it of 0 to end - 1: a place that can be read."""
+    return int32(min(max(n, int32(0)), end - int32(1)))
+
+
 @functools.cache
-def max_pool(width: int) -> Kernel:
-    """Return the kernel for groups of ``width`` channels, whose winners are one number: a byte for each channel."""
+def max_pool(width: int, fixed: bool) -> Kernel:
+    """Return the kernel for groups of ``width`` channels, whose winners are one number: a byte for each channel.
+
+    ``fixed``: for windows of 3 x 3 cells, 2 apart. If the compiler knows how many cells there are, it unrolls the loops
+    and the card has all loads on their way at once.
+    """
     load, store = loader(width), storer(width)
     winners = "u4[:,:,:,::1]" if width == 4 else "u1[:,:,:,::1]"
 
-    @kernel("f4[:,:,:,::1]", *WINDOW, "f4[:,:,:,::1]", winners, name=f"max_pool_{width}")
+    @kernel("f4[:,:,:,::1]", *WINDOW, "f4[:,:,:,::1]", winners, name=f"max_pool_{'3_' if fixed else ''}{width}")
     def body(x, kh, kw, sy, sx, top, left, y, winner):
         """Write the largest value of each window and which cell it was.
 
-        A thread owns one group of channels of one cell of ``y`` and of ``winner``. Nothing is shared; windows overlap,
-        but what neighbours read twice comes from the caches. Floor: x read once, y and winner written once, so
+        **Owns:** a thread, one group of channels of one cell of ``y`` and of ``winner``. Beyond the edge it reads the
+        nearest cell, and takes no notice of it. **Shared:** nothing, so there is no race; windows overlap, but what
+        neighbours read twice comes from the caches. **Floor:** x read once, y and winner written once, so
         4 (1 + 1.25 / (sy sx)) bytes an element of x.
         """
-        height, across, channels = x.shape[1:]
+        height, across, channels = int32(x.shape[1]), int32(x.shape[2]), x.shape[3]
         rows, columns = y.shape[1:3]
         line = cuda.blockIdx.x
         q = cuda.blockIdx.y * cuda.blockDim.y + cuda.threadIdx.y
         group = cuda.blockIdx.z * cuda.blockDim.x + cuda.threadIdx.x
         if q >= columns or group * width >= channels:
             return
+        taps_down, taps_right = (3, 3) if fixed else (kh, kw)
+        steps_down, steps_right = (2, 2) if fixed else (sy, sx)
         n = quotient(line, rows)
-        row, column = (line - n * rows) * sy - top, q * sx - left
+        row, column = int32((line - n * rows) * steps_down - top), int32(q * steps_right - left)
         best = cuda.local.array(width, float32)
         value = cuda.local.array(width, float32)
         first = cuda.local.array(width, np.uint32)
         for c in range(width):
             best[c] = LOWEST
             first[c] = 0
-        for i in range(max(0, -row), min(kh, height - row)):
-            for j in range(max(0, -column), min(kw, across - column)):
-                load(x, ((n * height + row + i) * across + column + j) * channels + group * width, value)
+        for i in range(taps_down):
+            for j in range(taps_right):
+                r, s = int32(row + i), int32(column + j)
+                inside = r >= 0 and r < height and s >= 0 and s < across
+                cell = int32(int32(n * height + within(r, height)) * across + within(s, across))
+                load(x, np.int64(cell) * channels + group * width, value)
                 for c in range(width):
-                    if value[c] > best[c]:  # not ">=": the first of equals stays
-                        first[c] = i * kw + j
-                    if value[c] > best[c] or value[c] != value[c]:
+                    if inside and value[c] > best[c]:  # not ">=": the first of equals stays
+                        first[c] = i * taps_right + j
+                    if inside and (value[c] > best[c] or value[c] != value[c]):
                         best[c] = value[c]
         store(y, (line * columns + q) * channels + group * width, best)
         packed = np.uint32(0)
@@ -70,43 +86,49 @@ def max_pool(width: int) -> Kernel:
 
 
 @functools.cache
-def max_pool_gradient(width: int) -> Kernel:
-    """Return the kernel for groups of ``width`` channels."""
+def max_pool_gradient(width: int, fixed: bool) -> Kernel:
+    """Return the kernel for groups of ``width`` channels; ``fixed`` as above."""
     load, store = loader(width), storer(width)
     winners = "u4[:,:,:,::1]" if width == 4 else "u1[:,:,:,::1]"
 
-    @kernel("f4[:,:,:,::1]", winners, *WINDOW, "f4[:,:,:,::1]", name=f"max_pool_gradient_{width}")
+    @kernel(
+        "f4[:,:,:,::1]", winners, *WINDOW, "f4[:,:,:,::1]", name=f"max_pool_gradient_{'3_' if fixed else ''}{width}"
+    )
     def body(dy, winner, kh, kw, sy, sx, top, left, dx):
         """Write for each cell the sum of dy over the windows that it won.
 
-        A thread owns one group of channels of one cell of ``dx`` and goes through the windows it lies in. It begins
-        with the last one, in which its position is the lowest; nobody else adds to its cell. Nothing is shared. Floor:
-        dy and winner read once, dx written once: 4 (1 + 1.25 / (sy sx)) bytes an element of dx.
+        **Owns:** a thread, one group of channels of one cell of ``dx``; it goes through the windows that the cell can
+        lie in, from the last one on, in which its position is the lowest. **Shared:** nothing. **No race:** nobody else
+        adds to its cell. **Floor:** dy and winner read once, dx written once: 4 (1 + 1.25 / (sy sx)) bytes an element
+        of dx.
         """
         height, across, channels = dx.shape[1:]
-        rows, columns = dy.shape[1:3]
+        rows, columns = int32(dy.shape[1]), int32(dy.shape[2])
         line = cuda.blockIdx.x
         column = cuda.blockIdx.y * cuda.blockDim.y + cuda.threadIdx.y
         group = cuda.blockIdx.z * cuda.blockDim.x + cuda.threadIdx.x
         if column >= across or group * width >= channels:
             return
+        taps_down, taps_right = (3, 3) if fixed else (kh, kw)
+        steps_down, steps_right = (2, 2) if fixed else (sy, sx)
         n = quotient(line, height)
-        row = line - n * height
         total = cuda.local.array(width, float32)
         gradient = cuda.local.array(width, float32)
         for c in range(width):
             total[c] = ZERO
-        down, right = row + top, column + left  # in the padded map
-        last_p, last_q = min(quotient(down, sy), rows - 1), min(quotient(right, sx), columns - 1)
-        first_p = quotient(max(down - kh + sy, 0), sy)  # the first window that reaches so far
-        first_q = quotient(max(right - kw + sx, 0), sx)
-        for p in range(last_p, first_p - 1, -1):
-            for q in range(last_q, first_q - 1, -1):
-                cell = (down - p * sy) * kw + right - q * sx
-                load(dy, ((n * rows + p) * columns + q) * channels + group * width, gradient)
-                won = np.int64(winner[n, p, q, group])
+        down, right = int32(line - n * height + top), int32(column + left)  # in the padded map
+        last_p, last_q = int32(quotient(down, steps_down)), int32(quotient(right, steps_right))
+        for a in range((taps_down + steps_down - 1) // steps_down):
+            for b in range((taps_right + steps_right - 1) // steps_right):
+                p, q = int32(last_p - a), int32(last_q - b)
+                i, j = int32(down - p * steps_down), int32(right - q * steps_right)  # the cell's place in the window
+                inside = p >= 0 and p < rows and q >= 0 and q < columns and i < taps_down and j < taps_right
+                cell = int32(int32(n * rows + within(p, rows)) * columns + within(q, columns))
+                load(dy, np.int64(cell) * channels + group * width, gradient)
+                won = winner[n, within(p, rows), within(q, columns), group]
+                place = np.uint32(i * taps_right + j)
                 for c in range(width):
-                    if (won >> (8 * c)) & 255 == cell:
+                    if inside and np.uint32(np.uint32(won >> np.uint32(8 * c)) & np.uint32(255)) == place:
                         total[c] += gradient[c]
         store(dx, (line * across + column) * channels + group * width, total)
 
@@ -114,7 +136,8 @@ def max_pool_gradient(width: int) -> Kernel:
 
 
 for _width in (1, 4):  # so that all kernels are known
-    max_pool(_width), max_pool_gradient(_width)
+    for _fixed in (False, True):
+        max_pool(_width, _fixed), max_pool_gradient(_width, _fixed)
 
 
 def _grouped(winner: Any, width: int) -> Any:
@@ -135,7 +158,8 @@ def max_pool2d(x: np.ndarray, *, kernel_size: Any, stride: Any = None, padding: 
     shape = (x.shape[0], rows, columns, x.shape[3])
     y, winner, width = empty(shape), empty(shape, np.uint8), group_width(x.shape[3])
     blocks, threads = map_blocks(shape, width)
-    launch(max_pool(width), blocks, threads, aligned(x), kh, kw, sy, sx, top, left, y, _grouped(winner, width))
+    body = max_pool(width, (kh, kw, sy, sx) == (3, 3, 2, 2))
+    launch(body, blocks, threads, aligned(x), kh, kw, sy, sx, top, left, y, _grouped(winner, width))
     return y, MaxPoolCache(winner, x.shape, kernel_sides, steps, sides)
 
 
@@ -147,5 +171,6 @@ def max_pool2d_backward(dy: np.ndarray, cache: MaxPoolCache) -> Any:
     dx, width = empty(shape), group_width(shape[3])
     blocks, threads = map_blocks(shape, width)
     winner = _grouped(aligned(winner), width)
-    launch(max_pool_gradient(width), blocks, threads, aligned(dy), winner, kh, kw, sy, sx, top, left, dx)
+    body = max_pool_gradient(width, (kh, kw, sy, sx) == (3, 3, 2, 2))
+    launch(body, blocks, threads, aligned(dy), winner, kh, kw, sy, sx, top, left, dx)
     return dx

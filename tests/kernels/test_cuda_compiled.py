@@ -24,7 +24,7 @@ class Fake:
 
         self.dtype, self.shape, self.size = host.dtype, host.shape, host.size
         self.data = types.SimpleNamespace(ptr=address)
-        self.flags = types.SimpleNamespace(c_contiguous=True)
+        self._c_contiguous = True
 
 
 def every_type():
@@ -55,9 +55,9 @@ def test_arguments_lie_as_the_code_expects():
     arrays = {0: np.zeros((3, 4, 5), np.float32), 1: np.zeros((2, 7), np.float32), 2: np.zeros((2, 3), np.int32)}
     arrays[7] = np.zeros((2, 2), bool)
     args = [Fake(arrays[i], 1000 + i) if i in arrays else [7, 1.5, 1 << 40, True][i - 3] for i in range(8)]
-    loaded = object.__new__(compiled.Loaded)
-    loaded.arguments, loaded.struct = kernel.arguments, struct.Struct(compiled.layout(kernel.arguments))
-    packed = loaded.pack(tuple(args))
+    block = compiled.Block(kernel)
+    block.fill(tuple(args))
+    packed = block.memory.raw
     assert len(packed) == at and name
     read = [packed[start : start + size] for start, size in zip(offsets, sizes, strict=True)]
     numbers = [int.from_bytes(part, "little") for part in read]
@@ -67,7 +67,7 @@ def test_arguments_lie_as_the_code_expects():
     assert numbers[27] == 7 and struct.unpack("f", read[28])[0] == 1.5 and numbers[29:31] == [1 << 40, 1]
     assert numbers[31:] == [0, 0, 4, 1, 1007, 2, 2, 2, 1]
     with pytest.raises(TypeError, match="a kernel expects"):
-        loaded.pack((*args[:7], Fake(arrays[0], 0)))
+        block.fill((*args[:7], Fake(arrays[0], 0)))
 
 
 @pytest.mark.parametrize("capability", [(8, 0), (9, 0)])

@@ -19,6 +19,7 @@ import importlib.metadata
 import os
 import re
 import struct
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -125,49 +126,66 @@ def _short(dtype: np.dtype) -> str:
 
 def values(argument: Argument, array: Any) -> tuple[int, ...]:
     """Return what stands for an array."""
-    if array.dtype != argument.dtype or not array.flags.c_contiguous:
+    dtype, ndim = argument
+    # _c_contiguous: the public ``flags`` make an object each time, which takes as long as all the rest
+    if (array.dtype is not dtype and array.dtype != dtype) or not array._c_contiguous:
         raise TypeError(f"a kernel expects {argument}, got {array.dtype} {array.shape}, with gaps or of another type")
-    size, shape = array.size, array.shape if argument.ndim > 1 else (array.size,)
-    if len(shape) != argument.ndim:
+    step = dtype.itemsize
+    if ndim == 1:
+        size = array.size
+        return 0, 0, size, step, array.data.ptr, size, step
+    shape = array.shape
+    if len(shape) != ndim:
         raise TypeError(f"a kernel expects {argument}, got {array.dtype} {array.shape}")
-    strides, step = [], argument.dtype.itemsize
+    strides = []
     for length in reversed(shape):
         strides.append(step)
         step *= length
-    return 0, 0, size, argument.dtype.itemsize, array.data.ptr, *shape, *reversed(strides)
+    return 0, 0, array.size, dtype.itemsize, array.data.ptr, *shape, *reversed(strides)
+
+
+class Block:
+    """Memory for a kernel's arguments, and the list that tells the driver where it lies.
+
+    It is made once, and filled anew for each launch: the driver has copied it when the launch returns.
+    """
+
+    def __init__(self, kernel: Kernel):
+        self.arguments, self.struct = kernel.arguments, struct.Struct(layout(kernel.arguments))
+        self.memory, self.size = ctypes.create_string_buffer(self.struct.size), ctypes.c_size_t(self.struct.size)
+        where = ctypes.addressof(self.memory), ctypes.addressof(self.size)
+        self.extra = (ctypes.c_void_p * 5)(_POINTER, where[0], _SIZE, where[1], _END)
+        self.address = ctypes.addressof(self.extra)
+
+    def fill(self, args: tuple[Any, ...]) -> None:
+        """Write the arguments."""
+        flat: list[Any] = []
+        for argument, value in zip(self.arguments, args, strict=True):
+            if argument.ndim:
+                flat += values(argument, value)
+            else:
+                flat.append(value)
+        self.struct.pack_into(self.memory, 0, *flat)
 
 
 class Loaded:
-    """A kernel on a card: its function, and how its arguments lie in memory."""
+    """A kernel on a card: its function, and the block of its arguments."""
 
     def __init__(self, kernel: Kernel, capability: tuple[int, int]):
-        from cupy.cuda import function
+        from cupy.cuda import driver, function
 
         code, name = machine_code(kernel, capability)
         self.module = function.Module()
         self.module.load(code)
         self.function = self.module.get_function(name)
-        self.arguments, self.struct = kernel.arguments, struct.Struct(layout(kernel.arguments))
-
-    def pack(self, args: tuple[Any, ...]) -> bytes:
-        """Return the arguments as one block of memory."""
-        flat: list[Any] = []
-        for argument, value in zip(self.arguments, args, strict=True):
-            if argument.ndim:
-                flat.extend(values(argument, value))
-            else:
-                flat.append(value)
-        return self.struct.pack(*flat)
+        self.number, self.start = self.function.ptr, driver.launchKernel
+        self.block, self.lock = Block(kernel), threading.Lock()
 
     def launch(self, grid: tuple[int, ...], block: tuple[int, ...], stream: int, args: tuple[Any, ...]) -> None:
         """Launch it."""
-        from cupy.cuda import driver
-
-        packed = self.pack(args)
-        memory, size = ctypes.c_char_p(packed), ctypes.c_size_t(len(packed))
-        address = ctypes.cast(memory, ctypes.c_void_p).value
-        extra = (ctypes.c_void_p * 5)(_POINTER, address, _SIZE, ctypes.addressof(size), _END)
-        driver.launchKernel(self.function.ptr, *grid, *block, 0, stream, 0, ctypes.addressof(extra))
+        with self.lock:  # two threads share the block
+            self.block.fill(args)
+            self.start(self.number, *grid, *block, 0, stream, 0, self.block.address)
 
 
-__all__ = ["Loaded", "entry", "folder", "layout", "link", "machine_code", "to_ptx", "values"]
+__all__ = ["Block", "Loaded", "entry", "folder", "layout", "link", "machine_code", "to_ptx", "values"]

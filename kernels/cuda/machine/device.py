@@ -24,6 +24,8 @@ from . import compiled
 from .simulated import COPIES, SimulatedArray, poisoned
 
 SIMULATED = bool(getattr(config, "ENABLE_CUDASIM", 0))
+if not hasattr(np, "row_stack"):  # gone since NumPy 2.5; numba-cuda 0.30 still asks for it when it compiles
+    np.row_stack = np.vstack
 float32, int32 = np.float32, np.int32
 Array: Any = SimulatedArray
 cuda: Any = numba_cuda  # not typed: to mypy its properties are functions
@@ -146,6 +148,8 @@ def device_function(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def _sizes(size: int | tuple[int, ...]) -> tuple[int, ...]:
     """Return three sizes."""
+    if type(size) is int:  # most often
+        return size, 1, 1
     sizes = (size,) if isinstance(size, (int, np.integer)) else tuple(size)
     return tuple(int(n) for n in sizes) + (1,) * (3 - len(sizes))
 
@@ -157,9 +161,9 @@ def launch(body: Kernel, blocks: int | tuple[int, ...], threads: int | tuple[int
     kernel's types and C-contiguous; a kernel that takes a flat array gets any array as one. Numbers are converted.
     """
     grid, block = _sizes(blocks), _sizes(threads)
-    if min(grid) == 0:
+    if 0 in grid:
         return
-    if any(n > most for n, most in zip(grid, LARGEST_GRID, strict=True)):
+    if grid[0] > LARGEST_GRID[0] or grid[1] > LARGEST_GRID[1] or grid[2] > LARGEST_GRID[2]:
         raise ValueError(f"kernel {body.name}: a grid of {grid} blocks is too large")
     if SIMULATED:
         simulator.run(body.function, grid, block, _simulated_arguments(body, args))
@@ -200,7 +204,7 @@ def is_device(value: Any) -> bool:
 
 def empty(shape: Any, dtype: Any = np.float32) -> Any:
     """Return a new array whose elements are anything."""
-    return SimulatedArray(poisoned(shape, dtype)) if SIMULATED else cupy.empty(shape, dtype)
+    return SimulatedArray(poisoned(shape, dtype)) if SIMULATED else cupy.ndarray(shape, dtype)
 
 
 def zeros(shape: Any, dtype: Any = np.float32) -> Any:

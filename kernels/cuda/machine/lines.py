@@ -22,9 +22,9 @@ def round_up(n: int, multiple: int) -> int:
 def fill_up(array: Any, *multiples: int) -> Any:
     """Return the array, aligned, its last axes of lengths that the ``multiples`` divide: zeros are added behind."""
     lengths = array.shape[array.ndim - len(multiples) :]
-    wanted = tuple(round_up(n, multiple) for n, multiple in zip(lengths, multiples, strict=True))
-    if wanted == lengths:
+    if not any(n % multiple for n, multiple in zip(lengths, multiples)):
         return aligned(array)
+    wanted = (round_up(n, multiple) for n, multiple in zip(lengths, multiples, strict=True))
     filled = zeros((*array.shape[: array.ndim - len(multiples)], *wanted))
     filled[(..., *(slice(n) for n in lengths))] = array
     return filled

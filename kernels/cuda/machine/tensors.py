@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from .device import SIMULATED, to_device
-from .groups import address_of, is_aligned
+from .groups import ALIGNMENT, address_of
 
 THREADS = 8 if SIMULATED else 256  # of a block; a power of two
 CHUNK = THREADS * (4 if SIMULATED else 16)  # numbers of a block, a multiple of four
@@ -37,14 +37,13 @@ def tensor_table(rows: Sequence[Sequence[Any]], options: Sequence[float]) -> tup
         bits of a float32; the addresses.
     blocks : int
     """
-    table = np.zeros((len(rows), FIRST + (len(rows[0]) if rows else 0)), np.int64)
-    blocks = 0
-    for line, arrays in zip(table, rows):
-        size = arrays[0].size
-        line[BEGIN], line[SIZE] = blocks, size
-        line[WHOLE] = size // 4 * 4 if all(map(is_aligned, arrays)) else 0
-        line[FIRST:] = [address_of(array) for array in arrays]
+    lines, blocks = [], 0
+    for arrays in rows:
+        size, addresses = arrays[0].size, [address_of(array) for array in arrays]
+        whole = size // 4 * 4 if not any(address % ALIGNMENT for address in addresses) else 0
+        lines.append([blocks, size, whole, 0, *addresses])
         blocks += -(-size // CHUNK)
+    table = np.array(lines, np.int64).reshape(len(rows), FIRST + (len(rows[0]) if rows else 0))
     table.view(np.float32)[:, 2 * OPTION] = options
     return _copied(table.tobytes(), table.shape), blocks
 

@@ -60,7 +60,7 @@ def recording() -> Iterator[list[Launch]]:
         return lambda shape, dtype=np.float32: simulated.SimulatedArray(fill(shape, dtype))
 
     device.cupy = SimpleNamespace(
-        array=array, asnumpy=host, empty=made(np.zeros), zeros=made(np.zeros), ndarray=simulated.SimulatedArray
+        array=array, asnumpy=host, empty=made(np.zeros), zeros=made(np.zeros), ndarray=made(np.zeros)
     )
     device.Array, device.launch = simulated.SimulatedArray, launch
     module: Any = device

@@ -1,7 +1,10 @@
 """Measure on a GPU, beside PyTorch on the same: ``python -m mrcnn_np.bench.gpu.measure`` (``make bench-gpu``).
 
 Times are medians of rounds between two CUDA events, each round as many calls as take some milliseconds, ours and
-PyTorch's in turns; PyTorch without TF32 and with it. The ceilings, a copy and PyTorch's largest product, are measured
+PyTorch's in turns; PyTorch without TF32 and with it. *As called*, a small kernel's time is that of the host, which
+needs longer to launch it than it runs. *On the card* the card copies memory before the first event until the host has
+launched all the calls: then they follow each other without gaps, unless the operation itself waits for the card. The
+ceilings, a copy and PyTorch's largest product, are measured
 in the same run. Errors are those of the last results against float64 on the CPU, relative to the largest number. It
 writes ``gpu.json`` and the table of docs/gpu.md.
 """
@@ -9,10 +12,13 @@ writes ``gpu.json`` and the table of docs/gpu.md.
 from __future__ import annotations
 
 import argparse
+import functools
 import json
+import math
 import statistics
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
@@ -31,22 +37,33 @@ from ...training.loop import train_step
 from ...training.optim import zero_velocity
 from ..operations.op import Op
 from . import page
-from .torch_side import SIZE, clock_of_torch, network_runs, peak_mib, tensors_on_the_gpu, tf32, tf32_left
+from .torch_side import (
+    SIZE,
+    Clock,
+    clock_of_torch,
+    network_runs,
+    nothing,
+    peak_mib,
+    tensors_on_the_gpu,
+    tf32,
+    tf32_left,
+)
 from .works import counts_bandwidth, on_device, target, works
 
-ROUNDS, ROUND = 5, 0.02  # rounds of so many seconds
+ROUNDS, ROUND = 5, 0.01  # rounds of so many seconds
 LIMIT = 170  # seconds after which no further row of the operations is begun
 
 
 # --- the clock ------------------------------------------------------------------------------------------------------
 
 
-def clock_of_cupy() -> Callable[[Callable[[], Any], int], float]:
-    """Return a function that times calls on CuPy's stream, in milliseconds a call."""
+def clock_of_cupy() -> Clock:
+    """Return a function that times calls on CuPy's stream, in milliseconds a call, after something was launched."""
     import cupy
 
-    def clock(run: Callable[[], Any], calls: int) -> float:
+    def clock(run: Callable[[], Any], calls: int, before: Callable[[], None] = nothing) -> float:
         start, stop = cupy.cuda.Event(), cupy.cuda.Event()
+        before()
         start.record()
         for _ in range(calls):
             run()
@@ -57,20 +74,61 @@ def clock_of_cupy() -> Callable[[Callable[[], Any], int], float]:
     return clock
 
 
-def calls_of(clock: Callable[..., float], run: Callable[[], Any]) -> int:
-    """Return how many calls make a round, after two that warm up."""
+@functools.cache
+def _room() -> tuple[Any, Any]:
+    """Return two pieces of 256 MiB of the card's memory."""
+    import cupy
+
+    return cupy.zeros(1 << 26, cupy.float32), cupy.empty(1 << 26, cupy.float32)
+
+
+def keep_busy(milliseconds: float) -> None:
+    """Let the card copy for so long; a copy of 256 MiB takes at least 0.1 ms on any card."""
+    import cupy
+
+    source, there = _room()
+    for _ in range(min(500, math.ceil(milliseconds / 0.1))):
+        cupy.copyto(there, source)
+
+
+def calls_of(clock: Clock, run: Callable[[], Any], milliseconds: float, most: int) -> int:
+    """Return how many calls make a round, after two that warm up.
+
+    Parameters
+    ----------
+    clock : Clock
+    run : callable
+    milliseconds : float
+        That a round is to take.
+    most : int
+        Calls of a round, at most.
+    """
     run()
     once = clock(run, 1)
-    return max(1, min(200, round(ROUND * 1e3 / max(once, 1e-3))))
+    return max(1, min(most, round(milliseconds / max(once, 1e-3))))
 
 
-def in_turns(contenders: dict[str, tuple[Callable[..., float], Callable[[], Any]]]) -> dict[str, float]:
-    """Return the median time of each contender, in milliseconds; they take turns."""
-    calls = {name: calls_of(*pair) for name, pair in contenders.items()}
+def in_turns(contenders: dict[str, tuple[Clock, Callable[[], Any]]]) -> dict[str, float]:
+    """Return the median time of each contender as called, in milliseconds; they take turns."""
+    calls = {name: calls_of(*pair, ROUND * 1e3, 200) for name, pair in contenders.items()}
     times: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(ROUNDS):
         for name, (clock, run) in contenders.items():
             times[name].append(clock(run, calls[name]))
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def on_the_card(contenders: dict[str, tuple[Clock, Callable[[], Any]]]) -> dict[str, float]:
+    """Return the median time of each contender on the card, in milliseconds; they take turns."""
+    calls = {name: calls_of(*pair, ROUND * 1e3, 20) for name, pair in contenders.items()}
+    times: dict[str, list[float]] = {name: [] for name in contenders}
+    for _ in range(ROUNDS):
+        for name, (clock, run) in contenders.items():
+            began = time.perf_counter()
+            for _ in range(calls[name]):
+                run()
+            launching = (time.perf_counter() - began) * 1e3  # waits included, if it has some
+            times[name].append(clock(run, calls[name], functools.partial(keep_busy, 1.5 * launching)))
     return {name: statistics.median(values) for name, values in times.items()}
 
 
@@ -119,24 +177,25 @@ def measure_op(op: Op, *, torch_too: bool) -> list[dict[str, Any]]:
     if op.gflop.get("forward", 0.0) < 5:  # else float64 on the CPU takes longer than all the rest
         with kernels.use("numpy"):
             exact = {direction: run() for direction, run in op.ours(np.float64).items()}
-    on_device(op)
     found = []
     with kernels.use("cuda"):
+        on_device(op)
         ours = op.ours(np.float32)
         for direction in op.directions:
-            contenders: dict[str, Any] = {"ours": (clock_of_cupy(), ours[direction])}
+            contenders: dict[str, tuple[Clock, Callable[[], Any]]] = {"ours": (clock_of_cupy(), ours[direction])}
             contenders |= {f"torch {v}".strip(): (clock_of_torch(), runs[direction]) for v, runs in theirs.items()}
             with tf32(False):
-                times = in_turns(contenders)
+                times, alone = in_turns(contenders), on_the_card(contenders)
                 errors = _errors(op, direction, ours, theirs, exact)
             with tf32(True):
-                fast = in_turns({name: pair for name, pair in contenders.items() if name != "ours"})
+                fast = on_the_card({name: pair for name, pair in contenders.items() if name != "ours"})
             row: dict[str, Any] = {
                 "group": op.group,
                 "case": op.case,
                 "direction": direction,
                 "ms": times,
-                "tf32_ms": fast,
+                "card_ms": alone,
+                "tf32_card_ms": fast,
             }
             row |= {"gflop": op.gflop.get(direction), "gbytes": op.gbytes.get(direction), "errors": errors}
             found.append(row | {"target": target(op, direction), "bandwidth": counts_bandwidth(op)})
@@ -180,7 +239,8 @@ def measure_network(*, torch_too: bool, cpu_too: bool) -> dict[str, Any]:
     config = presets.by_name(
         "torchvision", image_min_size=SIZE[0], image_max_size=SIZE[1], batch_size=1, learning_rate=1e-6, no_decay=()
     )
-    image, params = picture(SIZE), params_that_detect(presets.by_name("torchvision"))
+    with kernels.use("numpy"):  # the kernels of the CPU would have to be compiled for it
+        image, params = picture(SIZE), params_that_detect(presets.by_name("torchvision"))
     pool = cupy.get_default_memory_pool()
     found: dict[str, Any] = {}
     runs = {"inference": _detecting(config, params, image), "training step": _training(config, params)}
@@ -222,7 +282,9 @@ def _training(config: Any, params: Any) -> Callable[[], Any]:
 # --- all ------------------------------------------------------------------------------------------------------------
 
 
-def run(out: Path, *, quick: bool = False, torch_too: bool = True, cpu_too: bool = True) -> Path:
+def run(
+    out: Path, *, quick: bool = False, torch_too: bool = True, cpu_too: bool = True, only: str | None = None
+) -> Path:
     """Measure everything, and write it after every row, so that an interruption loses little.
 
     Parameters
@@ -235,6 +297,8 @@ def run(out: Path, *, quick: bool = False, torch_too: bool = True, cpu_too: bool
         Measure PyTorch beside ours.
     cpu_too : bool
         Measure our network on the cpu backend, too.
+    only : str, optional
+        ``"network"`` or ``"operations"``.
     """
     import cupy
 
@@ -250,7 +314,7 @@ def run(out: Path, *, quick: bool = False, torch_too: bool = True, cpu_too: bool
         result["ceilings"] = ceilings()
     path = out / "gpu.json"
     out.mkdir(parents=True, exist_ok=True)
-    for what, measured in _parts(quick, torch_too, cpu_too, began):
+    for what, measured in _parts(quick, torch_too, cpu_too, only, began):
         if isinstance(measured, list):
             result["rows"] += measured
         else:
@@ -260,10 +324,10 @@ def run(out: Path, *, quick: bool = False, torch_too: bool = True, cpu_too: bool
     return path
 
 
-def _parts(quick: bool, torch_too: bool, cpu_too: bool, began: float) -> Iterator[tuple[str, Any]]:
-    if not quick:
+def _parts(quick: bool, torch_too: bool, cpu_too: bool, only: str | None, began: float) -> Iterator[tuple[str, Any]]:
+    if not quick and only != "operations":
         yield "network", measure_network(torch_too=torch_too, cpu_too=cpu_too)
-    for op in works(quick=quick):
+    for op in works(quick=quick) if only != "network" else ():
         name = f"{op.group} {op.case}"
         if time.perf_counter() - began > LIMIT:
             print(f"no time left for {name}", flush=True)
@@ -272,13 +336,17 @@ def _parts(quick: bool, torch_too: bool, cpu_too: bool, began: float) -> Iterato
             yield name, measure_op(op, torch_too=torch_too)
         except Exception as error:  # one row that fails must not take the others' minutes with it; it is printed
             print(f"FAILED {name}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+            traceback.print_exc(limit=-3)
 
 
 def _in_words(measured: Any) -> str:
+    """Return times for the terminal: as called, and in parentheses on the card."""
     rows = measured if isinstance(measured, list) else [{"direction": k, **v} for k, v in measured.items()]
-    return "; ".join(
-        f"{row['direction']} " + ", ".join(f"{name} {ms:.3f}" for name, ms in row["ms"].items()) + " ms" for row in rows
-    )
+
+    def time_of(row: dict[str, Any], name: str) -> str:
+        return f"{name} {row['ms'][name]:.3f}" + (f" ({row['card_ms'][name]:.3f})" if "card_ms" in row else "")
+
+    return "; ".join(f"{row['direction']} " + ", ".join(time_of(row, n) for n in row["ms"]) + " ms" for row in rows)
 
 
 def main() -> int:
@@ -286,6 +354,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("runs/bench-gpu"))
     parser.add_argument("--quick", action="store_true", help="small sizes: tests that everything runs")
+    parser.add_argument("--only", choices=("network", "operations"))
     parser.add_argument("--without-torch", action="store_true")
     parser.add_argument("--without-cpu", action="store_true", help="do not time our cpu backend")
     args = parser.parse_args()
@@ -296,8 +365,10 @@ def main() -> int:
     except OSError as error:
         print(f"error: the backend cuda cannot run here: {error}", file=sys.stderr)
         return 2
-    path = run(args.out, quick=args.quick, torch_too=not args.without_torch, cpu_too=not args.without_cpu)
-    if not args.quick and page.PAGE.is_file():
+    path = run(
+        args.out, quick=args.quick, torch_too=not args.without_torch, cpu_too=not args.without_cpu, only=args.only
+    )
+    if not args.quick and args.only is None and page.PAGE.is_file():
         page.rewrite(json.loads(path.read_text(encoding="utf-8")))
         print(f"written: {path}, {page.PAGE}")
     return 0

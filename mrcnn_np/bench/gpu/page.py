@@ -1,14 +1,13 @@
 """The table of docs/gpu.md: what was predicted beside what was measured, row by row.
 
-``python -m mrcnn_np.bench.gpu.page [gpu.json]`` writes it from ``docs/gpu-predicted.json`` and a measurement, if one is
-given. Without one the measured column stays empty.
+``python -m mrcnn_np.bench.gpu.page`` writes it from ``docs/gpu-predicted.json`` and ``docs/gpu-measured.json``, the
+last measurement. Where that knows nothing of a row, the measured column stays empty.
 """
 
 from __future__ import annotations
 
 import json
 import re
-import sys
 from pathlib import Path
 from statistics import geometric_mean
 from typing import Any
@@ -18,6 +17,7 @@ from ...tables import markdown_table
 from .works import SHARE
 
 PAGE, PREDICTED = Path("docs/gpu.md"), Path("docs/gpu-predicted.json")
+MEASURED = Path("docs/gpu-measured.json")
 MARKED = re.compile(r"(<!-- numbers:gpu -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 HEAD = ("work", "direction", "floor: operations / bytes", "predicted", "predicted ratio", "to reach", "measured")
 #: what the network is to reach
@@ -43,8 +43,12 @@ def table(predicted: dict[str, Any], measured: dict[str, Any] | None) -> str:
     return f"{said}{facts}\n\n{markdown_table(HEAD, rows)}\n"
 
 
-def rewrite(measured: dict[str, Any] | None) -> None:
-    """Put the table into the page."""
+def rewrite(measured: dict[str, Any] | None = None) -> None:
+    """Put the table into the page; a new measurement is kept beside it."""
+    if measured is not None:
+        write_text(MEASURED, json.dumps(measured, indent=1) + "\n")
+    elif MEASURED.is_file():
+        measured = json.loads(MEASURED.read_text(encoding="utf-8"))
     predicted = json.loads(PREDICTED.read_text(encoding="utf-8"))
     text = PAGE.read_text(encoding="utf-8")
     written, count = MARKED.subn(lambda m: m[1] + table(predicted, measured) + m[3], text)
@@ -97,31 +101,38 @@ def _match(row: dict[str, Any], measured: dict[str, Any] | None) -> dict[str, An
     return None
 
 
-def _ratio(found: dict[str, Any]) -> float | None:
-    theirs = [ms for name, ms in found["ms"].items() if name != "ours"]
-    return min(theirs) / found["ms"]["ours"] if theirs else None
+def _ratio(found: dict[str, Any], clock: str = "card_ms") -> float | None:
+    theirs = [ms for name, ms in found[clock].items() if name != "ours"]
+    return min(theirs) / found[clock]["ours"] if theirs else None
 
 
 def _found(row: dict[str, Any], measured: dict[str, Any] | None) -> str:
+    """Return the ratio on the card, and in parentheses our time there and as called."""
     found = _match(row, measured)
     if found is None:
         return ""
-    ratio = _ratio(found)
-    text = _ms(found["ms"]["ours"])
+    ours = found["card_ms"]["ours"]
+    text = f"{_ms(ours)}, as called {_ms(found['ms']['ours'])}"
     if found["bandwidth"] and found["gbytes"] and measured and "ceilings" in measured:
-        text += f", {found['gbytes'] / found['ms']['ours'] * 1e3 / measured['ceilings']['copy_gbytes']:.0%} of copy"
+        share = found["gbytes"] / ours * 1e3 / measured["ceilings"]["copy_gbytes"]
+        text = f"{share:.0%} of copy; {text}"
+    ratio = _ratio(found)
     if ratio is not None:
-        text = f"{ratio:.2f} ({text}; with TF32 {min(found['tf32_ms'].values()) / found['ms']['ours']:.2f})"
+        called, fast = _ratio(found, "ms"), min(found["tf32_card_ms"].values()) / ours
+        text = f"{ratio:.2f} ({text}, {called:.2f}; with TF32 {fast:.2f})"
     return text
 
 
 def _measured_on(measured: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in measured["versions"].items())
     ceilings = measured.get("ceilings")
-    best = "" if ceilings is None else (
-        f" In the same run a copy reached {ceilings['copy_gbytes']:.0f} GB/s, PyTorch's product of 8192³ "
-        f"{ceilings['tflops']:.1f} TFLOP/s, with TF32 {ceilings['tf32_tflops']:.0f}."
-    )  # fmt: skip
+    best = ""
+    if ceilings is not None:
+        best = (
+            f" In the same run a copy reached {ceilings['copy_gbytes']:.0f} GB/s, PyTorch's product of 8192³ "
+            f"{ceilings['tflops']:.1f} TFLOP/s, with TF32 {ceilings['tf32_tflops']:.0f}. The measured ratio is that of "
+            "times on the card, where calls follow each other without gaps; *as called* the host takes part."
+        )
     return f"*Measured* on one {measured['card']}, {measured['date']}, {versions}.{best} "
 
 
@@ -130,4 +141,4 @@ def _ms(value: float) -> str:
 
 
 if __name__ == "__main__":
-    rewrite(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")) if len(sys.argv) > 1 else None)
+    rewrite()

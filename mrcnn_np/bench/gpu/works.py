@@ -99,7 +99,7 @@ def works(*, quick: bool = False) -> Iterator[Op]:
 def on_device(op: Op) -> Op:
     """Move the inputs of a prepared row to the device."""
     for name, value in vars(op).items():
-        if isinstance(value, (np.ndarray, dict)) and name not in ("gflop", "gbytes", "targets", "shapes"):
+        if isinstance(value, (np.ndarray, dict, list, tuple)) and name not in ("gflop", "gbytes", "targets", "shapes"):
             setattr(op, name, kernels.to_device(value))
     return op
 
