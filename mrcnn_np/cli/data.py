@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -131,7 +132,7 @@ def run_check(args: argparse.Namespace) -> int:
     config = make_config(Options(preset=args.preset, size=args.size), tuple(dataset.class_names))
     if args.good_ids is not None:
         prepare_file(Path(args.good_ids))
-    report = data.check_dataset(dataset)
+    report = data.check_dataset(dataset, progress=_bar(f"check {args.split}", args))
     report.advice += small_objects(report, config)
     if args.subset is None and args.ids is None:
         wrong, advice = data.compare_splits(report.overview, _other_splits(args))
@@ -173,9 +174,9 @@ def _other_splits(args: argparse.Namespace) -> list[data.Overview]:
         except DataError as error:
             print(f"not compared with split {split!r}: {error}", file=sys.stderr)
             continue
-
-        def bar(indices: Sequence[int], split: str = split) -> Iterable[int]:
-            return tqdm(indices, desc=f"compare with {split}", unit="image", disable=args.quiet)
-
-        others.append(data.look_at(other, split, progress=bar))
+        others.append(data.look_at(other, split, progress=_bar(f"compare with {split}", args)))
     return others
+
+
+def _bar(text: str, args: argparse.Namespace) -> Callable[[Sequence[int]], Iterable[int]]:
+    return partial(tqdm, desc=text, unit="image", disable=args.quiet)

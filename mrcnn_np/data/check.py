@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -75,7 +76,9 @@ class Report:
         return not self.problems and not self.findings
 
 
-def check_dataset(dataset: Dataset) -> Report:
+def check_dataset(
+    dataset: Dataset, *, progress: Callable[[Sequence[int]], Iterable[int]] = lambda indices: indices
+) -> Report:
     """Read every sample of a data set; a problem is noted and does not stop the check.
 
     Parameters
@@ -83,6 +86,8 @@ def check_dataset(dataset: Dataset) -> Report:
     dataset : Dataset
         Where it has a method ``check_classes(index)``, as VOC has, that is called too; where it has ``notes``, these
         become the remarks.
+    progress : callable, optional
+        Wraps the sequence of indices, as tqdm does.
 
     Returns
     -------
@@ -94,7 +99,7 @@ def check_dataset(dataset: Dataset) -> Report:
     inspection, photographs, image_of = Inspection(), Photographs(), []
     report.overview = Overview.of(dataset, getattr(dataset, "split", ""))
     notes = getattr(dataset, "notes", None)
-    for index in range(len(dataset)):
+    for index in progress(range(len(dataset))):
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", DataWarning)  # they are counted
@@ -168,6 +173,7 @@ def describe(report: Report) -> str:
     if report.problems:
         lines.append(
             f"{len(report.problems)} of {report.images + len(report.problems)} images cannot be used as they are; mend "
-            "them, or leave them out: --good-ids FILE writes the ids of the others, for `train --ids FILE`"
+            "them, or leave them out: --good-ids FILE writes the ids of the others, for `train --ids FILE`, and "
+            "`train --skip-bad` leaves out no more than the broken objects of an image that can be read"
         )
     return "\n".join(lines)
