@@ -179,4 +179,5 @@ def _other_splits(args: argparse.Namespace) -> list[data.Overview]:
 
 
 def _bar(text: str, args: argparse.Namespace) -> Callable[[Sequence[int]], Iterable[int]]:
-    return partial(tqdm, desc=text, unit="image", disable=args.quiet)
+    """Return a progress bar, which only a terminal is shown."""
+    return partial(tqdm, desc=text, unit="image", disable=True if args.quiet else None)
