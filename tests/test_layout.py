@@ -54,7 +54,7 @@ LATE = {
 # rooms share
 SHARED = {"mrcnn_np", "mrcnn_np.__main__", "mrcnn_np.errors", "mrcnn_np.files", "mrcnn_np.tables"}
 SHARED |= {"mrcnn_np.synthetic", "mrcnn_np.schema", "mrcnn_np.installation"}
-OUTER = {"cli", "bench", "compare", "conventions", "evaluate", "explain", "pictures", "training", "weights"}
+OUTER = {"cli", "bench", "compare", "conventions", "evaluate", "explain", "fit", "pictures", "training", "weights"}
 FORBIDDEN = {
     "ops": OUTER | {"network", "config", "data"},
     "config": OUTER | {"network", "ops", "data"},
@@ -63,6 +63,7 @@ FORBIDDEN = {
     "weights": {"cli", "bench", "compare", "conventions", "evaluate", "explain", "pictures"},
     "evaluate": {"cli", "bench", "compare", "conventions", "explain", "training", "weights"},
     "explain": {"cli", "bench", "compare", "conventions", "training", "weights"},
+    "fit": OUTER - {"fit"},
     "training": {"cli", "bench", "compare", "conventions", "explain"},
     "pictures": {"cli", "bench", "compare", "conventions", "explain", "weights"},
     "conventions": {"cli", "bench", "explain"},
@@ -233,6 +234,9 @@ TESTED_IN: dict[str, tuple[str, str]] = {
     "mrcnn_np.data.segmentation": ("tests/data/test_rle.py", "polygons and run lengths"),
     "mrcnn_np.evaluate": ("tests/evaluate/test_voc.py", "only hands on names"),
     "mrcnn_np.evaluate.*": ("tests/evaluate/test_voc.py", "the whole of an evaluation"),
+    "mrcnn_np.fit": ("tests/fit/test_report.py", "only hands on names"),
+    "mrcnn_np.fit.truth": ("tests/fit/test_anchors.py", "what anchors are held against"),
+    "mrcnn_np.pictures.fit": ("tests/fit/test_report.py", "the picture of a report"),
     "mrcnn_np.pictures.*": ("tests/pictures/test_pictures.py", "every picture is drawn and looked at in one place"),
     "mrcnn_np.explain": ("tests/explain/test_report.py", "only hands on names"),
     "mrcnn_np.explain.page": ("tests/cli/test_explain.py", "the page that the command writes"),

@@ -387,7 +387,7 @@ def _add_explain(commands: Commands) -> None:
 
 def _add_data(commands: Commands) -> None:
     """Add ``data`` with its commands."""
-    names = "shapes | voc | coco | import | show | check"
+    names = "shapes | voc | coco | import | show | check | anchors"
     kinds = _add_group(commands, "data", "generate, download, convert, draw or check a data set", names)
 
     shapes = _add_command(
@@ -430,17 +430,48 @@ def _add_data(commands: Commands) -> None:
     )
     _add_source(show, split="train", default="shapes")
     show.set_defaults(data="shapes", split="train", subset=8)
+    _add_val_fraction(show, "`train` would hold out if there is no split val: --split val shows it (default: 0)")
     show.add_argument("--out", default="shown", metavar="DIR", help="pictures go here (default: %(default)s)")
 
     check = _add_command(
         kinds,
         "check",
-        "read every image of a split and report what is in it and what is wrong with it (exit code 2 if anything is)",
+        "read every image of a split, compare it with the other splits, and report what is in it and what is wrong "
+        "(exit code 2 if anything is)",
         "  mrcnn-np data check --data voc --root VOCdevkit --split trainval --good-ids good.txt",
     )
     _add_source(check, split="train", default="shapes")
     check.set_defaults(data="shapes", split="train")
+    _add_val_fraction(
+        check, "`train` would hold out if there is no split val: the rest is compared with it (default: 0)"
+    )
+    check.add_argument("--preset", choices=tuple(PRESETS), help="for which objects may be too small (default: tiny)")
+    check.add_argument("--size", type=at_least(1), metavar="PIXELS", help="image size (default: the preset's)")
     check.add_argument("--good-ids", metavar="FILE", help="write the ids of the images without problems here")
+    _add_anchors(kinds)
+
+
+def _add_anchors(kinds: Commands) -> None:
+    """Add ``data anchors``."""
+    command = _add_command(
+        kinds,
+        "anchors",
+        "measure before training how anchors, proposals and mask size fit the objects, and suggest better ones",
+        "  mrcnn-np data anchors --data my-pictures --preset small\n"
+        "  mrcnn-np data anchors --run runs/voc --config 'anchor_sizes=[12, 24, 48, 96, 160]'",
+    )
+    _add_source(command, split="train", default="shapes, or that of the run")
+    _add_val_fraction(
+        command, "`train` would hold out if there is no split val, and that is left out here (default: 0)"
+    )
+    which = command.add_mutually_exclusive_group()
+    which.add_argument("--preset", choices=tuple(PRESETS), help="network and conventions (default: tiny)")
+    which.add_argument("--run", metavar="DIR", help="the configuration and the data of a training run")
+    command.add_argument("--config", action="append", metavar="FIELD=VALUE", help="change a field, as for train")
+    command.add_argument("--size", type=at_least(1), metavar="PIXELS", help="image size (default: the preset's)")
+    command.add_argument(
+        "--out", default="runs/anchors", metavar="DIR", help="anchors.json and anchors.png (default: %(default)s)"
+    )
 
 
 def _add_import(kinds: Commands) -> None:

@@ -1,9 +1,11 @@
-"""``mrcnn-np data``: generate, download, convert, draw or check a data set."""
+"""``mrcnn-np data``: generate, download, convert, draw, check or measure a data set."""
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +14,16 @@ from tqdm import tqdm
 from .. import data
 from ..data.coco_json import dump_json, instances_of
 from ..data.importing import write_as_coco
-from ..data.opening import find_root, has_split
-from ..errors import UserError
+from ..data.opening import draws, find_root, has_split
+from ..data.sample import Dataset
+from ..errors import DataError, UserError
 from ..files import atomic_write, prepare, prepare_file
+from ..fit.small import small_objects
 from ..pictures.instances import draw_instances
-from .options import read_ids, recognise_data
+from .anchors import run_anchors
+from .options import Options, read_ids, recognise_data
 from .results_file import dataset_category_ids
+from .train import make_config
 
 SPLITS = ("train", "val", "test")
 
@@ -26,7 +32,7 @@ def run_data(args: argparse.Namespace) -> int:
     """Run one of the commands."""
     commands = {
         "shapes": run_shapes, "voc": run_voc, "coco": run_coco, "check": run_check, "import": run_import,
-        "show": run_show,
+        "show": run_show, "anchors": run_anchors,
     }  # fmt: skip
     return commands[args.data_command](args)
 
@@ -94,8 +100,7 @@ def run_import(args: argparse.Namespace) -> int:
 
 def run_show(args: argparse.Namespace) -> int:
     """Draw the first images of a split with their ground truth."""
-    recognise_data(args)
-    dataset = data.open_dataset(args.data, args.root, args.split, subset=args.subset, ids=read_ids(args.ids))
+    dataset = _open_part(args)
     out = Path(args.out)
     prepare(out)
     for index in range(len(dataset)):
@@ -122,18 +127,17 @@ def _counted(sample: data.Sample, class_names: tuple[str, ...]) -> str:
 
 
 def run_check(args: argparse.Namespace) -> int:
-    """Read every image of a split and report."""
-    recognise_data(args)
-    dataset = data.open_dataset(
-        args.data,
-        args.root,
-        args.split,
-        subset=args.subset,
-        ids=read_ids(args.ids),
-    )
+    """Read every image of a split, compare it with the other splits, and report."""
+    dataset = _open_part(args)
+    config = make_config(Options(preset=args.preset, size=args.size), tuple(dataset.class_names))
     if args.good_ids is not None:
         prepare_file(Path(args.good_ids))
-    report = data.check_dataset(dataset)
+    report = data.check_dataset(dataset, progress=_bar(f"check {args.split}", args))
+    report.advice += small_objects(report, config)
+    if args.subset is None and args.ids is None:
+        wrong, advice = data.compare_splits(report.overview, _other_splits(args))
+        report.findings += wrong
+        report.advice += advice
     print(data.describe(report))
     if args.good_ids is not None:
         bad = set(report.bad_ids)
@@ -141,3 +145,39 @@ def run_check(args: argparse.Namespace) -> int:
         atomic_write(Path(args.good_ids), good.encode(errors="surrogateescape"))  # an id may be a file's name
         print(f"the ids of the images without problems are in {args.good_ids} (for --ids)")
     return 0 if report.ok else 2
+
+
+def _open_part(args: argparse.Namespace) -> Dataset:
+    """Open what is to be looked at, and say how much it is if a share is held out by a draw."""
+    recognise_data(args)
+    fraction, ids = args.val_fraction or 0.0, read_ids(args.ids)
+    dataset: Dataset = data.open_dataset(
+        args.data, args.root, args.split, subset=args.subset, ids=ids, val_fraction=fraction
+    )
+    if args.split in ("train", "val") and draws(args.data, args.root, fraction):
+        print(
+            f"split {args.split!r}: {len(dataset)} images, drawn by a hash of their names "
+            f"(--val-fraction {fraction:g}), as there is no split 'val'"
+        )
+    return dataset
+
+
+def _other_splits(args: argparse.Namespace) -> list[data.Overview]:
+    """Look at the splits that are there or drawn besides that which is checked."""
+    drawn = draws(args.data, args.root, args.val_fraction or 0.0)
+    others = []
+    for split in SPLITS if args.split in SPLITS else ():
+        if split == args.split or not ((drawn and split != "test") or has_split(args.data, args.root, split)):
+            continue
+        try:
+            other = data.open_dataset(args.data, args.root, split, val_fraction=args.val_fraction or 0.0)
+        except DataError as error:
+            print(f"not compared with split {split!r}: {error}", file=sys.stderr)
+            continue
+        others.append(data.look_at(other, split, progress=_bar(f"compare with {split}", args)))
+    return others
+
+
+def _bar(text: str, args: argparse.Namespace) -> Callable[[Sequence[int]], Iterable[int]]:
+    """Return a progress bar, which only a terminal is shown."""
+    return partial(tqdm, desc=text, unit="image", disable=True if args.quiet else None)

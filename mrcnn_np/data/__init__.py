@@ -11,6 +11,7 @@ from .images import read_image
 from .opening import open_dataset, recognise
 from .sample import Dataset, Sample
 from .shapes import SHAPES_CLASSES, generate
+from .splits import Overview, compare_splits, look_at
 from .voc import VOC_CLASSES, VOCDataset, colour_map
 
 __all__ = [
@@ -19,15 +20,18 @@ __all__ = [
     "VOC_CLASSES",
     "COCODataset",
     "Dataset",
+    "Overview",
     "Report",
     "Sample",
     "VOCDataset",
     "augment",
     "check_dataset",
     "colour_map",
+    "compare_splits",
     "describe",
     "download_voc2012",
     "generate",
+    "look_at",
     "open_dataset",
     "read_image",
     "recognise",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,7 +11,9 @@ import numpy as np
 from ..errors import DataError, DataWarning, printable
 from ..tables import text_table
 from .findings import Finding, Inspection
+from .photographs import Photographs, name_of
 from .sample import Dataset
+from .splits import Overview
 
 
 @dataclass
@@ -38,8 +41,16 @@ class Report:
         Their ids.
     findings : list of Finding
         What is wrong with the annotations of images that can be read.
+    advice : list of Finding
+        What is not wrong, but a reason why results may be bad.
     remarks : list of str
         What was left out, or read by a rule that one may not expect.
+    overview : Overview
+        What `compare_splits` compares with other splits.
+    names : list of str
+        Of each image that could be read, its id and file.
+    image_of : ndarray of shape (instances,), int64
+        The place in ``names`` and ``image_sizes`` of each instance's image.
     """
 
     class_names: tuple[str, ...]
@@ -53,6 +64,10 @@ class Report:
     problems: list[str] = field(default_factory=list)
     bad_ids: list[str] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
+    advice: list[Finding] = field(default_factory=list)
+    overview: Overview = field(default_factory=Overview)
+    names: list[str] = field(default_factory=list)
+    image_of: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     remarks: list[str] = field(default_factory=list)
 
     @property
@@ -61,7 +76,9 @@ class Report:
         return not self.problems and not self.findings
 
 
-def check_dataset(dataset: Dataset) -> Report:
+def check_dataset(
+    dataset: Dataset, *, progress: Callable[[Sequence[int]], Iterable[int]] = lambda indices: indices
+) -> Report:
     """Read every sample of a data set; a problem is noted and does not stop the check.
 
     Parameters
@@ -69,6 +86,8 @@ def check_dataset(dataset: Dataset) -> Report:
     dataset : Dataset
         Where it has a method ``check_classes(index)``, as VOC has, that is called too; where it has ``notes``, these
         become the remarks.
+    progress : callable, optional
+        Wraps the sequence of indices, as tqdm does.
 
     Returns
     -------
@@ -77,8 +96,10 @@ def check_dataset(dataset: Dataset) -> Report:
     report = Report(tuple(dataset.class_names))
     sizes, boxes = [], [np.zeros((0, 4))]
     report.instances = np.zeros(len(dataset.class_names), dtype=np.int64)
-    inspection = Inspection()
-    for index in range(len(dataset)):
+    inspection, photographs, image_of = Inspection(), Photographs(), []
+    report.overview = Overview.of(dataset, getattr(dataset, "split", ""))
+    notes = getattr(dataset, "notes", None)
+    for index in progress(range(len(dataset))):
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", DataWarning)  # they are counted
@@ -91,6 +112,10 @@ def check_dataset(dataset: Dataset) -> Report:
             continue
         report.images += 1
         inspection.add(sample)
+        photographs.add(sample, notes)
+        report.overview.add(sample)
+        report.names.append(name_of(sample))
+        image_of += [len(report.names) - 1] * len(sample.gt_boxes)
         report.empty += len(sample.gt_class_ids) == 0
         report.difficult += int(sample.gt_difficult.sum())
         report.crowd += int(sample.gt_crowd.sum())
@@ -100,8 +125,9 @@ def check_dataset(dataset: Dataset) -> Report:
     report.image_sizes = np.array(sizes, dtype=np.int64).reshape(-1, 2)
     corners = np.concatenate(boxes)
     report.box_sizes = corners[:, 2:] - corners[:, :2]
+    report.image_of = np.array(image_of, dtype=np.int64)
     report.findings = inspection.findings()
-    notes = getattr(dataset, "notes", None)
+    report.advice = photographs.findings()
     report.remarks = [] if notes is None else notes.lines()
     return report
 
@@ -116,7 +142,7 @@ def describe(report: Report) -> str:
     Returns
     -------
     text : str
-        Several lines: images, instances per class, sizes, remarks, and each problem.
+        Several lines: images, instances per class, sizes, remarks, advice, and each problem.
     """
     lines = [f"images     {report.images}" + (f" ({report.empty} without instance)" if report.empty else "")]
     if report.images:
@@ -138,7 +164,16 @@ def describe(report: Report) -> str:
     if report.remarks:
         lines.append(f"remarks    {len(report.remarks)}")
         lines += [f"  {remark}" for remark in report.remarks]
+    if report.advice:
+        lines.append(f"advice     {len(report.advice)}")
+        lines += [f"  {advice}" for advice in report.advice]
     problems = [*report.problems, *map(str, report.findings)]
     lines.append(f"problems   {len(problems) or 'none'}")
     lines += [f"  {problem}" for problem in problems]
+    if report.problems:
+        lines.append(
+            f"{len(report.problems)} of {report.images + len(report.problems)} images cannot be used as they are; mend "
+            "them, or leave them out: --good-ids FILE writes the ids of the others, for `train --ids FILE`, and "
+            "`train --skip-bad` leaves out no more than the broken objects of an image that can be read"
+        )
     return "\n".join(lines)

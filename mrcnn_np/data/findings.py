@@ -22,18 +22,20 @@ _FITS_CLOSELY = 0.8
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that is wrong with annotations.
+    """Something that is wrong with a data set, or that one should know of it.
 
     Attributes
     ----------
     text : str
         What, and what to do.
     count, of : int
-        How many objects it concerns, and of how many.
+        How many objects (or what ``unit`` says) it concerns, and of how many.
     example : str
         The first of them; empty if there is none.
     fatal : bool
         Training would learn nothing, or the wrong thing; it is refused.
+    unit : str
+        What is counted.
     """
 
     text: str
@@ -41,11 +43,12 @@ class Finding:
     of: int
     example: str
     fatal: bool = False
+    unit: str = "objects"
 
     def __str__(self) -> str:
         """Return one line."""
         such = f" (such as {printable(self.example)})" if self.example else ""
-        return f"{self.count} of {self.of} objects: {self.text}{such}"
+        return f"{self.count} of {self.of} {self.unit}: {self.text}{such}"
 
 
 class Inspection:

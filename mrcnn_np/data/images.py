@@ -50,6 +50,7 @@ _DECODE_ERRORS = (
 _STRIP = 1 << 20  # pixels converted at a time: a second and third copy of the whole image would be the peak of memory
 
 SCALED = "16-bit grey is divided so that the fewest bits that hold its brightest pixel become 8"
+LOW_VALUES = "16-bit grey has no value above 255, so it is read as 8-bit"
 OVER_WHITE = "transparent pixels are laid over white"
 ALPHA_IGNORED = "alpha is 0 everywhere, so it is ignored and the colours are taken as stored"
 FIRST_FRAME = "of several frames or pages the first is read"
@@ -313,8 +314,7 @@ def _to_rgb(picture: Image.Image, note: object, path: str | Path, image_id: str 
                 f"has values {low} .. {high}; expected 8 or 16 bits per channel", path=path, image_id=image_id
             )
         levels = grey_levels(high)
-        if high > 255:
-            note(SCALED)
+        note(SCALED if high > 255 else LOW_VALUES)
         for rows, strip in _strips(picture):
             out[rows] = levels[np.asarray(strip)][:, :, None]
         return out

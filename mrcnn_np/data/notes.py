@@ -38,6 +38,10 @@ class Notes:
         """Return how many files or places a kind concerns."""
         return len(self._files.get(kind, ()))
 
+    def concerns(self, kind: str, where: object) -> bool:
+        """Say whether a kind was noted of a file."""
+        return str(where) in self._files.get(kind, {})
+
     def repeated(self) -> list[str]:
         """Return the lines of those kinds that concern more than what was said at once."""
         return [line for line, files in zip(self.lines(), self._files.values()) if len(files) > 1]

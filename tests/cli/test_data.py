@@ -1,8 +1,11 @@
 """``mrcnn-np data``: check, and what does nothing."""
 
+from annotated_trees import labelme
+from coco_tree import CocoTree
 from small_run import copy_shapes
 
 from mrcnn_np.cli.main import main
+from mrcnn_np.data import open_dataset
 
 
 def test_data_check(shapes, tmp_path, capsys):
@@ -19,3 +22,72 @@ def test_data_check(shapes, tmp_path, capsys):
 def test_data_voc_without_download_does_nothing(tmp_path, capsys):
     assert main(["data", "voc", "--root", str(tmp_path)]) == 2
     assert "--download" in capsys.readouterr().err
+
+
+def test_check_compares_splits(tmp_path, capsys):
+    root = tmp_path / "mine"
+    labelme(root / "train")
+    labelme(root / "val", names="b")
+    assert main(["data", "check", "--data", str(root), "--quiet"]) == 2
+    said = capsys.readouterr().out
+    assert "problems   1\n  1 of 2 images of split 'train': are in split 'val', too, pixel for pixel" in said
+    # what is asked for by its ids is looked at alone
+    assert main(["data", "check", "--data", str(root), "--quiet", "--subset", "2"]) == 0
+    tree = CocoTree(tmp_path / "coco").image(1).rectangle(1, 2, 3, 9, 9)
+    damaged = tree.save() / "annotations" / "instances_val.json"
+    damaged.write_text("{")
+    assert main(["data", "check", "--data", str(tree.root), "--quiet"]) == 0
+    assert f"not compared with split 'val': {damaged}: " in capsys.readouterr().err
+
+
+def test_check_advises_for_a_preset_and_a_size(tmp_path, capsys):
+    root = str(labelme(tmp_path / "mine"))
+    assert main(["data", "check", "--data", root, "--quiet", "--size", "32"]) == 0
+    said = capsys.readouterr().out
+    assert (
+        "advice     1\n  1 of 3 objects: are too small for the mask head: at the training size (preset tiny, 32" in said
+    )
+    assert "problems   none" in said
+    assert main(["data", "check", "--data", root, "--quiet", "--preset", "small"]) == 0
+    assert "advice" not in capsys.readouterr().out
+
+
+def test_problems_say_what_to_do(tmp_path, capsys):
+    root = labelme(tmp_path / "mine")
+    (root / "a.png").write_bytes(b"")
+    assert main(["data", "check", "--data", str(root), "--quiet"]) == 2
+    assert (
+        "1 of 2 images cannot be used as they are; mend them, or leave them out: --good-ids FILE"
+        in capsys.readouterr().out
+    )
+
+
+def test_a_drawn_share_is_checked_and_shown(tmp_path, capsys):
+    """The same images that `train --val-fraction` holds out."""
+    root, out = str(labelme(tmp_path / "mine")), tmp_path / "out"
+    held = open_dataset("labelme", root, "val", val_fraction=0.5).ids
+    given = ["--data", root, "--quiet", "--val-fraction", "0.5"]
+    assert main(["data", "show", *given, "--split", "val", "--out", str(out)]) == 0
+    assert [path.name for path in out.iterdir()] == [f"{held[0]}_truth.png"]
+    said = capsys.readouterr().out
+    assert (
+        "split 'val': 1 images, drawn by a hash of their names (--val-fraction 0.5), as there is no split 'val'" in said
+    )
+    assert main(["data", "check", *given]) == 0
+    said = capsys.readouterr().out
+    assert "split 'train': 1 images, drawn" in said and "images     1" in said
+    # where there is a split, the option has nothing to draw
+    labelme(tmp_path / "both" / "train")
+    labelme(tmp_path / "both" / "val", names="a")
+    assert main(["data", "check", "--data", str(tmp_path / "both"), "--quiet", "--val-fraction", "0.5"]) == 2
+    assert "drawn by" not in capsys.readouterr().out
+
+
+def test_a_copy_in_the_drawn_share_is_found(tmp_path, capsys):
+    """One photograph under two names may be drawn into both halves."""
+    root = labelme(tmp_path / "mine", names="a")
+    for k in range(6):
+        (root / f"copy{k}.png").write_bytes((root / "a.png").read_bytes())
+        (root / f"copy{k}.json").write_text((root / "a.json").read_text().replace("a.png", f"copy{k}.png"))
+    assert main(["data", "check", "--data", str(root), "--quiet", "--val-fraction", "0.3"]) == 2
+    assert "of split 'train': are in split 'val', too" in capsys.readouterr().out

@@ -1,4 +1,8 @@
+import json
+
 import numpy as np
+import pytest
+from annotated_trees import BUILDERS, HEIGHT, WIDTH, masks_of, pixels, save
 from voc_tree import Tree, xml_text
 
 from mrcnn_np.data import VOCDataset, check_dataset, describe, generate, open_dataset
@@ -47,3 +51,54 @@ def test_class_masks_are_compared(tmp_path):
     first, second = sorted((folder / "SegmentationClass").iterdir())[:2]
     second.write_bytes(first.read_bytes())
     assert check_dataset(open_dataset("shapes", root)).bad_ids == [second.stem]
+
+
+def empty_one(kind, root):
+    """Make the first object of picture a one of no pixel, as it may happen in each format; return what file has it."""
+    if kind == "dsb":
+        path = next((root / "a" / "masks").iterdir())
+        save(path, np.zeros((HEIGHT, WIDTH), np.uint8))
+        return path.name
+    if kind == "labelme":
+        document = json.loads((root / "a.json").read_text())
+        document["shapes"][0]["points"] = [[1, 1], [9, 9], [5, 5]]
+        (root / "a.json").write_text(json.dumps(document))
+        return "a.json"
+    document = json.loads((root / "via_region_data.json").read_text())
+    document["a.png123"]["regions"]["0"]["shape_attributes"] |= {"all_points_x": [1, 9, 5], "all_points_y": [1, 9, 5]}
+    (root / "via_region_data.json").write_text(json.dumps(document))
+    return "via_region_data.json"
+
+
+@pytest.mark.parametrize("kind", [kind for kind in BUILDERS if kind != "labels"])  # there a number is an object
+def test_empty_masks(kind, tmp_path):
+    """In COCO's and VOC's layout: test_findings.py and test_voc.py."""
+    root = BUILDERS[kind](tmp_path / "mine")
+    said = empty_one(kind, root)
+    report = check_dataset(open_dataset(kind, root))
+    assert not report.ok and report.images == 1 and report.bad_ids == ["a"]
+    (problem,) = report.problems
+    assert said in problem, problem
+    text = describe(report)
+    assert "1 of 2 images cannot be used as they are; mend them" in text and "--skip-bad" in text
+    skipped = check_dataset(open_dataset(kind, root, skip_bad=True))
+    assert skipped.ok and skipped.images == 2 and skipped.instances.sum() == 2
+
+
+def test_everything_is_a_crowd_in_cityscapes(tmp_path):
+    stem = "train/aachen/aachen_000000_000019"
+    save(tmp_path / f"leftImg8bit/{stem}_leftImg8bit.png", pixels("a"))
+    numbers = np.zeros((HEIGHT, WIDTH), np.uint16)
+    for mask, group in zip(masks_of("a"), (24, 26)):
+        numbers[mask] = group
+    save(tmp_path / f"gtFine/{stem}_gtFine_instanceIds.png", numbers)
+    report = check_dataset(open_dataset("labels", tmp_path))
+    said = [(f.count, f.of) for f in report.findings if f.text.startswith("is a crowd, which is left out of training")]
+    assert said == [(2, 2)] and not report.ok
+
+
+def test_boxes_and_masks_that_disagree_in_voc(tmp_path):
+    tree = Tree(tmp_path).add("a").add("b")
+    tree.xml("b").write_text(xml_text([("cat", 1, 20, 9, 28), ("dog", 1, 21, 5, 30)]))
+    report = check_dataset(VOCDataset(tree.split()))
+    assert not report.ok and "b" in describe(report).split("problems")[1]

@@ -1,0 +1,48 @@
+"""``mrcnn-np data anchors``: how a preset, or the configuration of a run, fits the objects of a data set."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import kernels
+
+from ..config import Config
+from ..errors import ConfigError
+from ..files import prepare, read_json, write_json
+from ..fit import measure
+from ..pictures.fit import save_fit
+from ..training.run_folder import CONFIG
+from .options import Options, open_dataset, recognise_data, recorded_options
+from .train import make_config
+
+REPORT, PICTURE = "anchors.json", "anchors.png"
+
+
+def run_anchors(args: argparse.Namespace) -> int:
+    """Measure, print the table, and write it with its picture."""
+    recorded = recorded_options(Path(args.run)) if args.run else {}
+    recognise_data(args)
+    same_data = args.data is None or args.data == recorded.get("data")
+    known = {k: v for k, v in recorded.items() if k in ("data", "root", "split", "val_fraction") and same_data}
+    options = Options.merge(known, args)
+    base = _config_of(Path(args.run) / CONFIG) if args.run else None
+    out = Path(args.out)
+    prepare(out)
+    dataset = open_dataset(options, options.split, subset=args.subset, ids=args.ids)
+    config = make_config(options, tuple(dataset.class_names), base)
+    with kernels.use("numpy"):  # compiling the kernels would take longer than all of this
+        report = measure(dataset, config, progress=not args.quiet)
+    print(report.table())
+    write_json(out / REPORT, report.as_dict())
+    picture = save_fit(out / PICTURE, report)
+    print(f"\nwritten to {out / REPORT}; picture: {picture}")
+    return 0
+
+
+def _config_of(path: Path) -> Config:
+    """Read the configuration of a run; a ``ConfigError`` names its file."""
+    try:
+        return Config.from_dict(read_json(path))
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error

@@ -1,0 +1,65 @@
+"""What photographs are like: turned by a tag that annotation tools treat differently, or nearly black."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from .findings import Finding
+from .images import LOW_VALUES, SCALED, UPPER_BITS
+from .notes import Notes
+from .orientation import TURNED, TURNED_WITH
+from .sample import Sample
+
+#: a picture is nearly black if so many of its pixels are no brighter than this, of 255
+_BLACK_SHARE, _BLACK = 0.99, 16
+
+_TEXTS = {
+    "black": "hold 16 bits and are nearly black as they are read; stretch them to their full range, all by one rule, "
+    "and save them as 8-bit",
+    "ignored": "have an EXIF orientation that the annotation ignored: boxes and masks lie on the picture as stored. "
+    "They are turned with it here, but other programs may not do so; save the pictures without the tag, as they were "
+    "annotated",
+    "turned": "have an EXIF orientation, and their size does not tell whether the annotation ignored it; look at them "
+    "with `mrcnn-np data show`, and if objects lie beside their outlines, remove the tag",
+}
+
+
+class Photographs:
+    """Looks at one picture after the other."""
+
+    def __init__(self) -> None:
+        self.images = 0
+        self._found: dict[str, list[str]] = {kind: [] for kind in _TEXTS}
+
+    def add(self, sample: Sample, notes: Notes | None) -> None:
+        """Look at a sample; ``notes`` are those of its reader."""
+        self.images += 1
+        if notes is None:
+            return
+        for kind, rule in (("ignored", TURNED_WITH), ("turned", TURNED)):
+            if notes.concerns(rule, sample.path):
+                self._found[kind].append(name_of(sample))
+        deep = any(notes.concerns(rule, sample.path) for rule in (SCALED, UPPER_BITS, LOW_VALUES))
+        if deep and (sample.image.max(axis=2) <= _BLACK).mean() >= _BLACK_SHARE:
+            self._found["black"].append(name_of(sample))
+
+    def findings(self) -> list[Finding]:
+        """Return what was found; nothing of it keeps the network from learning."""
+        return [
+            Finding(_TEXTS[kind], len(names), self.images, names[0], unit="images")
+            for kind, names in self._found.items()
+            if names
+        ]
+
+
+def name_of(sample: Sample) -> str:
+    """Return the id of an image, and its file's name if that is another."""
+    file = Path(sample.path).name
+    return f"{sample.image_id} ({file})" if file and Path(file).stem != sample.image_id else sample.image_id
+
+
+def is_plain(image: np.ndarray) -> bool:
+    """Say whether a picture has one colour only."""
+    return bool((image == image[:1, :1]).all()) if image.size else True

@@ -1,0 +1,187 @@
+"""What the splits of a data set say of each other: pictures that are in two of them, and classes that differ."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import DataError, DataWarning
+from .findings import Finding
+from .photographs import is_plain, name_of
+from .sample import Dataset, Sample
+
+#: images of another split that are looked at, evenly chosen
+LOOKED_AT = 5000
+_NAMED = 5
+
+
+@dataclass
+class Overview:
+    """What of a split is compared with others.
+
+    Attributes
+    ----------
+    split : str
+    numbers : dict of str to int
+        The number that the files give to each class.
+    objects : dict of str to int
+        How many objects of each class there are in the images that were looked at.
+    pictures : dict of str to str
+        For each picture a digest of its pixels, and its name; pictures of one colour are left out.
+    photographs : dict of str to str
+        For each photograph of which Roboflow wrote versions (``NAME.rf.HASH``) its name, and that of one version.
+    images, looked_at : int
+    """
+
+    split: str = ""
+    numbers: dict[str, int] = field(default_factory=dict)
+    objects: dict[str, int] = field(default_factory=dict)
+    pictures: dict[str, str] = field(default_factory=dict)
+    photographs: dict[str, str] = field(default_factory=dict)
+    images: int = 0
+    looked_at: int = 0
+    _names: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, dataset: Dataset, split: str) -> Overview:
+        """Return one of a data set of which nothing has been looked at yet."""
+        names = tuple(dataset.class_names)
+        numbers = getattr(dataset, "category_ids", range(len(names)))
+        known = dict(list(zip(names, map(int, numbers)))[1:])
+        return cls(split, known, dict.fromkeys(names[1:], 0), images=len(dataset), _names=names)
+
+    def add(self, sample: Sample) -> None:
+        """Look at a sample."""
+        self.looked_at += 1
+        for k in sample.gt_class_ids:
+            self.objects[self._names[k]] += 1
+        if not is_plain(sample.image):
+            digest = hashlib.blake2b(sample.image.tobytes(), digest_size=16)
+            self.pictures.setdefault(f"{digest.hexdigest()} {sample.image.shape}", name_of(sample))
+        version = re.match(r"(.+)\.rf\.\w+", Path(sample.path).name)
+        if version:
+            self.photographs.setdefault(version[1], name_of(sample))
+
+    @property
+    def where(self) -> str:
+        """The split, and how much of it was looked at if that is not all."""
+        some = f" ({self.looked_at} of {self.images} images looked at)" if self.looked_at < self.images else ""
+        return f"split {self.split!r}{some}"
+
+
+def look_at(
+    dataset: Dataset, split: str, *, progress: Callable[[Sequence[int]], Iterable[int]] = lambda indices: indices
+) -> Overview:
+    """Look at a split that another is compared with; images that cannot be read are passed over.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    split : str
+        Its name.
+    progress : callable, optional
+        Wraps the sequence of indices, as tqdm does.
+    """
+    overview = Overview.of(dataset, split)
+    for index in progress(np.linspace(0, len(dataset) - 1, min(len(dataset), LOOKED_AT)).astype(int).tolist()):
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DataWarning)
+                overview.add(dataset.load(index))
+        except DataError:
+            continue
+    return overview
+
+
+def compare_splits(one: Overview, others: Sequence[Overview]) -> tuple[list[Finding], list[Finding]]:
+    """Compare a split with others.
+
+    Parameters
+    ----------
+    one : Overview
+    others : sequence of Overview
+
+    Returns
+    -------
+    wrong : list of Finding
+        Pictures that are in two splits; classes that are numbered differently.
+    advice : list of Finding
+        Classes that have objects in one of two splits only, or names that differ by capitals or spaces only.
+    """
+    wrong, advice = [], []
+    for other in others:
+        wrong += _shared(one, other) + _numbered_differently(one, other)
+        advice += _missing(one, other) + _missing(other, one)
+    return wrong, advice + _spelt_twice([one, *others])
+
+
+def _shared(one: Overview, other: Overview) -> list[Finding]:
+    same = [(name, other.pictures[digest]) for digest, name in one.pictures.items() if digest in other.pictures]
+    copies = {name for name, _ in same}
+    versions = [
+        (name, other.photographs[photograph])
+        for photograph, name in one.photographs.items()
+        if photograph in other.photographs and name not in copies
+    ]
+    found = []
+    for pairs, what in (
+        (same, f"are in {other.where}, too, pixel for pixel"),
+        (versions, f"have another version of the same photograph in {other.where}"),
+    ):
+        if pairs:
+            text = f"{what}, so that AP there says nothing of new pictures; leave them out of one of the two"
+            example = f"{pairs[0][0]}, which is {pairs[0][1]} there"
+            found.append(Finding(text, len(pairs), one.looked_at, example, unit=f"images of split {one.split!r}"))
+    return found
+
+
+def _numbered_differently(one: Overview, other: Overview) -> list[Finding]:
+    names = {number: name for name, number in other.numbers.items()}
+    moved = [
+        f"{name} is {number} in {one.split!r} and {other.numbers[name]} in {other.split!r}"
+        if name in other.numbers
+        else f"{number} is {name} in {one.split!r} and {names[number]} in {other.split!r}"
+        for name, number in one.numbers.items()
+        if other.numbers.get(name, number) != number
+        or (name not in other.numbers and number in names and names[number] not in one.numbers)
+    ]
+    if not moved:
+        return []
+    text = (
+        f"are numbered or named differently in splits {one.split!r} and {other.split!r}; classes are paired by name "
+        "here, but other programs go by number, so give each class one number and one name in all files"
+    )
+    return [Finding(text, len(moved), len(one.numbers), _listed(moved), unit="classes")]
+
+
+def _missing(there: Overview, here: Overview) -> list[Finding]:
+    names = [f"{name}: {count}" for name, count in there.objects.items() if count and not here.objects.get(name)]
+    if not names or not here.looked_at:
+        return []
+    used = sum(count > 0 for count in there.objects.values())
+    text = (
+        f"have objects in {there.where} and none in {here.where}: what is not trained on is never found, and what "
+        "is not held out is not measured; move some images from one to the other"
+    )
+    return [Finding(text, len(names), used, _listed(names), unit="classes")]
+
+
+def _spelt_twice(overviews: Sequence[Overview]) -> list[Finding]:
+    spellings: dict[str, dict[str, None]] = {}
+    for name in (name for overview in overviews for name in overview.numbers):
+        spellings.setdefault(re.sub(r"[\s_-]+", "", name).casefold(), {})[name] = None
+    twice = [" and ".join(map(repr, names)) for names in spellings.values() if len(names) > 1]
+    if not twice:
+        return []
+    text = "have names that differ by capitals, spaces or dashes only; if they are one class, spell it one way"
+    return [Finding(text, len(twice), len(spellings), _listed(twice), unit="classes")]
+
+
+def _listed(words: Sequence[str]) -> str:
+    return ", ".join(words[:_NAMED]) + (", ..." if len(words) > _NAMED else "")
