@@ -305,17 +305,50 @@ def _add_detect(commands: Commands) -> None:
         "detect",
         "find the objects in images",
         "  mrcnn-np detect --run runs/shapes-tiny photo.jpg another.png --out found --score 0.5\n"
+        "  mrcnn-np detect --run runs/nuclei photos/ 'more/*/images/*.png' slides.zip film.mp4 --min-area 30\n"
+        "  mrcnn-np detect --run runs/nuclei photos/ --labelme to-correct     then train --data to-correct\n"
         "  mrcnn-np detect --weights model_final_f10217.pkl --preset detectron2 photo.jpg\n\n"
         "writes for every image NAME_detections.png (a picture), NAME_detections.json (classes, scores, boxes) and\n"
-        "NAME_instances.png (a mask: pixel value n belongs to detection n). A file that is no image is reported, the\n"
-        "others are done, and the exit code is 2.",
+        "NAME_instances.png (a mask: pixel value n belongs to detection n); of frame 7 of an animation, a video or a\n"
+        "TIFF of several pages NAME is FILE_frame00007. A file that is no image is reported, the others are done, and\n"
+        "the exit code is 2. Videos need the package imageio-ffmpeg or opencv-python.",
     )
     _add_network(command, required=True)
     _add_conventions_of_weights(command)
     _add_class_names(command)
-    command.add_argument("images", nargs="+", metavar="IMAGE", help="JPEG, PNG, ...")
+    command.add_argument(
+        "images",
+        nargs="+",
+        metavar="IMAGE",
+        help="JPEG, PNG, ...; a video; a folder or a zip, of which all pictures are taken; a pattern in quotes",
+    )
     command.add_argument("--out", default="detections", metavar="DIR", help="default: %(default)s")
     command.add_argument("--score", type=probability, metavar="S", help="keep detections of S or more (default: 0.5)")
+    command.add_argument(
+        "--every-class",
+        action="store_true",
+        help="let a region be an object of every class whose score suffices, not of the best class alone",
+    )
+    for limit, what in (("min", "at least"), ("max", "at most")):
+        side = "shorter" if limit == "min" else "longer"
+        command.add_argument(
+            f"--{limit}-side", type=positive, metavar="PIXELS", help=f"the {side} side of the box is {what} so long"
+        )
+        command.add_argument(f"--{limit}-area", type=positive, metavar="PIXELS", help=f"the mask has {what} so many")
+    command.add_argument(
+        "--frame-step", type=at_least(1), default=1, metavar="N", help="every N-th frame only (default: %(default)s)"
+    )
+    command.add_argument("--no-pictures", action="store_true", help="do not draw")
+    command.add_argument(
+        "--labelme",
+        metavar="DIR",
+        help="write labelme's JSON files and copies of the images into a new folder: correct by hand, train again",
+    )
+    command.add_argument(
+        "--label-images",
+        metavar="DIR",
+        help="write images whose pixels are the numbers of objects, and copies of the images, into a new folder",
+    )
     numbers = "an instances JSON from which --coco-results takes the ids of images (by file name) and categories"
     _add_coco_results(command, numbers)
 
