@@ -420,7 +420,7 @@ def _add_explain(commands: Commands) -> None:
 
 def _add_data(commands: Commands) -> None:
     """Add ``data`` with its commands."""
-    names = "shapes | voc | coco | import | show | check"
+    names = "shapes | voc | get | coco | import | show | check"
     kinds = _add_group(commands, "data", "generate, download, convert, draw or check a data set", names)
 
     shapes = _add_command(
@@ -444,6 +444,7 @@ def _add_data(commands: Commands) -> None:
     voc.add_argument("--download", action="store_true", help="fetch it (2 GB); an interrupted download is continued")
     voc.add_argument("--root", default="datasets", metavar="DIR", help="VOCdevkit goes here (default: %(default)s)")
 
+    _add_get(kinds)
     coco = _add_command(
         kinds,
         "coco",
@@ -474,6 +475,28 @@ def _add_data(commands: Commands) -> None:
     _add_source(check, split="train", default="shapes")
     check.set_defaults(data="shapes", split="train")
     check.add_argument("--good-ids", metavar="FILE", help="write the ids of the images without problems here")
+
+
+def _add_get(kinds: Commands) -> None:
+    """Add ``data get``."""
+    command = _add_command(
+        kinds,
+        "get",
+        "download a small well-known data set, or go on with a download that was interrupted",
+        "  mrcnn-np data get balloons            into datasets/balloon, 39 MB\n\n"
+        "pennfudan   pedestrians, 170 photographs, 54 MB\n"
+        "balloons    matterport's balloons, 74 photographs, 39 MB\n"
+        "dsb2018     Data Science Bowl 2018, stage 1: nuclei, 670 images, 83 MB",
+    )
+    command.add_argument("name", metavar="NAME", help="pennfudan, balloons or dsb2018")
+    command.add_argument(
+        "--root", default="datasets", metavar="DIR", help="its folder goes here (default: %(default)s)"
+    )
+    command.add_argument("--url", metavar="URL", help="another place of the same zip")
+    command.add_argument(
+        "--checksum", metavar="KIND:DIGITS", help="refuse a zip that has not this one, md5:... or sha256:... (default: "
+        "that of an earlier download, which is kept in ARCHIVE.sha256)",
+    )  # fmt: skip
 
 
 def _add_import(kinds: Commands) -> None:

@@ -13,6 +13,7 @@ from .. import data
 from ..data.coco_json import dump_json, instances_of
 from ..data.importing import write_as_coco
 from ..data.opening import find_root, has_split
+from ..data.well_known import by_name, download_set
 from ..errors import UserError
 from ..files import atomic_write, prepare, prepare_file
 from ..pictures.instances import draw_instances
@@ -26,7 +27,7 @@ def run_data(args: argparse.Namespace) -> int:
     """Run one of the commands."""
     commands = {
         "shapes": run_shapes, "voc": run_voc, "coco": run_coco, "check": run_check, "import": run_import,
-        "show": run_show,
+        "show": run_show, "get": run_get,
     }  # fmt: skip
     return commands[args.data_command](args)
 
@@ -46,6 +47,15 @@ def run_voc(args: argparse.Namespace) -> int:
         raise UserError("nothing to do; --download fetches VOC 2012 (2 GB), `mrcnn-np data check --data voc` checks it")
     root = data.download_voc2012(args.root)
     print(f"VOC 2012 is in {root}; train with: mrcnn-np train --data voc --root {root}")
+    return 0
+
+
+def run_get(args: argparse.Namespace) -> int:
+    """Download a small well-known data set."""
+    chosen = by_name(args.name)
+    root = download_set(args.name, args.root, url=args.url, known_hash=args.checksum, progress=not args.quiet)
+    print(f"{chosen.what}: in {root}; terms: {chosen.terms}")
+    print(f"train with: mrcnn-np train --data {root}")
     return 0
 
 
