@@ -102,12 +102,9 @@ def _report(given: Given, notes: Notes) -> int:
     """Say what was not done, and return the exit code."""
     for line in notes.repeated():
         print(f"warning: {line}", file=sys.stderr)
-    if given.others:
-        print(
-            f"{len(given.others)} files are not called like pictures and were left out "
-            f"(such as {printable(given.others[0])})",
-            file=sys.stderr,
-        )
+    for files, what in ((given.others, "not called like pictures"), (given.masks, "masks beside photographs")):
+        if files:
+            print(f"{len(files)} files are {what} and were left out (such as {printable(files[0])})", file=sys.stderr)
     for message in given.bad[:_MOST_MESSAGES]:
         print(f"error: {message}", file=sys.stderr)
     if len(given.bad) > _MOST_MESSAGES:

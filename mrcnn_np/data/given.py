@@ -16,6 +16,9 @@ from .images import SUFFIXES, read_image
 from .notes import Notes
 from .tree import Tree
 
+#: folders of masks, and folders of photographs beside them
+_MASKS = {"masks", "mask", "pedmasks", "labels", "gtfine", "gt", "segmentationobject", "segmentationclass"}
+_PHOTOS = {"images", "image", "imgs", "img", "pngimages", "leftimg8bit", "jpegimages"}
 _EXPECTED = "expected pictures (.jpg, .png, .tif, ...) or videos in it"
 
 
@@ -91,11 +94,14 @@ class Given:
         Names under which there is nothing, each as a message.
     others : list of Path
         Files in folders and zips that are not called like a picture or a video.
+    masks : list of Path
+        Files in folders ``masks/`` and the like with a folder of photographs beside, as in data sets.
     """
 
     files: list[GivenFile] = field(default_factory=list)
     bad: list[str] = field(default_factory=list)
     others: list[Path] = field(default_factory=list)
+    masks: list[Path] = field(default_factory=list)
 
 
 def find_given(names: Iterable[str], *, without: Sequence[Path] = ()) -> Given:
@@ -139,16 +145,26 @@ def _add(name: str, found: Given, without: Sequence[Path]) -> None:
         return
     ours = [inside for inside in map(os.path.abspath, without) if folder and _is_below(inside, path)]
     count = len(found.files)
+    photos = {"/".join(parts[:k]) for parts in (name.lower().split("/") for name in tree.names)
+              for k, part in enumerate(parts[:-1]) if part in _PHOTOS}  # fmt: skip
     for member in tree.names:
         where = tree.path(member)
         if any(_is_below(where, one) for one in ours):
             continue
-        if member.lower().endswith((*SUFFIXES, *VIDEO_SUFFIXES)):
+        if _is_mask(member, photos):
+            found.masks.append(where)
+        elif member.lower().endswith((*SUFFIXES, *VIDEO_SUFFIXES)):
             found.files.append(GivenFile(where) if folder else GivenFile(where, tree, member))
         else:
             found.others.append(where)
     if len(found.files) == count:
         found.bad.append(f"{path}: holds no picture; {_EXPECTED}")
+
+
+def _is_mask(member: str, photos: set[str]) -> bool:
+    """Say whether a file is in a folder of masks; ``photos`` are the folders that hold one of photographs."""
+    parts = member.lower().split("/")
+    return any(part in _MASKS and "/".join(parts[:k]) in photos for k, part in enumerate(parts[:-1]))
 
 
 def _is_below(path: str | Path, folder: str | Path) -> bool:

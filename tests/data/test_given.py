@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from annotated_trees import label_images, mask_folders
 from PIL import Image
 
 from mrcnn_np.data.given import find_given
@@ -64,6 +65,19 @@ def test_what_is_not_there_and_what_is_empty(tree):
     assert "empty: holds no picture" in given.bad[0] and "broken.zip: is no zip file" in given.bad[1]
     with pytest.raises(DataError, match="does not exist"):
         list(given.files[0].pictures())
+
+
+def test_masks_of_data_sets_are_no_photographs(tmp_path):
+    mask_folders(tmp_path / "dsb")
+    label_images(tmp_path / "ped")
+    for name, photos in (("dsb", ["a.png", "b.png"]), ("ped", ["a.png", "b.png"])):
+        given = find_given([str(tmp_path / name)])
+        assert [file.path.name for file in given.files] == photos
+        assert given.masks and not given.bad and not given.others
+    Image.new("L", (4, 3)).save(tmp_path / "dsb" / "a" / "masks" / "more.png")
+    (tmp_path / "masks").mkdir()  # without photographs beside it
+    Image.new("L", (4, 3)).save(tmp_path / "masks" / "c.png")
+    assert [file.path.name for file in find_given([str(tmp_path / "masks")]).files] == ["c.png"]
 
 
 def test_frames_or_the_first(tree):
