@@ -228,6 +228,7 @@ TESTED_IN: dict[str, tuple[str, str]] = {
     "mrcnn_np.data.orientation": ("tests/data/test_images.py", "EXIF"),
     "mrcnn_np.data.voc_labels": ("tests/data/test_voc_layouts.py", "the same"),
     "mrcnn_np.data.voc_layout": ("tests/data/test_voc_layouts.py", "where files lie"),
+    "mrcnn_np.data.pixels": ("tests/data/test_images.py", "Pillow's modes"),
     "mrcnn_np.data.notes": ("tests/data/test_check.py", "what a reader says of a file"),
     "mrcnn_np.data.sample": ("tests/data/test_augment.py", "what every data set yields"),
     "mrcnn_np.data.scene": ("tests/data/test_shapes.py", "what shapes.py draws"),

@@ -305,17 +305,50 @@ def _add_detect(commands: Commands) -> None:
         "detect",
         "find the objects in images",
         "  mrcnn-np detect --run runs/shapes-tiny photo.jpg another.png --out found --score 0.5\n"
+        "  mrcnn-np detect --run runs/nuclei photos/ 'more/*/images/*.png' slides.zip film.mp4 --min-area 30\n"
+        "  mrcnn-np detect --run runs/nuclei photos/ --labelme to-correct     then train --data to-correct\n"
         "  mrcnn-np detect --weights model_final_f10217.pkl --preset detectron2 photo.jpg\n\n"
         "writes for every image NAME_detections.png (a picture), NAME_detections.json (classes, scores, boxes) and\n"
-        "NAME_instances.png (a mask: pixel value n belongs to detection n). A file that is no image is reported, the\n"
-        "others are done, and the exit code is 2.",
+        "NAME_instances.png (a mask: pixel value n belongs to detection n); of frame 7 of an animation, a video or a\n"
+        "TIFF of several pages NAME is FILE_frame00007. A file that is no image is reported, the others are done, and\n"
+        "the exit code is 2. Videos need the package imageio-ffmpeg or opencv-python.",
     )
     _add_network(command, required=True)
     _add_conventions_of_weights(command)
     _add_class_names(command)
-    command.add_argument("images", nargs="+", metavar="IMAGE", help="JPEG, PNG, ...")
+    command.add_argument(
+        "images",
+        nargs="+",
+        metavar="IMAGE",
+        help="JPEG, PNG, ...; a video; a folder or a zip, of which all pictures are taken; a pattern in quotes",
+    )
     command.add_argument("--out", default="detections", metavar="DIR", help="default: %(default)s")
     command.add_argument("--score", type=probability, metavar="S", help="keep detections of S or more (default: 0.5)")
+    command.add_argument(
+        "--every-class",
+        action="store_true",
+        help="let a region be an object of every class whose score suffices, not of the best class alone",
+    )
+    for limit, what in (("min", "at least"), ("max", "at most")):
+        side = "shorter" if limit == "min" else "longer"
+        command.add_argument(
+            f"--{limit}-side", type=positive, metavar="PIXELS", help=f"the {side} side of the box is {what} so long"
+        )
+        command.add_argument(f"--{limit}-area", type=positive, metavar="PIXELS", help=f"the mask has {what} so many")
+    command.add_argument(
+        "--frame-step", type=at_least(1), default=1, metavar="N", help="every N-th frame only (default: %(default)s)"
+    )
+    command.add_argument("--no-pictures", action="store_true", help="do not draw")
+    command.add_argument(
+        "--labelme",
+        metavar="DIR",
+        help="write labelme's JSON files and copies of the images into a new folder: correct by hand, train again",
+    )
+    command.add_argument(
+        "--label-images",
+        metavar="DIR",
+        help="write images whose pixels are the numbers of objects, and copies of the images, into a new folder",
+    )
     numbers = "an instances JSON from which --coco-results takes the ids of images (by file name) and categories"
     _add_coco_results(command, numbers)
 
@@ -387,7 +420,7 @@ def _add_explain(commands: Commands) -> None:
 
 def _add_data(commands: Commands) -> None:
     """Add ``data`` with its commands."""
-    names = "shapes | voc | coco | import | show | check | anchors"
+    names = "shapes | voc | get | coco | import | show | check | anchors"
     kinds = _add_group(commands, "data", "generate, download, convert, draw or check a data set", names)
 
     shapes = _add_command(
@@ -411,6 +444,7 @@ def _add_data(commands: Commands) -> None:
     voc.add_argument("--download", action="store_true", help="fetch it (2 GB); an interrupted download is continued")
     voc.add_argument("--root", default="datasets", metavar="DIR", help="VOCdevkit goes here (default: %(default)s)")
 
+    _add_get(kinds)
     coco = _add_command(
         kinds,
         "coco",
@@ -472,6 +506,28 @@ def _add_anchors(kinds: Commands) -> None:
     command.add_argument(
         "--out", default="runs/anchors", metavar="DIR", help="anchors.json and anchors.png (default: %(default)s)"
     )
+
+
+def _add_get(kinds: Commands) -> None:
+    """Add ``data get``."""
+    command = _add_command(
+        kinds,
+        "get",
+        "download a small well-known data set, or go on with a download that was interrupted",
+        "  mrcnn-np data get balloons            into datasets/balloon, 39 MB\n\n"
+        "pennfudan   pedestrians, 170 photographs, 54 MB\n"
+        "balloons    matterport's balloons, 74 photographs, 39 MB\n"
+        "dsb2018     Data Science Bowl 2018, stage 1: nuclei, 670 images, 83 MB",
+    )
+    command.add_argument("name", metavar="NAME", help="pennfudan, balloons or dsb2018")
+    command.add_argument(
+        "--root", default="datasets", metavar="DIR", help="its folder goes here (default: %(default)s)"
+    )
+    command.add_argument("--url", metavar="URL", help="another place of the same zip")
+    command.add_argument(
+        "--checksum", metavar="KIND:DIGITS", help="refuse a zip that has not this one, md5:... or sha256:... (default: "
+        "that of an earlier download, which is kept in ARCHIVE.sha256)",
+    )  # fmt: skip
 
 
 def _add_import(kinds: Commands) -> None:

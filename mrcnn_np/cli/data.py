@@ -16,6 +16,7 @@ from ..data.coco_json import dump_json, instances_of
 from ..data.importing import write_as_coco
 from ..data.opening import draws, find_root, has_split
 from ..data.sample import Dataset
+from ..data.well_known import by_name, download_set
 from ..errors import DataError, UserError
 from ..files import atomic_write, prepare, prepare_file
 from ..fit.small import small_objects
@@ -32,7 +33,7 @@ def run_data(args: argparse.Namespace) -> int:
     """Run one of the commands."""
     commands = {
         "shapes": run_shapes, "voc": run_voc, "coco": run_coco, "check": run_check, "import": run_import,
-        "show": run_show, "anchors": run_anchors,
+        "show": run_show, "anchors": run_anchors, "get": run_get,
     }  # fmt: skip
     return commands[args.data_command](args)
 
@@ -52,6 +53,15 @@ def run_voc(args: argparse.Namespace) -> int:
         raise UserError("nothing to do; --download fetches VOC 2012 (2 GB), `mrcnn-np data check --data voc` checks it")
     root = data.download_voc2012(args.root)
     print(f"VOC 2012 is in {root}; train with: mrcnn-np train --data voc --root {root}")
+    return 0
+
+
+def run_get(args: argparse.Namespace) -> int:
+    """Download a small well-known data set."""
+    chosen = by_name(args.name)
+    root = download_set(args.name, args.root, url=args.url, known_hash=args.checksum, progress=not args.quiet)
+    print(f"{chosen.what}: in {root}; terms: {chosen.terms}")
+    print(f"train with: mrcnn-np train --data {root}")
     return 0
 
 

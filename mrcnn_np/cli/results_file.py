@@ -31,6 +31,7 @@ class ResultsFile:
     def __init__(self, path: str | Path, numbers: dict[str, int], category_ids: tuple[int, ...]) -> None:
         self.path = Path(path)
         self.numbers, self.category_ids = numbers, category_ids
+        self.last = max(numbers.values(), default=0)
         self.records: list[dict[str, Any]] = []
         self.left_out = 0
         prepare_file(self.path)
@@ -72,9 +73,17 @@ class ResultsFile:
         category_ids = tuple(id_of.get(name, -1) for name in class_names)
         return cls(path, {n: listed[p.name] for p, n in names.items()}, category_ids)
 
+    def number(self, name: str) -> int:
+        """Return the id of an image; a frame, which nobody numbered before, gets the next number."""
+        if name not in self.numbers:
+            self.last += 1
+            self.numbers[name] = self.last
+        return self.numbers[name]
+
     def add(self, name: str, found: Detections) -> None:
         """Add the detections of one image."""
-        records = result_records(found, self.numbers[name], self.category_ids)
+        number = self.number(name)
+        records = result_records(found, number, self.category_ids)
         self.records += [r for r in records if r["category_id"] >= 0]
         self.left_out += sum(r["category_id"] < 0 for r in records)
 

@@ -1,4 +1,4 @@
-"""Download of Pascal VOC 2012: checked, resumed after an interruption, never half there."""
+"""Download of archives, Pascal VOC 2012 before all: checked, resumed after an interruption, never half there."""
 
 from __future__ import annotations
 
@@ -57,30 +57,64 @@ def download_voc2012(
     the archive's name, and only a whole unpacked folder gets the name ``VOC2012``, so an interruption at any moment
     leaves nothing that looks finished.
     """
-    # Imported here: pooch and requests take longer to import than the rest of the package.
-    import pooch
-    import requests
-
     dest = Path(dest)
     root = dest / "VOCdevkit"
     if (root / "VOC2012").is_dir():
         return root
-    name = url.rsplit("/", 1)[-1]
-    otherwise = "expected a network connection; or unpack the archive yourself and set VOC_ROOT to its VOCdevkit folder"
+    otherwise = "or unpack the archive yourself and set VOC_ROOT to its VOCdevkit folder"
+    archive = fetch(url, known_hash, dest, otherwise=otherwise, progress=progress, timeout=timeout)
+    try:
+        _unpack(archive, dest)
+        if not keep_archive:
+            archive.unlink()
+    except OSError as error:
+        raise DataError(f"cannot be written ({error})", path=dest) from error
+    return root
+
+
+def fetch(
+    url: str, known_hash: str | None, dest: Path, *, otherwise: str, progress: bool = True, timeout: float = 30.0
+) -> Path:
+    """Download an archive, or go on with it; of a whole one that is there only the checksum is looked at.
+
+    Parameters
+    ----------
+    url : str
+    known_hash : str or None
+        ``"md5:..."`` or ``"sha256:..."``; None if nobody knows it.
+    dest : Path
+        The folder where it goes, under its own name.
+    otherwise : str
+        What else the user can do, for the message of a missing network.
+    progress, timeout
+        As in `download_voc2012`.
+
+    Returns
+    -------
+    archive : Path
+
+    Raises
+    ------
+    DataError
+        No network, a cut transfer, a wrong checksum, or a full or unwritable disk.
+    """
+    # Imported here: pooch and requests take longer to import than the rest of the package.
+    import pooch
+    import requests
+
     try:
         dest.mkdir(parents=True, exist_ok=True)
         downloader = ResumingDownloader(progress, timeout)
-        archive = pooch.retrieve(url, known_hash, fname=name, path=dest, downloader=downloader)
-        _unpack(Path(archive), dest)
-        if not keep_archive:
-            Path(archive).unlink()
+        name = url.rsplit("/", 1)[-1]
+        return Path(pooch.retrieve(url, known_hash, fname=name, path=dest, downloader=downloader))
     except requests.exceptions.RequestException as error:
-        raise DataError(f"cannot be downloaded ({error}); {otherwise}", path=url) from error
+        raise DataError(
+            f"cannot be downloaded ({error}); expected a network connection; {otherwise}", path=url
+        ) from error
     except ValueError as error:  # pooch's way to report a checksum
         raise DataError(f"{error}; expected the checksum {known_hash}", path=url) from error
     except OSError as error:
         raise DataError(f"cannot be written ({error})", path=dest) from error
-    return root
 
 
 class ResumingDownloader:

@@ -7,7 +7,6 @@ import os
 import struct
 import warnings
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ from PIL import Image, UnidentifiedImageError
 from ..errors import DataError, DataWarning
 from .notes import Notes
 from .orientation import TURNS, upright
+from .pixels import to_rgb
 
 FORMATS = {
     "JPEG": (".jpg", ".jpeg"),
@@ -39,20 +39,15 @@ MAX_PIXELS = 100_000_000
 MAX_SIDE = 65_535
 """The longest side that is read, as in JPEG."""
 
-_EXPECTED = "an image (JPEG, PNG, BMP, GIF, TIFF, WebP or PPM)"
+EXPECTED = "an image (JPEG, PNG, BMP, GIF, TIFF, WebP or PPM)"
 _EXIF_ORIENTATION = 0x0112
 # What Pillow's decoders raise on files that are cut short or damaged. MemoryError: a size that does not fit. Not
 # Exception: KeyboardInterrupt must pass.
-_DECODE_ERRORS = (
+DECODE_ERRORS = (
     OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, AttributeError, OverflowError,
     RuntimeError, MemoryError, struct.error, zlib.error, Image.DecompressionBombError,
 )  # fmt: skip
-_STRIP = 1 << 20  # pixels converted at a time: a second and third copy of the whole image would be the peak of memory
 
-SCALED = "16-bit grey is divided so that the fewest bits that hold its brightest pixel become 8"
-LOW_VALUES = "16-bit grey has no value above 255, so it is read as 8-bit"
-OVER_WHITE = "transparent pixels are laid over white"
-ALPHA_IGNORED = "alpha is 0 everywhere, so it is ignored and the colours are taken as stored"
 FIRST_FRAME = "of several frames or pages the first is read"
 UPPER_BITS = "of 16-bit colours the upper 8 bits are read, so that fewer bits in use become dark; save them as 8-bit"
 
@@ -105,19 +100,19 @@ def read_image(
         else:
             warnings.warn(f"{path}: {kind}", DataWarning, stacklevel=3)
 
-    with _opened(path, _EXPECTED, image_id, content) as picture:
+    with open_picture(path, EXPECTED, image_id, content) as picture:
         try:
             picture.load()
             # After load(): until then the EXIF of some formats has not been read.
-            orientation = _orientation(picture)
+            orientation = orientation_of(picture)
             if getattr(picture, "n_frames", 1) > 1 and picture.format != "MPO":  # MPO: a photo and its previews
                 note(FIRST_FRAME)
                 picture.seek(0)
             if _sixteen_bit_colour(picture, path, content):
                 note(UPPER_BITS)
-            image = _to_rgb(picture, note, path, image_id)
-        except _DECODE_ERRORS as error:
-            raise _not_decoded(error, path, image_id, "an image file") from error
+            image = to_rgb(picture, note, path, image_id)
+        except DECODE_ERRORS as error:
+            raise not_decoded(error, path, image_id, "an image file") from error
     return upright(image, orientation)
 
 
@@ -143,7 +138,7 @@ def read_index_mask(path: str | Path, *, image_id: str | None = None, content: b
     DataError
         As `read_image`; also when the file holds colours instead of indices.
     """
-    with _opened(path, "a palette PNG", image_id, content) as picture:
+    with open_picture(path, "a palette PNG", image_id, content) as picture:
         if picture.mode not in ("P", "L", "I", "I;16", "I;16B", "I;16L"):
             raise DataError(
                 f"has mode {picture.mode}; expected a palette or grey PNG whose pixels are instance numbers",
@@ -154,8 +149,8 @@ def read_index_mask(path: str | Path, *, image_id: str | None = None, content: b
             picture.load()
             indices = np.asarray(picture)
             return indices.astype(indices.dtype.newbyteorder("="))
-        except _DECODE_ERRORS as error:
-            raise _not_decoded(error, path, image_id, "a PNG file") from error
+        except DECODE_ERRORS as error:
+            raise not_decoded(error, path, image_id, "a PNG file") from error
 
 
 def read_mask_colours(
@@ -183,14 +178,14 @@ def read_mask_colours(
     DataError
         As `read_image`.
     """
-    with _opened(path, "a PNG of colours or numbers", image_id, content) as picture:
+    with open_picture(path, "a PNG of colours or numbers", image_id, content) as picture:
         if picture.mode not in ("RGB", "RGBA") and not (palette and picture.mode == "P"):
             return None
         try:
             picture.load()
             return np.array(picture.convert("RGB"))
-        except _DECODE_ERRORS as error:
-            raise _not_decoded(error, path, image_id, "a PNG file") from error
+        except DECODE_ERRORS as error:
+            raise not_decoded(error, path, image_id, "a PNG file") from error
 
 
 def read_silhouette(path: str | Path, *, image_id: str | None = None, content: bytes | None = None) -> np.ndarray:
@@ -215,7 +210,7 @@ def read_silhouette(path: str | Path, *, image_id: str | None = None, content: b
     DataError
         As `read_image`.
     """
-    with _opened(path, "the mask of one object, black but for its pixels", image_id, content) as picture:
+    with open_picture(path, "the mask of one object, black but for its pixels", image_id, content) as picture:
         try:
             picture.load()
             if picture.mode == "P":
@@ -223,8 +218,8 @@ def read_silhouette(path: str | Path, *, image_id: str | None = None, content: b
             if picture.mode not in ("1", "L", "I", "I;16", "I;16B", "I;16L"):
                 picture = picture.convert("RGBA")
             values = np.asarray(picture)
-        except _DECODE_ERRORS as error:
-            raise _not_decoded(error, path, image_id, "an image file") from error
+        except DECODE_ERRORS as error:
+            raise not_decoded(error, path, image_id, "an image file") from error
     if values.ndim == 3:
         values = np.where(values[..., 3] > 127, values[..., :3].max(axis=2), 0)
     return values > values.max() / 2
@@ -240,32 +235,52 @@ def image_size(path: str | Path, *, image_id: str | None = None, content: bytes 
     content : bytes, optional
         As in `read_image`.
     """
-    with _opened(path, _EXPECTED, image_id, content) as picture:
+    with open_picture(path, EXPECTED, image_id, content) as picture:
         return picture.size[1], picture.size[0]
 
 
 def exif_orientation(path: str | Path, *, content: bytes | None = None) -> int:
     """Return the EXIF orientation 1 .. 8 of an image file: 1 is upright, or no such entry, or no readable file."""
     try:
-        with _opened(path, _EXPECTED, None, content) as picture:
-            return _orientation(picture)
-    except (DataError, *_DECODE_ERRORS):
+        with open_picture(path, EXPECTED, None, content) as picture:
+            return orientation_of(picture)
+    except (DataError, *DECODE_ERRORS):
         return 1
 
 
-def _orientation(picture: Image.Image) -> int:
+def orientation_of(picture: Image.Image) -> int:
+    """Return the EXIF orientation of an opened picture; 1 if it says none, or one that there is not."""
     found = picture.getexif().get(_EXIF_ORIENTATION, 1)
     return found if found in TURNS else 1
 
 
-def _not_decoded(error: BaseException, path: str | Path, image_id: str | None, what: str) -> DataError:
+def not_decoded(error: BaseException, path: str | Path, image_id: str | None, what: str) -> DataError:
+    """Return what to raise where Pillow could not decode.
+
+    Parameters
+    ----------
+    error : Exception
+        One of ``DECODE_ERRORS``.
+    path, image_id
+        As in `read_image`.
+    what : str
+        What was expected to be whole.
+    """
     if isinstance(error, MemoryError):
         return DataError("needs more memory than there is; expected a smaller image", path=path, image_id=image_id)
     return DataError(f"cannot be decoded ({error}); expected {what} that is whole", path=path, image_id=image_id)
 
 
-def _opened(path: str | Path, expected: str, image_id: str | None, content: bytes | None = None) -> Image.Image:
-    """Open a file and read its header only; the pixels are decoded later."""
+def open_picture(path: str | Path, expected: str, image_id: str | None, content: bytes | None = None) -> Image.Image:
+    """Open a file and read its header only; the pixels are decoded later.
+
+    Parameters
+    ----------
+    path, image_id, content
+        As in `read_image`.
+    expected : str
+        What should be there, for messages.
+    """
     if content is None and not _is_file(path):
         what = "is a folder" if os.path.isdir(path) else "does not exist"
         raise DataError(f"{what}; expected {expected}", path=path, image_id=image_id)
@@ -280,7 +295,7 @@ def _opened(path: str | Path, expected: str, image_id: str | None, content: byte
         ) from error
     except UnidentifiedImageError as error:
         raise DataError(f"is not an image; expected {expected}", path=path, image_id=image_id) from error
-    except _DECODE_ERRORS as error:
+    except DECODE_ERRORS as error:
         raise DataError(f"cannot be opened ({error}); expected {expected}", path=path, image_id=image_id) from error
     width, height = picture.size
     if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE or min(width, height) < 1:
@@ -300,39 +315,6 @@ def _is_file(path: str | Path) -> bool:
         return False
 
 
-def _to_rgb(picture: Image.Image, note: object, path: str | Path, image_id: str | None) -> np.ndarray:
-    """Convert any of Pillow's modes, strip by strip."""
-    assert callable(note)
-    if picture.mode == "F":
-        raise DataError("holds floating-point values; expected 8 or 16 bits per channel", path=path, image_id=image_id)
-    width, height = picture.size
-    out = np.empty((height, width, 3), np.uint8)
-    if picture.mode.startswith("I"):
-        low, high = _extrema(picture)
-        if low < 0 or high > 65535:
-            raise DataError(
-                f"has values {low} .. {high}; expected 8 or 16 bits per channel", path=path, image_id=image_id
-            )
-        levels = grey_levels(high)
-        note(SCALED if high > 255 else LOW_VALUES)
-        for rows, strip in _strips(picture):
-            out[rows] = levels[np.asarray(strip)][:, :, None]
-        return out
-    over_white = False
-    if picture.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in picture.info:
-        low, high = _alpha(picture)
-        over_white = high > 0 and low < 255
-        if low < 255:
-            note(OVER_WHITE if over_white else ALPHA_IGNORED)
-    for rows, strip in _strips(picture):
-        if over_white:
-            strip = strip.convert("RGBA")
-            white = Image.new("RGBA", strip.size, (255, 255, 255, 255))
-            strip = Image.alpha_composite(white, strip)
-        out[rows] = np.asarray(_opaque(strip).convert("RGB"))
-    return out
-
-
 def _sixteen_bit_colour(picture: Image.Image, path: str | Path, content: bytes | None) -> bool:
     """Say whether a file has 16 bits for each of several channels, which Pillow cuts to 8 without a word."""
     if picture.format == "TIFF":
@@ -343,38 +325,3 @@ def _sixteen_bit_colour(picture: Image.Image, path: str | Path, content: bytes |
     with open(path, "rb") if content is None else io.BytesIO(content) as file:
         header = file.read(26)  # signature, length and name of IHDR, width, height, bits, colour type
     return header[12:16] == b"IHDR" and header[24] == 16 and header[25] != 0
-
-
-def grey_levels(brightest: int) -> np.ndarray:
-    """Return the 8-bit level of every 16-bit value of an image whose brightest pixel has the value ``brightest``."""
-    full = (1 << max(8, int(brightest).bit_length())) - 1
-    values = np.minimum(np.arange(65536), full)
-    return ((2 * 255 * values + full) // (2 * full)).astype(np.uint8)
-
-
-def _opaque(strip: Image.Image) -> Image.Image:
-    """Forget the premultiplied forms of alpha, which cannot become RGB directly."""
-    return strip.convert({"RGBa": "RGBA", "La": "LA"}[strip.mode]) if strip.mode in ("RGBa", "La") else strip
-
-
-def _strips(picture: Image.Image) -> Iterator[tuple[slice, Image.Image]]:
-    """Yield the image in strips of whole lines."""
-    width, height = picture.size
-    step = max(1, _STRIP // width)
-    for top in range(0, height, step):
-        bottom = min(top + step, height)
-        yield slice(top, bottom), picture.crop((0, top, width, bottom))
-
-
-def _extrema(picture: Image.Image) -> tuple[int, int]:
-    parts = [np.asarray(strip) for _, strip in _strips(picture)]
-    return min(int(p.min()) for p in parts), max(int(p.max()) for p in parts)
-
-
-def _alpha(picture: Image.Image) -> tuple[int, int]:
-    """Return the lowest and highest alpha."""
-    low, high = 255, 0
-    for _, strip in _strips(picture):
-        found = strip.convert("RGBA").getchannel("A").getextrema()
-        low, high = min(low, int(found[0])), max(high, int(found[1]))  # type: ignore[arg-type]
-    return low, high

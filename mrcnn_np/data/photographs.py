@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from .findings import Finding
-from .images import LOW_VALUES, SCALED, UPPER_BITS
+from .images import UPPER_BITS
 from .notes import Notes
 from .orientation import TURNED, TURNED_WITH
+from .pixels import LOW_VALUES, SCALED
 from .sample import Sample
 
 #: a picture is nearly black if so many of its pixels are no brighter than this, of 255

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mrcnn_np.data.images import FORMATS, exif_orientation, grey_levels, read_image, read_index_mask
+from mrcnn_np.data.images import FORMATS, exif_orientation, read_image, read_index_mask
 from mrcnn_np.data.notes import Notes
+from mrcnn_np.data.pixels import grey_levels
 from mrcnn_np.errors import DataError, DataWarning
 
 RAMP = np.arange(12, dtype=np.uint8).reshape(3, 4) * 20

@@ -1,0 +1,138 @@
+"""Outlines of masks as polygons, of few corners, for tools in which they are corrected by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import ndimage
+
+from .rle import encode, mask_overlaps, merge
+from .segmentation import polygon
+
+LEAST_IOU = 0.97
+"""How well polygons, drawn again, agree with the mask at least."""
+
+#: pixels by which corners that are left out may lie beside the outline, and whether holes are drawn; the first that
+#: agrees well enough is taken, and the last is exact
+_TRIES = ((1.0, False), (1.0, True), (0.5, True), (0.0, True))
+#: of an edge that goes right, down, left, up: its step, and where the object's pixel lies from its start
+_STEP = ((1, 0), (0, 1), (-1, 0), (0, -1))
+_INSIDE = ((0, 0), (-1, 0), (-1, -1), (0, -1))
+
+
+def polygons_of(mask: np.ndarray, *, least_iou: float = LEAST_IOU) -> list[np.ndarray]:
+    """Draw around a mask.
+
+    Parameters
+    ----------
+    mask : ndarray of shape (H, W), bool
+    least_iou : float
+        Corners are left out as long as the polygons, drawn by `polygon`, have at least this IoU with the mask.
+        1 keeps all of them.
+
+    Returns
+    -------
+    list of ndarray of shape (P, 2)
+        ``(x, y)`` of corners in pixels, the left upper corner of the image being (0, 0); one polygon for each part of
+        the mask whose pixels touch with a side. A hole hangs on its polygon by an edge that is there twice. None for
+        an empty mask.
+    """
+    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+    if not len(rows):
+        return []
+    top, left = int(rows[0]), int(columns[0])
+    crop = np.asarray(mask[top : rows[-1] + 1, left : columns[-1] + 1], bool)
+    truth, parts = encode(crop), _parts(crop)
+    found: list[np.ndarray] = []
+    for tolerance, holes in _TRIES:
+        found = [
+            _with_holes(_simplified(outer, tolerance), [_simplified(h, tolerance) for h in inner] if holes else [])
+            for outer, inner in parts
+        ]
+        drawn = merge([polygon(ring.ravel(), crop.shape) for ring in found])
+        if mask_overlaps([drawn], [truth])[0, 0] >= least_iou:
+            break
+    return [ring + np.array([left, top]) for ring in found]
+
+
+def _parts(mask: np.ndarray) -> list[tuple[np.ndarray, list[np.ndarray]]]:
+    """Return of each part of a mask its outline and those of its holes."""
+    labels, count = ndimage.label(mask)
+    outlines: list[np.ndarray | None] = [None] * count
+    holes: list[list[np.ndarray]] = [[] for _ in range(count)]
+    for ring, (x, y) in _rings(mask):
+        part = labels[y, x] - 1
+        following = np.roll(ring, -1, axis=0)
+        if (ring[:, 0] * following[:, 1] - following[:, 0] * ring[:, 1]).sum() > 0:
+            outlines[part] = ring
+        else:
+            holes[part].append(ring)
+    return [(outer, inner) for outer, inner in zip(outlines, holes) if outer is not None]
+
+
+def _rings(mask: np.ndarray) -> list[tuple[np.ndarray, tuple[int, int]]]:
+    """Return all outlines by their corners, each with a pixel (x, y) of the object beside it.
+
+    Edges between pixels run so that the object lies to their right. Where two pixels touch with a corner only, four
+    edges meet, and the way turns right: around the pixel it came along.
+    """
+    padded = np.pad(mask, 1)
+    core = padded[1:-1, 1:-1]
+    beside = (padded[:-2, 1:-1], padded[1:-1, 2:], padded[2:, 1:-1], padded[1:-1, :-2])  # above, right, below, left
+    edges: dict[tuple[int, int], list[int]] = {}
+    for direction, ((dx, dy), neighbour) in enumerate(zip(_INSIDE, beside)):
+        for y, x in np.argwhere(core & ~neighbour).tolist():
+            edges.setdefault((x - dx, y - dy), []).append(direction)
+    rings = []
+    while edges:
+        start = next(iter(edges))
+        at, direction = start, edges[start][0]
+        inside = at[0] + _INSIDE[direction][0], at[1] + _INSIDE[direction][1]
+        corners, before = [], -1
+        while at in edges:
+            ways = edges[at]
+            turned = (before + 1) % 4
+            direction = turned if before >= 0 and turned in ways else ways[0]
+            ways.remove(direction)
+            if not ways:
+                del edges[at]
+            if direction != before:
+                corners.append(at)
+            at, before = (at[0] + _STEP[direction][0], at[1] + _STEP[direction][1]), direction
+            if at == start and (before + 1) % 4 not in edges.get(at, ()):  # else it is one of four edges, and we go on
+                break
+        rings.append((np.array(corners, np.int64), inside))
+    return rings
+
+
+def _simplified(ring: np.ndarray, tolerance: float) -> np.ndarray:
+    """Leave out corners that lie within ``tolerance`` of the edges that remain (Douglas and Peucker's way)."""
+    if tolerance == 0 or len(ring) <= 4:
+        return ring
+    far = int(((ring - ring[0]) ** 2).sum(axis=1).argmax())
+    closed = np.concatenate([ring, ring[:1]]).astype(np.float64)
+    kept = np.zeros(len(closed), bool)
+    kept[[0, far, -1]] = True
+    todo = [(0, far), (far, len(ring))]
+    while todo:
+        first, last = todo.pop()
+        if last - first < 2:
+            continue
+        (x, y), (dx, dy) = closed[first], closed[last] - closed[first]
+        between = closed[first + 1 : last] - (x, y)
+        length = np.hypot(dx, dy)
+        away = np.abs(between[:, 0] * dy - between[:, 1] * dx) / length if length else np.hypot(*between.T)
+        worst = int(away.argmax())
+        if away[worst] > tolerance:
+            kept[first + 1 + worst] = True
+            todo += [(first, first + 1 + worst), (first + 1 + worst, last)]
+    simple = ring[kept[:-1]]
+    return simple if len(simple) >= 3 else ring
+
+
+def _with_holes(outer: np.ndarray, holes: list[np.ndarray]) -> np.ndarray:
+    """Hang holes on an outline: to the nearest corner of each, around it, and back the same way."""
+    for hole in holes:
+        apart = ((outer[:, None] - hole[None]) ** 2).sum(axis=2)
+        i, j = np.unravel_index(int(apart.argmin()), apart.shape)
+        outer = np.concatenate([outer[: i + 1], hole[j:], hole[: j + 1], outer[i:]])
+    return outer

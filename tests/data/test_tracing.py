@@ -1,0 +1,60 @@
+"""Masks as polygons: drawn again they are the masks."""
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from mrcnn_np.data.rle import decode, merge
+from mrcnn_np.data.segmentation import polygon
+from mrcnn_np.data.tracing import LEAST_IOU, polygons_of
+
+
+def drawn(polygons, size):
+    return decode(merge([polygon(points.ravel(), size) for points in polygons]))
+
+
+def iou(a, b):
+    return (a & b).sum() / max((a | b).sum(), 1)
+
+
+def test_by_hand():
+    mask = np.zeros((5, 6), bool)
+    assert polygons_of(mask) == []
+    mask[1:3, 2:5] = True
+    (only,) = polygons_of(mask)
+    assert sorted(map(tuple, only.tolist())) == [(2, 1), (2, 3), (5, 1), (5, 3)]
+    mask[3, 5] = True  # it touches with a corner: a part of its own
+    assert [len(points) for points in polygons_of(mask)] == [4, 4]
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_every_corner_kept_is_exact(seed):
+    rng = np.random.default_rng(seed)
+    mask = rng.random(rng.integers(1, 20, 2)) < rng.uniform(0.1, 0.95)
+    polygons = polygons_of(mask, least_iou=1)
+    assert len(polygons) == ndimage.label(mask)[1]
+    if mask.any():
+        np.testing.assert_array_equal(drawn(polygons, mask.shape), mask)
+
+
+def test_few_corners_of_a_disc_with_a_hole():
+    y, x = np.mgrid[:80, :90]
+    apart = np.hypot(y - 40, x - 45)
+    disc, ring = apart < 30, (apart < 30) & (apart > 12)
+    for mask in (disc, ring):
+        (only,) = polygons_of(mask)
+        assert iou(drawn([only], mask.shape), mask) >= LEAST_IOU
+        assert len(only) < 70 < len(polygons_of(mask, least_iou=1)[0])
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_rough_masks_agree_as_promised(seed):
+    rng = np.random.default_rng(seed)
+    mask = ndimage.gaussian_filter(rng.standard_normal((60, 70)), 3) > 0.05
+    assert iou(drawn(polygons_of(mask), mask.shape), mask) >= LEAST_IOU
+
+
+def test_a_single_pixel_in_the_last_corner():
+    mask = np.zeros((7, 9), bool)
+    mask[6, 8] = True
+    np.testing.assert_array_equal(drawn(polygons_of(mask), mask.shape), mask)
