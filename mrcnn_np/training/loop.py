@@ -30,6 +30,7 @@ from ..model import MaskRCNN
 from ..molding import Batch, make_batch
 from ..objective import LOSSES
 from ..params import Params, first_non_finite
+from .bar import Bar
 from .checkpoint import Checkpoint, check_resumable, save_checkpoint
 from .optim import clip_gradients, global_norm, learning_rate_at, update, zero_velocity
 from .run_folder import CHECKPOINT, METRICS, TIMINGS, StepLog
@@ -156,7 +157,8 @@ def train_step(
     Returns
     -------
     dict of str to float
-        ``loss``, the five losses, ``grad_norm`` before clipping, ``learning_rate``.
+        ``loss``, the five losses, ``grad_norm`` before clipping, ``learning_rate``, and how many anchors and RoIs were
+        positive: ``rpn_positives``, ``roi_positives``. Without positive RoIs the losses of boxes and masks are 0.
 
     Raises
     ------
@@ -170,6 +172,7 @@ def train_step(
     with np.errstate(over="ignore", invalid="ignore"):  # found by name below
         losses, cache = model.losses(batch, rng)
         require_finite("loss", [(name, np.asarray(losses[name])) for name in LOSSES])
+        positives = cache.positives
         every_grad = model.backward(cache, consume=True)  # frees the activations on its way
         # in the order of the backward pass, which is that of the dictionary
         grads = {name: g for name, g in every_grad.items() if name in velocity}
@@ -178,28 +181,8 @@ def train_step(
     learning_rate = learning_rate_at(step, model.config)
     update(model.params, grads, velocity, learning_rate=learning_rate, config=model.config)
     numbers = {name: float(losses[name]) for name in LOSSES}
-    return {"loss": sum(numbers.values()), **numbers, "grad_norm": float(grad_norm), "learning_rate": learning_rate}
-
-
-class Bar:
-    """The progress bar: steps, time left, images per second, the loss and its five parts."""
-
-    def __init__(self, start: int, total: int, *, enabled: bool) -> None:
-        # in a log file, where a bar is one long line, every 30 seconds will do
-        interval = 0.2 if sys.stderr.isatty() else 30.0
-        self._tqdm = tqdm(initial=start, total=total, disable=not enabled, mininterval=interval, unit="step")
-        self._rate: float | None = None
-
-    def show(self, record: dict[str, float], *, images_per_second: float) -> None:
-        """Move on by one step."""
-        self._rate = images_per_second if self._rate is None else 0.9 * self._rate + 0.1 * images_per_second
-        parts = " ".join(f"{name} {record[name]:.3f}" for name in LOSSES)
-        self._tqdm.set_postfix_str(f"{self._rate:.1f} images/s, loss {record['loss']:.3f} = {parts}", refresh=False)
-        self._tqdm.update()
-
-    def close(self) -> None:
-        """Leave the last state on the screen."""
-        self._tqdm.close()
+    rates = {"grad_norm": float(grad_norm), "learning_rate": learning_rate}
+    return {"loss": sum(numbers.values()), **numbers, **rates, **positives}
 
 
 def image_checksum(dataset: Dataset) -> str:

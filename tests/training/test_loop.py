@@ -14,8 +14,12 @@ import numpy as np
 import pytest
 from linear_model import CONFIG, Images, LinearModel
 from safetensors import safe_open
+from scenes import sample_of
 
+from mrcnn_np import MaskRCNN, presets
 from mrcnn_np.errors import CheckpointError, ConfigError, DataError, NonFiniteError, UserError
+from mrcnn_np.molding import make_batch
+from mrcnn_np.training.bar import Bar
 from mrcnn_np.training.checkpoint import KEY, load_checkpoint
 from mrcnn_np.training.loop import (
     INITIALISE,
@@ -27,7 +31,9 @@ from mrcnn_np.training.loop import (
     require_convergence,
     stream,
     train,
+    train_step,
 )
+from mrcnn_np.training.optim import zero_velocity
 from mrcnn_np.training.run_folder import CHECKPOINT, METRICS, TIMINGS, StepLog, read_steps
 
 
@@ -83,6 +89,7 @@ def test_metrics_hold_what_happened_and_nothing_of_the_machine(tmp_path):
     assert [r["step"] for r in rows] == list(range(1, 13))
     assert list(rows[0]) == [
         "step", "loss", "rpn_class", "rpn_box", "head_class", "head_box", "head_mask", "grad_norm", "learning_rate",
+        "rpn_positives", "roi_positives",
     ]  # fmt: skip
     assert rows[0]["loss"] == pytest.approx(5 * rows[0]["rpn_box"])
     assert np.mean([r["loss"] for r in rows[-3:]]) < np.mean([r["loss"] for r in rows[:3]])
@@ -112,6 +119,25 @@ def test_frozen_parameters_stay_and_have_no_velocity(tmp_path):
     assert list(load_checkpoint(tmp_path / CHECKPOINT).velocity) == ["head.b"]
     with pytest.raises(ConfigError, match="bakbone"):
         run(tmp_path / "x", model=LinearModel(CONFIG.replace(frozen=("bakbone.*",))))
+
+
+def test_positives_explain_a_mask_loss_of_zero(capsys):
+    """Objects in one image, none in the other: both counts, and what they mean for the losses."""
+    config = presets.tiny(num_classes=2, image_min_size=64, image_max_size=64, gt_joins_proposals=True)
+    for count in (2, 0):
+        model = MaskRCNN(config, rng=np.random.default_rng(0))
+        samples = [sample_of([(8, 8, 30, 30), (34, 30, 60, 58)][:count], shape=(64, 64))]
+        batch, rng = make_batch(samples, config), np.random.default_rng(1)
+        targets = model.losses(batch, np.random.default_rng(1))[1].targets
+        velocity = zero_velocity(model.params, config)
+        record = train_step(model, batch, velocity, step=0, rng=rng)
+        assert record["rpn_positives"] == (targets.rpn_labels == 1).sum()
+        assert record["roi_positives"] == (targets.class_ids > 0).sum()
+        assert (record["roi_positives"] > 0) == (record["head_mask"] > 0) == (count > 0)
+    bar = Bar(0, 1, enabled=True)
+    bar.show(record, images_per_second=1.0)
+    bar.close()
+    assert "positive 0 anchors 0 RoIs" in capsys.readouterr().err
 
 
 # --- interruptions
