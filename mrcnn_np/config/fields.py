@@ -529,6 +529,9 @@ class TrainingFields:
         The rate rises linearly over them: 1000 in torchvision and detectron2, none in matterport.
     warmup_factor : fraction
         Of the rate at step 0: 0.001 in torchvision and detectron2.
+    decay : "stairs" or "cosine"
+        How the rate falls after the warm-up: at the steps of decay_at, or along half a cosine that ends at 0 after the
+        last step, for which decay_at and decay_factor mean nothing (detectron2's WarmupCosineLR).
     decay_at : fractions of steps
         After each, the rate is multiplied by decay_factor: 60000 and 80000 of 90000 in detectron2.
     decay_factor : fraction
@@ -551,6 +554,7 @@ class TrainingFields:
     steps: int = schedule(90000, STEPS)
     warmup_steps: int = schedule(1000, STEPS, matterport=0)
     warmup_factor: float = schedule(0.001, Range(0, 10))
+    decay: Literal["stairs", "cosine"] = schedule("stairs")
     decay_at: tuple[float, ...] = schedule((2.0 / 3.0, 8.0 / 9.0), Range(0, 10))
     decay_factor: float = schedule(0.1, Range(0, 10))
     flip: float = schedule(0.5, FRACTION)
