@@ -272,6 +272,13 @@ def _add_train(commands: Commands) -> None:
         "file; may be given several times, the last one counts",
     )
     command.add_argument("--steps", type=at_least(0), metavar="N", help="training steps (default: the preset's)")
+    command.add_argument(
+        "--minutes",
+        type=positive,
+        metavar="M",
+        help="instead of --steps: time the first steps, take as many as fit into M minutes, and stretch the schedule "
+        "over them (a warm-up takes a tenth of them at most)",
+    )
     command.add_argument("--batch-size", type=at_least(1), metavar="N", help="images per step (default: the preset's)")
     command.add_argument("--size", type=at_least(1), metavar="PIXELS", help="image size (default: the preset's)")
     command.add_argument(

@@ -23,6 +23,7 @@ from ..files import own_folder, prepare, read_json, write_json
 from ..model import MaskRCNN
 from ..network import initialise
 from ..params import Params, count
+from ..training.budget import fitting_warmup, plan_steps
 from ..training.checkpoint import Checkpoint, check_resumable, load_checkpoint
 from ..training.fine_tune import Origin, begin, check_same_start, describe, open_origin, record, recorded_origin
 from ..training.freezing import frozen_patterns
@@ -131,6 +132,7 @@ def run_train(args: argparse.Namespace) -> int:
     folder = Path(args.out or f"runs/{what}-{name}")
     recorded = recorded_options(folder) if args.resume else {}
     _choose_val_fraction(args, recorded)
+    _check_minutes(args, recorded)
     check_same_start(recorded, asdict(Options.merge({}, args).absolute()), folder)
     with remembered(recorded, args, folder) as machine:
         options = replace(Options.merge(recorded, args), **machine._asdict())
@@ -151,6 +153,20 @@ def _choose_val_fraction(args: argparse.Namespace, recorded: Mapping[str, Any]) 
         args.val_fraction = None if recorded else 0.0  # what a run is trained on stays as it was
     elif args.val_fraction is None and not recorded:
         args.val_fraction = VAL_FRACTION if held_out else 0.0
+
+
+def _check_minutes(args: argparse.Namespace, recorded: Mapping[str, Any]) -> None:
+    """Refuse a budget beside a number of steps, or for a run that has begun."""
+    if args.minutes is None:
+        return
+    if args.steps is not None:
+        raise UserError(f"--minutes {args.minutes:g} plans the number of steps; it does not go with --steps")
+    if recorded and args.minutes != recorded.get("minutes"):
+        planned = f"--minutes {recorded['minutes']:g}" if recorded.get("minutes") else "a number of steps"
+        raise UserError(
+            f"--minutes {args.minutes:g} plans a run at its start, and this one was started with {planned}; "
+            "continue it with --resume alone, make it longer by --steps, or start anew with --overwrite"
+        )
 
 
 def _plan(args: argparse.Namespace, folder: Path, options: Options, recorded: Mapping[str, Any]) -> Plan:
@@ -182,7 +198,27 @@ def _plan(args: argparse.Namespace, folder: Path, options: Options, recorded: Ma
     if not options.skip_bad:
         for name, split in splits.items():
             require_readable(split, f"check {name}", progress=not args.quiet)
-    return Plan(options, dataset, splits, checkpoint, model, said, kept)
+    plan = Plan(options, dataset, splits, checkpoint, model, said, kept)
+    return plan if options.minutes is None or recorded else _within_budget(plan, options.minutes)
+
+
+def _within_budget(plan: Plan, minutes: float) -> Plan:
+    """Take as many steps as fit into the minutes, and a warm-up that fits to them."""
+    options, dataset, model = plan.options, plan.dataset, plan.model
+    print(f"timing the first steps, to plan {minutes:g} minutes", flush=True)
+    timed = plan_steps(model, dataset, minutes, seed=options.seed, skip_bad=options.skip_bad)
+    options, shorter = replace(options, steps=timed.steps), fitting_warmup(model.config, timed.steps)
+    said = (
+        f"a step takes {timed.seconds:.3g} s (median of {timed.measured}): {timed.steps} steps in {minutes:g} minutes"
+    )
+    asked = any(text.partition("=")[0].strip() == "warmup_steps" for text in options.config)
+    if shorter != model.config.warmup_steps and not asked:
+        options = replace(options, config=(*options.config, f"warmup_steps={shorter}"))
+        said += f", the first {shorter} of them warm-up"
+    print(said, flush=True)
+    changes = {"steps": timed.steps, "warmup_steps": model.config.warmup_steps if asked else shorter}
+    planned = MaskRCNN(model.config.replace(**changes), model.params, class_names=model.class_names)
+    return plan._replace(options=options, model=planned)
 
 
 def _run(args: argparse.Namespace, folder: Path, plan: Plan) -> int:

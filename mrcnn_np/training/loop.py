@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from kernels import on_device, place, to_host
 
+from ..config import Config
 from ..data.augment import augment
 from ..data.sample import Dataset, Sample, for_training
 from ..errors import CheckpointError, DataError, NonFiniteError
@@ -122,6 +123,40 @@ def load_samples(dataset: Dataset, indices: list[int], skipped: dict[str, str] |
             reasons = list((skipped or {"": "there are none"}).values())
             raise DataError(f"none of the {len(dataset)} images can be read; the last error: {reasons[-1]}")
     return samples
+
+
+def step_samples(
+    dataset: Dataset,
+    config: Config,
+    *,
+    seed: int,
+    step: int,
+    rng: np.random.Generator,
+    skipped: dict[str, str] | None,
+) -> tuple[list[Sample], Batch]:
+    """Load, augment and mold what one step trains on.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    config : Config
+    seed, step : int
+        Of the run, and steps done before this one.
+    rng : numpy.random.Generator
+        The step's, for the augmentation.
+    skipped : dict of str to str, or None
+        As in ``load_samples``.
+
+    Returns
+    -------
+    samples : list of Sample
+        After augmentation.
+    batch : Batch
+    """
+    indices = batch_indices(seed, step, config.batch_size, len(dataset))
+    samples = [for_training(sample) for sample in load_samples(dataset, indices, skipped)]
+    samples = [augment(s, rng, flip=config.flip, scale_jitter=config.scale_jitter) for s in samples]
+    return samples, make_batch(samples, config)
 
 
 def require_finite(what: str, tensors: Iterable[tuple[str, np.ndarray]]) -> None:
@@ -299,12 +334,10 @@ def train(
         for step in range(start, config.steps):
             before = time.perf_counter()
             rng = stream(seed, step, STEP)
-            indices = batch_indices(seed, step, config.batch_size, len(dataset))
-            samples = load_samples(dataset, indices, skipped if skip_bad else None)
-            samples = [for_training(sample) for sample in samples]
-            samples = [augment(s, rng, flip=config.flip, scale_jitter=config.scale_jitter) for s in samples]
+            known = skipped if skip_bad else None
+            samples, batch = step_samples(dataset, config, seed=seed, step=step, rng=rng, skipped=known)
             try:
-                record = train_step(model, make_batch(samples, config), velocity, step=step, rng=rng)
+                record = train_step(model, batch, velocity, step=step, rng=rng)
                 first = record["loss"] if first is None else first
                 require_convergence(record, first)
                 if step + 1 == config.steps:  # else the next step looks

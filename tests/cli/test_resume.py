@@ -30,6 +30,7 @@ CHANGES = {
     "class_names": (["--class-names", "a,b,c"], ["--class-names names the classes of --weights"]),
     "backend": (["--backend", "numpy"], ["--backend is numpy, but the run in ", " was started with cpu"]),
     "threads": (["--threads", "1"], ["--threads is 1, but the run in ", " was started with 2"]),
+    "minutes": (["--minutes", "1"], ["--minutes 1 plans a run at its start, and this one was started with a number"]),
     "steps": (["--steps", "3"], ["is at step 4 already; --steps 3 is too few"]),
 }
 #: options that change no bit of the training, and why
@@ -183,6 +184,7 @@ def test_what_changes_no_bits_may_change(run, shapes, tmp_path, name):
         ("checkpoint_every", True, "['checkpoint_every'] is True"),
         ("steps", -1, "['steps'] is -1; expected a whole number from 0 on or null"),
         ("steps", 2.5, "['steps'] is 2.5"),
+        ("minutes", "1", "['minutes'] is '1'"),
         ("seed", None, "['seed'] is None; expected a whole number from 0 on"),
         ("data", "mnist", "['data'] is 'mnist'; expected 'shapes' or 'voc' or 'coco'"),
         ("preset", "huge", "['preset'] is 'huge'"),
