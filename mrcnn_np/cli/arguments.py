@@ -300,6 +300,13 @@ def _add_train(commands: Commands) -> None:
     )
     command.add_argument("--checkpoint-every", type=at_least(1), metavar="N", help="steps (default: 50)")
     command.add_argument(
+        "--eval-every",
+        type=at_least(1),
+        metavar="N",
+        help="measure losses and AP of the held-out images every N steps, into metrics.jsonl, and keep the checkpoint "
+        "with the best AP of masks as best.safetensors (default: never; --val-subset makes it shorter)",
+    )
+    command.add_argument(
         "--eval-splits", default="val", metavar="LIST", help="what is evaluated: train, val or train,val (default: val)"
     )
     command.add_argument("--no-eval", action="store_true", help="do not evaluate at the end")

@@ -27,6 +27,7 @@ from ..training.budget import fitting_warmup, plan_steps
 from ..training.checkpoint import Checkpoint, check_resumable, load_checkpoint
 from ..training.fine_tune import Origin, begin, check_same_start, describe, open_origin, record, recorded_origin
 from ..training.freezing import frozen_patterns
+from ..training.held_out import HeldOut
 from ..training.loop import INITIALISE, image_checksum, stream, train
 from ..training.optim import trained_names
 from ..training.run_folder import CHECKPOINT, CONFIG, FILES, METRICS, OPTIONS, PICTURES, REPORT, START, clear, locked
@@ -114,6 +115,8 @@ class Plan(NamedTuple):
         What is to be said about the weights it starts from.
     kept : dict or None
         What ``weights.json`` keeps of them.
+    held_out : HeldOut or None
+        What is measured while training.
     """
 
     options: Options
@@ -123,6 +126,7 @@ class Plan(NamedTuple):
     model: MaskRCNN
     said: str
     kept: dict[str, Any] | None
+    held_out: HeldOut | None
 
 
 def run_train(args: argparse.Namespace) -> int:
@@ -146,7 +150,7 @@ def run_train(args: argparse.Namespace) -> int:
 
 def _choose_val_fraction(args: argparse.Namespace, recorded: Mapping[str, Any]) -> None:
     """Decide how much is held out where there is no split for it; runs that do not remember it held out nothing."""
-    held_out = not args.no_eval and "val" in args.eval_splits.split(",")
+    held_out = args.eval_every is not None or (not args.no_eval and "val" in args.eval_splits.split(","))
     if args.val_split not in (None, "val") or args.val_split == (args.split or Options.split):
         if args.val_fraction:
             raise UserError(f"--val-split {args.val_split} names what is held out; it does not go with --val-fraction")
@@ -181,6 +185,7 @@ def _plan(args: argparse.Namespace, folder: Path, options: Options, recorded: Ma
     origin = _origin(options, folder, checkpoint, len(dataset.class_names))
     config = make_config(options, dataset.class_names, None if origin is None else origin.base)
     splits = {} if args.no_eval else _open_splits(args.eval_splits, options, dataset)
+    held_out = _held_out(options, dataset, splits)
     if checkpoint is not None:
         check_resumable(
             checkpoint,
@@ -196,9 +201,9 @@ def _plan(args: argparse.Namespace, folder: Path, options: Options, recorded: Ma
     if not trained_names(model.params, config):  # which also finds a misspelt pattern of config.frozen
         raise UserError("everything is frozen, so there is nothing to train; expected some part that is not")
     if not options.skip_bad:
-        for name, split in splits.items():
+        for name, split in (splits if held_out is None else splits | {"val": held_out.dataset}).items():
             require_readable(split, f"check {name}", progress=not args.quiet)
-    plan = Plan(options, dataset, splits, checkpoint, model, said, kept)
+    plan = Plan(options, dataset, splits, checkpoint, model, said, kept, held_out)
     return plan if options.minutes is None or recorded else _within_budget(plan, options.minutes)
 
 
@@ -206,7 +211,8 @@ def _within_budget(plan: Plan, minutes: float) -> Plan:
     """Take as many steps as fit into the minutes, and a warm-up that fits to them."""
     options, dataset, model = plan.options, plan.dataset, plan.model
     print(f"timing the first steps, to plan {minutes:g} minutes", flush=True)
-    timed = plan_steps(model, dataset, minutes, seed=options.seed, skip_bad=options.skip_bad)
+    between = 0.0 if plan.held_out is None else plan.held_out.seconds_a_time(model) / plan.held_out.every
+    timed = plan_steps(model, dataset, minutes, seed=options.seed, skip_bad=options.skip_bad, seconds_between=between)
     options, shorter = replace(options, steps=timed.steps), fitting_warmup(model.config, timed.steps)
     said = (
         f"a step takes {timed.seconds:.3g} s (median of {timed.measured}): {timed.steps} steps in {minutes:g} minutes"
@@ -265,6 +271,14 @@ def _parameters(
         return initialise(config, rng), "", None
     start = begin(origin, config, class_names, rng)
     return start.params, describe(origin, start, config, class_names), record(origin, start)
+
+
+def _held_out(options: Options, dataset: Dataset, splits: Mapping[str, Dataset]) -> HeldOut | None:
+    """Return what is measured every --eval-every steps: the held-out split, evaluated at the end or not."""
+    if options.eval_every is None:
+        return None
+    split = (splits if "val" in splits else _open_splits("val", options, dataset))["val"]
+    return HeldOut(split, options.eval_every, seed=options.seed, skip_bad=options.skip_bad)
 
 
 def _open_splits(names: str, options: Options, dataset: Dataset) -> dict[str, Dataset]:
@@ -328,6 +342,7 @@ def _train_and_report(args: argparse.Namespace, folder: Path, plan: Plan) -> int
         checkpoint_every=options.checkpoint_every,
         skip_bad=options.skip_bad,
         progress=not args.quiet,
+        held_out=plan.held_out,
     )
     after_training = peak_memory_mib()
     reports: dict[str, SplitReport] = {}

@@ -28,6 +28,12 @@ class Bar:
         self._tqdm.set_postfix_str(shown, refresh=False)
         self._tqdm.update()
 
+    def say(self, step: int, measured: Mapping[str, float]) -> None:
+        """Print what was measured on held-out images after a step."""
+        if not self._tqdm.disable:
+            numbers = ", ".join(f"{name.removeprefix('val_')} {value:.3f}" for name, value in measured.items())
+            tqdm.write(f"step {step}, held out: {numbers}", file=sys.stderr)
+
     def close(self) -> None:
         """Leave the last state on the screen."""
         self._tqdm.close()

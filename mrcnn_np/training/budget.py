@@ -81,7 +81,8 @@ def plan_steps(
         Not one step fits.
     """
     began, probe, config = clock(), copy.deepcopy(model), model.config
-    velocity, skipped = zero_velocity(probe.params, config), {} if skip_bad else None
+    velocity = zero_velocity(probe.params, config)
+    skipped: dict[str, str] | None = {} if skip_bad else None
     times: list[float] = []
     for step in range(1 + MOST):
         before = clock()

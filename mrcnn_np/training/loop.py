@@ -33,8 +33,9 @@ from ..objective import LOSSES
 from ..params import Params, first_non_finite
 from .bar import Bar
 from .checkpoint import Checkpoint, check_resumable, save_checkpoint
+from .held_out import BEST_BY, HeldOut, best_of
 from .optim import clip_gradients, global_norm, learning_rate_at, update, zero_velocity
-from .run_folder import CHECKPOINT, METRICS, TIMINGS, StepLog
+from .run_folder import BEST, CHECKPOINT, METRICS, TIMINGS, StepLog, read_steps
 
 #: a loss of so many times the first step's is no success any more; and the largest first loss that this counts from
 DIVERGED, LARGE_FIRST_LOSS = 1e6, 1e3
@@ -271,6 +272,7 @@ def train(
     checkpoint_every: int = 50,
     skip_bad: bool = False,
     progress: bool = True,
+    held_out: HeldOut | None = None,
 ) -> TrainResult:
     """Train a model for ``model.config.steps`` steps.
 
@@ -290,6 +292,9 @@ def train(
         Leave out images that cannot be read, instead of stopping.
     progress : bool
         Show a progress bar with the five losses and images per second.
+    held_out : HeldOut, optional
+        Measures every so many steps; the numbers stand in the step's line of ``metrics.jsonl``, and the checkpoint with
+        the best AP of masks is kept as ``best.safetensors``.
 
     Returns
     -------
@@ -317,10 +322,10 @@ def train(
         velocity, start = resume.velocity, resume.step
         skipped = dict.fromkeys(resume.skipped, "skipped before the training was resumed")
 
-    def save(step: int) -> None:
+    def save(step: int, name: str = CHECKPOINT) -> None:
         tensors = to_host(model.params), to_host(velocity)
         state = (step, seed, config, dataset.class_names, *tensors, images, tuple(skipped))
-        save_checkpoint(out_dir / CHECKPOINT, Checkpoint(*state))
+        save_checkpoint(out_dir / name, Checkpoint(*state))
 
     remove_leftovers(out_dir)
     if resume is None:
@@ -328,7 +333,7 @@ def train(
     began, saved = time.perf_counter(), start
     metrics = StepLog(out_dir / METRICS, step=start, complete=True)
     timings = StepLog(out_dir / TIMINGS, step=start, complete=False)
-    first = metrics.first.get("loss")
+    first, best = metrics.first.get("loss"), best_of(read_steps(out_dir / METRICS))
     bar = Bar(start, config.steps, enabled=progress)
     try:
         for step in range(start, config.steps):
@@ -346,10 +351,18 @@ def train(
                 ids = ", ".join(s.image_id for s in samples)
                 kept = f"the checkpoint of step {saved} is kept"
                 raise NonFiniteError(f"step {step + 1}: {error} (images {ids}); {kept}") from error
-            metrics.write({"step": step + 1, **record})
             seconds = time.perf_counter() - before
+            if held_out is not None and ((step + 1) % held_out.every == 0 or step + 1 == config.steps):
+                measured = held_out.measure(model)
+                bar.say(step + 1, measured)
+                record |= measured
+            metrics.write({"step": step + 1, **record})
             timings.write({"step": step + 1, "seconds": round(seconds, 4)})
             bar.show(record, images_per_second=len(samples) / seconds)
+            if record.get(BEST_BY, -np.inf) > best:
+                best = record[BEST_BY]
+                metrics.sync()
+                save(step + 1, BEST)  # before the checkpoint: what a resumed run does not measure again is there
             if (step + 1) % checkpoint_every == 0 or step + 1 == config.steps:
                 metrics.sync()  # before the checkpoint: it must never be newer than the metrics
                 timings.sync()

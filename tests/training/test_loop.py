@@ -34,7 +34,7 @@ from mrcnn_np.training.loop import (
     train_step,
 )
 from mrcnn_np.training.optim import zero_velocity
-from mrcnn_np.training.run_folder import CHECKPOINT, METRICS, TIMINGS, StepLog, read_steps
+from mrcnn_np.training.run_folder import BEST, CHECKPOINT, METRICS, TIMINGS, StepLog, read_steps
 
 
 def run(folder, *, model=None, dataset=None, resume=False, **options):
@@ -47,7 +47,7 @@ def run(folder, *, model=None, dataset=None, resume=False, **options):
 
 
 def files(folder):
-    return {name: (folder / name).read_bytes() for name in (CHECKPOINT, METRICS)}
+    return {name: (folder / name).read_bytes() for name in (CHECKPOINT, METRICS, BEST) if (folder / name).exists()}
 
 
 # --- order and random numbers
@@ -181,14 +181,30 @@ def kill_at(monkeypatch, moment):
     return left
 
 
-def test_a_kill_at_any_moment_leaves_no_trace(tmp_path, monkeypatch):
-    def seven_steps():
-        return LinearModel(CONFIG.replace(steps=7))
+class Measured:
+    """Stands for ``HeldOut``: numbers that depend on the model, the best not the last."""
 
-    run(tmp_path / "whole", model=seven_steps())
+    every = 2
+
+    def measure(self, model):
+        distance = abs(float(model.params["head.b"]) - 0.3)
+        return {"val_loss": distance, "val_mask_ap50": 1.0 / (1.0 + distance)}
+
+
+@pytest.mark.parametrize("held_out", [None, Measured()], ids=["plain", "held out"])
+def test_a_kill_at_any_moment_leaves_no_trace(tmp_path, monkeypatch, held_out):
+    def seven_steps():
+        return LinearModel(CONFIG.replace(steps=7, decay="cosine", learning_rate=0.02))
+
+    run(tmp_path / "whole", model=seven_steps(), held_out=held_out)
+    if held_out is not None:
+        rows = read_steps(tmp_path / "whole" / METRICS)
+        measured = {r["step"]: r["val_mask_ap50"] for r in rows if "val_loss" in r}
+        assert list(measured) == [2, 4, 6, 7]
+        assert load_checkpoint(tmp_path / "whole" / BEST).step == max(measured, key=measured.get)
     with monkeypatch.context() as patch:
         left = kill_at(patch, 10**6)
-        run(tmp_path / "counted", model=seven_steps())
+        run(tmp_path / "counted", model=seven_steps(), held_out=held_out)
         moments = 10**6 - left[0]
     assert moments > 60  # 7 steps with four moments each, 5 checkpoints with six each, and the logs before them
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
@@ -197,8 +213,8 @@ def test_a_kill_at_any_moment_leaves_no_trace(tmp_path, monkeypatch):
         with monkeypatch.context() as patch:
             kill_at(patch, moment)
             with pytest.raises(Killed):
-                run(folder, model=seven_steps())
-        run(folder, model=seven_steps(), resume=True)
+                run(folder, model=seven_steps(), held_out=held_out)
+        run(folder, model=seven_steps(), held_out=held_out, resume=True)
         assert files(folder) == files(tmp_path / "whole"), f"killed at moment {moment}"
         assert not list(folder.glob(".*.tmp"))
 
