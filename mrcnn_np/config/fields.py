@@ -538,6 +538,10 @@ class TrainingFields:
         0.1 in torchvision and detectron2.
     flip : probability
         Of a horizontal flip: 0.5 in torchvision and detectron2; matterport leaves it to the user.
+    flip_vertical : probability
+        Of turning top and bottom over, for pictures without an above, as of a microscope or a satellite.
+    quarter_turns : probability
+        Of a turn by 90, 180 or 270 degrees, each a third of it; height and width change places with the first and last.
     scale_jitter : (low, high)
         Training images are scaled by a factor drawn from this range, then cropped or padded to their old size. The
         frameworks draw ``image_min_size`` instead, if anything.
@@ -558,5 +562,7 @@ class TrainingFields:
     decay_at: tuple[float, ...] = schedule((2.0 / 3.0, 8.0 / 9.0), Range(0, 10))
     decay_factor: float = schedule(0.1, Range(0, 10))
     flip: float = schedule(0.5, FRACTION)
+    flip_vertical: float = schedule(0.0, FRACTION)
+    quarter_turns: float = schedule(0.0, FRACTION)
     # an image enlarged beyond that, before it is cropped, may fill the memory
     scale_jitter: tuple[float, float] = schedule((1.0, 1.0), Range(0, 10, above=True, words="0 < low <= high <= 10"))

@@ -1,4 +1,4 @@
-"""Random horizontal flip and scale jitter; image, boxes, masks and void stay consistent."""
+"""Random flips, quarter turns and scale jitter; image, boxes, masks and void stay consistent."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import numpy as np
 from PIL import Image
 
 from ..boxes import tight_box as tight_box
+from ..config import Config
 from .masks import Masks
 from .sample import Sample
 
@@ -16,19 +17,26 @@ def augment(
     *,
     flip: float = 0.5,
     scale_jitter: tuple[float, float] = (1.0, 1.0),
+    flip_vertical: float = 0.0,
+    quarter_turns: float = 0.0,
 ) -> Sample:
-    """Return a randomly flipped and rescaled copy of a sample, of the same size.
+    """Return a randomly flipped, turned and rescaled copy of a sample, of the same size but for the turn.
 
     Parameters
     ----------
     sample : Sample
     rng : Generator
         Two numbers decide about flip and scale, and two more about the place; all four are drawn at every call, so
-        the state afterwards does not depend on the outcome.
+        the state afterwards does not depend on the outcome. Two more are drawn if ``flip_vertical`` or
+        ``quarter_turns`` is above 0: without them, all is as before there were any.
     flip : float
         Probability of a horizontal flip.
     scale_jitter : (low, high)
         The scale is uniform in this range.
+    flip_vertical : float
+        Probability of a vertical flip.
+    quarter_turns : float
+        Probability of a turn by one, two or three quarters, each a third of it.
 
     Returns
     -------
@@ -39,9 +47,34 @@ def augment(
     scale = scale_jitter[0] + (scale_jitter[1] - scale_jitter[0]) * share
     if chance < flip:
         sample = flip_horizontal(sample)
+    if flip_vertical or quarter_turns:
+        over, turned = rng.random(2)
+        if over < flip_vertical:
+            sample = turn(flip_horizontal(sample), 2)
+        if turned < quarter_turns:
+            sample = turn(sample, 1 + int(3 * turned / quarter_turns))
     if scale != 1:
         sample = rescale(sample, scale, (down, right))
     return sample
+
+
+def augmented_as(sample: Sample, rng: np.random.Generator, config: Config) -> Sample:
+    """Return ``augment`` of a sample with what a configuration asks for: what a step of training sees.
+
+    Parameters
+    ----------
+    sample : Sample
+    rng : Generator
+    config : Config
+    """
+    return augment(
+        sample,
+        rng,
+        flip=config.flip,
+        scale_jitter=config.scale_jitter,
+        flip_vertical=config.flip_vertical,
+        quarter_turns=config.quarter_turns,
+    )
 
 
 def flip_horizontal(sample: Sample) -> Sample:
@@ -57,6 +90,30 @@ def flip_horizontal(sample: Sample) -> Sample:
         gt_masks=_as_given(_masks(sample).flipped(), sample),
         void=sample.void[:, ::-1].copy(),
     )
+
+
+def turn(sample: Sample, quarters: int) -> Sample:
+    """Turn a sample counterclockwise by quarters of a circle, as ``numpy.rot90`` does.
+
+    Half-open boxes make this exact, too: by one quarter, rows ``[y1, y2)`` become columns, and columns ``[x1, x2)``
+    become rows ``[W - x2, W - x1)``. Four quarters are the identity.
+
+    Parameters
+    ----------
+    sample : Sample
+    quarters : int
+        Any whole number; what is beyond 4 goes round again.
+    """
+    for _ in range(quarters % 4):
+        width = sample.image.shape[1]
+        y1, x1, y2, x2 = sample.gt_boxes.T
+        sample = sample.replace(
+            image=np.rot90(sample.image).copy(),
+            gt_boxes=np.stack([width - x2, y1, width - x1, y2], axis=1),
+            gt_masks=_as_given(_masks(sample).turned(), sample),
+            void=np.rot90(sample.void).copy(),
+        )
+    return sample
 
 
 def rescale(sample: Sample, scale: float, place: tuple[float, float] = (0.5, 0.5)) -> Sample:

@@ -23,7 +23,7 @@ from tqdm import tqdm
 from kernels import on_device, place, to_host
 
 from ..config import Config
-from ..data.augment import augment
+from ..data.augment import augmented_as
 from ..data.sample import Dataset, Sample, for_training
 from ..errors import CheckpointError, DataError, NonFiniteError
 from ..files import remove_leftovers
@@ -156,7 +156,7 @@ def step_samples(
     """
     indices = batch_indices(seed, step, config.batch_size, len(dataset))
     samples = [for_training(sample) for sample in load_samples(dataset, indices, skipped)]
-    samples = [augment(s, rng, flip=config.flip, scale_jitter=config.scale_jitter) for s in samples]
+    samples = [augmented_as(s, rng, config) for s in samples]
     return samples, make_batch(samples, config)
 
 
