@@ -545,6 +545,12 @@ class TrainingFields:
     scale_jitter : (low, high)
         Training images are scaled by a factor drawn from this range, then cropped or padded to their old size. The
         frameworks draw ``image_min_size`` instead, if anything.
+    crop : (low, high)
+        A window is cut out of each training image before that; its height and its width are shares of the image's,
+        drawn from this range, its place is drawn, too. The cut brings the network nearer, because it is resized to the
+        training size. (1, 1) leaves the image whole.
+    colour_jitter : 3 numbers
+        How far brightness, contrast and saturation may move: each is multiplied by a factor from 1 - x to 1 + x.
     """
 
     learning_rate: float = schedule(0.02, Range(0, 1000), matterport=0.001)
@@ -566,3 +572,5 @@ class TrainingFields:
     quarter_turns: float = schedule(0.0, FRACTION)
     # an image enlarged beyond that, before it is cropped, may fill the memory
     scale_jitter: tuple[float, float] = schedule((1.0, 1.0), Range(0, 10, above=True, words="0 < low <= high <= 10"))
+    crop: tuple[float, float] = schedule((1.0, 1.0), Range(0, 1, above=True, words="0 < low <= high <= 1"))
+    colour_jitter: tuple[float, float, float] = schedule((0.0, 0.0, 0.0), FRACTION)

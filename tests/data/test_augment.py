@@ -2,10 +2,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image, ImageEnhance
 from scenes import sample_of
 
 from mrcnn_np import presets
-from mrcnn_np.data.augment import augment, augmented_as, flip_horizontal, rescale, tight_box, turn
+from mrcnn_np.data.augment import augment, augmented_as, cut, flip_horizontal, recoloured, rescale, tight_box, turn
 from mrcnn_np.data.masks import Masks
 
 FIELDS = ("image", "gt_boxes", "gt_class_ids", "gt_masks", "gt_crowd", "gt_difficult", "void")
@@ -120,6 +121,55 @@ def test_vertical_flips_and_turns_come_as_often_as_asked():
     flipped = [augment(sample, rng, flip=0.0, flip_vertical=0.25) is not sample for _ in range(400)]
     assert 65 < sum(flipped) < 135  # the same
     assert_equal(augment(sample, rng, flip=0.0, flip_vertical=1.0), over)
+
+
+def test_a_window_by_hand():
+    masks = np.zeros((2, 4, 5), bool)
+    masks[0, 0:2, 1:4] = True
+    masks[1, 3, 4] = True
+    sample = make(count=2, height=4, width=5).replace(
+        gt_masks=masks, gt_boxes=np.array([[0, 1, 2, 4], [3, 4, 4, 5]], np.float32), gt_class_ids=np.array([2, 3])
+    )
+    out = cut(sample, (1, 2, 4, 4))
+    np.testing.assert_array_equal(out.image, sample.image[1:4, 2:4])
+    np.testing.assert_array_equal(out.void, sample.void[1:4, 2:4])
+    np.testing.assert_array_equal(out.gt_boxes, [[0, 0, 1, 2]])
+    np.testing.assert_array_equal(out.gt_masks[0], [[1, 1], [0, 0], [0, 0]])
+    assert out.gt_class_ids.tolist() == [2]
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10**6), count=st.integers(0, 4), low=st.floats(0.05, 1), runs=st.booleans())
+def test_crops_are_consistent_and_as_large_as_asked(seed, count, low, runs):
+    sample = make(seed, count)
+    given_masks = Masks.of_array(sample.gt_masks) if runs else sample.gt_masks
+    out = augment(sample.replace(gt_masks=given_masks), np.random.default_rng(seed), flip=0.0, crop=(low, 1.0))
+    height, width = out.image.shape[:2]
+    assert round(20 * low) <= height <= 20 and round(28 * low) <= width <= 28
+    assert_consistent(out.replace(gt_masks=np.asarray(out.gt_masks)), (height, width))
+    assert_equal(sample, make(seed, count))
+    places = [(y, x) for y in range(21 - height) for x in range(29 - width)]
+    assert any((sample.image[y : y + height, x : x + width] == out.image).all() for y, x in places)
+
+
+def test_colours_by_hand_and_as_pillow_has_them():
+    image = make(seed=2, height=30, width=40).image
+    assert (recoloured(image, 1.0, 1.0, 1.0) == image).all()
+    grey = np.full((2, 2, 3), 100, np.uint8)
+    assert (recoloured(grey, 1.5, 0.3, 0.0) == 150).all() and (recoloured(grey, 9.0, 1.0, 1.0) == 255).all()
+    picture = Image.fromarray(image)
+    for i, enhance in enumerate((ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)):
+        for factor in (0.5, 1.4):
+            factors = [factor if i == j else 1.0 for j in range(3)]
+            theirs = np.asarray(enhance(picture).enhance(factor)).astype(int)
+            assert abs(recoloured(image, *factors) - theirs).max() <= 1  # they round the grey first
+
+
+def test_colours_leave_boxes_and_masks_alone():
+    sample, rng = make(), np.random.default_rng(0)
+    out = augment(sample, rng, flip=0.0, colour_jitter=(0.3, 0.3, 0.3))
+    assert (out.image != sample.image).any()
+    assert_equal(out.replace(image=sample.image), sample)
 
 
 def test_fields_that_are_off_draw_nothing():
