@@ -440,10 +440,18 @@ def _add_data(commands: Commands) -> None:
         kinds,
         "show",
         "draw the first images of a split with their ground truth",
-        "  mrcnn-np data show --data my-pictures --subset 4 --out looked-at",
+        "  mrcnn-np data show --data my-pictures --subset 4 --out looked-at\n"
+        "  mrcnn-np data show --data my-pictures --augmented 3 --config quarter_turns=1",
     )
     _add_source(show, split="train", default="shapes")
     show.set_defaults(data="shapes", split="train", subset=8)
+    show.add_argument(
+        "--augmented", type=at_least(1), nargs="?", const=4, metavar="N",
+        help="draw N ways (default: 4) in which training may see each image, too",
+    )  # fmt: skip
+    show.add_argument("--preset", choices=tuple(PRESETS), help="whose augmentation (default: tiny)")
+    show.add_argument("--config", action="append", metavar="FIELD=VALUE", help="change a field of it: flip, crop, ...")
+    show.add_argument("--seed", type=at_least(0), default=0, help="of the augmentation (default: 0)")
     show.add_argument("--out", default="shown", metavar="DIR", help="pictures go here (default: %(default)s)")
 
     check = _add_command(
