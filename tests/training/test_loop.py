@@ -194,7 +194,8 @@ class Measured:
 @pytest.mark.parametrize("held_out", [None, Measured()], ids=["plain", "held out"])
 def test_a_kill_at_any_moment_leaves_no_trace(tmp_path, monkeypatch, held_out):
     def seven_steps():
-        return LinearModel(CONFIG.replace(steps=7, decay="cosine", learning_rate=0.02))
+        augmented = {"flip_vertical": 0.5, "quarter_turns": 0.5, "crop": (0.5, 1.0), "colour_jitter": (0.2, 0.2, 0.2)}
+        return LinearModel(CONFIG.replace(steps=7, decay="cosine", learning_rate=0.02, **augmented))
 
     run(tmp_path / "whole", model=seven_steps(), held_out=held_out)
     if held_out is not None:
