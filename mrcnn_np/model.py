@@ -87,6 +87,14 @@ class Cache:
     targets: Targets
     images: tuple[int, ...]
 
+    @property
+    def positives(self) -> dict[str, int]:
+        """How many anchors and RoIs of the batch should find an object: what the box and mask losses are made of.
+
+        Read off shapes, so that nothing is fetched from a device.
+        """
+        return {"rpn_positives": len(self.losses["rpn_box"].terms), "roi_positives": len(self.losses["head_box"].terms)}
+
     def __repr__(self) -> str:
         """Return the shapes of the targets, by which all else is known: the arrays are millions of numbers."""
         shapes = ", ".join(f"{name} {getattr(self.targets, name).shape}" for name in self.targets.__dataclass_fields__)

@@ -272,6 +272,13 @@ def _add_train(commands: Commands) -> None:
         "file; may be given several times, the last one counts",
     )
     command.add_argument("--steps", type=at_least(0), metavar="N", help="training steps (default: the preset's)")
+    command.add_argument(
+        "--minutes",
+        type=positive,
+        metavar="M",
+        help="instead of --steps: time the first steps, take as many as fit into M minutes, and stretch the schedule "
+        "over them (a warm-up takes a tenth of them at most)",
+    )
     command.add_argument("--batch-size", type=at_least(1), metavar="N", help="images per step (default: the preset's)")
     command.add_argument("--size", type=at_least(1), metavar="PIXELS", help="image size (default: the preset's)")
     command.add_argument(
@@ -292,6 +299,13 @@ def _add_train(commands: Commands) -> None:
         help="leave out images that cannot be read and annotations that are broken, and count them",
     )
     command.add_argument("--checkpoint-every", type=at_least(1), metavar="N", help="steps (default: 50)")
+    command.add_argument(
+        "--eval-every",
+        type=at_least(1),
+        metavar="N",
+        help="measure losses and AP of the held-out images every N steps, into metrics.jsonl, and keep the checkpoint "
+        "with the best AP of masks as best.safetensors (default: never; --val-subset makes it shorter)",
+    )
     command.add_argument(
         "--eval-splits", default="val", metavar="LIST", help="what is evaluated: train, val or train,val (default: val)"
     )
@@ -460,11 +474,19 @@ def _add_data(commands: Commands) -> None:
         kinds,
         "show",
         "draw the first images of a split with their ground truth",
-        "  mrcnn-np data show --data my-pictures --subset 4 --out looked-at",
+        "  mrcnn-np data show --data my-pictures --subset 4 --out looked-at\n"
+        "  mrcnn-np data show --data my-pictures --augmented 3 --config quarter_turns=1",
     )
     _add_source(show, split="train", default="shapes")
     show.set_defaults(data="shapes", split="train", subset=8)
     _add_val_fraction(show, "`train` would hold out if there is no split val: --split val shows it (default: 0)")
+    show.add_argument(
+        "--augmented", type=at_least(1), nargs="?", const=4, metavar="N",
+        help="draw N ways (default: 4) in which training may see each image, too",
+    )  # fmt: skip
+    show.add_argument("--preset", choices=tuple(PRESETS), help="whose augmentation (default: tiny)")
+    show.add_argument("--config", action="append", metavar="FIELD=VALUE", help="change a field of it: flip, crop, ...")
+    show.add_argument("--seed", type=at_least(0), default=0, help="of the augmentation (default: 0)")
     show.add_argument("--out", default="shown", metavar="DIR", help="pictures go here (default: %(default)s)")
 
     check = _add_command(

@@ -12,10 +12,12 @@ import numpy as np
 from tqdm import tqdm
 
 from .. import data
+from ..config import presets
+from ..data.augment import augmented_as
 from ..data.coco_json import dump_json, instances_of
 from ..data.importing import write_as_coco
 from ..data.opening import draws, find_root, has_split
-from ..data.sample import Dataset
+from ..data.sample import Dataset, for_training
 from ..data.well_known import by_name, download_set
 from ..errors import DataError, UserError
 from ..files import atomic_write, prepare, prepare_file
@@ -109,26 +111,32 @@ def run_import(args: argparse.Namespace) -> int:
 
 
 def run_show(args: argparse.Namespace) -> int:
-    """Draw the first images of a split with their ground truth."""
+    """Draw the first images of a split with their ground truth, and ways in which training may see them."""
+    if args.augmented is None and (args.config or args.preset):
+        raise UserError("--config and --preset say how images are augmented; expected --augmented with them")
     dataset = _open_part(args)
+    config = presets.by_name(args.preset or "tiny", num_classes=len(dataset.class_names))
+    config = config.with_overrides(args.config or [])
     out = Path(args.out)
     prepare(out)
     for index in range(len(dataset)):
         sample = dataset.load(index)
-        path = out / f"{sample.image_id.replace('/', '_')}_truth.png"
-        objects = len(sample.gt_boxes)
-        title = f"{sample.image_id}: {objects} object{'s' if objects != 1 else ''}"
-        draw_instances(
-            sample.image,
-            sample.gt_boxes,
-            sample.gt_class_ids,
-            sample.gt_masks,
-            dataset.class_names,
-            title=title,
-            path=path,
-        )
-        print(f"{sample.image_id}: {_counted(sample, dataset.class_names)} -> {path}")
+        _draw_truth(sample, dataset.class_names, out, "truth")
+        rng = np.random.default_rng([args.seed, index])
+        for way in range(1, 1 + (args.augmented or 0)):
+            seen = augmented_as(for_training(sample), rng, config)
+            _draw_truth(seen, dataset.class_names, out, f"augmented_{way}")
     return 0
+
+
+def _draw_truth(sample: data.Sample, class_names: tuple[str, ...], out: Path, what: str) -> None:
+    """Draw one image with its objects as ``ID_WHAT.png``, and say so."""
+    path = out / f"{sample.image_id.replace('/', '_')}_{what}.png"
+    objects = len(sample.gt_boxes)
+    title = f"{sample.image_id}: {objects} object{'s' if objects != 1 else ''}"
+    truth = (sample.gt_boxes, sample.gt_class_ids, sample.gt_masks)
+    draw_instances(sample.image, *truth, class_names, title=title, path=path)
+    print(f"{sample.image_id}: {_counted(sample, class_names)} -> {path}")
 
 
 def _counted(sample: data.Sample, class_names: tuple[str, ...]) -> str:

@@ -24,9 +24,10 @@ _COUNT, _TEXT = (range(1, 2**63), None), (str, None)
 _OPTIONS = {
     "data": OneOf(*formats.names()), "root": _TEXT, "split": str, "val_split": str,
     "preset": (OneOf(*PRESETS), None), "weights": _TEXT, "class_names": _TEXT, "freeze": str, "config": [str],
-    "steps": (range(2**63), None), "batch_size": _COUNT, "size": _COUNT, "seed": range(2**63), "val_fraction": float,
-    "subset": _COUNT, "val_subset": _COUNT, "ids": _TEXT, "skip_bad": bool, "checkpoint_every": range(1, 2**63),
-    "backend": (OneOf("numpy", "cpu", "cuda"), None), "threads": _COUNT, "vector": _COUNT,
+    "steps": (range(2**63), None), "minutes": (float, None), "batch_size": _COUNT, "size": _COUNT, "seed": range(2**63),
+    "val_fraction": float, "subset": _COUNT, "val_subset": _COUNT, "ids": _TEXT, "skip_bad": bool,
+    "checkpoint_every": range(1, 2**63), "backend": (OneOf("numpy", "cpu", "cuda"), None), "threads": _COUNT,
+    "vector": _COUNT, "eval_every": _COUNT,
 }  # fmt: skip
 #: what ``options.json`` holds; older runs lack some
 SCHEMA = {name: Optional(schema) for name, schema in _OPTIONS.items()}
@@ -36,7 +37,7 @@ SCHEMA = {name: Optional(schema) for name, schema in _OPTIONS.items()}
 class Options:
     """What decides a run's course, as given on the command line; kept in ``options.json`` so that --resume knows it.
 
-    ``val_fraction`` is 0 if nothing is drawn.
+    ``val_fraction`` is 0 if nothing is drawn. ``minutes`` is what ``steps`` was planned from.
 
     ``backend``, ``threads`` and ``vector`` are what the run was started on (``backend.Machine``), asked for or not.
     """
@@ -51,6 +52,7 @@ class Options:
     freeze: str = ""
     config: tuple[str, ...] = ()
     steps: int | None = None
+    minutes: float | None = None
     batch_size: int | None = None
     size: int | None = None
     seed: int = 0
@@ -60,6 +62,7 @@ class Options:
     val_fraction: float = 0.0
     skip_bad: bool = False
     checkpoint_every: int = 50
+    eval_every: int | None = None
     backend: str | None = None
     threads: int | None = None
     vector: int | None = None

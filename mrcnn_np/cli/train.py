@@ -23,9 +23,11 @@ from ..files import own_folder, prepare, read_json, write_json
 from ..model import MaskRCNN
 from ..network import initialise
 from ..params import Params, count
+from ..training.budget import fitting_warmup, plan_steps
 from ..training.checkpoint import Checkpoint, check_resumable, load_checkpoint
 from ..training.fine_tune import Origin, begin, check_same_start, describe, open_origin, record, recorded_origin
 from ..training.freezing import frozen_patterns
+from ..training.held_out import HeldOut
 from ..training.loop import INITIALISE, image_checksum, stream, train
 from ..training.optim import trained_names
 from ..training.run_folder import CHECKPOINT, CONFIG, FILES, METRICS, OPTIONS, PICTURES, REPORT, START, clear, locked
@@ -113,6 +115,8 @@ class Plan(NamedTuple):
         What is to be said about the weights it starts from.
     kept : dict or None
         What ``weights.json`` keeps of them.
+    held_out : HeldOut or None
+        What is measured while training.
     """
 
     options: Options
@@ -122,6 +126,7 @@ class Plan(NamedTuple):
     model: MaskRCNN
     said: str
     kept: dict[str, Any] | None
+    held_out: HeldOut | None
 
 
 def run_train(args: argparse.Namespace) -> int:
@@ -131,6 +136,7 @@ def run_train(args: argparse.Namespace) -> int:
     folder = Path(args.out or f"runs/{what}-{name}")
     recorded = recorded_options(folder) if args.resume else {}
     _choose_val_fraction(args, recorded)
+    _check_minutes(args, recorded)
     check_same_start(recorded, asdict(Options.merge({}, args).absolute()), folder)
     with remembered(recorded, args, folder) as machine:
         options = replace(Options.merge(recorded, args), **machine._asdict())
@@ -144,13 +150,27 @@ def run_train(args: argparse.Namespace) -> int:
 
 def _choose_val_fraction(args: argparse.Namespace, recorded: Mapping[str, Any]) -> None:
     """Decide how much is held out where there is no split for it; runs that do not remember it held out nothing."""
-    held_out = not args.no_eval and "val" in args.eval_splits.split(",")
+    held_out = args.eval_every is not None or (not args.no_eval and "val" in args.eval_splits.split(","))
     if args.val_split not in (None, "val") or args.val_split == (args.split or Options.split):
         if args.val_fraction:
             raise UserError(f"--val-split {args.val_split} names what is held out; it does not go with --val-fraction")
         args.val_fraction = None if recorded else 0.0  # what a run is trained on stays as it was
     elif args.val_fraction is None and not recorded:
         args.val_fraction = VAL_FRACTION if held_out else 0.0
+
+
+def _check_minutes(args: argparse.Namespace, recorded: Mapping[str, Any]) -> None:
+    """Refuse a budget beside a number of steps, or for a run that has begun."""
+    if args.minutes is None:
+        return
+    if args.steps is not None:
+        raise UserError(f"--minutes {args.minutes:g} plans the number of steps; it does not go with --steps")
+    if recorded and args.minutes != recorded.get("minutes"):
+        planned = f"--minutes {recorded['minutes']:g}" if recorded.get("minutes") else "a number of steps"
+        raise UserError(
+            f"--minutes {args.minutes:g} plans a run at its start, and this one was started with {planned}; "
+            "continue it with --resume alone, make it longer by --steps, or start anew with --overwrite"
+        )
 
 
 def _plan(args: argparse.Namespace, folder: Path, options: Options, recorded: Mapping[str, Any]) -> Plan:
@@ -165,6 +185,7 @@ def _plan(args: argparse.Namespace, folder: Path, options: Options, recorded: Ma
     origin = _origin(options, folder, checkpoint, len(dataset.class_names))
     config = make_config(options, dataset.class_names, None if origin is None else origin.base)
     splits = {} if args.no_eval else _open_splits(args.eval_splits, options, dataset)
+    held_out = _held_out(options, dataset, splits)
     if checkpoint is not None:
         check_resumable(
             checkpoint,
@@ -180,9 +201,30 @@ def _plan(args: argparse.Namespace, folder: Path, options: Options, recorded: Ma
     if not trained_names(model.params, config):  # which also finds a misspelt pattern of config.frozen
         raise UserError("everything is frozen, so there is nothing to train; expected some part that is not")
     if not options.skip_bad:
-        for name, split in splits.items():
+        for name, split in (splits if held_out is None else splits | {"val": held_out.dataset}).items():
             require_readable(split, f"check {name}", progress=not args.quiet)
-    return Plan(options, dataset, splits, checkpoint, model, said, kept)
+    plan = Plan(options, dataset, splits, checkpoint, model, said, kept, held_out)
+    return plan if options.minutes is None or recorded else _within_budget(plan, options.minutes)
+
+
+def _within_budget(plan: Plan, minutes: float) -> Plan:
+    """Take as many steps as fit into the minutes, and a warm-up that fits to them."""
+    options, dataset, model = plan.options, plan.dataset, plan.model
+    print(f"timing the first steps, to plan {minutes:g} minutes", flush=True)
+    between = 0.0 if plan.held_out is None else plan.held_out.seconds_a_time(model) / plan.held_out.every
+    timed = plan_steps(model, dataset, minutes, seed=options.seed, skip_bad=options.skip_bad, seconds_between=between)
+    options, shorter = replace(options, steps=timed.steps), fitting_warmup(model.config, timed.steps)
+    said = (
+        f"a step takes {timed.seconds:.3g} s (median of {timed.measured}): {timed.steps} steps in {minutes:g} minutes"
+    )
+    asked = any(text.partition("=")[0].strip() == "warmup_steps" for text in options.config)
+    if shorter != model.config.warmup_steps and not asked:
+        options = replace(options, config=(*options.config, f"warmup_steps={shorter}"))
+        said += f", the first {shorter} of them warm-up"
+    print(said, flush=True)
+    changes = {"steps": timed.steps, "warmup_steps": model.config.warmup_steps if asked else shorter}
+    planned = MaskRCNN(model.config.replace(**changes), model.params, class_names=model.class_names)
+    return plan._replace(options=options, model=planned)
 
 
 def _run(args: argparse.Namespace, folder: Path, plan: Plan) -> int:
@@ -229,6 +271,14 @@ def _parameters(
         return initialise(config, rng), "", None
     start = begin(origin, config, class_names, rng)
     return start.params, describe(origin, start, config, class_names), record(origin, start)
+
+
+def _held_out(options: Options, dataset: Dataset, splits: Mapping[str, Dataset]) -> HeldOut | None:
+    """Return what is measured every --eval-every steps: the held-out split, evaluated at the end or not."""
+    if options.eval_every is None:
+        return None
+    split = (splits if "val" in splits else _open_splits("val", options, dataset))["val"]
+    return HeldOut(split, options.eval_every, seed=options.seed, skip_bad=options.skip_bad)
 
 
 def _open_splits(names: str, options: Options, dataset: Dataset) -> dict[str, Dataset]:
@@ -292,6 +342,7 @@ def _train_and_report(args: argparse.Namespace, folder: Path, plan: Plan) -> int
         checkpoint_every=options.checkpoint_every,
         skip_bad=options.skip_bad,
         progress=not args.quiet,
+        held_out=plan.held_out,
     )
     after_training = peak_memory_mib()
     reports: dict[str, SplitReport] = {}

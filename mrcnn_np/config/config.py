@@ -59,6 +59,7 @@ class Config(
             (self.resize_mode != "square" or self.image_max_size % 32 == 0, "image_max_size", "a multiple of 32"),
             (self.rpn_negative_iou <= self.rpn_positive_iou, "rpn_negative_iou", "at most rpn_positive_iou"),
             (low <= high, "scale_jitter", "0 < low <= high <= 10"),
+            (self.crop[0] <= self.crop[1], "crop", "0 < low <= high <= 1"),
         ]
         for holds, name, expected in relations:
             if not holds:

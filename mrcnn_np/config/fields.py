@@ -529,15 +529,28 @@ class TrainingFields:
         The rate rises linearly over them: 1000 in torchvision and detectron2, none in matterport.
     warmup_factor : fraction
         Of the rate at step 0: 0.001 in torchvision and detectron2.
+    decay : "stairs" or "cosine"
+        How the rate falls after the warm-up: at the steps of decay_at, or along half a cosine that ends at 0 after the
+        last step, for which decay_at and decay_factor mean nothing (detectron2's WarmupCosineLR).
     decay_at : fractions of steps
         After each, the rate is multiplied by decay_factor: 60000 and 80000 of 90000 in detectron2.
     decay_factor : fraction
         0.1 in torchvision and detectron2.
     flip : probability
         Of a horizontal flip: 0.5 in torchvision and detectron2; matterport leaves it to the user.
+    flip_vertical : probability
+        Of turning top and bottom over, for pictures without an above, as of a microscope or a satellite.
+    quarter_turns : probability
+        Of a turn by 90, 180 or 270 degrees, each a third of it; height and width change places with the first and last.
     scale_jitter : (low, high)
         Training images are scaled by a factor drawn from this range, then cropped or padded to their old size. The
         frameworks draw ``image_min_size`` instead, if anything.
+    crop : (low, high)
+        A window is cut out of each training image before that; its height and its width are shares of the image's,
+        drawn from this range, its place is drawn, too. The cut brings the network nearer, because it is resized to the
+        training size. (1, 1) leaves the image whole.
+    colour_jitter : 3 numbers
+        How far brightness, contrast and saturation may move: each is multiplied by a factor from 1 - x to 1 + x.
     """
 
     learning_rate: float = schedule(0.02, Range(0, 1000), matterport=0.001)
@@ -551,8 +564,13 @@ class TrainingFields:
     steps: int = schedule(90000, STEPS)
     warmup_steps: int = schedule(1000, STEPS, matterport=0)
     warmup_factor: float = schedule(0.001, Range(0, 10))
+    decay: Literal["stairs", "cosine"] = schedule("stairs")
     decay_at: tuple[float, ...] = schedule((2.0 / 3.0, 8.0 / 9.0), Range(0, 10))
     decay_factor: float = schedule(0.1, Range(0, 10))
     flip: float = schedule(0.5, FRACTION)
+    flip_vertical: float = schedule(0.0, FRACTION)
+    quarter_turns: float = schedule(0.0, FRACTION)
     # an image enlarged beyond that, before it is cropped, may fill the memory
     scale_jitter: tuple[float, float] = schedule((1.0, 1.0), Range(0, 10, above=True, words="0 < low <= high <= 10"))
+    crop: tuple[float, float] = schedule((1.0, 1.0), Range(0, 1, above=True, words="0 < low <= high <= 1"))
+    colour_jitter: tuple[float, float, float] = schedule((0.0, 0.0, 0.0), FRACTION)

@@ -1,4 +1,4 @@
-"""Random horizontal flip and scale jitter; image, boxes, masks and void stay consistent."""
+"""Random flips, quarter turns, cuts, scales and colours; image, boxes, masks and void stay consistent."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import numpy as np
 from PIL import Image
 
 from ..boxes import tight_box as tight_box
+from ..config import Config
 from .masks import Masks
 from .sample import Sample
 
@@ -16,19 +17,33 @@ def augment(
     *,
     flip: float = 0.5,
     scale_jitter: tuple[float, float] = (1.0, 1.0),
+    flip_vertical: float = 0.0,
+    quarter_turns: float = 0.0,
+    crop: tuple[float, float] = (1.0, 1.0),
+    colour_jitter: tuple[float, float, float] = (0.0, 0.0, 0.0),
 ) -> Sample:
-    """Return a randomly flipped and rescaled copy of a sample, of the same size.
+    """Return a randomly flipped, turned, cut, rescaled and recoloured copy of a sample.
 
     Parameters
     ----------
     sample : Sample
     rng : Generator
         Two numbers decide about flip and scale, and two more about the place; all four are drawn at every call, so
-        the state afterwards does not depend on the outcome.
+        the state afterwards does not depend on the outcome. Two more are drawn if ``flip_vertical`` or
+        ``quarter_turns`` is above 0, four more for ``crop``, three more for ``colour_jitter``: without them, all is as
+        before there were any.
     flip : float
         Probability of a horizontal flip.
     scale_jitter : (low, high)
         The scale is uniform in this range.
+    flip_vertical : float
+        Probability of a vertical flip.
+    quarter_turns : float
+        Probability of a turn by one, two or three quarters, each a third of it.
+    crop : (low, high)
+        Height and width of the window that is left, as shares of the image's, are uniform in this range.
+    colour_jitter : 3 numbers
+        Of brightness, contrast and saturation: the factor is uniform in 1 - x .. 1 + x.
 
     Returns
     -------
@@ -39,9 +54,45 @@ def augment(
     scale = scale_jitter[0] + (scale_jitter[1] - scale_jitter[0]) * share
     if chance < flip:
         sample = flip_horizontal(sample)
+    if flip_vertical or quarter_turns:
+        over, turned = rng.random(2)
+        if over < flip_vertical:
+            sample = turn(flip_horizontal(sample), 2)
+        if turned < quarter_turns:
+            sample = turn(sample, 1 + int(3 * turned / quarter_turns))
+    if crop != (1, 1):
+        shares, place = crop[0] + (crop[1] - crop[0]) * rng.random(2), rng.random(2)
+        size = np.array(sample.image.shape[:2])
+        window = np.maximum(np.rint(size * shares).astype(int), 1)
+        corner = np.floor((size - window) * place + 0.5).astype(int)
+        sample = cut(sample, (*corner.tolist(), *(corner + window).tolist()))
     if scale != 1:
         sample = rescale(sample, scale, (down, right))
+    if any(colour_jitter):
+        factors = 1 + np.array(colour_jitter) * rng.uniform(-1, 1, 3)
+        sample = sample.replace(image=recoloured(sample.image, *factors.tolist()))
     return sample
+
+
+def augmented_as(sample: Sample, rng: np.random.Generator, config: Config) -> Sample:
+    """Return ``augment`` of a sample with what a configuration asks for: what a step of training sees.
+
+    Parameters
+    ----------
+    sample : Sample
+    rng : Generator
+    config : Config
+    """
+    return augment(
+        sample,
+        rng,
+        flip=config.flip,
+        scale_jitter=config.scale_jitter,
+        flip_vertical=config.flip_vertical,
+        quarter_turns=config.quarter_turns,
+        crop=config.crop,
+        colour_jitter=config.colour_jitter,
+    )
 
 
 def flip_horizontal(sample: Sample) -> Sample:
@@ -57,6 +108,30 @@ def flip_horizontal(sample: Sample) -> Sample:
         gt_masks=_as_given(_masks(sample).flipped(), sample),
         void=sample.void[:, ::-1].copy(),
     )
+
+
+def turn(sample: Sample, quarters: int) -> Sample:
+    """Turn a sample counterclockwise by quarters of a circle, as ``numpy.rot90`` does.
+
+    Half-open boxes make this exact, too: by one quarter, rows ``[y1, y2)`` become columns, and columns ``[x1, x2)``
+    become rows ``[W - x2, W - x1)``. Four quarters are the identity.
+
+    Parameters
+    ----------
+    sample : Sample
+    quarters : int
+        Any whole number; what is beyond 4 goes round again.
+    """
+    for _ in range(quarters % 4):
+        width = sample.image.shape[1]
+        y1, x1, y2, x2 = sample.gt_boxes.T
+        sample = sample.replace(
+            image=np.rot90(sample.image).copy(),
+            gt_boxes=np.stack([width - x2, y1, width - x1, y2], axis=1),
+            gt_masks=_as_given(_masks(sample).turned(), sample),
+            void=np.rot90(sample.void).copy(),
+        )
+    return sample
 
 
 def rescale(sample: Sample, scale: float, place: tuple[float, float] = (0.5, 0.5)) -> Sample:
@@ -96,6 +171,66 @@ def rescale(sample: Sample, scale: float, place: tuple[float, float] = (0.5, 0.5
     rows, columns = (_nearest(int(n), int(m)) for n, m in zip(size, new_size))
     masks = old_masks.picked(rows, columns).shifted((int(offset[0]), int(offset[1])), old_masks.size)
 
+    return _with_new_masks(sample, masks, factor, offset).replace(image=image, void=void)
+
+
+def cut(sample: Sample, window: tuple[int, int, int, int]) -> Sample:
+    """Cut a window out of a sample.
+
+    Parameters
+    ----------
+    sample : Sample
+    window : tuple of int
+        ``(y1, x1, y2, x2)`` in pixels, half-open, within the image.
+
+    Returns
+    -------
+    Sample
+        Of the window's size; boxes as in ``rescale``. Instances of which no pixel is left are dropped.
+    """
+    y1, x1, y2, x2 = window
+    masks = _masks(sample).shifted((-y1, -x1), (y2 - y1, x2 - x1))
+    return _with_new_masks(sample, masks, np.ones(4), np.array([-y1, -x1])).replace(
+        image=sample.image[y1:y2, x1:x2].copy(), void=sample.void[y1:y2, x1:x2].copy()
+    )
+
+
+def recoloured(image: np.ndarray, brightness: float, contrast: float, saturation: float) -> np.ndarray:
+    """Multiply an image's colours, then their distance from the mean grey, then from each pixel's own grey.
+
+    Parameters
+    ----------
+    image : ndarray of shape (H, W, 3), uint8
+    brightness, contrast, saturation : float
+        1 changes nothing; grey is the luma of ITU-R BT.601, as in Pillow's ``ImageEnhance``.
+
+    Returns
+    -------
+    ndarray of shape (H, W, 3), uint8
+        Clipped and rounded once, at the end.
+    """
+    luma = np.array([0.299, 0.587, 0.114], np.float32)
+    colours = image.astype(np.float32) * np.float32(brightness)
+    colours = (colours - (mean := (colours @ luma).mean())) * np.float32(contrast) + mean
+    grey = (colours @ luma)[:, :, None]
+    colours = (colours - grey) * np.float32(saturation) + grey
+    return np.rint(np.clip(colours, 0, 255)).astype(np.uint8)
+
+
+def _with_new_masks(sample: Sample, masks: Masks, factor: np.ndarray, offset: np.ndarray) -> Sample:
+    """Give a sample masks that were scaled, moved and perhaps cut, and the boxes that ``rescale`` describes.
+
+    Parameters
+    ----------
+    sample : Sample
+    masks : Masks
+        Its masks on the new canvas.
+    factor : ndarray of shape (4,)
+        What (y1, x1, y2, x2) were scaled by.
+    offset : ndarray of shape (2,)
+        Where the old left upper corner lies on the new canvas.
+    """
+    old_masks, size = _masks(sample), masks.size
     keep, boxes = [], []
     for k, old_box in enumerate(sample.gt_boxes.astype(np.float64)):
         if old_masks.areas[k]:
@@ -109,10 +244,8 @@ def rescale(sample: Sample, scale: float, place: tuple[float, float] = (0.5, 0.5
             keep.append(k)
             boxes.append(box)
     return sample.of_objects(keep).replace(
-        image=image,
         gt_boxes=np.array(boxes, dtype=sample.gt_boxes.dtype).reshape(-1, 4),
         gt_masks=_as_given(masks[keep], sample),
-        void=void,
         gt_areas=None,  # the crop may have cut objects: count the new masks
     )
 

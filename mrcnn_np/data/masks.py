@@ -1,8 +1,8 @@
 """The masks of one image, kept as run lengths: 450 objects of a large photograph take kilobytes, not gigabytes.
 
 `Masks` can be used like an array (G, H, W) of booleans. What can be answered from the runs alone is (areas, boxes, a
-choice of objects, a flip, another size); what needs pixels is decoded one object at a time, inside its box; and only
-what no method here knows is done on the whole array, which `numpy.asarray` makes.
+choice of objects, a flip, a turn, another size); what needs pixels is decoded one object at a time, inside its box; and
+only what no method here knows is done on the whole array, which `numpy.asarray` makes.
 """
 
 from __future__ import annotations
@@ -101,6 +101,11 @@ class Masks(NDArrayOperatorsMixin):
     def flipped(self) -> Masks:
         """Mirror them left to right."""
         return self.mapped(lambda crop, box: (crop[:, ::-1], (box[0], self.size[1] - box[3])), self.size)
+
+    def turned(self) -> Masks:
+        """Turn them counterclockwise by a quarter, as ``numpy.rot90`` does: (G, H, W) becomes (G, W, H)."""
+        height, width = self.size
+        return self.mapped(lambda crop, box: (np.rot90(crop), (width - box[3], box[0])), (width, height))
 
     def picked(self, rows: np.ndarray, columns: np.ndarray) -> Masks:
         """Return ``masks[:, rows[:, None], columns]``, what every resizing to the nearest pixel is.

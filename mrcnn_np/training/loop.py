@@ -22,7 +22,8 @@ from tqdm import tqdm
 
 from kernels import on_device, place, to_host
 
-from ..data.augment import augment
+from ..config import Config
+from ..data.augment import augmented_as
 from ..data.sample import Dataset, Sample, for_training
 from ..errors import CheckpointError, DataError, NonFiniteError
 from ..files import remove_leftovers
@@ -30,9 +31,11 @@ from ..model import MaskRCNN
 from ..molding import Batch, make_batch
 from ..objective import LOSSES
 from ..params import Params, first_non_finite
+from .bar import Bar
 from .checkpoint import Checkpoint, check_resumable, save_checkpoint
+from .held_out import BEST_BY, HeldOut, best_of
 from .optim import clip_gradients, global_norm, learning_rate_at, update, zero_velocity
-from .run_folder import CHECKPOINT, METRICS, TIMINGS, StepLog
+from .run_folder import BEST, CHECKPOINT, METRICS, TIMINGS, StepLog, read_steps
 
 #: a loss of so many times the first step's is no success any more; and the largest first loss that this counts from
 DIVERGED, LARGE_FIRST_LOSS = 1e6, 1e3
@@ -123,6 +126,40 @@ def load_samples(dataset: Dataset, indices: list[int], skipped: dict[str, str] |
     return samples
 
 
+def step_samples(
+    dataset: Dataset,
+    config: Config,
+    *,
+    seed: int,
+    step: int,
+    rng: np.random.Generator,
+    skipped: dict[str, str] | None,
+) -> tuple[list[Sample], Batch]:
+    """Load, augment and mold what one step trains on.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    config : Config
+    seed, step : int
+        Of the run, and steps done before this one.
+    rng : numpy.random.Generator
+        The step's, for the augmentation.
+    skipped : dict of str to str, or None
+        As in ``load_samples``.
+
+    Returns
+    -------
+    samples : list of Sample
+        After augmentation.
+    batch : Batch
+    """
+    indices = batch_indices(seed, step, config.batch_size, len(dataset))
+    samples = [for_training(sample) for sample in load_samples(dataset, indices, skipped)]
+    samples = [augmented_as(s, rng, config) for s in samples]
+    return samples, make_batch(samples, config)
+
+
 def require_finite(what: str, tensors: Iterable[tuple[str, np.ndarray]]) -> None:
     """Raise ``NonFiniteError`` with the name of the first tensor that holds NaN or infinity.
 
@@ -156,7 +193,8 @@ def train_step(
     Returns
     -------
     dict of str to float
-        ``loss``, the five losses, ``grad_norm`` before clipping, ``learning_rate``.
+        ``loss``, the five losses, ``grad_norm`` before clipping, ``learning_rate``, and how many anchors and RoIs were
+        positive: ``rpn_positives``, ``roi_positives``. Without positive RoIs the losses of boxes and masks are 0.
 
     Raises
     ------
@@ -170,6 +208,7 @@ def train_step(
     with np.errstate(over="ignore", invalid="ignore"):  # found by name below
         losses, cache = model.losses(batch, rng)
         require_finite("loss", [(name, np.asarray(losses[name])) for name in LOSSES])
+        positives = cache.positives
         every_grad = model.backward(cache, consume=True)  # frees the activations on its way
         # in the order of the backward pass, which is that of the dictionary
         grads = {name: g for name, g in every_grad.items() if name in velocity}
@@ -178,28 +217,8 @@ def train_step(
     learning_rate = learning_rate_at(step, model.config)
     update(model.params, grads, velocity, learning_rate=learning_rate, config=model.config)
     numbers = {name: float(losses[name]) for name in LOSSES}
-    return {"loss": sum(numbers.values()), **numbers, "grad_norm": float(grad_norm), "learning_rate": learning_rate}
-
-
-class Bar:
-    """The progress bar: steps, time left, images per second, the loss and its five parts."""
-
-    def __init__(self, start: int, total: int, *, enabled: bool) -> None:
-        # in a log file, where a bar is one long line, every 30 seconds will do
-        interval = 0.2 if sys.stderr.isatty() else 30.0
-        self._tqdm = tqdm(initial=start, total=total, disable=not enabled, mininterval=interval, unit="step")
-        self._rate: float | None = None
-
-    def show(self, record: dict[str, float], *, images_per_second: float) -> None:
-        """Move on by one step."""
-        self._rate = images_per_second if self._rate is None else 0.9 * self._rate + 0.1 * images_per_second
-        parts = " ".join(f"{name} {record[name]:.3f}" for name in LOSSES)
-        self._tqdm.set_postfix_str(f"{self._rate:.1f} images/s, loss {record['loss']:.3f} = {parts}", refresh=False)
-        self._tqdm.update()
-
-    def close(self) -> None:
-        """Leave the last state on the screen."""
-        self._tqdm.close()
+    rates = {"grad_norm": float(grad_norm), "learning_rate": learning_rate}
+    return {"loss": sum(numbers.values()), **numbers, **rates, **positives}
 
 
 def image_checksum(dataset: Dataset) -> str:
@@ -253,6 +272,7 @@ def train(
     checkpoint_every: int = 50,
     skip_bad: bool = False,
     progress: bool = True,
+    held_out: HeldOut | None = None,
 ) -> TrainResult:
     """Train a model for ``model.config.steps`` steps.
 
@@ -272,6 +292,9 @@ def train(
         Leave out images that cannot be read, instead of stopping.
     progress : bool
         Show a progress bar with the five losses and images per second.
+    held_out : HeldOut, optional
+        Measures every so many steps; the numbers stand in the step's line of ``metrics.jsonl``, and the checkpoint with
+        the best AP of masks is kept as ``best.safetensors``.
 
     Returns
     -------
@@ -299,10 +322,10 @@ def train(
         velocity, start = resume.velocity, resume.step
         skipped = dict.fromkeys(resume.skipped, "skipped before the training was resumed")
 
-    def save(step: int) -> None:
+    def save(step: int, name: str = CHECKPOINT) -> None:
         tensors = to_host(model.params), to_host(velocity)
         state = (step, seed, config, dataset.class_names, *tensors, images, tuple(skipped))
-        save_checkpoint(out_dir / CHECKPOINT, Checkpoint(*state))
+        save_checkpoint(out_dir / name, Checkpoint(*state))
 
     remove_leftovers(out_dir)
     if resume is None:
@@ -310,18 +333,16 @@ def train(
     began, saved = time.perf_counter(), start
     metrics = StepLog(out_dir / METRICS, step=start, complete=True)
     timings = StepLog(out_dir / TIMINGS, step=start, complete=False)
-    first = metrics.first.get("loss")
+    first, best = metrics.first.get("loss"), best_of(read_steps(out_dir / METRICS))
     bar = Bar(start, config.steps, enabled=progress)
     try:
         for step in range(start, config.steps):
             before = time.perf_counter()
             rng = stream(seed, step, STEP)
-            indices = batch_indices(seed, step, config.batch_size, len(dataset))
-            samples = load_samples(dataset, indices, skipped if skip_bad else None)
-            samples = [for_training(sample) for sample in samples]
-            samples = [augment(s, rng, flip=config.flip, scale_jitter=config.scale_jitter) for s in samples]
+            known = skipped if skip_bad else None
+            samples, batch = step_samples(dataset, config, seed=seed, step=step, rng=rng, skipped=known)
             try:
-                record = train_step(model, make_batch(samples, config), velocity, step=step, rng=rng)
+                record = train_step(model, batch, velocity, step=step, rng=rng)
                 first = record["loss"] if first is None else first
                 require_convergence(record, first)
                 if step + 1 == config.steps:  # else the next step looks
@@ -330,10 +351,18 @@ def train(
                 ids = ", ".join(s.image_id for s in samples)
                 kept = f"the checkpoint of step {saved} is kept"
                 raise NonFiniteError(f"step {step + 1}: {error} (images {ids}); {kept}") from error
-            metrics.write({"step": step + 1, **record})
             seconds = time.perf_counter() - before
+            if held_out is not None and ((step + 1) % held_out.every == 0 or step + 1 == config.steps):
+                measured = held_out.measure(model)
+                bar.say(step + 1, measured)
+                record |= measured
+            metrics.write({"step": step + 1, **record})
             timings.write({"step": step + 1, "seconds": round(seconds, 4)})
             bar.show(record, images_per_second=len(samples) / seconds)
+            if record.get(BEST_BY, -np.inf) > best:
+                best = record[BEST_BY]
+                metrics.sync()
+                save(step + 1, BEST)  # before the checkpoint: what a resumed run does not measure again is there
             if (step + 1) % checkpoint_every == 0 or step + 1 == config.steps:
                 metrics.sync()  # before the checkpoint: it must never be newer than the metrics
                 timings.sync()

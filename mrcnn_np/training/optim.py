@@ -57,11 +57,16 @@ def zero_velocity(params: Mapping[str, np.ndarray], config: Config) -> Params:
 
 
 def learning_rate_at(step: int, config: Config) -> float:
-    r"""Return the learning rate of one step: linear warm-up, then a staircase.
+    r"""Return the learning rate of one step: linear warm-up, times a staircase or half a cosine.
 
-    .. math:: \eta_s = \eta \cdot \bigl(f + (1 - f) \min(1, s / W)\bigr) \cdot d^{\,\#\{i : s \ge t_i\}}
+    .. math::
 
-    with warm-up factor f over W steps, decay factor d and the decay steps :math:`t_i` = ``decay_at[i] * steps``.
+        \eta_s = \eta \cdot \bigl(f + (1 - f) \min(1, s / W)\bigr) \cdot
+        \begin{cases} d^{\,\#\{i : s \ge t_i\}} & \text{stairs} \\
+        \tfrac12 (1 + \cos(\pi s / S)) & \text{cosine} \end{cases}
+
+    with warm-up factor f over W steps, decay factor d, the decay steps :math:`t_i` = ``decay_at[i] * steps``, and S
+    steps in all.
 
     Parameters
     ----------
@@ -76,11 +81,14 @@ def learning_rate_at(step: int, config: Config) -> float:
     Notes
     -----
     Momentum makes the first steps of a fresh network the dangerous ones: RPN and heads see noise, and the gradients
-    agree with each other. Warm-up keeps these steps small (Goyal et al. 2017, section 2.2).
+    agree with each other. Warm-up keeps these steps small (Goyal et al. 2017, section 2.2). The cosine is that of
+    Loshchilov and Hutter 2017, equation 5, without restarts.
     """
     rate = config.learning_rate
     if step < config.warmup_steps:
         rate *= config.warmup_factor + (1.0 - config.warmup_factor) * step / config.warmup_steps
+    if config.decay == "cosine":
+        return rate * 0.5 * (1.0 + math.cos(math.pi * min(step / max(config.steps, 1), 1.0)))
     # round: 0.29 * 100 is 28.999999999999996, and a step is a whole number
     return rate * config.decay_factor ** sum(step >= round(fraction * config.steps) for fraction in config.decay_at)
 

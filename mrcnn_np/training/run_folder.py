@@ -8,6 +8,7 @@ weights.json                (the last where a run starts from weights)
 metrics.jsonl               one line per step, appended; forced to disk before the checkpoint that covers it
 timings.jsonl               the same, for what differs between two runs with one seed
 checkpoint.safetensors      replaced atomically every few steps, the first time before step 1
+best.safetensors            with --eval-every: the same for the step with the best held-out AP
 summary.json, summary.md    at the end; replaced atomically
 pictures/                   at the end
 =========================== ==============================================================================
@@ -35,11 +36,11 @@ except ImportError:  # pragma: no cover
     fcntl = None  # type: ignore[assignment]
 
 CHECKPOINT, CONFIG, OPTIONS = "checkpoint.safetensors", "config.json", "options.json"
-START = "weights.json"
+START, BEST = "weights.json", "best.safetensors"
 METRICS, TIMINGS = "metrics.jsonl", "timings.jsonl"
 SUMMARY, REPORT, PICTURES = "summary.json", "summary.md", "pictures"
 #: what a run writes; the checkpoint first, because a run without it starts from the beginning
-FILES = (CHECKPOINT, METRICS, TIMINGS, OPTIONS, CONFIG, START, SUMMARY, REPORT)
+FILES = (CHECKPOINT, BEST, METRICS, TIMINGS, OPTIONS, CONFIG, START, SUMMARY, REPORT)
 
 
 #: a line of metrics.jsonl or timings.jsonl

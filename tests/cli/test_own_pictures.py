@@ -142,3 +142,26 @@ def test_runs_that_do_not_remember_held_out_nothing(folder, tmp_path):
     (out / "options.json").write_text(json.dumps(options))
     assert main(["train", "--out", str(out), "--resume", "--steps", "2", "--no-eval", "--quiet", "--no-pictures"]) == 0
     assert json.loads((out / "summary.json").read_text())["images"] == 10
+
+
+def test_show_draws_what_training_may_see(tmp_path, capsys):
+    root, out = tmp_path / "shapes", tmp_path / "shown"
+    assert main(["data", "shapes", "--root", str(root), "--train", "2", "--val", "1", "--size", "64"]) == 0
+    command = ["data", "show", "--root", str(root), "--subset", "1", "--out", str(out)]
+    asked = ["--augmented", "2", "--config", "quarter_turns=1", "--config", "colour_jitter=[0.3, 0.3, 0.3]"]
+    assert main([*command, *asked]) == 0
+    names = [f"train_000000_{what}.png" for what in ("augmented_1", "augmented_2", "truth")]
+    assert sorted(path.name for path in out.iterdir()) == names
+    first = {name: (out / name).read_bytes() for name in names}
+    assert first[names[0]] != first[names[2]]
+    assert main([*command, *asked]) == 0
+    assert {name: (out / name).read_bytes() for name in names} == first
+    assert main([*command, *asked, "--seed", "7"]) == 0
+    assert any((out / name).read_bytes() != first[name] for name in names[:2])
+    assert main([*command, "--augmented", "1", "--config", "flip=0"]) == 0  # nothing is left that changes it
+    assert (out / names[0]).read_bytes() == (out / names[2]).read_bytes()
+    capsys.readouterr()
+    assert main([*command, "--config", "flip=0"]) == 2
+    assert "expected --augmented with them" in capsys.readouterr().err
+    assert main([*command, "--augmented", "--config", "flop=0"]) == 2
+    assert "unknown config field 'flop'" in capsys.readouterr().err

@@ -30,6 +30,7 @@ CHANGES = {
     "class_names": (["--class-names", "a,b,c"], ["--class-names names the classes of --weights"]),
     "backend": (["--backend", "numpy"], ["--backend is numpy, but the run in ", " was started with cpu"]),
     "threads": (["--threads", "1"], ["--threads is 1, but the run in ", " was started with 2"]),
+    "minutes": (["--minutes", "1"], ["--minutes 1 plans a run at its start, and this one was started with a number"]),
     "steps": (["--steps", "3"], ["is at step 4 already; --steps 3 is too few"]),
 }
 #: options that change no bit of the training, and why
@@ -38,8 +39,8 @@ FREE = {
     "overwrite": "starts anew", "skip_bad": "a bad image stops a run, which goes on with this as if it had been given",
     "checkpoint_every": "when, not what", "val_split": "evaluation", "val_subset": "evaluation",
     "val_fraction": "there is a split here; where there is none, the images that are left are compared",
-    "eval_splits": "evaluation", "no_eval": "evaluation", "no_pictures": "pictures", "quiet": "the screen",
-    "debug": "the screen", "help": "the screen",
+    "eval_every": "evaluation", "eval_splits": "evaluation", "no_eval": "evaluation", "no_pictures": "pictures",
+    "quiet": "the screen", "debug": "the screen", "help": "the screen",
 }  # fmt: skip
 AGAIN = ["--resume", "--quiet", "--no-eval", "--no-pictures"]
 
@@ -183,6 +184,7 @@ def test_what_changes_no_bits_may_change(run, shapes, tmp_path, name):
         ("checkpoint_every", True, "['checkpoint_every'] is True"),
         ("steps", -1, "['steps'] is -1; expected a whole number from 0 on or null"),
         ("steps", 2.5, "['steps'] is 2.5"),
+        ("minutes", "1", "['minutes'] is '1'"),
         ("seed", None, "['seed'] is None; expected a whole number from 0 on"),
         ("data", "mnist", "['data'] is 'mnist'; expected 'shapes' or 'voc' or 'coco'"),
         ("preset", "huge", "['preset'] is 'huge'"),

@@ -189,7 +189,8 @@ FIELDS = [f.name for f in dataclasses.fields(Config)]
 # Left to the user by all three, or (name, num_classes) no convention at all; see TrainingFields
 FREE = (
     "name", "num_classes", "bn_momentum", "learning_rate", "momentum", "weight_decay", "frozen", "clip_norm",
-    "batch_size", "steps", "warmup_factor", "decay_at", "decay_factor", "flip", "scale_jitter",
+    "batch_size", "steps", "warmup_factor", "decay", "decay_at", "decay_factor", "flip", "flip_vertical",
+    "quarter_turns", "scale_jitter", "crop", "colour_jitter",
 )  # fmt: skip
 
 
@@ -314,9 +315,11 @@ ALIVE = {
         "learning_rate": (0.1, {}), "momentum": (0.5, {}), "weight_decay": (0.1, {}), "weight_decay_on": ("mean", {}),
         "no_decay": ((), {}), "frozen": (("backbone.*",), {}), "clip_norm": (1e-3, {}), "steps": (4, {}),
         "warmup_steps": (40, {}), "warmup_factor": (0.5, {}), "decay_at": ((0.001,), {}),
-        "decay_factor": (0.5, {"decay_at": (0.0,)}),
+        "decay_factor": (0.5, {"decay_at": (0.0,)}), "decay": ("cosine", {}),
     },
-    "training": {"batch_size": (2, {}), "flip": (1.0, {}), "scale_jitter": ((2.0, 2.0), {})},
+    "training": {"batch_size": (2, {}), "flip": (1.0, {}), "scale_jitter": ((2.0, 2.0), {}),
+                 "flip_vertical": (1.0, {}), "quarter_turns": (1.0, {}),
+                 "crop": ((0.5, 0.6), {}), "colour_jitter": ((0.5, 0.5, 0.5), {})},
 }  # fmt: skip
 # Enlarged and padded; 53 columns become 84.8
 BASE = small_config(image_min_size=64, image_max_size=96, batch_size=1, steps=1000, flip=0.0, rpn_positive_iou=0.5)

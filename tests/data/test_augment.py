@@ -2,9 +2,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image, ImageEnhance
 from scenes import sample_of
 
-from mrcnn_np.data.augment import augment, flip_horizontal, rescale, tight_box
+from mrcnn_np import presets
+from mrcnn_np.data.augment import augment, augmented_as, cut, flip_horizontal, recoloured, rescale, tight_box, turn
+from mrcnn_np.data.masks import Masks
 
 FIELDS = ("image", "gt_boxes", "gt_class_ids", "gt_masks", "gt_crowd", "gt_difficult", "void")
 
@@ -67,6 +70,118 @@ def test_two_flips_are_the_identity(count, margin):
     assert_equal(flip_horizontal(flip_horizontal(sample)), sample)
     if margin == 0:
         assert_consistent(flip_horizontal(sample), (20, 28))
+
+
+def test_a_quarter_turn_by_hand():
+    sample = make(count=1, height=3, width=5).replace(
+        gt_boxes=np.array([[0, 1, 2, 3.5]], np.float32), gt_masks=np.eye(3, 5, dtype=bool)[None]
+    )
+    out = turn(sample, 1)
+    np.testing.assert_array_equal(out.gt_boxes, [[1.5, 0, 4, 2]])
+    np.testing.assert_array_equal(out.gt_masks[0], [[0, 0, 0], [0, 0, 0], [0, 0, 1], [0, 1, 0], [1, 0, 0]])
+    np.testing.assert_array_equal(out.image[0], sample.image[:, 4])  # the right column is the upper row
+    np.testing.assert_array_equal(out.void[4], sample.void[:, 0])
+
+
+@pytest.mark.parametrize("runs", [False, True])
+@pytest.mark.parametrize("count", [0, 1, 4])
+@pytest.mark.parametrize("quarters", range(-1, 6))
+def test_turns_are_those_of_numpy_and_boxes_those_of_the_masks(quarters, count, runs):
+    sample = make(seed=3, count=count)
+    if runs:
+        sample = sample.replace(gt_masks=Masks.of_array(sample.gt_masks))
+    out = turn(sample, quarters)
+    assert isinstance(out.gt_masks, Masks) == runs
+    np.testing.assert_array_equal(out.image, np.rot90(sample.image, quarters))
+    np.testing.assert_array_equal(out.void, np.rot90(sample.void, quarters))
+    np.testing.assert_array_equal(np.asarray(out.gt_masks), np.rot90(sample.gt_masks, quarters, axes=(1, 2)))
+    assert_consistent(out.replace(gt_masks=np.asarray(out.gt_masks)), (28, 20) if quarters % 2 else (20, 28))
+    again = turn(out, -quarters)
+    assert_equal(again.replace(gt_masks=np.asarray(again.gt_masks)), make(seed=3, count=count))
+
+
+def test_wide_boxes_and_empty_masks_turn_with_the_picture():
+    sample = make(seed=1, margin=2)
+    masks = sample.gt_masks.copy()
+    masks[0] = False
+    out = turn(sample.replace(gt_masks=masks), 1)
+    assert not out.gt_masks[0].any()
+    for box, mask in zip(out.gt_boxes[1:], out.gt_masks[1:]):
+        np.testing.assert_allclose(box, tight_box(mask) + np.array([-2, -2, 2, 2]))
+
+
+def test_vertical_flips_and_turns_come_as_often_as_asked():
+    sample, rng = make(height=21, width=21), np.random.default_rng(0)
+    over = turn(flip_horizontal(sample), 2)
+    np.testing.assert_array_equal(over.image, sample.image[::-1])
+    np.testing.assert_array_equal(over.gt_masks, sample.gt_masks[:, ::-1])
+    ways = {turn(sample, q).image.tobytes(): q for q in range(4)}
+    found = [ways[augment(sample, rng, flip=0.0, quarter_turns=0.75).image.tobytes()] for _ in range(400)]
+    assert all(65 < found.count(q) < 135 for q in range(4))  # 100 each; four standard deviations
+    flipped = [augment(sample, rng, flip=0.0, flip_vertical=0.25) is not sample for _ in range(400)]
+    assert 65 < sum(flipped) < 135  # the same
+    assert_equal(augment(sample, rng, flip=0.0, flip_vertical=1.0), over)
+
+
+def test_a_window_by_hand():
+    masks = np.zeros((2, 4, 5), bool)
+    masks[0, 0:2, 1:4] = True
+    masks[1, 3, 4] = True
+    sample = make(count=2, height=4, width=5).replace(
+        gt_masks=masks, gt_boxes=np.array([[0, 1, 2, 4], [3, 4, 4, 5]], np.float32), gt_class_ids=np.array([2, 3])
+    )
+    out = cut(sample, (1, 2, 4, 4))
+    np.testing.assert_array_equal(out.image, sample.image[1:4, 2:4])
+    np.testing.assert_array_equal(out.void, sample.void[1:4, 2:4])
+    np.testing.assert_array_equal(out.gt_boxes, [[0, 0, 1, 2]])
+    np.testing.assert_array_equal(out.gt_masks[0], [[1, 1], [0, 0], [0, 0]])
+    assert out.gt_class_ids.tolist() == [2]
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10**6), count=st.integers(0, 4), low=st.floats(0.05, 1), runs=st.booleans())
+def test_crops_are_consistent_and_as_large_as_asked(seed, count, low, runs):
+    sample = make(seed, count)
+    given_masks = Masks.of_array(sample.gt_masks) if runs else sample.gt_masks
+    out = augment(sample.replace(gt_masks=given_masks), np.random.default_rng(seed), flip=0.0, crop=(low, 1.0))
+    height, width = out.image.shape[:2]
+    assert round(20 * low) <= height <= 20 and round(28 * low) <= width <= 28
+    assert_consistent(out.replace(gt_masks=np.asarray(out.gt_masks)), (height, width))
+    assert_equal(sample, make(seed, count))
+    places = [(y, x) for y in range(21 - height) for x in range(29 - width)]
+    assert any((sample.image[y : y + height, x : x + width] == out.image).all() for y, x in places)
+
+
+def test_colours_by_hand_and_as_pillow_has_them():
+    image = make(seed=2, height=30, width=40).image
+    assert (recoloured(image, 1.0, 1.0, 1.0) == image).all()
+    grey = np.full((2, 2, 3), 100, np.uint8)
+    assert (recoloured(grey, 1.5, 0.3, 0.0) == 150).all() and (recoloured(grey, 9.0, 1.0, 1.0) == 255).all()
+    picture = Image.fromarray(image)
+    for i, enhance in enumerate((ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)):
+        for factor in (0.5, 1.4):
+            factors = [factor if i == j else 1.0 for j in range(3)]
+            theirs = np.asarray(enhance(picture).enhance(factor)).astype(int)
+            assert abs(recoloured(image, *factors) - theirs).max() <= 1  # they round the grey first
+
+
+def test_colours_leave_boxes_and_masks_alone():
+    sample, rng = make(), np.random.default_rng(0)
+    out = augment(sample, rng, flip=0.0, colour_jitter=(0.3, 0.3, 0.3))
+    assert (out.image != sample.image).any()
+    assert_equal(out.replace(image=sample.image), sample)
+
+
+def test_fields_that_are_off_draw_nothing():
+    """So a run from before there were any goes on to the same bits."""
+    used, plain = np.random.default_rng(1), np.random.default_rng(1)
+    augmented_as(make(), used, presets.tiny())
+    plain.random(4)
+    assert used.random() == plain.random()
+    one, other = (np.random.default_rng(1) for _ in range(2))
+    augment(make(), one, flip_vertical=1.0)
+    augment(make(), other, quarter_turns=0.01)
+    assert one.random() == other.random()
 
 
 def test_double_size_and_crop_by_hand():

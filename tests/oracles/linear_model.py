@@ -6,6 +6,7 @@ Run as a program, it trains: ``python linear_model.py FOLDER STEPS [resume]``; t
 
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from scenes import sample_of
@@ -20,6 +21,14 @@ from mrcnn_np.training.run_folder import CHECKPOINT
 CONFIG = presets.tiny(
     num_classes=2, image_min_size=32, image_max_size=32, batch_size=3, warmup_steps=2, learning_rate=0.05, steps=12
 )
+
+
+class LinearCache(NamedTuple):
+    """What the backward pass needs, and what a step reports besides the losses."""
+
+    x: np.ndarray
+    error: np.ndarray
+    positives: dict[str, int]
 
 
 class LinearModel:
@@ -41,11 +50,12 @@ class LinearModel:
         x = batch.images.mean(axis=(1, 2)) + 0.01 * rng.standard_normal((len(batch.images), 3)).astype(np.float32)
         self.params["backbone.mean"] += np.float32(0.1) * (x.mean(axis=0) - self.params["backbone.mean"])
         y = np.array([len(b) for b in batch.gt_boxes], np.float32)
+        positives = {"rpn_positives": int(y.sum()), "roi_positives": int((y > 1).sum())}
         error = x @ self.params["backbone.w"] + self.params["head.b"] - y
-        return {name: float(np.mean(error**2)) for name in LOSSES}, (x, error)
+        return {name: float(np.mean(error**2)) for name in LOSSES}, LinearCache(x, error, positives)
 
     def backward(self, cache, *, consume=False):
-        x, error = cache
+        x, error = cache.x, cache.error
         d = 2 * len(LOSSES) * error / np.float32(len(error))
         return {"head.b": np.asarray(d.sum()), "backbone.w": d @ x}
 

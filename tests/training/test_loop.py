@@ -14,8 +14,12 @@ import numpy as np
 import pytest
 from linear_model import CONFIG, Images, LinearModel
 from safetensors import safe_open
+from scenes import sample_of
 
+from mrcnn_np import MaskRCNN, presets
 from mrcnn_np.errors import CheckpointError, ConfigError, DataError, NonFiniteError, UserError
+from mrcnn_np.molding import make_batch
+from mrcnn_np.training.bar import Bar
 from mrcnn_np.training.checkpoint import KEY, load_checkpoint
 from mrcnn_np.training.loop import (
     INITIALISE,
@@ -27,8 +31,10 @@ from mrcnn_np.training.loop import (
     require_convergence,
     stream,
     train,
+    train_step,
 )
-from mrcnn_np.training.run_folder import CHECKPOINT, METRICS, TIMINGS, StepLog, read_steps
+from mrcnn_np.training.optim import zero_velocity
+from mrcnn_np.training.run_folder import BEST, CHECKPOINT, METRICS, TIMINGS, StepLog, read_steps
 
 
 def run(folder, *, model=None, dataset=None, resume=False, **options):
@@ -41,7 +47,7 @@ def run(folder, *, model=None, dataset=None, resume=False, **options):
 
 
 def files(folder):
-    return {name: (folder / name).read_bytes() for name in (CHECKPOINT, METRICS)}
+    return {name: (folder / name).read_bytes() for name in (CHECKPOINT, METRICS, BEST) if (folder / name).exists()}
 
 
 # --- order and random numbers
@@ -83,6 +89,7 @@ def test_metrics_hold_what_happened_and_nothing_of_the_machine(tmp_path):
     assert [r["step"] for r in rows] == list(range(1, 13))
     assert list(rows[0]) == [
         "step", "loss", "rpn_class", "rpn_box", "head_class", "head_box", "head_mask", "grad_norm", "learning_rate",
+        "rpn_positives", "roi_positives",
     ]  # fmt: skip
     assert rows[0]["loss"] == pytest.approx(5 * rows[0]["rpn_box"])
     assert np.mean([r["loss"] for r in rows[-3:]]) < np.mean([r["loss"] for r in rows[:3]])
@@ -112,6 +119,25 @@ def test_frozen_parameters_stay_and_have_no_velocity(tmp_path):
     assert list(load_checkpoint(tmp_path / CHECKPOINT).velocity) == ["head.b"]
     with pytest.raises(ConfigError, match="bakbone"):
         run(tmp_path / "x", model=LinearModel(CONFIG.replace(frozen=("bakbone.*",))))
+
+
+def test_positives_explain_a_mask_loss_of_zero(capsys):
+    """Objects in one image, none in the other: both counts, and what they mean for the losses."""
+    config = presets.tiny(num_classes=2, image_min_size=64, image_max_size=64, gt_joins_proposals=True)
+    for count in (2, 0):
+        model = MaskRCNN(config, rng=np.random.default_rng(0))
+        samples = [sample_of([(8, 8, 30, 30), (34, 30, 60, 58)][:count], shape=(64, 64))]
+        batch, rng = make_batch(samples, config), np.random.default_rng(1)
+        targets = model.losses(batch, np.random.default_rng(1))[1].targets
+        velocity = zero_velocity(model.params, config)
+        record = train_step(model, batch, velocity, step=0, rng=rng)
+        assert record["rpn_positives"] == (targets.rpn_labels == 1).sum()
+        assert record["roi_positives"] == (targets.class_ids > 0).sum()
+        assert (record["roi_positives"] > 0) == (record["head_mask"] > 0) == (count > 0)
+    bar = Bar(0, 1, enabled=True)
+    bar.show(record, images_per_second=1.0)
+    bar.close()
+    assert "positive 0 anchors 0 RoIs" in capsys.readouterr().err
 
 
 # --- interruptions
@@ -155,14 +181,31 @@ def kill_at(monkeypatch, moment):
     return left
 
 
-def test_a_kill_at_any_moment_leaves_no_trace(tmp_path, monkeypatch):
-    def seven_steps():
-        return LinearModel(CONFIG.replace(steps=7))
+class Measured:
+    """Stands for ``HeldOut``: numbers that depend on the model, the best not the last."""
 
-    run(tmp_path / "whole", model=seven_steps())
+    every = 2
+
+    def measure(self, model):
+        distance = abs(float(model.params["head.b"]) - 0.3)
+        return {"val_loss": distance, "val_mask_ap50": 1.0 / (1.0 + distance)}
+
+
+@pytest.mark.parametrize("held_out", [None, Measured()], ids=["plain", "held out"])
+def test_a_kill_at_any_moment_leaves_no_trace(tmp_path, monkeypatch, held_out):
+    def seven_steps():
+        augmented = {"flip_vertical": 0.5, "quarter_turns": 0.5, "crop": (0.5, 1.0), "colour_jitter": (0.2, 0.2, 0.2)}
+        return LinearModel(CONFIG.replace(steps=7, decay="cosine", learning_rate=0.02, **augmented))
+
+    run(tmp_path / "whole", model=seven_steps(), held_out=held_out)
+    if held_out is not None:
+        rows = read_steps(tmp_path / "whole" / METRICS)
+        measured = {r["step"]: r["val_mask_ap50"] for r in rows if "val_loss" in r}
+        assert list(measured) == [2, 4, 6, 7]
+        assert load_checkpoint(tmp_path / "whole" / BEST).step == max(measured, key=measured.get)
     with monkeypatch.context() as patch:
         left = kill_at(patch, 10**6)
-        run(tmp_path / "counted", model=seven_steps())
+        run(tmp_path / "counted", model=seven_steps(), held_out=held_out)
         moments = 10**6 - left[0]
     assert moments > 60  # 7 steps with four moments each, 5 checkpoints with six each, and the logs before them
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
@@ -171,8 +214,8 @@ def test_a_kill_at_any_moment_leaves_no_trace(tmp_path, monkeypatch):
         with monkeypatch.context() as patch:
             kill_at(patch, moment)
             with pytest.raises(Killed):
-                run(folder, model=seven_steps())
-        run(folder, model=seven_steps(), resume=True)
+                run(folder, model=seven_steps(), held_out=held_out)
+        run(folder, model=seven_steps(), held_out=held_out, resume=True)
         assert files(folder) == files(tmp_path / "whole"), f"killed at moment {moment}"
         assert not list(folder.glob(".*.tmp"))
 

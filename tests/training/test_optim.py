@@ -43,6 +43,18 @@ def test_decay_steps_are_whole_numbers():
     assert learning_rate_at(29, config) == pytest.approx(0.01)
 
 
+@pytest.mark.parametrize(
+    ("step", "rate"),  # 0.05 (1 + cos(pi s / 100)), times 0.1 + 0.9 s / 10 before step 10
+    [(0, 0.01), (5, 0.55 * 0.0993844170), (10, 0.0975528258), (50, 0.05), (75, 0.0146446609), (100, 0.0), (120, 0.0)],
+)
+def test_learning_rate_along_a_cosine(step, rate):
+    assert learning_rate_at(step, CONFIG.replace(decay="cosine")) == pytest.approx(rate, rel=1e-8, abs=1e-15)
+
+
+def test_the_cosine_of_no_steps():
+    assert learning_rate_at(0, CONFIG.replace(decay="cosine", steps=0, warmup_steps=0)) == 0.1
+
+
 def test_two_steps_by_hand():
     config = CONFIG.replace(momentum=0.5, weight_decay=0.1, no_decay=("*.b",))
     params = {"a.w": np.array([1.0]), "a.b": np.array([1.0])}

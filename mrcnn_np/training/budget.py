@@ -1,0 +1,109 @@
+"""How many steps fit into some minutes: the first steps are done once on a copy, and timed.
+
+The copy is thrown away afterwards and the training begins at its first step. So a planned run is the run of that many
+steps, bit for bit, and goes on after an interruption like any other; only the number depends on the machine.
+"""
+
+from __future__ import annotations
+
+import copy
+import statistics
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from ..config import Config
+from ..data.sample import Dataset
+from ..errors import UserError
+from ..model import MaskRCNN
+from .loop import STEP, step_samples, stream, train_step
+from .optim import zero_velocity
+
+#: steps that are timed, at least and at most, after one that also compiles; and the share of the budget to stop at
+LEAST, MOST, SHARE = 3, 25, 0.02
+#: a warm-up takes at most this share of a planned run
+WARMUP = 0.1
+
+
+class StepPlan(NamedTuple):
+    """What the first steps said.
+
+    Attributes
+    ----------
+    steps : int
+        That fit into what the timing left of the budget.
+    seconds : float
+        Of one step: the median.
+    measured : int
+        Steps that were timed.
+    """
+
+    steps: int
+    seconds: float
+    measured: int
+
+
+def plan_steps(
+    model: MaskRCNN,
+    dataset: Dataset,
+    minutes: float,
+    *,
+    seed: int,
+    skip_bad: bool = False,
+    seconds_between: float = 0.0,
+    clock: Callable[[], float] = time.perf_counter,
+) -> StepPlan:
+    """Time the first steps of a training on a copy of the model and say how many fit into the budget.
+
+    Parameters
+    ----------
+    model : MaskRCNN
+        Stays as it is.
+    dataset : Dataset
+    minutes : float
+        For planning and training together; what comes after the last step is not counted.
+    seed : int
+        Of the run: the same images and draws as in its first steps.
+    skip_bad : bool
+        As in ``train``.
+    seconds_between : float
+        What is done between the steps takes so long, for each step: held-out images every N steps.
+    clock : callable
+        Returns seconds.
+
+    Returns
+    -------
+    StepPlan
+
+    Raises
+    ------
+    UserError
+        Not one step fits.
+    """
+    began, probe, config = clock(), copy.deepcopy(model), model.config
+    velocity = zero_velocity(probe.params, config)
+    skipped: dict[str, str] | None = {} if skip_bad else None
+    times: list[float] = []
+    for step in range(1 + MOST):
+        before = clock()
+        rng = stream(seed, step, STEP)
+        _, batch = step_samples(dataset, config, seed=seed, step=step, rng=rng, skipped=skipped)
+        train_step(probe, batch, velocity, step=step, rng=rng)
+        if step:
+            times.append(clock() - before)
+        if len(times) >= LEAST and clock() - began > SHARE * 60 * minutes:
+            break
+    seconds = statistics.median(times)
+    left = 60 * minutes - (clock() - began)
+    steps = int(left / (seconds + seconds_between))
+    if steps < 1:
+        raise UserError(
+            f"a step takes {seconds:.2g} s, and of --minutes {minutes:g} {max(left, 0):.2g} s are left after timing "
+            f"{len(times)} of them: expected time for at least one"
+        )
+    return StepPlan(steps, seconds, len(times))
+
+
+def fitting_warmup(config: Config, steps: int) -> int:
+    """Return the steps of the warm-up in a run of so many: the configuration's, but at most a tenth of the run."""
+    return min(config.warmup_steps, int(WARMUP * steps))

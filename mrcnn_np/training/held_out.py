@@ -1,0 +1,106 @@
+"""What a training measures on images that it does not learn from, every so many steps: losses and average precision."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from ..data.sample import Dataset, Sample, for_training
+from ..errors import DataError
+from ..evaluate.split import SplitReport, evaluate_split
+from ..evaluate.voc import Evaluation
+from ..model import MaskRCNN
+from ..molding import make_batch
+from ..objective import LOSSES
+
+#: the number by which a checkpoint is the best; the earlier of two that are equal
+BEST_BY = "val_mask_ap50"
+#: a stream of random numbers, beside those of ``loop.py``
+HELD_OUT = 4
+#: images by which ``seconds_a_time`` judges
+TIMED = 4
+
+
+class HeldOut:
+    """Measure a model on held-out images every so many steps.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    every : int
+        Steps between two measurements; there is one after the last step, too.
+    seed : int
+        Of the run. Each image has its own draws, the same at every measurement, so that the curve shows the network and
+        not the sampling.
+    skip_bad : bool
+        Leave out images that cannot be read, instead of stopping.
+
+    Attributes
+    ----------
+    report : SplitReport or None
+        The last evaluation.
+    """
+
+    def __init__(self, dataset: Dataset, every: int, *, seed: int = 0, skip_bad: bool = False) -> None:
+        self.dataset, self.every, self.seed, self.skip_bad = dataset, every, seed, skip_bad
+        self.report: SplitReport | None = None
+
+    def measure(self, model: MaskRCNN) -> dict[str, float]:
+        """Return ``val_loss``, the five losses as ``val_rpn_class`` ..., ``val_box_ap50`` and ``val_mask_ap50``.
+
+        The losses are means over images, in the training's size, not augmented, with batch norm's running statistics,
+        which stay as they are. AP is by VOC 2010 rules at IoU 0.5; it is left out where there are no objects.
+        """
+        self.report = evaluate_split(model, self.dataset, skip_bad=self.skip_bad, progress=False)
+        losses = self._losses(model)
+        found = {
+            f"val_{kind}_ap50": float(evaluation.mean_ap)
+            for kind, evaluation in self.report.evaluations.items()
+            if isinstance(evaluation, Evaluation) and np.isfinite(evaluation.mean_ap)
+        }
+        return {"val_loss": sum(losses.values()), **{f"val_{k}": v for k, v in losses.items()}, **found}
+
+    def _losses(self, model: MaskRCNN) -> dict[str, float]:
+        frozen = MaskRCNN(model.config.replace(bn_mode="frozen"), model.params)
+        rows = []
+        for index in range(len(self.dataset)):
+            try:
+                sample = for_training(self.dataset.load(index))
+            except DataError:
+                if self.skip_bad:
+                    continue
+                raise
+            rng = np.random.default_rng([self.seed, index, HELD_OUT])
+            losses, _ = frozen.losses(make_batch([sample], model.config), rng)
+            rows.append([losses[name] for name in LOSSES])
+        return dict(zip(LOSSES, np.mean(rows, axis=0).tolist()))
+
+    def seconds_a_time(self, model: MaskRCNN) -> float:
+        """Return how long one measurement of a model may take, judged by a few images."""
+        some = _First(self.dataset, min(TIMED, len(self.dataset)))
+        probe = HeldOut(some, self.every, seed=self.seed, skip_bad=self.skip_bad)
+        probe.measure(model)  # compiles
+        before = time.perf_counter()
+        probe.measure(model)
+        return (time.perf_counter() - before) / len(some) * len(self.dataset)
+
+
+class _First:
+    """The first images of a data set."""
+
+    def __init__(self, dataset: Dataset, count: int) -> None:
+        self.class_names, self.ids, self._whole = dataset.class_names, dataset.ids[:count], dataset
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def load(self, index: int) -> Sample:
+        return self._whole.load(index)
+
+
+def best_of(rows: Iterable[Mapping[str, Any]]) -> float:
+    """Return the highest ``BEST_BY`` among lines of ``metrics.jsonl``; minus infinity if none has it."""
+    return max((row[BEST_BY] for row in rows if BEST_BY in row), default=-np.inf)
