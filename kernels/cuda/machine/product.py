@@ -144,7 +144,7 @@ def store_results(tile: Tile) -> Any:
 
 @functools.cache
 def correlate_kernel(tile: Tile, transposed: bool) -> Kernel:
-    """Return the kernel for a tile, and for weights as they lie or transposed."""
+    """Return the kernel for a tile, and for weights as they lie or transposed ("turned" in the kernel's name)."""
     place, multiply, *_ = core(tile)
     find_windows, find_weights, under_tap, load_windows, load_weights, put_down = carrying(tile, transposed)
     store = store_results(tile)

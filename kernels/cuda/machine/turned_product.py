@@ -1,8 +1,9 @@
 """Products whose A is transposed: the gradient of weights, windows times gradients (``gather_sums``).
 
 Element ((tap, channel), column) of dw is a sum over all pixels: what the tap saw at the pixel, times dy there. So k is
-the pixel, and neither slab has to be transposed: both are runs of channels as they lie in memory. Weights are few and pixels many: to have work for all multiprocessors the pixels are cut into parts, whose sums
-``add_parts`` adds in their order.
+the pixel, and neither slab has to be transposed: both are runs of channels as they lie in memory. Weights are few and
+pixels many: to have work for all multiprocessors the pixels are cut into parts, whose sums ``add_parts`` adds in their
+order.
 """
 
 from __future__ import annotations
