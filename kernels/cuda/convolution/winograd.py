@@ -104,8 +104,8 @@ def transform_maps(x, v, first, tiles, height, width, channels, down, across):
     """Write ``B^T d B`` of ``tiles`` tiles from ``first`` on: 36 planes (tiles, channels).
 
     **Owns:** a thread, one channel of a tile: 36 numbers; neighbours have neighbouring channels, so loads and stores of
-    a warp are lines of memory. **Shared:** nothing, so there is no race. **Floor:** the map is read (pixels that tiles
-    have in common come from the cache), 2.25 times as much is written.
+    a warp are lines of memory. **Shared:** nothing. **No race:** each writes its own. **Floor:** the map is read
+    (pixels that tiles have in common come from the cache), 2.25 times as much is written.
     """
     n = cuda.grid(1)
     if n >= tiles * channels:
@@ -170,8 +170,8 @@ def transform_gradients(dy, v, first, tiles, height, width, channels, down, acro
 def transform_weights(w, u, plane, turned):
     """Write ``G w G^T``: 36 planes (C_in, C_out); ``turned``: of the kernel turned by 180 degrees.
 
-    **Owns:** a thread, one pair of channels: 36 numbers. **Shared:** nothing, so there is no race. **Floor:** 9 numbers
-    are read, 36 written for each pair.
+    **Owns:** a thread, one pair of channels: 36 numbers. **Shared:** nothing. **No race:** each writes its own.
+    **Floor:** 9 numbers are read, 36 written for each pair.
     """
     n = cuda.grid(1)
     if n >= plane:
@@ -194,8 +194,8 @@ def transform_weights(w, u, plane, turned):
 def transform_results(m, y, scale, shift, residual, what, first, tiles, height, width, channels, down, across):
     """Write ``A^T m A`` of ``tiles`` tiles from ``first`` on to their 4x4 pixels, scaled, shifted and so on.
 
-    **Owns:** a thread, one channel of the 16 pixels of a tile. **Shared:** nothing, so there is no race. **Floor:**
-    2.25 numbers are read for each that is written, and the residual.
+    **Owns:** a thread, one channel of the 16 pixels of a tile. **Shared:** nothing. **No race:** each writes its own.
+    **Floor:** 2.25 numbers are read for each that is written, and the residual.
     """
     n = cuda.grid(1)
     if n >= tiles * channels:
@@ -225,8 +225,8 @@ def transform_results(m, y, scale, shift, residual, what, first, tiles, height, 
 def transform_sums(du, dw, plane):
     """Write ``G^T du G``: the gradients of 3x3 taps from those of 36 points.
 
-    **Owns:** a thread, the nine taps of a pair of channels. **Shared:** nothing, so there is no race. **Floor:** 36
-    numbers are read, 9 written for each pair.
+    **Owns:** a thread, the nine taps of a pair of channels. **Shared:** nothing. **No race:** each writes its own.
+    **Floor:** 36 numbers are read, 9 written for each pair.
     """
     n = cuda.grid(1)
     if n >= plane:

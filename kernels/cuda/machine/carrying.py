@@ -31,9 +31,10 @@ def carrying(tile: Tile, transposed: bool) -> Carrying:
     A thread always loads four neighbours in memory: of the windows, four channels of the slab's eight, so two threads
     share a window; of the weights, four columns of one channel, or, transposed, four channels of one column.
     """
-    threads, quads_line = tile.threads, tile.columns // 4
-    loads_left, loads_right = share(tile.rows * SLAB // 4, threads), share(tile.columns * SLAB // 4, threads)
+    threads, quads_line, quads_right = tile.threads, tile.columns // 4, tile.columns * SLAB // 4
+    loads_left, loads_right = share(tile.rows * SLAB // 4, threads), share(quads_right, threads)
     line_left, line_right = tile.line_left, tile.line_right
+    spare = quads_right < threads  # some threads carry no weights: so with no tile of today
     transpose_in = core(tile).transpose_in
 
     @device_function
@@ -62,7 +63,7 @@ def carrying(tile: Tile, transposed: bool) -> Carrying:
             else:
                 column = first + load % quads_line * 4
                 weight[n] = load // quads_line * line + column
-            if column >= columns:
+            if column >= columns or load >= quads_right:  # the second is so with no tile of today
                 weight[n] = OUTSIDE
 
     @device_function
@@ -106,10 +107,11 @@ def carrying(tile: Tile, transposed: bool) -> Carrying:
             transpose_in(slabs_left, line_left, half, t % 2 * 4, (t + n * threads) // 2, a, n)
         for n in range(loads_right):
             load = t + n * threads
-            if transposed:
-                transpose_in(slabs_right, line_right, half, load % 2 * 4, load // 2, b, n)
-            else:
-                at = (half * SLAB + load // quads_line) * line_right + load % quads_line * 4
-                store4(slabs_right, at, b[4 * n], b[4 * n + 1], b[4 * n + 2], b[4 * n + 3])
+            if not spare or load < quads_right:
+                if transposed:
+                    transpose_in(slabs_right, line_right, half, load % 2 * 4, load // 2, b, n)
+                else:
+                    at = (half * SLAB + load // quads_line) * line_right + load % quads_line * 4
+                    store4(slabs_right, at, b[4 * n], b[4 * n + 1], b[4 * n + 2], b[4 * n + 3])
 
     return Carrying(find_windows, find_weights, under_tap, load_windows, load_weights, put_down)

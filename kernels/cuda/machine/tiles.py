@@ -27,6 +27,7 @@ shared memory.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -104,8 +105,7 @@ class Tile(NamedTuple):
         return f"{self.rows}x{self.columns}"
 
 
-# 128x128 for most; 128x64, a narrow one, for 64 columns; 64x64 for small results; 128x32, a strip, for few columns.
-# All threads of each carry as much as the others (``share``)
+# 128x128 for most; 128x64, a narrow one, for 64 columns; 64x64 for small results; 128x32, a strip, for few columns
 TILES = (
     (Tile(1, 1, 2, 2), Tile(2, 1, 2, 2), Tile(2, 1, 4, 8))
     if SIMULATED
@@ -253,11 +253,8 @@ def shared_right(tile: Tile) -> int:
 
 
 def share(items: int, threads: int) -> int:
-    """Return how many of the items each thread carries: all the same, so that no thread has to be asked."""
-    each, rest = divmod(items, threads)
-    if rest:
-        raise ValueError(f"{items} items for {threads} threads: a tile is chosen so that all carry as much")
-    return each
+    """Return how many of the items each thread carries, rounded up; with the tiles of today all carry as much."""
+    return math.ceil(items / threads)
 
 
 __all__ = ["SLAB", "Plan", "Tile", "core", "plan", "share", "shared_left", "shared_right", "store4"]

@@ -59,8 +59,10 @@ def carrying(tile: Tile) -> Carrying:
             x[n] = q * stride_x + tap_x
             x_end[n] = across * stride_x + tap_x
             lines_to_go[n] = area // across - p
-            here = (p * stride_y + tap_y) * row_step + (q * stride_x + tap_x) * pixel_step
-            at[n] = begin + channel + pixel // area * image_step + here
+            at[n] = (
+                begin + channel + pixel // area * image_step
+                + (p * stride_y + tap_y) * row_step + (q * stride_x + tap_x) * pixel_step
+            )  # fmt: skip
 
     @device_function
     def find_gradients(gradient, t, first, pixel, columns, dy_step, begin):
@@ -69,7 +71,7 @@ def carrying(tile: Tile) -> Carrying:
             load = t + n * threads
             column = first + load % quads_right * 4
             gradient[n] = begin + (pixel + load // quads_right) * dy_step + column
-            if column >= columns:
+            if column >= columns or load >= quads_right * SLAB:  # the second is so with no tile of today
                 gradient[n] = OUTSIDE
 
     @device_function
@@ -124,8 +126,9 @@ def carrying(tile: Tile) -> Carrying:
             store4(slabs_left, at, a[4 * n], a[4 * n + 1], a[4 * n + 2], a[4 * n + 3])
         for n in range(loads_right):
             load = t + n * threads
-            at = (half * SLAB + load // quads_right) * line_right + load % quads_right * 4
-            store4(slabs_right, at, b[4 * n], b[4 * n + 1], b[4 * n + 2], b[4 * n + 3])
+            if load < quads_right * SLAB:  # always, with the tiles of today
+                at = (half * SLAB + load // quads_right) * line_right + load % quads_right * 4
+                store4(slabs_right, at, b[4 * n], b[4 * n + 1], b[4 * n + 2], b[4 * n + 3])
 
     return Carrying(find_windows, find_gradients, load_windows, load_gradients, put_down)
 
