@@ -2,9 +2,14 @@
 
 Read the CPU's first. What is common to all: a *kernel* is the text that one thread runs; thousands of threads run it,
 told apart by ``cuda.threadIdx`` in their block and ``cuda.blockIdx`` in the grid. The threads of a block share a small,
-fast memory (``cuda.shared.array``) and can wait for each other (``cuda.syncthreads``). Each docstring says which
-element of the result a thread owns, what lies in shared memory, why no two threads are in each other's way, and what
-the kernel cannot be faster than (*floor*): the bytes it has to move, or the operations it has to do.
+fast memory (``cuda.shared.array``) and can wait for each other (``cuda.syncthreads``). A *warp* is 32 threads that go
+in step; a *lane* is one of them. ``cuda.local.array`` is a thread's own, and lies in registers as long as the compiler
+knows every index, that is, in loops it unrolls.
+
+Each kernel's docstring says which element of the result a thread **Owns**, what is **Shared** in the block's memory,
+why there is **No race** (no two threads are in each other's way), and its **Floor**, what no kernel for this can be
+faster than: the bytes it has to move, or the operations it has to do. Where this one has to do more, that is said
+behind.
 
 Nothing is added atomically in floating point: every element has one owner, who adds in one order, so results have the
 same bits each time.

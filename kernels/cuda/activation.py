@@ -14,7 +14,7 @@ from .machine.device import SIMULATED, blocks_for, contiguous, cuda, empty, floa
 from .machine.elementwise import apply, elementwise
 
 THREADS = 16 if SIMULATED else 256  # of a block of rows; a power of two
-LANES = 4 if SIMULATED else 32  # of them on one row, at most; a power of two
+ACROSS = 4 if SIMULATED else 32  # of them on one row, at most; a power of two
 ZERO, LOWEST, NAN = np.float32(0), np.float32(-np.inf), np.float32(np.nan)
 
 
@@ -31,55 +31,57 @@ SIGMOID = elementwise(_sigmoid, 1)
 def softmax_rows(x, labels, y, loss):
     """Write the softmax of each row; with labels also log sum exp - x[label], or NaN where a label is no column.
 
-    ``blockDim.x`` threads share a row, and each owns every ``blockDim.x``-th of its columns. In shared memory lies a
-    number of each thread: its largest logit, then its sum. They are joined as a tree, in every round of which the lower
-    half takes in the upper half and all wait; another wait stands before the memory is used again. A row that is not
-    there takes part in the waiting only. Floor: x read and y written once, 8 bytes an element.
+    A row that is not there takes part in the waiting only.
+
+    **Owns:** ``blockDim.x`` threads, a row; each of them, every ``blockDim.x``-th of its columns. **Shared:** a number
+    of each thread: its largest logit, then its sum; they are joined as a tree. **No race:** in each round the lower
+    half writes its own places and reads those of the upper half, which nobody writes; then all wait. Another wait
+    stands before the memory is used again. **Floor:** x read and y written once, 8 bytes an element.
     """
     shared = cuda.shared.array(THREADS, float32)
-    lane, lanes = cuda.threadIdx.x, cuda.blockDim.x
-    slot = cuda.threadIdx.y * lanes + lane
+    mine, across = cuda.threadIdx.x, cuda.blockDim.x
+    slot = cuda.threadIdx.y * across + mine
     row = cuda.blockIdx.x * cuda.blockDim.y + cuda.threadIdx.y
     classes = x.shape[1] if row < x.shape[0] else 0
     largest = LOWEST
-    for k in range(lane, classes, lanes):
+    for k in range(mine, classes, across):
         largest = max(largest, x[row, k]) if x[row, k] == x[row, k] else largest  # NaN shows in the sum
     shared[slot] = largest
     cuda.syncthreads()
-    half = lanes // 2
+    half = across // 2
     while half > 0:
-        if lane < half:
+        if mine < half:
             shared[slot] = max(shared[slot], shared[slot + half])
         cuda.syncthreads()
         half //= 2
-    largest = shared[slot - lane]
+    largest = shared[slot - mine]
     cuda.syncthreads()
     total = ZERO
-    for k in range(lane, classes, lanes):
+    for k in range(mine, classes, across):
         power = math.exp(x[row, k] - largest)
         y[row, k] = power
         total += power
     shared[slot] = total
     cuda.syncthreads()
-    half = lanes // 2
+    half = across // 2
     while half > 0:
-        if lane < half:
+        if mine < half:
             shared[slot] += shared[slot + half]
         cuda.syncthreads()
         half //= 2
-    total = shared[slot - lane]
-    for k in range(lane, classes, lanes):
+    total = shared[slot - mine]
+    for k in range(mine, classes, across):
         y[row, k] /= total
-    if lane == 0 and classes > 0 and labels.size > 0:
+    if mine == 0 and classes > 0 and labels.size > 0:
         label = labels[row]
         loss[row] = math.log(total) - (x[row, label] - largest) if 0 <= label < classes else NAN
 
 
 def row_blocks(rows: int, columns: int) -> tuple[int, tuple[int, int]]:
-    """Return blocks and threads for rows: as many threads on a row as it has columns, up to LANES."""
-    lanes = min(LANES, 1 << (columns - 1).bit_length())
-    lines = THREADS // lanes
-    return blocks_for(rows, lines), (lanes, lines)
+    """Return blocks and threads for rows: as many threads on a row as it has columns, up to ACROSS."""
+    across = min(ACROSS, 1 << (columns - 1).bit_length())
+    lines = THREADS // across
+    return blocks_for(rows, lines), (across, lines)
 
 
 def relu(x: np.ndarray) -> Any:

@@ -22,9 +22,9 @@ COLUMNS, ROWS = (4, 2) if SIMULATED else (64, 4)  # overlaps of one block
 def _iou(a, b, out):
     """Write the overlaps of a (A, 4) with b (B, 4).
 
-    Owner: one thread for each of the (A, B) results, neighbours along B, so that they write whole lines of memory.
-    Shared memory: none; a box is read through the cache by all who need it. Races: none, nobody reads a result.
-    Floor: 4 bytes written for each result, 15 operations.
+    **Owns:** a thread, one of the (A, B) results, neighbours along B, so that they write whole lines of memory.
+    **Shared:** nothing; a box is read through the cache by all who need it. **No race:** nobody reads a result.
+    **Floor:** 4 bytes written for each result, 15 operations.
     """
     i = cuda.blockIdx.x * ROWS + cuda.threadIdx.y
     j = cuda.blockIdx.y * COLUMNS + cuda.threadIdx.x
@@ -39,7 +39,8 @@ def _iou(a, b, out):
 def _decode(deltas, anchors, std_y, std_x, std_h, std_w, limit, out):
     """Move and scale anchors by deltas, (N, 4) each.
 
-    Owner: one thread for each box. Shared memory and races: none. Floor: 48 bytes a box, 32 read and 16 written.
+    **Owns:** a thread, one box. **Shared:** nothing. **No race:** each writes its own. **Floor:** 48 bytes a box, 32
+    read and 16 written.
     """
     i = cuda.grid(1)
     if i < out.shape[0]:

@@ -38,7 +38,8 @@ def conv2d_transpose(x: Any, w: Any, b: Any = None, *, stride: Any = 2, activate
     if sizes is None or not can_compute(x, w, b) or (b is not None and b.shape != w.shape[3:]):
         return NotImplemented
     y = direct.scatter(
-        contiguous(x), contiguous(w)[None], sizes, turned=False, scale=None, shift=b, residual=None, activate=activate
+        contiguous(x), contiguous(w)[None], sizes, transposed=False, scale=None, shift=b, residual=None,
+        activate=activate,
     )  # fmt: skip
     return y, TransposedConvCache(x, w, b is not None, y if activate else None, sizes.stride)
 
@@ -68,6 +69,6 @@ def conv2d_transpose_backward(dy: Any, cache: TransposedConvCache) -> Any:
         dy, db = masked_sum(dy, y)
     elif has_bias:
         db = sum_rows(dy)
-    dx = direct.convolve(dy, contiguous(w)[None], sizes, turned=True, scale=None, shift=None, residual=None)
+    dx = direct.convolve(dy, contiguous(w)[None], sizes, transposed=True, scale=None, shift=None, residual=None)
     dw = direct.weight_gradient(dy, contiguous(x), sizes)[0]
     return dx, contiguous(dw.swapaxes(2, 3)), db if has_bias else None

@@ -13,23 +13,25 @@ from .machine.device import SIMULATED, blocks_for, contiguous, cuda, empty, floa
 from .regions import are_rois, is_target, plain
 from .regions.gather import gather, launch_gather
 
-LANES, POINTS = (2, 2) if SIMULATED else (64, 4)  # a block: channels, points
+ACROSS, POINTS = (2, 2) if SIMULATED else (64, 4)  # a block: channels, points
 THREADS = 4 if SIMULATED else 128
 NAN, INFINITY = np.float32(np.nan), np.float32(np.inf)
 
 
 @kernel("f4[:,::1]", "i4[::1]", "i4", "i4", "i4", "i4", "i4", "f4[:,:,::1]", "i4[:,::1]")
-def crop_axes(boxes, maps, ph, pw, images, height, width, axes, reach):
+def crop_axes(boxes, map_of, ph, pw, images, height, width, axes, reach):
     """Write first point and step of each box on both axes, (R, 2, 3), and the pixels it reaches, (R, 5).
 
     The third number is 1, or -1 for a box that cannot be read. ``reach`` is the map, first and last row, first and last
-    column. Owner: one thread for each box. Shared memory and races: none. Floor: 64 bytes for each.
+    column. ``map_of`` (R,) is the number of each box's image.
+
+    **Owns:** a thread, one box. **Shared:** nothing. **No race:** each writes its own. **Floor:** 64 bytes for each.
     """
     r = cuda.grid(1)
     if r >= boxes.shape[0]:
         return
-    reach[r, 0] = maps[r]
-    readable = 0 <= maps[r] < images
+    reach[r, 0] = map_of[r]
+    readable = 0 <= map_of[r] < images
     for axis in range(2):
         points, size = (ph, height) if axis == 0 else (pw, width)
         origin, step = crop_axis(boxes[r, axis], boxes[r, axis + 2], points, size)
@@ -46,11 +48,12 @@ def crop_axes(boxes, maps, ph, pw, images, height, width, axes, reach):
 
 
 @kernel("f4[:,:,:,::1]", "i4[::1]", "f4[:,:,::1]", "f4", "f4[:,:,:,::1]")
-def crop_points(image, maps, axes, outside, crops):
+def crop_points(image, map_of, axes, outside, crops):
     """Write each point of each box, crops (R, ph, pw, C), or ``outside`` for points outside their image.
 
-    Owner: a thread owns one channel of one point (and further ones, ``LANES`` apart), so that neighbours read and write
-    neighbours. Shared memory and races: none. Floor: the pixels that are touched read once, crops written once.
+    **Owns:** a thread, one channel of one point (and further ones, ``ACROSS`` apart), so that neighbours read and write
+    neighbours. **Shared:** nothing. **No race:** nobody reads a result. **Floor:** the pixels that are touched read
+    once, crops written once.
     """
     number = cuda.blockIdx.x * POINTS + cuda.threadIdx.y
     count, ph, pw, channels = crops.shape
@@ -60,11 +63,11 @@ def crop_points(image, maps, axes, outside, crops):
     top, bottom, fy, inside_y = crop_taps(axes[r, 0, 0], axes[r, 0, 1], p, image.shape[1])
     left, right, fx, inside_x = crop_taps(axes[r, 1, 0], axes[r, 1, 1], q, image.shape[2])
     readable = axes[r, 0, 2] > ZERO
-    for c in range(cuda.threadIdx.x, channels, LANES):
+    for c in range(cuda.threadIdx.x, channels, ACROSS):
         value = outside if readable else NAN
         if readable and inside_y and inside_x:
-            above = (ONE - fx) * image[maps[r], top, left, c] + fx * image[maps[r], top, right, c]
-            below = (ONE - fx) * image[maps[r], bottom, left, c] + fx * image[maps[r], bottom, right, c]
+            above = (ONE - fx) * image[map_of[r], top, left, c] + fx * image[map_of[r], top, right, c]
+            below = (ONE - fx) * image[map_of[r], bottom, left, c] + fx * image[map_of[r], bottom, right, c]
             value = (ONE - fy) * above + fy * below
         crops[r, p, q, c] = value
 
@@ -85,11 +88,11 @@ _backward = gather("crop_and_resize_backward", point_weight)
 
 
 def _axes(boxes: Any, box_index: Any, shape: tuple[int, ...], size: tuple[int, int]) -> Any:
-    """Return the images of the boxes, and what ``crop_axes`` writes."""
-    maps, axes, reach = plain(box_index, np.int32), empty((len(boxes), 2, 3)), empty((len(boxes), 5), np.int32)
+    """Return the number of each box's image, and what ``crop_axes`` writes."""
+    map_of, axes, reach = plain(box_index, np.int32), empty((len(boxes), 2, 3)), empty((len(boxes), 5), np.int32)
     blocks = blocks_for(len(boxes), THREADS)
-    launch(crop_axes, blocks, THREADS, plain(boxes, np.float32), maps, *size, *shape[:3], axes, reach)
-    return maps, axes, reach
+    launch(crop_axes, blocks, THREADS, plain(boxes, np.float32), map_of, *size, *shape[:3], axes, reach)
+    return map_of, axes, reach
 
 
 def crop_and_resize(
@@ -107,9 +110,9 @@ def crop_and_resize(
     if not are_rois(boxes, box_index):
         return NotImplemented
     crops = empty((len(boxes), *size, image.shape[3]))
-    maps, axes, _ = _axes(boxes, box_index, image.shape, size)
+    map_of, axes, _ = _axes(boxes, box_index, image.shape, size)
     blocks = blocks_for(len(boxes) * size[0] * size[1], POINTS)
-    launch(crop_points, blocks, (LANES, POINTS), contiguous(image), maps, axes, extrapolation_value, crops)
+    launch(crop_points, blocks, (ACROSS, POINTS), contiguous(image), map_of, axes, extrapolation_value, crops)
     return crops, CropAndResizeCache(image.shape, image.dtype, boxes, box_index, size)
 
 

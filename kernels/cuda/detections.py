@@ -37,7 +37,8 @@ def paste_axes(boxes, rows, columns, height, width, method, spans, cells, weight
     first of its two cells, and ``weights`` (.., 2) both weights. In float64, like the reference, for the coordinates
     decide which cells a pixel reads. A box that is not finite, or 2^31 pixels away, paints nothing.
 
-    Owner: one thread for each pixel of an axis. Shared memory and races: none. Floor: 12 bytes written for each.
+    **Owns:** a thread, one pixel of an axis. **Shared:** nothing. **No race:** each writes its own. **Floor:** 12 bytes
+    written for each.
     """
     d, axis, i = cuda.blockIdx.y, cuda.blockIdx.z, cuda.blockIdx.x * THREADS + cuda.threadIdx.x
     cells_before, length = (rows, height) if axis == 0 else (columns, width)
@@ -56,8 +57,8 @@ def paste_axes(boxes, rows, columns, height, width, method, spans, cells, weight
 def smallest_of_masks(masks, smallest):
     """Write the smallest number of each mask (D, m, m), or NaN if there is one.
 
-    Owner: one block for each mask. Shared memory: the smallest that each thread saw. Races: a thread writes its own
-    entry, and after a barrier the first reads all. Floor: the masks read once.
+    **Owns:** a block, one mask. **Shared:** the smallest that each thread saw. **No race:** a thread writes its own
+    entry, and after a barrier the first reads all. **Floor:** the masks read once.
     """
     parts = cuda.shared.array(THREADS, float32)
     d, t, least = cuda.blockIdx.x, cuda.threadIdx.x, INFINITY
@@ -81,11 +82,11 @@ def paste_pixels(masks, spans, cells, weights, smallest, method, threshold, past
 
     Interpolated across, then down, rounded after each product: the CPU's bits.
 
-    Owner: a thread owns one column of a box in ``ROWS x ROWS_EACH`` rows of the image, every ``ROWS``-th of them;
-    neighbours own neighbours. Shared memory and races: none. Floor: the image's pixels cleared, one byte each, before
-    the kernel; those of the boxes written once. Four cells of the mask, from the cache, for each.
+    **Owns:** a thread, every ``COLUMNS``-th column of a box, in ``ROWS_EACH`` of its rows, ``ROWS`` apart; neighbours
+    own neighbours. **Shared:** nothing. **No race:** nobody reads a result. **Floor:** the image's pixels cleared, one
+    byte each, before the kernel; those of the boxes written once. Four cells of the mask, from the cache, for each.
     """
-    d, lane = cuda.blockIdx.y, cuda.threadIdx.x
+    d, first_x = cuda.blockIdx.y, cuda.threadIdx.x
     rows, columns = masks.shape[1], masks.shape[2]
     border = 1 if method == 2 else 0
     top, painted_y, left, painted_x = spans[d, 0, 0], spans[d, 0, 1], spans[d, 1, 0], spans[d, 1, 1]
@@ -97,7 +98,7 @@ def paste_pixels(masks, spans, cells, weights, smallest, method, threshold, past
     first_y = cuda.blockIdx.x * ROWS * ROWS_EACH + cuda.threadIdx.y
     for y in range(first_y, min(first_y + ROWS * ROWS_EACH, painted_y), ROWS):
         cell_y, wa, wb = cells[d, 0, y] - border, weights[d, 0, y, 0], weights[d, 0, y, 1]
-        for x in range(lane, painted_x, COLUMNS):
+        for x in range(first_x, painted_x, COLUMNS):
             cell_x, wl, wr = cells[d, 1, x] - border, weights[d, 1, x, 0], weights[d, 1, x, 1]
             above, below = ZERO, ZERO
             has_left, has_right = 0 <= cell_x < columns, -1 <= cell_x < columns - 1

@@ -19,7 +19,7 @@ from .machine.lines import can_compute
 def fold_norm(gamma, beta, mean, var, b, eps, has_bias, scale, shift):
     """Write ``scale = gamma / sqrt(var + eps)`` and ``shift = beta + (b - mean) scale``.
 
-    **Owns:** a thread, one channel. **Shared:** nothing, so there is no race. **Floor:** a launch.
+    **Owns:** a thread, one channel. **Shared:** nothing. **No race:** each writes its own. **Floor:** a launch.
     """
     c = cuda.grid(1)
     if c < scale.size:
@@ -32,7 +32,7 @@ def fold_norm(gamma, beta, mean, var, b, eps, has_bias, scale, shift):
 def unfold_norm(dscale, dshift, mean, var, b, scale, eps, has_bias, dgamma, db):
     """Write the gradients of ``gamma`` and ``b`` from those of scale and shift.
 
-    **Owns:** a thread, one channel. **Shared:** nothing, so there is no race. **Floor:** a launch.
+    **Owns:** a thread, one channel. **Shared:** nothing. **No race:** each writes its own. **Floor:** a launch.
     """
     c = cuda.grid(1)
     if c < dgamma.size:

@@ -1,8 +1,11 @@
 """Fully connected layer: plain matrix products, by the kernels of ``machine.product``; and sums over rows.
 
 The tile and the walk along the inner dimension are described in ``machine.tiles``: start there. The three products of
-a layer differ only in how their operands lie: ``x w``; ``dy w^T``, whose right matrix is read turned; ``x^T dy``, whose
-left one is.
+a layer differ only in how their operands lie: ``x w``; ``dy w^T``, whose right matrix is read transposed; ``x^T dy``,
+whose left one is.
+
+``machine.product`` speaks of convolutions. To read its products as plain ones: a *pixel* is a row of A, a *channel* its
+column k, there is one *tap*, and the *weights* are B.
 """
 
 from __future__ import annotations
@@ -26,27 +29,44 @@ SUM, MASK, PRODUCT = 0, 1, 2  # what is summed
 # --- products -------------------------------------------------------------------------------------------------------
 
 
-def rows_of(rows: int, inner: int) -> Reading:
-    """Return a plain matrix (rows, inner) as one line of pixels under one tap."""
+def rows_of(rows: int, inner: int, group_step: int = 0) -> Reading:
+    """Return a plain matrix (rows, inner), or one for each group, as one line of pixels under one tap."""
     line = max(1, rows)
-    return Reading(rows, line, line, inner, 1, 1, 1, line, 1, 1, 0, 0, 0, 0, inner, 0)
+    return Reading(
+        pixels=rows, area=line, across=line, channels=inner, taps=1, taps_across=1, height=1, width=line,
+        stride_y=1, stride_x=1, pad_top=0, pad_left=0,
+        image_step=0, row_step=0, pixel_step=inner, group_step=group_step,
+    )  # fmt: skip
 
 
-def multiply(a: Any, b: Any, *, turned: bool = False, shift: Any = None) -> Any:
-    """Return ``a b + shift``, or, *turned*, ``a b^T + shift``; of matrices with any sizes."""
-    rows, columns = a.shape[0], b.shape[0 if turned else 1]
-    a, b = fill_up(a, 8), fill_up(b, 4, 8) if turned else fill_up(b, 8, 4)
-    wide, inner = b.shape[0 if turned else 1], a.shape[1]
+def weights_of(columns: int, line: int, group_step: int = 0) -> Weights:
+    """Return a plain matrix, or one for each group, as the weights of one tap; ``line`` numbers lie in a line of it."""
+    return Weights(columns=columns, first=0, tap_row_step=0, tap_step=0, line_step=line, group_step=group_step)
+
+
+def matrix_of(columns: int, group_step: int = 0) -> Writing:
+    """Return a result, or one for each group, that is written as a plain matrix."""
+    return Writing(
+        first=0, image_step=0, row_step=0, pixel_step=columns, group_step=group_step, scale_step=0, part_step=0
+    )  # fmt: skip
+
+
+def multiply(a: Any, b: Any, *, transposed: bool = False, shift: Any = None) -> Any:
+    """Return ``a b + shift``, or, *transposed*, ``a b^T + shift``; of matrices with any sizes."""
+    rows, columns = a.shape[0], b.shape[0 if transposed else 1]
+    # k in whole slabs (8), columns in whole loads (4)
+    a, b = fill_up(a, 8), fill_up(b, 4, 8) if transposed else fill_up(b, 8, 4)
+    wide, inner = b.shape[0 if transposed else 1], a.shape[1]
     out = empty((rows, wide))
-    weights = Weights(wide, 0, 0, 0, b.shape[1], 0)
     shift = None if shift is None else fill_up(shift, 4)
     correlate(
-        a, b, out, rows_of(rows, inner), weights, Writing(0, 0, 0, wide, 0, 0, 0), turned=turned, shift=shift
+        a, b, out, rows_of(rows, inner), weights_of(wide, b.shape[1]), matrix_of(wide), transposed=transposed,
+        shift=shift,
     )  # fmt: skip
     return cut_off(out, columns)
 
 
-def multiply_turned(a: Any, b: Any) -> Any:
+def multiply_transposed(a: Any, b: Any) -> Any:
     """Return ``a^T b``."""
     inner, columns = a.shape[1], b.shape[1]
     a, b = fill_up(a, 4), fill_up(b, 4)
@@ -69,7 +89,7 @@ def linear_backward(dy: Any, cache: LinearCache) -> Any:
     x, w, has_bias = cache
     if not can_compute(dy, x, w) or dy.shape != (len(x), w.shape[1]):
         return NotImplemented
-    return multiply(dy, w, turned=True), multiply_turned(x, dy), sum_rows(dy) if has_bias else None
+    return multiply(dy, w, transposed=True), multiply_transposed(x, dy), sum_rows(dy) if has_bias else None
 
 
 # --- sums over rows -------------------------------------------------------------------------------------------------
@@ -82,10 +102,13 @@ def sum_chunks(x, other, written, factors, sums, rows_each, what):
     ``what`` is SUM; or MASK, to set to zero first what a ReLU stopped whose result is ``other``, and to write that; or
     PRODUCT, to sum x times ``other``, and to write x times the column's factor.
 
+    With SUM ``x`` stands for ``other`` and ``written``, and with SUM and MASK for ``factors``: they are never looked at
+    with this ``what``.
+
     **Owns:** a block, ``rows_each`` rows of 32 columns; a thread, each 8th of these rows of one column, and their
-    elements of ``written``. **Shared:** the threads' sums, added as a tree. **No race:** in each round of the tree half
-    of the threads add what others wrote before the last barrier. **Floor:** x is read once (12 bytes an element where
-    something is written).
+    elements of ``written``. **Shared:** the threads' sums, added as a tree. **No race:** in each round of the tree the
+    lower half of the threads writes its own places and reads those of the upper half, which nobody writes; then all
+    wait. **Floor:** x is read once, 4 bytes an element (12 where something is written).
     """
     parts = cuda.shared.array(SUMS, float32)
     column = cuda.blockIdx.y * ACROSS + cuda.threadIdx.x

@@ -39,8 +39,8 @@ SIGMOID_CROSS_ENTROPY_BACKWARD = elementwise(_sigmoid_cross_entropy_backward, 3)
 def softmax_cross_entropy_gradient(dloss, probabilities, labels, dlogits):
     """Write dloss[r] (p[r, k] - [k = label of r]).
 
-    ``blockDim.x`` threads share a row, and each owns every ``blockDim.x``-th of its columns. Nothing is shared. Floor:
-    p read and the result written once, 8 bytes an element.
+    **Owns:** ``blockDim.x`` threads, a row; each of them, every ``blockDim.x``-th of its columns. **Shared:** nothing.
+    **No race:** each writes its own. **Floor:** p read and the result written once, 8 bytes an element.
     """
     row = cuda.blockIdx.x * cuda.blockDim.y + cuda.threadIdx.y
     if row < probabilities.shape[0]:
@@ -53,7 +53,8 @@ def softmax_cross_entropy_gradient(dloss, probabilities, labels, dlogits):
 def smooth_l1_terms(pred, target, beta, difference, loss):
     """Write pred - target and its smooth L1.
 
-    A thread owns one element of both. Nothing is shared. Floor: two arrays read, two written, 16 bytes an element.
+    **Owns:** a thread, one element of both. **Shared:** nothing. **No race:** each writes its own. **Floor:** two
+    arrays read, two written, 16 bytes an element.
     """
     i = cuda.grid(1)
     if i < loss.size:
@@ -66,7 +67,8 @@ def smooth_l1_terms(pred, target, beta, difference, loss):
 def smooth_l1_gradient(dloss, difference, beta, dpred):
     """Write dloss times the slope of smooth L1.
 
-    A thread owns one element. Nothing is shared. Floor: two arrays read, one written, 12 bytes an element.
+    **Owns:** a thread, one element. **Shared:** nothing. **No race:** each writes its own. **Floor:** two arrays read,
+    one written, 12 bytes an element.
     """
     i = cuda.grid(1)
     if i < dpred.size:

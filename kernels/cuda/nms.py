@@ -8,6 +8,8 @@ with nothing else to do, so all pairs are compared, also those of boxes that wil
     ``overlap_bits``   for each box, one bit for each worse one: does it overlap by more than the threshold?
     ``survivors``      64 boxes at a time: who survives among them, then strike out all that these overlap
 
+The bits are N^2 / 8 bytes: 18 MB for 12,000 boxes, 8.6 GB for the most that are taken.
+
 Boxes of different groups do not suppress each other, so their bits are 0, and one run does for all groups. Nothing goes
 to the host but the number of survivors, which is the size of the result.
 """
@@ -38,23 +40,28 @@ WORD = 4 if SIMULATED else 64  # boxes whose bits are in one number
 THREADS = 8 if SIMULATED else 256
 MOST_WORDS = 4096  # of the bits "struck out", which have to fit shared memory: 262,144 boxes
 AT_ONCE = 2 if SIMULATED else 16  # survivors whose bits are asked for before the first has arrived
-LOWEST = -(2**31)
+LOWEST = -(2**31)  # CuPy sorts signed numbers; this brings 0 ... 2^32 - 1 into their range
 ONE_BIT = np.int64(1)
 
 
 @kernel("u4[::1]", "i8[::1]")
 def rank_keys(bits, keys):
-    """Write a number for each score, from the bits of its float32, that is smaller for a better score or lower index.
+    """Write a number for each score that is smaller for a better score or, of equal ones, a lower index.
 
-    Positive floats are in the order of their bits, negative ones in the opposite order. NaN comes first.
+    It is made of the bits of the score's float32 and of the index. Positive floats are in the order of their bits,
+    negative ones in the opposite order. NaN comes first.
 
-    Owner: one thread for each score. Shared memory and races: none. Floor: 12 bytes a score.
+    **Owns:** a thread, one score. **Shared:** nothing. **No race:** each writes its own. **Floor:** 12 bytes a score.
     """
     i = cuda.grid(1)
     if i < keys.size:
         b = np.int64(bits[i])
-        is_nan = b & 0x7FFFFFFF > 0x7F800000
-        descending = 0 if is_nan else b if b >= 2**31 else 2**31 - 1 - b
+        if (b & 0x7FFFFFFF) > 0x7F800000:  # NaN
+            descending = np.int64(0)
+        elif b >= 2**31:  # negative
+            descending = b
+        else:
+            descending = 2**31 - 1 - b
         keys[i] = (descending + LOWEST) * 2**32 + i
 
 
@@ -62,7 +69,8 @@ def rank_keys(bits, keys):
 def arrange(keys, boxes, groups, order, ranked, ranked_groups):
     """Write, from sorted keys, the order of the boxes, their sides and area in this order, (N, 5), and their groups.
 
-    Owner: one thread for each box. Shared memory and races: none. Floor: 76 bytes a box.
+    **Owns:** a thread, one box. **Shared:** nothing. **No race:** each writes its own. **Floor:** 68 bytes a box, 32
+    read and 36 written.
     """
     rank = cuda.grid(1)
     if rank < keys.size:
@@ -77,15 +85,16 @@ def arrange(keys, boxes, groups, order, ranked, ranked_groups):
 def overlap_bits(ranked, groups, threshold, bits):
     """Write for each box (N, 5), in the order of rank, the bits of the boxes behind it: bits (N, ceil(N / WORD)).
 
-    Owner: a block owns the bits of ``WORD`` boxes for ``WORD`` others, a thread those of one box. Blocks before the
-    diagonal have nothing to do, and what they would own is never read. Shared memory: the other boxes, one loaded by
-    each thread. Races: a barrier parts loading from reading. Floor: 15 operations for each of N^2 / 2 pairs.
+    **Owns:** a block, the bits of ``WORD`` boxes for ``WORD`` others; a thread, those of one box. Blocks before the
+    diagonal have nothing to do, and what they would own is never read. **Shared:** the other boxes, one loaded by each
+    thread. **No race:** a barrier parts loading from reading. **Floor:** 14 operations for each of N^2 / 2 pairs: 9 for
+    what they share, 2 for what they cover, 3 comparisons; pairs that overlap need a division more.
     """
     others = cuda.shared.array((WORD, 5), float32)
     other_groups = cuda.shared.array(WORD, np.int64)
     t, count = cuda.threadIdx.x, ranked.shape[0]
     word, i, first = cuda.blockIdx.x, cuda.blockIdx.y * WORD + cuda.threadIdx.x, cuda.blockIdx.x * WORD
-    if word < cuda.blockIdx.y:  # the whole block
+    if word < cuda.blockIdx.y:  # the whole block leaves, so nobody waits at the barrier
         return
     if first + t < count:
         for side in range(5):
@@ -99,7 +108,7 @@ def overlap_bits(ranked, groups, threshold, bits):
     for j in range(max(0, i + 1 - first), min(WORD, count - first)):
         shared = shared_area(y1, x1, y2, x2, others[j, 0], others[j, 1], others[j, 2], others[j, 3])
         whole = area + others[j, 4] - shared
-        # Most pairs share nothing, and need no division
+        # Most pairs share nothing, and need no division (below a threshold under 0 even boxes that share nothing do)
         compared = group == other_groups[j] and (shared > ZERO or threshold < ZERO)
         if compared and whole > ZERO and shared / whole > threshold:
             found |= ONE_BIT << np.int64(j)
@@ -112,12 +121,14 @@ def survivors(keys, order, bits, kept, found):
 
     One block does it all: who survives is known one after the other. It takes ``WORD`` boxes at a time. The first
     thread goes through them, with the bits of these boxes among themselves; then all threads strike out what the
-    survivors overlap, each in the words it owns.
+    survivors overlap.
 
-    Owner: the threads own the words of ``struck`` in turn; thread k writes the k-th box of a word to its place. Shared
-    memory: ``struck``, one bit for each box that is out; the bits of ``WORD`` boxes among themselves; a list of those
-    that survive. Races: a word is written by its owner only, and read by the first thread after a barrier. Floor: the
-    rows of the survivors read once by one multiprocessor; N / WORD times the latency of memory.
+    **Owns:** in each round the words behind the current one are dealt out to the threads; thread k writes the index of
+    the k-th survivor. **Shared:** ``struck``, one bit for each box that is out; the bits of ``WORD`` boxes among
+    themselves; a list of those that survive. **No race:** in a round each word of ``struck`` has one writer; it may be
+    another one in the next round, with a barrier between. The first thread reads a word only after that barrier.
+    **Floor:** the rows of the survivors read once by one multiprocessor; N / WORD rounds, one after the other, each
+    with a trip to memory; and the N steps of the first thread.
     """
     struck = cuda.shared.array(MOST_WORDS, np.int64)
     among = cuda.shared.array(WORD, np.int64)
@@ -136,7 +147,7 @@ def survivors(keys, order, bits, kept, found):
         if t == 0:
             out, number = struck[word], 0
             for k in range(size):
-                if (out >> np.int64(k)) & 1 == 0:
+                if ((out >> np.int64(k)) & 1) == 0:
                     out |= among[k]
                     alive[number] = k
                     number += 1
@@ -150,11 +161,11 @@ def survivors(keys, order, bits, kept, found):
             for other in range(word + 1 + t, words, THREADS):
                 out = struck[other]
                 for k in range(0, number, AT_ONCE):
-                    for step in range(AT_ONCE):  # the last one again and again, where there are no more: no harm
+                    for step in range(AT_ONCE):  # where there are no more, the last one again: OR twice changes nothing
                         out |= bits[first + alive[min(k + step, number - 1)], other]
                 struck[other] = out
         cuda.syncthreads()  # ``alive`` has been read, ``struck`` is written
-    if t == 0:
+    if t == 0:  # a NaN's key is below all others (``rank_keys``)
         found[0] = -1 - order[0] if keys[0] < (LOWEST + 1) * 2**32 else total
 
 

@@ -20,7 +20,7 @@ from .machine.device import SIMULATED, Kernel, aligned, blocks_for, cuda, empty,
 from .machine.groups import group_width, loader, storer
 
 THREADS = 16 if SIMULATED else 256  # of a block; a power of two
-LANES = 4 if SIMULATED else 32  # groups of channels of a block, at most; a power of two
+ACROSS = 4 if SIMULATED else 32  # groups of channels of a block, at most; a power of two
 ROWS = 2 if SIMULATED else 16  # rows of a thread
 PARTS = 7 if SIMULATED else 1024  # blocks that share a column, at most: beyond, a thread takes more rows
 ZERO, ONE = np.float32(0), np.float32(1)
@@ -38,8 +38,9 @@ def normalise(width: int) -> Kernel:
     def body(x, mu, scale, beta, y):
         """Write y = (x - mu) scale + beta.
 
-        A thread owns one group of channels in ROWS rows of ``y``, a block's height apart, so that neighbours read
-        neighbours. Nothing is shared. Floor: x read and y written once, 8 bytes an element.
+        **Owns:** a thread, one group of channels in ROWS rows of ``y``, a block's height apart, so that neighbours read
+        neighbours. **Shared:** nothing. **No race:** each writes its own. **Floor:** x read and y written once, 8 bytes
+        an element.
         """
         rows, channels = x.shape
         channel = (cuda.blockIdx.y * cuda.blockDim.x + cuda.threadIdx.x) * width
@@ -68,7 +69,7 @@ def normalise(width: int) -> Kernel:
 def frozen_statistics(gamma, mean, var, eps, mu, inverse_std, scale):
     """Write mu = mean, inverse_std = 1 / sqrt(var + eps), scale = gamma inverse_std.
 
-    A thread owns one channel. Nothing is shared. Floor: a launch.
+    **Owns:** a thread, one channel. **Shared:** nothing. **No race:** each writes its own. **Floor:** a launch.
     """
     c = cuda.grid(1)
     if c < mu.size:
@@ -89,20 +90,21 @@ def statistics(width: int) -> Kernel:
     def body(x, height, means, squares):
         """Write the mean of each ``height`` rows (a part), and the sum of the squared distances to it.
 
-        A block owns a part of some channels, a thread one group of channels of every ``blockDim.y``-th of its rows.
         Sums of squares lose the digits that a mean far from zero takes, so a thread counts from its first row's
-        number, and means are written as distances to the first row of all. In shared memory lie count, mean and
-        squares of each thread. They are joined as a tree (Chan et al. 1983): in every round a thread of the lower half
-        takes in its partner in the upper half, and all wait, so no one reads what is being written. Floor: x read
-        once, 4 bytes an element.
+        number, and means are written as distances to the first row of all.
+
+        **Owns:** a block, a part of some channels; a thread, one group of channels of every ``blockDim.y``-th of its
+        rows. **Shared:** count, mean and squares of each thread; they are joined as a tree (Chan et al. 1983).
+        **No race:** in each round the lower half writes its own places and reads those of the upper half, which nobody
+        writes; then all wait. **Floor:** x read once, 4 bytes an element.
         """
         counts = cuda.shared.array(THREADS, float32)
         mean = cuda.shared.array((width, THREADS), float32)
         square = cuda.shared.array((width, THREADS), float32)
         rows, channels = x.shape
-        lanes, line = cuda.blockDim.x, cuda.threadIdx.y
-        slot = line * lanes + cuda.threadIdx.x
-        channel = (cuda.blockIdx.y * lanes + cuda.threadIdx.x) * width
+        across, line = cuda.blockDim.x, cuda.threadIdx.y
+        slot = line * across + cuda.threadIdx.x
+        channel = (cuda.blockIdx.y * across + cuda.threadIdx.x) * width
         v = cuda.local.array(width, float32)
         m = cuda.local.array(width, float32)
         s = cuda.local.array(width, float32)
@@ -135,7 +137,7 @@ def statistics(width: int) -> Kernel:
         half = cuda.blockDim.y // 2
         while half > 0:
             if line < half:
-                other = slot + half * lanes
+                other = slot + half * across
                 share = join_count(counts[slot], counts[other])
                 for k in range(width):
                     d = mean[k, other] - mean[k, slot]
@@ -158,18 +160,18 @@ def statistics(width: int) -> Kernel:
 def finish_statistics(x, means, squares, height, eps, momentum, gamma, running_mean, running_var, mu, inverse, scale):
     """Join the parts; write mean, inverse deviation and scale of each channel, and move the running statistics.
 
-    A block owns ``blockDim.x`` channels, a thread one channel of every ``blockDim.y``-th part; then as in
-    ``statistics``. Every thread's own numbers lie in shared memory; the first line's threads write the results, each
-    of its channel. Floor: the parts read once, 8 bytes a part and channel.
+    **Owns:** a block, ``blockDim.x`` channels; a thread, one channel of every ``blockDim.y``-th part; the first line's
+    threads write the results, each of its channel. **Shared:** count, mean and squares of each thread, joined as a
+    tree. **No race:** as in ``statistics``. **Floor:** the parts read once, 8 bytes a part and channel.
     """
     counts = cuda.shared.array(THREADS, float32)
     mean = cuda.shared.array(THREADS, float32)
     square = cuda.shared.array(THREADS, float32)
     rows = x.shape[0]
     parts, channels = means.shape
-    lanes, line = cuda.blockDim.x, cuda.threadIdx.y
-    slot = line * lanes + cuda.threadIdx.x
-    channel = cuda.blockIdx.x * lanes + cuda.threadIdx.x
+    across, line = cuda.blockDim.x, cuda.threadIdx.y
+    slot = line * across + cuda.threadIdx.x
+    channel = cuda.blockIdx.x * across + cuda.threadIdx.x
     count, m, s = ZERO, ZERO, ZERO
     if channel < channels:
         for part in range(line, parts, cuda.blockDim.y):
@@ -186,7 +188,7 @@ def finish_statistics(x, means, squares, height, eps, momentum, gamma, running_m
     half = cuda.blockDim.y // 2
     while half > 0:
         if line < half:
-            other = slot + half * lanes
+            other = slot + half * across
             d = mean[other] - mean[slot]
             share = join_count(counts[slot], counts[other])
             square[slot] = join_squares(square[slot], square[other], d, counts[slot], share)
@@ -220,17 +222,17 @@ def sums_backward(width: int, frozen: bool) -> Kernel:
     def body(dy, x, mu, scale, height, dx, products, sums):
         """Write sum dy (x - mu) and sum dy of each ``height`` rows (a part); frozen, also dx = dy scale.
 
-        A block owns a part of some channels, a thread one group of channels of every ``blockDim.y``-th of its rows (of
-        ``dx`` as of the sums). In shared memory lie the two sums of each thread; they are added as a tree: in every
-        round a thread of the lower half takes in its partner in the upper half, and all wait. Floor: dy and x read
-        (frozen: and dx written) once, 8 (12) bytes an element.
+        **Owns:** a block, a part of some channels; a thread, one group of channels of every ``blockDim.y``-th of its
+        rows (of ``dx`` as of the sums). **Shared:** the two sums of each thread; they are added as a tree. **No race:**
+        in each round the lower half writes its own places and reads those of the upper half, which nobody writes; then
+        all wait. **Floor:** dy and x read (frozen: and dx written) once, 8 (12) bytes an element.
         """
         product = cuda.shared.array((width, THREADS), float32)
         total = cuda.shared.array((width, THREADS), float32)
         rows, channels = x.shape
-        lanes, line = cuda.blockDim.x, cuda.threadIdx.y
-        slot = line * lanes + cuda.threadIdx.x
-        channel = (cuda.blockIdx.y * lanes + cuda.threadIdx.x) * width
+        across, line = cuda.blockDim.x, cuda.threadIdx.y
+        slot = line * across + cuda.threadIdx.x
+        channel = (cuda.blockIdx.y * across + cuda.threadIdx.x) * width
         v = cuda.local.array(width, float32)
         g = cuda.local.array(width, float32)
         m = cuda.local.array(width, float32)
@@ -261,7 +263,7 @@ def sums_backward(width: int, frozen: bool) -> Kernel:
         half = cuda.blockDim.y // 2
         while half > 0:
             if line < half:
-                other = slot + half * lanes
+                other = slot + half * across
                 for k in range(width):
                     product[k, slot] += product[k, other]
                     total[k, slot] += total[k, other]
@@ -281,16 +283,16 @@ def sums_backward(width: int, frozen: bool) -> Kernel:
 def finish_backward(products, sums, inverse_std, scale, rows, dgamma, dbeta, slope, shift):
     """Add up the parts; write dgamma, dbeta, and what ``gradient`` takes away: slope per x - mu, and shift.
 
-    A block owns ``blockDim.x`` channels, a thread one channel of every ``blockDim.y``-th part; in shared memory lie the
-    two sums of each thread, added as in ``sums_backward``; the first line's threads write the results, each of its
-    channel. Floor: the parts read once, 8 bytes a part and channel.
+    **Owns:** a block, ``blockDim.x`` channels; a thread, one channel of every ``blockDim.y``-th part; the first line's
+    threads write the results, each of its channel. **Shared:** the two sums of each thread, added as a tree.
+    **No race:** as in ``sums_backward``. **Floor:** the parts read once, 8 bytes a part and channel.
     """
     product = cuda.shared.array(THREADS, float32)
     total = cuda.shared.array(THREADS, float32)
     parts, channels = products.shape
-    lanes, line = cuda.blockDim.x, cuda.threadIdx.y
-    slot = line * lanes + cuda.threadIdx.x
-    channel = cuda.blockIdx.x * lanes + cuda.threadIdx.x
+    across, line = cuda.blockDim.x, cuda.threadIdx.y
+    slot = line * across + cuda.threadIdx.x
+    channel = cuda.blockIdx.x * across + cuda.threadIdx.x
     p, s = ZERO, ZERO
     if channel < channels:
         for part in range(line, parts, cuda.blockDim.y):
@@ -302,8 +304,8 @@ def finish_backward(products, sums, inverse_std, scale, rows, dgamma, dbeta, slo
     half = cuda.blockDim.y // 2
     while half > 0:
         if line < half:
-            product[slot] += product[slot + half * lanes]
-            total[slot] += total[slot + half * lanes]
+            product[slot] += product[slot + half * across]
+            total[slot] += total[slot + half * across]
         cuda.syncthreads()
         half //= 2
     if line == 0 and channel < channels:
@@ -324,8 +326,8 @@ def gradient(width: int) -> Kernel:
     def body(dy, x, mu, scale, slope, shift, dx):
         """Write dx = dy scale - (x - mu) slope - shift: the gradient through the statistics of the batch.
 
-        A thread owns one group of channels in ROWS rows of ``dx``. Nothing is shared. Floor: dy and x read, dx written
-        once, 12 bytes an element.
+        **Owns:** a thread, one group of channels in ROWS rows of ``dx``. **Shared:** nothing. **No race:** each writes
+        its own. **Floor:** dy and x read, dx written once, 12 bytes an element.
         """
         rows, channels = x.shape
         channel = (cuda.blockIdx.y * cuda.blockDim.x + cuda.threadIdx.x) * width
@@ -364,16 +366,16 @@ for _width in WIDTHS:  # so that all kernels are known
 
 
 def _block(channels: int, width: int) -> tuple[int, int]:
-    """Return a block's threads: groups of channels across, as many as there are (at most LANES), and rows down."""
+    """Return a block's threads: groups of channels across, as many as there are (at most ACROSS), and rows down."""
     groups = blocks_for(channels, width)
-    lanes = min(LANES, 1 << (groups - 1).bit_length())
-    return lanes, THREADS // lanes
+    across = min(ACROSS, 1 << (groups - 1).bit_length())
+    return across, THREADS // across
 
 
 def _grid(rows: int, channels: int, width: int, height: int) -> tuple[int, int]:
     """Return the blocks: for every ``height`` rows, and for all groups of channels."""
-    lanes, _ = _block(channels, width)
-    return blocks_for(rows, height), blocks_for(channels, width * lanes)
+    across, _ = _block(channels, width)
+    return blocks_for(rows, height), blocks_for(channels, width * across)
 
 
 def _part_height(rows: int, channels: int, width: int) -> int:
@@ -384,8 +386,8 @@ def _part_height(rows: int, channels: int, width: int) -> int:
 
 def _narrow(channels: int) -> tuple[int, tuple[int, int]]:
     """Return blocks and threads of the kernels that join parts: few channels and many threads to a block."""
-    lanes = max(1, LANES // 4)
-    return blocks_for(channels, lanes), (lanes, THREADS // lanes)
+    across = max(1, ACROSS // 4)
+    return blocks_for(channels, across), (across, THREADS // across)
 
 
 def batch_norm(

@@ -45,9 +45,9 @@ def square(x):
 def square_sums(table, partial):
     """Write the sum of the squares of each chunk.
 
-    A block owns one chunk, a thread every THREADS-th group of four numbers in it. In shared memory lies the sum of each
-    thread; they are added as a tree, in every round of which the lower half takes in the upper half and all wait.
-    Floor: every number read once, 4 bytes.
+    **Owns:** a block, the sum of one chunk; a thread, every THREADS-th group of four numbers in it. **Shared:** the sum
+    of each thread; they are added as a tree. **No race:** in each round the lower half writes its own places and reads
+    those of the upper half, which nobody writes; then all wait. **Floor:** every number read once, 4 bytes.
     """
     shared = cuda.shared.array(THREADS, np.float64)
     t = cuda.threadIdx.x
@@ -73,7 +73,11 @@ def square_sums(table, partial):
 
 @kernel("f8[::1]", "f8[::1]")
 def root_of_sum(partial, norm):
-    """Write the root of the sum: one block; a thread adds every THREADS-th number, then as in ``square_sums``."""
+    """Write the root of the sum of the chunks' sums.
+
+    **Owns:** the only block, the root; a thread, every THREADS-th of the sums. **Shared:** the sum of each thread; they
+    are added as a tree. **No race:** as in ``square_sums``. **Floor:** a launch; 8 bytes a chunk are read.
+    """
     shared = cuda.shared.array(THREADS, np.float64)
     t = cuda.threadIdx.x
     total = ZERO
@@ -95,8 +99,8 @@ def root_of_sum(partial, norm):
 def scale_down(table, norm, most):
     """Multiply every number by most / norm where the norm is larger than that; else leave at once.
 
-    A block owns one chunk, a thread every THREADS-th group of four numbers in it. Nothing is shared. Floor: every
-    number read and written once, 8 bytes.
+    **Owns:** a block, one chunk; a thread, every THREADS-th group of four numbers in it. **Shared:** nothing.
+    **No race:** each reads and writes its own. **Floor:** every number read and written once, 8 bytes.
     """
     if not norm[0] > most:
         return
@@ -115,8 +119,9 @@ def scale_down(table, norm, most):
 def descend(table, options, momentum, rate):
     """Move parameters p and velocities v by the gradients g: v = momentum v + g + decay p, p = p - rate v.
 
-    A block owns one chunk of a parameter and of its velocity, a thread every THREADS-th group of four numbers in it.
-    Nothing is shared. Floor: p, g, v read, p, v written once, 20 bytes a number.
+    **Owns:** a block, one chunk of a parameter and of its velocity; a thread, every THREADS-th group of four numbers in
+    it. **Shared:** nothing. **No race:** each reads and writes its own. **Floor:** p, g, v read, p, v written once, 20
+    bytes a number.
     """
     t = cuda.threadIdx.x
     row, first, middle, end = find_chunk(table, cuda.blockIdx.x)

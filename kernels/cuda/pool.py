@@ -44,9 +44,9 @@ def max_pool(width: int, fixed: bool) -> Kernel:
         """Write the largest value of each window and which cell it was.
 
         **Owns:** a thread, one group of channels of one cell of ``y`` and of ``winner``. Beyond the edge it reads the
-        nearest cell, and takes no notice of it. **Shared:** nothing, so there is no race; windows overlap, but what
-        neighbours read twice comes from the caches. **Floor:** x read once, y and winner written once, so
-        4 (1 + 1.25 / (sy sx)) bytes an element of x.
+        nearest cell, and takes no notice of it. **Shared:** nothing; windows overlap, but what neighbours
+        read twice comes from the caches. **No race:** each writes its own. **Floor:** x read once, y and winner written
+        once, so 4 (1 + 1.25 / (sy sx)) bytes an element of x.
         """
         height, across, channels = int32(x.shape[1]), int32(x.shape[2]), x.shape[3]
         rows, columns = y.shape[1:3]

@@ -43,8 +43,8 @@ def repeat(width: int) -> Kernel:
     def body(x, scale, y):
         """Write each cell to a block of ``scale`` x ``scale`` cells.
 
-        A thread reads one group of channels of one cell of ``x`` and owns its copies. Nothing is shared. Floor: x read
-        once, y written once, 4 (1 + scale^2) bytes an element of x.
+        **Owns:** a thread, the copies of one group of channels of one cell of ``x``. **Shared:** nothing. **No race:**
+        each writes its own. **Floor:** x read once, y written once, 4 (1 + scale^2) bytes an element of x.
         """
         across, channels = x.shape[2:]
         line = cuda.blockIdx.x
@@ -70,8 +70,9 @@ def gather(width: int) -> Kernel:
     def body(dy, scale, dx):
         """Write for each cell the sum of dy over the ``scale`` x ``scale`` cells that it was copied to.
 
-        A thread owns one group of channels of one cell of ``dx`` and adds row by row. Nothing is shared. Floor: dy read
-        once, dx written once, 4 (1 + scale^2) bytes an element of dx.
+        **Owns:** a thread, one group of channels of one cell of ``dx``; it adds row by row. **Shared:** nothing.
+        **No race:** nobody else adds to its cell. **Floor:** dy read once, dx written once, 4 (1 + scale^2) bytes an
+        element of dx.
         """
         across, channels = dx.shape[2:]
         line = cuda.blockIdx.x
@@ -126,9 +127,9 @@ def interpolate(width: int) -> Kernel:
     def body(x, scale_y, scale_x, y):
         """Write the mean of four cells, first down, then across.
 
-        A thread owns one group of channels of one cell of ``y``. Nothing is shared; what neighbours read twice comes
-        from the caches. Floor: the cells that are read once and y written once, at most 4 (size of x + size of y)
-        bytes.
+        **Owns:** a thread, one group of channels of one cell of ``y``. **Shared:** nothing; what neighbours read twice
+        comes from the caches. **No race:** each writes its own. **Floor:** the cells that are read once and y written
+        once, at most 4 (size of x + size of y) bytes.
         """
         height, across, channels = x.shape[1:]
         rows, columns = y.shape[1:3]
@@ -162,9 +163,9 @@ def interpolate(width: int) -> Kernel:
 def interpolate_gradient(dy, scale, dx):
     """Undo one axis of ``interpolate``: (outer, m, inner) gradients of the outputs to (outer, n, inner) of the cells.
 
-    A thread owns one element of ``dx``. It looks at the outputs whose place can lie within one cell of its own, by
-    increasing number, and adds what it has given to them; the outermost cells also to all beyond. Nothing is shared.
-    Floor: dy read and dx written once.
+    **Owns:** a thread, one element of ``dx``. It looks at the outputs whose place can lie within one cell of its own,
+    by increasing number, and adds what it has given to them; the outermost cells also to all beyond. **Shared:**
+    nothing. **No race:** nobody else adds to its element. **Floor:** dy read and dx written once.
     """
     n, inner = dx.shape[1:]
     outputs = dy.shape[1]
@@ -189,7 +190,8 @@ def interpolate_gradient(dy, scale, dx):
 def pick(masks, out):
     """Write the cell that each output lies in.
 
-    A thread owns one pixel of ``out``. Nothing is shared. Floor: out written once, the cells that are read once.
+    **Owns:** a thread, one pixel of ``out``. **Shared:** nothing. **No race:** each writes its own. **Floor:** out
+    written once, the cells that are read once.
     """
     rows, columns = out.shape[1:]
     g, row = cuda.blockIdx.x // rows, cuda.blockIdx.x % rows

@@ -2,7 +2,7 @@
 
 The CPU lists the taps of a bin once per RoI, because there a run over the channels follows. Here the channels run
 beside each other, in the threads, so each thread finds the taps of its bin itself: 20 operations for every sample,
-beside the 16 numbers it reads for each.
+beside the 16 numbers (4 taps of 4 channels) it reads for each. See ``regions.gather`` for the backward pass.
 """
 
 from __future__ import annotations
@@ -29,25 +29,27 @@ from .machine.device import SIMULATED, blocks_for, contiguous, cuda, empty, floa
 from .regions import are_rois, is_target, plain
 from .regions.gather import gather, gather_won, launch_gather, launch_gather_won
 
-LANES, BINS, EACH = (2, 2, 2) if SIMULATED else (64, 4, 4)  # a block: channels, bins; channels of a thread
+ACROSS, BINS, EACH = (2, 2, 2) if SIMULATED else (64, 4, 4)  # a block: channels, bins; channels of a thread
 THREADS = 4 if SIMULATED else 128
 NAN, INFINITY = np.float32(np.nan), np.float32(np.inf)
 
 
 @kernel("f4[:,::1]", "i4[::1]", "f4", "f4", "i4", "i4", "i4", "i4", "i4", "i4", "i4", "f4[:,:,::1]", "i4[:,::1]")
-def roi_axes(rois, maps, scale, offset, ph, pw, ratio, aligned, images, height, width, axes, reach):
+def roi_axes(rois, map_of, scale, offset, ph, pw, ratio, aligned, images, height, width, axes, reach):
     """Write start, bin side and samples per bin of each RoI on both axes, (R, 2, 3), and the pixels it reaches.
 
     ``reach`` (R, 5) is its map, first and last row, first and last column, a pixel more on either side for rounding.
     A RoI that cannot be read has -1 samples and reaches nothing.
 
-    Owner: one thread for each RoI. Shared memory and races: none. Floor: 64 bytes for each.
+    ``map_of`` (R,) is the number of each RoI's map.
+
+    **Owns:** a thread, one RoI. **Shared:** nothing. **No race:** each writes its own. **Floor:** 64 bytes for each.
     """
     r = cuda.grid(1)
     if r >= rois.shape[0]:
         return
-    reach[r, 0] = maps[r]
-    readable = 0 <= maps[r] < images
+    reach[r, 0] = map_of[r]
+    readable = 0 <= map_of[r] < images
     for axis in range(2):
         bins, size = (ph, height) if axis == 0 else (pw, width)
         start, side = region_axis(rois[r, axis], rois[r, axis + 2], scale, offset, bins, aligned)
@@ -72,7 +74,11 @@ def _bin_of(number, ph, pw):
 
 @scalar
 def bin_samples(axes, r, axis, number, size):
-    """Return start, side and samples of a bin on one axis, and first and end of the samples that may lie on the map."""
+    """Return start, side and samples of a bin on one axis, and first and end of the samples that may lie on the map.
+
+    ``product``: must not be fused with the addition, so that the start has the CPU's bits. (In ``sample_place`` a
+    division stands between, and ``can_touch`` has a margin.)
+    """
     start, side, count = axes[r, axis, 0], axes[r, axis, 1], np.int32(axes[r, axis, 2])
     base = start + product(np.float32(number), side)
     first, end = samples_between(base, side, count, -1, size)
@@ -97,13 +103,13 @@ def _mean(total, count_y, count_x):
 
 
 @kernel("f4[::1]", "i4", "i4", "i4[::1]", "f4[:,:,::1]", "f4[:,:,:,::1]")
-def roi_align_mean(features, height, width, maps, axes, pooled):
+def roi_align_mean(features, height, width, map_of, axes, pooled):
     """Write the mean over the samples of each bin, pooled (R, ph, pw, C), from the maps (N, H, W, C), taken flat.
 
-    Owner: a thread owns ``EACH`` channels of one bin, ``LANES`` apart (and further ones if there are more), so that
-    neighbours read and write neighbours. Shared memory: none; threads of a bin compute the same coordinates, and the
-    cache brings them the same numbers of ``axes``. Races: none, nobody reads a result. Floor: the pixels that are
-    touched read once, pooled written once; 64 bytes of the cache and 12 operations for each sample and channel.
+    **Owns:** a thread, ``EACH`` channels of one bin, ``ACROSS`` apart (and further ones if there are more), so that
+    neighbours read and write neighbours. **Shared:** nothing; threads of a bin compute the same coordinates, and the
+    cache brings them the same numbers of ``axes``. **No race:** nobody reads a result. **Floor:** the pixels that are
+    touched read once, pooled written once; 16 bytes of the cache and 12 operations for each sample and channel.
     """
     number = cuda.blockIdx.x * BINS + cuda.threadIdx.y
     count, ph, pw, channels = pooled.shape
@@ -111,32 +117,32 @@ def roi_align_mean(features, height, width, maps, axes, pooled):
         return
     r, p, q = _bin_of(number, ph, pw)
     total = cuda.local.array(EACH, float32)
-    channel = cuda.local.array(EACH, np.uint64)  # an index without a sign needs no test for "from the end"
+    channel = cuda.local.array(EACH, np.uint64)  # unsigned: see ``regions.gather``
     base_y, side_y, count_y, first_i, end_i = bin_samples(axes, r, 0, p, height)
     base_x, side_x, count_x, first_j, end_j = bin_samples(axes, r, 1, q, width)
-    for first in range(cuda.threadIdx.x, channels, LANES * EACH):
+    for first in range(cuda.threadIdx.x, channels, ACROSS * EACH):
         for k in range(EACH):  # the last channel again, where there are no more: then nothing has to be asked below
-            total[k], channel[k] = ZERO, np.uint64(min(first + k * LANES, channels - 1))
+            total[k], channel[k] = ZERO, np.uint64(min(first + k * ACROSS, channels - 1))
         for i in range(first_i, end_i):
             top, bottom, fy, inside_y = bilinear_taps(sample_place(base_y, side_y, count_y, i), height)
             for j in range(first_j, end_j):
                 left, right, fx, inside_x = bilinear_taps(sample_place(base_x, side_x, count_x, j), width)
                 if inside_y and inside_x:
-                    pixel = np.uint64(((maps[r] * height + top) * width + left) * channels)
+                    pixel = np.uint64(((map_of[r] * height + top) * width + left) * channels)
                     down, across = np.uint64((bottom - top) * width * channels), np.uint64((right - left) * channels)
                     for k in range(EACH):
                         total[k] += _bilinear(features, pixel + channel[k], down, across, fy, fx)
         for k in range(EACH):
-            if first + k * LANES < channels:
-                pooled[r, p, q, first + k * LANES] = _mean(total[k], count_y, count_x)
+            if first + k * ACROSS < channels:
+                pooled[r, p, q, first + k * ACROSS] = _mean(total[k], count_y, count_x)
 
 
 @kernel("f4[:,:,:,::1]", "i4[::1]", "f4[:,:,::1]", "f4[:,:,:,::1]", "i8[:,:,:,::1]")
-def roi_align_max(features, maps, axes, pooled, winner):
+def roi_align_max(features, map_of, axes, pooled, winner):
     """Write the largest sample of each bin, and its number: the first of equals; NaN wins.
 
-    Owner: a thread owns one channel of one bin (and further ones, ``LANES`` apart). Shared memory and races: none.
-    Floor: as the mean, and 8 bytes more written for each value.
+    **Owns:** a thread, one channel of one bin (and further ones, ``ACROSS`` apart). **Shared:** nothing. **No race:**
+    nobody reads a result. **Floor:** as the mean, and 8 bytes more written for each value.
     """
     number = cuda.blockIdx.x * BINS + cuda.threadIdx.y
     count, ph, pw, channels = pooled.shape
@@ -146,9 +152,10 @@ def roi_align_max(features, maps, axes, pooled, winner):
     r, p, q = _bin_of(number, ph, pw)
     base_y, side_y, count_y, first_i, end_i = bin_samples(axes, r, 0, p, height)
     base_x, side_x, count_x, first_j, end_j = bin_samples(axes, r, 1, q, width)
-    for c in range(cuda.threadIdx.x, channels, LANES):
+    for c in range(cuda.threadIdx.x, channels, ACROSS):
         best, which = ZERO, np.int64(-1)
-        # Samples outside are alike; the first of all stands for those before the range
+        # All samples outside are 0, and of equals the first wins: sample 0 stands for those before the range, and the
+        # range's margin for those behind
         for step_i in range(max(first_i - 1, 0), end_i):
             i = step_i if step_i >= first_i else 0
             top, bottom, fy, inside_y = bilinear_taps(sample_place(base_y, side_y, count_y, i), height)
@@ -157,8 +164,10 @@ def roi_align_max(features, maps, axes, pooled, winner):
                 left, right, fx, inside_x = bilinear_taps(sample_place(base_x, side_x, count_x, j), width)
                 new = ZERO
                 if inside_y and inside_x:
-                    above = (ONE - fx) * features[maps[r], top, left, c] + fx * features[maps[r], top, right, c]
-                    below = (ONE - fx) * features[maps[r], bottom, left, c] + fx * features[maps[r], bottom, right, c]
+                    above = (ONE - fx) * features[map_of[r], top, left, c] + fx * features[map_of[r], top, right, c]
+                    below = (ONE - fx) * features[map_of[r], bottom, left, c] + fx * features[
+                        map_of[r], bottom, right, c
+                    ]
                     new = (ONE - fy) * above + fy * below
                 if which < 0 or new > best or (new != new and best == best):
                     best, which = new, np.int64(i) * count_x + j
@@ -178,7 +187,10 @@ def bin_weight(axes, r, axis, number, bins, size, pixel):
 
 @scalar
 def can_touch(axes, r, axis, number, bins, size, pixel):
-    """Tell whether the samples of a bin may read a pixel of one axis; a pixel more on either side, for rounding."""
+    """Tell whether the samples of a bin may read a pixel of one axis.
+
+    With a pixel more on either side for rounding, so the products may be fused with the additions.
+    """
     start, side = axes[r, axis, 0], axes[r, axis, 1]
     low, high = start + np.float32(number) * side, start + np.float32(number + 1) * side
     low, high = max(min(low, high), -ONE), min(max(low, high), np.float32(size))
@@ -223,13 +235,13 @@ def sample_grid(
     sampling_ratio: int,
     aligned: bool,
 ) -> Any:
-    """Return the maps of the RoIs, and what ``roi_axes`` writes."""
-    maps, axes, reach = plain(batch_index, np.int32), empty((len(rois), 2, 3)), empty((len(rois), 5), np.int32)
+    """Return the number of each RoI's map, and what ``roi_axes`` writes."""
+    map_of, axes, reach = plain(batch_index, np.int32), empty((len(rois), 2, 3)), empty((len(rois), 5), np.int32)
     launch(
-        roi_axes, blocks_for(len(rois), THREADS), THREADS, plain(rois, np.float32), maps, spatial_scale,
+        roi_axes, blocks_for(len(rois), THREADS), THREADS, plain(rois, np.float32), map_of, spatial_scale,
         0.5 if aligned else 0.0, *bins, sampling_ratio, int(aligned), *shape[:3], axes, reach,
     )  # fmt: skip
-    return maps, axes, reach
+    return map_of, axes, reach
 
 
 def roi_align(
@@ -250,15 +262,15 @@ def roi_align(
     if not are_rois(rois, batch_index) or sampling_ratio < 0 or reduce not in ("mean", "max"):
         return NotImplemented
     _, height, width, channels = features.shape
-    maps, axes, _ = sample_grid(rois, batch_index, features.shape, bins, spatial_scale, sampling_ratio, aligned)
+    map_of, axes, _ = sample_grid(rois, batch_index, features.shape, bins, spatial_scale, sampling_ratio, aligned)
     pooled, winner = empty((len(rois), *bins, channels)), None
     blocks = blocks_for(len(rois) * bins[0] * bins[1], BINS)
     if reduce == "mean":
         flat = contiguous(features).reshape(-1)
-        launch(roi_align_mean, blocks, (LANES, BINS), flat, height, width, maps, axes, pooled)
+        launch(roi_align_mean, blocks, (ACROSS, BINS), flat, height, width, map_of, axes, pooled)
     else:
         samples = empty(pooled.shape, np.int64)
-        launch(roi_align_max, blocks, (LANES, BINS), contiguous(features), maps, axes, pooled, samples)
+        launch(roi_align_max, blocks, (ACROSS, BINS), contiguous(features), map_of, axes, pooled, samples)
         # How many samples a bin has is known here only if it was asked for
         winner = samples.astype(np.min_scalar_type(sampling_ratio**2) if sampling_ratio else np.uint64)
     return pooled, RoIAlignCache(

@@ -16,17 +16,18 @@ from .machine.device import SIMULATED, blocks_for, contiguous, cuda, empty, int3
 from .regions import are_rois, plain
 from .regions.gather import gather_won, launch_gather_won
 
-LANES, BINS = (2, 2) if SIMULATED else (64, 4)  # a block: channels, bins
+ACROSS, BINS = (2, 2) if SIMULATED else (64, 4)  # a block: channels, bins
 THREADS = 4 if SIMULATED else 128
 NAN, INFINITY = np.float32(np.nan), np.float32(np.inf)
 
 
 @kernel("f4[:,:,:,::1]", "f4[:,::1]", "i4[::1]", "f4", "i4", "f4[:,:,:,::1]", "i4[:,:,:,::1]")
-def roi_pool_largest(features, rois, maps, scale, caffe, pooled, winner):
+def roi_pool_largest(features, rois, map_of, scale, caffe, pooled, winner):
     """Write the largest cell of each bin, pooled (R, ph, pw, C), and its number; 0 and -1 for a bin without cells.
 
-    Owner: a thread owns one channel of one bin (and further ones, ``LANES`` apart), so that neighbours read and write
-    neighbours. Shared memory and races: none. Floor: the cells of the RoIs read once, 8 bytes written for each value.
+    **Owns:** a thread, one channel of one bin (and further ones, ``ACROSS`` apart), so that neighbours read and write
+    neighbours. **Shared:** nothing. **No race:** nobody reads a result. **Floor:** the cells of the RoIs read once, 8
+    bytes written for each value.
     """
     number = cuda.blockIdx.x * BINS + cuda.threadIdx.y
     count, ph, pw, channels = pooled.shape
@@ -37,17 +38,17 @@ def roi_pool_largest(features, rois, maps, scale, caffe, pooled, winner):
     y1, x1 = product(rois[r, 0], scale), product(rois[r, 1], scale)
     y2, x2 = product(rois[r, 2], scale), product(rois[r, 3], scale)
     finite = abs(y1) < INFINITY and abs(x1) < INFINITY and abs(y2) < INFINITY and abs(x2) < INFINITY
-    readable = finite and 0 <= maps[r] < images
+    readable = finite and 0 <= map_of[r] < images
     top, bottom, left, right = 0, 0, 0, 0
     if readable:
         top, bottom = pool_bin(y1, y2, p, ph, height, caffe)
         left, right = pool_bin(x1, x2, q, pw, width, caffe)
     empty_bin = bottom <= top or right <= left
-    for c in range(cuda.threadIdx.x, channels, LANES):
+    for c in range(cuda.threadIdx.x, channels, ACROSS):
         best, which = -INFINITY, top * width + left
         for i in range(top, bottom):
             for j in range(left, right):
-                new = features[maps[r], i, j, c]
+                new = features[map_of[r], i, j, c]
                 # The first of equals stays; NaN wins, the first of them, like in argmax
                 if new > best or (new != new and best == best):
                     best, which = new, i * width + j
@@ -59,8 +60,9 @@ def roi_pool_largest(features, rois, maps, scale, caffe, pooled, winner):
 def roi_pool_extents(winner, width, extents):
     """Write the first and last row that won in each row of bins, and column in each column, (R, ph + pw, 2).
 
-    Owner: one block for each row or column of bins of a RoI. Shared memory: the smallest and largest that each thread
-    saw. Races: a thread writes its own entry, and after a barrier the first reads all. Floor: ``winner`` read twice.
+    **Owns:** a block, a row or a column of bins of one RoI. **Shared:** the smallest and largest that each thread saw.
+    **No race:** a thread writes its own entry, and after a barrier the first reads all. **Floor:** ``winner`` read
+    once; here it is read twice, for rows and for columns.
     """
     lows = cuda.shared.array(THREADS, int32)
     highs = cuda.shared.array(THREADS, int32)
@@ -82,14 +84,15 @@ def roi_pool_extents(winner, width, extents):
 
 
 @kernel("i4[:,:,::1]", "i4[::1]", "i4", "i4[:,::1]")
-def roi_pool_reach(extents, maps, ph, reach):
+def roi_pool_reach(extents, map_of, ph, reach):
     """Write map, first and last row, first and last column of each RoI, (R, 5).
 
-    Owner: one thread for each RoI. Shared memory and races: none. Floor: ``extents`` read once.
+    **Owns:** a thread, one RoI. **Shared:** nothing. **No race:** each writes its own. **Floor:** ``extents`` read
+    once.
     """
     r = cuda.grid(1)
     if r < reach.shape[0]:
-        reach[r, 0] = maps[r]
+        reach[r, 0] = map_of[r]
         for axis in range(2):
             first, end = (0, ph) if axis == 0 else (ph, extents.shape[1])
             low, high = 2**31 - 1, -1
@@ -132,7 +135,7 @@ def roi_pool(
     pooled = empty((len(rois), *bins, features.shape[3]))
     winner = empty(pooled.shape, np.int32)
     launch(
-        roi_pool_largest, blocks_for(len(rois) * bins[0] * bins[1], BINS), (LANES, BINS), contiguous(features),
+        roi_pool_largest, blocks_for(len(rois) * bins[0] * bins[1], BINS), (ACROSS, BINS), contiguous(features),
         plain(rois, np.float32), plain(batch_index, np.int32), spatial_scale, int(split == "caffe"), pooled, winner,
     )  # fmt: skip
     return pooled, RoIPoolCache(features.shape, features.dtype, batch_index, winner)
@@ -144,8 +147,8 @@ def roi_pool_backward(dy: Any, cache: RoIPoolCache) -> Any:
     if not is_float32(dy) or dtype != np.float32 or dy.shape != winner.shape:
         return NotImplemented
     count, ph, pw, _ = winner.shape
-    winner, maps = contiguous(winner), plain(batch_index, np.int32)
+    winner, map_of = contiguous(winner), plain(batch_index, np.int32)
     extents, reach = empty((count, ph + pw, 2), np.int32), empty((count, 5), np.int32)
     launch(roi_pool_extents, (count, ph + pw), THREADS, winner, shape[2], extents)
-    launch(roi_pool_reach, blocks_for(count, THREADS), THREADS, extents, maps, ph, reach)
+    launch(roi_pool_reach, blocks_for(count, THREADS), THREADS, extents, map_of, ph, reach)
     return launch_gather_won(_backward, contiguous(dy), winner, extents, reach, shape)

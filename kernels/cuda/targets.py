@@ -57,9 +57,10 @@ def _largest_of_block(value, parts):
 def best_overlaps(anchors, objects, peaks):
     """Write, for each object (G, 4), its largest overlap with the anchors (A, 4) of each chunk: peaks (G, chunks).
 
-    Owner: one block for each result; its threads share the anchors. Shared memory: the largest overlap each thread saw,
-    then of two, four, ... threads. Races: a barrier between the steps, and in a step each thread writes its own place.
-    Floor: 15 operations for each anchor and object; 16 bytes an anchor from the cache.
+    **Owns:** a block, one result; its threads share the anchors. **Shared:** the largest overlap each thread saw, then
+    of two, four, ... threads. **No race:** in each round the lower half writes its own places and reads those of the
+    upper half, which nobody writes; then all wait. **Floor:** 15 operations for each anchor and object; 16 bytes an
+    anchor from the cache.
     """
     parts = cuda.shared.array(THREADS, float32)
     j, t = cuda.blockIdx.y, cuda.threadIdx.x
@@ -78,7 +79,8 @@ def best_overlaps(anchors, objects, peaks):
 def best_bars(peaks, match_best, share, bars):
     """Write the overlap from which on an anchor is an object's best: ``share`` of the largest, infinite without one.
 
-    Owner: one block for each object. Shared memory and races: as in ``best_overlaps``. Floor: ``peaks`` read once.
+    **Owns:** a block, one object. **Shared:** the largest that each thread saw. **No race:** as in ``best_overlaps``.
+    **Floor:** ``peaks`` read once.
     """
     parts = cuda.shared.array(THREADS, float32)
     j, t, largest = cuda.blockIdx.x, cuda.threadIdx.x, ZERO
@@ -93,8 +95,8 @@ def best_bars(peaks, match_best, share, bars):
 def anchor_labels(anchors, objects, bars, negative, positive, labels, matched):
     """Write 1, -1 or 0 for each anchor, and the object it overlaps most, the first of equals.
 
-    Owner: one thread for each anchor. Shared memory: ``OBJECTS`` objects at a time, with area and bar, each loaded by
-    one thread. Races: barriers part loading from reading. Floor: 16 bytes read and 9 written for each anchor; 15
+    **Owns:** a thread, one anchor. **Shared:** ``OBJECTS`` objects at a time, with area and bar, each loaded by one
+    thread. **No race:** barriers part loading from reading. **Floor:** 16 bytes read and 9 written for each anchor; 15
     operations for each anchor and object.
     """
     boxes = cuda.shared.array((OBJECTS, 6), float32)
@@ -148,15 +150,17 @@ def label_anchors(
 
 
 @kernel("u1[:,:,::1]", "i4[::1]", "f4[:,:,::1]", "i4[:,::1]", "f4[:,:,::1]")
-def mask_means(masks, owner, axes, reach, out):
+def mask_means(masks, mask_of, axes, reach, out):
     """Write RoIAlign of masks of one channel, out (P, m, m): first down, a line of the RoI at a time, then across.
 
     ``axes`` and ``reach`` are those of ``roi_align.roi_axes``.
 
-    Owner: a block owns one row of one result, and a thread some of its values. Shared memory: ``LINE`` pixels of the
-    line that is the mean over the row's samples, each written by one thread. Races: barriers part its writing from its
-    reading, and the sum of each result is kept by its owner. Floor: two bytes read for each row of samples and pixel
-    between the RoI's sides.
+    ``mask_of`` (P,) is the number of each RoI's mask.
+
+    **Owns:** a block, one row of one result; a thread, some of its values. **Shared:** ``LINE`` pixels of the line that
+    is the mean over the row's samples, each written by one thread. **No race:** barriers part its writing from its
+    reading, and the sum of each result is kept by its owner. **Floor:** two bytes read for each row of samples and
+    pixel between the RoI's sides.
     """
     line = cuda.shared.array(LINE, float32)
     r, p, t = cuda.blockIdx.x, cuda.blockIdx.y, cuda.threadIdx.x
@@ -173,7 +177,7 @@ def mask_means(masks, owner, axes, reach, out):
             for i in range(first_i, end_i):
                 top, bottom, fraction, inside = bilinear_taps(sample_place(base_y, side_y, count_y, i), height)
                 if inside:
-                    above, below = masks[owner[r], top, first + x], masks[owner[r], bottom, first + x]
+                    above, below = masks[mask_of[r], top, first + x], masks[mask_of[r], bottom, first + x]
                     total += (ONE - fraction) * float32(above) + fraction * float32(below)
             line[x] = total / float32(count_y)
         cuda.syncthreads()
@@ -201,6 +205,6 @@ def crop_masks(masks: Any, owner: Any, rois: Any, *, output_size: int, method: s
     if method != "roi_align" or bins is None or not are_rois(rois, owner):
         return NotImplemented
     out = empty((len(rois), *bins))
-    maps, axes, reach = sample_grid(rois, owner, masks.shape, bins, 1.0, 0, aligned)
-    launch(mask_means, out.shape[:2], THREADS, contiguous(masks).view(np.uint8), maps, axes, reach, out)
+    mask_of, axes, reach = sample_grid(rois, owner, masks.shape, bins, 1.0, 0, aligned)
+    launch(mask_means, out.shape[:2], THREADS, contiguous(masks).view(np.uint8), mask_of, axes, reach, out)
     return out

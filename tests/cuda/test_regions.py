@@ -50,6 +50,29 @@ def test_roi_align(shape, sampling_ratio, reduce):
         check(into, wanted + there)
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("name", ["roi_align", "crop_and_resize"])
+def test_what_is_not_finite_reaches_only_pixels_that_its_bin_touches(name, value):
+    """Columns of a tile that lie beside the bin have a weight of 0, and 0 times NaN would be NaN."""
+    shape, rois = (1, 5, 6, 3), np.array([[0, 0, 2, 5], [1, 1, 4, 4]], np.float32)
+    args = np.zeros(shape, np.float32), rois, np.zeros(2, np.int64)
+    if name == "roi_align":
+        how = {"output_size": (2, 3), "spatial_scale": 1.0}
+        (_, cache), backward = cuda_align.roi_align(*device_tree(args), **how), cuda_align.roi_align_backward
+    else:
+        args = args[0], rois / np.float32(8), args[2]
+        crops = cuda_crop.crop_and_resize(*device_tree(args), output_size=(2, 3))
+        (_, cache), backward = crops, cuda_crop.crop_and_resize_backward
+    for r, p, q, c in np.ndindex(2, 2, 3, 3):
+        one = np.zeros((2, 2, 3, 3), np.float32)
+        one[r, p, q, c] = 1
+        touched = backward(to_device(one), cache).get() != 0
+        assert not touched.all()
+        dy = draw(np.random.default_rng(0), 2, 2, 3, 3)
+        dy[r, p, q, c] = value
+        np.testing.assert_array_equal(~np.isfinite(backward(to_device(dy), cache).get()), touched)
+
+
 def test_roi_align_reads_only_samples_on_the_map():
     """A RoI far larger than the map: most of its samples lie outside, and both sides skip them."""
     rng = np.random.default_rng(3)

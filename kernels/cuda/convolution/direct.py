@@ -3,7 +3,7 @@
 Weights come as *products*, (products, kh, kw, channels, outputs): one for a convolution without groups, and else as
 ``grouped`` makes them. The scatter (the gradient of the input, and the transposed convolution) is cut into phases:
 outputs that lie a stride apart are reached by the same taps, so each of the down x across phases is a convolution with
-its share of the taps, turned round.
+its share of the taps, the last of them first.
 """
 
 from __future__ import annotations
@@ -22,15 +22,20 @@ def windows(sizes: Geometry, channels: int, line: int) -> Reading:
     (_, height, width, _), (_, rows, columns, _) = sizes.maps, sizes.out
     kh, kw = sizes.weights[:2]
     return Reading(
-        sizes.pixels, max(1, rows * columns), max(1, columns), channels, kh * kw, kw, height, width, *sizes.stride,
-        sizes.top, sizes.left, height * width * line, width * line, line, channels,
+        pixels=sizes.pixels, area=max(1, rows * columns), across=max(1, columns), channels=channels,
+        taps=kh * kw, taps_across=kw, height=height, width=width,
+        stride_y=sizes.stride[0], stride_x=sizes.stride[1], pad_top=sizes.top, pad_left=sizes.left,
+        image_step=height * width * line, row_step=width * line, pixel_step=line, group_step=channels,
     )  # fmt: skip
 
 
 def dense(shape: tuple[int, ...], columns: int) -> Writing:
     """Return how maps (N, H, W, C) are written, ``columns`` of a product."""
     _, height, width, line = shape
-    return Writing(0, height * width * line, width * line, line, columns, columns, 0)
+    return Writing(
+        first=0, image_step=height * width * line, row_step=width * line, pixel_step=line, group_step=columns,
+        scale_step=columns, part_step=0,
+    )  # fmt: skip
 
 
 def extras(channels: int, scale: Any, shift: Any, residual: Any, *, activate: bool = False) -> dict[str, Any]:
@@ -41,37 +46,40 @@ def extras(channels: int, scale: Any, shift: Any, residual: Any, *, activate: bo
     return {**filled, "activate": activate}
 
 
-def _filled(x: Any, w: Any, turned: bool) -> tuple[Any, Any]:
+def _filled(x: Any, w: Any, transposed: bool) -> tuple[Any, Any]:
     """Return maps and weights with channels in eights and outputs in fours; several products have them already."""
     if len(w) > 1:
         return aligned(x), aligned(w)
-    return fill_up(x, 8), fill_up(w, 4, 8) if turned else fill_up(w, 8, 4)
+    return fill_up(x, 8), fill_up(w, 4, 8) if transposed else fill_up(w, 8, 4)
 
 
-def convolve(x: Any, w: Any, sizes: Geometry, *, turned: bool = False, **after: Any) -> Any:
-    """Return the convolution; ``turned`` if the last two axes of the weights are (outputs, channels)."""
-    x, w = _filled(x, w, turned)
+def convolve(x: Any, w: Any, sizes: Geometry, *, transposed: bool = False, **after: Any) -> Any:
+    """Return the convolution; ``transposed`` if the last two axes of the weights are (outputs, channels)."""
+    x, w = _filled(x, w, transposed)
     products, kh, kw, channels, columns = w.shape
     line, tap = columns, channels * columns
-    if turned:
+    if transposed:
         channels, columns = columns, channels
     out = empty((*sizes.out[:3], columns * products))
+    weights = Weights(
+        columns=columns, first=0, tap_row_step=kw * tap, tap_step=tap, line_step=line, group_step=kh * kw * tap
+    )  # fmt: skip
     correlate(
-        x, w, out, windows(sizes, channels, x.shape[3]), Weights(columns, 0, kw * tap, tap, line, kh * kw * tap),
-        dense(out.shape, columns), turned=turned, products=products, **extras(out.shape[3], **after),
+        x, w, out, windows(sizes, channels, x.shape[3]), weights, dense(out.shape, columns),
+        transposed=transposed, products=products, **extras(out.shape[3], **after),
     )  # fmt: skip
     return cut_off(out, sizes.out[3])
 
 
-def scatter(y: Any, w: Any, sizes: Geometry, *, turned: bool = True, **after: Any) -> Any:
-    """Return the maps that a convolution's results ``y`` are spread to; ``turned`` as for ``convolve``.
+def scatter(y: Any, w: Any, sizes: Geometry, *, transposed: bool = True, **after: Any) -> Any:
+    """Return the maps that a convolution's results ``y`` are spread to; ``transposed`` as for ``convolve``.
 
     ``sizes`` are those of the convolution whose transpose this is.
     """
-    y, w = _filled(y, w, turned)
+    y, w = _filled(y, w, transposed)
     products, kh, kw, channels, columns = w.shape
     line, tap = columns, channels * columns
-    if turned:
+    if transposed:
         channels, columns = columns, channels
     n, height, width, outputs = sizes.maps
     _, rows, across, pixel = y.shape
@@ -83,15 +91,20 @@ def scatter(y: Any, w: Any, sizes: Geometry, *, turned: bool = True, **after: An
             (sy, sx) = sizes.stride
             down, right = (height - a + sy - 1) // sy, (width - b + sx - 1) // sx
             reading = Reading(
-                n * down * right, max(1, down * right), max(1, right), channels, taps_down * taps_across,
-                max(1, taps_across), rows, across, 1, 1, top, left, rows * across * pixel, across * pixel, pixel,
-                channels,
+                pixels=n * down * right, area=max(1, down * right), across=max(1, right), channels=channels,
+                taps=taps_down * taps_across, taps_across=max(1, taps_across), height=rows, width=across,
+                stride_y=1, stride_x=1, pad_top=top, pad_left=left,
+                image_step=rows * across * pixel, row_step=across * pixel, pixel_step=pixel, group_step=channels,
             )  # fmt: skip
-            weights = Weights(columns, (first_i * kw + first_j) * tap, -sy * kw * tap, -sx * tap, line, kh * kw * tap)
+            weights = Weights(
+                columns=columns, first=(first_i * kw + first_j) * tap, tap_row_step=-sy * kw * tap, tap_step=-sx * tap,
+                line_step=line, group_step=kh * kw * tap,
+            )  # fmt: skip
             writing = Writing(
-                (a * width + b) * wide, height * width * wide, sy * width * wide, sx * wide, columns, columns, 0
+                first=(a * width + b) * wide, image_step=height * width * wide, row_step=sy * width * wide,
+                pixel_step=sx * wide, group_step=columns, scale_step=columns, part_step=0,
             )  # fmt: skip
-            correlate(y, w, out, reading, weights, writing, turned=turned, products=products, **after)
+            correlate(y, w, out, reading, weights, writing, transposed=transposed, products=products, **after)
     return cut_off(out, outputs)
 
 

@@ -35,8 +35,9 @@ def _runs(x: Any, sizes: Geometry) -> tuple[Any, Reading]:
     bottom, right = max(0, min(height, tall - sizes.top)), max(0, min(width, wide - sizes.left))
     padded[:, sizes.top : sizes.top + bottom, sizes.left : sizes.left + right, :channels] = x[:, :bottom, :right]
     reading = Reading(
-        sizes.pixels, rows * columns, columns, run, kh, 1, tall, wide, sy, sx, 0, 0, tall * wide * MOST, wide * MOST,
-        MOST, 0,
+        pixels=sizes.pixels, area=rows * columns, across=columns, channels=run, taps=kh, taps_across=1,
+        height=tall, width=wide, stride_y=sy, stride_x=sx, pad_top=0, pad_left=0,
+        image_step=tall * wide * MOST, row_step=wide * MOST, pixel_step=MOST, group_step=0,
     )  # fmt: skip
     return padded, reading
 
@@ -49,7 +50,9 @@ def convolve(x: Any, w: Any, sizes: Geometry, **after: Any) -> Any:
     w = fill_up(w.reshape(kh, kw * MOST, w.shape[3]), 8, 4)
     columns = w.shape[2]
     out = empty((*sizes.out[:3], columns))
-    weights = Weights(columns, 0, w.shape[1] * columns, 0, columns, 0)
+    weights = Weights(
+        columns=columns, first=0, tap_row_step=w.shape[1] * columns, tap_step=0, line_step=columns, group_step=0
+    )  # fmt: skip
     correlate(padded, w, out, reading, weights, dense(out.shape, columns), **extras(columns, **after))
     return cut_off(out, sizes.out[3])
 

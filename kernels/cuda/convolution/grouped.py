@@ -19,8 +19,8 @@ CHANNELS = 8 if SIMULATED else 32  # of joined groups, at least
 def spread(w, joined, per_in, per_out, groups):
     """Put the weights (taps, per_in, C_out) of ``groups`` groups on the diagonal of (products, taps, in, out).
 
-    **Owns:** a thread, one number of ``joined``. **Shared:** nothing, so there is no race. **Floor:** ``joined`` is
-    written once.
+    **Owns:** a thread, one number of ``joined``. **Shared:** nothing. **No race:** each writes its own. **Floor:**
+    ``joined`` is written once.
     """
     n = cuda.grid(1)
     products, taps, wide, line = joined.shape
@@ -38,7 +38,8 @@ def spread(w, joined, per_in, per_out, groups):
 def collect(joined, w, per_in, per_out):
     """Take what ``spread`` puts on the diagonal.
 
-    **Owns:** a thread, one number of ``w``. **Shared:** nothing, so there is no race. **Floor:** ``w`` is written once.
+    **Owns:** a thread, one number of ``w``. **Shared:** nothing. **No race:** each writes its own. **Floor:** ``w`` is
+    written once.
     """
     n = cuda.grid(1)
     taps, _, columns = w.shape

@@ -9,8 +9,9 @@ Here the four steps are kernels of their own, and what lies between them goes th
 number of the map, and as many for the result. That is worth it where the product is long: at 256 channels the direct
 convolution of a 200 x 272 map takes 64 GFLOP, this one 16 GFLOP and 0.6 GB.
 
-Gradients: of the input, the same with the kernel turned by 180 degrees, whose products read the weights turned. Of the
-weights, the transpose: ``dw = G^T [sum over tiles (B^T d B) (A dy A^T)] G``. Sums over tiles are products, too.
+Gradients: of the input, the same with the kernel *turned* by 180 degrees and its two axes of channels swapped, so that
+the products read the weights transposed. Of the weights, the transpose:
+``dw = G^T [sum over tiles (B^T d B) (A dy A^T)] G``. Sums over tiles are products, too.
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from ..linear import matrix_of, rows_of, weights_of
 from ..machine.device import SIMULATED, blocks_for, cuda, device_function, empty, float32, kernel, launch
 from ..machine.lines import fill_up
-from ..machine.product import RELU, RESIDUAL, SCALE, SHIFT, Reading, Weights, Writing, correlate, finish
+from ..machine.product import RELU, RESIDUAL, SCALE, SHIFT, Reading, correlate, finish
 from ..machine.turned_product import gather_sums
 from .direct import extras
 from .geometry import Geometry
@@ -102,8 +104,8 @@ def transform_maps(x, v, first, tiles, height, width, channels, down, across):
     """Write ``B^T d B`` of ``tiles`` tiles from ``first`` on: 36 planes (tiles, channels).
 
     **Owns:** a thread, one channel of a tile: 36 numbers; neighbours have neighbouring channels, so loads and stores of
-    a warp are lines of memory. **Shared:** nothing, so there is no race. **Floor:** the map is read (pixels that tiles
-    have in common come from the cache), 2.25 times as much is written.
+    a warp are lines of memory. **Shared:** nothing. **No race:** each writes its own. **Floor:** the map is read
+    (pixels that tiles have in common come from the cache), 2.25 times as much is written.
     """
     n = cuda.grid(1)
     if n >= tiles * channels:
@@ -136,7 +138,8 @@ def transform_maps(x, v, first, tiles, height, width, channels, down, across):
 def transform_gradients(dy, v, first, tiles, height, width, channels, down, across):
     """Write ``A dy A^T`` of ``tiles`` tiles from ``first`` on: 36 planes (tiles, channels).
 
-    **Owns:** as ``transform_maps``, and no race either. **Floor:** the map is read, 2.25 times as much is written.
+    **Owns:** a thread, one channel of a tile: 36 numbers. **Shared:** nothing. **No race:** each writes its own.
+    **Floor:** the map is read, 2.25 times as much is written.
     """
     n = cuda.grid(1)
     if n >= tiles * channels:
@@ -167,8 +170,8 @@ def transform_gradients(dy, v, first, tiles, height, width, channels, down, acro
 def transform_weights(w, u, plane, turned):
     """Write ``G w G^T``: 36 planes (C_in, C_out); ``turned``: of the kernel turned by 180 degrees.
 
-    **Owns:** a thread, one pair of channels: 36 numbers. **Shared:** nothing, so there is no race. **Floor:** 9 numbers
-    are read, 36 written for each pair.
+    **Owns:** a thread, one pair of channels: 36 numbers. **Shared:** nothing. **No race:** each writes its own.
+    **Floor:** 9 numbers are read, 36 written for each pair.
     """
     n = cuda.grid(1)
     if n >= plane:
@@ -191,8 +194,8 @@ def transform_weights(w, u, plane, turned):
 def transform_results(m, y, scale, shift, residual, what, first, tiles, height, width, channels, down, across):
     """Write ``A^T m A`` of ``tiles`` tiles from ``first`` on to their 4x4 pixels, scaled, shifted and so on.
 
-    **Owns:** a thread, one channel of the 16 pixels of a tile. **Shared:** nothing, so there is no race. **Floor:**
-    2.25 numbers are read for each that is written, and the residual.
+    **Owns:** a thread, one channel of the 16 pixels of a tile. **Shared:** nothing. **No race:** each writes its own.
+    **Floor:** 2.25 numbers are read for each that is written, and the residual.
     """
     n = cuda.grid(1)
     if n >= tiles * channels:
@@ -222,8 +225,8 @@ def transform_results(m, y, scale, shift, residual, what, first, tiles, height, 
 def transform_sums(du, dw, plane):
     """Write ``G^T du G``: the gradients of 3x3 taps from those of 36 points.
 
-    **Owns:** a thread, the nine taps of a pair of channels. **Shared:** nothing, so there is no race. **Floor:** 36
-    numbers are read, 9 written for each pair.
+    **Owns:** a thread, the nine taps of a pair of channels. **Shared:** nothing. **No race:** each writes its own.
+    **Floor:** 36 numbers are read, 9 written for each pair.
     """
     n = cuda.grid(1)
     if n >= plane:
@@ -293,7 +296,7 @@ def _transform(body: Any, x: Any, sheet: Sheet) -> Any:
 def _rows(sheet: Sheet) -> Reading:
     """Return 36 planes as the matrices of 36 products."""
     n, c = sheet.tiles, sheet.channels
-    return Reading(n, n, n, c, 1, 1, 1, n, 1, 1, 0, 0, 0, 0, c, n * c)
+    return rows_of(n, c, n * c)
 
 
 def convolve(x: Any, w: Any, sizes: Geometry, *, turned: bool = False, **after: Any) -> Any:
@@ -308,13 +311,14 @@ def convolve(x: Any, w: Any, sizes: Geometry, *, turned: bool = False, **after: 
     given = [after[name] for name in ("scale", "shift", "residual")]
     what = sum(flag for flag, array in zip((SCALE, SHIFT, RESIDUAL), given, strict=True) if array is not None)
     what += RELU * after["activate"]
-    weights = Weights(c_out, 0, 0, 0, c_in if turned else c_out, plane)
+    weights = weights_of(c_out, c_in if turned else c_out, plane)
     for piece in _pieces(sizes.maps, c_in + c_out):
         sheet = piece._replace(channels=c_in)
         m = empty((POINTS, sheet.tiles, c_out))
-        writing = Writing(0, 0, 0, c_out, sheet.tiles * c_out, 0, 0)
+        writing = matrix_of(c_out, sheet.tiles * c_out)
         v = _transform(transform_maps, x, sheet)
-        correlate(v, u, m, _rows(sheet), weights, writing, turned=turned, products=POINTS)
+        correlate(v, u, m, _rows(sheet), weights, writing, transposed=turned, products=POINTS)
+        # In the place of what is not there stands ``y``, which is never looked at with this ``what``
         launch(
             transform_results, blocks_for(sheet.tiles * c_out, THREADS), THREADS, m, y,
             *(y if array is None else array for array in given), what, *piece._replace(channels=c_out),

@@ -25,30 +25,31 @@ class Carrying(NamedTuple):
 
 
 @functools.cache
-def carrying(tile: Tile, turned: bool) -> Carrying:
-    """Return the functions of a tile; ``turned``: of weights that lie turned.
+def carrying(tile: Tile, transposed: bool) -> Carrying:
+    """Return the functions of a tile; ``transposed``: of weights that lie transposed.
 
     A thread always loads four neighbours in memory: of the windows, four channels of the slab's eight, so two threads
-    share a window; of the weights, four columns of one channel, or, turned, four channels of one column.
+    share a window; of the weights, four columns of one channel, or, transposed, four channels of one column.
     """
     threads, quads_line, quads_right = tile.threads, tile.columns // 4, tile.columns * SLAB // 4
     loads_left, loads_right = share(tile.rows * SLAB // 4, threads), share(quads_right, threads)
     line_left, line_right = tile.line_left, tile.line_right
-    spare = quads_right < threads  # some threads carry no weights
-    turn_in = core(tile).turn_in
+    spare = quads_right < threads  # some threads carry no weights: so with no tile of today
+    transpose_in = core(tile).transpose_in
 
     @device_function
     def find_windows(
-        window, window_y, window_x, t, first, begin, rows, area, across, down, right, top, left, image, row, pixel
-    ):
+        window, window_y, window_x, t, first, begin, pixels, area, across, stride_y, stride_x, pad_top, pad_left,
+        image_step, row_step, pixel_step,
+    ):  # fmt: skip
         """Write row, column and place of the first tap of the thread's windows, in a map from ``begin`` on."""
         for n in range(loads_left):
             at = first + (t + n * threads) // 2
             rest = at % area
-            y = rest // across * down - top
-            x = rest % across * right - left
-            window[n] = begin + at // area * image + y * row + x * pixel + t % 2 * 4
-            window_y[n] = y if at < rows else OUTSIDE
+            y = rest // across * stride_y - pad_top
+            x = rest % across * stride_x - pad_left
+            window[n] = begin + at // area * image_step + y * row_step + x * pixel_step + t % 2 * 4
+            window_y[n] = y if at < pixels else OUTSIDE
             window_x[n] = x
 
     @device_function
@@ -56,18 +57,21 @@ def carrying(tile: Tile, turned: bool) -> Carrying:
         """Write where the thread's weights lie, seen from the first channel of the slab."""
         for n in range(loads_right):
             load = t + n * threads
-            if turned:
+            if transposed:
                 column = first + load // 2
                 weight[n] = column * line + load % 2 * 4
             else:
                 column = first + load % quads_line * 4
                 weight[n] = load // quads_line * line + column
-            if column >= columns or load >= quads_right:
+            if column >= columns or load >= quads_right:  # the second is so with no tile of today
                 weight[n] = OUTSIDE
 
     @device_function
     def under_tap(value, window, window_y, window_x, tap_y, tap_x, at, height, width):
-        """Write where the windows' values under a tap lie, ``at`` beyond the first one: while it lasts, they go on."""
+        """Write where the windows' values under a tap lie, ``at`` beyond the first one.
+
+        Called once for each tap; within a tap ``load_windows`` moves the places on by 8 channels itself.
+        """
         for n in range(loads_left):
             y, x = int32(window_y[n] + tap_y), int32(window_x[n] + tap_x)
             inside = y >= 0 and y < height and x >= 0 and x < width
@@ -82,8 +86,8 @@ def carrying(tile: Tile, turned: bool) -> Carrying:
                 a[4 * n], a[4 * n + 1], a[4 * n + 2], a[4 * n + 3] = p
                 value[n] += SLAB
             else:
-                for lane in range(4):
-                    a[4 * n + lane] = float32(0)
+                for j in range(4):
+                    a[4 * n + j] = float32(0)
 
     @device_function
     def load_weights(w, at, weight, b):
@@ -93,19 +97,19 @@ def carrying(tile: Tile, turned: bool) -> Carrying:
                 p = load4(w, int32(weight[n] + at))
                 b[4 * n], b[4 * n + 1], b[4 * n + 2], b[4 * n + 3] = p
             else:
-                for lane in range(4):
-                    b[4 * n + lane] = float32(0)
+                for j in range(4):
+                    b[4 * n + j] = float32(0)
 
     @device_function
     def put_down(slabs_left, slabs_right, half, t, a, b):
         """Write what was loaded to one half of shared memory."""
         for n in range(loads_left):
-            turn_in(slabs_left, line_left, half, t % 2 * 4, (t + n * threads) // 2, a, n)
+            transpose_in(slabs_left, line_left, half, t % 2 * 4, (t + n * threads) // 2, a, n)
         for n in range(loads_right):
             load = t + n * threads
             if not spare or load < quads_right:
-                if turned:
-                    turn_in(slabs_right, line_right, half, load % 2 * 4, load // 2, b, n)
+                if transposed:
+                    transpose_in(slabs_right, line_right, half, load % 2 * 4, load // 2, b, n)
                 else:
                     at = (half * SLAB + load // quads_line) * line_right + load % quads_line * 4
                     store4(slabs_right, at, b[4 * n], b[4 * n + 1], b[4 * n + 2], b[4 * n + 3])

@@ -14,8 +14,9 @@ THREADS = 8 if SIMULATED else 256  # of a block
 def elementwise(function: Callable[..., Any], inputs: int) -> Kernel:
     """Return the kernel that computes ``function`` of each element.
 
-    A thread owns four neighbouring elements of the result; the last one takes what is left, one by one. Nothing is
-    shared. Floor: every array read, the result written once, 4 bytes an element and array.
+    **Owns:** a thread, four neighbouring elements of the result; the last one takes what is left, one by one.
+    **Shared:** nothing. **No race:** each writes its own. **Floor:** every array read, the result written once, 4 bytes
+    an element and array.
     """
     return (_of_one, _of_two, _of_three)[inputs - 1](device_function(function), function.__name__.strip("_"))
 
@@ -23,6 +24,7 @@ def elementwise(function: Callable[..., Any], inputs: int) -> Kernel:
 def _of_one(compute: Any, name: str) -> Kernel:
     @kernel("f4[::1]", "f4[::1]", name=name)
     def body(x, y):
+        """See ``elementwise``."""
         first = 4 * cuda.grid(1)
         if first + 4 <= y.size:
             a, b, c, d = load4(x, first)
@@ -37,6 +39,7 @@ def _of_one(compute: Any, name: str) -> Kernel:
 def _of_two(compute: Any, name: str) -> Kernel:
     @kernel("f4[::1]", "f4[::1]", "f4[::1]", name=name)
     def body(x, z, y):
+        """See ``elementwise``."""
         first = 4 * cuda.grid(1)
         if first + 4 <= y.size:
             a, b, c, d = load4(x, first)
@@ -52,6 +55,7 @@ def _of_two(compute: Any, name: str) -> Kernel:
 def _of_three(compute: Any, name: str) -> Kernel:
     @kernel("f4[::1]", "f4[::1]", "f4[::1]", "f4[::1]", name=name)
     def body(x, z, w, y):
+        """See ``elementwise``."""
         first = 4 * cuda.grid(1)
         if first + 4 <= y.size:
             a, b, c, d = load4(x, first)

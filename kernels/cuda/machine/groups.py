@@ -78,7 +78,7 @@ else:
         element = _F32 if count == 1 else ir.VectorType(_F32, count)
         return builder.bitcast(start, element.as_pointer(getattr(start.type, "addrspace", 0)))
 
-    def _lane(k: int) -> Any:
+    def _index(k: int) -> Any:
         return ir.Constant(ir.IntType(32), k)
 
     def _load(count: int) -> Any:
@@ -87,7 +87,7 @@ else:
             value.align = 4 * count
             if count == 1:
                 return value
-            parts = [builder.extract_element(value, _lane(k)) for k in range(count)]
+            parts = [builder.extract_element(value, _index(k)) for k in range(count)]
             return context.make_tuple(builder, signature.return_type, parts)
 
         return generate
@@ -98,7 +98,7 @@ else:
             if count > 1:
                 value = ir.Constant(ir.VectorType(_F32, count), ir.Undefined)
                 for k in range(count):
-                    value = builder.insert_element(value, args[2 + k], _lane(k))
+                    value = builder.insert_element(value, args[2 + k], _index(k))
             builder.store(value, _address(context, builder, signature.args[0], *args[:2], count)).align = 4 * count
             return context.get_dummy_value()
 

@@ -1,4 +1,4 @@
-"""Matrix products and convolutions without copies of windows: one kernel for A of rows (``correlate``).
+"""Matrix products and convolutions without copies of windows: one kernel for A as it lies (``correlate``).
 
 A convolution is a product of a matrix whose rows are the windows of the map, (pixels, taps x channels), by the weights,
 (taps x channels, outputs). The matrix of windows is never written down: whoever loads its element (pixel, tap, channel)
@@ -7,7 +7,8 @@ is a plain matrix product.
 
 What follows a convolution (batch norm's scale and shift, a residual block's sum, ReLU) is done before the tile leaves
 the registers. Where the inner dimension was cut into parts, to have work for all multiprocessors, the parts go to
-memory first, and ``add_parts`` adds them in their order.
+memory first, and ``add_parts`` adds them in their order. If it was not cut, a number is one sum over all of k, in
+order; float32 all the way.
 """
 
 from __future__ import annotations
@@ -28,13 +29,14 @@ SCALE, SHIFT, RESIDUAL, RELU = 1, 2, 4, 8  # what is done with a result
 class Reading(NamedTuple):
     """Where the rows of A lie: element (pixel, tap, channel) of a map x.
 
-    There are ``rows`` pixels, ``across`` in a line of the result and ``area`` in an image of it. Pixel (image, p, q)
-    and tap (i, j) meet at row ``p down + i - top`` and column ``q right + j - left`` of the map, which has ``height``
-    rows and ``width`` columns; outside there are zeros. A tap has ``channels`` (a multiple of 8), and there are
-    ``taps_across`` taps in a line of ``taps``. The rest are distances in numbers: of images, rows, columns, groups.
+    There are ``pixels`` of the result, ``across`` in a line of it and ``area`` in an image. Pixel (image, p, q) and tap
+    (i, j) meet at row ``p stride_y + i - pad_top`` and column ``q stride_x + j - pad_left`` of the map, which has
+    ``height`` rows and ``width`` columns; outside there are zeros. A tap has ``channels`` (a multiple of 8; of 4 for
+    ``gather_sums``), and there are ``taps_across`` taps in a line of ``taps``. The steps are distances in memory,
+    counted in numbers: of images, rows and pixels of the map, and of the groups of channels.
     """
 
-    rows: int
+    pixels: int
     area: int
     across: int
     channels: int
@@ -42,43 +44,45 @@ class Reading(NamedTuple):
     taps_across: int
     height: int
     width: int
-    down: int
-    right: int
-    top: int
-    left: int
-    image: int
-    row: int
-    pixel: int
-    group: int
+    stride_y: int
+    stride_x: int
+    pad_top: int
+    pad_left: int
+    image_step: int
+    row_step: int
+    pixel_step: int
+    group_step: int
 
 
 class Weights(NamedTuple):
-    """Where B lies: of tap (i, j) at ``first + i down + j right + group``, and there element (channel, column).
+    """Where B lies: of tap (i, j) of group g at ``first + i tap_row_step + j tap_step + g group_step``.
 
-    It is at ``channel line + column``, or, *turned*, at ``column line + channel``.
+    Element (channel, column) of a tap is ``channel line_step + column`` further, or, *transposed*,
+    ``column line_step + channel``.
     """
 
     columns: int
     first: int
-    down: int
-    right: int
-    line: int
-    group: int
+    tap_row_step: int
+    tap_step: int
+    line_step: int
+    group_step: int
 
 
 class Writing(NamedTuple):
-    """Where the result lies: pixel (image, p, q) at ``first + image + p row + q pixel``, group by group.
+    """Where the result lies: in memory, counted in numbers.
 
-    ``channels``: distance of groups in scale and shift, ``part``: of the parts of a cut sum.
+    Pixel (n, p, q) of group g begins at ``first + n image_step + p row_step + q pixel_step + g group_step``.
+    ``scale_step``: distance of groups in scale and shift, ``part_step``: of the parts of a cut sum.
     """
 
     first: int
-    image: int
-    row: int
-    pixel: int
-    group: int
-    channels: int
-    part: int
+    image_step: int
+    row_step: int
+    pixel_step: int
+    group_step: int
+    scale_step: int
+    part_step: int
 
 
 @device_function
@@ -139,10 +143,10 @@ def store_results(tile: Tile) -> Any:
 
 
 @functools.cache
-def correlate_kernel(tile: Tile, turned: bool) -> Kernel:
-    """Return the kernel for a tile, and for weights as they lie or turned."""
+def correlate_kernel(tile: Tile, transposed: bool) -> Kernel:
+    """Return the kernel for a tile, and for weights as they lie or transposed ("turned" in the kernel's name)."""
     place, multiply, *_ = core(tile)
-    find_windows, find_weights, under_tap, load_windows, load_weights, put_down = carrying(tile, turned)
+    find_windows, find_weights, under_tap, load_windows, load_weights, put_down = carrying(tile, transposed)
     store = store_results(tile)
     tile_rows, tile_columns, half_down = tile.rows, tile.columns, tile.warp_rows // 2
     left_size, right_size = shared_left(tile), shared_right(tile)
@@ -151,19 +155,24 @@ def correlate_kernel(tile: Tile, turned: bool) -> Kernel:
 
     @kernel(
         *["f4[::1]"] * 6, "i4", "i4", *["i4"] * (len(Reading._fields) + len(Weights._fields) + len(Writing._fields)),
-        name=f"correlate_{tile.name}" + "_turned" * turned, launch_bounds=(tile.threads, tile.beside),
+        name=f"correlate_{tile.name}" + "_turned" * transposed, launch_bounds=(tile.threads, tile.beside),
     )  # fmt: skip
     def correlate(
         x, w, scale, shift, residual, out, what, splits,
-        rows, area, across, channels, taps, taps_across, height, width, down, right, top, left, image, row, pixel,
-        group, columns, w_first, w_down, w_right, w_line, w_group,
-        out_first, out_image, out_row, out_pixel, out_group, out_channels, out_part,
+        pixels, area, across, channels, taps, taps_across, height, width, stride_y, stride_x, pad_top, pad_left,
+        image_step, row_step, pixel_step, group_step,
+        columns, w_first, w_tap_row, w_tap, w_line, w_group,
+        out_first, out_image, out_row, out_pixel, out_group, out_scale, out_part,
     ):  # fmt: skip
         """Multiply windows of a map by weights: a tile of the result for each block (``tiles``).
 
-        **Owns:** a thread, 8 x 8 numbers of the result. **Shared:** two slabs of windows (turned) and two of weights.
-        **No race:** a thread writes only what it owns; of the slabs, one half is written while the other is read, with
-        a barrier between. **Floor:** 2 rows columns K operations, at 67 TFLOP/s on an H100; K = taps x channels.
+        The arguments are those of ``Reading``, ``Weights`` (``w_``) and ``Writing`` (``out_``), in their order.
+        Block x is the number of the tile; z that of the group and, in it, of the part of a cut sum.
+
+        **Owns:** a thread, 8 x 8 numbers of the result. **Shared:** two slabs of windows (transposed) and two of
+        weights. **No race:** a thread writes only what it owns; of the slabs, one half is written while the other is
+        read, with a barrier between. **Floor:** 2 pixels columns K operations, at 67 TFLOP/s on an H100;
+        K = taps x channels.
         """
         slabs_left = cuda.shared.array(left_size, float32, alignment=16)
         slabs_right = cuda.shared.array(right_size, float32, alignment=16)
@@ -183,25 +192,27 @@ def correlate_kernel(tile: Tile, turned: bool) -> Kernel:
         which, part = int32(cuda.blockIdx.z // splits), int32(cuda.blockIdx.z % splits)
         my_row, my_column = place(t)
         find_windows(
-            window, window_y, window_x, t, first_row, which * group, rows, area, across, down, right, top, left, image,
-            row, pixel,
+            window, window_y, window_x, t, first_row, which * group_step, pixels, area, across, stride_y, stride_x,
+            pad_top, pad_left, image_step, row_step, pixel_step,
         )  # fmt: skip
         find_weights(weight, t, first_column, columns, w_line)
         for i in range(64):
             sums[i] = float32(0)
 
         # this block's part of the slabs: from tap to tap, and in each from channel to channel
-        per_tap = max(channels // SLAB, 1)
+        per_tap = max(channels // SLAB, 1)  # where there are no channels, no division by 0
         begin = int32(taps * (channels // SLAB) * part // splits)
         end = int32(taps * (channels // SLAB) * (part + 1) // splits)
         tap_y, tap_x = int32(begin // per_tap // taps_across), int32(begin // per_tap % taps_across)
         channel = int32(begin % per_tap * SLAB)
-        step = int32(SLAB if turned else SLAB * w_line)
+        step = int32(SLAB if transposed else SLAB * w_line)
         w_first = int32(w_first + which * w_group)
-        x_at = tap_y * row + tap_x * pixel + channel
+        x_at = tap_y * row_step + tap_x * pixel_step + channel
         under_tap(value, window, window_y, window_x, tap_y, tap_x, x_at, height, width)
-        w_at = int32(w_first + tap_y * w_down + tap_x * w_right + channel // SLAB * step)
+        w_at = int32(w_first + tap_y * w_tap_row + tap_x * w_tap + channel // SLAB * step)
         half = int32(0)
+        # One turn more than there are slabs: the first only loads, the last only multiplies. A load does not stop a
+        # thread; only the first use of its value does, and that is in ``put_down``, after the multiplications.
         for slab in range(begin, int32(end + 1)):
             if slab < end:  # the next one, on its way to registers
                 load_windows(x, value, a)
@@ -211,9 +222,9 @@ def correlate_kernel(tile: Tile, turned: bool) -> Kernel:
                     channel, tap_x = int32(0), int32(tap_x + 1)
                     if tap_x == taps_across:
                         tap_x, tap_y = int32(0), int32(tap_y + 1)
-                    x_at = tap_y * row + tap_x * pixel
+                    x_at = tap_y * row_step + tap_x * pixel_step
                     under_tap(value, window, window_y, window_x, tap_y, tap_x, x_at, height, width)
-                    w_at = int32(w_first + tap_y * w_down + tap_x * w_right)
+                    w_at = int32(w_first + tap_y * w_tap_row + tap_x * w_tap)
             if slab > begin:
                 multiply(slabs_left, slabs_right, int32(1 - half), my_row, my_column, sums)
             if slab < end:  # from registers to the half that nobody reads
@@ -226,9 +237,9 @@ def correlate_kernel(tile: Tile, turned: bool) -> Kernel:
             at = first_row + my_row + i // 4 * half_down + i % 4
             rest = at % area
             targets[i] = offset + at // area * out_image + rest // across * out_row + rest % across * out_pixel
-            if at >= rows:
+            if at >= pixels:
                 targets[i] = -1
-        store(sums, targets, scale, shift, residual, out, what, first_column + my_column, columns, which * out_channels)
+        store(sums, targets, scale, shift, residual, out, what, first_column + my_column, columns, which * out_scale)
 
     return correlate
 
@@ -236,7 +247,7 @@ def correlate_kernel(tile: Tile, turned: bool) -> Kernel:
 @kernel(*["f4[::1]"] * 5, *["i4"] * 13)
 def add_parts(
     parts, scale, shift, residual, out, what, splits,
-    rows, area, across, columns, first, image, row, pixel, group, channels, products,
+    rows, area, across, columns, first, image_step, row_step, pixel_step, group_step, scale_step, products,
 ):  # fmt: skip
     """Add the parts of cut sums, in their order, and finish the results.
 
@@ -252,8 +263,9 @@ def add_parts(
             total += parts[(which * splits + part) * size + rest]
         at, column = rest // columns, rest % columns
         rest = at % area
-        target = first + which * group + at // area * image + rest // across * row + rest % across * pixel + column
-        out[target] = finish(total, what, scale, shift, residual, which * channels + column, target)
+        target = first + which * group_step + at // area * image_step + rest // across * row_step
+        target += rest % across * pixel_step + column
+        out[target] = finish(total, what, scale, shift, residual, which * scale_step + column, target)
 
 
 def check_places(*arrays: Any) -> None:
@@ -271,7 +283,7 @@ def correlate(
     weights: Weights,
     writing: Writing,
     *,
-    turned: bool = False,
+    transposed: bool = False,
     products: int = 1,
     scale: Any = None,
     shift: Any = None,
@@ -280,25 +292,29 @@ def correlate(
 ) -> None:
     """Write ``products`` products (of groups of channels, or of a batch) of windows by weights to ``out``.
 
-    ``x``, ``w`` and ``residual`` have to be aligned, and columns, channels and all distances multiples of 4.
+    ``x``, ``w`` and ``residual`` have to be aligned; columns and all distances have to be multiples of 4, channels a
+    multiple of 8 (a slab).
     """
-    rows, columns = reading.rows, weights.columns
+    rows, columns = reading.pixels, weights.columns
     if rows * columns * products == 0:
         return
     check_places(x, w)
     slabs = reading.taps * reading.channels // SLAB
     tile, splits = plan(rows, columns, slabs, products)
+    # In the place of what is not there stands ``out``, which is never looked at with this ``what``
     extras = [out if extra is None else extra for extra in (scale, shift, residual)]
     what = SCALE * (scale is not None) + SHIFT * (shift is not None) + RESIDUAL * (residual is not None)
     what += RELU * activate
-    body = correlate_kernel(tile, turned)
+    body = correlate_kernel(tile, transposed)
     blocks = (blocks_for(rows, tile.rows) * blocks_for(columns, tile.columns), 1, products * splits)
     if splits == 1:
         launch(body, blocks, tile.threads, x, w, *extras, out, what, 1, *reading, *weights, *writing)
         return
     parts = empty((products * splits, rows, columns))
-    dense = Writing(0, reading.area * columns, reading.across * columns, columns, splits * rows * columns, 0,
-                    rows * columns)  # fmt: skip
+    dense = Writing(
+        first=0, image_step=reading.area * columns, row_step=reading.across * columns, pixel_step=columns,
+        group_step=splits * rows * columns, scale_step=0, part_step=rows * columns,
+    )  # fmt: skip
     launch(body, blocks, tile.threads, x, w, *extras, parts, 0, splits, *reading, *weights, *dense)
     launch(
         add_parts, blocks_for(products * rows * columns, 256), 256, parts, *extras, out, what, splits, rows,
@@ -307,5 +323,5 @@ def correlate(
 
 
 for _tile in TILES:  # all that are ever launched, so that all can be compiled and looked at without a card
-    for _turned in (False, True):
-        correlate_kernel(_tile, _turned)
+    for _transposed in (False, True):
+        correlate_kernel(_tile, _transposed)

@@ -3,20 +3,25 @@
 To multiply A (M, K) by B (K, N), a block owns a tile of ``rows`` x ``columns`` of the result and walks along K in
 *slabs* of 8. It copies the slab of A (``rows`` x 8) and that of B (8 x ``columns``) into shared memory, each once, and
 then every thread takes what it needs from there. Each number of A is used by all columns of the tile, each of B by all
-its rows: a tile of 128 x 128 reads a number from memory for 64 multiplications with it.
+its rows: a tile of 128 x 128 does 64 multiplications for each number it reads (and uses each 128 times).
 
 **Why 8 x 8 for a thread.** Per step of k it reads 8 numbers of A and 8 of B, four at a time, into registers, and does
 64 multiplications: 4 loads for 64 multiply-adds, which is what a multiprocessor can sustain. The 8 rows are two runs
-of 4, and the lanes of a warp lie 8 down and 4 across, so that the lanes' loads of 16 bytes are neighbours or the same.
-Four lanes at a time form a square: then lanes whose numbers differ in one of the two lowest bits load the same of A, or
-the same of B, which shared memory hands out together.
+of 4, and the lanes of a warp lie 8 down and 4 across (in some tiles 4 and 8), so that the lanes' loads of 16 bytes are
+neighbours or the same. Lanes 0 to 3 form a 2 x 2 square, and so on: lane i reads the same of A as lane i^1 and the same
+of B as lane i^2. Loads of 16 bytes are served a part of a warp at a time, and, as far as is known, two parts at once
+where their lanes ask for the same.
 
 **Why two slabs.** While the threads multiply one, the next is on its way from memory to registers; after that it is
-written to the other half of shared memory. So there is one barrier for each slab: no thread writes a half that another
-still reads, because that one was read before the last barrier.
+written to the other half of shared memory. A load does not stop a thread; only the first use of its value does, and
+that is in ``put_down``, after the multiplications. So there is one barrier for each slab: no thread writes a half that
+another still reads, because that one was read before the last barrier.
 
-The slab of A is stored turned, k by k, so that the 8 numbers that a thread wants are two runs; each line has 4 numbers
-more than the tile has rows, or the turned stores of a warp would fall on the same banks of shared memory.
+The slab of A is stored transposed, k by k, so that the 8 numbers that a thread wants are two runs; each line has 4
+numbers more than the tile has rows, or the transposed stores of a warp would fall two by two on the same banks of
+shared memory.
+
+**Rounding.** Unless k is cut into parts (``plan``), a number is one sum over all of k, in order.
 """
 
 from __future__ import annotations
@@ -33,7 +38,8 @@ from .vectors import load4, store4
 
 SLAB = 8  # of the inner dimension at a time
 THREAD = 8  # rows and columns of a thread
-int32 = int if SIMULATED else np.int32  # a Python integer is the quicker one, as long as Python reads it
+# Numba would take 64 bits, which are two registers. In the simulator a Python integer, which is quicker there
+int32 = int if SIMULATED else np.int32
 PROCESSORS = 132  # multiprocessors of an H100; a constant, so that the order of sums is the same on every card
 
 
@@ -77,7 +83,10 @@ class Tile(NamedTuple):
 
     @property
     def beside(self) -> int:
-        """Blocks that a multiprocessor works on at a time: its 65536 registers are enough for so many."""
+        """Blocks that a multiprocessor works on at a time: its 65536 registers are enough for so many.
+
+        512, 384 and 256 are the threads of a multiprocessor at 128, 170 and 256 registers each.
+        """
         return (512 if self.threads == 256 else 384 if self.columns > 32 else 256) // self.threads
 
     @property
@@ -96,7 +105,7 @@ class Tile(NamedTuple):
         return f"{self.rows}x{self.columns}"
 
 
-# The large one for most; a narrow one for 64 columns; a small one for small results; a strip for few columns.
+# 128x128 for most; 128x64, a narrow one, for 64 columns; 64x64 for small results; 128x32, a strip, for few columns
 TILES = (
     (Tile(1, 1, 2, 2), Tile(2, 1, 2, 2), Tile(2, 1, 4, 8))
     if SIMULATED
@@ -146,11 +155,14 @@ def _time(tile: Tile, splits: int, rows: int, columns: int, slabs: int, products
     blocks = blocks_for(rows, tile.rows) * blocks_for(columns, tile.columns) * products * splits
     rounds, rest = divmod(blocks, PROCESSORS * tile.beside)
     loads = (tile.rows + tile.columns) * SLAB // 4 / tile.threads
-    share = 0.9 * 512 / (560 + 40 * loads)  # of the time that is multiplications: 512 of a thread's instructions
+    # Share of the time that is multiplications. Of a slab a thread has 512 multiply-adds, 32 loads from shared memory
+    # and some 16 more for the loop, which makes 560; each 16 bytes that it carries cost some 40 (place, tests, load,
+    # stores). Of ten instructions that could be issued nine are.
+    share_of_time = 0.9 * 512 / (560 + 40 * loads)
     multiply = tile.rows * tile.columns * SLAB / 128 / 1755  # microseconds: 128 multiply-adds a cycle, 1755 MHz
     length = blocks_for(slabs, splits) + 6  # first loads and the result's way out
-    full = length * multiply * tile.beside / share
-    alone = length * max(multiply * blocks_for(rest, PROCESSORS) / share, 0.35)
+    full = length * multiply * tile.beside / share_of_time
+    alone = length * max(multiply * blocks_for(rest, PROCESSORS) / share_of_time, 0.35)
     together = 0.0 if splits == 1 else 3 + 4 * products * rows * columns * (2 * splits) / 2.5e6
     return rounds * full + (alone if rest else 0.0) + together
 
@@ -161,7 +173,7 @@ class Core(NamedTuple):
     place: Callable[..., Any]
     multiply: Callable[..., Any]
     multiply_text: Callable[..., Any]  # what ``multiply`` is on a card
-    turn_in: Callable[..., Any]
+    transpose_in: Callable[..., Any]
 
 
 @functools.cache
@@ -174,7 +186,10 @@ def core(tile: Tile) -> Core:
 
     @device_function
     def place(thread: Any) -> Any:
-        """Return row and column of the tile where the thread's numbers begin; the others: 1, 2, 3 and a half on."""
+        """Return row and column of the tile where the thread's numbers begin.
+
+        Its rows are row to row + 3, and the same half a warp's tile (``half_down``) further; columns likewise.
+        """
         warp, lane = thread // lanes, thread % lanes
         down, across = lane // 2 % 2 + lane // 4 // pairs * 2, lane % 2 + lane // 4 % pairs * 2
         row = warp // warps_across * warp_rows + down * 4
@@ -219,12 +234,12 @@ def core(tile: Tile) -> Core:
         sums += (a.T @ b).reshape(64)
 
     @device_function
-    def turn_in(shared: Any, line: Any, half: Any, k: Any, at: Any, value: Any, part: Any) -> None:
+    def transpose_in(shared: Any, line: Any, half: Any, k: Any, at: Any, value: Any, part: Any) -> None:
         """Write four neighbours along k, parts of ``value``, to four lines of a slab."""
-        for lane in range(4):
-            shared[(half * SLAB + k + lane) * line + at] = value[part * 4 + lane]
+        for j in range(4):
+            shared[(half * SLAB + k + j) * line + at] = value[part * 4 + j]
 
-    return Core(place, multiply_quickly if SIMULATED else multiply, multiply, turn_in)
+    return Core(place, multiply_quickly if SIMULATED else multiply, multiply, transpose_in)
 
 
 def shared_left(tile: Tile) -> int:
@@ -238,7 +253,7 @@ def shared_right(tile: Tile) -> int:
 
 
 def share(items: int, threads: int) -> int:
-    """Return how many of the items each thread carries, rounded up."""
+    """Return how many of the items each thread carries, rounded up; with the tiles of today all carry as much."""
     return math.ceil(items / threads)
 
 

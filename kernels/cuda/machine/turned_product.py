@@ -1,9 +1,9 @@
-"""Products whose A is turned: the gradient of weights, windows times results, summed over the pixels (``gather_sums``).
+"""Products whose A is transposed: the gradient of weights, windows times gradients (``gather_sums``).
 
-Row (tap, channel) of the result and its column meet in a sum over all pixels: what the tap saw there, times the
-gradient of the result there. So pixels are the inner dimension, and both slabs are runs of channels as they lie in
-memory. Weights are few and pixels many: to have work for all multiprocessors the pixels are cut into parts, whose sums
-``add_parts`` adds in their order.
+Element ((tap, channel), column) of dw is a sum over all pixels: what the tap saw at the pixel, times dy there. So k is
+the pixel, and neither slab has to be transposed: both are runs of channels as they lie in memory. Weights are few and
+pixels many: to have work for all multiprocessors the pixels are cut into parts, whose sums ``add_parts`` adds in their
+order.
 """
 
 from __future__ import annotations
@@ -40,36 +40,43 @@ def carrying(tile: Tile) -> Carrying:
 
     @device_function
     def find_windows(
-        at, y, x, x_end, lines_left, t, first, first_pixel, area, across, channels, taps, taps_across, down, right, top,
-        left, image, row, pixel, group,
+        at, y, x, x_end, lines_to_go, t, first, first_pixel, area, across, channels, taps, taps_across, stride_y,
+        stride_x, pad_top, pad_left, image_step, row_step, pixel_step, begin,
     ):  # fmt: skip
-        """Write of each load where its tap stands over its first pixel, and the place of what it sees there."""
+        """Write of each load where its tap stands over its first pixel, and the place of what it sees there.
+
+        ``x_end``: the column at which the tap stands when a line of pixels is over; ``lines_to_go``: lines of pixels
+        of the image, this one included. The map begins at ``begin``.
+        """
         for n in range(loads_left):
             load = t + n * threads
-            number = first + load % quads_left * 4
-            tap, channel = number // channels, number % channels
-            number = first_pixel + load // quads_left
-            p, q = number % area // across, number % area % across
-            tap_y, tap_x = tap // taps_across - top, tap % taps_across - left
-            y[n] = p * down + tap_y if tap < taps else OUTSIDE
-            x[n] = q * right + tap_x
-            x_end[n] = across * right + tap_x
-            lines_left[n] = area // across - p
-            at[n] = group + channel + number // area * image + (p * down + tap_y) * row + (q * right + tap_x) * pixel
+            row = first + load % quads_left * 4  # of the result
+            tap, channel = row // channels, row % channels
+            pixel = first_pixel + load // quads_left
+            p, q = pixel % area // across, pixel % area % across
+            tap_y, tap_x = tap // taps_across - pad_top, tap % taps_across - pad_left
+            y[n] = p * stride_y + tap_y if tap < taps else OUTSIDE
+            x[n] = q * stride_x + tap_x
+            x_end[n] = across * stride_x + tap_x
+            lines_to_go[n] = area // across - p
+            at[n] = (
+                begin + channel + pixel // area * image_step
+                + (p * stride_y + tap_y) * row_step + (q * stride_x + tap_x) * pixel_step
+            )  # fmt: skip
 
     @device_function
-    def find_gradients(gradient, t, first, pixel, columns, line, group):
+    def find_gradients(gradient, t, first, pixel, columns, dy_step, begin):
         """Write where the gradients of each load lie for its first pixel."""
         for n in range(loads_right):
             load = t + n * threads
             column = first + load % quads_right * 4
-            gradient[n] = group + (pixel + load // quads_right) * line + column
-            if column >= columns or load >= quads_right * SLAB:
+            gradient[n] = begin + (pixel + load // quads_right) * dy_step + column
+            if column >= columns or load >= quads_right * SLAB:  # the second is so with no tile of today
                 gradient[n] = OUTSIDE
 
     @device_function
     def load_windows(
-        maps, at, y, x, x_end, lines_left, t, left_over, height, width, slab, line, lines, down, by_slab, by_line,
+        maps, at, y, x, x_end, lines_to_go, t, left_over, height, width, slab, line, lines, stride_y, by_slab, by_line,
         by_image, a,
     ):  # fmt: skip
         """Load what the taps see at their pixels, while some are left, and go on by a slab of pixels.
@@ -83,18 +90,18 @@ def carrying(tile: Tile) -> Carrying:
                 v = load4(maps, at[n])
                 a[4 * n], a[4 * n + 1], a[4 * n + 2], a[4 * n + 3] = v
             else:
-                for lane in range(4):
-                    a[4 * n + lane] = float32(0)
+                for j in range(4):
+                    a[4 * n + j] = float32(0)
             x[n] += slab
             at[n] += by_slab
             while x[n] >= x_end[n]:
                 x[n] -= line
-                y[n] += down
+                y[n] += stride_y
                 at[n] += by_line
-                lines_left[n] -= 1
-                if lines_left[n] == 0:
-                    lines_left[n] = lines
-                    y[n] -= lines * down
+                lines_to_go[n] -= 1
+                if lines_to_go[n] == 0:
+                    lines_to_go[n] = lines
+                    y[n] -= lines * stride_y
                     at[n] += by_image
 
     @device_function
@@ -105,8 +112,8 @@ def carrying(tile: Tile) -> Carrying:
                 v = load4(dy, gradient[n])
                 b[4 * n], b[4 * n + 1], b[4 * n + 2], b[4 * n + 3] = v
             else:
-                for lane in range(4):
-                    b[4 * n + lane] = float32(0)
+                for j in range(4):
+                    b[4 * n + j] = float32(0)
             if gradient[n] >= 0:  # else it would come in from below
                 gradient[n] += step
 
@@ -119,7 +126,7 @@ def carrying(tile: Tile) -> Carrying:
             store4(slabs_left, at, a[4 * n], a[4 * n + 1], a[4 * n + 2], a[4 * n + 3])
         for n in range(loads_right):
             load = t + n * threads
-            if load < quads_right * SLAB:
+            if load < quads_right * SLAB:  # always, with the tiles of today
                 at = (half * SLAB + load // quads_right) * line_right + load % quads_right * 4
                 store4(slabs_right, at, b[4 * n], b[4 * n + 1], b[4 * n + 2], b[4 * n + 3])
 
@@ -143,10 +150,12 @@ def gather_kernel(tile: Tile) -> Kernel:
     )  # fmt: skip
     def gather_sums(
         x, dy, out, splits, columns, dy_pixel, dy_group, out_group, out_part,
-        pixels, area, across, channels, taps, taps_across, height, width, down, right, top, left, image, row, pixel,
-        group,
+        pixels, area, across, channels, taps, taps_across, height, width, stride_y, stride_x, pad_top, pad_left,
+        image_step, row_step, pixel_step, group_step,
     ):  # fmt: skip
-        """Multiply the turned windows of a map by gradients: a tile of the result for each block (``tiles``).
+        """Multiply the transposed windows of a map by gradients: a tile of the result for each block (``tiles``).
+
+        Block x is the number of the tile; z that of the product and, in it, of the part of the pixels.
 
         **Owns:** a thread, 8 x 8 numbers of the result, of one part of the pixels. **Shared:** two slabs of windows and
         two of gradients. **No race:** a thread writes only what it owns; of the slabs, one half is written while the
@@ -162,7 +171,7 @@ def gather_kernel(tile: Tile) -> Kernel:
         y = cuda.local.array(loads_left, int32)
         xx = cuda.local.array(loads_left, int32)
         x_end = cuda.local.array(loads_left, int32)
-        lines_left = cuda.local.array(loads_left, int32)
+        lines_to_go = cuda.local.array(loads_left, int32)
         gradient = cuda.local.array(loads_right, int32)
         t = int32(cuda.threadIdx.x)
         rows = int32(taps * channels)
@@ -174,25 +183,27 @@ def gather_kernel(tile: Tile) -> Kernel:
         slabs = (pixels + SLAB - 1) // SLAB
         begin, end = int32(slabs * part // splits), int32(slabs * (part + 1) // splits)
         find_windows(
-            at, y, xx, x_end, lines_left, t, first_row, begin * SLAB, area, across, channels, taps, taps_across, down,
-            right, top, left, image, row, pixel, which * group,
+            at, y, xx, x_end, lines_to_go, t, first_row, begin * SLAB, area, across, channels, taps, taps_across,
+            stride_y, stride_x, pad_top, pad_left, image_step, row_step, pixel_step, which * group_step,
         )  # fmt: skip
         find_gradients(gradient, t, first_column, begin * SLAB, columns, dy_pixel, which * dy_group)
         for i in range(64):
             sums[i] = float32(0)
 
         lines, step = int32(area // max(across, 1)), int32(SLAB * dy_pixel)
-        by_slab, by_line = int32(SLAB * right * pixel), int32(down * row - across * right * pixel)
-        slab_columns, line_columns = int32(SLAB * right), int32(across * right)
+        by_slab = int32(SLAB * stride_x * pixel_step)
+        by_line = int32(stride_y * row_step - across * stride_x * pixel_step)
+        slab_columns, line_columns = int32(SLAB * stride_x), int32(across * stride_x)
         dy_end = int32(which * dy_group + pixels * dy_pixel)
-        by_image = int32(image - lines * down * row)
+        by_image = int32(image_step - lines * stride_y * row_step)
         left_over = int32(pixels - begin * SLAB)  # pixels from the next slab on
         half = int32(0)
+        # One turn more than there are slabs: the first only loads, the last only multiplies
         for slab in range(begin, int32(end + 1)):
             if slab < end:  # the next one, on its way to registers
                 load_windows(
-                    x, at, y, xx, x_end, lines_left, t, left_over, height, width, slab_columns, line_columns, lines,
-                    down, by_slab, by_line, by_image, a,
+                    x, at, y, xx, x_end, lines_to_go, t, left_over, height, width, slab_columns, line_columns, lines,
+                    stride_y, by_slab, by_line, by_image, a,
                 )  # fmt: skip
                 load_gradients(dy, gradient, dy_end, step, b)
                 left_over = int32(left_over - SLAB)
@@ -206,6 +217,7 @@ def gather_kernel(tile: Tile) -> Kernel:
         for i in range(8):
             mine = first_row + my_row + i // 4 * half_down + i % 4
             targets[i] = which * out_group + part * out_part + mine * columns if mine < rows else -1
+        # ``out`` stands for scale, shift and residual, which are never looked at with a ``what`` of 0
         store(sums, targets, out, out, out, out, 0, first_column + my_column, columns, 0)
 
     return gather_sums
@@ -217,14 +229,15 @@ def gather_sums(
     """Write ``products`` sums over pixels, each (taps, channels, columns), one after the other to ``out``.
 
     Pixel ``at`` of the gradients lies at ``at dy_pixel + product dy_group``. ``x`` and ``dy`` have to be aligned,
-    columns, channels and all distances multiples of 4.
+    columns, channels and all distances multiples of 4. Unless the pixels are cut into parts, a number is one sum over
+    all of them, in order.
     """
     rows = reading.taps * reading.channels
     size = rows * columns
     if size * products == 0:
         return
     check_places(x, dy)
-    tile, splits = plan(rows, columns, blocks_for(reading.rows, SLAB), products)
+    tile, splits = plan(rows, columns, blocks_for(reading.pixels, SLAB), products)
     blocks = (blocks_for(rows, tile.rows) * blocks_for(columns, tile.columns), 1, products * splits)
     body, how = gather_kernel(tile), (columns, dy_pixel, dy_group)
     if splits == 1:
@@ -232,7 +245,10 @@ def gather_sums(
         return
     parts = empty((products * splits, rows, columns))
     launch(body, blocks, tile.threads, x, dy, parts, splits, *how, splits * size, size, *reading)
-    dense = Writing(0, size, size, columns, size, 0, 0)
+    dense = Writing(
+        first=0, image_step=size, row_step=size, pixel_step=columns, group_step=size, scale_step=0, part_step=0
+    )  # fmt: skip
+    # ``out`` stands for scale, shift and residual, which are never looked at with a ``what`` of 0
     launch(
         add_parts, blocks_for(products * size, 256), 256, parts, out, out, out, out, 0, splits, rows, rows, rows,
         columns, *dense[:6], products,

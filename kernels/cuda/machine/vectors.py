@@ -50,7 +50,7 @@ else:
         def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             loaded = builder.load(_address(context, builder, signature.args[0], *args))
             loaded.align = 16
-            parts = [builder.extract_element(loaded, ir.Constant(ir.IntType(32), lane)) for lane in range(4)]
+            parts = [builder.extract_element(loaded, ir.Constant(ir.IntType(32), k)) for k in range(4)]
             return context.make_tuple(builder, signature.return_type, parts)
 
         return types.UniTuple(types.float32, 4)(array, types.intp), generate
@@ -61,8 +61,8 @@ else:
 
         def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             value = ir.Constant(_FOUR, ir.Undefined)
-            for lane in range(4):
-                value = builder.insert_element(value, args[2 + lane], ir.Constant(ir.IntType(32), lane))
+            for k in range(4):
+                value = builder.insert_element(value, args[2 + k], ir.Constant(ir.IntType(32), k))
             stored = builder.store(value, _address(context, builder, signature.args[0], *args[:2]))
             stored.align = 16
             return context.get_dummy_value()
