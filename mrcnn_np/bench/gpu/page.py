@@ -19,7 +19,16 @@ from .works import SHARE
 PAGE, PREDICTED = Path("docs/gpu.md"), Path("docs/gpu-predicted.json")
 MEASURED = Path("docs/gpu-measured.json")
 MARKED = re.compile(r"(<!-- numbers:gpu -->\n)(.*?)(<!-- end -->)", re.DOTALL)
-HEAD = ("work", "direction", "floor: operations / bytes", "predicted", "predicted ratio", "to reach", "measured")
+HEAD = (
+    "work",
+    "direction",
+    "floor: operations / bytes",
+    "predicted",
+    "predicted ratio",
+    "to reach",
+    "measured",
+    "error",
+)
 #: what the network is to reach
 NETWORK = {"inference": 0.8, "training step": 0.6}
 MEANS = ("conv 3x3 stride 1", "conv 1x1")
@@ -63,8 +72,8 @@ def _row(row: dict[str, Any], measured: dict[str, Any] | None) -> tuple[str, ...
     if row["bandwidth"]:
         goal = f"≥ {SHARE:.0%} of copy"
         share = (row["floors"]["bytes"] or 0) / row["ours"] / 0.9
-        return (*_start(row), f"{share:.0%} of copy", goal, _found(row, measured))
-    return (*_start(row), "" if ratio is None else f"{ratio:.2f}", goal, _found(row, measured))
+        return (*_start(row), f"{share:.0%} of copy", goal, *_found(row, measured))
+    return (*_start(row), "" if ratio is None else f"{ratio:.2f}", goal, *_found(row, measured))
 
 
 def _start(row: dict[str, Any]) -> tuple[str, ...]:
@@ -77,7 +86,7 @@ def _mean(group: str, direction: str, rows: list[dict[str, Any]], measured: dict
     ratio = geometric_mean(row["library"] / row["ours"] for row in those)
     found = [_ratio(m) for row in those if (m := _match(row, measured)) is not None]
     got = f"{geometric_mean(r for r in found if r):.2f}" if found and all(found) else ""
-    return f"**{group}**, geometric mean", direction, "", "", f"{ratio:.2f}", f"≥ {those[0]['target']:g}", got
+    return f"**{group}**, geometric mean", direction, "", "", f"{ratio:.2f}", f"≥ {those[0]['target']:g}", got, ""
 
 
 def _network(what: str, row: dict[str, Any], measured: dict[str, Any] | None) -> tuple[str, ...]:
@@ -91,7 +100,7 @@ def _network(what: str, row: dict[str, Any], measured: dict[str, Any] | None) ->
             got = f"{found['ms']['torch'] / found['ms']['ours']:.2f} ({got})"
     predicted = f"{_ms(row['ours'])} in {row['launches']} launches, {row['memory'] / 2**30:.1f} GiB"
     ratio = f"{row['library'] / row['ours']:.2f}"
-    return "`maskrcnn_resnet50_fpn`, 800×1088", what, floor, predicted, ratio, f"≥ {NETWORK[what]:g}", got
+    return "`maskrcnn_resnet50_fpn`, 800×1088", what, floor, predicted, ratio, f"≥ {NETWORK[what]:g}", got, ""
 
 
 def _match(row: dict[str, Any], measured: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -106,11 +115,11 @@ def _ratio(found: dict[str, Any], clock: str = "card_ms") -> float | None:
     return min(theirs) / found[clock]["ours"] if theirs else None
 
 
-def _found(row: dict[str, Any], measured: dict[str, Any] | None) -> str:
-    """Return the ratio on the card, and in parentheses our time there and as called."""
+def _found(row: dict[str, Any], measured: dict[str, Any] | None) -> tuple[str, str]:
+    """Return the ratio on the card, and in parentheses our time there and as called; and the errors."""
     found = _match(row, measured)
     if found is None:
-        return ""
+        return "", ""
     ours = found["card_ms"]["ours"]
     text = f"{_ms(ours)}, as called {_ms(found['ms']['ours'])}"
     if found["bandwidth"] and found["gbytes"] and measured and "ceilings" in measured:
@@ -120,7 +129,7 @@ def _found(row: dict[str, Any], measured: dict[str, Any] | None) -> str:
     if ratio is not None:
         called, fast = _ratio(found, "ms"), min(found["tf32_card_ms"].values()) / ours
         text = f"{ratio:.2f} ({text}, {called:.2f}; with TF32 {fast:.2f})"
-    return text
+    return text, " / ".join(f"{error:.0e}" for error in found["errors"].values())
 
 
 def _measured_on(measured: dict[str, Any]) -> str:
@@ -131,7 +140,8 @@ def _measured_on(measured: dict[str, Any]) -> str:
         best = (
             f" In the same run a copy reached {ceilings['copy_gbytes']:.0f} GB/s, PyTorch's product of 8192³ "
             f"{ceilings['tflops']:.1f} TFLOP/s, with TF32 {ceilings['tf32_tflops']:.0f}. The measured ratio is that of "
-            "times on the card, where calls follow each other without gaps; *as called* the host takes part."
+            "times on the card, where calls follow each other without gaps; *as called* the host takes part. *Error* "
+            "is the largest difference from NumPy in float64, relative to the largest number: ours / PyTorch's."
         )
     return f"*Measured* on one {measured['card']}, {measured['date']}, {versions}.{best} "
 
