@@ -5,13 +5,20 @@ Everything that is explained comes from the package and is shown with its source
 
 from __future__ import annotations
 
+import functools
 import inspect
 import io
 import json
+import multiprocessing
 import os
+import signal
+import textwrap
+import threading
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 from exercises import check as check
@@ -19,6 +26,7 @@ from IPython.display import HTML, Image, Markdown, display
 from matplotlib.figure import Figure
 from PIL import Image as Pillow
 
+import kernels
 from mrcnn_np import MaskRCNN, presets
 from mrcnn_np.data import SHAPES_CLASSES, VOC_CLASSES, Sample, generate, open_dataset
 from mrcnn_np.molding import make_batch
@@ -84,7 +92,7 @@ def _shapes() -> Path:
 def source(function: Any, *, docstring: bool = False) -> Markdown:
     """Show the source of a function of the package; of an accelerated one the NumPy body. Without its docstring."""
     body = inspect.unwrap(getattr(function, "reference", function))
-    lines = inspect.getsource(body).splitlines()
+    lines = textwrap.dedent(inspect.getsource(body)).splitlines()
     text = "\n".join(line for line in lines if not line.startswith("@"))
     if not docstring and body.__doc__:
         start = text.index('"""')
@@ -129,6 +137,88 @@ def close(name: str, ours: Any, theirs: Any, *, tolerance: float = 1e-12) -> Non
     error = float(np.abs(a - b).max(initial=0)) / scale
     assert error <= tolerance, f"{name}: they differ by {error:.1e}; expected at most {tolerance:.0e}"
     print(f"{name}: equal to within {tolerance:.0e}")
+
+
+# --- the four texts of an operation ---------------------------------------------------------------------------------
+
+
+def on_both(function: Callable[..., Any], *args: Any, **options: Any) -> tuple[Any, Any]:
+    """Call a function of the package on the compiled kernels and on those of CUDA, in float32.
+
+    Parameters
+    ----------
+    function : callable
+        At home in a module: the other process finds it by its name.
+    *args, **options
+        Its arguments; arrays of float64 become float32, also those in tuples (caches), lists and dicts.
+
+    Returns
+    -------
+    compiled, on_card
+        What it returned on the backend ``cpu``, and from ``simulated``.
+    """
+    args, options = _single(args), _single(options)
+    with kernels.use("cpu"):
+        compiled = function(*args, **options)
+    return compiled, simulated(function, *args, **options)
+
+
+def simulated(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    """Return what a function of the package returns on the backend ``cuda``, run by Numba's simulator.
+
+    An error if not one kernel ran: then the NumPy body would have answered, and a comparison would say nothing.
+    """
+    return _simulator().submit(_on_cuda, function, args, options).result()
+
+
+@functools.cache
+def _simulator() -> ProcessPoolExecutor:
+    """Start the process that simulates; this one cannot, since Numba reads the variable when it is imported."""
+    pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _stay_with_the_notebook)
+    with mock.patch.dict(os.environ, NUMBA_ENABLE_CUDASIM="1"):
+        pool.submit(int).result()
+    return pool
+
+
+def _stay_with_the_notebook() -> None:
+    """In the other process: end when the notebook's is killed, and not when one cell of it is interrupted."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    notebook: Any = multiprocessing.parent_process()
+    threading.Thread(target=lambda: (notebook.join(), os._exit(0)), daemon=True).start()
+
+
+def _on_cuda(function: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+    """In the other process: call the function."""
+    from kernels.cuda.machine import simulator
+
+    with kernels.use("cuda"), mock.patch.object(simulator, "run", wraps=simulator.run) as run:
+        result = kernels.to_host(function(*args, **options))
+    assert run.called, f"{function.__name__} ran no kernel of CUDA with these arguments"
+    return result
+
+
+def kernel_source(name: str) -> Markdown:
+    """Show the source of a kernel of CUDA, without its docstring, by the name under which it is launched."""
+    return _simulator().submit(_text_of_kernel, name).result()
+
+
+def _text_of_kernel(name: str) -> Markdown:
+    """In the other process: Numba's CUDA need not be installed for the simulator."""
+    from kernels.cuda.machine.device import REGISTRY
+
+    with kernels.use("cuda"):  # all kernels are known now
+        return source(REGISTRY[name])
+
+
+def _single(tree: Any) -> Any:
+    if isinstance(tree, np.ndarray):
+        return tree.astype(np.float32) if tree.dtype == np.float64 else tree
+    if isinstance(tree, dict):
+        return {key: _single(value) for key, value in tree.items()}
+    if isinstance(tree, (tuple, list)):
+        parts = [_single(part) for part in tree]
+        return type(tree)(*parts) if hasattr(tree, "_fields") else type(tree)(parts)
+    return tree
 
 
 # --- figures and explorables ----------------------------------------------------------------------------------------

@@ -25,7 +25,8 @@ import dataclasses
 import naive
 import numpy as np
 from gradcheck import check_gradients
-from helpers import COLOURS, Ledger, MaskRCNN, check, close, explorable, make_batch, network, scene, show, source
+from helpers import COLOURS, Ledger, MaskRCNN, check, close, explorable, make_batch, network, on_both, scene, show
+from helpers import simulated, source
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
@@ -397,15 +398,16 @@ show(figure)
 explorable("losses", anchor=anchor, truth=truth, predicted=predicted, std=std)
 
 # %% [markdown]
-# ## Loop, NumPy, compiled
+# ## Loop, NumPy, compiled, on a card
 #
-# The three functions again as loops, as the tests have them, in NumPy, and compiled. Smooth L1 has no kernel: it sees a
-# few hundred numbers.
+# The three functions again as loops, as the tests have them, in NumPy, compiled, and in CUDA, in the simulator: a thread
+# takes an element, and some threads together a row of the softmax. Smooth L1 has no compiled kernel, since it sees a few
+# hundred numbers; it has one in CUDA, because a network that runs on a card has all its arrays there.
 
 # %%
 x, t, row_labels = rng.normal(size=(40, 4)) * 3, rng.random((40, 4)), rng.integers(0, 4, 40)
 with kernels.use("numpy"):
-    rows, bits = softmax_cross_entropy(x, row_labels)[0], sigmoid_cross_entropy(x, t)[0]
+    (rows, row_kept), (bits, bit_kept) = softmax_cross_entropy(x, row_labels), sigmoid_cross_entropy(x, t)
 ledger.expect("class loss of each row", rows, (40,))
 ledger.expect("mask loss of each element", bits, (40, 4))
 row_loop = [-np.log(naive.softmax(r.tolist())[k]) for r, k in zip(x, row_labels)]
@@ -413,10 +415,30 @@ bit_loop = [-b * np.log(naive.sigmoid(a)) - (1 - b) * np.log(naive.sigmoid(-a)) 
 close("softmax cross-entropy: loop and NumPy", rows, row_loop)
 close("sigmoid cross-entropy: loop and NumPy", bits.ravel(), bit_loop)
 close("smooth L1: loop and NumPy", smooth_l1(x, t)[0].ravel(), [naive.smooth_l1(v, 1.0) for v in (x - t).ravel()])
-single = x.astype(np.float32)
-with kernels.use("cpu"):
-    close("softmax, compiled in float32", softmax_cross_entropy(single, row_labels)[0], rows, tolerance=1e-5)
-    close("sigmoid, compiled in float32", sigmoid_cross_entropy(single, t)[0], bits, tolerance=1e-5)
+
+# %%
+for name, mine, (compiled, _), (on_card, _) in (
+    ("softmax", rows, *on_both(softmax_cross_entropy, x, row_labels)),
+    ("sigmoid", bits, *on_both(sigmoid_cross_entropy, x, t)),
+):
+    close(f"{name}: NumPy and the compiled kernel, float32", compiled, mine, tolerance=1e-5)
+    close(f"{name}: the compiled kernel and CUDA's, simulated", on_card, compiled, tolerance=1e-5)
+for name, back, kept, dterms in (
+    ("softmax", softmax_cross_entropy_backward, row_kept, rng.normal(size=40)),
+    ("sigmoid", sigmoid_cross_entropy_backward, bit_kept, rng.normal(size=(40, 4))),
+):
+    compiled, on_card = on_both(back, dterms, kept)
+    close(f"{name}, gradient: NumPy and the compiled kernel, float32", compiled, back(dterms, kept), tolerance=1e-5)
+    close(f"{name}, gradient: the compiled kernel and CUDA's, simulated", on_card, compiled, tolerance=1e-5)
+mine, (terms, kept) = smooth_l1(x, t)[0], simulated(smooth_l1, x.astype(np.float32), t.astype(np.float32))
+close("smooth L1: NumPy and CUDA's kernel, simulated, float32", terms, mine, tolerance=1e-5)
+slope = simulated(smooth_l1_backward, np.ones((40, 4), np.float32), kept)
+close(
+    "smooth L1, gradient: NumPy and CUDA's",
+    slope,
+    smooth_l1_backward(np.ones((40, 4)), smooth_l1(x, t)[1]),
+    tolerance=1e-5,
+)
 
 # %% [markdown]
 # ## Divided by what?
