@@ -425,9 +425,10 @@ for k, most in ((2, 1), (3, 4)):  # how many stamps meet in one cell
     close("its dx is a convolution", naive.conv2d(dstamped, stamp.swapaxes(2, 3), stride=(2, 2)), gradients[0])
     (y32, kept), (on_card, _) = on_both(conv2d_transpose, cells, stamp, offset)
     back32, back_card = on_both(conv2d_transpose_backward, dstamped, kept)
-    for mine, compiled, card in zip((stamped, *gradients), (y32, *back32), (on_card, *back_card)):
-        close("NumPy and the compiled kernel, float32", compiled, mine, tolerance=1e-5)
-        close("the compiled kernel and CUDA's, simulated", card, compiled, tolerance=1e-5)
+    four = ("y", "dx", "dw", "db"), (stamped, *gradients), (y32, *back32), (on_card, *back_card)
+    for name, mine, compiled, card in zip(*four):
+        close(f"{name}: NumPy and the compiled kernel, float32", compiled, mine, tolerance=1e-5)
+        close(f"{name}: the compiled kernel and CUDA's, simulated", card, compiled, tolerance=1e-5)
 
 # %% [markdown]
 # (`swapaxes` exchanges the two axes of channels: what was the input is the output now.) `check_gradients` has compared
@@ -601,10 +602,11 @@ for training in (True, False):
     dy4 = rng.normal(size=x4.shape)
     gradients = norm(x4, scale, shift)[1](dy4)
     (y32, kept), (on_card, _) = on_both(batch_norm, x4, scale, shift, *running, training=training)
-    both = on_both(batch_norm_backward, dy4, kept)
-    for mine, compiled, card in zip((want, *gradients), (y32, *both[0]), (on_card, *both[1])):
-        close("result or gradient, compiled, float32", compiled, mine, tolerance=1e-5)
-        close("the compiled kernel and CUDA's, simulated", card, compiled, tolerance=1e-5)
+    back32, back_card = on_both(batch_norm_backward, dy4, kept)
+    rows = ("y", "dx", "dgamma", "dbeta"), (want, *gradients), (y32, *back32), (on_card, *back_card)
+    for name, mine, compiled, card in zip(*rows):
+        close(f"{name}: package and the compiled kernel, float32", compiled, mine, tolerance=1e-5)
+        close(f"{name}: the compiled kernel and CUDA's, simulated", card, compiled, tolerance=1e-5)
 
 # %% [markdown]
 # If the statistics are the batch's, a bias in front of the norm is useless: the mean takes it away again, and its gradient
@@ -695,9 +697,10 @@ y, kept = max_pool2d(x, **pool)
 close("pool: loop and package", y, want)
 close("its gradient", max_pool2d_backward(dy4, kept), dwant)
 (y32, kept), (on_card, _) = on_both(max_pool2d, x, **pool)
-for mine, compiled, card in ((want, y32, on_card), (dwant, *on_both(max_pool2d_backward, dy4, kept))):
-    close("pool or its gradient, compiled, float32", compiled, mine, tolerance=1e-6)
-    close("the compiled kernel and CUDA's, simulated", card, compiled, tolerance=1e-6)
+back = on_both(max_pool2d_backward, dy4, kept)
+for name, mine, compiled, card in (("pool", want, y32, on_card), ("its gradient", dwant, *back)):
+    close(f"{name}, compiled, float32", compiled, mine, tolerance=1e-6)
+    close(f"{name}, the compiled kernel and CUDA's, simulated", card, compiled, tolerance=1e-6)
 
 
 def pooling(x):

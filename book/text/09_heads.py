@@ -124,9 +124,11 @@ y, kept = linear(rows, matrix, np.zeros(3))
 dx, dw, db = linear_backward(np.ones_like(y), kept)
 assert dx.shape == (4, 6) and dw.shape == (6, 3) and np.allclose(db, 4)
 assert np.allclose(dw, rows.T @ np.ones_like(y))
-for mine, compiled, card in zip((dx, dw, db), *on_both(linear_backward, np.ones_like(y), kept)):
-    close("package and compiled kernel, float32", compiled, mine, tolerance=1e-5)
-    close("the compiled kernel and CUDA's, simulated", card, compiled, tolerance=1e-5)
+for name, compiled, card in zip(("dx", "dw", "db"), *on_both(linear_backward, np.ones_like(y), kept)):
+    close(
+        f"{name}: package and compiled kernel, float32", compiled, {"dx": dx, "dw": dw, "db": db}[name], tolerance=1e-5
+    )
+    close(f"{name}: the compiled kernel and CUDA's, simulated", card, compiled, tolerance=1e-5)
 
 
 def fully_connected(x, w, b):
