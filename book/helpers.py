@@ -5,6 +5,7 @@ Everything that is explained comes from the package and is shown with its source
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import io
@@ -12,6 +13,7 @@ import json
 import multiprocessing
 import os
 import signal
+import sys
 import textwrap
 import threading
 from collections.abc import Callable
@@ -143,7 +145,7 @@ def close(name: str, ours: Any, theirs: Any, *, tolerance: float = 1e-12) -> Non
 
 
 def on_both(function: Callable[..., Any], *args: Any, **options: Any) -> tuple[Any, Any]:
-    """Call a function of the package on the compiled kernels and on those of CUDA, in float32.
+    """Call a function of the package on the compiled kernels and on those of CUDA, in float32, however small its input.
 
     Parameters
     ----------
@@ -159,16 +161,36 @@ def on_both(function: Callable[..., Any], *args: Any, **options: Any) -> tuple[A
     """
     args, options = _single(args), _single(options)
     on_card = simulated(function, *args, **options)  # first: a function that changes its arguments changes them here
-    with kernels.use("cpu"):
-        return function(*args, **options), on_card
+    with kernels.use("cpu"), contextlib.ExitStack() as limits:
+        for module in [module for name, module in sys.modules.items() if name.startswith("kernels.cpu.")]:
+            for limit in [name for name in vars(module) if name.startswith("SMALL")]:  # below, NumPy is faster
+                limits.enter_context(mock.patch.object(module, limit, 0))
+        return _by_kernels("cpu", function, args, options), on_card
 
 
 def simulated(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
-    """Return what a function of the package returns on the backend ``cuda``, run by Numba's simulator.
+    """Return what a function of the package returns on the backend ``cuda``, run by Numba's simulator."""
+    return _simulator().submit(_by_kernels, "cuda", function, args, options).result()
 
-    An error if not one kernel ran: then the NumPy body would have answered, and a comparison would say nothing.
-    """
-    return _simulator().submit(_on_cuda, function, args, options).result()
+
+def _by_kernels(backend: str, function: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+    """Call a function on a backend, and insist that a kernel answers: NumPy's body would prove nothing."""
+    answers = []
+
+    def noted(kernel: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **options: Any) -> Any:
+            answers.append(kernel(*args, **options))
+            return answers[-1]
+
+        return call
+
+    with kernels.use(backend):
+        table = kernels._kernels(backend)
+        with mock.patch.dict(table, {name: noted(kernel) for name, kernel in table.items()}):
+            result = kernels.to_host(function(*args, **options))
+    refused = all(answer is NotImplemented for answer in answers)
+    assert not refused, f"{function.__name__}: no kernel of the backend {backend} takes these arguments"
+    return result
 
 
 @functools.cache
@@ -187,16 +209,6 @@ def _stay_with_the_notebook() -> None:
     threading.Thread(target=lambda: (notebook.join(), os._exit(0)), daemon=True).start()
 
 
-def _on_cuda(function: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any]) -> Any:
-    """In the other process: call the function."""
-    from kernels.cuda.machine import simulator
-
-    with kernels.use("cuda"), mock.patch.object(simulator, "run", wraps=simulator.run) as run:
-        result = kernels.to_host(function(*args, **options))
-    assert run.called, f"{function.__name__} ran no kernel of CUDA with these arguments"
-    return result
-
-
 def kernel_source(name: str) -> Markdown:
     """Show the source of a kernel of CUDA, without its docstring, by the name under which it is launched."""
     return _simulator().submit(_text_of_kernel, name).result()
@@ -213,6 +225,8 @@ def _text_of_kernel(name: str) -> Markdown:
 def _single(tree: Any) -> Any:
     if isinstance(tree, np.ndarray):
         return tree.astype(np.float32) if tree.dtype == np.float64 else tree
+    if isinstance(tree, np.dtype):  # a cache may remember it
+        return np.dtype(np.float32) if tree == np.float64 else tree
     if isinstance(tree, dict):
         return {key: _single(value) for key, value in tree.items()}
     if isinstance(tree, (tuple, list)):

@@ -243,6 +243,8 @@ close("the compiled kernel and CUDA's, simulated", on_card, compiled, tolerance=
 # Nine times the memory is the price, so the package makes the rows block by block and throws them away. The compiled
 # kernel makes none: it goes over the windows like the loop, a vector of channels at a time. For some 3 × 3 layers it forms
 # the sums in another way, Winograd's, which needs fewer products: equal in real numbers, not to the last bit.
+# (Of other operations the package leaves small inputs to NumPy, which is faster there. In the book's comparisons the
+# kernels are asked.)
 #
 # The fourth text is for NVIDIA's graphics cards, in CUDA (`kernels/cuda`). Such a kernel says what *one* thread does, and
 # thousands of threads run it at once; here a block of them owns a tile of the output, and each thread adds up its cells

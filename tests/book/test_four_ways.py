@@ -11,6 +11,8 @@ import pytest
 
 from kernels import use
 from mrcnn_np.ops.conv import conv2d, conv2d_backward
+from mrcnn_np.ops.losses import smooth_l1
+from mrcnn_np.ops.resize import upsample_nearest
 from mrcnn_np.ops.roi_align import roi_align, roi_align_backward
 
 BOOK = Path(__file__).parents[2] / "book"
@@ -61,8 +63,16 @@ def test_what_one_changes_the_other_has_not_seen(helpers, rng):
     ids=["float64", "no kernel at all"],
 )
 def test_numpy_does_not_pass_for_cuda(helpers, function, args):
-    with pytest.raises(AssertionError, match="ran no kernel of CUDA"):
+    with pytest.raises(AssertionError, match="no kernel of the backend cuda"):
         helpers.simulated(function, *args)
+
+
+def test_numpy_does_not_pass_for_the_compiled_kernel(helpers):
+    with pytest.raises(AssertionError, match="no kernel of the backend cpu"):
+        helpers.on_both(smooth_l1, np.ones((2, 4)), np.zeros((2, 4)))  # CUDA has one, the processor none
+    x = np.arange(8.0).reshape(1, 2, 2, 2)  # far too small to be worth it
+    (compiled, _), (on_card, _) = helpers.on_both(upsample_nearest, x)
+    assert np.array_equal(compiled, on_card)
 
 
 def test_the_text_of_a_kernel(helpers):
