@@ -169,8 +169,8 @@ def on_both(function: Callable[..., Any], *args: Any, **options: Any) -> tuple[A
 
 
 def simulated(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
-    """Return what a function of the package returns on the backend ``cuda``, run by Numba's simulator."""
-    return _simulator().submit(_by_kernels, "cuda", function, args, options).result()
+    """Return what a function of the package returns on the backend ``cuda``, run by Numba's simulator in float32."""
+    return _simulator().submit(_by_kernels, "cuda", function, _single(args), _single(options)).result()
 
 
 def _by_kernels(backend: str, function: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any]) -> Any:

@@ -401,8 +401,9 @@ explorable("losses", anchor=anchor, truth=truth, predicted=predicted, std=std)
 # ## Loop, NumPy, compiled, on a card
 #
 # The three functions again as loops, as the tests have them, in NumPy, compiled, and in CUDA, in the simulator: a thread
-# takes an element, and some threads together a row of the softmax. Smooth L1 has no compiled kernel, since it sees a few
-# hundred numbers; it has one in CUDA, because a network that runs on a card has all its arrays there.
+# takes an element, and some threads together a row of the softmax. Smooth L1 and the gradient of the softmax
+# have no compiled kernel, since they see a few thousand numbers at most; in CUDA they have one, because a network that
+# runs on a card has all its arrays there.
 
 # %%
 x, t, row_labels = rng.normal(size=(40, 4)) * 3, rng.random((40, 4)), rng.integers(0, 4, 40)
@@ -417,28 +418,21 @@ close("sigmoid cross-entropy: loop and NumPy", bits.ravel(), bit_loop)
 close("smooth L1: loop and NumPy", smooth_l1(x, t)[0].ravel(), [naive.smooth_l1(v, 1.0) for v in (x - t).ravel()])
 
 # %%
-for name, mine, (compiled, _), (on_card, _) in (
-    ("softmax", rows, *on_both(softmax_cross_entropy, x, row_labels)),
-    ("sigmoid", bits, *on_both(sigmoid_cross_entropy, x, t)),
+sigmoid_back = sigmoid_cross_entropy_backward
+dbits, (l1, l1_seen) = rng.normal(size=(40, 4)), smooth_l1(x, t)
+for name, mine, compiled, on_card in (
+    ("softmax", rows, *(y for y, _ in on_both(softmax_cross_entropy, x, row_labels))),
+    ("sigmoid", bits, *(y for y, _ in on_both(sigmoid_cross_entropy, x, t))),
+    ("its gradient", sigmoid_back(dbits, bit_kept), *on_both(sigmoid_back, dbits, bit_kept)),
 ):
     close(f"{name}: NumPy and the compiled kernel, float32", compiled, mine, tolerance=1e-5)
     close(f"{name}: the compiled kernel and CUDA's, simulated", on_card, compiled, tolerance=1e-5)
-for name, back, kept, dterms in (
-    ("softmax", softmax_cross_entropy_backward, row_kept, rng.normal(size=40)),
-    ("sigmoid", sigmoid_cross_entropy_backward, bit_kept, rng.normal(size=(40, 4))),
+close("smooth L1: NumPy and CUDA's kernel, simulated, float32", simulated(smooth_l1, x, t)[0], l1, tolerance=1e-5)
+for name, back, *given in (
+    ("softmax", softmax_cross_entropy_backward, dbits[:, 0], row_kept),
+    ("smooth L1", smooth_l1_backward, dbits, l1_seen),
 ):
-    compiled, on_card = on_both(back, dterms, kept)
-    close(f"{name}, gradient: NumPy and the compiled kernel, float32", compiled, back(dterms, kept), tolerance=1e-5)
-    close(f"{name}, gradient: the compiled kernel and CUDA's, simulated", on_card, compiled, tolerance=1e-5)
-mine, (terms, kept) = smooth_l1(x, t)[0], simulated(smooth_l1, x.astype(np.float32), t.astype(np.float32))
-close("smooth L1: NumPy and CUDA's kernel, simulated, float32", terms, mine, tolerance=1e-5)
-slope = simulated(smooth_l1_backward, np.ones((40, 4), np.float32), kept)
-close(
-    "smooth L1, gradient: NumPy and CUDA's",
-    slope,
-    smooth_l1_backward(np.ones((40, 4)), smooth_l1(x, t)[1]),
-    tolerance=1e-5,
-)
+    close(f"gradient of {name}: NumPy and CUDA's", simulated(back, *given), back(*given), tolerance=1e-5)
 
 # %% [markdown]
 # ## Divided by what?
