@@ -5,13 +5,22 @@ Everything that is explained comes from the package and is shown with its source
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import inspect
 import io
 import json
+import multiprocessing
 import os
+import signal
+import sys
+import textwrap
+import threading
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 from exercises import check as check
@@ -19,6 +28,7 @@ from IPython.display import HTML, Image, Markdown, display
 from matplotlib.figure import Figure
 from PIL import Image as Pillow
 
+import kernels
 from mrcnn_np import MaskRCNN, presets
 from mrcnn_np.data import SHAPES_CLASSES, VOC_CLASSES, Sample, generate, open_dataset
 from mrcnn_np.molding import make_batch
@@ -84,7 +94,7 @@ def _shapes() -> Path:
 def source(function: Any, *, docstring: bool = False) -> Markdown:
     """Show the source of a function of the package; of an accelerated one the NumPy body. Without its docstring."""
     body = inspect.unwrap(getattr(function, "reference", function))
-    lines = inspect.getsource(body).splitlines()
+    lines = textwrap.dedent(inspect.getsource(body)).splitlines()
     text = "\n".join(line for line in lines if not line.startswith("@"))
     if not docstring and body.__doc__:
         start = text.index('"""')
@@ -128,7 +138,101 @@ def close(name: str, ours: Any, theirs: Any, *, tolerance: float = 1e-12) -> Non
     scale = max(float(np.abs(b).max(initial=0)), 1e-300)
     error = float(np.abs(a - b).max(initial=0)) / scale
     assert error <= tolerance, f"{name}: they differ by {error:.1e}; expected at most {tolerance:.0e}"
-    print(f"{name}: equal to within {tolerance:.0e}")
+    print(f"{name}: equal to within {tolerance:.0e}" if tolerance else f"{name}: equal")
+
+
+# --- the four texts of an operation ---------------------------------------------------------------------------------
+
+
+def on_both(function: Callable[..., Any], *args: Any, **options: Any) -> tuple[Any, Any]:
+    """Call a function of the package on the compiled kernels and on those of CUDA, in float32, however small its input.
+
+    Parameters
+    ----------
+    function : callable
+        At home in a module: the other process finds it by its name.
+    *args, **options
+        Its arguments; arrays of float64 become float32, also those in tuples (caches), lists and dicts.
+
+    Returns
+    -------
+    compiled, on_card
+        What it returned on the backend ``cpu``, and from ``simulated``.
+    """
+    args, options = _single(args), _single(options)
+    on_card = simulated(function, *args, **options)  # first: a function that changes its arguments changes them here
+    with kernels.use("cpu"), contextlib.ExitStack() as limits:
+        for module in [module for name, module in sys.modules.items() if name.startswith("kernels.cpu.")]:
+            for limit in [name for name in vars(module) if name.startswith("SMALL")]:  # below, NumPy is faster
+                limits.enter_context(mock.patch.object(module, limit, 0))
+        return _by_kernels("cpu", function, args, options), on_card
+
+
+def simulated(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    """Return what a function of the package returns on the backend ``cuda``, run by Numba's simulator in float32."""
+    return _simulator().submit(_by_kernels, "cuda", function, _single(args), _single(options)).result()
+
+
+def _by_kernels(backend: str, function: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+    """Call a function on a backend, and insist that a kernel answers: NumPy's body would prove nothing."""
+    answers = []
+
+    def noted(kernel: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **options: Any) -> Any:
+            answers.append(kernel(*args, **options))
+            return answers[-1]
+
+        return call
+
+    with kernels.use(backend):
+        table = kernels._kernels(backend)
+        with mock.patch.dict(table, {name: noted(kernel) for name, kernel in table.items()}):
+            result = kernels.to_host(function(*args, **options))
+    refused = all(answer is NotImplemented for answer in answers)
+    assert not refused, f"{function.__name__}: no kernel of the backend {backend} takes these arguments"
+    return result
+
+
+@functools.cache
+def _simulator() -> ProcessPoolExecutor:
+    """Start the process that simulates; this one cannot, since Numba reads the variable when it is imported."""
+    pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _stay_with_the_notebook)
+    with mock.patch.dict(os.environ, NUMBA_ENABLE_CUDASIM="1"):
+        pool.submit(int).result()
+    return pool
+
+
+def _stay_with_the_notebook() -> None:
+    """In the other process: end when the notebook's is killed, and not when one cell of it is interrupted."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    notebook: Any = multiprocessing.parent_process()
+    threading.Thread(target=lambda: (notebook.join(), os._exit(0)), daemon=True).start()
+
+
+def kernel_source(name: str) -> Markdown:
+    """Show the source of a kernel of CUDA, without its docstring, by the name under which it is launched."""
+    return _simulator().submit(_text_of_kernel, name).result()
+
+
+def _text_of_kernel(name: str) -> Markdown:
+    """In the other process: Numba's CUDA need not be installed for the simulator."""
+    from kernels.cuda.machine.device import REGISTRY
+
+    with kernels.use("cuda"):  # all kernels are known now
+        return source(REGISTRY[name])
+
+
+def _single(tree: Any) -> Any:
+    if isinstance(tree, np.ndarray):
+        return tree.astype(np.float32) if tree.dtype == np.float64 else tree
+    if isinstance(tree, np.dtype):  # a cache may remember it
+        return np.dtype(np.float32) if tree == np.float64 else tree
+    if isinstance(tree, dict):
+        return {key: _single(value) for key, value in tree.items()}
+    if isinstance(tree, (tuple, list)):
+        parts = [_single(part) for part in tree]
+        return type(tree)(*parts) if hasattr(tree, "_fields") else type(tree)(parts)
+    return tree
 
 
 # --- figures and explorables ----------------------------------------------------------------------------------------

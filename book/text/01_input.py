@@ -25,7 +25,7 @@ from xml.etree import ElementTree
 
 import naive
 import numpy as np
-from helpers import COLOURS, DATA, Ledger, check, class_names, close, explorable, network, scene, show, source
+from helpers import COLOURS, DATA, Ledger, check, class_names, close, explorable, network, on_both, scene, show, source
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
@@ -370,8 +370,9 @@ check("1.4", resize_line)
 # ```
 # </details>
 #
-# In two dimensions: first down, then across. Here is the loop of the tests, and then three programs on the same image: this
-# loop, NumPy, and the compiled kernel. No backward pass is needed: the image is given, and nothing learns from its gradient.
+# In two dimensions: first down, then across. Here is the loop of the tests, and then four programs on the same image: this
+# loop, NumPy, the compiled kernel, and the text for graphics cards, which a simulator runs here (chapter 2 says more). No
+# backward pass is needed: the image is given, and nothing learns from its gradient.
 
 # %%
 source(naive.resize_bilinear)
@@ -382,9 +383,9 @@ with kernels.use("numpy"):
     in_numpy, _ = resize_bilinear(piece, (37, 50))
 ledger.expect("a piece of the image, enlarged", in_numpy, (37, 50, 3))
 close("loop and NumPy, float64", naive.resize_bilinear(piece, (37, 50)), in_numpy)
-with kernels.use("cpu"):
-    compiled, _ = resize_bilinear(piece.astype(np.float32), (37, 50))
+(compiled, _), (on_card, _) = on_both(resize_bilinear, piece, (37, 50))
 close("NumPy and the compiled kernel, float32", compiled, in_numpy, tolerance=1e-6)
+close("the compiled kernel and CUDA's, simulated", on_card, compiled, tolerance=1e-6)
 
 # %% [markdown]
 # One trap lies in the other direction. When an image shrinks to a quarter, a new pixel still reads two old ones per axis.

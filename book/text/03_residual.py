@@ -22,7 +22,7 @@ from unittest.mock import patch
 import naive
 import numpy as np
 from gradcheck import check_gradients
-from helpers import COLOURS, Ledger, _shapes, check, close, network, open_dataset, scene, show, source
+from helpers import COLOURS, Ledger, _shapes, check, close, network, on_both, open_dataset, scene, show, source
 from matplotlib.figure import Figure
 
 import kernels
@@ -179,8 +179,8 @@ check("3.2", small_block_backward)
 # weight stands on both ways. That is why only four of ResNet-50's sixteen blocks have one.
 #
 # The *basic* block of ResNet-18, ResNet-34 and this book's network has two 3 × 3 convolutions in its branch, each with a
-# norm, and a ReLU between them. The first has the stride. Here it is three times: as loops, from the package in NumPy, and
-# compiled. The norm is a scale and a shift (chapter 2).
+# norm, and a ReLU between them. The first has the stride. Here it is four times: as loops, from the package in NumPy, compiled,
+# and by the kernels of CUDA in the simulator. The norm is a scale and a shift (chapter 2).
 #
 # What is learned bears names: `backbone.c3.0.conv1.w` is the weight of the first convolution in the first block of C3, and
 # `backbone.c3.0.shortcut.conv.w` that of its projection. The code asks nothing but whether that name exists: if it does,
@@ -209,9 +209,9 @@ for name, (shape, stride) in blocks.items():
     want = np.maximum(looped(hidden, name, "conv2", "bn2", 1, 1) + shortcut, 0)
     with kernels.use("numpy"):
         close(f"{name}, NumPy", residual_block(x, wide, name, arch, config, stride=stride)[0], want)
-    with kernels.use("cpu"):
-        compiled = residual_block(x.astype(np.float32), params, name, arch, config, stride=stride)[0]
+    (compiled, _), (on_card, _) = on_both(residual_block, x, params, name, arch, config, stride=stride)
     close(f"{name}, compiled, float32", compiled, want, tolerance=1e-5)
+    close(f"{name}, the compiled kernels and CUDA's, simulated", on_card, compiled, tolerance=1e-5)
     ledger.expect(name, want, (1, 4 // stride, 4 // stride, 24 * stride))
 print("c3.0 gives 2 x 2 cells of 48 channels; its projection has 24 x 48 = 1,152 weights")
 
@@ -405,6 +405,17 @@ seen = {name: float((gradients[name, "frozen"] > 0).mean()) for name in kinds}
 assert seen["stride in the 3 x 3"] == 1 and seen["stride in the 1 x 1"] == 0.25
 print("gradients of four kinds of block agree with finite differences; share of the pixels that are read:")
 print(", ".join(f"{name} {share:.0%}" for name, share in seen.items()))
+
+# %%
+x = rng.normal(size=(1, 4, 4, 8))
+for name in ("basic", "stride in the 3 x 3"):
+    kind, stride, _ = kinds[name]
+    weights, settings = block_params(kind.kind, stride, kind.groups), config.replace(bn_mode="train")
+    y, kept = residual_block(x, weights, "b", kind, settings, stride=stride, training=True)
+    dy = rng.normal(size=y.shape)
+    compiled, on_card = on_both(residual_block_backward, dy, kept, {})
+    close(f"dx of {name}, compiled, float32", compiled, residual_block_backward(dy, kept, {}), tolerance=1e-5)
+    close(f"dx of {name}, the compiled kernels and CUDA's, simulated", on_card, compiled, tolerance=1e-5)
 
 # %% mystnb={"image": {"alt": "Which pixels of an 8 by 8 map receive a gradient: all with the stride in the 3 by 3, every second of every second row with it in the 1 by 1."}}
 figure = Figure(figsize=(6, 3), layout="constrained")

@@ -27,7 +27,7 @@
 import naive
 import numpy as np
 from gradcheck import adjoint_error, check_gradients
-from helpers import COLOURS, DATA, Ledger, check, close, network, scene, show, source
+from helpers import COLOURS, DATA, Ledger, check, close, kernel_source, network, on_both, scene, show, source
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
@@ -154,6 +154,15 @@ print("merged:", m4.tolist())
 # %%
 source(naive.upsample_nearest)
 
+# %% [markdown]
+# And here is the same for a graphics card, as chapter 2 has promised. This text is one thread's. Its place in the block
+# and the block's place in the grid tell it which cell of the small map is its own, and which `width` channels of it (`load`
+# and `store` move that many numbers at once). It reads them once and writes all copies. No two threads write to one
+# place, so none has to wait. A thread beyond the edge of the map, because blocks are not cut to size, goes home.
+
+# %%
+kernel_source("repeat_4")
+
 # %%
 rng = np.random.default_rng(0)
 x = rng.normal(size=(2, 3, 5, 4))
@@ -161,9 +170,9 @@ with kernels.use("numpy"):
     in_numpy, up_cache = upsample_nearest(x)
 ledger.expect("an enlarged map", in_numpy, (2, 6, 10, 4))
 close("upsampling, loop and NumPy", in_numpy, naive.upsample_nearest(x, 2))
-with kernels.use("cpu"):
-    compiled, _ = upsample_nearest(x.astype(np.float32))
+(compiled, _), (on_card, _) = on_both(upsample_nearest, x)
 close("upsampling, NumPy and compiled, float32", compiled, in_numpy, tolerance=1e-6)
+close("upsampling, the compiled kernel and CUDA's, simulated", on_card, compiled, tolerance=0)
 
 # %% [markdown]
 # **Exercise 4.1.** Write it for any whole scale, for maps of shape (N, H, W, C).
@@ -468,6 +477,14 @@ error = adjoint_error(
 )
 assert error < 1e-12
 print(f"collected: {collected.ravel().tolist()}; the adjoint identity holds")
+dy = rng.normal(size=in_numpy.shape)
+by_loop = [
+    [[dy[n, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2].sum(axis=(0, 1)) for j in range(5)] for i in range(3)] for n in (0, 1)
+]
+in_numpy, compiled, on_card = upsample_nearest_backward(dy, up_cache), *on_both(upsample_nearest_backward, dy, up_cache)
+close("its backward pass, loop and package", in_numpy, by_loop)
+close("its backward pass, NumPy and compiled, float32", compiled, in_numpy, tolerance=1e-6)
+close("its backward pass, the compiled kernel and CUDA's, simulated", on_card, compiled, tolerance=1e-6)
 
 # %% [markdown]
 # **Exercise 4.4.** Write the backward pass of 4.1, for any scale.
@@ -554,6 +571,14 @@ check_gradients(whole, *inputs, *(weights[name] for name in NAMES), rng=rng, tol
 for k, level in zip((2, 3, 4, 5, 6), whole(*inputs, *(weights[name] for name in NAMES))[0]):
     ledger.expect(f"p{k} of the check", level, (1, 2 ** max(6 - k, 0), 2 ** max(6 - k, 0), 5))
 print("gradients of four maps and four weights: right to 1e-6")
+
+# %%
+maps, cache = fpn(inputs, weights, small, training=True)
+dy = [rng.normal(size=level.shape) for level in maps]
+ours, compiled, on_card = fpn_backward(dy, cache, {}), *on_both(fpn_backward, dy, cache, {})
+for k, one, two, three in zip((2, 3, 4, 5), ours, compiled, on_card):
+    close(f"gradient of C{k}: NumPy and the compiled kernels, float32", two, one, tolerance=1e-5)
+    close(f"gradient of C{k}: the compiled kernels and CUDA's, simulated", three, two, tolerance=1e-5)
 
 # %% [markdown]
 # **Exercise 4.5.** Derive: one channel, the laterals and outputs are the identity (so $P_k = M_k$), no P6. Given the

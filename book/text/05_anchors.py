@@ -25,7 +25,7 @@ import os
 
 import naive_boxes
 import numpy as np
-from helpers import COLOURS, DATA, Ledger, check, close, explorable, network, open_dataset, scene, show, source
+from helpers import COLOURS, DATA, Ledger, check, close, explorable, network, on_both, open_dataset, scene, show, source
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
@@ -136,7 +136,7 @@ check("5.1", iou_table)
 # </details>
 #
 # The package's function does the same, one coordinate at a time, and answers 0 for boxes without area. Loop, NumPy and
-# the compiled kernel, for all anchors of the image (we make them below) and its five objects:
+# the kernels, compiled and of CUDA, for all anchors of the image (we make them below) and its five objects:
 
 # %%
 levels = pyramid_anchors(
@@ -146,12 +146,12 @@ levels = pyramid_anchors(
 anchors = ledger.expect("anchors of all levels", np.concatenate(levels), (4092, 4))
 with kernels.use("numpy"):
     in_numpy = iou(anchors, gt_boxes)
-with kernels.use("cpu"):
-    compiled = iou(anchors, gt_boxes)
+compiled, on_card = on_both(iou, anchors, gt_boxes)
 ledger.expect("their IoU with the objects", in_numpy, (4092, 5))
 loop = [[naive_boxes.iou(anchor, box) for box in gt_boxes.tolist()] for anchor in anchors.astype(np.float64).tolist()]
 close("loop and NumPy, float32", in_numpy, loop, tolerance=1e-6)
 close("NumPy and the compiled kernel, float32", compiled, in_numpy, tolerance=1e-6)
+close("the compiled kernel and CUDA's, simulated", on_card, compiled, tolerance=1e-6)
 
 # %% [markdown]
 # ## How much is 0.7?

@@ -27,7 +27,7 @@ import naive
 import naive_boxes
 import numpy as np
 from gradcheck import check_gradients
-from helpers import COLOURS, DATA, Ledger, check, close, network, open_dataset, scene, show, source
+from helpers import COLOURS, DATA, Ledger, check, close, network, on_both, open_dataset, scene, show, source
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
@@ -135,7 +135,7 @@ source(rpn_head)
 # `conv_names` is one name here: a network may have several 3 × 3 convolutions. `k` is 1 or 2, the logits per anchor. At the end
 # all levels stand behind one another: 4,092 rows, in the order of chapter 5.
 #
-# Loop, NumPy and compiled kernel, on one small map:
+# Loop, NumPy, compiled kernels and those of CUDA, simulated, on one small map:
 
 # %%
 params = {name: value.astype(np.float64) for name, value in model.params.items() if name.startswith("rpn.")}
@@ -145,11 +145,11 @@ hidden = np.maximum(hidden, 0)
 loop = [naive.conv2d(hidden, params[f"{n}.w"], params[f"{n}.b"]) for n in ("rpn.objectness", "rpn.deltas")]
 with kernels.use("numpy"):
     in_numpy = rpn_head([p2], params, config)[:2]
-with kernels.use("cpu"):
-    compiled = rpn_head([p2.astype(np.float32)], model.params, config)[:2]
-for name, shape, one, two, three in zip(("logits", "deltas"), ((1, 36), (1, 36, 4)), loop, in_numpy, compiled):
-    close(f"{name}, loop and NumPy, float64", two, one.reshape(shape))
+kernels_two = on_both(rpn_head, [p2], params, config)  # compiled, and those of CUDA in the simulator
+for name, one, two, three, four in zip(("logits", "deltas"), loop, in_numpy, *kernels_two):
+    close(f"{name}, loop and NumPy, float64", two, one.reshape(two.shape))
     close(f"{name}, NumPy and the compiled kernel, float32", three, two, tolerance=1e-5)
+    close(f"{name}, the compiled kernel and CUDA's, simulated", four, three, tolerance=1e-5)
 
 # %% mystnb={"image": {"alt": "Objectness of the trained network on the five levels, the highest of each cell's three anchors, beside the image: bright spots sit on the objects."}}
 figure = Figure(figsize=(10, 2.3), layout="constrained")
@@ -235,16 +235,18 @@ def weight_gradient(maps, dlogits, ddeltas):
     return grads["rpn.conv.w"]
 
 
-dlogits, ddeltas = (
-    rng.normal(size=(1, 48)),
-    rng.normal(size=(1, 48, 4)),
-)  # 36 anchors of the first map, 12 of the second
+# 36 anchors of the first map, 12 of the second
+dlogits, ddeltas = rng.normal(size=(1, 48)), rng.normal(size=(1, 48, 4))
 joint = weight_gradient([p2, p3], dlogits, ddeltas)
 apart = [
     weight_gradient([p2], dlogits[:, :36], ddeltas[:, :36]),
     weight_gradient([p3], dlogits[:, 36:], ddeltas[:, 36:]),
 ]
 close("one pass over two levels, and the sum of two passes", joint, sum(apart))
+back = dlogits, ddeltas, rpn_head([p2, p3], params, config, training=True)[2], {}
+for mine, compiled, on_card in zip(rpn_head_backward(*back), *on_both(rpn_head_backward, *back)):
+    close("gradient of a map, NumPy and compiled, float32", compiled, mine, tolerance=1e-5)
+    close("gradient of a map, the compiled kernels and CUDA's, simulated", on_card, compiled, tolerance=1e-5)
 check_gradients(
     head, p2, p3, *(params[f"{n}.w"] for n in ("rpn.conv", "rpn.objectness", "rpn.deltas")), rng=rng, tol=1e-6
 )
@@ -317,16 +319,16 @@ print(refused)
 #
 # $$g_y = c_y + d_y\,h_a, \quad g_x = c_x + d_x\,w_a, \quad h = h_a\,e^{d_h}, \quad w = w_a\,e^{d_w}.$$
 #
-# The corners lie half a side from the centre. Loop, NumPy and kernel, on the network's own deltas:
+# The corners lie half a side from the centre. Loop, NumPy and kernels, on the network's own deltas:
 
 # %%
 with kernels.use("numpy"):
     decoded = decode_boxes(deltas[0], anchors, std=config.rpn_box_std)
-with kernels.use("cpu"):
-    fast = decode_boxes(deltas[0], anchors, std=config.rpn_box_std)
+fast, on_card = on_both(decode_boxes, deltas[0], anchors, std=config.rpn_box_std)
 by_loop = [naive_boxes.decode(a, d, config.rpn_box_std) for a, d in zip(anchors.astype(float), deltas[0].astype(float))]
 close("decoding, loop and NumPy, float32", decoded, by_loop, tolerance=1e-5)
 close("decoding, NumPy and the compiled kernel", fast, decoded, tolerance=1e-5)
+close("decoding, the compiled kernel and CUDA's, simulated", on_card, fast, tolerance=1e-5)
 again = encode_boxes(decoded, anchors, std=config.rpn_box_std)
 close("encoded again", again, deltas[0], tolerance=1e-4)
 
@@ -471,8 +473,8 @@ source(is_positive)
 # %%
 with kernels.use("numpy"):
     labels, owner = match_anchors(anchors, gt_boxes, batch.gt_crowd[0], config)
-with kernels.use("cpu"):
-    assert np.array_equal(match_anchors(anchors, gt_boxes, batch.gt_crowd[0], config)[0], labels)
+for name, found in zip(("compiled", "CUDA's"), on_both(match_anchors, anchors, gt_boxes, batch.gt_crowd[0], config)):
+    close(f"labels and owners, NumPy and {name} kernel", found, (labels, owner), tolerance=0)
 coarse = anchors[3840:].astype(np.float64)  # P4, P5 and P6: the loop is slow
 by_loop = naive_boxes.match(coarse.tolist(), gt_boxes.tolist(), [False] * 5, 0.3, 0.6)
 assert (

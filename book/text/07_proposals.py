@@ -37,7 +37,7 @@ from itertools import pairwise
 
 import naive_boxes
 import numpy as np
-from helpers import COLOURS, DATA, Ledger, check, close, explorable, network, scene, show, source
+from helpers import COLOURS, DATA, Ledger, check, close, explorable, network, on_both, scene, show, source
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
@@ -171,13 +171,13 @@ with kernels.use("numpy"):
     in_numpy = decode_boxes(deltas.astype(float), anchors.astype(float), std=config.rpn_box_std)
 loop = [naive_boxes.decode(a, d, config.rpn_box_std) for a, d in zip(anchors.tolist(), deltas.tolist())]
 close("decoding, loop and NumPy, float64", in_numpy, loop)
-with kernels.use("cpu"):
-    compiled = decode_boxes(deltas, anchors, std=config.rpn_box_std)
+compiled, on_card = on_both(decode_boxes, deltas, anchors, std=config.rpn_box_std)
 close("decoding, NumPy and compiled, float32", compiled, in_numpy, tolerance=1e-5)
+close("decoding, the compiled kernel and CUDA's, simulated", on_card, compiled, tolerance=1e-5)
 
 # %% [markdown]
 # The loop is the formula above for one box; NumPy runs it over a whole column, the compiled kernel over all boxes on both
-# cores.
+# cores, and in CUDA each box has a thread of its own.
 #
 # **Exercise 7.2.** Write `decode` for one anchor: four corners in, four out. `std` is $s$; no logarithm $s_3 d_h$ or
 # $s_4 d_w$ may exceed `most`.
@@ -328,6 +328,8 @@ with kernels.use("numpy"):
 close("NMS, loop and NumPy: which boxes", rows, naive_boxes.nms(doubles[0].tolist(), doubles[1], 0.5))
 with kernels.use("cpu"):
     close("NMS, NumPy and compiled: which boxes", nms(clipped, ranks, 0.7), rows32)
+for name, found in zip(("compiled", "CUDA's, simulated"), on_both(nms, *doubles, 0.5)):
+    close(f"NMS of the first 300, NumPy and {name}: which boxes", found, rows)
 again = nms(clipped[rows32], ranks[rows32], 0.7)
 assert np.array_equal(again, np.arange(len(rows32)))  # what has survived once survives again
 

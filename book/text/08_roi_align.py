@@ -29,7 +29,7 @@
 import naive_roi
 import numpy as np
 from gradcheck import check_gradients
-from helpers import COLOURS, DATA, Ledger, check, close, explorable, network, scene, show, source
+from helpers import COLOURS, DATA, Ledger, check, close, explorable, network, on_both, scene, show, source
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
@@ -259,7 +259,7 @@ show(figure)
 # %% [markdown]
 # *Figure 8.2. The slides' box, with values drawn at whole coordinates, as they draw it.*
 #
-# Three texts of the same operation. First the loop, one number at a time, as it stands in the tests. `bilinear` is
+# Four texts of the same operation. First the loop, one number at a time, as it stands in the tests. `bilinear` is
 # exercise 8.2 with the rule for the border; `aligned` is explained below under "Half a pixel".
 
 # %%
@@ -276,8 +276,9 @@ source(naive_roi.roi_align)
 source(roi_align)
 
 # %% [markdown]
-# Last, the compiled kernel: it never builds $W$, takes one bin after the other, and adds the rows of four pixels, all
-# channels at once. All three must agree.
+# Third, the compiled kernel: it never builds $W$, takes one bin after the other, and adds the rows of four pixels, all
+# channels at once. Last, CUDA's, in the simulator (chapter 2): there a thread owns a few channels of one bin. All four
+# must agree.
 
 # %%
 rng = np.random.default_rng(0)
@@ -290,9 +291,9 @@ with kernels.use("numpy"):
 ledger.expect("RoIs of the test", in_numpy, (4, 3, 3, 3))
 loop = naive_roi.roi_align(features, rois, index, (3, 3), 1 / 8, 2, True, "mean")
 close("loop and NumPy, float64", in_numpy, loop)
-with kernels.use("cpu"):
-    compiled, _ = roi_align(features.astype(np.float32), rois, index, **options)
+(compiled, _), (on_card, _) = on_both(roi_align, features, rois, index, **options)
 close("NumPy and the compiled kernel, float32", compiled, in_numpy, tolerance=1e-6)
+close("the compiled kernel and CUDA's, simulated", on_card, compiled, tolerance=1e-6)
 
 # %% [markdown]
 # ## The largest or the mean?
@@ -593,6 +594,9 @@ with kernels.use("numpy"):
     dfeatures = roi_align_backward(dy, cache)
 ledger.expect("their gradient", dfeatures, features.shape)
 assert np.isclose((in_numpy * dy).sum(), (features * dfeatures).sum(), rtol=1e-12)
+compiled, on_card = on_both(roi_align_backward, dy, cache)
+close("NumPy and the compiled kernel, float32", compiled, dfeatures, tolerance=1e-5)
+close("the compiled kernel and CUDA's, simulated", on_card, compiled, tolerance=1e-5)
 
 
 def aligned_bins(f):
@@ -607,9 +611,17 @@ def pooled_cells(f):
 
 check_gradients(aligned_bins, features, rng=rng, tol=1e-6)
 check_gradients(pooled_cells, features, rng=rng, tol=1e-6)
+print("adjoint and finite differences agree")
+
+# %%
 by_loop, _ = naive_roi.roi_pool(features, rois, index, (3, 3), 1 / 8, "caffe")
 close("RoIPool, loop and package", pooled_cells(features)[0], by_loop)
-print("adjoint and finite differences agree")
+(compiled, kept), (on_card, _) = on_both(roi_pool, features, rois, index, output_size=3, spatial_scale=1 / 8)
+back, back_card = on_both(roi_pool_backward, dy, kept)
+close("RoIPool, loop and compiled, float32", compiled, by_loop, tolerance=1e-6)
+close("RoIPool, the compiled kernel and CUDA's, simulated", on_card, compiled, tolerance=1e-6)
+close("RoIPool backward, package and compiled, float32", back, pooled_cells(features)[1](dy), tolerance=1e-6)
+close("RoIPool backward, the compiled kernel and CUDA's, simulated", back_card, back, tolerance=1e-6)
 
 # %% [markdown]
 # No gradient goes to the *box*. It exists, for the samples move with the box, but the proposals are constants here: the

@@ -24,7 +24,7 @@
 import naive
 import numpy as np
 from gradcheck import adjoint_error, check_gradients
-from helpers import COLOURS, DATA, Ledger, check, close, explorable, network, scene, show, source
+from helpers import COLOURS, DATA, Ledger, check, close, explorable, network, on_both, scene, show, source
 from matplotlib.figure import Figure
 
 import kernels
@@ -83,9 +83,9 @@ with kernels.use("numpy"):
 ledger.expect("rows of the linear layer", as_linear, (5, 8))
 close("a 7 x 7 convolution and a linear layer", as_convolution, as_linear)
 close("loop and NumPy, float64", naive.linear(x.reshape(5, -1), w.reshape(-1, 8), b), as_linear)
-with kernels.use("cpu"):
-    fast, _ = linear(x.reshape(5, -1).astype(np.float32), w.reshape(-1, 8).astype(np.float32), b.astype(np.float32))
+(fast, _), (on_card, _) = on_both(linear, x.reshape(5, -1), w.reshape(-1, 8), b)
 close("NumPy and the compiled kernel, float32", fast, as_linear, tolerance=1e-5)
+close("the compiled kernel and CUDA's, simulated", on_card, fast, tolerance=1e-5)
 
 # %% [markdown]
 # Its way back, one number at a time: $y_{ro} = \sum_c x_{rc} w_{co} + b_o$. The input $x_{rc}$ went into every output of
@@ -124,6 +124,11 @@ y, kept = linear(rows, matrix, np.zeros(3))
 dx, dw, db = linear_backward(np.ones_like(y), kept)
 assert dx.shape == (4, 6) and dw.shape == (6, 3) and np.allclose(db, 4)
 assert np.allclose(dw, rows.T @ np.ones_like(y))
+for name, compiled, card in zip(("dx", "dw", "db"), *on_both(linear_backward, np.ones_like(y), kept)):
+    close(
+        f"{name}: package and compiled kernel, float32", compiled, {"dx": dx, "dw": dw, "db": db}[name], tolerance=1e-5
+    )
+    close(f"{name}: the compiled kernel and CUDA's, simulated", card, compiled, tolerance=1e-5)
 
 
 def fully_connected(x, w, b):
@@ -297,9 +302,9 @@ with kernels.use("numpy"):
     enlarged, cache = conv2d_transpose(x, w, b)
 ledger.expect("enlarged", enlarged, (2, 6, 8, 3))
 close("loop and NumPy, float64", naive.conv2d_transpose(x, w, b), enlarged)
-with kernels.use("cpu"):
-    fast, _ = conv2d_transpose(*(a.astype(np.float32) for a in (x, w, b)))
+(fast, _), (on_card, _) = on_both(conv2d_transpose, x, w, b)
 close("NumPy and the compiled kernel, float32", fast, enlarged, tolerance=1e-5)
+close("the compiled kernel and CUDA's, simulated", on_card, fast, tolerance=1e-5)
 
 # %% mystnb={"image": {"alt": "Left: a 2 by 2 map. Right: the 4 by 4 map that it stamps; each block of four cells has the colour of its parent."}}
 figure = Figure(figsize=(7, 3.1), layout="constrained")

@@ -30,7 +30,7 @@
 import naive_boxes
 import naive_roi
 import numpy as np
-from helpers import COLOURS, DATA, Ledger, check, close, network, scene, show, source
+from helpers import COLOURS, DATA, Ledger, check, close, network, on_both, scene, show, source
 from matplotlib.figure import Figure
 
 import kernels
@@ -74,7 +74,8 @@ assert config.roi_positive_iou == presets.matterport().roi_positive_iou == prese
 # are positive: the code says $\ge$, though the documents say $>$. Half of the object, or the object and as much again: both
 # count as "found". A threshold of 0.5 is generous, and the heads have to live with regions like these.
 #
-# Now the trained network's proposals for our scene. Their IoUs are computed three times: as a loop, in NumPy, compiled.
+# Now the trained network's proposals for our scene. Their IoUs are computed four times: as a loop, in NumPy, compiled, and by
+# CUDA's kernel in the simulator.
 #
 # **On paper first.** There are five objects and 200 proposals. What shape has the table of IoUs? Which axis does the
 # largest number go along, and can most proposals be positive?
@@ -94,8 +95,9 @@ with kernels.use("numpy"):
 ledger.expect("IoU of proposals and objects", overlaps, (len(proposals), 5))
 loop = [[naive_boxes.iou(p, b) for b in boxes.tolist()] for p in proposals.tolist()]
 close("loop and NumPy, float32", overlaps, loop, tolerance=1e-4)
-with kernels.use("cpu"):
-    close("NumPy and the compiled kernel", iou(proposals, boxes), overlaps, tolerance=1e-5)
+compiled, on_card = on_both(iou, proposals, boxes)
+close("NumPy and the compiled kernel", compiled, overlaps, tolerance=1e-5)
+close("the compiled kernel and CUDA's, simulated", on_card, compiled, tolerance=1e-5)
 best = overlaps.max(axis=1)
 positive = best >= 0.5
 assert 0 < positive.sum() < len(proposals) / 2
@@ -367,7 +369,7 @@ assert np.round(0.5) == 0  # what the Keras code's rounding makes of a half
 print("half a cell: detectron2 1, torchvision 0.75")
 
 # %% [markdown]
-# The same operation as a loop, in NumPy and compiled, in both of its kinds. `crop_and_resize` is the one that reads one
+# The same operation as a loop, in NumPy, compiled and in CUDA, in both of its kinds. `crop_and_resize` is the one that reads one
 # point per cell.
 
 # %%
@@ -385,9 +387,9 @@ for method in ("roi_align", "crop_and_resize"):
     else:
         loop = naive_roi.crop_and_resize(planes, normalise_boxes(rois, (20, 24)), whose, (4, 4), 0.0)
     close(f"{method}: loop and NumPy", in_numpy, loop[..., 0])
-    with kernels.use("cpu"):
-        fast = crop_masks(masks, whose, rois.astype(np.float32), **options)
+    fast, on_card = on_both(crop_masks, masks, whose, rois, **options)
     close(f"{method}: NumPy and the compiled kernel", fast, in_numpy, tolerance=1e-4)
+    close(f"{method}: the compiled kernel and CUDA's, simulated", on_card, fast, tolerance=1e-4)
 _ = ledger.expect("six targets of noise", in_numpy, (6, 4, 4))
 
 # %% mystnb={"image": {"alt": "The large circle of the scene with four regions about it, and the four 28 by 28 mask targets: whole, shifted, half, and small within a region that is too large."}}

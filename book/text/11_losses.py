@@ -25,7 +25,8 @@ import dataclasses
 import naive
 import numpy as np
 from gradcheck import check_gradients
-from helpers import COLOURS, Ledger, MaskRCNN, check, close, explorable, make_batch, network, scene, show, source
+from helpers import COLOURS, Ledger, MaskRCNN, check, close, explorable, make_batch, network, on_both, scene, show
+from helpers import simulated, source
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
@@ -397,15 +398,17 @@ show(figure)
 explorable("losses", anchor=anchor, truth=truth, predicted=predicted, std=std)
 
 # %% [markdown]
-# ## Loop, NumPy, compiled
+# ## Loop, NumPy, compiled, on a card
 #
-# The three functions again as loops, as the tests have them, in NumPy, and compiled. Smooth L1 has no kernel: it sees a
-# few hundred numbers.
+# The three functions again as loops, as the tests have them, in NumPy, compiled, and in CUDA, in the simulator: a thread
+# takes an element, and some threads together a row of the softmax. Smooth L1 and the gradient of the softmax
+# have no compiled kernel, since they see a few thousand numbers at most; in CUDA they have one, because a network that
+# runs on a card has all its arrays there.
 
 # %%
 x, t, row_labels = rng.normal(size=(40, 4)) * 3, rng.random((40, 4)), rng.integers(0, 4, 40)
 with kernels.use("numpy"):
-    rows, bits = softmax_cross_entropy(x, row_labels)[0], sigmoid_cross_entropy(x, t)[0]
+    (rows, row_kept), (bits, bit_kept) = softmax_cross_entropy(x, row_labels), sigmoid_cross_entropy(x, t)
 ledger.expect("class loss of each row", rows, (40,))
 ledger.expect("mask loss of each element", bits, (40, 4))
 row_loop = [-np.log(naive.softmax(r.tolist())[k]) for r, k in zip(x, row_labels)]
@@ -413,10 +416,23 @@ bit_loop = [-b * np.log(naive.sigmoid(a)) - (1 - b) * np.log(naive.sigmoid(-a)) 
 close("softmax cross-entropy: loop and NumPy", rows, row_loop)
 close("sigmoid cross-entropy: loop and NumPy", bits.ravel(), bit_loop)
 close("smooth L1: loop and NumPy", smooth_l1(x, t)[0].ravel(), [naive.smooth_l1(v, 1.0) for v in (x - t).ravel()])
-single = x.astype(np.float32)
-with kernels.use("cpu"):
-    close("softmax, compiled in float32", softmax_cross_entropy(single, row_labels)[0], rows, tolerance=1e-5)
-    close("sigmoid, compiled in float32", sigmoid_cross_entropy(single, t)[0], bits, tolerance=1e-5)
+
+# %%
+sigmoid_back = sigmoid_cross_entropy_backward
+dbits, (l1, l1_seen) = rng.normal(size=(40, 4)), smooth_l1(x, t)
+for name, mine, compiled, on_card in (
+    ("softmax", rows, *(y for y, _ in on_both(softmax_cross_entropy, x, row_labels))),
+    ("sigmoid", bits, *(y for y, _ in on_both(sigmoid_cross_entropy, x, t))),
+    ("its gradient", sigmoid_back(dbits, bit_kept), *on_both(sigmoid_back, dbits, bit_kept)),
+):
+    close(f"{name}: NumPy and the compiled kernel, float32", compiled, mine, tolerance=1e-5)
+    close(f"{name}: the compiled kernel and CUDA's, simulated", on_card, compiled, tolerance=1e-5)
+close("smooth L1: NumPy and CUDA's kernel, simulated, float32", simulated(smooth_l1, x, t)[0], l1, tolerance=1e-5)
+for name, back, *given in (
+    ("softmax", softmax_cross_entropy_backward, dbits[:, 0], row_kept),
+    ("smooth L1", smooth_l1_backward, dbits, l1_seen),
+):
+    close(f"gradient of {name}: NumPy and CUDA's", simulated(back, *given), back(*given), tolerance=1e-5)
 
 # %% [markdown]
 # ## Divided by what?

@@ -113,7 +113,8 @@ def test_the_bar_counts():
             {
                 "cell_type": "code",
                 "metadata": {"tags": ["break-it"]},
-                "source": "# a remark\nassert x\nnp.testing.assert_allclose(a, b)\nledger.expect('x', x, ())",
+                "source": "# a remark\nassert x\nnp.testing.assert_allclose(a, b)\nledger.expect('x', x, ())\n"
+                "a, b = on_both(f, x), simulated(g)",
                 "outputs": [{"output_type": "display_data", "data": {"image/png": "AAAA"}}],
             },
         ],
@@ -126,8 +127,9 @@ def test_the_bar_counts():
         1,
         1,
         1,
-        3,
+        4,
     )
+    assert values["four ways"] == 2
     assert any(line.startswith("words") for line in missing) and any(line.startswith("seconds") for line in missing)
     assert any("cannot see it" in line for line in missing)
 
@@ -145,3 +147,10 @@ def test_an_array_that_is_shown_by_accident():
         "metadata": {},
     }
     assert any("nobody asked for" in line for line in load("bar").count(Path("08_roi_align.py"), chapter, None)[1])
+
+
+@pytest.mark.parametrize(("chapter", "asked"), [("00_map.py", False), ("08_roi_align.py", True), ("12_all.py", False)])
+def test_a_chapter_without_cuda(chapter, asked):
+    cells = [{"cell_type": "code", "metadata": {}, "source": "from helpers import on_both", "outputs": []}]
+    _, missing = load("bar").count(Path(chapter), {"cells": cells, "metadata": {}}, None)
+    assert ("four ways: 0; the bar is at least 1" in missing) == asked
