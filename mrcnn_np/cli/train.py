@@ -359,7 +359,7 @@ def _train_and_report(args: argparse.Namespace, folder: Path, plan: Plan) -> int
         "backend": kernels.backend(),
         "seed": options.seed,
         "steps": result.step,
-        "batch_size": model.config.batch_size,
+        "batch_size": model.config.batch_size * model.config.accumulate,
         "images": len(dataset),
         "parameters": count(model.params),
         "skipped": result.skipped,

@@ -12,7 +12,7 @@ from __future__ import annotations
 import sys
 import time
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -31,6 +31,7 @@ from ..model import MaskRCNN
 from ..molding import Batch, make_batch
 from ..objective import LOSSES
 from ..params import Params, first_non_finite
+from . import accumulate
 from .bar import Bar
 from .checkpoint import Checkpoint, check_resumable, save_checkpoint
 from .held_out import BEST_BY, HeldOut, best_of
@@ -134,7 +135,7 @@ def step_samples(
     step: int,
     rng: np.random.Generator,
     skipped: dict[str, str] | None,
-) -> tuple[list[Sample], Batch]:
+) -> tuple[list[Sample], list[Batch]]:
     """Load, augment and mold what one step trains on.
 
     Parameters
@@ -152,12 +153,14 @@ def step_samples(
     -------
     samples : list of Sample
         After augmentation.
-    batch : Batch
+    batches : list of Batch
+        ``config.accumulate`` of them.
     """
-    indices = batch_indices(seed, step, config.batch_size, len(dataset))
+    indices = batch_indices(seed, step, config.batch_size * config.accumulate, len(dataset))
     samples = [for_training(sample) for sample in load_samples(dataset, indices, skipped)]
     samples = [augmented_as(s, rng, config) for s in samples]
-    return samples, make_batch(samples, config)
+    size = config.batch_size
+    return samples, [make_batch(samples[i : i + size], config) for i in range(0, len(samples), size)]
 
 
 def require_finite(what: str, tensors: Iterable[tuple[str, np.ndarray]]) -> None:
@@ -174,7 +177,7 @@ def require_finite(what: str, tensors: Iterable[tuple[str, np.ndarray]]) -> None
 
 
 def train_step(
-    model: MaskRCNN, batch: Batch, velocity: Params, *, step: int, rng: np.random.Generator
+    model: MaskRCNN, batch: Batch | Sequence[Batch], velocity: Params, *, step: int, rng: np.random.Generator
 ) -> dict[str, float]:
     """Do one step of gradient descent: forward, backward, clip, update.
 
@@ -182,7 +185,8 @@ def train_step(
     ----------
     model : MaskRCNN
         Its parameters change in place.
-    batch : Batch
+    batch : Batch, or sequence of Batch
+        Several make one step of all their images, as ``accumulate.py`` says.
     velocity : dict of str to ndarray
         The optimiser's state; changes in place.
     step : int
@@ -203,13 +207,13 @@ def train_step(
         gradients. Nothing has been updated then.
     """
     place(velocity, device=model.settle())
-    require_finite("the input", [("image", batch.images)])
+    parts = [batch] if isinstance(batch, Batch) else batch
+    require_finite("the input", [("image", part.images) for part in parts])
     require_finite("parameter", model.params.items())
     with np.errstate(over="ignore", invalid="ignore"):  # found by name below
-        losses, cache = model.losses(batch, rng)
+        losses, left = accumulate.forward(model, parts, rng)
         require_finite("loss", [(name, np.asarray(losses[name])) for name in LOSSES])
-        positives = cache.positives
-        every_grad = model.backward(cache, consume=True)  # frees the activations on its way
+        every_grad = accumulate.backward(model, left)  # frees the activations on its way
         # in the order of the backward pass, which is that of the dictionary
         grads = {name: g for name, g in every_grad.items() if name in velocity}
         require_finite("gradient of", grads.items())
@@ -218,7 +222,7 @@ def train_step(
     update(model.params, grads, velocity, learning_rate=learning_rate, config=model.config)
     numbers = {name: float(losses[name]) for name in LOSSES}
     rates = {"grad_norm": float(grad_norm), "learning_rate": learning_rate}
-    return {"loss": sum(numbers.values()), **numbers, **rates, **positives}
+    return {"loss": sum(numbers.values()), **numbers, **rates, **left.positives}
 
 
 def image_checksum(dataset: Dataset) -> str:
@@ -340,9 +344,9 @@ def train(
             before = time.perf_counter()
             rng = stream(seed, step, STEP)
             known = skipped if skip_bad else None
-            samples, batch = step_samples(dataset, config, seed=seed, step=step, rng=rng, skipped=known)
+            samples, batches = step_samples(dataset, config, seed=seed, step=step, rng=rng, skipped=known)
             try:
-                record = train_step(model, batch, velocity, step=step, rng=rng)
+                record = train_step(model, batches, velocity, step=step, rng=rng)
                 first = record["loss"] if first is None else first
                 require_convergence(record, first)
                 if step + 1 == config.steps:  # else the next step looks
