@@ -36,6 +36,7 @@ from .bar import Bar
 from .checkpoint import Checkpoint, check_resumable, save_checkpoint
 from .held_out import BEST_BY, HeldOut, best_of
 from .optim import clip_gradients, global_norm, learning_rate_at, update, zero_velocity
+from .page import Page
 from .run_folder import BEST, CHECKPOINT, METRICS, TIMINGS, StepLog, read_steps
 
 #: a loss of so many times the first step's is no success any more; and the largest first loss that this counts from
@@ -277,6 +278,7 @@ def train(
     skip_bad: bool = False,
     progress: bool = True,
     held_out: HeldOut | None = None,
+    page: Page | None = None,
 ) -> TrainResult:
     """Train a model for ``model.config.steps`` steps.
 
@@ -299,6 +301,8 @@ def train(
     held_out : HeldOut, optional
         Measures every so many steps; the numbers stand in the step's line of ``metrics.jsonl``, and the checkpoint with
         the best AP of masks is kept as ``best.safetensors``.
+    page : Page, optional
+        Is told of every step, to show it in a browser.
 
     Returns
     -------
@@ -337,7 +341,10 @@ def train(
     began, saved = time.perf_counter(), start
     metrics = StepLog(out_dir / METRICS, step=start, complete=True)
     timings = StepLog(out_dir / TIMINGS, step=start, complete=False)
-    first, best = metrics.first.get("loss"), best_of(read_steps(out_dir / METRICS))
+    rows = read_steps(out_dir / METRICS)
+    first, best = metrics.first.get("loss"), best_of(rows)
+    if page is not None:
+        page.begin(rows)
     bar = Bar(start, config.steps, enabled=progress)
     try:
         for step in range(start, config.steps):
@@ -356,13 +363,17 @@ def train(
                 kept = f"the checkpoint of step {saved} is kept"
                 raise NonFiniteError(f"step {step + 1}: {error} (images {ids}); {kept}") from error
             seconds = time.perf_counter() - before
-            if held_out is not None and ((step + 1) % held_out.every == 0 or step + 1 == config.steps):
+            looks = held_out is not None and ((step + 1) % held_out.every == 0 or step + 1 == config.steps)
+            if held_out is not None and looks:
                 measured = held_out.measure(model)
                 bar.say(step + 1, measured)
                 record |= measured
-            metrics.write({"step": step + 1, **record})
+            record = {"step": step + 1, **record}
+            metrics.write(record)
             timings.write({"step": step + 1, "seconds": round(seconds, 4)})
             bar.show(record, images_per_second=len(samples) / seconds)
+            if page is not None:
+                page.add(record, held_out.report if held_out is not None and looks else None)
             if record.get(BEST_BY, -np.inf) > best:
                 best = record[BEST_BY]
                 metrics.sync()
