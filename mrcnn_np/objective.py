@@ -54,7 +54,8 @@ class LossCache(NamedTuple):
     terms : ndarray
         The loss of each of them.
     denominator : int
-        What their sum was divided by.
+        What their sum was divided by; 0 if nothing counts, and then the loss is 0. ``backward`` divides by it, too, so
+        the losses of several batches become that of all of them by the sum of theirs (``training/accumulate.py``).
     op : tuple
         Of ``softmax_cross_entropy``, ``sigmoid_cross_entropy`` or ``smooth_l1``.
     """
@@ -195,7 +196,7 @@ def head_mask_loss_backward(dloss: float, cache: LossCache) -> np.ndarray:
 
 
 def _denominator(positive_numbers: int, sampled: int, config: Config) -> int:
-    return max(positive_numbers if config.box_loss_denominator == "positives" else sampled, 1)
+    return positive_numbers if config.box_loss_denominator == "positives" else sampled
 
 
 def _mean(terms: np.ndarray, denominator: int) -> Any:

@@ -30,6 +30,7 @@ from ..training.freezing import frozen_patterns
 from ..training.held_out import HeldOut
 from ..training.loop import INITIALISE, image_checksum, stream, train
 from ..training.optim import trained_names
+from ..training.page import Page
 from ..training.run_folder import CHECKPOINT, CONFIG, FILES, METRICS, OPTIONS, PICTURES, REPORT, START, clear, locked
 from ..training.summary import draw, peak_memory_mib, summarise
 from .backend import remembered
@@ -238,7 +239,9 @@ def _run(args: argparse.Namespace, folder: Path, plan: Plan) -> int:
     if plan.said:
         print(plan.said, flush=True)
     try:
-        return _train_and_report(args, folder, plan)
+        page = Page(folder, plan.dataset.class_names, plan.model.config.steps, pictures=not args.no_pictures)
+        with page:
+            return _train_and_report(args, folder, plan, page)
     except KeyboardInterrupt:
         step = load_checkpoint(folder / CHECKPOINT).step if (folder / CHECKPOINT).exists() else 0
         print(
@@ -331,7 +334,7 @@ def _open_held_out(options: Options) -> Dataset:
         ) from error
 
 
-def _train_and_report(args: argparse.Namespace, folder: Path, plan: Plan) -> int:
+def _train_and_report(args: argparse.Namespace, folder: Path, plan: Plan, page: Page) -> int:
     options, model, dataset = plan.options, plan.model, plan.dataset
     result = train(
         model,
@@ -343,6 +346,7 @@ def _train_and_report(args: argparse.Namespace, folder: Path, plan: Plan) -> int
         skip_bad=options.skip_bad,
         progress=not args.quiet,
         held_out=plan.held_out,
+        page=page,
     )
     after_training = peak_memory_mib()
     reports: dict[str, SplitReport] = {}
@@ -350,6 +354,7 @@ def _train_and_report(args: argparse.Namespace, folder: Path, plan: Plan) -> int
         reports[name] = evaluate_split(
             model, split, skip_bad=options.skip_bad, progress=not args.quiet, label=f"evaluate {name}"
         )
+    page.reports |= reports
     with_evaluation = peak_memory_mib()
     pictures = [] if args.no_pictures else draw(folder, reports, dataset.class_names)
     facts = {
@@ -359,7 +364,7 @@ def _train_and_report(args: argparse.Namespace, folder: Path, plan: Plan) -> int
         "backend": kernels.backend(),
         "seed": options.seed,
         "steps": result.step,
-        "batch_size": model.config.batch_size,
+        "batch_size": model.config.batch_size * model.config.accumulate,
         "images": len(dataset),
         "parameters": count(model.params),
         "skipped": result.skipped,

@@ -523,6 +523,9 @@ class TrainingFields:
         itself), None in torchvision and detectron2.
     batch_size : images per step
         2 in matterport and torchvision's scripts (per GPU), 16 in detectron2.
+    accumulate : batches per step
+        From so many batches, one after the other, a step's gradients are summed up: those of one batch of all their
+        images, in the memory of one (``training/accumulate.py``). None of the three does that by itself.
     steps : steps
         90000 is detectron2's 1x schedule.
     warmup_steps : steps
@@ -561,6 +564,7 @@ class TrainingFields:
     frozen: tuple[str, ...] = schedule((), entries=1000)
     clip_norm: float | None = schedule(None, Range(0, 1e9, above=True), matterport=5.0)
     batch_size: int = schedule(2, Range(1, 4096))
+    accumulate: int = schedule(1, Range(1, 4096))
     steps: int = schedule(90000, STEPS)
     warmup_steps: int = schedule(1000, STEPS, matterport=0)
     warmup_factor: float = schedule(0.001, Range(0, 10))

@@ -29,6 +29,7 @@ from ..pictures.canvas import (
     pixels,
     show_image,
 )
+from ..pictures.html import page
 from .deaths import Miss
 from .report import Explanation, Mistake
 
@@ -36,13 +37,7 @@ _GOOD, _MISSED, _FALSE = (np.array(to_rgb(c)) for c in ("#009E73", "#D62728", "#
 _TITLE, _GAP, _SIDE = 20, 10, 480
 #: false detections that are drawn and told of for one image
 _MOST = 12
-_STYLE = """
-body { font: 15px/1.45 system-ui, sans-serif; max-width: 1060px; margin: 2rem auto; padding: 0 1rem; color: #222; }
-pre { background: #f5f5f5; padding: .8rem; overflow-x: auto; font-size: 13px; }
-section { border-top: 1px solid #ddd; margin-top: 2rem; } img { max-width: 100%; }
-li.missed::marker { color: #d62728; } li.false::marker { color: #3a86ff; } .cost { color: #777; }
-@media (prefers-color-scheme: dark) { body { background: #181818; color: #ddd; } pre { background: #262626; } }
-"""
+_STYLE = "li.missed::marker { color: #d62728; } li.false::marker { color: #3a86ff; } .cost { color: #777; }\n"
 
 
 def draw_mistakes(
@@ -124,12 +119,7 @@ def write_page(path: Path, report: Explanation, model: MaskRCNN, dataset: Datase
     rows = {image_id: index for index, image_id in enumerate(dataset.ids)}
     costs = report.costs_of_images()
     shown = list(costs)[:most]
-    parts = [
-        "<!doctype html><html lang=en><meta charset=utf-8>"
-        "<meta name=viewport content='width=device-width, initial-scale=1'>"
-        f"<title>{html.escape(title)}</title><style>{_STYLE}</style>"
-        f"<h1>{html.escape(title)}</h1><pre>{html.escape(report.table())}</pre>"
-    ]
+    parts = [f"<pre>{html.escape(report.table())}</pre>"]
     if len(shown) < len(costs):
         parts.append(f"<p>The {len(shown)} dearest of {len(costs)} images with mistakes.</p>")
     for image_id in shown:
@@ -138,7 +128,7 @@ def write_page(path: Path, report: Explanation, model: MaskRCNN, dataset: Datase
         misses, mistakes = mistakes_in(report, image_id)
         picture = draw_mistakes(sample, found, misses, mistakes, report.class_names)
         parts.append(_card(image_id, costs[image_id], picture, misses, mistakes, report.class_names))
-    write_text(path, "\n".join(parts) + "\n</html>\n")
+    write_text(path, page(title, parts, style=_STYLE))
     return len(shown)
 
 

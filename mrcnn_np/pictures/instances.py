@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from ..data.sample import Sample
 from ..detections import Detections
@@ -68,6 +69,24 @@ def save_gallery(
     size : int
         Longer side of one drawn image in pixels.
     """
+    return save(gallery(samples, detections, class_names, columns=columns, size=size), path)
+
+
+def gallery(
+    samples: Sequence[Sample],
+    detections: Sequence[Detections],
+    class_names: Sequence[str],
+    *,
+    columns: int = 2,
+    size: int = 320,
+) -> Figure:
+    """Draw what ``save_gallery`` saves.
+
+    Parameters
+    ----------
+    samples, detections, class_names, columns, size
+        As there.
+    """
     if len(samples) != len(detections):
         raise ValueError(f"{len(samples)} samples and {len(detections)} detections; expected one for each")
     if columns < 1:
@@ -92,7 +111,7 @@ def save_gallery(
             room = max(int(cell_width / CHARACTER) - len(kind) - 2, 4)
             x, y = left / (columns * pair), 1 - (top - 4) / (sum(heights) + _GAP)
             add_text(figure, x, y, f"{shorten(sample.image_id, room)}: {kind}", va="bottom")
-    return save(figure, path)
+    return figure
 
 
 def _draw_truth(ax: Axes, sample: Sample, class_names: Sequence[str]) -> str:

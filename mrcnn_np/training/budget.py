@@ -87,8 +87,8 @@ def plan_steps(
     for step in range(1 + MOST):
         before = clock()
         rng = stream(seed, step, STEP)
-        _, batch = step_samples(dataset, config, seed=seed, step=step, rng=rng, skipped=skipped)
-        train_step(probe, batch, velocity, step=step, rng=rng)
+        _, batches = step_samples(dataset, config, seed=seed, step=step, rng=rng, skipped=skipped)
+        train_step(probe, batches, velocity, step=step, rng=rng)
         if step:
             times.append(clock() - before)
         if len(times) >= LEAST and clock() - began > SHARE * 60 * minutes:

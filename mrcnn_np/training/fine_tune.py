@@ -161,7 +161,8 @@ def describe(origin: Origin, start: Start, config: Config, class_names: tuple[st
     if presumed:
         lines.append(f"  presumed    {', '.join(presumed)}: see `mrcnn-np weights info`")
     lines.append(
-        f"training: {config.steps} steps of {config.batch_size} images, learning rate {config.learning_rate:g}"
+        f"training: {config.steps} steps of {config.batch_size * config.accumulate} images, "
+        f"learning rate {config.learning_rate:g}"
         + (f" after {config.warmup_steps} steps of warm-up" if config.warmup_steps else "")
     )
     if config.warmup_steps >= config.steps > 0:

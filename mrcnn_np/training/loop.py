@@ -12,7 +12,7 @@ from __future__ import annotations
 import sys
 import time
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -31,10 +31,12 @@ from ..model import MaskRCNN
 from ..molding import Batch, make_batch
 from ..objective import LOSSES
 from ..params import Params, first_non_finite
+from . import accumulate
 from .bar import Bar
 from .checkpoint import Checkpoint, check_resumable, save_checkpoint
 from .held_out import BEST_BY, HeldOut, best_of
 from .optim import clip_gradients, global_norm, learning_rate_at, update, zero_velocity
+from .page import Page
 from .run_folder import BEST, CHECKPOINT, METRICS, TIMINGS, StepLog, read_steps
 
 #: a loss of so many times the first step's is no success any more; and the largest first loss that this counts from
@@ -134,7 +136,7 @@ def step_samples(
     step: int,
     rng: np.random.Generator,
     skipped: dict[str, str] | None,
-) -> tuple[list[Sample], Batch]:
+) -> tuple[list[Sample], list[Batch]]:
     """Load, augment and mold what one step trains on.
 
     Parameters
@@ -152,12 +154,14 @@ def step_samples(
     -------
     samples : list of Sample
         After augmentation.
-    batch : Batch
+    batches : list of Batch
+        ``config.accumulate`` of them.
     """
-    indices = batch_indices(seed, step, config.batch_size, len(dataset))
+    indices = batch_indices(seed, step, config.batch_size * config.accumulate, len(dataset))
     samples = [for_training(sample) for sample in load_samples(dataset, indices, skipped)]
     samples = [augmented_as(s, rng, config) for s in samples]
-    return samples, make_batch(samples, config)
+    size = config.batch_size
+    return samples, [make_batch(samples[i : i + size], config) for i in range(0, len(samples), size)]
 
 
 def require_finite(what: str, tensors: Iterable[tuple[str, np.ndarray]]) -> None:
@@ -174,7 +178,7 @@ def require_finite(what: str, tensors: Iterable[tuple[str, np.ndarray]]) -> None
 
 
 def train_step(
-    model: MaskRCNN, batch: Batch, velocity: Params, *, step: int, rng: np.random.Generator
+    model: MaskRCNN, batch: Batch | Sequence[Batch], velocity: Params, *, step: int, rng: np.random.Generator
 ) -> dict[str, float]:
     """Do one step of gradient descent: forward, backward, clip, update.
 
@@ -182,7 +186,8 @@ def train_step(
     ----------
     model : MaskRCNN
         Its parameters change in place.
-    batch : Batch
+    batch : Batch, or sequence of Batch
+        Several make one step of all their images, as ``accumulate.py`` says.
     velocity : dict of str to ndarray
         The optimiser's state; changes in place.
     step : int
@@ -203,13 +208,13 @@ def train_step(
         gradients. Nothing has been updated then.
     """
     place(velocity, device=model.settle())
-    require_finite("the input", [("image", batch.images)])
+    parts = [batch] if isinstance(batch, Batch) else batch
+    require_finite("the input", [("image", part.images) for part in parts])
     require_finite("parameter", model.params.items())
     with np.errstate(over="ignore", invalid="ignore"):  # found by name below
-        losses, cache = model.losses(batch, rng)
+        losses, left = accumulate.forward(model, parts, rng)
         require_finite("loss", [(name, np.asarray(losses[name])) for name in LOSSES])
-        positives = cache.positives
-        every_grad = model.backward(cache, consume=True)  # frees the activations on its way
+        every_grad = accumulate.backward(model, left)  # frees the activations on its way
         # in the order of the backward pass, which is that of the dictionary
         grads = {name: g for name, g in every_grad.items() if name in velocity}
         require_finite("gradient of", grads.items())
@@ -218,7 +223,7 @@ def train_step(
     update(model.params, grads, velocity, learning_rate=learning_rate, config=model.config)
     numbers = {name: float(losses[name]) for name in LOSSES}
     rates = {"grad_norm": float(grad_norm), "learning_rate": learning_rate}
-    return {"loss": sum(numbers.values()), **numbers, **rates, **positives}
+    return {"loss": sum(numbers.values()), **numbers, **rates, **left.positives}
 
 
 def image_checksum(dataset: Dataset) -> str:
@@ -273,6 +278,7 @@ def train(
     skip_bad: bool = False,
     progress: bool = True,
     held_out: HeldOut | None = None,
+    page: Page | None = None,
 ) -> TrainResult:
     """Train a model for ``model.config.steps`` steps.
 
@@ -295,6 +301,8 @@ def train(
     held_out : HeldOut, optional
         Measures every so many steps; the numbers stand in the step's line of ``metrics.jsonl``, and the checkpoint with
         the best AP of masks is kept as ``best.safetensors``.
+    page : Page, optional
+        Is told of every step, to show it in a browser.
 
     Returns
     -------
@@ -333,16 +341,19 @@ def train(
     began, saved = time.perf_counter(), start
     metrics = StepLog(out_dir / METRICS, step=start, complete=True)
     timings = StepLog(out_dir / TIMINGS, step=start, complete=False)
-    first, best = metrics.first.get("loss"), best_of(read_steps(out_dir / METRICS))
+    rows = read_steps(out_dir / METRICS)
+    first, best = metrics.first.get("loss"), best_of(rows)
+    if page is not None:
+        page.begin(rows)
     bar = Bar(start, config.steps, enabled=progress)
     try:
         for step in range(start, config.steps):
             before = time.perf_counter()
             rng = stream(seed, step, STEP)
             known = skipped if skip_bad else None
-            samples, batch = step_samples(dataset, config, seed=seed, step=step, rng=rng, skipped=known)
+            samples, batches = step_samples(dataset, config, seed=seed, step=step, rng=rng, skipped=known)
             try:
-                record = train_step(model, batch, velocity, step=step, rng=rng)
+                record = train_step(model, batches, velocity, step=step, rng=rng)
                 first = record["loss"] if first is None else first
                 require_convergence(record, first)
                 if step + 1 == config.steps:  # else the next step looks
@@ -352,13 +363,17 @@ def train(
                 kept = f"the checkpoint of step {saved} is kept"
                 raise NonFiniteError(f"step {step + 1}: {error} (images {ids}); {kept}") from error
             seconds = time.perf_counter() - before
-            if held_out is not None and ((step + 1) % held_out.every == 0 or step + 1 == config.steps):
+            looks = held_out is not None and ((step + 1) % held_out.every == 0 or step + 1 == config.steps)
+            if held_out is not None and looks:
                 measured = held_out.measure(model)
                 bar.say(step + 1, measured)
                 record |= measured
-            metrics.write({"step": step + 1, **record})
+            record = {"step": step + 1, **record}
+            metrics.write(record)
             timings.write({"step": step + 1, "seconds": round(seconds, 4)})
             bar.show(record, images_per_second=len(samples) / seconds)
+            if page is not None:
+                page.add(record, held_out.report if held_out is not None and looks else None)
             if record.get(BEST_BY, -np.inf) > best:
                 best = record[BEST_BY]
                 metrics.sync()

@@ -189,7 +189,7 @@ FIELDS = [f.name for f in dataclasses.fields(Config)]
 # Left to the user by all three, or (name, num_classes) no convention at all; see TrainingFields
 FREE = (
     "name", "num_classes", "bn_momentum", "learning_rate", "momentum", "weight_decay", "frozen", "clip_norm",
-    "batch_size", "steps", "warmup_factor", "decay", "decay_at", "decay_factor", "flip", "flip_vertical",
+    "batch_size", "accumulate", "steps", "warmup_factor", "decay", "decay_at", "decay_factor", "flip", "flip_vertical",
     "quarter_turns", "scale_jitter", "crop", "colour_jitter",
 )  # fmt: skip
 
@@ -317,7 +317,7 @@ ALIVE = {
         "warmup_steps": (40, {}), "warmup_factor": (0.5, {}), "decay_at": ((0.001,), {}),
         "decay_factor": (0.5, {"decay_at": (0.0,)}), "decay": ("cosine", {}),
     },
-    "training": {"batch_size": (2, {}), "flip": (1.0, {}), "scale_jitter": ((2.0, 2.0), {}),
+    "training": {"batch_size": (2, {}), "accumulate": (2, {}), "flip": (1.0, {}), "scale_jitter": ((2.0, 2.0), {}),
                  "flip_vertical": (1.0, {}), "quarter_turns": (1.0, {}),
                  "crop": ((0.5, 0.6), {}), "colour_jitter": ((0.5, 0.5, 0.5), {})},
 }  # fmt: skip

@@ -194,6 +194,21 @@ def test_two_steps_move_the_parameters_as_numpy_does_and_twice_with_the_same_bit
     assert all(tensors[0][name].tobytes() == same[0][name].tobytes() for name in params)
 
 
+def test_a_step_from_two_batches_is_that_of_the_bigger_one():
+    config = small("torchvision", learning_rate=0.01, warmup_steps=0, clip_norm=None, bn_mode="frozen")
+    found = []
+    for batches in ([images(config, 2)], [images(config), images(config)]):
+        model = MaskRCNN(config)
+        with kernels.use("cuda"):
+            velocity = zero_velocity(model.params, config)
+            record = train_step(model, batches, velocity, step=0, rng=np.random.default_rng(0))
+        found.append((record, kernels.to_host(velocity)))
+    (whole, expected), (parts, velocity) = found
+    assert parts == pytest.approx(whole, rel=1e-3)
+    for name, v in expected.items():
+        close(velocity[name], v, 1e-3)
+
+
 def test_training_writes_checkpoints_that_another_backend_reads(tmp_path):
     config = small("tiny", steps=2, num_classes=4)
     dataset = OneImage()
