@@ -148,6 +148,7 @@ class COCODataset:
             void=np.zeros(image.shape[:2], bool),
             path=str(path),
             gt_areas=np.array([o.area for o in objects], np.float64),
+            gt_fractions=np.array([o.fractions for o in objects], bool).reshape(-1, 2),
         )
 
     def _size(self, entry: ImageEntry, image: np.ndarray, path: Path) -> tuple[tuple[int, int], int]:

@@ -11,6 +11,7 @@ from .coco_writing import dump_json as dump_json
 from .coco_writing import image_numbers as image_numbers
 from .coco_writing import instances_of as instances_of
 from .coco_writing import to_bbox as to_bbox
+from .fractions import are_fractions
 from .images import MAX_PIXELS, MAX_SIDE
 from .json_values import check_bbox as check_bbox
 from .json_values import is_empty, is_text, kind_of, number_of
@@ -48,6 +49,8 @@ class CocoObject:
     crowd : bool
     mask : RLE or None
         None where no mask was asked for.
+    fractions : tuple of 2 bools
+        Whether the coordinates of its polygons, and those of its bbox, look like fractions of the image.
     """
 
     id: int
@@ -56,6 +59,7 @@ class CocoObject:
     area: float
     crowd: bool
     mask: RLE | None
+    fractions: tuple[bool, bool] = (False, False)
 
 
 class Instances:
@@ -230,7 +234,7 @@ class Instances:
         box, area, segmentation = (annotation.get(key) for key in ("bbox", "area", "segmentation"))
         if isinstance(box, list) and not box:
             box = None
-        mask = None
+        given, mask = box, None
         if masks or box is None or area is None:
             if is_empty(segmentation):
                 return None
@@ -242,6 +246,12 @@ class Instances:
         if not is_number(area) or area < 0:
             raise ValueError(f"area is {area!r:.80}; expected a number of pixels")
         x, y, width, height = check_bbox(box)
+        outline = (
+            [v for points in segmentation for v in points]
+            if mask is not None and isinstance(segmentation, list)
+            else []
+        )
+        fractions = are_fractions(outline, size), given is not None and are_fractions((x, y, width, height), size)
         # a fraction of a pixel beyond the edge is usual
         if masks and (x > size[1] or y > size[0] or x + width < 0 or y + height < 0):
             raise ValueError(
@@ -250,7 +260,13 @@ class Instances:
             )
         class_id = self.class_of[annotation["category_id"]]
         return CocoObject(
-            annotation["id"], class_id, (x, y, width, height), float(area), bool(crowd), mask if masks else None
+            annotation["id"],
+            class_id,
+            (x, y, width, height),
+            float(area),
+            bool(crowd),
+            mask if masks else None,
+            fractions,
         )
 
     def _image(self, number: int, image: dict[str, Any]) -> ImageEntry:
