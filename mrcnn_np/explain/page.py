@@ -15,6 +15,7 @@ from PIL import Image
 from ..data.masks import Masks
 from ..data.sample import Dataset, Sample
 from ..detections import Detections
+from ..errors import printable
 from ..files import atomic_write, write_text
 from ..model import MaskRCNN
 from ..pictures.canvas import (
@@ -138,7 +139,7 @@ def write_page(path: Path, report: Explanation, model: MaskRCNN, dataset: Datase
         misses, mistakes = mistakes_in(report, image_id)
         picture = draw_mistakes(sample, found, misses, mistakes, report.class_names)
         parts.append(_card(image_id, costs[image_id], picture, misses, mistakes, report.class_names))
-    write_text(path, "\n".join(parts) + "\n</html>\n")
+    write_text(path, printable("\n".join(parts), keep="\n") + "\n</html>\n")
     return len(shown)
 
 
