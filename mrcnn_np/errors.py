@@ -66,6 +66,7 @@ def printable(text: object, keep: str = "") -> str:
     Parameters
     ----------
     text : object
+        Whatever ``str`` makes a text of.
     keep : str
         Control characters that stay, as line breaks in a text of several lines.
     """

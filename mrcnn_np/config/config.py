@@ -14,6 +14,7 @@ from ..errors import ConfigError, did_you_mean
 from .checks import check_range, check_type, shown
 from .declare import KEY, Declaration
 from .fields import (
+    BACKBONES,
     AnchorFields,
     BackboneFields,
     DetectionFields,
@@ -60,6 +61,9 @@ class Config(
             (self.rpn_negative_iou <= self.rpn_positive_iou, "rpn_negative_iou", "at most rpn_positive_iou"),
             (low <= high, "scale_jitter", "0 < low <= high <= 10"),
         ]
+        if self.backbone not in BACKBONES:
+            known, meant = ", ".join(BACKBONES), did_you_mean(self.backbone, BACKBONES)
+            raise ConfigError(f"backbone is {shown(self.backbone)}; expected one of {known}{meant}")
         for holds, name, expected in relations:
             if not holds:
                 raise ConfigError(f"{name} is {shown(getattr(self, name))}; expected {expected}")

@@ -274,15 +274,13 @@ class Instances:
         if not isinstance(name, str) or not name.strip("/\\. ") or "\0" in name or len(name) > 4096:
             raise self._error(f"image {number} has file_name {name!r:.80}; expected the name of a file")
         sides = image.get("height"), image.get("width")
-        if sides == (None, None):
-            return ImageEntry(number, name, 0, 0)
-        height, width = (number_of(side) or 0 for side in sides)
+        height, width = (1 if side is None else number_of(side) or 0 for side in sides)
         if not (0 < height <= MAX_SIDE and 0 < width <= MAX_SIDE and height * width <= MAX_PIXELS):
             raise self._error(
                 f"image {number} has height {sides[0]!r:.40} and width {sides[1]!r:.40}; expected pixels, at most "
                 f"{MAX_PIXELS} and no side above {MAX_SIDE}"
             )
-        return ImageEntry(number, name, height, width)
+        return ImageEntry(number, name, *(0 if side is None else n for side, n in zip(sides, (height, width))))
 
     def _list(self, content: dict[str, Any], key: str) -> list[Any]:
         entries = content.get(key)

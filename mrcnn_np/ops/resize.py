@@ -144,7 +144,15 @@ def resize_nearest(masks: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def neighbours(n: int, m: int, dtype: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the two cells that each of ``m`` outputs lies between, of ``n``, and the weight of the second."""
+    """Return the two cells that each of ``m`` outputs lies between, of ``n``, and the weight of the second.
+
+    Parameters
+    ----------
+    n, m : int
+        Cells there are, cells wanted.
+    dtype : dtype
+        Of the maps.
+    """
     # In the type of the maps, rounded as by a fused multiply-add: so the positions are PyTorch's, to the last bit
     scale = np.float64(dtype.type(n) / dtype.type(m))
     u = np.clip(((np.arange(m) + 0.5) * scale - 0.5).astype(dtype), 0, n - 1)

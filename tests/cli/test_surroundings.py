@@ -90,7 +90,8 @@ def test_variables_that_nothing_can_be_done_with(detect, tmp_path, variables, me
     [
         {"MPLBACKEND": "bogus"}, {"MPLBACKEND": "qtagg"}, {"MPLCONFIGDIR": "/proc/x"}, {"MATPLOTLIBRC": "/nowhere"},
         {"TMPDIR": "/nowhere"}, {"MRCNN_NP_VECTOR": ""}, {"MRCNN_NP_BACKEND": ""},
-        {"NUMBA_NUM_THREADS": "", "NUMBA_DEBUG": ""}, {"NUMBA_NUM_THREADS": " 02"}, {"OPENBLAS_NUM_THREADS": "x"}, ASCII,
+        {"NUMBA_NUM_THREADS": "", "NUMBA_DEBUG": ""}, {"NUMBA_NUM_THREADS": " 02"},
+        {"OPENBLAS_NUM_THREADS": "x"}, ASCII,
     ],
 )  # fmt: skip
 def test_variables_that_do_not_matter(detect, tmp_path, variables):
