@@ -84,7 +84,7 @@ def _resize_in_strips(image: np.ndarray, size: tuple[int, int], border: str, dty
     """
     height, width, channels = image.shape
     low, high, fraction = neighbours(height, size[0], np.dtype(dtype))
-    weights = fraction.astype(dtype)[:, None, None]
+    weights: np.ndarray = fraction.astype(dtype)[:, None, None]
     resized: np.ndarray = np.empty((*size, channels), dtype)
     step = max(1, STRIP // (width * channels))
     for start in range(0, size[0], step):

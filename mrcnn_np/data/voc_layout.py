@@ -137,7 +137,8 @@ class Layout:
                 f"of the {len(self.images)} images in {IMAGES}",
                 path=self.folder,
             )
-        for name in sorted(self.images.keys() - set(ids)) if notes is not None else ():
+        notes = Notes(quiet=True) if notes is None else notes
+        for name in sorted(self.images.keys() - set(ids)):
             notes.add(UNLABELLED, self.folder / IMAGES / self.images[name])
         return ids
 
