@@ -28,7 +28,7 @@ __all__ = [
 ]  # fmt: skip
 
 BACKENDS = ("numpy", "cpu", "cuda")
-_default: str = os.environ.get("MRCNN_NP_BACKEND", "cpu")
+_default: str = os.environ.get("MRCNN_NP_BACKEND") or "cpu"
 _backend: ContextVar[str] = ContextVar("backend", default=_default)
 _registry: dict[str, Callable[..., Any]] = {}
 

@@ -9,6 +9,10 @@ from collections.abc import Iterable
 class UserError(Exception):
     """Something the user gave is wrong. The message names what, where, and what was expected."""
 
+    def __str__(self) -> str:
+        """Return the message; what it quotes from files may not give orders to the terminal."""
+        return printable(super().__str__(), keep="\n")
+
 
 class ConfigError(UserError):
     """A configuration value is unknown, of the wrong type, or contradicts another."""
@@ -56,9 +60,17 @@ class WeightMismatchError(WeightFileError):
     """Weights do not fit the network or its conventions; the message is a table."""
 
 
-def printable(text: object) -> str:
-    """Return a text from a file such that a terminal shows it and does not obey it: control characters as escapes."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(text))
+def printable(text: object, keep: str = "") -> str:
+    """Return a text from a file such that a terminal shows it and does not obey it: control characters as escapes.
+
+    Parameters
+    ----------
+    text : object
+        Whatever ``str`` makes a text of.
+    keep : str
+        Control characters that stay, as line breaks in a text of several lines.
+    """
+    return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode("ascii") for c in str(text))
 
 
 def did_you_mean(wrong: object, known: Iterable[str]) -> str:

@@ -195,8 +195,13 @@ def as_images(images: Any) -> Iterator[np.ndarray]:
     DataError
         A file cannot be read.
     """
+    expected = "expected an array (H, W, 3) of uint8, a Pillow image, or a path"
     one = isinstance(images, (str, os.PathLike, Image.Image)) or (isinstance(images, np.ndarray) and images.ndim <= 3)
-    for n, image in enumerate([images] if one else images):
+    try:
+        several = iter([images] if one else images)
+    except TypeError:
+        raise TypeError(f"images is {images!r:.60}; {expected}, or several of these") from None
+    for n, image in enumerate(several):
         if isinstance(image, (str, os.PathLike)):
             yield read_image(Path(image))
         elif isinstance(image, Image.Image):
@@ -207,7 +212,7 @@ def as_images(images: Any) -> Iterator[np.ndarray]:
             yield image
         else:
             kind = type(image).__name__
-            raise TypeError(f"image {n} is {kind}; expected an array (H, W, 3) of uint8, a Pillow image, or a path")
+            raise TypeError(f"image {n} is {kind}; {expected}")
 
 
 def mold_image(image: np.ndarray, config: Config, dtype: type = np.float32) -> tuple[np.ndarray, Molding]:

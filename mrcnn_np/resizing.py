@@ -10,10 +10,14 @@ from kernels import host_work
 from .boxes import tight_box
 from .config import Config
 from .data.masks import Masks
-from .ops.resize import resize_bilinear, resize_nearest
+from .ops.resize import neighbours, resize_bilinear, resize_nearest
 
 #: a grey level of 100 that float arithmetic makes 99.9999999 must not become 99
 LEVEL_TOLERANCE = 1e-6
+#: numbers of an image that is resized at once; a larger one, whose copies as floats would fill the memory, in strips
+WHOLE = 1 << 25
+#: numbers of a strip
+STRIP = 1 << 21
 
 
 def resize_image(image: np.ndarray, size: tuple[int, int], config: Config, dtype: type) -> np.ndarray:
@@ -40,7 +44,10 @@ def resize_image(image: np.ndarray, size: tuple[int, int], config: Config, dtype
         return np.asarray(pil).astype(dtype)
     # Whether 100 is reached must not depend on float32
     exact = np.float64 if config.resize_truncated else dtype
-    resized = resize_with_border(image.astype(exact), size, config.resize_border)
+    if image.size > WHOLE:
+        resized = _resize_in_strips(image, size, config.resize_border, exact)
+    else:
+        resized = resize_with_border(image.astype(exact), size, config.resize_border)
     if config.resize_truncated:
         resized = np.floor(resized + LEVEL_TOLERANCE)
     return resized.astype(dtype)
@@ -65,10 +72,34 @@ def resize_with_border(x: np.ndarray, size: tuple[int, int], border: str) -> np.
     ndarray of shape (h, w, C)
     """
     resized = resize_bilinear(x, size)[0]
-    if border == "edge":
-        return resized
-    rows, columns = (_inside(n, m).astype(x.dtype) for n, m in zip(x.shape, size))
-    return np.maximum(resized * rows[:, None, None] * columns[None, :, None], x.min())
+    return resized if border == "edge" else _faded(resized, x.shape, x.min())
+
+
+@host_work
+def _resize_in_strips(image: np.ndarray, size: tuple[int, int], border: str, dtype: type) -> np.ndarray:
+    """Return ``resize_with_border(image.astype(dtype), size, border)`` without a copy of the image in that type.
+
+    The rows that some output rows lie between become floats and are mixed, as ``resize_bilinear`` does first; it does
+    the rest.
+    """
+    height, width, channels = image.shape
+    low, high, fraction = neighbours(height, size[0], np.dtype(dtype))
+    weights: np.ndarray = fraction.astype(dtype)[:, None, None]
+    resized: np.ndarray = np.empty((*size, channels), dtype)
+    step = max(1, STRIP // (width * channels))
+    for start in range(0, size[0], step):
+        rows = slice(start, start + step)
+        mixed = image[low[rows]].astype(dtype)
+        mixed *= 1 - weights[rows]
+        mixed += image[high[rows]].astype(dtype) * weights[rows]
+        resized[rows] = resize_bilinear(mixed, (len(mixed), size[1]))[0]
+    return resized if border == "edge" else _faded(resized, image.shape, dtype(image.min()))
+
+
+def _faded(resized: np.ndarray, shape: tuple[int, ...], least: np.generic) -> np.ndarray:
+    """Let what was resized from ``shape`` fade beyond the centres of the outer cells, to ``least`` at most."""
+    rows, columns = (_inside(n, m).astype(resized.dtype) for n, m in zip(shape, resized.shape[:2]))
+    return np.maximum(resized * rows[:, None, None] * columns[None, :, None], least)
 
 
 def _inside(n: int, m: int) -> np.ndarray:

@@ -1,8 +1,10 @@
-"""Tables as text for a terminal and as Markdown: cells come as strings, lines go out."""
+"""Tables as text for a terminal and as Markdown: cells come as strings, lines go out; control characters escaped."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+
+from .errors import printable
 
 
 def text_table(
@@ -44,7 +46,7 @@ def text_table(
     ValueError
         Rows have different numbers of cells.
     """
-    lines = [tuple(row) for row in (*([head] if head else []), *rows)]
+    lines = [tuple(map(printable, row)) for row in (*([head] if head else []), *rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     widths = [max(width, floor) for width, floor in zip(widths, (*least, *[0] * len(widths)))]
     sides = align + align[-1] * len(widths)
@@ -78,4 +80,4 @@ def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def markdown_row(cells: Sequence[str]) -> str:
     """Return one line of a table of Markdown."""
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+    return "| " + " | ".join(printable(cell).replace("|", "\\|") for cell in cells) + " |"

@@ -184,3 +184,13 @@ def test_boxes_in_the_other_order_are_warned_of(model):
         make_batch([make_sample(np.random.default_rng(0), objects=0)], model.config)
     with pytest.warns(UserWarning, match=r"image a: gt_boxes fit gt_masks only when read as \(x1, y1, x2, y2\)"):
         make_batch([sample.replace(gt_boxes=boxes_to_xyxy(sample.gt_boxes))], model.config)
+
+
+@pytest.mark.parametrize("given", [3, None, 2.5, object(), np.float32(1)])
+def test_what_is_no_image_and_not_several(model, given):
+    with pytest.raises(
+        TypeError, match=r"images is .*; expected an array \(H, W, 3\) of uint8, a Pillow image, or a path,"
+    ):
+        model.detect(given)
+    with pytest.raises(TypeError, match="image 0 is "):
+        model.detect([given])

@@ -214,6 +214,7 @@ TESTED_IN: dict[str, tuple[str, str]] = {
     "mrcnn_np.config.*": ("tests/config/test_config.py", "the fields and presets of one class"),
     "mrcnn_np.conventions.*": ("tests/conventions/test_switchboard.py", "one table, from its rows to its pages"),
     "mrcnn_np.data": ("tests/data/test_voc.py", "open_dataset"),
+    "mrcnn_np.data.fractions": ("tests/data/test_findings.py", "what is said of them, for every reader"),
     "mrcnn_np.data.annotation": ("tests/data/test_voc.py", "VOC's XML"),
     "mrcnn_np.data.choice": ("tests/data/test_voc.py", "--subset"),
     "mrcnn_np.data.coco_json": ("tests/data/test_coco.py", "what coco.py reads"),

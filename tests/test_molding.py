@@ -1,3 +1,5 @@
+import tracemalloc
+
 import naive
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ from nets import make_sample, small_config
 from PIL import Image
 from scenes import sample_of
 
+import kernels
 from mrcnn_np.config import presets
 from mrcnn_np.molding import (
     Molding,
@@ -20,6 +23,7 @@ from mrcnn_np.molding import (
     resized_shape,
     whole_pixels,
 )
+from mrcnn_np.resizing import resize_image
 
 TINY, MATTERPORT = presets.tiny(), presets.matterport()
 TORCHVISION, DETECTRON2 = presets.torchvision(), presets.detectron2()
@@ -435,3 +439,33 @@ def test_contradictory_samples_are_refused(change, message):
     sample = make_sample(np.random.default_rng(0), objects=1)
     with pytest.raises(ValueError, match=message):
         make_batch([sample.replace(**change)], small_config())
+
+
+# --- large images ---
+
+
+@pytest.mark.parametrize("preset", ["tiny", "matterport", "torchvision", "detectron2"])
+@pytest.mark.parametrize("backend", ["numpy", "cpu"])
+def test_strips_are_the_same_bits(monkeypatch, preset, backend):
+    """However large an image is, and however it is cut: also where it grows, or keeps its height or width."""
+    image = np.random.default_rng(0).integers(3, 256, (210, 150, 3), np.uint8)
+    config = presets.by_name(preset)
+    with kernels.use(backend):
+        for size in [(40, 31), (210, 31), (40, 150), (500, 400), (1, 1), (210, 151)]:
+            for dtype in (np.float32, np.float64):
+                monkeypatch.setattr("mrcnn_np.resizing.WHOLE", 1 << 25)
+                whole = resize_image(image, size, config, dtype)
+                monkeypatch.setattr("mrcnn_np.resizing.WHOLE", 0)
+                for strip in (1, 3 * 150 * 7, 1 << 21):
+                    monkeypatch.setattr("mrcnn_np.resizing.STRIP", strip)
+                    np.testing.assert_array_equal(resize_image(image, size, config, dtype), whole)
+
+
+def test_memory_of_a_large_image():
+    """Nothing as large as the image is made on the way: 36 megapixels as float64 would be 824 MiB."""
+    image = np.full((6000, 6000, 3), 7, np.uint8)
+    tracemalloc.start()
+    mold_image(image, MATTERPORT)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 150 << 20

@@ -60,7 +60,7 @@ say(
 say("\nResizing, one pixel at a time. The centre of pixel i lies at i + 0.5, in both images:")
 code(naive.resize_bilinear)
 say("The same in NumPy: one axis after the other, all pixels at once. A row of weights is used for all columns.")
-code(resize._neighbours)
+code(resize.neighbours)
 code(resize._interpolate)
 tiny = np.array([[0.0, 10, 20], [30, 40, 50]])[..., None]  # (2, 3, 1)
 loop, whole = naive.resize_bilinear(tiny, (2, 6)), resize.resize_bilinear(tiny, (2, 6))[0]

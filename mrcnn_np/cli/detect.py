@@ -217,10 +217,9 @@ def _write_detections(
             scores=found.scores,
             path=out / f"{name}_detections.png",
         )
-    instances = numbered(found)
     mask_file = f"{name}_instances.png"
     png = io.BytesIO()
-    Image.fromarray(instances.astype(np.uint8) if len(found.scores) < 256 else instances).save(png, format="png")
+    Image.fromarray(numbered(found)).save(png, format="png")
     atomic_write(out / mask_file, png.getvalue())
     record: dict[str, object] = {"image": str(picture.file.path)}
     record |= {} if picture.frame is None else {"frame": picture.frame}

@@ -12,6 +12,7 @@ from importlib import import_module
 from ..errors import UserError
 from .arguments import build_parser
 from .interrupts import INTERRUPTED, caused_by_interrupt, raise_from_now_on
+from .terminal import escaped
 from .warned import show_data_warnings
 
 
@@ -28,9 +29,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     int
         0; 2 for something the user can mend (a message is on stderr); 130 after Ctrl-C.
     """
-    args = build_parser().parse_args(argv)
     if isinstance(sys.stdout, io.TextIOWrapper):  # a file name that the terminal cannot show is no reason to stop
         sys.stdout.reconfigure(errors="backslashreplace")
+    with escaped():
+        return _run(build_parser().parse_args(argv))
+
+
+def _run(args: argparse.Namespace) -> int:
     show_data_warnings()
     try:
         from .backend import chosen  # it loads NumPy, which --help need not wait for

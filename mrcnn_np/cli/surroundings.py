@@ -6,6 +6,8 @@ Each of these would otherwise end in a traceback, or in an abort without a word,
 from __future__ import annotations
 
 import os
+import re
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -15,6 +17,8 @@ from ..errors import UserError
 
 #: MiB of address space without which a backend does not even start, and how much the kernels' compiler takes
 LEAST_MEMORY = {"numpy": 256, "cpu": 1024}
+#: threads that the kernels' pool may have: it is made before the first of them works, and of any number
+MOST_THREADS = 4096
 
 
 def check(backend: str) -> None:
@@ -61,8 +65,30 @@ def _check_variables() -> None:
         if not llvmlite.binding.get_host_cpu_features().get("avx512f", False):
             raise UserError("MRCNN_NP_VECTOR is '16', but this processor has no AVX-512; expected 8, or nothing")
     threads = os.environ.get("NUMBA_NUM_THREADS", "")
-    if threads and not (threads.strip().isdecimal() and int(threads) > 0):
-        raise UserError(f"NUMBA_NUM_THREADS is {threads!r}; expected a whole number of at least 1")
+    digits = threads.strip().lstrip("0")
+    if threads and not (digits.isdecimal() and len(digits) < 9 and 0 < int(digits) <= MOST_THREADS):
+        raise UserError(
+            f"NUMBA_NUM_THREADS is {threads!r:.80}; expected a whole number of at least 1 and at most {MOST_THREADS}"
+        )
+    _check_numba()
+
+
+def _check_numba() -> None:
+    """Load Numba; a variable whose value it cannot read, and would warn of with a traceback, is a ``UserError``."""
+    for name in [name for name, value in os.environ.items() if name.startswith("NUMBA_") and not value]:
+        del os.environ[name]  # set to nothing is not set
+    with warnings.catch_warnings(record=True) as caught, kernels_loaded():
+        warnings.simplefilter("always")
+        import numba  # noqa: F401
+    for warning in caught:
+        found = re.match(r"Environment variable '(\w+)' .* value '(.*)' could not be", str(warning.message), re.DOTALL)
+        if found:
+            name, value = found.groups()
+            reason = str(warning.message).strip().rpartition("\n")[2].partition(": ")[2]
+            raise UserError(
+                f"{name} is {value!r:.80}, which Numba cannot read ({reason:.200}); mend it or leave it out"
+            )
+        warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
 
 
 def require_gpu() -> None:

@@ -14,6 +14,7 @@ from ..errors import ConfigError, did_you_mean
 from .checks import check_range, check_type, shown
 from .declare import KEY, Declaration
 from .fields import (
+    BACKBONES,
     AnchorFields,
     BackboneFields,
     DetectionFields,
@@ -61,6 +62,9 @@ class Config(
             (low <= high, "scale_jitter", "0 < low <= high <= 10"),
             (self.crop[0] <= self.crop[1], "crop", "0 < low <= high <= 1"),
         ]
+        if self.backbone not in BACKBONES:
+            known, meant = ", ".join(BACKBONES), did_you_mean(self.backbone, BACKBONES)
+            raise ConfigError(f"backbone is {shown(self.backbone)}; expected one of {known}{meant}")
         for holds, name, expected in relations:
             if not holds:
                 raise ConfigError(f"{name} is {shown(getattr(self, name))}; expected {expected}")

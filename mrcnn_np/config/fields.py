@@ -131,6 +131,13 @@ class ImageFields:
     mini_mask_shape: tuple[int, int] | None = convention(None, Range(1, 1024), matterport=(56, 56))
 
 
+#: the names in ``backbone.ARCHITECTURES``
+BACKBONES = (
+    "tiny", "small", "resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnext50_32x4d",
+    "resnext101_32x8d",
+)  # fmt: skip
+
+
 @dataclass(frozen=True)
 class BackboneFields:
     """Backbone and pyramid (``backbone.py``, ``fpn.py``).

@@ -14,6 +14,13 @@ from .checks import shown
 from .config import BY_NAME, DECLARATIONS, Config
 
 
+def __getattr__(name: str) -> Any:
+    """Suggest a preset in the place of a name that is none."""
+    raise AttributeError(
+        f"there is no preset {name!r}; expected one of {', '.join(PRESETS)}{did_you_mean(name, PRESETS)}"
+    )
+
+
 def tiny(num_classes: int = 4, **changes: Any) -> Config:
     """Return a small network for 128-pixel images that trains on a laptop in minutes (default: shapes' 3 classes)."""
     config = Config(

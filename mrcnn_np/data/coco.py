@@ -148,22 +148,26 @@ class COCODataset:
             void=np.zeros(image.shape[:2], bool),
             path=str(path),
             gt_areas=np.array([o.area for o in objects], np.float64),
+            gt_fractions=np.array([o.fractions for o in objects], bool).reshape(-1, 2),
         )
 
     def _size(self, entry: ImageEntry, image: np.ndarray, path: Path) -> tuple[tuple[int, int], int]:
         """Return (H, W) of the picture that was annotated, and the EXIF orientation if that is not the turned one."""
-        size, shown = (entry.height or image.shape[0], entry.width or image.shape[1]), image.shape[:2]
-        orientation = exif_orientation(path)
-        if size == shown:
+
+        def fits(size: tuple[int, ...]) -> bool:  # a side that the file does not say does
+            return entry.height in (0, size[0]) and entry.width in (0, size[1])
+
+        shown, orientation = (image.shape[0], image.shape[1]), exif_orientation(path)
+        if fits(shown):
             if orientation != 1:
                 self.notes.add(TURNED, path)
-            return size, 1
-        if orientation != 1 and size == image_size(path):
+            return shown, 1
+        if orientation != 1 and fits(stored := image_size(path)):
             self.notes.add(TURNED_WITH, path)
-            return size, orientation
+            return stored, orientation
         raise DataError(
-            f"is {shown[1]} x {shown[0]} pixels; expected {entry.width} x {entry.height}, its size in "
-            f"{self.instances.path.name}",
+            f"is {shown[1]} x {shown[0]} pixels; expected {entry.width or shown[1]} x {entry.height or shown[0]}, its "
+            f"size in {self.instances.path.name}",
             path=path,
             image_id=str(entry.id),
         )

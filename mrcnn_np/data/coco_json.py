@@ -11,6 +11,7 @@ from .coco_writing import dump_json as dump_json
 from .coco_writing import image_numbers as image_numbers
 from .coco_writing import instances_of as instances_of
 from .coco_writing import to_bbox as to_bbox
+from .fractions import are_fractions
 from .images import MAX_PIXELS, MAX_SIDE
 from .json_values import check_bbox as check_bbox
 from .json_values import is_empty, is_text, kind_of, number_of
@@ -48,6 +49,8 @@ class CocoObject:
     crowd : bool
     mask : RLE or None
         None where no mask was asked for.
+    fractions : tuple of 2 bools
+        Whether the coordinates of its polygons, and those of its bbox, look like fractions of the image.
     """
 
     id: int
@@ -56,6 +59,7 @@ class CocoObject:
     area: float
     crowd: bool
     mask: RLE | None
+    fractions: tuple[bool, bool] = (False, False)
 
 
 class Instances:
@@ -230,7 +234,7 @@ class Instances:
         box, area, segmentation = (annotation.get(key) for key in ("bbox", "area", "segmentation"))
         if isinstance(box, list) and not box:
             box = None
-        mask = None
+        given, mask = box, None
         if masks or box is None or area is None:
             if is_empty(segmentation):
                 return None
@@ -242,6 +246,12 @@ class Instances:
         if not is_number(area) or area < 0:
             raise ValueError(f"area is {area!r:.80}; expected a number of pixels")
         x, y, width, height = check_bbox(box)
+        outline = (
+            [v for points in segmentation for v in points]
+            if mask is not None and isinstance(segmentation, list)
+            else []
+        )
+        fractions = are_fractions(outline, size), given is not None and are_fractions((x, y, width, height), size)
         # a fraction of a pixel beyond the edge is usual
         if masks and (x > size[1] or y > size[0] or x + width < 0 or y + height < 0):
             raise ValueError(
@@ -250,7 +260,13 @@ class Instances:
             )
         class_id = self.class_of[annotation["category_id"]]
         return CocoObject(
-            annotation["id"], class_id, (x, y, width, height), float(area), bool(crowd), mask if masks else None
+            annotation["id"],
+            class_id,
+            (x, y, width, height),
+            float(area),
+            bool(crowd),
+            mask if masks else None,
+            fractions,
         )
 
     def _image(self, number: int, image: dict[str, Any]) -> ImageEntry:
@@ -258,15 +274,13 @@ class Instances:
         if not isinstance(name, str) or not name.strip("/\\. ") or "\0" in name or len(name) > 4096:
             raise self._error(f"image {number} has file_name {name!r:.80}; expected the name of a file")
         sides = image.get("height"), image.get("width")
-        if sides == (None, None):
-            return ImageEntry(number, name, 0, 0)
-        height, width = (number_of(side) or 0 for side in sides)
+        height, width = (1 if side is None else number_of(side) or 0 for side in sides)
         if not (0 < height <= MAX_SIDE and 0 < width <= MAX_SIDE and height * width <= MAX_PIXELS):
             raise self._error(
                 f"image {number} has height {sides[0]!r:.40} and width {sides[1]!r:.40}; expected pixels, at most "
                 f"{MAX_PIXELS} and no side above {MAX_SIDE}"
             )
-        return ImageEntry(number, name, height, width)
+        return ImageEntry(number, name, *(0 if side is None else n for side, n in zip(sides, (height, width))))
 
     def _list(self, content: dict[str, Any], key: str) -> list[Any]:
         entries = content.get(key)

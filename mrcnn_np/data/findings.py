@@ -9,6 +9,7 @@ import numpy as np
 
 from ..boxes import clip_boxes
 from ..errors import DataError, printable
+from .fractions import REMEDY, are_fractions
 from .masks import Masks
 from .sample import Dataset, Sample
 
@@ -18,6 +19,21 @@ LOOKED_AT = 64
 _FITS, _SLACK = 0.5, 4.0
 #: ... and fits it closely if they overlap by this
 _FITS_CLOSELY = 0.8
+#: objects that are named where coordinates are fractions
+_NAMED = 3
+
+_WRITE_IT_SO = (
+    "expected x y width height: the masks say so. Write it so, or leave bbox out, or train with --config "
+    "gt_boxes_from_masks=true"
+)
+#: what a bbox may hold in the place of x y width height, and how it is said
+_MISREAD = {
+    "fraction_box": f"bbox is a fraction of the image; {_WRITE_IT_SO}",
+    "swapped": f"bbox is x1 y1 x2 y2; {_WRITE_IT_SO}",
+    "centred": f"bbox is the centre's x and y, width, height; {_WRITE_IT_SO}",
+    "rows_first": f"bbox is y1 x1 y2 x2; {_WRITE_IT_SO}",
+    "exchanged": "x and y are exchanged, in bbox or in segmentation; expected x before y in both",
+}
 
 
 @dataclass(frozen=True)
@@ -63,7 +79,8 @@ class Inspection:
     def __init__(self, *, boxes_from_masks: bool = False) -> None:
         self.boxes_from_masks = boxes_from_masks
         self.images = self.objects = self.with_mask = self.teachable = 0
-        self._found: dict[str, tuple[int, str]] = {}
+        self._found: dict[str, tuple[int, list[str]]] = {}
+        self._all_fractions = 0  # images of several objects
 
     def add(self, sample: Sample) -> None:
         """Look at a sample."""
@@ -72,13 +89,15 @@ class Inspection:
         crowd, seen = sample.gt_crowd, masks.areas > 0
         clipped = clip_boxes(boxes, (0.0, 0.0, *sample.image.shape[:2]))
         flat = ~(clipped[:, 2:] > clipped[:, :2]).all(axis=1)
-        fraction = ~seen & (boxes >= 0).all(axis=1) & (boxes <= 1).all(axis=1) & (boxes[:, 2:] > 0).all(axis=1)
-        compared = ~crowd & seen & ~flat
-        # x1 y1 x2 y2 in the place of x y width height: the width is then x2, the height y2
-        corners = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
-        closely, as_corners = _overlaps(boxes, tight), _overlaps(corners, tight)
-        swapped = compared & (as_corners >= _FITS_CLOSELY) & (closely < _FITS_CLOSELY)
-        apart = compared & ~swapped & (closely < _FITS) & (np.abs(boxes - tight) > _SLACK).any(axis=1)
+        outline, in_box = _fractions(sample)
+        fraction = outline | (~seen & in_box)
+        compared = ~crowd & seen & ~flat & ~fraction
+        closely = _overlaps(boxes, tight)
+        misread, rest = {}, compared & (closely < _FITS_CLOSELY)
+        for kind, fits in _other_readings(boxes, tight, closely, in_box).items():
+            misread[kind] = rest & fits
+            rest = rest & ~fits
+        apart = rest & (closely < _FITS) & (np.abs(boxes - tight) > _SLACK).any(axis=1)
         for g in np.flatnonzero(apart) if sample.void.any() else ():
             apart[g] = not _fits_with_void(boxes[g], tight[g], sample.void)
         for kind, flags in (
@@ -86,47 +105,42 @@ class Inspection:
             ("empty", ~crowd & ~seen & ~fraction),
             ("fraction", ~crowd & fraction),
             ("flat", ~crowd & flat & ~fraction),
-            ("swapped", swapped),
+            *misread.items(),
             ("apart", apart),
         ):
             self._note(kind, np.flatnonzero(flags), sample, boxes, tight)
         self.images += 1
         self.objects += len(boxes)
         self.with_mask += int(compared.sum())
-        self.teachable += int((~crowd & seen & (~flat | self.boxes_from_masks)).sum())
+        self._all_fractions += int((~crowd).sum()) > 1 and bool(fraction[~crowd].all())
+        self.teachable += int((~crowd & seen & ~fraction & (~flat | self.boxes_from_masks)).sum())
 
     def _note(self, kind: str, which: np.ndarray, sample: Sample, boxes: np.ndarray, tight: np.ndarray) -> None:
-        count, example = self._found.get(kind, (0, ""))
-        if len(which) and not example:
-            g = which[0]
+        count, examples = self._found.get(kind, (0, []))
+        for g in which[: (_NAMED if kind.startswith("fraction") else 1) - len(examples)]:
             name = f" ({Path(sample.path).name})" if sample.path else ""
             example = f"object {g + 1} of image {sample.image_id}{name}, box {_words(boxes[g])}"
-            if kind in ("swapped", "apart"):
+            if kind in ("apart", *_MISREAD):
                 example += f", mask {_words(tight[g])}"
-        self._found[kind] = count + len(which), example
+            examples.append(example)
+        self._found[kind] = count + len(which), examples
+
+    def _count(self, kind: str) -> int:
+        return self._found.get(kind, (0, []))[0]
 
     def _finding(self, kind: str, text: str, *, of: int | None = None, fatal: bool = False) -> Finding:
-        count, example = self._found.get(kind, (0, ""))
-        return Finding(text, count, self.objects if of is None else of, example, fatal)
+        count, examples = self._found.get(kind, (0, []))
+        return Finding(text, count, self.objects if of is None else of, "; ".join(examples), fatal)
 
     def findings(self) -> list[Finding]:
         """Return what is wrong, that for which training is refused first."""
         found = []
         if self.images and not self.teachable:
             found.append(Finding(f"nothing can be learned, {self._why()}", self.objects, self.objects, "", True))
-        swapped, apart = self._found.get("swapped", (0, ""))[0], self._found.get("apart", (0, ""))[0]
-        systematic = 2 * swapped > self.with_mask
-        if systematic:
-            found.append(
-                self._finding(
-                    "swapped",
-                    "bbox is x1 y1 x2 y2; expected x y width height: the masks say so. Write it so, or leave bbox out, "
-                    "or train with --config gt_boxes_from_masks=true",
-                    of=self.with_mask,
-                    fatal=not self.boxes_from_masks,
-                )
-            )
-        if self.objects and self._found["crowd"][0] == self.objects:
+        systematic = [kind for kind in _MISREAD if 2 * self._count(kind) > self.with_mask]
+        for kind in systematic:
+            found.append(self._finding(kind, _MISREAD[kind], of=self.with_mask, fatal=not self.boxes_from_masks))
+        if self.objects and self._count("crowd") == self.objects:
             found.append(
                 self._finding(
                     "crowd",
@@ -134,24 +148,23 @@ class Inspection:
                     "lengths need no iscrowd 1)",
                 )
             )
-        if self._found.get("empty", (0, ""))[0]:
+        if self._count("empty"):
             found.append(
                 self._finding(
                     "empty", "the mask has 0 pixels; a polygon needs three corners or more that enclose some area"
                 )
             )
-        if self._found.get("fraction", (0, ""))[0]:
-            found.append(
-                self._finding(
-                    "fraction", "the coordinates are fractions of the image, and the mask has 0 pixels; expected pixels"
-                )
-            )
-        if self._found.get("flat", (0, ""))[0]:
+        if self._count("fraction"):
+            most = 2 * self._count("fraction") > self.objects - self._count("crowd")
+            text, fatal = f"the coordinates are fractions of the image; {REMEDY}", most or self._all_fractions > 0
+            found.append(self._finding("fraction", text, fatal=fatal))
+        if self._count("flat"):
             found.append(self._finding("flat", "the box has no area within the image, so it is not trained on"))
-        if not systematic and swapped + apart:
-            kind = "apart" if apart else "swapped"
-            one = self._finding(kind, "box and mask disagree; expected the box around the mask", of=self.with_mask)
-            found.append(Finding(one.text, swapped + apart, one.of, one.example))
+        disagree = [kind for kind in ("apart", *_MISREAD) if self._count(kind)]
+        if disagree and not systematic:
+            text = "box and mask disagree; expected the box around the mask"
+            one = self._finding(disagree[0], text, of=self.with_mask)
+            found.append(Finding(one.text, sum(map(self._count, disagree)), one.of, one.example))
         return found
 
     def _why(self) -> str:
@@ -163,8 +176,35 @@ class Inspection:
             "fraction": "have fractions for coordinates",
             "flat": "have a box without area",
         }
-        parts = [f"{self._found[kind][0]} {text}" for kind, text in words.items() if self._found[kind][0]]
+        parts = [f"{self._count(kind)} {text}" for kind, text in words.items() if self._count(kind)]
         return f"because {', '.join(parts)}"
+
+
+def _fractions(sample: Sample) -> tuple[np.ndarray, np.ndarray]:
+    """Return of each object whether the coordinates of its outline, and of its box, are fractions, twice (G,)."""
+    if sample.gt_fractions is not None:
+        return sample.gt_fractions[:, 0], sample.gt_fractions[:, 1]
+    size = sample.image.shape[:2]
+    return np.zeros(len(sample.gt_boxes), bool), np.array([are_fractions(b, size) for b in sample.gt_boxes], bool)
+
+
+def _other_readings(
+    boxes: np.ndarray, tight: np.ndarray, closely: np.ndarray, in_box: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Return for each kind of `_MISREAD` which boxes (G, 4) fit the masks' if they are read so, (G,).
+
+    The width of a box of x1 y1 x2 y2 that is read as x y width height is x2, its height y2.
+    """
+    start, sides = boxes[:, :2], boxes[:, 2:] - boxes[:, :2]
+    readings = {
+        "swapped": np.concatenate([start, sides], axis=1),
+        "centred": boxes - np.tile(sides, 2) / 2,
+        "rows_first": np.concatenate([start, sides], axis=1)[:, [1, 0, 3, 2]],
+        "exchanged": boxes[:, [1, 0, 3, 2]],
+    }
+    found = {kind: _overlaps(box, tight) >= _FITS_CLOSELY for kind, box in readings.items()}
+    found["centred"] &= (closely < _FITS) & (sides.max(axis=1) > 2)  # half a side is far, but for a pixel or two
+    return {"fraction_box": in_box & (closely < _FITS)} | found
 
 
 def _overlaps(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -214,19 +254,21 @@ def require_teachable(dataset: Dataset, *, boxes_from_masks: bool = False, limit
     """
     inspection = Inspection(boxes_from_masks=boxes_from_masks)
     first = list(range(0, len(dataset), max(1, -(-len(dataset) // limit))))
-    chosen = set(first)
+    chosen, broken = set(first), ""
     rest = (index for index in range(len(dataset)) if index not in chosen)
     for place, index in enumerate([*first, *rest]):
         if place >= len(first) and inspection.teachable:
             break
         try:
             inspection.add(dataset.load(index))
-        except DataError:
+        except DataError as error:
+            broken = broken or f"; and an image that cannot be read: {error}"
             continue
     found = inspection.findings()
     some = inspection.images < len(dataset)
     where = f" ({inspection.images} of {len(dataset)} images looked at; `data check` looks at all)" if some else ""
     if any(finding.fatal for finding in found):
         said = "; ".join(str(finding) for finding in found)
-        raise DataError(f"the data set cannot teach what is meant. {said}{where}")
+        why = "" if inspection.teachable else broken
+        raise DataError(f"the data set cannot teach what is meant. {said}{where}{why}")
     return [f"{finding}{where}" for finding in found]

@@ -19,8 +19,10 @@ def number_of(value: Any) -> int | None:
 
 
 def is_empty(segmentation: object) -> bool:
-    """Say whether a ``segmentation`` is none at all: null, no polygon, or only polygons without points."""
-    return segmentation is None or (isinstance(segmentation, list) and all(p == [] for p in segmentation))
+    """Say whether a ``segmentation`` is none at all: null, {}, "", no polygon, or only polygons without points."""
+    if segmentation is None or segmentation in ({}, ""):
+        return True
+    return isinstance(segmentation, list) and all(p in ([], None) for p in segmentation)
 
 
 def is_text(text: str) -> bool:

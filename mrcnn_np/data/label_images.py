@@ -19,9 +19,8 @@ import numpy as np
 
 from ..errors import DataError
 from .images import SUFFIXES, read_index_mask
-from .listed import ListedDataset, Picture, by_split, without_common_folder, without_suffix
+from .listed import Instance, ListedDataset, Picture, by_split, without_common_folder, without_suffix
 from .masks import Masks
-from .rle import RLE
 from .sample import Sample
 from .tree import Tree
 from .voc_labels import VOID, read_labels
@@ -131,7 +130,7 @@ class LabelImages(ListedDataset[Pair]):
                 )
         return self._sample(index, self._objects(labels, path), size=labels.shape, image=image, void=void)
 
-    def _objects(self, labels: np.ndarray, path: Path) -> Iterator[tuple[str, int, RLE, bool]]:
+    def _objects(self, labels: np.ndarray, path: Path) -> Iterator[Instance]:
         numbers = np.unique(labels)
         numbers = numbers[numbers > 0]
         if self._cityscapes:
@@ -141,7 +140,7 @@ class LabelImages(ListedDataset[Pair]):
         for number, rle in zip(numbers.tolist(), Masks.of_labels(labels, numbers).rles):
             crowd = self._cityscapes and number < 1000
             class_id = class_of[number if crowd else number // 1000] if self._cityscapes else 1
-            yield f"{path}: number {number}", class_id, rle, crowd
+            yield Instance(f"{path}: number {number}", class_id, rle, crowd)
 
 
 def _pairs(tree: Tree) -> tuple[dict[str, Pair], list[str], list[str]]:

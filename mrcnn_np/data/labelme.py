@@ -14,9 +14,10 @@ import numpy as np
 
 from ..errors import DataError
 from .coco_layout import name_parts
+from .fractions import are_fractions
 from .images import SUFFIXES, read_silhouette
 from .json_values import is_number, is_text, kind_of, number_of, parse_json
-from .listed import ListedDataset, Picture, without_common_folder, without_suffix
+from .listed import Instance, ListedDataset, Picture, without_common_folder, without_suffix
 from .masks import placed
 from .outlines import ellipse, rectangle
 from .rle import RLE, decode, merge
@@ -173,10 +174,11 @@ class Labelme(ListedDataset[Annotated]):
 
     def _objects(
         self, shapes: list[Any], size: tuple[int, int], path: Path, image_id: str, void: np.ndarray | None
-    ) -> Iterator[tuple[str, int, RLE, bool]]:
+    ) -> Iterator[Instance]:
         """Yield the objects; shapes of one group and label are joined."""
         parts: dict[object, list[RLE]] = {}
         named: dict[object, tuple[str, int]] = {}
+        fractions: dict[object, bool] = {}
         for number, shape in enumerate(shapes, start=1):
             where = f"shape {number}"
             try:
@@ -195,9 +197,11 @@ class Labelme(ListedDataset[Annotated]):
             group = shape.get("group_id")
             key: object = number if group is None else (str(group), label)
             parts.setdefault(key, []).append(rle)
+            numbers = [v for p in shape["points"] for v in p]
+            fractions[key] = fractions.get(key, True) and shape.get("mask") is None and are_fractions(numbers, size)
             named.setdefault(key, (f"{path}: {where}", self.class_names.index(label)))
         for key, rles in parts.items():
-            yield (*named[key], merge(rles), False)
+            yield Instance(*named[key], merge(rles), fractions=fractions[key])
 
 
 def _places(name: str, given: str) -> list[str]:

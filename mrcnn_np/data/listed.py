@@ -15,6 +15,7 @@ import numpy as np
 
 from ..errors import DataError
 from .choice import choose_ids
+from .fractions import REMEDY
 from .images import exif_orientation, image_size, read_image
 from .masks import Masks
 from .notes import Notes
@@ -45,6 +46,28 @@ class Picture(NamedTuple):
 
     path: Path
     content: bytes | None = None
+
+
+class Instance(NamedTuple):
+    """One object of an image.
+
+    Attributes
+    ----------
+    where : str
+        Where it stands, for messages.
+    class_id : int
+    rle : RLE
+        Its mask. One of no pixel is broken.
+    crowd : bool
+    fractions : bool
+        The coordinates of its outline look like fractions of the image.
+    """
+
+    where: str
+    class_id: int
+    rle: RLE
+    crowd: bool = False
+    fractions: bool = False
 
 
 class ListedDataset(ABC, Generic[Entry]):
@@ -156,7 +179,7 @@ class ListedDataset(ABC, Generic[Entry]):
     def _sample(
         self,
         index: int,
-        objects: Iterable[tuple[str, int, RLE, bool]],
+        objects: Iterable[Instance],
         *,
         size: tuple[int, int],
         image: np.ndarray,
@@ -167,8 +190,7 @@ class ListedDataset(ABC, Generic[Entry]):
         Parameters
         ----------
         index : int
-        objects : iterable of (str, int, RLE, bool)
-            Where it stands, for messages; its class, its mask, and whether it is a crowd. One of no pixel is broken.
+        objects : iterable of Instance
         size : tuple of int
             (H, W) of the picture that was annotated.
         image : ndarray of shape (H, W, 3), uint8
@@ -177,19 +199,23 @@ class ListedDataset(ABC, Generic[Entry]):
         picture, image_id = self.picture(index), self.ids[index]
         orientation = self._orientation(size, image, picture, image_id)
         kept = []
-        for where, class_id, rle, crowd in objects:
-            if rle.area:
-                kept.append((class_id, rle, crowd))
-            else:
-                self._bad(DataError(f"{where} has no pixel within the image; expected at least one", image_id=image_id))
-        masks = Masks((rle for _, rle, _ in kept), size)
+        for one in objects:
+            if one.rle.area:
+                kept.append(one)
+                continue
+            wrong = "has no pixel within the image; expected at least one"
+            if one.fractions:
+                wrong = f"has coordinates that are fractions of the image, and so no pixel; {REMEDY}"
+            self._bad(DataError(f"{one.where} {wrong}", image_id=image_id))
+        masks = Masks((one.rle for one in kept), size)
         void = np.zeros(size, bool) if void is None else void
         if orientation != 1:
             masks, void = upright_masks(masks, orientation), upright(void, orientation)
         none = np.zeros(len(kept), bool)
         return Sample(
-            image_id, image, masks.boxes.astype(np.float32), np.array([c for c, _, _ in kept], np.int64), masks,
-            np.array([crowd for _, _, crowd in kept], bool), none, void, str(picture.path),
+            image_id, image, masks.boxes.astype(np.float32), np.array([one.class_id for one in kept], np.int64), masks,
+            np.array([one.crowd for one in kept], bool), none, void, str(picture.path),
+            gt_fractions=np.array([(one.fractions, False) for one in kept], bool).reshape(-1, 2),
         )  # fmt: skip
 
     def _image(self, index: int) -> np.ndarray:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from ..errors import DataError
 from .images import SUFFIXES, read_silhouette
-from .listed import ListedDataset, Picture, without_common_folder
+from .listed import Instance, ListedDataset, Picture, without_common_folder
 from .masks import Masks
 from .rle import RLE
 from .sample import Sample
@@ -82,7 +82,7 @@ class MaskFolders(ListedDataset[Folder]):
         image = self._image(index)
         masks = list(self._masks(index))
         size = masks[0][1].size if masks else image.shape[:2]
-        objects = ((f"{path}: the mask", 1, rle, False) for path, rle in masks)
+        objects = (Instance(f"{path}: the mask", 1, rle) for path, rle in masks)
         return self._sample(index, objects, size=size, image=image)
 
     def _masks(self, index: int) -> Iterator[tuple[Path, RLE]]:

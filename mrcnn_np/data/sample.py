@@ -37,6 +37,9 @@ class Sample:
         Where the image came from, for messages.
     gt_areas : ndarray of shape (G,), optional
         Areas in pixels as annotated, by which COCO calls an object small, medium or large; None: count the mask.
+    gt_fractions : ndarray of shape (G, 2), bool, optional
+        Whether the file's coordinates of the outline, and those of the box, look like fractions of the image; see
+        `fractions.are_fractions`. None: the file has no coordinates, or nobody looked.
     """
 
     image_id: str
@@ -49,6 +52,7 @@ class Sample:
     void: np.ndarray
     path: str = ""
     gt_areas: np.ndarray | None = None
+    gt_fractions: np.ndarray | None = None
 
     def __repr__(self) -> str:
         """Return the image's name and size and the classes of its objects: the arrays are too many numbers."""
@@ -72,6 +76,7 @@ class Sample:
             gt_crowd=self.gt_crowd[keep],
             gt_difficult=self.gt_difficult[keep],
             gt_areas=None if self.gt_areas is None else self.gt_areas[keep],
+            gt_fractions=None if self.gt_fractions is None else self.gt_fractions[keep],
         )
 
 

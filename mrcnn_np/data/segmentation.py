@@ -183,7 +183,7 @@ def _from_polygons(polygons: list, size: tuple[int, int]) -> RLE:
         raise ValueError("segmentation is an empty list; expected at least one polygon")
     drawn: list[RLE] = []
     for number, points in enumerate(polygons, start=1):
-        if points == [] and any(polygons):  # a part that somebody deleted
+        if points in ([], None) and any(polygons):  # a part that somebody deleted
             continue
         if not isinstance(points, list) or not all(type(v) in (int, float) for v in points):
             raise ValueError(f"polygon {number} is {_short(points)}; expected a list of coordinates x, y, x, y, ...")

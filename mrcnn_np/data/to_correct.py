@@ -163,7 +163,7 @@ def numbered(found: Detections) -> np.ndarray:
 
     Returns
     -------
-    ndarray of shape (H, W), uint16
+    ndarray of shape (H, W), uint8, or uint16 where there are more than 255
         0 is background, n detection n, counted from 1; where masks overlap, the better score is on top.
 
     Raises
@@ -173,7 +173,7 @@ def numbered(found: Detections) -> np.ndarray:
     """
     if len(found) >= 65535:
         raise DataError(f"{len(found)} detections in one image; expected less than 65535, as many as 16 bits number")
-    numbers = np.zeros(found.masks.shape[1:], np.uint16)
+    numbers = np.zeros(found.masks.shape[1:], np.uint8 if len(found) < 256 else np.uint16)
     for number in range(len(found), 0, -1):  # best last, so that it lies on top
         numbers[found.masks[number - 1]] = number
     return numbers

@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 
 from ..errors import DataError
 from .coco_layout import name_parts
+from .fractions import are_fractions
 from .json_values import is_number, is_text, kind_of, parse_json
-from .listed import ONE_CLASS, ListedDataset, Picture, without_common_folder, without_suffix
+from .listed import ONE_CLASS, Instance, ListedDataset, Picture, without_common_folder, without_suffix
 from .outlines import ellipse, rectangle
 from .rle import RLE
 from .sample import Sample
@@ -150,7 +151,7 @@ class VIA(ListedDataset[Annotated]):
         size = (image.shape[0], image.shape[1])
         return self._sample(index, self._objects(index, size), size=size, image=image)
 
-    def _objects(self, index: int, size: tuple[int, int]) -> Iterator[tuple[str, int, RLE, bool]]:
+    def _objects(self, index: int, size: tuple[int, int]) -> Iterator[Instance]:
         entry = self._entry(index)
         path = self.tree.path(entry.json)
         for number, region in enumerate(entry.regions, start=1):
@@ -162,7 +163,8 @@ class VIA(ListedDataset[Annotated]):
             except (ValueError, OverflowError) as error:
                 self._bad(DataError(f"{where} {error}", path=path, image_id=self.ids[index]))
                 continue
-            yield f"{path}: {where}", class_id, rle, False
+            numbers = _numbers(region["shape_attributes"])
+            yield Instance(f"{path}: {where}", class_id, rle, fractions=are_fractions(numbers, size))
 
 
 def _json_files(tree: Tree) -> list[str]:
@@ -200,6 +202,12 @@ def _class_key(keys: set[str], root: Path) -> str | None:
             path=root,
         )
     return named[0]
+
+
+def _numbers(shape: dict[str, Any]) -> list[float]:
+    """Return the coordinates of a region, without the angle of an ellipse."""
+    given = [v for key, v in shape.items() if key != "theta"]
+    return [float(v) for value in given for v in (value if isinstance(value, list) else [value]) if is_number(v)]
 
 
 def _drawn(shape: Any, size: tuple[int, int]) -> RLE:

@@ -87,9 +87,9 @@ class VOCDataset:
     ) -> None:
         self.layout = Layout.find(Path(root), year, class_names)
         self.folder, self.split, self.class_names = self.layout.folder, split, self.layout.class_names
-        self._every_id = self.layout.ids(split)
-        self.ids = choose_ids(self._every_id, self.folder, split, subset, ids)
         self.skip_bad, self.notes = skip_bad, Notes()
+        self._every_id = self.layout.ids(split, self.notes)
+        self.ids = choose_ids(self._every_id, self.folder, split, subset, ids)
 
     @staticmethod
     def recognise(root: Path) -> str | None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..errors import DataError
 from .annotation import VOCObject, empty_box_message
+from .fractions import REMEDY, are_fractions
 from .masks import Masks
 from .voc_labels import VOID
 from .voc_layout import CLASSES
@@ -91,6 +92,11 @@ def check_object(
         )
     y1, x1, y2, x2 = obj.box
     height, width = size
+    if are_fractions((y1 + 1, x1 + 1, y2, x2), size):
+        raise error(
+            f"box {number} of image {image_id} has fractions of the image for coordinates (x {x1 + 1:g} .. {x2:g}, y "
+            f"{y1 + 1:g} .. {y2:g}); {REMEDY}"
+        )
     if y1 < 0 or x1 < 0 or y2 > height or x2 > width:
         raise error(
             f"box {number} of image {image_id} is outside the image (x {x1 + 1:g} .. {x2:g}, y {y1 + 1:g} .. {y2:g}); "

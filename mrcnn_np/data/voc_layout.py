@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ..errors import DataError
 from .images import SUFFIXES
+from .notes import Notes
 
 IMAGES, ANNOTATIONS, SPLITS = "JPEGImages", "Annotations", "ImageSets"
 
@@ -23,6 +24,8 @@ CLASSES = "classes.txt"
 
 BACKGROUND = ("background", "_background_")
 """What tools call class 0."""
+
+UNLABELLED = "an image without SegmentationObject is left out, as no list in ImageSets names it"
 
 #: splits that a folder without lists, or with one list of another name, has
 _LISTS = ("Segmentation", "Main")
@@ -92,11 +95,17 @@ class Layout:
         known = image_id in self.images or not image_id.lower().endswith(SUFFIXES)
         return image_id if known else str(Path(image_id).with_suffix(""))
 
-    def ids(self, split: str) -> list[str]:
+    def ids(self, split: str, notes: Notes | None = None) -> list[str]:
         """Return the image ids of a split, each once.
 
         ``ImageSets/Segmentation/SPLIT.txt`` lists them, or ``ImageSets/Main/SPLIT.txt``. Where there is no list at
         all, "train" is every image with object numbers; where there is one, "default", it is that.
+
+        Parameters
+        ----------
+        split : str
+        notes : Notes, optional
+            Is told of images that have no object numbers and are in no list.
         """
         for folder in _LISTS:
             path = self.folder / SPLITS / folder / f"{split}.txt"
@@ -105,26 +114,32 @@ class Layout:
         lists = sorted((self.folder / SPLITS / "Segmentation").glob("*.txt"))
         if split in _WHOLE and [path.stem for path in lists] == ["default"]:
             return _read_split(lists[0], split)
-        if not lists and not (self.folder / SPLITS).is_dir():
-            return self._without_lists(split)
+        if not any((self.folder / SPLITS).rglob("*.txt")):
+            return self._without_lists(split, notes)
         known = ", ".join(path.stem for path in lists) or "none"
         path = self.folder / SPLITS / "Segmentation" / f"{split}.txt"
         raise DataError(f"cannot be read; expected the list of split {split!r} (found: {known})", path=path)
 
-    def _without_lists(self, split: str) -> list[str]:
+    def _no_lists(self) -> str:
+        return f"no list in {SPLITS}" if (self.folder / SPLITS).is_dir() else f"no {SPLITS}"
+
+    def _without_lists(self, split: str, notes: Notes | None) -> list[str]:
         if split not in _WHOLE:
             raise DataError(
-                f"has no {SPLITS}, so that all images are in split 'train'; expected a list of split {split!r}, "
+                f"has {self._no_lists()}, so that all images are in split 'train'; expected a list of split {split!r}, "
                 f"one image name on each line, in {SPLITS}/Segmentation/{split}.txt",
                 path=self.folder,
             )
         ids = sorted(name for name in self.images if self.labels(name, "Object").is_file())
         if not ids:
             raise DataError(
-                f"has no {SPLITS} and no image of object numbers; expected SegmentationObject/NAME.png for each of the "
-                f"{len(self.images)} images in {IMAGES}",
+                f"has {self._no_lists()} and no image of object numbers; expected SegmentationObject/NAME.png for each "
+                f"of the {len(self.images)} images in {IMAGES}",
                 path=self.folder,
             )
+        notes = Notes(quiet=True) if notes is None else notes
+        for name in sorted(self.images.keys() - set(ids)):
+            notes.add(UNLABELLED, self.folder / IMAGES / self.images[name])
         return ids
 
 

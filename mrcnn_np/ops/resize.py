@@ -143,8 +143,16 @@ def resize_nearest(masks: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return masks[:, rows[:, None], columns]
 
 
-def _neighbours(n: int, m: int, dtype: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the two cells that each of ``m`` outputs lies between, of ``n``, and the weight of the second."""
+def neighbours(n: int, m: int, dtype: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the two cells that each of ``m`` outputs lies between, of ``n``, and the weight of the second.
+
+    Parameters
+    ----------
+    n, m : int
+        Cells there are, cells wanted.
+    dtype : dtype
+        Of the maps.
+    """
     # In the type of the maps, rounded as by a fused multiply-add: so the positions are PyTorch's, to the last bit
     scale = np.float64(dtype.type(n) / dtype.type(m))
     u = np.clip(((np.arange(m) + 0.5) * scale - 0.5).astype(dtype), 0, n - 1)
@@ -156,7 +164,7 @@ def _interpolate(x: np.ndarray, axis: int, m: int) -> np.ndarray:
     """Resize one axis to ``m`` cells."""
     if x.shape[axis] == m:
         return x.copy()  # all weights are 0: nothing to compute
-    low, high, fraction = _neighbours(x.shape[axis], m, x.dtype)
+    low, high, fraction = neighbours(x.shape[axis], m, x.dtype)
     fraction = fraction.astype(x.dtype).reshape((m,) + (1,) * (-axis - 1))
     return x.take(low, axis) * (1 - fraction) + x.take(high, axis) * fraction
 
@@ -166,7 +174,7 @@ def _interpolate_backward(dy: np.ndarray, axis: int, n: int) -> np.ndarray:
     dy = np.moveaxis(dy, axis, 0)
     dx = np.zeros((n, *dy.shape[1:]), dy.dtype)
     # Several outputs may add to one cell, which dx[low] += ... would drop; one output at a time cannot.
-    for i, (low, high, fraction) in enumerate(zip(*_neighbours(n, len(dy), dy.dtype))):
+    for i, (low, high, fraction) in enumerate(zip(*neighbours(n, len(dy), dy.dtype))):
         dx[low] += dy[i] * dy.dtype.type(1 - fraction)
         dx[high] += dy[i] * dy.dtype.type(fraction)
     return np.moveaxis(dx, 0, axis)

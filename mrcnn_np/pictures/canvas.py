@@ -22,6 +22,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 
+from ..errors import printable
 from ..files import atomic_write, make_folder
 
 DPI = 100
@@ -74,7 +75,7 @@ def add_text(where: Axes | Figure, x: float, y: float, text: str, **style: Any) 
     **style
         What Matplotlib's ``text`` takes.
     """
-    shown = text.encode(errors="backslashreplace").decode()  # bytes of a file name that are no letters
+    shown = printable(text, keep="\n")  # also the bytes of a file name that are no letters
     return where.text(x, y, shown, parse_math=False, **{"fontfamily": FONTS, "fontsize": 8, **style})
 
 
@@ -137,6 +138,7 @@ def add_box(
 
 def shorten(text: str, length: int) -> str:
     """Cut text to so many characters, the last of them an ellipsis if any were lost."""
+    text = printable(text)
     return text if len(text) <= length else text[: max(length - 1, 0)] + "…"
 
 

@@ -12,6 +12,8 @@ from collections.abc import Iterable, Sequence
 
 from PIL.Image import Image
 
+from ..errors import printable
+
 STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; max-width: 1060px; margin: 2rem auto; padding: 0 1rem; color: #222; }
 pre { background: #f5f5f5; padding: .8rem; overflow-x: auto; font-size: 13px; }
@@ -39,7 +41,7 @@ def page(title: str, parts: Iterable[str], *, style: str = "", refresh: int | No
         f"<meta name=viewport content='width=device-width, initial-scale=1'>{again}"
         f"<title>{html.escape(title)}</title><style>{STYLE}{style}</style><h1>{html.escape(title)}</h1>"
     )
-    return "\n".join([head, *parts]) + "\n</html>\n"
+    return printable("\n".join([head, *parts]), keep="\n") + "\n</html>\n"
 
 
 def picture(image: Image, alt: str) -> str:

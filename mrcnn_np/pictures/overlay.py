@@ -33,6 +33,7 @@ from .canvas import (
 
 TITLE = 20  # pixels above a panel
 _VOID = np.array([224, 224, 192]) / 255  # VOC's colour for label 255
+_MOST_PIXELS, _REDUCED = 1 << 24, 1 << 21  # of an image that is drawn as it is, and of a larger one, at most
 
 
 def draw_on(
@@ -141,6 +142,7 @@ def draw_instances(
     ndarray of shape (H', W', 3), uint8
     """
     height, width = fit_size(np.shape(image), size)
+    image, boxes, masks = _reduced(image, boxes, masks)
     full_width = max(width, NARROW)
     top = TITLE if title else 0
     figure = new_figure(full_width, height + top)
@@ -154,6 +156,17 @@ def draw_instances(
     if path is not None:
         save(figure, path)
     return picture
+
+
+def _reduced(
+    image: np.ndarray, boxes: np.ndarray, masks: np.ndarray | Masks | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | Masks | None]:
+    """Leave out lines and columns of an image that is too large to be drawn: as floats it would fill the memory."""
+    pixels = int(np.prod(np.shape(image)[:2]))
+    if pixels <= _MOST_PIXELS:
+        return image, boxes, masks
+    step = int(np.ceil(np.sqrt(pixels / _REDUCED)))
+    return image[::step, ::step], np.asarray(boxes) / step, None if masks is None else masks[:, ::step, ::step]
 
 
 def caption(i: int, class_ids: np.ndarray, class_names: Sequence[str], scores: np.ndarray | None) -> str:

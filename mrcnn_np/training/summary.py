@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import printable
 from ..evaluate import Evaluation
 from ..evaluate.split import SplitReport
 from ..files import own_folder, write_json, write_text
@@ -85,7 +86,7 @@ def _markdown(summary: dict[str, Any], splits: dict[str, SplitReport]) -> str:
     for name, report in splits.items():
         for kind, evaluation in report.evaluations.items():
             lines += ["", f"## {name}: {kind}", "", "```", evaluation.table(), "```"]
-    return "\n".join(lines) + "\n"
+    return printable("\n".join(lines), keep="\n") + "\n"
 
 
 def _number(mean_ap: float) -> str:

@@ -66,6 +66,16 @@ def detect(trained, tmp_path):
         ({"NUMBA_NUM_THREADS": "0"}, "NUMBA_NUM_THREADS is '0'; expected a whole number of at least 1"),
         ({"NUMBA_NUM_THREADS": "-1"}, "NUMBA_NUM_THREADS is '-1'"),
         ({"NUMBA_NUM_THREADS": "two"}, "NUMBA_NUM_THREADS is 'two'"),
+        ({"NUMBA_NUM_THREADS": "00"}, "NUMBA_NUM_THREADS is '00'; expected a whole number of at least 1"),
+        (
+            {"NUMBA_NUM_THREADS": "4097"},
+            "NUMBA_NUM_THREADS is '4097'; expected a whole number of at least 1 and at most 4096",
+        ),
+        ({"NUMBA_NUM_THREADS": "99999999999"}, "NUMBA_NUM_THREADS is '99999999999'; expected"),
+        ({"NUMBA_NUM_THREADS": "9" * 5000}, "NUMBA_NUM_THREADS is '999"),
+        ({"NUMBA_DEBUG": "x"}, "NUMBA_DEBUG is 'x', which Numba cannot read"),
+        ({"NUMBA_OPT": "x"}, "supported values are 0, 1, 2, 3, and 'max'"),
+        ({"NUMBA_DISABLE_JIT": "x\ny"}, "NUMBA_DISABLE_JIT is 'x\\ny', which Numba cannot read"),
         ({"NUMBA_THREADING_LAYER": "bogus"}, "the compiled kernels cannot be loaded: "),
         ({"NUMBA_THREADING_LAYER_PRIORITY": "x"}, "the compiled kernels cannot be loaded: "),
     ],
@@ -79,7 +89,9 @@ def test_variables_that_nothing_can_be_done_with(detect, tmp_path, variables, me
     "variables",
     [
         {"MPLBACKEND": "bogus"}, {"MPLBACKEND": "qtagg"}, {"MPLCONFIGDIR": "/proc/x"}, {"MATPLOTLIBRC": "/nowhere"},
-        {"TMPDIR": "/nowhere"}, {"MRCNN_NP_VECTOR": ""}, {"OPENBLAS_NUM_THREADS": "x"}, ASCII,
+        {"TMPDIR": "/nowhere"}, {"MRCNN_NP_VECTOR": ""}, {"MRCNN_NP_BACKEND": ""},
+        {"NUMBA_NUM_THREADS": "", "NUMBA_DEBUG": ""}, {"NUMBA_NUM_THREADS": " 02"},
+        {"OPENBLAS_NUM_THREADS": "x"}, ASCII,
     ],
 )  # fmt: skip
 def test_variables_that_do_not_matter(detect, tmp_path, variables):
@@ -89,7 +101,8 @@ def test_variables_that_do_not_matter(detect, tmp_path, variables):
 
 
 def test_the_numpy_backend_does_without_numba(detect):
-    assert program(*detect, "--backend", "numpy", NUMBA_NUM_THREADS="0", MRCNN_NP_VECTOR="x")[0] == 0
+    variables = {"NUMBA_NUM_THREADS": "0", "MRCNN_NP_VECTOR": "x", "NUMBA_DEBUG": "x"}
+    assert program(*detect, "--backend", "numpy", **variables)[0] == 0
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits of memory are Linux's here")

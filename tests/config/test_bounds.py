@@ -11,9 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from mrcnn_np.backbone import ARCHITECTURES
 from mrcnn_np.config import DECLARATIONS, Config, presets
+from mrcnn_np.config.fields import BACKBONES
 from mrcnn_np.errors import ConfigError
-from mrcnn_np.network import spec
 
 BASES = ("tiny", "torchvision", "matterport")
 HINTS = typing.get_type_hints(Config)
@@ -156,7 +157,15 @@ def test_a_backbone_is_a_choice_too():
     with pytest.raises(
         ConfigError, match=r"backbone is 'ResNet-50'; expected one of tiny, .*; did you mean 'resnet50'\?"
     ):
-        spec(presets.tiny(backbone="ResNet-50"))
+        presets.tiny(backbone="ResNet-50")
+    with pytest.raises(ConfigError, match=r"backbone is 'resnet5'; .*; did you mean 'resnet50'\?"):
+        presets.tiny().replace(backbone="resnet5")  # where it is made, not where it is first used
+
+
+def test_a_preset_that_is_none():
+    with pytest.raises(AttributeError, match=r"no preset 'matterprt'; expected one of .*; did you mean 'matterport'\?"):
+        _ = presets.matterprt
+    assert not hasattr(presets, "__wrapped__") and callable(presets.tiny)
 
 
 # --- JSON ---
@@ -241,3 +250,7 @@ def test_nesting_without_end():
 def test_overrides_of_any_text(text):
     with contextlib.suppress(ConfigError):
         presets.tiny().with_overrides([text])
+
+
+def test_the_names_of_backbones():
+    assert tuple(ARCHITECTURES) == BACKBONES

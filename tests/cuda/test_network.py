@@ -54,6 +54,8 @@ def small(preset="torchvision", **changes):
 def architectures(monkeypatch):
     for name, architecture in ONE_BLOCK_A_STAGE.items():
         monkeypatch.setitem(backbone.ARCHITECTURES, name, architecture)
+    known = (*backbone.ARCHITECTURES, *ONE_BLOCK_A_STAGE)
+    monkeypatch.setattr("mrcnn_np.config.config.BACKBONES", known)
 
 
 def close(a, b, tolerance=2e-4):

@@ -47,7 +47,7 @@ def test_bilinear(shape, size):
 @pytest.mark.parametrize(("n", "m"), [(3, 7), (7, 3), (10, 10), (1, 5), (5, 1), (427, 800), (640, 1199), (800, 33)])
 def test_taps_of_an_axis(n, m):
     """The same cells and weights as the reference's, to the last bit."""
-    low, high, fraction = resize._neighbours(n, m, np.dtype(np.float32))
+    low, high, fraction = resize.neighbours(n, m, np.dtype(np.float32))
     taps = [device.scalar.resize_taps(i, device._scale(n, m), n) for i in range(m)]
     assert [t[0] for t in taps] == low.tolist()
     assert [t[1] for t in taps] == high.tolist()

@@ -151,3 +151,23 @@ def test_exif(tree, drawn_on):
         np.testing.assert_array_equal(sample.gt_boxes, sample.gt_masks.boxes)
     else:
         np.testing.assert_array_equal(sample.gt_boxes, [[3, 2, 7, 12]])
+
+
+@pytest.mark.parametrize("sides", [{"height": None}, {"width": None}, {"height": None, "width": None}, {"height": ...}])
+def test_sides_that_are_not_said(tree, sides):
+    tree.image(1).rectangle(1, 4, 5, 6, 7)
+    entry = tree.content["images"][0] | sides
+    tree.content["images"][0] = {key: value for key, value in entry.items() if value is not ...}
+    dataset = COCODataset(tree.save())
+    assert dataset.load(0).gt_boxes.tolist() == [[5, 4, 12, 10]] and not dataset.notes.lines()
+    if sides != {"height": None, "width": None}:
+        tree.content["images"][0] |= {side: 31 for side in ("height", "width") if side not in sides}
+        with pytest.raises(DataError, match=r"is 40 x 30 pixels; expected (31 x 30|40 x 31), its size in"):
+            COCODataset(tree.save()).load(0)
+
+
+@pytest.mark.parametrize("nothing", [None, [], {}, "", [[]], [None]])
+def test_segmentations_that_are_none(tree, nothing):
+    tree.image(1).rectangle(1, 4, 5, 6, 7).rectangle(1, 14, 5, 6, 7, segmentation=nothing)
+    with pytest.warns(DataWarning, match="an annotation without segmentation is left out"):
+        assert len(COCODataset(tree.save()).load(0).gt_boxes) == 1

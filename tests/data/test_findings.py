@@ -5,10 +5,13 @@ import json
 import numpy as np
 import pytest
 from coco_tree import CocoTree
+from PIL import Image
 from voc_tree import Tree
 
 from mrcnn_np.cli.main import main
 from mrcnn_np.data import COCODataset, VOCDataset, check_dataset, describe, require_teachable
+from mrcnn_np.data.labelme import Labelme
+from mrcnn_np.data.via import VIA
 from mrcnn_np.errors import DataError
 
 PLACES = [(2, 3, 14, 9), (20, 4, 9, 11), (24, 18, 12, 8)]
@@ -58,6 +61,38 @@ def flat(a):
     return a | {"bbox": [*a["bbox"][:3], 0]}
 
 
+def centred_fractions(a):
+    """All cover the point (0.5, 0.5), and so fill the first pixel."""
+    return a | {"bbox": [0.3, 0.3, 0.5, 0.5], "segmentation": [[0.3, 0.3, 0.8, 0.3, 0.8, 0.8, 0.3, 0.8]]}
+
+
+def fraction_polygons(a):
+    return a | {"segmentation": fractions(a)["segmentation"]}
+
+
+def fractions_without_bbox(a):
+    return {key: value for key, value in fractions(a).items() if key not in ("bbox", "area")}
+
+
+def fraction_boxes(a):
+    return a | {"bbox": fractions(a)["bbox"]}
+
+
+def centres(a):
+    x, y, w, h = a["bbox"]
+    return a | {"bbox": [x + w / 2, y + h / 2, w, h]}
+
+
+def rows_first(a):
+    x, y, w, h = a["bbox"]
+    return a | {"bbox": [y, x, y + h, x + w]}
+
+
+def exchanged(a):
+    x, y, w, h = a["bbox"]
+    return a | {"bbox": [y, x, h, w]}
+
+
 def elsewhere(a):
     x, y, w, h = a["bbox"]
     return a | {"bbox": [39 - x - w, 29 - y - h, w, h]}
@@ -70,6 +105,13 @@ WRONG = {  # what is said, and whether training is refused where all objects are
     fractions: ("the coordinates are fractions of the image", True),
     corners: ("bbox is x1 y1 x2 y2; expected x y width height", True),
     flat: ("the box has no area", True),
+    centred_fractions: ("the coordinates are fractions of the image", True),
+    fraction_polygons: ("the coordinates are fractions of the image", True),
+    fractions_without_bbox: ("the coordinates are fractions of the image", True),
+    fraction_boxes: ("bbox is a fraction of the image", True),
+    centres: ("bbox is the centre's x and y, width, height", True),
+    rows_first: ("bbox is y1 x1 y2 x2", True),
+    exchanged: ("x and y are exchanged", True),
     elsewhere: ("box and mask disagree", False),
 }
 
@@ -101,6 +143,83 @@ def test_one_is_wrong(tree, change):
     assert finding.count == 1 and finding.of in (11, 12)
     assert finding.example.startswith("object 2 of image 2") and not finding.fatal
     assert require_teachable(dataset) == [str(finding)]
+
+
+@pytest.mark.parametrize("change", [fractions, centred_fractions, fraction_polygons, fraction_boxes, centres])
+@pytest.mark.parametrize("most", [False, True])
+def test_some_are_wrong(tree, change, most):
+    """Of two tools' annotations in one file, most decide."""
+    filled(tree)
+    every = tree.content["annotations"]
+    for place in range(0, 12, 2 if most else 3):
+        every[place] = change(every[place])
+    for place in range(1, 12, 4) if most else ():
+        every[place] = change(every[place])
+    dataset = COCODataset(tree.save())
+    (finding,) = check_dataset(dataset).findings
+    assert finding.count == (9 if most else 4) and finding.fatal == most
+
+
+def test_an_image_of_fractions_alone(tree):
+    """One object may be as small as a pixel in the corner, but not all of an image."""
+    filled(tree)
+    tree.content["annotations"][3:6] = map(centred_fractions, tree.content["annotations"][3:6])
+    with pytest.raises(DataError, match=r"3 of 12 objects: the coordinates are fr.*object 1 of image 2 .*; object 2"):
+        require_teachable(COCODataset(tree.save()))
+    del tree.content["annotations"][4:6]
+    (warning,) = require_teachable(COCODataset(tree.save()))
+    assert warning.startswith("1 of 10 objects: the coordinates are fractions")
+
+
+def test_small_things_are_no_fractions(tree):
+    """Tiny images, whole coordinates, and objects of a pixel or two whose boxes are one off."""
+    for number, (height, width) in enumerate([(1, 1), (2, 3), (8, 8)], start=1):
+        tree.image(number, height=height, width=width).rectangle(number, 0, 0, 0.9, 0.9).rectangle(number, 0, 0, 1, 1)
+    assert check_dataset(COCODataset(tree.save())).ok
+    tree.content |= {"images": [], "annotations": []}
+    tree.image(1).rectangle(1, 0, 0, 1, 1).rectangle(1, 0, 0, 1, 1)
+    assert check_dataset(COCODataset(tree.save())).ok
+    tree.content["annotations"] = []
+    for place in range(2, 20, 4):
+        tree.rectangle(1, place, 5, 1, 2, bbox=[place + 0.5, 6, 1, 2])
+    assert require_teachable(COCODataset(tree.save())) == []
+
+
+def test_fractions_of_other_tools(tmp_path):
+    """Every reader whose files have coordinates, with all kinds of shapes that it knows."""
+    inside = [[0.3, 0.3], [0.8, 0.3], [0.8, 0.8], [0.3, 0.8]]  # covers the first pixel's middle
+    cases: dict = {"labelme": (Labelme, []), "via": (VIA, [])}
+    for kind, points in {"polygon": inside, "rectangle": inside[::2], "circle": [[0.5, 0.5], [0.5, 0.9]]}.items():
+        cases["labelme"][1].append([{"label": "cat", "points": points, "shape_type": kind}] * 2)
+    for kind, shape in {
+        "polygon": {"all_points_x": [0.3, 0.8, 0.8, 0.3], "all_points_y": [0.3, 0.3, 0.8, 0.8]},
+        "rect": {"x": 0.3, "y": 0.3, "width": 0.5, "height": 0.5},
+        "circle": {"cx": 0.5, "cy": 0.5, "r": 0.4},
+        "ellipse": {"cx": 0.5, "cy": 0.5, "rx": 0.4, "ry": 0.3, "theta": 2},
+    }.items():
+        cases["via"][1].append([{"shape_attributes": {"name": kind} | shape, "region_attributes": {}}] * 2)
+    for name, (reader, pictures) in cases.items():
+        for number, shapes in enumerate(pictures):
+            root = tmp_path / f"{name}{number}"
+            root.mkdir()
+            Image.new("RGB", (40, 30)).save(root / "a.png")
+            document = {"shapes": shapes, "imagePath": "a.png"} if name == "labelme" else {"a": {
+                "filename": "a.png", "size": 1, "regions": shapes}}  # fmt: skip
+            (root / "a.json").write_text(json.dumps(document))
+            with pytest.raises(DataError, match="the coordinates are fractions of the image"):
+                require_teachable(reader(root))
+            (root / "a.json").write_text(json.dumps(document).replace("0.5", "0.4").replace("0.8", "0.35"))
+            with pytest.raises(DataError, match="fractions of the image"):  # without a pixel
+                reader(root).load(0)
+                require_teachable(reader(root))
+
+
+def test_fractions_in_voc(tmp_path):
+    indices = np.zeros((30, 40), np.uint8)
+    indices[4:14, 10:30] = 1
+    tree = Tree(tmp_path).add(objects=[("cat", 0.25, 0.2, 0.75, 0.5)], indices=indices)
+    with pytest.raises(DataError, match=r"box 1 of image a has fractions .* \(x 0.25 .. 0.75, y 0.2 .. 0.5\);"):
+        VOCDataset(tree.split()).load(0)
 
 
 def test_good_data(tree, tmp_path):

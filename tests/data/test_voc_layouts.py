@@ -1,5 +1,6 @@
 """What other tools write in VOC layout."""
 
+import shutil
 import time
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 from PIL import Image
 from voc_tree import Tree, save_palette, xml_text
 
-from mrcnn_np.data import VOCDataset, check_dataset
+from mrcnn_np.data import VOCDataset, check_dataset, describe
 from mrcnn_np.data.voc_labels import colour_map, read_labels
 from mrcnn_np.data.voc_layout import read_classes
 from mrcnn_np.errors import DataError, DataWarning
@@ -278,3 +279,23 @@ def test_long_lists_of_classes_take_no_time(tmp_path):
     began = time.process_time()
     names, _ = read_classes(tmp_path)
     assert len(names) == 100_001 and time.process_time() - began < 2
+
+
+# --- no lists ---
+
+
+@pytest.mark.parametrize("folders", [(), ("ImageSets",), ("ImageSets/Segmentation",), ("ImageSets/Main",)])
+def test_no_list_at_all(tmp_path, folders):
+    """An empty folder of lists is as none; images without object numbers are counted, not forgotten in silence."""
+    tree = Tree(tmp_path).add("a").add("b").add("c").add("d")
+    shutil.rmtree(tree.voc / "ImageSets")
+    for folder in folders:
+        (tree.voc / folder).mkdir(parents=True)
+    assert VOCDataset(tree.root).ids == ("a", "b", "c", "d") and not VOCDataset(tree.root).notes.lines()
+    for name in "bd":
+        tree.mask(name).unlink()
+    with pytest.warns(DataWarning, match=r"b\.jpg: an image without SegmentationObject is left out"):
+        dataset = VOCDataset(tree.root)
+    assert dataset.ids == ("a", "c") and "2 x an image without SegmentationObject" in describe(check_dataset(dataset))
+    with pytest.raises(DataError, match=r"has no .*ImageSets, so that all images are in split 'train'"):
+        VOCDataset(tree.root, "val")

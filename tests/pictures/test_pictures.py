@@ -12,9 +12,11 @@ import pytest
 from PIL import Image
 from scenes import fill, sample_of
 
+from mrcnn_np.data.masks import in_runs
 from mrcnn_np.detections import Detections
 from mrcnn_np.errors import UserError
 from mrcnn_np.evaluate import evaluate_detections
+from mrcnn_np.pictures import overlay
 from mrcnn_np.pictures.canvas import PALETTE, _free_place, add_axes, as_rgb, fit_size, new_figure, pixels, shorten
 from mrcnn_np.pictures.curves import running_mean
 from mrcnn_np.pictures.instances import (
@@ -368,3 +370,15 @@ def test_figures_leave_no_global_state():
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ)
     assert answer.stdout.strip() == "False"
     assert pixels(new_figure(30, 20)).shape == (20, 30, 3)
+
+
+@pytest.mark.parametrize("kind", [np.asarray, in_runs])
+def test_too_large_images_are_drawn_from_some_of_their_pixels(monkeypatch, kind):
+    image, masks = np.zeros((300, 400, 3), np.uint8), np.zeros((1, 300, 400), bool)
+    image[:150], masks[:, 60:240, 40:320] = 200, True
+    drawing = image, np.array([[60, 40, 240, 320]]), np.array([1]), kind(masks), ("background", "cat")
+    whole = overlay.draw_instances(*drawing)
+    monkeypatch.setattr(overlay, "_MOST_PIXELS", 1000)
+    monkeypatch.setattr(overlay, "_REDUCED", 1 << 14)
+    some = overlay.draw_instances(*drawing)
+    assert some.shape == whole.shape and (np.abs(some.astype(int) - whole) > 40).mean() < 0.03
