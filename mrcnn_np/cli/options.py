@@ -14,12 +14,12 @@ from .. import data
 from ..config.presets import PRESETS
 from ..data import formats
 from ..data.sample import Dataset
+from ..data.shapes import SHAPES_ROOT
 from ..errors import UserError
 from ..files import read_json
 from ..schema import OneOf, Optional
 from ..training.run_folder import OPTIONS
 
-SHAPES_ROOT = "datasets/shapes"
 _COUNT, _TEXT = (range(1, 2**63), None), (str, None)
 _OPTIONS = {
     "data": OneOf(*formats.names()), "root": _TEXT, "split": str, "val_split": str,
@@ -78,12 +78,16 @@ class Options:
         values["config"] = tuple(reversed(dict.fromkeys(reversed(config))))
         return cls(**values)
 
+    @property
+    def place(self) -> str | None:
+        """Where the images are; the shapes have a place of their own, if none is named."""
+        return SHAPES_ROOT if self.data == "shapes" and self.root is None else self.root
+
     def absolute(self) -> Options:
         """Return the options with whole paths, so that --resume finds the same files from any folder."""
-        root = SHAPES_ROOT if self.data == "shapes" and self.root is None else self.root
         config = tuple(text if "=" in text else str(Path(text).absolute()) for text in self.config)
         return replace(
-            self, root=_absolute(root), weights=_absolute(self.weights), ids=_absolute(self.ids), config=config
+            self, root=_absolute(self.place), weights=_absolute(self.weights), ids=_absolute(self.ids), config=config
         )
 
 
@@ -113,12 +117,10 @@ def open_dataset(options: Options, split: str, *, subset: int | None, ids: str |
     ids : str, optional
         A file with the ids of the images to take.
     """
-    root = options.root
-    if options.data == "shapes":
-        root = root or SHAPES_ROOT
-        if not Path(root).exists():
-            print(f"generating shapes in {root}", file=sys.stderr)
-            data.generate(root)
+    root = options.place
+    if options.data == "shapes" and root is not None and not Path(root).exists():
+        print(f"generating shapes in {root}", file=sys.stderr)
+        data.generate(root)
     dataset: Dataset = data.open_dataset(
         options.data,
         root,

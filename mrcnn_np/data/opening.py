@@ -13,7 +13,7 @@ from .choice import choose_ids
 from .formats import RECOGNISED, Format, by_name, names
 from .held_out import drawn
 from .sample import Dataset
-from .shapes import SHAPES_CLASSES
+from .shapes import SHAPES_CLASSES, SHAPES_ROOT
 
 
 class Recognised(NamedTuple):
@@ -68,7 +68,7 @@ def recognise(path: str | Path) -> Recognised:
 
 
 def find_root(kind: str, root: str | Path | None) -> Path:
-    """Return where a data set is: ``root``, or what the environment variable of its format says.
+    """Return where a data set is: ``root``, or what its format's environment variable says; shapes have their place.
 
     Raises
     ------
@@ -76,7 +76,9 @@ def find_root(kind: str, root: str | Path | None) -> Path:
         The kind is unknown, or there is nothing; the message says how to get it.
     """
     form = by_name(kind)
-    given = root if root is not None else os.environ.get(form.variable) if kind != "shapes" else None
+    given = root
+    if root is None:
+        given = SHAPES_ROOT if kind == "shapes" else os.environ.get(form.variable)
     path = Path(given) if given else None
     if path is None or not (path.is_dir() or (kind not in ("shapes", "voc") and path.is_file())):
         where = "no folder is given" if path is None else "does not exist"

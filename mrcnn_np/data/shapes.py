@@ -20,6 +20,7 @@ from ..errors import DataError
 from .scene import SHAPES_CLASSES, Scene, draw_scene
 from .voc import VOID, colour_map
 
+SHAPES_ROOT = "datasets/shapes"  # where they are, if nobody says
 _STAMP = "shapes.json"
 _VERSION = 1  # of the drawing: raise it when the same seed gives other images
 

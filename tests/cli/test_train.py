@@ -142,6 +142,18 @@ def test_a_run_goes_on_from_any_folder(shapes, tmp_path, monkeypatch, capsys):
     assert json.loads((out / "options.json").read_text())["root"] == str(tmp_path / "elsewhere" / ".." / "moved")
 
 
+def test_the_shapes_need_no_folder(shapes, tmp_path, monkeypatch, capsys):
+    """As in `make train`: they lie in datasets/shapes, and are evaluated on their own split val."""
+    (tmp_path / "datasets").mkdir()
+    copy_shapes(shapes, tmp_path / "datasets" / "shapes")
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "--data", "shapes", "--steps", "1", *SMALL, "--out", "run"]) == 0
+    assert "held out: the split 'val', " in capsys.readouterr().out
+    assert main(["eval", "--run", "run", "--quiet"]) == 0
+    for command in (["show", "--out", "shown"], ["anchors", "--out", "fit"], ["check"]):
+        assert main(["data", *command, "--data", "shapes"]) == 0
+
+
 def test_resuming_before_the_first_checkpoint_starts_at_the_beginning(trained, shapes, tmp_path, capsys):
     assert train(shapes, tmp_path / "b", "--resume") == 0
     assert "no checkpoint" in capsys.readouterr().err
