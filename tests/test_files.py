@@ -219,6 +219,7 @@ ROOT = Path(mrcnn_np.__file__).parents[1]
 ALLOWED = {
     "mrcnn_np/data/shapes.py": "into a folder that it has just made by mkdtemp",
     "mrcnn_np/data/download.py: extractall": "into a folder that it has just made",
+    "mrcnn_np/data/well_known.py: extractall": "into a folder that it has just made",
     "mrcnn_np/bench/timing.py": "to the system: /proc/self/clear_refs",
 }
 #: methods that write to a path, or to something in memory where the argument is one of these names
