@@ -18,7 +18,7 @@ from mrcnn_np.compare.operations.run import cases, check, markdown, text, verdic
 torch.set_num_threads(1)
 CASES = list(cases())
 #: parts of the functions above them, or without a counterpart
-HELPERS = {"as_pair", "as_padding", "pad_maps", "crop_maps", "check_rois"}
+HELPERS = {"as_pair", "as_padding", "pad_maps", "crop_maps", "check_rois", "neighbours"}
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.op} {case.case}")
