@@ -118,7 +118,7 @@ def _of_run(args: argparse.Namespace) -> Subject:
 
 def _held_out(options: Options, split: str) -> str:
     """Return the split to measure on of data that has perhaps none: all of it then."""
-    if options.val_fraction or has_split(options.data, options.place, split):
+    if options.val_fraction or has_split(options.data, options.root, split):
         return split
     print(f"measured on all images, as there is no split {split!r}")
     return "train"

@@ -302,7 +302,7 @@ def _open_splits(names: str, options: Options, dataset: Dataset) -> dict[str, Da
 
 
 def _say_what_is_held_out(options: Options, dataset: Dataset, held_out: Dataset) -> None:
-    if options.val_split == "val" and draws(options.data, options.place, options.val_fraction):
+    if options.val_split == "val" and draws(options.data, options.root, options.val_fraction):
         print(
             f"held out: {len(held_out)} of {len(held_out) + len(dataset)} images, drawn by a hash of their names "
             f"(--val-fraction {options.val_fraction:g}), as there is no split {options.val_split!r}"
