@@ -398,9 +398,9 @@ single = [top_down([f if i == j else 0 * f for j, f in enumerate(maps)], doubles
 close("P2 as a sum of four contributions, float64", sum(single) + zero, top_down(maps, doubles)[0])
 
 # %% [markdown]
-# Now to single cells. Change one cell of one C and see which cells of P2 to P6 notice. Flow goes from coarse to fine only, so a cell of C2
-# changes P2 alone. A cell of C5 becomes a block of $2^{5-k}$ cells on level $k$, and the output convolution adds a rim of
-# one cell.
+# Now to single cells. Change one cell of one C and see which cells of P2 to P6 notice. Flow goes from coarse to fine
+# only, so a cell of C2 changes P2 alone. A cell of C5 becomes a block of $2^{5-k}$ cells on level $k$, and the output
+# convolution adds a rim of one cell.
 #
 # **On paper first.** How many cells of P5, P4, P3 and P2 hear one inner cell of C5? (Inner: so far from the border that
 # nothing is cut off.)
