@@ -62,6 +62,8 @@ def _not_finite(params: Params, shown: int = 8) -> list[str]:
 def run_convert(args: argparse.Namespace) -> int:
     """Write weights of any kind as safetensors with a manifest, for torchvision, or a whole network as ONNX."""
     source, target = Path(args.source), Path(args.target)
+    if (source / CHECKPOINT).is_file():  # the folder of a run
+        source = source / CHECKPOINT
     format = args.to or SUFFIXES.get(target.suffix)
     if format is None:
         raise UserError(
@@ -69,8 +71,6 @@ def run_convert(args: argparse.Namespace) -> int:
         )
     if args.part is not None and format != "onnx":
         raise UserError(f"--part goes with --to onnx; {target} is to be written as {format}")
-    if (source / CHECKPOINT).is_file():
-        source = source / CHECKPOINT
     if target.exists() and source.exists() and target.samefile(source):
         raise UserError(f"{target} is the file to be read; choose another name")
     if target.is_dir() or not target.parent.is_dir():

@@ -21,6 +21,8 @@ from pathlib import Path
 
 import numpy as np
 
+from kernels import to_host
+
 from ..errors import UserError
 from ..files import atomic_write
 from ..model import MaskRCNN
@@ -68,13 +70,14 @@ def onnx_file(model: MaskRCNN, *, part: str = "whole") -> bytes:
         raise UserError(f"unknown part {part!r}; expected one of {', '.join(PARTS)}")
     config = model.config
     require_supported(config)
-    g = Graph(model.params)
+    g = Graph(to_host(model.params))
     {"whole": detector, "first_stage": first_stage, "box_head": box_head_alone, "mask_head": mask_head_alone}[part](
         g, model
     )
     left_out = [name for name in model.params if name not in g.used]
     if part == "whole" and left_out:
-        raise UserError(f"parameter {left_out[0]} has no place in the ONNX graph, nor have {len(left_out) - 1} others")
+        some = ", ".join(left_out[:3]) + (" ..." if len(left_out) > 3 else "")
+        raise UserError(f"parameters that have no place in the ONNX graph: {some} ({len(left_out)} of them)")
     facts = {
         "part": part,
         "class_names": json.dumps(list(model.class_names), ensure_ascii=False),

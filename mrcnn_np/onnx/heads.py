@@ -30,9 +30,7 @@ def box_head(g: Graph, features: Tensor, config: Config) -> tuple[Tensor, Tensor
     x = features
     for i in range(1, convs + 1):
         x = conv_bn(g, x, f"box_head.conv{i}", f"box_head.bn{i}", config, padding=padding)
-    cells, channels = 1 if config.box_head == "conv" else config.box_pool_size**2, config.fpn_channels
-    width = config.box_head_channels if config.box_head == "conv" else cells * channels
-    hidden = g.Reshape(to_nhwc(g, x), [-1, width])  # the first matrix reads rows, columns, channels
+    hidden = g.Flatten(to_nhwc(g, x))  # the first matrix reads rows, then columns, then channels
     for i in range(1, fcs + 1):
         hidden = g.Relu(_linear(g, hidden, f"box_head.fc{i}"))
     logits = g.named(_linear(g, hidden, "box_head.class"), "class_logits")

@@ -226,7 +226,10 @@ def test_convert_the_folder_of_a_run(params, tmp_path, capsys):
     run.mkdir()
     save_weights(run / "checkpoint.safetensors", params, CONFIG)
     assert main(["weights", "convert", str(run), str(out)]) == 0
+    assert "checkpoint.safetensors are in" in capsys.readouterr().out
     assert load_weights(out).manifest.config() == CONFIG
+    err = refused(capsys, "weights", "convert", str(run), str(run / "checkpoint.safetensors"))
+    assert "is the file to be read" in err
     if importlib.util.find_spec("onnx"):
         assert main(["weights", "convert", str(run), str(tmp_path / "run.onnx")]) == 0
 
