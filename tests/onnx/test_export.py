@@ -9,7 +9,7 @@ import json
 import numpy as np
 import pytest
 from nets import small_config
-from onnx_run import REASON, Exported, session
+from onnx_run import REASON, WRITTEN, Exported, session
 
 from mrcnn_np import MaskRCNN, presets
 from mrcnn_np.backbone import ARCHITECTURES, Architecture
@@ -89,7 +89,7 @@ def params():
     return params_that_detect(BASE)
 
 
-@pytest.mark.parametrize("name", presets.PRESETS)
+@pytest.mark.parametrize("name", WRITTEN)
 def test_presets(name):
     config = presets.PRESETS[name](**SMALL)
     same(MaskRCNN(config, params_that_detect(config)), least=5)

@@ -13,6 +13,8 @@ from mrcnn_np.detections import Detections
 from mrcnn_np.onnx.export import onnx_file
 from mrcnn_np.onnx.graph import Graph
 
+#: the presets whose networks can be written
+WRITTEN = ("tiny", "small", "matterport", "torchvision", "torchvision_v2", "detectron2")
 REASON = "onnx and onnxruntime are not installed: pip install -e '.[onnx]'"
 
 
