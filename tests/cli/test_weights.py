@@ -13,7 +13,9 @@ from PIL import Image
 from weight_files import attack, save_like_torch
 
 from mrcnn_np import MaskRCNN, presets
+from mrcnn_np.cli.arguments import build_parser
 from mrcnn_np.cli.main import main
+from mrcnn_np.onnx.export import PARTS
 from mrcnn_np.synthetic import params_that_detect, picture
 from mrcnn_np.weights import load_weights, save_weights
 from mrcnn_np.weights.torchvision import state_shapes, to_torchvision
@@ -232,6 +234,11 @@ def test_convert_the_folder_of_a_run(params, tmp_path, capsys):
     assert "is the file to be read" in err
     if importlib.util.find_spec("onnx"):
         assert main(["weights", "convert", str(run), str(tmp_path / "run.onnx")]) == 0
+
+
+def test_every_part_can_be_asked_for():
+    for part in PARTS:
+        assert build_parser().parse_args(["weights", "convert", "a", "b", "--part", part]).part == part
 
 
 def test_onnx_is_refused(theirs, params, tmp_path, capsys, monkeypatch):
