@@ -319,6 +319,10 @@ assert 6000 * 6000 * 4 == 144_000_000  # bytes, and most of it would never be lo
 print("144 MB for the whole table")
 source(nms)
 
+# %% [markdown]
+# Loop, NumPy, compiled and CUDA once more, on 300 boxes: the simulator takes its time. All must keep the same boxes in the
+# same order. And what has survived once survives again.
+
 # %%
 ranks, level = logits[kept], np.searchsorted(starts, kept, side="right") - 1
 doubles = clipped[:300].astype(float), ranks[:300].astype(float)
@@ -605,8 +609,8 @@ check("7.5", combine)
 # of shapes, 84 objects: for each object we ask whether some proposal overlaps it by half or more. An object without such
 # a proposal is lost for good; no head can bring it back.
 #
-# **On paper first.** Two objects overlap by 0.43, as the first two boxes of the chain. Each has a proposal that fits exactly. How many of the two have one
-# after suppression at 0.7, and how many at 0.3?
+# **On paper first.** Two objects overlap by 0.43, as the first two boxes of the chain. Each has a proposal that fits
+# exactly. How many of the two still have one after suppression at 0.7, and how many at 0.3?
 
 # %% tags=["break-it"]
 held_out = open_dataset("shapes", DATA / "shapes", "val")
@@ -649,6 +653,8 @@ show(figure)
 # %% [markdown]
 # *Figure 7.5. The price. At 0.3 a longer list no longer helps: neighbours are gone, and with them boxes that fitted better
 # than the one with the best logit.*
+#
+# On paper: at 0.7 both objects keep their proposal, at 0.3 one of them loses it.
 #
 # The best logit is not the best fit. The proposal network is trained to say "object", not "this box fits to the pixel".
 # So keep the alternatives and let the box head choose. That is why 0.7, and why the strict threshold comes later, behind
