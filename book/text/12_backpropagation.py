@@ -121,6 +121,7 @@ print(f"pixel (2, 2): {through_11:g} + {through_12:g} = {dimage[2, 2]:g}")
 # read it. With $s - 5 = -2$ the two paths are $-2 \cdot 1 \cdot 1 = -2$ and $-2 \cdot (-1) \cdot 2 = 4$.
 #
 # Now do it for all 36 pixels by enumerating every path: a loop over pixels, and for each one over the windows that read it.
+# The package's backward functions, called one behind the other, must say the same.
 
 
 # %%
@@ -197,8 +198,8 @@ check("12.1", windows_on)
 #     return along(y) * along(x)
 # ```
 #
-# A window that begins at $p$ covers $p, …, p + k - 1$. A corner pixel is read once, one in the middle $k^2$ times: pixels
-# at the border learn less, and are learned from less.
+# A window that begins at $p$ covers $p, …, p + k - 1$. A corner pixel is read once, one in the middle $k^2$ times: a pixel
+# at the border has fewer ways to the loss.
 # </details>
 #
 # **Exercise 12.2.** Write the backward pass of a layer $y = \mathrm{relu}(xw + b)$ for rows of inputs. You receive `dy`
@@ -693,8 +694,7 @@ print(f"weights {weights / 1e6:.2f} million;", ", ".join(f"{k} {n / 1e6:.2f}" fo
 # %% [markdown]
 # 64 · 64 · 16 = 65,536 for this one layer, and in total more than the weights. And the caches grow with the batch and with
 # the area of the images, which the weights do not. That is why training runs out of memory where detection does not; at
-# 1024 pixels the backbone's part is 64 times as much. The mask head keeps more than
-# the whole backbone: twelve regions of 28 × 28 × 48. `backward(cache, consume=True)` lets each part's cache go as
+# 1024 pixels the backbone's part is 64 times as much. The mask head keeps more than the whole backbone: twelve regions of 28 × 28 × 48. `backward(cache, consume=True)` lets each part's cache go as
 # soon as it has been used.
 #
 # ## Where the gradient is stopped
