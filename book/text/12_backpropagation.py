@@ -26,8 +26,8 @@ import mrcnn_np.backbone as backbone_module
 import naive
 import numpy as np
 from gradcheck import check_gradients
-from helpers import COLOURS, Ledger, MaskRCNN, check, close, explorable, make_batch, network, scene, show, source
-from helpers import train_step, zero_velocity
+from helpers import COLOURS, Ledger, MaskRCNN, check, close, explorable, make_batch, network, on_both, scene, show
+from helpers import source, train_step, zero_velocity
 from matplotlib.figure import Figure
 
 import kernels
@@ -121,7 +121,8 @@ print(f"pixel (2, 2): {through_11:g} + {through_12:g} = {dimage[2, 2]:g}")
 # read it. With $s - 5 = -2$ the two paths are $-2 \cdot 1 \cdot 1 = -2$ and $-2 \cdot (-1) \cdot 2 = 4$.
 #
 # Now do it for all 36 pixels by enumerating every path: a loop over pixels, and for each one over the windows that read it.
-# The package's backward functions, called one behind the other, must say the same.
+# The package's backward functions, called one behind the other, must say the same. Its compiled kernel, and the one for
+# graphics cards in the simulator (chapter 2), take the last step of this walk, from the sixteen windows to the pixels.
 
 
 # %%
@@ -141,11 +142,12 @@ def by_paths(image, kernel, head):
 
 with kernels.use("numpy"):
     in_numpy = small_network(image, kernel, head)[2]()[0]
+    _, conv_cache = conv2d(image[None, :, :, None], kernel[:, :, None, None])
 ledger.expect("gradient of the small image", in_numpy, (6, 6))
 close("every path and NumPy", by_paths(image, kernel, head), in_numpy)
-with kernels.use("cpu"):
-    compiled = small_network(*(a.astype(np.float32) for a in (image, kernel, head)))[2](np.float32(1))[0]
-close("NumPy and the compiled kernels, float32", compiled, in_numpy, tolerance=1e-6)
+(compiled, *_), (on_card, *_) = on_both(conv2d_backward, dconv[None, :, :, None], conv_cache)
+close("the last step, NumPy and the compiled kernel, float32", compiled[0, :, :, 0], in_numpy, tolerance=1e-6)
+close("the compiled kernel and CUDA's, simulated", on_card, compiled, tolerance=1e-6)
 
 
 # %% [markdown]
