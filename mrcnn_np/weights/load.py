@@ -106,12 +106,31 @@ def load_weights(
     else:
         manifest.check(config, path)
     expected = manifest.spec(config)
+    params = without_unread(params, expected, manifest)
     match(shapes(params), shapes(expected), path)
     params = _one_type(params, path)
     rest = {name: tensor for name, tensor in spec(config).items() if name not in expected}
     dtype = next(iter(params.values())).dtype.type
     params = {name: params[name] for name in expected} | draw(rest, rng or np.random.default_rng(0), dtype)
     return Weights(params, manifest, tuple(aside), tuple(rest))
+
+
+def without_unread(params: Params, expected: Mapping[str, Any], manifest: Manifest) -> Params:
+    """Leave out what a backbone's file has and a network without pyramid has no place for: C5, or VGG's fc6 and fc7.
+
+    Parameters
+    ----------
+    params : dict of str to ndarray
+    expected : mapping of str to anything
+        The tensors that the network has.
+    manifest : Manifest
+        Of the weights; those of a whole network stay as they are.
+    """
+    if manifest.num_classes is not None:
+        return params
+    spare = ("backbone.c5.", "box_head.fc")
+    unread = [stem for stem in spare if not any(name.startswith(stem) for name in expected)]
+    return {name: p for name, p in params.items() if not name.startswith(tuple(unread))}
 
 
 def _of_preset(manifest: Manifest, preset: str, path: Path) -> Config:
