@@ -75,7 +75,8 @@ def encoded_masks(boxes: np.ndarray, owner: np.ndarray, sample: Sample, config: 
     """
     shape = (sample.image.shape[0], sample.image.shape[1])
     there = has_sides(boxes)
-    changed = config.replace(mask_pool_size=size // 2, mini_mask_shape=None)
+    # targets of any size, for which there need be no head
+    changed = config.replace(mask_pool_size=size // 2, mini_mask_shape=None, mask_branch=False)
     targets = mask_targets(
         boxes[there], owner[there], sample.gt_boxes.astype(boxes.dtype), in_runs(sample.gt_masks), changed
     )
