@@ -106,10 +106,3 @@ def test_a_smaller_head_takes_the_features_alone(tmp_path):
     start = transfer(weights, config, ("background", "a", "b"), rng, path)
     assert "backbone.conv1_1.b" in start.taken and "box_head.fc1.w" in start.drawn
     assert (start.params["backbone.conv1_1.b"] == 3).all()
-
-
-def test_a_resnets_c5_is_left_out_where_it_is_not_read():
-    """Fully connected layers over C4: nothing runs C5."""
-    config = presets.torchvision(neck="none", anchor_strides=(16,), backbone="resnet18", box_head_channels=8)
-    assert not any(name.startswith("backbone.c5.") for name in spec(config))
-    assert any(name.startswith("backbone.c5.") for name in spec(presets.detectron2_c4()))
