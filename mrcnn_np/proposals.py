@@ -71,8 +71,8 @@ def propose(
     training : bool
         Chooses between the ``_train`` and ``_test`` counts.
     observe : callable, optional
-        Sees ``anchors.p2`` .. ``anchors.p6`` (without a pyramid ``anchors.c4`` or ``anchors.conv5_3``), ``proposals``
-        and ``proposal_scores``.
+        Sees ``anchors.p2`` .. ``anchors.p6`` (without a pyramid those of the one map, by its name), ``proposals`` and
+        ``proposal_scores``.
 
     Returns
     -------

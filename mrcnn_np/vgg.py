@@ -38,7 +38,7 @@ class VggArchitecture:
 
 
 VGGS = {
-    "tiny_vgg": VggArchitecture((1, 1, 2, 2, 2), (16, 24, 48, 64, 64)),
+    "tiny_vgg": VggArchitecture((1, 1, 2, 2, 3), (16, 24, 48, 64, 64)),
     "vgg16": VggArchitecture((2, 2, 3, 3, 3), (64, 128, 256, 512, 512)),
 }
 

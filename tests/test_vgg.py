@@ -46,7 +46,7 @@ def test_every_layer_is_a_convolution_and_a_relu(backend):
             x = np.maximum(naive.conv2d(x, weight, bias, padding=((1, 1), (1, 1))), 0)
             np.testing.assert_allclose(seen[name], x, rtol=0, atol=1e-12, err_msg=name)
     assert found.shape == (1, 2, 1, 64)
-    np.testing.assert_array_equal(found, seen["conv5_2"])
+    np.testing.assert_array_equal(found, seen["conv5_3"])
 
 
 def test_backward_returns_the_gradient_of_the_images_and_of_every_tensor():

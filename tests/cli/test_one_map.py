@@ -33,7 +33,8 @@ def test_it_trains_and_resumes(run, shapes, capsys):
     last = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
     assert (last["head_mask"] > 0) == config["mask_branch"]
     assert main(["train", "--root", shapes, "--out", str(run), "--resume", "--steps", "5", "--no-eval"]) == 0
-    assert "step 5" in capsys.readouterr().out or (run / "checkpoint.safetensors").exists()
+    steps = [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert max(steps) in (4, 5) and "error" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", [
@@ -42,7 +43,7 @@ def test_it_trains_and_resumes(run, shapes, capsys):
     "detect --run {run} {shapes}/VOC2012/JPEGImages --out {out}",
     "explain --run {run} --root {shapes} --split val --out {out}",
     "data anchors --run {run} --data shapes --root {shapes}",
-    "conventions --weights {run}/checkpoint.safetensors",
+    "conventions --run {run} --only detection_classes",
     "weights info {run}/checkpoint.safetensors",
     "weights convert {run}/checkpoint.safetensors {out}.safetensors",
 ])  # fmt: skip
@@ -51,17 +52,15 @@ def test_commands(run, shapes, tmp_path, command, capsys):
     code = main(command.split())
     out, err = capsys.readouterr()
     assert code == 0, (command, out[-1000:], err)
-    assert "P2" not in out and "P6" not in out, "of a pyramid that is not there"
+    assert "P6" not in out, "of a pyramid that is not there"
 
 
 @pytest.mark.parametrize("command, message", [
-    ("weights convert {run}/checkpoint.safetensors {out}.pth --to torchvision", "does not|belongs to another"),
+    ("weights convert {run}/checkpoint.safetensors {out}.pth --to torchvision", "torchvision's Mask R-CNN has a pyramid and masks; this network has no pyramid"),
 ])  # fmt: skip
 def test_what_it_cannot_be_is_refused(run, tmp_path, command, message, capsys):
     assert main(command.format(run=run, out=tmp_path / "out").split()) == 2
-    import re
-
-    assert re.search(message, capsys.readouterr().err)
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("change, message", [

@@ -17,7 +17,7 @@ from ...config import Config, presets
 from ...errors import ConfigError
 from ...weights.torchvision import ORDER, VGG16, to_torchvision
 from ..trace import Trace
-from .one_map import one_map_parts
+from .one_map import one_map_parts, use_roi_pool
 
 BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnext50_32x4d", "resnext101_32x8d")
 BOX_HEADS = ("fc", "conv_fc")
@@ -59,7 +59,7 @@ def _check_one_map(config: Config) -> None:
     if config.box_head != head:
         raise ConfigError(f"box_head is {config.box_head!r}; over one map of {config.backbone} it is {head!r} there")
     channels = map_channels(config)
-    only = {name: STRUCTURE[name] for name in ("rpn_objectness", "conv_bias", "mask_head_norm")}
+    only: dict[str, Any] = {"rpn_objectness": "sigmoid", "conv_bias": False, "mask_head_norm": False}
     only |= {"rpn_channels": channels, "anchor_strides": (16,)}
     for field, value in only.items():
         if getattr(config, field) != value:
@@ -123,6 +123,8 @@ def build(params: Mapping[str, np.ndarray], config: Config) -> Any:
     with torch.device("meta"):  # without numbers, which would only be replaced
         kind = detection.MaskRCNN if config.mask_branch else detection.FasterRCNN
         model = kind(**(_parts(config) if config.neck == "fpn" else one_map_parts(config, arguments)), **arguments)
+    if config.neck == "none" and config.roi_method == "roi_pool":
+        use_roi_pool(model.roi_heads)
     shapes = {name: tuple(t.shape) for name, t in model.state_dict().items()}
     state = to_torchvision(params, shapes, channels=map_channels(config))
     model.load_state_dict({name: torch.from_numpy(a) for name, a in state.items()}, assign=True)

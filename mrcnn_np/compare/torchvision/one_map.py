@@ -104,19 +104,31 @@ def _c5_mask_head(layer4: Any) -> Any:
 
 
 def _pooling(config: Config, size: int) -> Any:
-    """Return what reads RoIs: RoIAlign over the one map, or RoIPool, which torchvision has for bare tensors only."""
+    from torchvision.ops import MultiScaleRoIAlign
+
+    return MultiScaleRoIAlign(["0"], size, config.roi_sampling_ratio)
+
+
+def use_roi_pool(heads: Any) -> None:
+    """Let the heads of a model read RoIs by RoIPool: the model takes only MultiScaleRoIAlign when it is made.
+
+    Parameters
+    ----------
+    heads : torchvision.models.detection.roi_heads.RoIHeads
+        Changed.
+    """
     from torch import nn
-    from torchvision.ops import MultiScaleRoIAlign, RoIPool
+    from torchvision.ops import RoIPool
 
     class OneMapRoIPool(nn.Module):
-        def __init__(self) -> None:
+        def __init__(self, output_size: tuple[int, int]) -> None:
             super().__init__()
-            self.pool = RoIPool((size, size), 1 / 16)
-            self.output_size = (size, size)
+            self.pool = RoIPool(output_size, 1 / 16)
 
         def forward(self, features: Any, boxes: Any, image_shapes: Any) -> Any:
             return self.pool(next(iter(features.values())), boxes)
 
-    if config.roi_method == "roi_pool":
-        return OneMapRoIPool()
-    return MultiScaleRoIAlign(["0"], size, config.roi_sampling_ratio)
+    for name in ("box_roi_pool", "mask_roi_pool"):
+        pool = getattr(heads, name, None)
+        if pool is not None:
+            setattr(heads, name, OneMapRoIPool(pool.output_size))
