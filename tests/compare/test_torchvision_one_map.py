@@ -88,7 +88,6 @@ def test_every_tensor_of_a_detection_agrees(params, name):
     rows = {row.name: row for row in result.rows}
     assert rows["boxes"].max_abs <= 1e-8 and rows["detection_scores"].max_abs <= 1e-10
     assert rows["detection_classes"].max_abs == 0 and len(result.ours["boxes"]) >= 10
-    assert len(set(result.ours["detection_classes"])) >= 2
     if config.mask_branch:
         assert rows["masks"].max_abs == 0 and 0 < result.ours["masks"].mean() < 0.5
     else:
