@@ -71,7 +71,7 @@ def pyramid_anchors(
     if not len(feature_shapes) == len(sizes) == len(strides):
         counts = f"{len(feature_shapes)} feature maps, {len(sizes)} sizes, {len(strides)} strides"
         raise ValueError(f"{counts}: expected one size and one stride per feature map")
-    by_level = [(size,) if np.ndim(size) == 0 else tuple(size) for size in sizes]  # type: ignore[arg-type]
+    by_level: list[list[float]] = [np.atleast_1d(size).tolist() for size in sizes]
     every_size = [side for level in by_level for side in level]
     for name, values in (("sizes", every_size), ("strides", strides), ("aspect_ratios", aspect_ratios)):
         if not all(v > 0 for v in values):
