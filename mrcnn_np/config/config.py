@@ -156,7 +156,9 @@ class Config(
             try:
                 parsed = json.loads(value)
             except (ValueError, RecursionError):  # no JSON, a number of 5000 digits, 5000 brackets
-                parsed = None if value.lower() == "none" else value
+                # a word of its own where the field knows no None: neck=none
+                nothing = type(None) in typing.get_args(_hints().get(field.strip()))
+                parsed = None if value.lower() == "none" and nothing else value
             changes[field.strip()] = tuple(parsed) if isinstance(parsed, list) else parsed
         return self.replace(**changes)
 
