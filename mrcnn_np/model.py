@@ -14,12 +14,14 @@
 
 In training the mask head sees the positive RoIs; in inference it sees the final detections, which are fewer and better
 placed than the proposals. Boxes are constants: no gradient flows from a RoI's features into its coordinates.
+
+With ``config.keypoints`` a keypoint head reads the same RoIs as the mask head, beside it or in its place.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,15 +33,19 @@ from kernels import on_device, place, to_device, to_host
 from .anchors import pyramid_anchors
 from .backbone import BackboneCache, backbone, backbone_backward
 from .config import Config
-from .detections import Detections, own_masks, paste_masks, refine, unmold
+from .detections import Detections, own_masks, paste_masks, refine, unmold, whole_boxes
 from .errors import CheckpointError, ConfigError, NonFiniteError, WeightFileError, did_you_mean
 from .fpn import FpnCache, fpn, fpn_backward
 from .heads import BoxHeadCache, MaskHeadCache, box_head, box_head_backward, mask_head, mask_head_backward
+from .keypoints.head import KeypointHeadCache, keypoint_head, keypoint_head_backward
+from .keypoints.labels import head_keypoint_loss, head_keypoint_loss_backward
+from .keypoints.peaks import heatmap_peaks
+from .keypoints.pose import pose_of
 from .layers import Observe, shown
 from .molding import Batch, Molding, as_images, mold_image
 from .network import check, initialise
 from .objective import (
-    LOSSES,
+    KEYPOINT_LOSS,
     LossCache,
     head_box_loss,
     head_box_loss_backward,
@@ -47,6 +53,7 @@ from .objective import (
     head_class_loss_backward,
     head_mask_loss,
     head_mask_loss_backward,
+    loss_weights,
     rpn_box_loss,
     rpn_box_loss_backward,
     rpn_class_loss,
@@ -73,7 +80,7 @@ class FirstStageCaches(NamedTuple):
 class Cache:
     """What ``losses`` leaves for ``backward``: the cache of every part, and the targets that were used.
 
-    ``images`` is the shape of the batch, (N, H, W, 3).
+    ``images`` is the shape of the batch, (N, H, W, 3). What belongs to a branch that the network lacks is None.
     """
 
     backbone: BackboneCache | None
@@ -81,11 +88,13 @@ class Cache:
     rpn: RpnCache | None
     box_align: PyramidAlignCache
     box_head: BoxHeadCache | None
-    mask_align: PyramidAlignCache
+    mask_align: PyramidAlignCache | None
     mask_head: MaskHeadCache | None
     losses: dict[str, LossCache]
     targets: Targets
     images: tuple[int, ...]
+    keypoint_align: PyramidAlignCache | None = None
+    keypoint_head: KeypointHeadCache | None = None
 
     @property
     def positives(self) -> dict[str, int]:
@@ -97,7 +106,8 @@ class Cache:
 
     def __repr__(self) -> str:
         """Return the shapes of the targets, by which all else is known: the arrays are millions of numbers."""
-        shapes = ", ".join(f"{name} {getattr(self.targets, name).shape}" for name in self.targets.__dataclass_fields__)
+        arrays = {name: getattr(self.targets, name) for name in self.targets.__dataclass_fields__}
+        shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items() if array is not None)
         return f"Cache(targets: {shapes})"
 
 
@@ -231,12 +241,16 @@ class MaskRCNN:
         Raises
         ------
         ConfigError
-            The backend has a device, and a parameter is not float32.
+            The backend has a device, and a parameter is not float32, or there is a keypoint branch.
         """
         device = kernels.backend() == "cuda"
         if device and self.dtype is not np.float32:
             raise ConfigError(
                 f"the parameters are {self.dtype.__name__}; the cuda backend computes in float32 only, numpy in both"
+            )
+        if device and self.config.keypoints:
+            raise ConfigError(
+                f"keypoints is {self.config.keypoints}; the cuda backend has no keypoint branch, cpu and numpy do"
             )
         place(self.params, device=device)
         return device
@@ -265,7 +279,8 @@ class MaskRCNN:
         Returns
         -------
         losses : dict
-            ``rpn_class, rpn_box, head_class, head_box, head_mask``, times ``config.loss_weights``.
+            ``rpn_class, rpn_box, head_class, head_box, head_mask``, times ``config.loss_weights``. Without the mask
+            branch ``head_mask`` is 0. With a keypoint branch there is ``head_keypoint``, too.
         cache : Cache
             For ``backward``; ``cache.targets`` are the targets that were used.
 
@@ -295,10 +310,7 @@ class MaskRCNN:
         )
         class_logits, deltas, box_head_cache = box_head(roi_features, params, config, training=True)
         positive = np.flatnonzero(t.class_ids > 0)
-        mask_features, mask_align_cache = self.roi_features(
-            pyramid, t.rois[positive], t.image_index[positive], config.mask_pool_size, batch.images.shape
-        )
-        mask_logits, mask_head_cache = mask_head(mask_features, params, config, training=True)
+        found = t.rois[positive], t.image_index[positive]
 
         values, caches = {}, {}
         values["rpn_class"], caches["rpn_class"] = rpn_class_loss(rpn_logits, t.rpn_labels)
@@ -307,14 +319,23 @@ class MaskRCNN:
         active = batch.active_class_ids[image_index]
         values["head_class"], caches["head_class"] = head_class_loss(class_logits, t.class_ids, active, config)
         values["head_box"], caches["head_box"] = head_box_loss(deltas, t.class_ids, t.deltas, config)
-        values["head_mask"], caches["head_mask"] = head_mask_loss(mask_logits, t.class_ids[positive], t.masks)
-        numbers = _numbers([values[name] for name in LOSSES])
-        values = {name: weight * loss for name, weight, loss in zip(LOSSES, config.loss_weights, numbers)}
-        cache = Cache(
-            *first_caches, box_align_cache, box_head_cache, mask_align_cache, mask_head_cache, caches, targets,
-            batch.images.shape,
-        )  # fmt: skip
-        return values, cache
+        cache = Cache(*first_caches, box_align_cache, box_head_cache, None, None, caches, targets, batch.images.shape)
+        if config.mask_branch:
+            features, cache.mask_align = self.roi_features(pyramid, *found, config.mask_pool_size, batch.images.shape)
+            mask_logits, cache.mask_head = mask_head(features, params, config, training=True)
+        else:  # no masks are predicted: a loss over nothing
+            positive, side = positive[:0], 2 * config.mask_pool_size
+            mask_logits = np.zeros((0, side, side, config.num_classes), class_logits.dtype, like=class_logits)
+        masks = t.masks[: len(positive)]
+        values["head_mask"], caches["head_mask"] = head_mask_loss(mask_logits, t.class_ids[positive], masks)
+        if config.keypoints:
+            size, labels = config.keypoint_pool_size, _labels(t)
+            features, cache.keypoint_align = self.roi_features(pyramid, *found, size, batch.images.shape)
+            logits, cache.keypoint_head = keypoint_head(features, params, config, training=True)
+            values[KEYPOINT_LOSS], caches[KEYPOINT_LOSS] = head_keypoint_loss(logits, labels, len(batch.images), config)
+        weights = loss_weights(config)
+        numbers = _numbers([values[name] for name in weights])
+        return {name: weight * loss for (name, weight), loss in zip(weights.items(), numbers)}, cache
 
     def sample_targets(
         self,
@@ -347,7 +368,10 @@ class MaskRCNN:
             window = batch.moldings[n].proposal_window(config)
             proposals, _ = propose(rpn_logits[n], rpn_deltas[n], anchors, window, config, training=True)
             truth = (gt_boxes, gt_class_ids, gt_masks, gt_crowd)
-            rois.append(roi_targets(proposals, *truth, config, image_rng, window=batch.moldings[n].window))
+            keypoints = batch.gt_keypoints[n] if batch.gt_keypoints else None
+            window = batch.moldings[n].window
+            rois.append(roi_targets(proposals, *truth, config, image_rng, window=window, gt_keypoints=keypoints))
+        labels = [r.keypoints for r in rois if r.keypoints is not None]
         return Targets(
             rpn_labels=np.stack([labels for labels, _ in rpn]),
             rpn_deltas=np.stack([deltas for _, deltas in rpn]),
@@ -356,16 +380,17 @@ class MaskRCNN:
             class_ids=np.concatenate([r.class_ids for r in rois]),
             deltas=np.concatenate([r.deltas for r in rois]),
             masks=np.concatenate([r.masks for r in rois]),
+            keypoints=np.concatenate(labels) if labels else None,
         )
 
     @within_memory(lambda cache: cache.images, training=True)
     def backward(self, cache: Cache, *, consume: bool = False) -> Params:
-        """Return the gradient of the sum of the five losses for every trainable parameter above the frozen stages.
+        """Return the gradient of the sum of the losses for every trainable parameter above the frozen stages.
 
         Read it beside ``losses`` and ``first_stage``, from the last line up. Only two lines are not where they would
         be: the gradients of the RoIs' features go back to the pyramid after the proposal head, because they are added
         to the one that it returns. So the pyramid's gradient is the sum of three: from the proposal head, from the
-        masks and from the boxes.
+        masks and from the boxes; and of a fourth from the keypoints, where the network has them.
 
         Parameters
         ----------
@@ -390,21 +415,28 @@ class MaskRCNN:
             return value
 
         grads: Params = {}
-        weight = dict(zip(LOSSES, self.config.loss_weights))
+        weight = loss_weights(self.config)
 
-        dmask_logits = head_mask_loss_backward(weight["head_mask"], cache.losses["head_mask"])
         ddeltas = head_box_loss_backward(weight["head_box"], cache.losses["head_box"])
         dclass_logits = head_class_loss_backward(weight["head_class"], cache.losses["head_class"])
         drpn_deltas = rpn_box_loss_backward(weight["rpn_box"], cache.losses["rpn_box"])
         drpn_logits = rpn_class_loss_backward(weight["rpn_class"], cache.losses["rpn_class"])
 
-        dmask_features = mask_head_backward(dmask_logits, part("mask_head"), grads)
+        branches = []  # of the pyramid's gradient, with the way that they came
+        if KEYPOINT_LOSS in weight:
+            dlogits = head_keypoint_loss_backward(weight[KEYPOINT_LOSS], cache.losses[KEYPOINT_LOSS])
+            dfeatures = keypoint_head_backward(dlogits, part("keypoint_head"), grads)
+            branches.append((dfeatures, part("keypoint_align")))
+        if self.config.mask_branch:
+            dmask_logits = head_mask_loss_backward(weight["head_mask"], cache.losses["head_mask"])
+            dmask_features = mask_head_backward(dmask_logits, part("mask_head"), grads)
+            branches.append((dmask_features, part("mask_align")))
         droi_features = box_head_backward(dclass_logits, ddeltas, part("box_head"), grads)
         dpyramid = rpn_head_backward(drpn_logits, drpn_deltas, part("rpn"), grads)
-        pyramid_roi_align_backward(dmask_features, part("mask_align"), into=dpyramid[:4])  # +=; no RoI reads P6
-        pyramid_roi_align_backward(droi_features, part("box_align"), into=dpyramid[:4])
-        dfeatures = fpn_backward(dpyramid, part("fpn"), grads, frozen=frozen_stages(self.params, self.config))
-        backbone_backward(dfeatures, part("backbone"), grads, need_dx=False, consume=consume)
+        for dfeatures, way in [*branches, (droi_features, part("box_align"))]:
+            pyramid_roi_align_backward(dfeatures, way, into=dpyramid[:4])  # +=; no RoI reads P6
+        dstages = fpn_backward(dpyramid, part("fpn"), grads, frozen=frozen_stages(self.params, self.config))
+        backbone_backward(dstages, part("backbone"), grads, need_dx=False, consume=consume)
         return grads
 
     # --- inference --------------------------------------------------------------------------------------------------
@@ -481,14 +513,26 @@ class MaskRCNN:
         class_logits, deltas, _ = box_head(roi_features, params, config, observe=observe)
         boxes, class_ids, scores = refine(proposals, class_logits, deltas, molding.window, config, observe=observe)
 
-        image_index = np.zeros_like(class_ids)
-        mask_features, _ = self.roi_features(pyramid, boxes, image_index, config.mask_pool_size, images.shape)
-        mask_logits, _ = mask_head(mask_features, params, config, observe=observe)
-        masks = own_masks(mask_logits, class_ids, observe=observe)
+        where = pyramid, boxes, np.zeros_like(class_ids)
+        masks = keypoints = keypoint_scores = None
+        if config.mask_branch:
+            mask_features, _ = self.roi_features(*where, config.mask_pool_size, images.shape)
+            mask_logits, _ = mask_head(mask_features, params, config, observe=observe)
+            masks = own_masks(mask_logits, class_ids, observe=observe)
+        if config.keypoints:
+            features, _ = self.roi_features(*where, config.keypoint_pool_size, images.shape)
+            logits, _ = keypoint_head(features, params, config, observe=observe)
+            points, keypoint_scores = heatmap_peaks(logits, boxes, method=config.keypoint_decode)
+            keypoints = molding.unmold_points(points) - points.dtype.type(config.keypoint_offset)
+            keypoints = shown(observe, "keypoints", keypoints)
+            keypoint_scores = shown(observe, "keypoint_scores", keypoint_scores)
 
         boxes = unmold(boxes, molding, config, observe=observe)
-        pasted = paste_masks(masks, boxes, molding.original_shape, config)
-        return to_host(Detections(boxes, class_ids, scores, shown(observe, "masks", pasted)))
+        shape = molding.original_shape
+        pasted = whole_boxes(boxes, shape) if masks is None else paste_masks(masks, boxes, shape, config)
+        pasted = shown(observe, "masks", pasted)
+        found = Detections(boxes, class_ids, scores, pasted, has_masks=config.mask_branch)
+        return to_host(replace(found, keypoints=keypoints, keypoint_scores=keypoint_scores, pose=pose_of(config)))
 
     # --- shared by both ---------------------------------------------------------------------------------------------
 
@@ -605,6 +649,13 @@ class MaskRCNN:
         config, params = changed(self.config, to_host(self.params), changes)
         names = self.class_names if len(self.class_names) == config.num_classes else ()
         return MaskRCNN(config, params, class_names=names)
+
+
+def _labels(targets: Targets) -> np.ndarray:
+    """Return the keypoints' labels; ``ValueError`` if the targets were drawn without them."""
+    if targets.keypoints is None:
+        raise ValueError("the targets have no keypoints; expected a label for each keypoint of each positive RoI")
+    return targets.keypoints
 
 
 def _numbers(values: list[Any]) -> list[float]:

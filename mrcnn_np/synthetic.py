@@ -19,6 +19,7 @@ from .data.scene import draw_scene
 from .data.voc import VOID
 from .fpn import fpn
 from .heads import box_head, mask_head
+from .keypoints.head import keypoint_head
 from .model import MaskRCNN
 from .molding import Batch, make_batch, mold_image, resized_shape
 from .network import initialise
@@ -212,12 +213,16 @@ def params_that_detect(config: Config, seed: int = 0, image: np.ndarray | None =
     class_logits, deltas, *_ = box_head(features, params, config)
     spread_outputs(params, "box_head.class", class_logits, _class_spread(class_logits, config))
     spread_outputs(params, "box_head.deltas", deltas, 0.7)
-    features, _ = model.roi_features(pyramid, rois[:50], index[:50], config.mask_pool_size, images.shape)
-    if config.mask_head_norm:
-        mask_head(features, params, measuring, training=True)
-        _move_statistics(params, "mask_head.", rng)
-    mask_logits, *_ = mask_head(features, params, config)
-    spread_outputs(params, "mask_head.logits", mask_logits, 2.0)
+    where = pyramid, rois[:50], index[:50]
+    if config.mask_branch:
+        features, _ = model.roi_features(*where, config.mask_pool_size, images.shape)
+        if config.mask_head_norm:
+            mask_head(features, params, measuring, training=True)
+            _move_statistics(params, "mask_head.", rng)
+        spread_outputs(params, "mask_head.logits", mask_head(features, params, config)[0], 2.0)
+    if config.keypoints:
+        features, _ = model.roi_features(*where, config.keypoint_pool_size, images.shape)
+        spread_outputs(params, "keypoint_head.deconv", keypoint_head(features, params, config)[0], 2.0)
     return params
 
 

@@ -43,6 +43,10 @@ SETTLED_BY = {
     "mask_features": "roi_*, mask_pool_size",
     "mask_logits": "mask_head_*, order of the classes",
     "mask_probabilities": "which class's mask is taken",
+    "keypoint_features": "roi_*, keypoint_pool_size",
+    "keypoint_logits": "keypoint_head_*, the enlargement",
+    "keypoints": "keypoint_decode, keypoint_offset",
+    "keypoint_scores": "keypoint_decode",
     "boxes": "the scale on the way back to the original image",
     "masks": "mask_paste, mask_threshold",
 }

@@ -30,7 +30,9 @@ boxes                 (D, 4)           pixels of the original image
 masks                 (D, H, W)        bool, at the size of the original image
 ===================== ================ ==================================================================
 
-A side may leave out names that it has no tensor for; the comparison says which.
+With a keypoint branch, ``keypoint_features`` (D, 14, 14, C), ``keypoint_logits`` (D, 56, 56, K), ``keypoints``
+(D, K, 2), ``(y, x)`` in pixels of the original image, and ``keypoint_scores`` (D, K) come before ``boxes``. A side may
+leave out names that it has no tensor for; the comparison says which.
 """
 
 from __future__ import annotations
@@ -47,7 +49,7 @@ from ..molding import mold_image
 PER_PROPOSAL = ("proposals", "proposal_scores", "box_features", "class_logits", "box_deltas")
 PER_DETECTION = (
     "detection_boxes", "detection_classes", "detection_scores", "mask_features", "mask_logits", "mask_probabilities",
-    "boxes", "masks",
+    "keypoint_features", "keypoint_logits", "keypoints", "keypoint_scores", "boxes", "masks",
 )  # fmt: skip
 #: what a stage starts from: given these, it does not depend on the stages before it
 GIVEN = ("molded", "proposals", "detection_boxes", "detection_classes", "detection_scores")

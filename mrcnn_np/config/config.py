@@ -21,6 +21,7 @@ from .fields import (
     HeadFields,
     IdentityFields,
     ImageFields,
+    KeypointFields,
     LossFields,
     ProposalFields,
     RoiFields,
@@ -31,7 +32,7 @@ from .fields import (
 @dataclass(frozen=True)
 class Config(
     # dataclasses collect fields from the last base to the first: name and num_classes come first
-    TrainingFields, DetectionFields, LossFields, HeadFields, RoiFields,
+    TrainingFields, DetectionFields, LossFields, KeypointFields, HeadFields, RoiFields,
     ProposalFields, AnchorFields, BackboneFields, ImageFields, IdentityFields,
 ):  # fmt: skip
     """What the network is and which conventions it follows. Boxes are ``(y1, x1, y2, x2)`` in pixels, half-open.
@@ -61,6 +62,16 @@ class Config(
             (self.rpn_negative_iou <= self.rpn_positive_iou, "rpn_negative_iou", "at most rpn_positive_iou"),
             (low <= high, "scale_jitter", "0 < low <= high <= 10"),
             (self.crop[0] <= self.crop[1], "crop", "0 < low <= high <= 1"),
+            (
+                len(self.keypoint_names) in (0, self.keypoints),
+                "keypoint_names",
+                f"a name for each of the {self.keypoints} keypoints, or none",
+            ),
+            (
+                len(self.keypoint_skeleton) % 2 == 0 and max(self.keypoint_skeleton, default=0) <= self.keypoints,
+                "keypoint_skeleton",
+                f"pairs of numbers from 1 to {self.keypoints}, the number of keypoints",
+            ),
         ]
         if self.backbone not in BACKBONES:
             known, meant = ", ".join(BACKBONES), did_you_mean(self.backbone, BACKBONES)

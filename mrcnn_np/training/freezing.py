@@ -42,6 +42,7 @@ PARTS = {
     "rpn": "rpn.*",
     "box_head": "box_head.*",
     "mask_head": "mask_head.*",
+    "keypoint_head": "keypoint_head.*",
 }
 STAGES = ("stem", "c2", "c3", "c4", "c5")
 

@@ -19,6 +19,7 @@ from ..trace import Trace
 
 BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnext50_32x4d", "resnext101_32x8d")
 BOX_HEADS = ("fc", "conv_fc")
+KEYPOINT_BINS = 14
 #: what its model is made of, whatever its arguments; its parts can be put together over a narrower pyramid
 STRUCTURE = {
     field: only
@@ -37,6 +38,12 @@ def check(config: Config) -> None:
         raise ConfigError(
             f"rpn_channels is {config.rpn_channels} and fpn_channels {config.fpn_channels}; torchvision has one width"
         )
+    if bool(config.keypoints) == config.mask_branch:
+        raise ConfigError(
+            f"keypoints is {config.keypoints} and mask_branch {config.mask_branch}; torchvision's models have either"
+        )
+    if config.keypoints and config.keypoint_pool_size != KEYPOINT_BINS:
+        raise ConfigError(f"keypoint_pool_size is {config.keypoint_pool_size}; torchvision has {KEYPOINT_BINS} only")
     for field, only in STRUCTURE.items():
         if getattr(config, field) != only:
             raise ConfigError(f"{field} is {getattr(config, field)!r}; torchvision's Mask R-CNN has {only!r} only")
@@ -53,7 +60,7 @@ def build(params: Mapping[str, np.ndarray], config: Config) -> Any:
 
     Returns
     -------
-    torchvision.models.detection.MaskRCNN
+    torchvision.models.detection.MaskRCNN, or KeypointRCNN
 
     Raises
     ------
@@ -95,7 +102,8 @@ def build(params: Mapping[str, np.ndarray], config: Config) -> Any:
         "bbox_reg_weights": tuple(1 / std for std in config.head_box_std),
     }
     with torch.device("meta"):  # without numbers, which would only be replaced
-        model = detection.MaskRCNN(**_parts(config), **arguments)
+        kind = detection.KeypointRCNN if config.keypoints else detection.MaskRCNN
+        model = kind(**_parts(config), **arguments)
     shapes = {name: tuple(t.shape) for name, t in model.state_dict().items()}
     state = to_torchvision(params, shapes, channels=config.fpn_channels)
     model.load_state_dict({name: torch.from_numpy(a) for name, a in state.items()}, assign=True)
@@ -111,6 +119,7 @@ def _parts(config: Config) -> dict[str, Any]:
     from torch.nn import BatchNorm2d
     from torchvision.models.detection.backbone_utils import _resnet_fpn_extractor
     from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead
+    from torchvision.models.detection.keypoint_rcnn import KeypointRCNNHeads, KeypointRCNNPredictor
     from torchvision.models.detection.mask_rcnn import MaskRCNNHeads
     from torchvision.models.detection.rpn import RPNHead
     from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelMaxPool
@@ -123,12 +132,18 @@ def _parts(config: Config) -> dict[str, Any]:
         inputs = [block[0].in_channels for block in backbone.fpn.inner_blocks]
         backbone.fpn = FeaturePyramidNetwork(inputs, channels, LastLevelMaxPool(), pyramid_norm)
         backbone.out_channels = channels
-    mask_layers = [config.mask_head_channels] * config.mask_head_convs
     parts = {
         "backbone": backbone,
         "rpn_head": RPNHead(channels, len(config.anchor_ratios), conv_depth=config.rpn_convs),
-        "mask_head": MaskRCNNHeads(channels, mask_layers, 1, norm_layer=BatchNorm2d if config.mask_head_norm else None),
     }
+    if config.keypoints:
+        parts["keypoint_head"] = KeypointRCNNHeads(
+            channels, [config.keypoint_head_channels] * config.keypoint_head_convs
+        )
+        parts["keypoint_predictor"] = KeypointRCNNPredictor(config.keypoint_head_channels, config.keypoints)
+    else:
+        mask_layers, norm = [config.mask_head_channels] * config.mask_head_convs, BatchNorm2d
+        parts["mask_head"] = MaskRCNNHeads(channels, mask_layers, 1, norm_layer=norm if config.mask_head_norm else None)
     if config.box_head == "conv_fc":
         box_layers = [channels] * config.box_head_convs
         parts["box_head"] = FastRCNNConvFCHead(
@@ -171,8 +186,11 @@ def trace(params: Mapping[str, np.ndarray], config: Config, image: np.ndarray, *
     modules = {
         "molded": model.transform, "c1": body.relu, "fpn": model.backbone, "rpn_head": rpn.head,
         "anchors": rpn.anchor_generator, "box_features": heads.box_roi_pool, "box": heads.box_predictor,
-        "mask_features": heads.mask_roi_pool, "mask_logits": heads.mask_predictor, "heads": heads,
+        "heads": heads,
     }  # fmt: skip
+    branch = "keypoint" if config.keypoints else "mask"
+    for kind, module in (("features", "roi_pool"), ("logits", "predictor")):
+        modules[f"{branch}_{kind}"] = getattr(heads, f"{branch}_{module}")
     for stage in (2, 3, 4, 5):
         blocks = body[f"layer{stage - 1}"]
         names = [f"c{stage}.{i}" for i in range(len(blocks) - 1)] + [f"c{stage}"]
@@ -224,9 +242,16 @@ def _ours(kept: dict[str, Any], result: dict[str, Any], config: Config, features
     tensors |= {"box_features": _nhwc(kept["box_features"]), "class_logits": class_logits}
     tensors["box_deltas"] = box_deltas.reshape(len(box_deltas), -1, 4)[..., ORDER]
     tensors |= {"detection_boxes": found["boxes"][:, ORDER], "detection_classes": found["labels"]}
-    tensors |= {"detection_scores": found["scores"], "mask_features": _nhwc(kept["mask_features"])}
-    tensors |= {"mask_logits": _nhwc(kept["mask_logits"]), "mask_probabilities": found["masks"][:, 0]}
-    tensors |= {"boxes": result["boxes"][:, ORDER], "masks": result["masks"][:, 0] >= config.mask_threshold}
+    tensors["detection_scores"] = found["scores"]
+    for name in ("mask_features", "mask_logits", "keypoint_features", "keypoint_logits"):
+        tensors |= {name: _nhwc(kept[name])} if name in kept else {}
+    if config.keypoints:
+        tensors |= {"keypoints": result["keypoints"][..., [1, 0]], "keypoint_scores": result["keypoints_scores"]}
+    else:
+        tensors["mask_probabilities"] = found["masks"][:, 0]
+    tensors["boxes"] = result["boxes"][:, ORDER]
+    if not config.keypoints:
+        tensors["masks"] = result["masks"][:, 0] >= config.mask_threshold
     return {name: np.ascontiguousarray(t.numpy()) for name, t in tensors.items()}
 
 
@@ -288,20 +313,39 @@ def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
 
 @contextmanager
 def in_precision(dtype: Any) -> Iterator[None]:
-    """Scale boxes in the model's precision.
+    """Scale boxes and keypoints, and keep keypoints, in the model's precision.
 
     torchvision takes the ratio of two image sizes in float32, also in a float64 model. That alone would put boxes
-    1e-5 pixels apart, and hide whatever is smaller. In float32 nothing changes.
+    1e-5 pixels apart, and hide whatever is smaller. Keypoints it writes into a float32 array, and asks for as one. In
+    float32 nothing changes.
     """
     import torch
-    from torchvision.models.detection import transform
+    from torchvision.models.detection import roi_heads, transform
 
     def resize_boxes(boxes: Any, original_size: Any, new_size: Any) -> Any:
         height, width = (new / old for new, old in zip(new_size, original_size))
         return boxes * boxes.new_tensor([width, height, width, height])
 
+    def resize_keypoints(keypoints: Any, original_size: Any, new_size: Any) -> Any:
+        height, width = (new / old for new, old in zip(new_size, original_size))
+        return keypoints * keypoints.new_tensor([width, height, 1])
+
     if dtype == torch.float32:
         yield
         return
-    with replaced(transform, "resize_boxes", resize_boxes):
+    with (
+        replaced(transform, "resize_boxes", resize_boxes),
+        replaced(transform, "resize_keypoints", resize_keypoints),
+        replaced(roi_heads, "torch", _Float64(torch)),
+    ):
         yield
+
+
+class _Float64:
+    """PyTorch, but what it calls float32 is float64."""
+
+    def __init__(self, torch: Any) -> None:
+        self._torch, self.float32 = torch, torch.float64
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._torch, name)
