@@ -81,7 +81,7 @@ class Config(
                 raise ConfigError(f"{name} is {shown(getattr(self, name))}; expected {expected}")
 
     def __repr__(self) -> str:
-        """Return name, classes, and what differs from the preset of that name: all 90 fields fill a screen."""
+        """Return name, classes, and what differs from the preset of that name: all 100 fields fill a screen."""
         preset = BY_NAME.get(self.name)
         usual = preset(num_classes=self.num_classes) if preset else Config(self.name, self.num_classes)
         changed = [f"{name}={v!r}" for name, v in self.to_dict().items() if v != getattr(usual, name)]

@@ -469,19 +469,23 @@ class KeypointFields:
     """
 
     keypoints: int = size(0, Range(0, 1000), weights="network", shown_by=("keypoint_head.deconv.b",))
-    keypoint_names: tuple[str, ...] = size((), entries=1000)
-    keypoint_skeleton: tuple[int, ...] = size((), Range(1, 1000), entries=10000)
-    keypoint_head_convs: int = size(8, Range(0, 32), weights="network", counted_by=r"keypoint_head\.conv(\d+)\.w$")
-    keypoint_head_channels: int = size(512, CHANNELS, weights="network", shown_by=("keypoint_head.conv1.b",))
-    keypoint_pool_size: int = size(14, Range(1, 64), weights="network")
-    keypoint_offset: float = convention(0.5, FRACTION, torchvision=0.0)
+    keypoint_names: tuple[str, ...] = size((), entries=1000, needs="keypoints")
+    keypoint_skeleton: tuple[int, ...] = size((), Range(1, 1000), entries=10000, needs="keypoints")
+    keypoint_head_convs: int = size(
+        8, Range(0, 32), needs="keypoints", weights="network", counted_by=r"keypoint_head\.conv(\d+)\.w$"
+    )
+    keypoint_head_channels: int = size(
+        512, CHANNELS, needs="keypoints", weights="network", shown_by=("keypoint_head.conv1.b",)
+    )
+    keypoint_pool_size: int = size(14, Range(1, 64), needs="keypoints", weights="network")
+    keypoint_offset: float = convention(0.5, FRACTION, torchvision=0.0, needs="keypoints")
     keypoint_loss_denominator: Literal["visible", "possible"] = convention(
-        "visible", others={"possible": "detectron2, if NORMALIZE_LOSS_BY_VISIBLE_KEYPOINTS is off"}
+        "visible", needs="keypoints", others={"possible": "detectron2, if NORMALIZE_LOSS_BY_VISIBLE_KEYPOINTS is off"}
     )
     keypoint_decode: Literal["bicubic", "quarter", "argmax"] = convention(
-        "bicubic", others={"quarter": "hourglass networks", "argmax": "no refinement"}
+        "bicubic", needs="keypoints", others={"quarter": "hourglass networks", "argmax": "no refinement"}
     )
-    keypoint_loss_weight: float = schedule(1.0, Range(0, 1e6))
+    keypoint_loss_weight: float = schedule(1.0, Range(0, 1e6), needs="keypoints")
 
 
 @dataclass(frozen=True)

@@ -91,7 +91,7 @@ def test_two_kinds_of_skeletons_are_left_out(tree):
     tree.content["categories"][0]["keypoints"] = ["head"]
     data = dataset(tree.rectangle(1, 2, 3, 10, 10, keypoints=POINTS))
     assert data.pose is None and data.load(0).gt_keypoints is None
-    assert any("different keypoints" in line for line in data.notes.describe())
+    assert any("different keypoints" in line for line in data.notes.lines())
 
 
 def test_an_annotation_with_a_box_alone(tree):
@@ -99,7 +99,7 @@ def test_an_annotation_with_a_box_alone(tree):
     data = dataset(tree)
     sample = data.load(0)
     assert np.asarray(sample.gt_masks)[0, 3:15, 2:12].all() and sample.gt_masks.areas.tolist() == [120]
-    assert any("taken for all of its box" in line for line in data.notes.describe())
+    assert any("taken for all of its box" in line for line in data.notes.lines())
 
 
 def test_the_file_of_persons_is_found_if_it_is_all_there_is(tree):
@@ -109,7 +109,7 @@ def test_the_file_of_persons_is_found_if_it_is_all_there_is(tree):
     (root / "images" / "train").rename(root / "images" / "train2017")
     assert COCODataset(root, "train").load(0).gt_keypoints.shape == (1, 3, 3)
     assert COCODataset.recognise(root) is not None
-    tree.json.write_text(json.dumps(tree.content | {"annotations": []}))
+    tree.json.with_name("instances_train2017.json").write_text(json.dumps(tree.content | {"annotations": []}))
     assert len(COCODataset(root, "train").load(0).gt_boxes) == 0
     assert len(COCODataset(root, "person_keypoints_train2017").load(0).gt_boxes) == 1
 

@@ -337,6 +337,7 @@ def in_precision(dtype: Any) -> Iterator[None]:
         replaced(transform, "resize_boxes", resize_boxes),
         replaced(transform, "resize_keypoints", resize_keypoints),
         replaced(roi_heads, "torch", _Float64(torch)),
+        replaced(torch.Tensor, "float", torch.Tensor.double),
     ):
         yield
 
