@@ -248,10 +248,7 @@ class MaskRCNN:
             raise ConfigError(
                 f"the parameters are {self.dtype.__name__}; the cuda backend computes in float32 only, numpy in both"
             )
-        if device and self.config.keypoints:
-            raise ConfigError(
-                f"keypoints is {self.config.keypoints}; the cuda backend has no keypoint branch, cpu and numpy do"
-            )
+        require_branches(self.config)
         place(self.params, device=device)
         return device
 
@@ -649,6 +646,12 @@ class MaskRCNN:
         config, params = changed(self.config, to_host(self.params), changes)
         names = self.class_names if len(self.class_names) == config.num_classes else ()
         return MaskRCNN(config, params, class_names=names)
+
+
+def require_branches(config: Config) -> None:
+    """Raise ``ConfigError`` if the active backend lacks a branch that the network has."""
+    if config.keypoints and kernels.backend() == "cuda":
+        raise ConfigError(f"keypoints is {config.keypoints}; the cuda backend has no keypoint branch, cpu and numpy do")
 
 
 def _labels(targets: Targets) -> np.ndarray:

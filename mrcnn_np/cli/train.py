@@ -21,7 +21,7 @@ from ..evaluate.classes import in_classes_of
 from ..evaluate.split import SplitReport, evaluate_split, pose_in, require_pose, require_readable, shared_images
 from ..files import own_folder, prepare, read_json, write_json
 from ..keypoints.pose import pose_of
-from ..model import MaskRCNN
+from ..model import MaskRCNN, require_branches
 from ..network import initialise
 from ..params import Params, count
 from ..training.budget import fitting_warmup, plan_steps
@@ -214,6 +214,7 @@ def _plan(args: argparse.Namespace, folder: Path, options: Options, recorded: Ma
 
 def _with_pose(config: Config, dataset: Dataset) -> Config:
     """Let a network with keypoints know what the data set calls them."""
+    require_branches(config)
     require_pose(dataset, config, "what is trained on")
     pose = pose_in(dataset)
     if not config.keypoints or pose is None or pose == pose_of(config):

@@ -66,6 +66,8 @@ def _cells(maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _slopes(maps: np.ndarray, cells: np.ndarray) -> np.ndarray:
     """Return 1 where the next cell along an axis is higher than the one before, -1 where it is lower, (D, K, 2)."""
     size = maps.shape[1]
+    if size < 3:
+        return np.zeros(cells.shape)
     d, k = np.indices(cells.shape[:2])
     row, column = np.clip(cells, 1, size - 2).transpose(2, 0, 1)
     along_y = np.sign(maps[d, row + 1, cells[..., 1], k] - maps[d, row - 1, cells[..., 1], k])

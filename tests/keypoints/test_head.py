@@ -15,6 +15,7 @@ from mrcnn_np.keypoints.pose import Pose
 from mrcnn_np.molding import make_batch
 from mrcnn_np.network import initialise
 from mrcnn_np.params import count, draw, shapes, trainable
+from mrcnn_np.training import accumulate
 
 SMALL = {"keypoints": 3, "keypoint_head_convs": 1, "keypoint_head_channels": 8, "keypoint_pool_size": 4}
 POSE = Pose(("nose", "left_hand", "right_hand"), ((0, 1), (0, 2)))
@@ -181,3 +182,17 @@ def test_a_network_without_a_positive_region(samples):
     losses, cache = model.losses(make_batch([empty], config), 0)
     grads = model.backward(cache)
     assert losses["head_keypoint"] == 0 and not grads["keypoint_head.conv1.w"].any()
+
+
+def test_a_step_of_two_parts_is_that_of_both(samples):
+    """Parts weigh by how many keypoints count in each."""
+    config = small_config(**SMALL, bn_mode="frozen")
+    model = MaskRCNN(config, as_float64(initialise(config, np.random.default_rng(0))))
+    whole, parts = ([make_batch(s, config, np.float64) for s in cut] for cut in ([samples], [samples[:1], samples[1:]]))
+    both, left = accumulate.forward(model, whole, np.random.default_rng(3))
+    apart, left_apart = accumulate.forward(model, parts, np.random.default_rng(3))
+    for name, value in both.items():
+        np.testing.assert_allclose(apart[name], value, rtol=1e-10, err_msg=name)
+    grads, summed = accumulate.backward(model, left), accumulate.backward(model, left_apart)
+    for name, g in grads.items():
+        np.testing.assert_allclose(summed[name], g, rtol=0, atol=1e-9 * max(np.abs(g).max(), 1e-9), err_msg=name)

@@ -29,7 +29,7 @@ def test_pose_of_a_configuration():
 
 
 def test_sigmas():
-    assert COCO_PERSON.sigmas[0] == 0.026 and COCO_PERSON.sigmas[11] == 0.107
+    np.testing.assert_allclose(COCO_PERSON.sigmas[[0, 11]], [0.026, 0.107], rtol=1e-15)
     assert Pose(("a", "b", "c", "d")).sigmas.tolist() == [0.25] * 4
 
 
