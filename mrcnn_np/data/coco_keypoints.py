@@ -36,7 +36,9 @@ def read_pose(category: dict[str, Any]) -> Pose | None:
     if len(names) > MOST or len(set(names)) < len(names):
         raise ValueError(f"{where} has {len(names)} keypoints; expected at most {MOST}, every name once")
     lines = []
-    for line in [] if is_empty(skeleton) else skeleton:
+    if not is_empty(skeleton) and not isinstance(skeleton, list):
+        raise ValueError(f"{where} has the skeleton {skeleton!r:.80}; expected a list of pairs of numbers")
+    for line in skeleton or []:
         ends = [number_of(end) for end in line] if isinstance(line, list) else []
         if len(ends) != 2 or any(end is None or not 1 <= end <= len(names) for end in ends):
             raise ValueError(f"{where} has {line!r:.80} in its skeleton; expected two numbers from 1 to {len(names)}")

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..keypoints.pose import Pose
 from .masks import Masks, in_runs
 from .rle import encode
 from .sample import Sample
@@ -57,7 +58,8 @@ def instances_of(
         Segmentations are compressed run lengths. ``difficult``, VOC's flag, is added where it is set; COCO's rules do
         not know it, nor void pixels.
     """
-    numbers, images, pose = image_numbers(ids), [], None
+    numbers, images = image_numbers(ids), []
+    pose: Pose | None = None
     annotations: list[dict[str, Any]] = []
     for sample in samples:
         number = numbers[sample.image_id]
@@ -83,9 +85,9 @@ def instances_of(
                 annotation["num_keypoints"] = int((sample.gt_keypoints[g, :, 2] > 0).sum())
             annotations.append(annotation | ({"difficult": 1} if sample.gt_difficult[g] else {}))
     categories: list[dict[str, Any]] = [{"id": c, "name": n} for c, n in list(zip(category_ids, class_names))[1:]]
-    for category in categories if pose is not None else ():
-        category["keypoints"] = list(pose.names)
-        category["skeleton"] = [[a + 1, b + 1] for a, b in pose.skeleton]
+    if pose is not None:
+        named = {"keypoints": list(pose.names), "skeleton": [[a + 1, b + 1] for a, b in pose.skeleton]}
+        categories = [category | named for category in categories]
     return {"images": images, "annotations": annotations, "categories": categories}
 
 

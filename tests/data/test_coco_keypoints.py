@@ -78,6 +78,7 @@ def test_broken_keypoints_are_named(tree, keypoints, message):
     ({"keypoints": ["nose", 4]}, "expected a list of names"),
     ({"keypoints": ["nose", "nose"]}, "has 2 keypoints; expected at most 1000, every name once"),
     ({"skeleton": [[1, 4]]}, "has [1, 4] in its skeleton; expected two numbers from 1 to 3"),
+    ({"skeleton": "1-2"}, "has the skeleton '1-2'; expected a list of pairs of numbers"),
     ({"skeleton": [[1]]}, "has [1] in its skeleton"), ({"skeleton": [3]}, "has 3 in its skeleton"),
 ])  # fmt: skip
 def test_broken_categories_are_refused(tree, change, message):
