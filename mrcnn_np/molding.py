@@ -372,7 +372,7 @@ def _mold_keypoints(sample: Sample, molding: Molding, config: Config, dtype: typ
             f"image {sample.image_id}: gt_keypoints has shape {found.shape}, expected "
             f"{(len(sample.gt_boxes), config.keypoints, 3)}: objects, config.keypoints, and y, x, visibility"
         )
-    molded = found.astype(dtype)
+    molded: np.ndarray = found.astype(dtype)
     molded[..., :2] = molding.mold_points(molded[..., :2] + dtype(config.keypoint_offset))
     return molded
 
