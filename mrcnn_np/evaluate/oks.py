@@ -154,7 +154,7 @@ class OksEvaluator(CocoEvaluator):
 
     def named(self, ap: np.ndarray, recall: np.ndarray) -> dict[str, float]:
         """Return the ten numbers; see ``CocoEvaluator.named``."""
-        numbers = {}
+        numbers: dict[str, float] = {}
         for name, values in (("AP", ap), ("AR", recall[-1])):
             numbers |= {
                 name: mean(values[:, 0]),
