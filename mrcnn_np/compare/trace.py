@@ -49,8 +49,10 @@ from ..molding import mold_image
 PER_PROPOSAL = ("proposals", "proposal_scores", "box_features", "class_logits", "box_deltas")
 PER_DETECTION = (
     "detection_boxes", "detection_classes", "detection_scores", "mask_features", "mask_logits", "mask_probabilities",
-    "keypoint_features", "keypoint_logits", "keypoints", "keypoint_scores", "boxes", "masks",
+    "boxes", "masks",
 )  # fmt: skip
+#: the same of a network that has keypoints
+PER_KEYPOINTS = ("keypoint_features", "keypoint_logits", "keypoints", "keypoint_scores")
 #: what a stage starts from: given these, it does not depend on the stages before it
 GIVEN = ("molded", "proposals", "detection_boxes", "detection_classes", "detection_scores")
 
