@@ -165,6 +165,7 @@ LONG = {
     "mrcnn_np/config/fields.py": "the list of all fields, each with its documentation",
     "mrcnn_np/cli/arguments.py": "the list of all options of all commands",
     "mrcnn_np/backbone.py": "blocks, stages and the whole, forward and backward beside each other",
+    "mrcnn_np/detections.py": "what is found, and how it is refined, pasted, written and drawn",
     "mrcnn_np/model.py": "the wiring, forward and backward beside each other",
     "mrcnn_np/molding.py": "the way in and the way back, beside each other",
     "mrcnn_np/targets.py": "what anchors and what regions should have said, by one plan",

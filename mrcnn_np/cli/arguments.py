@@ -393,7 +393,10 @@ def _add_eval(commands: Commands) -> None:
     command.add_argument(
         "--method", choices=("voc07", "voc10", "coco"), help="whose rules (default: voc10; with --results: coco)"
     )
-    command.add_argument("--iou-type", choices=("mask", "box", "both"), default="both", help="default: %(default)s")
+    command.add_argument(
+        "--iou-type", choices=("mask", "box", "keypoints", "both"), default="both",
+        help="default: both, and keypoints where there are any",
+    )  # fmt: skip
     command.add_argument("--skip-bad", action="store_true", help="leave out images and annotations that are broken")
     command.add_argument(
         "--out", metavar="FILE", help="the numbers as JSON (default: eval-SPLIT.json in the run; none with --weights)"

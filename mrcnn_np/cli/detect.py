@@ -212,9 +212,10 @@ def _write_detections(
             image,
             found.boxes,
             found.class_ids,
-            found.masks,
+            found.masks if found.has_masks else None,
             class_names,
             scores=found.scores,
+            skeletons=found.skeletons,
             path=out / f"{name}_detections.png",
         )
     mask_file = f"{name}_instances.png"
@@ -239,9 +240,22 @@ def _write_detections(
                 "score": round(float(found.scores[n]), 5),
                 "box": [round(float(v), 2) for v in found.boxes[n]],
                 "pixels": int(found.masks[n].sum()),
+                **_keypoints_of(found, n),
             }
             for n in range(len(found.scores))
         ],
     }
+    if found.pose is not None:
+        record["skeleton"] = [[found.pose.names[a], found.pose.names[b]] for a, b in found.pose.skeleton]
     write_json(out / f"{name}_detections.json", record)
     return out / f"{name}_detections.{'png' if draw else 'json'}"
+
+
+def _keypoints_of(found: Detections, n: int) -> dict[str, object]:
+    """Return what the JSON says of the keypoints of a detection: place and logit by name; nothing without them."""
+    if found.keypoints is None or found.keypoint_scores is None or found.pose is None:
+        return {}
+    points = zip(found.pose.names, found.keypoints[n].tolist(), found.keypoint_scores[n].tolist())
+    return {
+        "keypoints": {name: {"y": round(y, 2), "x": round(x, 2), "score": round(s, 3)} for name, (y, x), s in points}
+    }

@@ -19,9 +19,10 @@ from ..data.opening import draws
 from ..data.sample import Dataset
 from ..errors import CheckpointError, ConfigError, DataError, UserError
 from ..evaluate.classes import in_classes_of
-from ..evaluate.split import SplitReport, evaluate_split, require_readable, shared_images
+from ..evaluate.split import SplitReport, evaluate_split, pose_in, require_pose, require_readable, shared_images
 from ..files import own_folder, prepare, read_json, write_json
-from ..model import MaskRCNN
+from ..keypoints.pose import pose_of
+from ..model import MaskRCNN, require_branches
 from ..network import initialise
 from ..params import Params, count
 from ..training.budget import fitting_warmup, plan_steps
@@ -191,8 +192,11 @@ def _plan(args: argparse.Namespace, folder: Path, options: Options, recorded: Ma
     dataset = open_dataset(options, options.split, subset=options.subset, ids=options.ids)
     origin = _origin(options, folder, checkpoint, len(dataset.class_names))
     config = make_config(options, dataset.class_names, None if origin is None else origin.base)
+    config = _with_pose(config, dataset)
     splits = {} if args.no_eval else _open_splits(args.eval_splits, options, dataset)
     held_out = _held_out(options, dataset, splits)
+    for name, split in (splits if held_out is None else splits | {"val": held_out.dataset}).items():
+        require_pose(split, config, f"what is measured as {name!r}")
     if checkpoint is not None:
         check_resumable(
             checkpoint,
@@ -212,6 +216,17 @@ def _plan(args: argparse.Namespace, folder: Path, options: Options, recorded: Ma
             require_readable(split, f"check {name}", progress=not args.quiet)
     plan = Plan(options, dataset, splits, checkpoint, model, said, kept, held_out)
     return plan if options.minutes is None or recorded else _within_budget(plan, options.minutes)
+
+
+def _with_pose(config: Config, dataset: Dataset) -> Config:
+    """Let a network with keypoints know what the data set calls them."""
+    require_branches(config)
+    require_pose(dataset, config, "what is trained on")
+    pose = pose_in(dataset)
+    if not config.keypoints or pose is None or pose == pose_of(config):
+        return config
+    lines = tuple(end + 1 for line in pose.skeleton for end in line)
+    return config.replace(keypoint_names=pose.names, keypoint_skeleton=lines)
 
 
 def _within_budget(plan: Plan, minutes: float) -> Plan:

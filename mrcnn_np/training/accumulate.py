@@ -31,7 +31,6 @@ import numpy as np
 
 from ..model import Cache, MaskRCNN
 from ..molding import Batch
-from ..objective import LOSSES
 from ..params import Params, trainable
 from ..targets import Targets
 
@@ -58,7 +57,7 @@ class Forward(NamedTuple):
 
 
 def forward(model: MaskRCNN, parts: Sequence[Batch], rng: np.random.Generator) -> tuple[dict[str, float], Forward]:
-    """Compute the five losses of all parts together.
+    """Compute the losses of all parts together.
 
     Parameters
     ----------
@@ -92,9 +91,9 @@ def forward(model: MaskRCNN, parts: Sequence[Batch], rng: np.random.Generator) -
         values.append(losses)
         counts.append(_denominators(cache))
         positives.append(cache.positives)
-    total = {name: sum(count[name] for count in counts) for name in LOSSES}
-    sums = {name: sum(loss[name] * count[name] for loss, count in zip(values, counts)) for name in LOSSES}
-    means = {name: sums[name] / max(total[name], 1) for name in LOSSES}
+    total = {name: sum(count[name] for count in counts) for name in losses}
+    sums = {name: sum(loss[name] * count[name] for loss, count in zip(values, counts)) for name in losses}
+    means = {name: sums[name] / max(total[name], 1) for name in losses}
     return means, Forward(cache, again, total, {name: sum(p[name] for p in positives) for name in positives[0]})
 
 
@@ -124,7 +123,7 @@ def backward(model: MaskRCNN, left: Forward) -> Params:
 
 
 def _denominators(cache: Cache) -> dict[str, int]:
-    return {name: cache.losses[name].denominator for name in LOSSES}
+    return {name: loss.denominator for name, loss in cache.losses.items()}
 
 
 def _backward(model: MaskRCNN, cache: Cache, denominators: dict[str, int]) -> Params:

@@ -29,12 +29,11 @@ from ..errors import CheckpointError, DataError, NonFiniteError
 from ..files import remove_leftovers
 from ..model import MaskRCNN
 from ..molding import Batch, make_batch
-from ..objective import LOSSES
 from ..params import Params, first_non_finite
 from . import accumulate
 from .bar import Bar
 from .checkpoint import Checkpoint, check_resumable, save_checkpoint
-from .held_out import BEST_BY, HeldOut, best_of
+from .held_out import HeldOut, best_by, best_of
 from .optim import clip_gradients, global_norm, learning_rate_at, update, zero_velocity
 from .page import Page
 from .run_folder import BEST, CHECKPOINT, METRICS, TIMINGS, StepLog, read_steps
@@ -198,8 +197,9 @@ def train_step(
     Returns
     -------
     dict of str to float
-        ``loss``, the five losses, ``grad_norm`` before clipping, ``learning_rate``, and how many anchors and RoIs were
-        positive: ``rpn_positives``, ``roi_positives``. Without positive RoIs the losses of boxes and masks are 0.
+        ``loss``, those of ``model.losses``, ``grad_norm`` before clipping, ``learning_rate``, and how many anchors and
+        RoIs were positive: ``rpn_positives``, ``roi_positives``. Without positive RoIs the losses of boxes and masks
+        are 0.
 
     Raises
     ------
@@ -213,7 +213,7 @@ def train_step(
     require_finite("parameter", model.params.items())
     with np.errstate(over="ignore", invalid="ignore"):  # found by name below
         losses, left = accumulate.forward(model, parts, rng)
-        require_finite("loss", [(name, np.asarray(losses[name])) for name in LOSSES])
+        require_finite("loss", [(name, np.asarray(loss)) for name, loss in losses.items()])
         every_grad = accumulate.backward(model, left)  # frees the activations on its way
         # in the order of the backward pass, which is that of the dictionary
         grads = {name: g for name, g in every_grad.items() if name in velocity}
@@ -221,7 +221,7 @@ def train_step(
     grad_norm = clip_gradients(grads, model.config.clip_norm)
     learning_rate = learning_rate_at(step, model.config)
     update(model.params, grads, velocity, learning_rate=learning_rate, config=model.config)
-    numbers = {name: float(losses[name]) for name in LOSSES}
+    numbers = {name: float(loss) for name, loss in losses.items()}
     rates = {"grad_norm": float(grad_norm), "learning_rate": learning_rate}
     return {"loss": sum(numbers.values()), **numbers, **rates, **left.positives}
 
@@ -300,7 +300,7 @@ def train(
         Show a progress bar with the five losses and images per second.
     held_out : HeldOut, optional
         Measures every so many steps; the numbers stand in the step's line of ``metrics.jsonl``, and the checkpoint with
-        the best AP of masks is kept as ``best.safetensors``.
+        the best AP (of masks, see ``held_out.best_by``) is kept as ``best.safetensors``.
     page : Page, optional
         Is told of every step, to show it in a browser.
 
@@ -342,7 +342,8 @@ def train(
     metrics = StepLog(out_dir / METRICS, step=start, complete=True)
     timings = StepLog(out_dir / TIMINGS, step=start, complete=False)
     rows = read_steps(out_dir / METRICS)
-    first, best = metrics.first.get("loss"), best_of(rows)
+    decides = best_by(config)
+    first, best = metrics.first.get("loss"), best_of(rows, decides)
     if page is not None:
         page.begin(rows)
     bar = Bar(start, config.steps, enabled=progress)
@@ -374,8 +375,8 @@ def train(
             bar.show(record, images_per_second=len(samples) / seconds)
             if page is not None:
                 page.add(record, held_out.report if held_out is not None and looks else None)
-            if record.get(BEST_BY, -np.inf) > best:
-                best = record[BEST_BY]
+            if record.get(decides, -np.inf) > best:
+                best = record[decides]
                 metrics.sync()
                 save(step + 1, BEST)  # before the checkpoint: what a resumed run does not measure again is there
             if (step + 1) % checkpoint_every == 0 or step + 1 == config.steps:

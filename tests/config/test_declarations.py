@@ -135,20 +135,23 @@ def test_answers_differ_from_the_default():
 def test_what_goes_together_exists():
     for name, declaration in DECLARATIONS.items():
         assert declaration.together in ("", *DECLARATIONS) and declaration.together != name
+        assert declaration.needs in ("", *DECLARATIONS) and declaration.needs != name
         assert set(declaration.built_in) <= set(FRAMEWORKS)
         assert not declaration.weights or declaration.kind != "schedule"
 
 
+@pytest.mark.parametrize("keypoints", [0, 17])
 @pytest.mark.parametrize("name", list(presets.PRESETS))
-def test_tensors_show_what_they_are_declared_to_show(name):
-    config = presets.by_name(name)
+def test_tensors_show_what_they_are_declared_to_show(name, keypoints):
+    config = presets.by_name(name, keypoints=keypoints)
     shapes = {tensor: s.shape for tensor, s in spec(config).items()}
     found = lengths(shapes) | counts(shapes)
     if config.box_head != "conv_fc":  # the convolutions of "conv" have the same names, and are two
         found.pop("box_head_convs", None)
     assert found == {field: getattr(config, field) for field in found}
     shown = set(fields_where(lambda d: bool(d.shown_by or d.counted_by)))
-    assert shown - set(found) <= {"box_head_convs"}
+    missing_branch = {f for f, d in DECLARATIONS.items() if "keypoints" in (f, d.needs) and not keypoints}
+    assert shown - set(found) <= {"box_head_convs"} | missing_branch
 
 
 def test_a_length_that_no_field_can_have_is_left_to_the_table_of_tensors():
