@@ -94,7 +94,7 @@ class Config(
             (len(self.anchor_sizes) >= 1, "anchor_sizes", "at least one size, all for the one map of neck 'none'"),
             (len(self.anchor_strides) == 1, "anchor_strides", "1 stride, that of the one map of neck 'none'"),
             (self.box_head != "c5" or self.backbone not in VGGS, "box_head", "another: a VGG has no C5 stage"),
-            (self.box_head != "c5" or not self.keypoints, "keypoints", "0: beside the box head C5 there is no such head"),
+            (self.box_head != "c5" or not self.keypoints, "keypoints", "0: the box head C5 has none beside it"),
             (
                 self.box_head != "c5" or not self.mask_branch or self.mask_pool_size == halved,
                 "mask_pool_size", f"{halved}: what C5, the box head, leaves of box_pool_size {self.box_pool_size}",
