@@ -66,8 +66,8 @@ def _check_one_map(config: Config) -> None:
     if config.box_head != head:
         raise ConfigError(f"box_head is {config.box_head!r}; over one map of {config.backbone} it is {head!r} there")
     channels = map_channels(config)
-    only: dict[str, Any] = {"rpn_objectness": "sigmoid", "conv_bias": False, "mask_head_norm": False}
-    only |= {"rpn_channels": channels, "anchor_strides": (16,)}
+    only: dict[str, Any] = {field: STRUCTURE[field] for field in ("rpn_objectness", "conv_bias")}
+    only |= {"mask_head_norm": False, "rpn_channels": channels} | {"anchor_strides": (16,)}
     for field, value in only.items():
         if getattr(config, field) != value:
             raise ConfigError(f"{field} is {getattr(config, field)!r}; here torchvision's parts have {value!r} only")
