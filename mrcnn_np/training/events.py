@@ -111,7 +111,8 @@ class Events:
         from tensorboardX.event_file_writer import EventsWriter
 
         old = sorted(self.folder.glob(_PATTERN))
-        kept, told = [], set()
+        kept: list[Any] = []
+        told: set[tuple[int, str]] = set()
         for event in (event for path in old for event in read_events(path) if event.step in rows):
             names = {(event.step, value.tag) for value in event.summary.value}
             if names and not names & told:
