@@ -307,6 +307,12 @@ def _add_train(commands: Commands) -> None:
         "with the best AP of masks as best.safetensors (default: never; --val-subset makes it shorter)",
     )
     command.add_argument(
+        "--tensorboard",
+        action="store_true",
+        default=None,
+        help="write TensorBoard's files, too, into tensorboard/ in the run's folder; needs the package tensorboardX",
+    )
+    command.add_argument(
         "--eval-splits", default="val", metavar="LIST", help="what is evaluated: train, val or train,val (default: val)"
     )
     command.add_argument("--no-eval", action="store_true", help="do not evaluate at the end")

@@ -27,6 +27,7 @@ from ..network import initialise
 from ..params import Params, count
 from ..training.budget import fitting_warmup, plan_steps
 from ..training.checkpoint import Checkpoint, check_resumable, load_checkpoint
+from ..training.events import Events, opened, remove_events, require_package
 from ..training.fine_tune import Origin, begin, check_same_start, describe, open_origin, record, recorded_origin
 from ..training.freezing import frozen_patterns
 from ..training.held_out import HeldOut
@@ -148,6 +149,8 @@ def run_train(args: argparse.Namespace) -> int:
     check_same_start(recorded, asdict(Options.merge({}, args).absolute()), folder)
     with remembered(recorded, args, folder) as machine:
         options = replace(Options.merge(recorded, args), **machine._asdict())
+        if options.tensorboard:
+            require_package()
         plan = _plan(args, folder, options, recorded)
         prepare(folder)
         if not args.no_pictures:
@@ -253,6 +256,7 @@ def _run(args: argparse.Namespace, folder: Path, plan: Plan) -> int:
     """Write down what the run is, and do it; Ctrl-C says how to go on."""
     if args.overwrite and not args.resume:
         clear(folder)
+        remove_events(folder)
     write_json(folder / OPTIONS, asdict(plan.options.absolute()))
     write_json(folder / CONFIG, plan.model.config.to_dict())
     if plan.kept is not None:
@@ -260,9 +264,10 @@ def _run(args: argparse.Namespace, folder: Path, plan: Plan) -> int:
     if plan.said:
         print(plan.said, flush=True)
     try:
-        page = Page(folder, plan.dataset.class_names, plan.model.config.steps, pictures=not args.no_pictures)
-        with page:
-            return _train_and_report(args, folder, plan, page)
+        names, pictures = plan.dataset.class_names, not args.no_pictures
+        page = Page(folder, names, plan.model.config.steps, pictures=pictures)
+        with page, opened(folder, names, wanted=plan.options.tensorboard, pictures=pictures) as events:
+            return _train_and_report(args, folder, plan, page, events)
     except KeyboardInterrupt:
         step = load_checkpoint(folder / CHECKPOINT).step if (folder / CHECKPOINT).exists() else 0
         print(
@@ -355,7 +360,7 @@ def _open_held_out(options: Options) -> Dataset:
         ) from error
 
 
-def _train_and_report(args: argparse.Namespace, folder: Path, plan: Plan, page: Page) -> int:
+def _train_and_report(args: argparse.Namespace, folder: Path, plan: Plan, page: Page, events: Events | None) -> int:
     options, model, dataset = plan.options, plan.model, plan.dataset
     result = train(
         model,
@@ -368,6 +373,7 @@ def _train_and_report(args: argparse.Namespace, folder: Path, plan: Plan, page: 
         progress=not args.quiet,
         held_out=plan.held_out,
         page=page,
+        events=events,
     )
     after_training = peak_memory_mib()
     reports: dict[str, SplitReport] = {}

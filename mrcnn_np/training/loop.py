@@ -33,6 +33,7 @@ from ..params import Params, first_non_finite
 from . import accumulate
 from .bar import Bar
 from .checkpoint import Checkpoint, check_resumable, save_checkpoint
+from .events import Events
 from .held_out import HeldOut, best_by, best_of
 from .optim import clip_gradients, global_norm, learning_rate_at, update, zero_velocity
 from .page import Page
@@ -279,6 +280,7 @@ def train(
     progress: bool = True,
     held_out: HeldOut | None = None,
     page: Page | None = None,
+    events: Events | None = None,
 ) -> TrainResult:
     """Train a model for ``model.config.steps`` steps.
 
@@ -303,6 +305,8 @@ def train(
         the best AP (of masks, see ``held_out.best_by``) is kept as ``best.safetensors``.
     page : Page, optional
         Is told of every step, to show it in a browser.
+    events : Events, optional
+        Is told of every step, for TensorBoard.
 
     Returns
     -------
@@ -346,6 +350,8 @@ def train(
     first, best = metrics.first.get("loss"), best_of(rows, decides)
     if page is not None:
         page.begin(rows)
+    if events is not None:
+        events.begin(rows)
     bar = Bar(start, config.steps, enabled=progress)
     try:
         for step in range(start, config.steps):
@@ -373,8 +379,11 @@ def train(
             metrics.write(record)
             timings.write({"step": step + 1, "seconds": round(seconds, 4)})
             bar.show(record, images_per_second=len(samples) / seconds)
+            seen = held_out.report if held_out is not None and looks else None
             if page is not None:
-                page.add(record, held_out.report if held_out is not None and looks else None)
+                page.add(record, seen)
+            if events is not None:
+                events.add(record, seen)
             if record.get(decides, -np.inf) > best:
                 best = record[decides]
                 metrics.sync()
