@@ -19,7 +19,7 @@ transformations for deep neural networks" (2017), table 1.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -291,6 +291,7 @@ def backbone_backward(
     *,
     need_dx: bool = True,
     consume: bool = False,
+    ready: Callable[[], None] = lambda: None,
 ) -> np.ndarray | None:
     """Walk the stages backwards; each stage's output feeds both the pyramid and the next stage.
 
@@ -305,6 +306,8 @@ def backbone_backward(
         Training does not need the gradient of the images, and most of the stem's backward pass is spent on it.
     consume : bool
         Take the caches of the blocks out of ``cache`` one by one, so that their activations do not stay to the end.
+    ready : callable
+        Called after every block, when its gradients are in ``grads``.
 
     Returns
     -------
@@ -323,6 +326,7 @@ def backbone_backward(
             dx += dfeature
         for i in reversed(range(len(blocks))):
             dx = residual_block_backward(dx, blocks.pop() if consume else blocks[i], grads)
+            ready()
     if cache.stem is None:
         return None
     assert dx is not None

@@ -18,8 +18,9 @@ placed than the proposals. Boxes are constants: no gradient flows from a RoI's f
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -359,7 +360,9 @@ class MaskRCNN:
         )
 
     @within_memory(lambda cache: cache.images, training=True)
-    def backward(self, cache: Cache, *, consume: bool = False) -> Params:
+    def backward(
+        self, cache: Cache, *, consume: bool = False, ready: Callable[[Params], None] = lambda grads: None
+    ) -> Params:
         """Return the gradient of the sum of the five losses for every trainable parameter above the frozen stages.
 
         Read it beside ``losses`` and ``first_stage``, from the last line up. Only two lines are not where they would
@@ -374,6 +377,9 @@ class MaskRCNN:
         consume : bool
             Let go of the activations of every part, in the backbone of every block, as soon as their gradients are
             known. The cache is of no use afterwards.
+        ready : callable
+            Called with the gradients after every part, in the backbone after every block: those that are there by then
+            are complete.
 
         Returns
         -------
@@ -399,12 +405,18 @@ class MaskRCNN:
         drpn_logits = rpn_class_loss_backward(weight["rpn_class"], cache.losses["rpn_class"])
 
         dmask_features = mask_head_backward(dmask_logits, part("mask_head"), grads)
+        ready(grads)
         droi_features = box_head_backward(dclass_logits, ddeltas, part("box_head"), grads)
+        ready(grads)
         dpyramid = rpn_head_backward(drpn_logits, drpn_deltas, part("rpn"), grads)
+        ready(grads)
         pyramid_roi_align_backward(dmask_features, part("mask_align"), into=dpyramid[:4])  # +=; no RoI reads P6
         pyramid_roi_align_backward(droi_features, part("box_align"), into=dpyramid[:4])
         dfeatures = fpn_backward(dpyramid, part("fpn"), grads, frozen=frozen_stages(self.params, self.config))
-        backbone_backward(dfeatures, part("backbone"), grads, need_dx=False, consume=consume)
+        ready(grads)
+        after_block = partial(ready, grads)
+        backbone_backward(dfeatures, part("backbone"), grads, need_dx=False, consume=consume, ready=after_block)
+        ready(grads)
         return grads
 
     # --- inference --------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from ..evaluate.voc import Evaluation
 from ..model import MaskRCNN
 from ..molding import make_batch
 from ..objective import LOSSES
+from ..parallel.ranks import ALONE, Ranks
 
 #: the number by which a checkpoint is the best; the earlier of two that are equal
 BEST_BY = "val_mask_ap50"
@@ -48,44 +49,50 @@ class HeldOut:
         self.dataset, self.every, self.seed, self.skip_bad = dataset, every, seed, skip_bad
         self.report: SplitReport | None = None
 
-    def measure(self, model: MaskRCNN) -> dict[str, float]:
+    def measure(self, model: MaskRCNN, ranks: Ranks = ALONE) -> dict[str, float]:
         """Return ``val_loss``, the five losses as ``val_rpn_class`` ..., ``val_box_ap50`` and ``val_mask_ap50``.
+
+        If there are several ranks they share the images, and ``report`` is the first one's.
 
         The losses are means over images, in the training's size, not augmented, with batch norm's running statistics,
         which stay as they are. AP is by VOC 2010 rules at IoU 0.5; it is left out where there are no objects.
         """
-        self.report = evaluate_split(model, self.dataset, skip_bad=self.skip_bad, progress=False)
-        losses = self._losses(model)
+        self.report = evaluate_split(model, self.dataset, skip_bad=self.skip_bad, progress=False, ranks=ranks)
+        losses = self._losses(model, ranks)
         found = {
             f"val_{kind}_ap50": float(evaluation.mean_ap)
             for kind, evaluation in self.report.evaluations.items()
             if isinstance(evaluation, Evaluation) and np.isfinite(evaluation.mean_ap)
         }
-        return {"val_loss": sum(losses.values()), **{f"val_{k}": v for k, v in losses.items()}, **found}
+        own = {"val_loss": sum(losses.values()), **{f"val_{k}": v for k, v in losses.items()}, **found}
+        return ranks.of_first(lambda: own)
 
-    def _losses(self, model: MaskRCNN) -> dict[str, float]:
+    def _losses(self, model: MaskRCNN, ranks: Ranks) -> dict[str, float]:
         frozen = MaskRCNN(model.config.replace(bn_mode="frozen"), model.params)
-        rows = []
-        for index in range(len(self.dataset)):
+
+        def of_image(index: int) -> list[float] | None:
             try:
                 sample = for_training(self.dataset.load(index))
             except DataError:
                 if self.skip_bad:
-                    continue
+                    return None
                 raise
             rng = np.random.default_rng([self.seed, index, HELD_OUT])
             losses, _ = frozen.losses(make_batch([sample], model.config), rng)
-            rows.append([losses[name] for name in LOSSES])
-        return dict(zip(LOSSES, np.mean(rows, axis=0).tolist()))
+            return [losses[name] for name in LOSSES]
 
-    def seconds_a_time(self, model: MaskRCNN) -> float:
+        rows = [row for row in ranks.spread(of_image, range(len(self.dataset))) if row is not None]
+        return dict(zip(LOSSES, np.mean(rows, axis=0).tolist())) if rows or ranks.first else {}
+
+    def seconds_a_time(self, model: MaskRCNN, ranks: Ranks = ALONE) -> float:
         """Return how long one measurement of a model may take, judged by a few images."""
         some = _First(self.dataset, min(TIMED, len(self.dataset)))
         probe = HeldOut(some, self.every, seed=self.seed, skip_bad=self.skip_bad)
-        probe.measure(model)  # compiles
+        probe.measure(model, ranks)  # compiles
         before = time.perf_counter()
-        probe.measure(model)
-        return (time.perf_counter() - before) / len(some) * len(self.dataset)
+        probe.measure(model, ranks)
+        seconds = time.perf_counter() - before
+        return ranks.of_first(lambda: seconds) / len(some) * len(self.dataset)
 
 
 class _First:
