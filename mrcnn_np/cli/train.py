@@ -171,8 +171,8 @@ def _machine(recorded: Mapping[str, Any], args: argparse.Namespace, folder: Path
     if recorded and before != ranks.size:
         print(
             f"the run in {folder} was started as {_in_words(before)} and goes on as {_in_words(ranks.size)}: every "
-            "step has the images and random draws that it would have had, only its sums are taken in another order, so the "
-            "last digits change, and with them, after many steps, the numbers"
+            "step has the images and random draws that it would have had, but its sums are taken in another order: "
+            "the last digits change and, after many steps, what is found"
         )
     elif recorded or not ranks.several:
         return recorded

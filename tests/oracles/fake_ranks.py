@@ -9,7 +9,7 @@ class Meeting:
     """What the threads share."""
 
     def __init__(self, size):
-        self.size, self.barrier, self.values = size, threading.Barrier(size, timeout=120), [None] * size
+        self.size, self.barrier, self.values = size, threading.Barrier(size, timeout=900), [None] * size
 
 
 class ThreadComm:
@@ -82,4 +82,3 @@ def on_ranks(size, work):
     if errors:
         raise errors[0]
     return results
-

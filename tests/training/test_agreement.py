@@ -25,7 +25,9 @@ class Images:
     def __init__(self):
         rng = np.random.default_rng(0)
         self.samples = [
-            sample_of(BOXES[:n], shape=(SIDE, SIDE), name=f"i{i}", image=rng.integers(0, 256, (SIDE, SIDE, 3), np.uint8))
+            sample_of(
+                BOXES[:n], shape=(SIDE, SIDE), name=f"i{i}", image=rng.integers(0, 256, (SIDE, SIDE, 3), np.uint8)
+            )
             for i, n in enumerate((3, 0, 1, 2, 0, 1))
         ]
         self.ids = [s.image_id for s in self.samples]

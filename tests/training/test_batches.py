@@ -55,7 +55,7 @@ def test_what_is_left_out_would_have_been_drawn(changes):
     assert drawn.random() == left.random()
 
 
-def step_of(ranks, data, config, skipped, step=1):
+def step_of(ranks, data, config, skipped, step=2):
     rng = stream(0, step, STEP)
     own = step_samples(data, config, seed=0, step=step, rng=rng, skipped=skipped, ranks=ranks)
     widths = [b.images.shape[2] for b in own[1]]
