@@ -81,17 +81,26 @@ def test_two_runs_of_one_layout_and_one_that_goes_on_have_the_same_bits(tmp_path
         on_ranks(2, lambda ranks, name=name: run(tmp_path / name, ranks, network(np.float32, **changes)))
     half = {**changes, "steps": 1}
     on_ranks(2, lambda ranks: run(tmp_path / "c", ranks, network(np.float32, **half)))
-    resume = {"resume": load_checkpoint(tmp_path / "c" / CHECKPOINT)}
-    on_ranks(2, lambda ranks: run(tmp_path / "c", ranks, network(np.float32, **changes), **resume))
+
+    def go_on(ranks):
+        return run(tmp_path / "c", ranks, network(np.float32, **changes), resume=resume[ranks.rank])
+
+    resume = [load_checkpoint(tmp_path / "c" / CHECKPOINT) for _ in range(2)]  # each rank has arrays of its own
+    on_ranks(2, go_on)
     for name in (CHECKPOINT, METRICS):
         assert len({(tmp_path / folder / name).read_bytes() for folder in "abc"}) == 1, name
 
 
 def test_what_goes_wrong_names_the_images_of_all_ranks(tmp_path):
-    with np.errstate(all="ignore"), pytest.raises(NonFiniteError) as caught:
-        on_ranks(2, lambda ranks: run(tmp_path / "run", ranks, network(batch_size=2, learning_rate=1e300)))
-    assert "step 2" in str(caught.value)
-    assert str(caught.value).count(", i") == 1  # of two images
+    def work(ranks):
+        model = network(batch_size=2)
+        model.params["rpn.deltas.b"][0] = np.nan
+        run(tmp_path / "run", ranks, model)
+
+    with pytest.raises(
+        NonFiniteError, match=r"step 1: parameter rpn.deltas.b .*\(images i\d, i\d\); the checkpoint of"
+    ):
+        on_ranks(2, work)
 
 
 def test_more_ranks_than_images_are_refused():
