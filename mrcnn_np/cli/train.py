@@ -228,7 +228,7 @@ def _plan(
     config = make_config(options, dataset.class_names, None if origin is None else origin.base)
     require_shares(config, ranks)
     splits = {} if args.no_eval else open_splits(args.eval_splits, options, dataset)
-    held_out = _held_out(options, dataset, splits)
+    held_out = _held_out(options, dataset, splits, ranks)
     if checkpoint is not None:
         check_resumable(
             checkpoint,
@@ -253,7 +253,7 @@ def _within_budget(plan: Plan, minutes: float) -> Plan:
     """Take as many steps as fit into the minutes, and a warm-up that fits to them."""
     options, dataset, model = plan.options, plan.dataset, plan.model
     print(f"timing the first steps, to plan {minutes:g} minutes", flush=True)
-    between = 0.0 if plan.held_out is None else plan.held_out.seconds_a_time(model, plan.ranks) / plan.held_out.every
+    between = 0.0 if plan.held_out is None else plan.held_out.seconds_a_time(model) / plan.held_out.every
     timed = plan_steps(
         model,
         dataset,
@@ -325,12 +325,12 @@ def _parameters(
     return start.params, describe(origin, start, config, class_names), record(origin, start)
 
 
-def _held_out(options: Options, dataset: Dataset, splits: Mapping[str, Dataset]) -> HeldOut | None:
+def _held_out(options: Options, dataset: Dataset, splits: Mapping[str, Dataset], ranks: Ranks) -> HeldOut | None:
     """Return what is measured every --eval-every steps: the held-out split, evaluated at the end or not."""
     if options.eval_every is None:
         return None
     split = (splits if "val" in splits else open_splits("val", options, dataset))["val"]
-    return HeldOut(split, options.eval_every, seed=options.seed, skip_bad=options.skip_bad)
+    return HeldOut(split, options.eval_every, seed=options.seed, skip_bad=options.skip_bad, ranks=ranks)
 
 
 class Outcome(NamedTuple):

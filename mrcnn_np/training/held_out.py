@@ -38,36 +38,39 @@ class HeldOut:
         not the sampling.
     skip_bad : bool
         Leave out images that cannot be read, instead of stopping.
+    ranks : Ranks
+        If there are several, they share the images.
 
     Attributes
     ----------
     report : SplitReport or None
-        The last evaluation.
+        The last evaluation; on all ranks but the first an empty one.
     """
 
-    def __init__(self, dataset: Dataset, every: int, *, seed: int = 0, skip_bad: bool = False) -> None:
+    def __init__(
+        self, dataset: Dataset, every: int, *, seed: int = 0, skip_bad: bool = False, ranks: Ranks = ALONE
+    ) -> None:
         self.dataset, self.every, self.seed, self.skip_bad = dataset, every, seed, skip_bad
+        self.ranks = ranks
         self.report: SplitReport | None = None
 
-    def measure(self, model: MaskRCNN, ranks: Ranks = ALONE) -> dict[str, float]:
+    def measure(self, model: MaskRCNN) -> dict[str, float]:
         """Return ``val_loss``, the five losses as ``val_rpn_class`` ..., ``val_box_ap50`` and ``val_mask_ap50``.
-
-        If there are several ranks they share the images, and ``report`` is the first one's.
 
         The losses are means over images, in the training's size, not augmented, with batch norm's running statistics,
         which stay as they are. AP is by VOC 2010 rules at IoU 0.5; it is left out where there are no objects.
         """
-        self.report = evaluate_split(model, self.dataset, skip_bad=self.skip_bad, progress=False, ranks=ranks)
-        losses = self._losses(model, ranks)
+        self.report = evaluate_split(model, self.dataset, skip_bad=self.skip_bad, progress=False, ranks=self.ranks)
+        losses = self._losses(model)
         found = {
             f"val_{kind}_ap50": float(evaluation.mean_ap)
             for kind, evaluation in self.report.evaluations.items()
             if isinstance(evaluation, Evaluation) and np.isfinite(evaluation.mean_ap)
         }
         own = {"val_loss": sum(losses.values()), **{f"val_{k}": v for k, v in losses.items()}, **found}
-        return ranks.of_first(lambda: own)
+        return self.ranks.of_first(lambda: own)
 
-    def _losses(self, model: MaskRCNN, ranks: Ranks) -> dict[str, float]:
+    def _losses(self, model: MaskRCNN) -> dict[str, float]:
         frozen = MaskRCNN(model.config.replace(bn_mode="frozen"), model.params)
 
         def of_image(index: int) -> list[float] | None:
@@ -81,18 +84,18 @@ class HeldOut:
             losses, _ = frozen.losses(make_batch([sample], model.config), rng)
             return [losses[name] for name in LOSSES]
 
-        rows = [row for row in ranks.spread(of_image, range(len(self.dataset))) if row is not None]
-        return dict(zip(LOSSES, np.mean(rows, axis=0).tolist())) if rows or ranks.first else {}
+        rows = [row for row in self.ranks.spread(of_image, range(len(self.dataset))) if row is not None]
+        return dict(zip(LOSSES, np.mean(rows, axis=0).tolist())) if rows or self.ranks.first else {}
 
-    def seconds_a_time(self, model: MaskRCNN, ranks: Ranks = ALONE) -> float:
+    def seconds_a_time(self, model: MaskRCNN) -> float:
         """Return how long one measurement of a model may take, judged by a few images."""
         some = _First(self.dataset, min(TIMED, len(self.dataset)))
-        probe = HeldOut(some, self.every, seed=self.seed, skip_bad=self.skip_bad)
-        probe.measure(model, ranks)  # compiles
+        probe = HeldOut(some, self.every, seed=self.seed, skip_bad=self.skip_bad, ranks=self.ranks)
+        probe.measure(model)  # compiles
         before = time.perf_counter()
-        probe.measure(model, ranks)
+        probe.measure(model)
         seconds = time.perf_counter() - before
-        return ranks.of_first(lambda: seconds) / len(some) * len(self.dataset)
+        return self.ranks.of_first(lambda: seconds) / len(some) * len(self.dataset)
 
 
 class _First:

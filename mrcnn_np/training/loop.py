@@ -266,7 +266,7 @@ def train(
             seconds = time.perf_counter() - before
             looks = held_out is not None and ((step + 1) % held_out.every == 0 or step + 1 == config.steps)
             if held_out is not None and looks:
-                measured = held_out.measure(model, ranks)
+                measured = held_out.measure(model)
                 bar.say(step + 1, measured)
                 record |= measured
             record = {"step": step + 1, **record}
