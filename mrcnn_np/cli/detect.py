@@ -59,7 +59,7 @@ class Looked(NamedTuple):
     """What was found in a picture: how many objects, those within the limits of the options, and its record."""
 
     picture: Picture
-    count: int
+    objects: int
     found: Detections
     record: dict[str, object]
 
@@ -87,7 +87,7 @@ def run_detect(args: argparse.Namespace) -> int:
             given.bad.append(looked)
             continue
         picture, found, count = looked.picture, looked.found, count + 1
-        limit.add(looked.count)
+        limit.add(looked.objects)
         written = _write_record(out, looked, results, drawn=not args.no_pictures)
         for folder in folders:
             folder.add(picture.name, picture.file, picture.frame, picture.image, found)
@@ -159,9 +159,9 @@ def _looks(file: GivenFile, job: Job, args: argparse.Namespace, notes: Notes) ->
                 taken.add(name)
             picture = Picture(name, file, frame, image)
             found = job.model.detect([image])[0]
-            count, found = len(found.scores), within_limits(found, args)
+            objects, found = len(found.scores), within_limits(found, args)
             _draw(job.out, picture, found, job.class_names, pictures=not args.no_pictures)
-            yield Looked(picture, count, found, _record(picture, found, job.class_names))
+            yield Looked(picture, objects, found, _record(picture, found, job.class_names))
     except DataError as error:
         yield str(error)
 

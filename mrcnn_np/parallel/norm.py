@@ -41,15 +41,15 @@ class SharedNormCache(NamedTuple):
         Of ``batch_norm``, of this rank's maps with the statistics of all.
     var : ndarray of shape (C,)
     eps : float
-    count : float
-        Elements of a channel on all ranks.
+    elements : float
+        Of a channel on all ranks.
     ranks : Ranks
     """
 
     own: Any
     var: np.ndarray
     eps: float
-    count: float
+    elements: float
     ranks: Ranks
 
 
@@ -124,7 +124,7 @@ def batch_statistics_norm_backward(dy: np.ndarray, cache: Any) -> tuple[np.ndarr
     own = cache.own
     dx, dgamma, dbeta = batch_norm_backward(dy, own)
     sums = cache.ranks.total(np.concatenate([dgamma, dbeta]).astype(np.float64)).reshape(2, -1)
-    scale = own.gamma * own.inverse_std / max(1.0, cache.count)
+    scale = own.gamma * own.inverse_std / max(1.0, cache.elements)
     slope, shift = (-(scale * total).astype(dx.dtype) for total in sums)
     through_statistics, _ = batch_norm(own.x, slope, shift, own.mu, cache.var, eps=cache.eps)
     return dx + through_statistics, dgamma, dbeta
