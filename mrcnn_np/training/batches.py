@@ -13,11 +13,10 @@ import numpy as np
 from tqdm import tqdm
 
 from ..config import Config
-from ..data.augment import augmented_as, leave_out
-from ..data.sample import Dataset, Sample, for_training
+from ..data.sample import Dataset, Sample
 from ..errors import DataError
 from ..molding import Batch, make_batch
-from ..parallel.ranks import ALONE, Ranks
+from ..parallel.ranks import Ranks
 
 #: what a stream of random numbers is for; the last word of its seed, and not 0, because trailing zeros do not count
 INITIALISE, STEP, ORDER = 1, 2, 3
@@ -106,49 +105,6 @@ def load_samples(dataset: Dataset, indices: list[int], skipped: dict[str, str] |
     return samples
 
 
-def step_samples(
-    dataset: Dataset,
-    config: Config,
-    *,
-    seed: int,
-    step: int,
-    rng: np.random.Generator,
-    skipped: dict[str, str] | None,
-    ranks: Ranks = ALONE,
-) -> tuple[list[Sample], list[Batch]]:
-    """Load, augment and mold what one step trains on.
-
-    Parameters
-    ----------
-    dataset : Dataset
-    config : Config
-    seed, step : int
-        Of the run, and steps done before this one.
-    rng : numpy.random.Generator
-        The step's, for the augmentation.
-    skipped : dict of str to str, or None
-        As in ``load_samples``.
-    ranks : Ranks
-        If there are several, each takes its share of every batch, augmented as one process would.
-
-    Returns
-    -------
-    samples : list of Sample
-        After augmentation.
-    batches : list of Batch
-        ``config.accumulate`` of them.
-    """
-    size, own = config.batch_size, ranks.share(config.batch_size)
-    indices = batch_indices(seed, step, size * config.accumulate, len(dataset))
-    parts = []
-    for start in range(0, len(indices), size):
-        loaded = load_samples(dataset, [indices[start + i] for i in own], skipped)
-        leave_out(own.start, rng, config)
-        parts.append([augmented_as(for_training(sample), rng, config) for sample in loaded])
-        leave_out(size - own.stop, rng, config)
-    return [sample for part in parts for sample in part], [make_batch(part, config) for part in parts]
-
-
 def as_one_batch(
     samples: list[Sample],
     batches: list[Batch],
@@ -162,7 +118,7 @@ def as_one_batch(
     Parameters
     ----------
     samples, batches
-        From ``step_samples``.
+        Of this rank, from ``loop.step_samples``.
     config : Config
     skipped : dict of str to str, or None
         Receives what other ranks could not read.

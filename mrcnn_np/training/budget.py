@@ -18,8 +18,8 @@ from ..data.sample import Dataset
 from ..errors import UserError
 from ..model import MaskRCNN
 from ..parallel.ranks import ALONE, Ranks
-from .batches import STEP, as_one_batch, step_samples, stream
-from .loop import train_step
+from .batches import STEP, as_one_batch, stream
+from .loop import step_samples, train_step
 from .optim import zero_velocity
 
 #: steps that are timed, at least and at most, after one that also compiles; and the share of the budget to stop at

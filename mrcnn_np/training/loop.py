@@ -19,11 +19,13 @@ import numpy as np
 
 from kernels import on_device, place, to_host
 
-from ..data.sample import Dataset
+from ..config import Config
+from ..data.augment import augmented_as, leave_out
+from ..data.sample import Dataset, Sample, for_training
 from ..errors import CheckpointError, DataError, NonFiniteError
 from ..files import remove_leftovers
 from ..model import MaskRCNN
-from ..molding import Batch
+from ..molding import Batch, make_batch
 from ..objective import LOSSES
 from ..parallel.ranks import ALONE, Ranks
 from ..params import Params, first_non_finite
@@ -32,10 +34,8 @@ from .agreement import alike, require_shares
 from .bar import Bar
 from .batches import INITIALISE as INITIALISE
 from .batches import ORDER as ORDER
-from .batches import STEP, as_one_batch, step_samples, stream
-from .batches import batch_indices as batch_indices
+from .batches import STEP, as_one_batch, batch_indices, load_samples, stream
 from .batches import epoch_order as epoch_order
-from .batches import load_samples as load_samples
 from .checkpoint import Checkpoint, check_resumable, save_checkpoint
 from .held_out import BEST_BY, HeldOut, best_of
 from .optim import clip_gradients, global_norm, learning_rate_at, update, zero_velocity
@@ -44,6 +44,49 @@ from .run_folder import BEST, CHECKPOINT, METRICS, TIMINGS, NoLog, StepLog, read
 
 #: a loss of so many times the first step's is no success any more; and the largest first loss that this counts from
 DIVERGED, LARGE_FIRST_LOSS = 1e6, 1e3
+
+
+def step_samples(
+    dataset: Dataset,
+    config: Config,
+    *,
+    seed: int,
+    step: int,
+    rng: np.random.Generator,
+    skipped: dict[str, str] | None,
+    ranks: Ranks = ALONE,
+) -> tuple[list[Sample], list[Batch]]:
+    """Load, augment and mold what one step trains on.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    config : Config
+    seed, step : int
+        Of the run, and steps done before this one.
+    rng : numpy.random.Generator
+        The step's, for the augmentation.
+    skipped : dict of str to str, or None
+        As in ``load_samples``.
+    ranks : Ranks
+        If there are several, each takes its share of every batch, augmented as one process would.
+
+    Returns
+    -------
+    samples : list of Sample
+        After augmentation.
+    batches : list of Batch
+        ``config.accumulate`` of them.
+    """
+    size, own = config.batch_size, ranks.share(config.batch_size)
+    indices = batch_indices(seed, step, size * config.accumulate, len(dataset))
+    parts = []
+    for start in range(0, len(indices), size):
+        loaded = load_samples(dataset, [indices[start + i] for i in own], skipped)
+        leave_out(own.start, rng, config)
+        parts.append([augmented_as(for_training(sample), rng, config) for sample in loaded])
+        leave_out(size - own.stop, rng, config)
+    return [sample for part in parts for sample in part], [make_batch(part, config) for part in parts]
 
 
 def require_finite(what: str, tensors: Iterable[tuple[str, np.ndarray]]) -> None:

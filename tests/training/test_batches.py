@@ -9,7 +9,8 @@ from mrcnn_np import presets
 from mrcnn_np.data.augment import augmented_as, leave_out
 from mrcnn_np.errors import DataError
 from mrcnn_np.parallel.ranks import ALONE
-from mrcnn_np.training.batches import STEP, as_one_batch, step_samples, stream
+from mrcnn_np.training.batches import STEP, as_one_batch, stream
+from mrcnn_np.training.loop import step_samples
 
 
 class Images:
