@@ -11,7 +11,7 @@ import numpy as np
 def pyramid_anchors(
     image_shape: tuple[int, ...],
     *,
-    sizes: Sequence[float],
+    sizes: Sequence[float | Sequence[float]],
     strides: Sequence[int],
     aspect_ratios: Sequence[float] = (0.5, 1.0, 2.0),
     ratio_meaning: Literal["height_over_width", "width_over_height"] = "height_over_width",
@@ -22,7 +22,7 @@ def pyramid_anchors(
     dtype: np.dtype | type = np.float32,
     like: Any = None,
 ) -> list[np.ndarray]:
-    """Return the anchors of every pyramid level: one size per level, every aspect ratio at every cell.
+    """Return the anchors of every pyramid level: every size of the level in every aspect ratio at every cell.
 
     An anchor of size ``s`` and ratio ``r = h / w`` keeps the area ``s^2``: ``h = s sqrt(r)``, ``w = s / sqrt(r)``. The
     one at row ``i``, column ``j`` has its centre at ``((i + offset) stride_y, (j + offset) stride_x)``.
@@ -31,12 +31,13 @@ def pyramid_anchors(
     ----------
     image_shape : tuple ``(H, W, ...)``
         The padded image, in pixels.
-    sizes : sequence of L floats
-        Side of the square anchor of each level, pixels: 32, 64, 128, 256, 512 on P2..P6.
+    sizes : sequence of L floats, or of L sequences of floats
+        Side of the square anchor of each level, pixels: 32, 64, 128, 256, 512 on P2..P6. A network of one level has
+        several there: ``[(128, 256, 512)]``.
     strides : sequence of L ints
         Image pixels per cell of each level: 4, 8, 16, 32, 64.
     aspect_ratios : sequence of floats
-        Their number is the number of anchors per cell.
+        Their number is the number of anchors per cell and size.
     ratio_meaning : {"height_over_width", "width_over_height"}
         What 0.5 means: a wide anchor (torchvision, detectron2) or a tall one (matterport).
     rounding : bool
@@ -55,9 +56,10 @@ def pyramid_anchors(
 
     Returns
     -------
-    list of L ndarrays of shape (rows * columns * ratios, 4)
-        ``(y1, x1, y2, x2)``, pixels, half-open, not clipped. Order: row, column, ratio, as a convolution output
-        (rows, columns, ratios * 4) is reshaped to (rows * columns * ratios, 4).
+    list of L ndarrays of shape (rows * columns * ratios * sizes, 4)
+        ``(y1, x1, y2, x2)``, pixels, half-open, not clipped. Order: row, column, ratio, size, as a convolution output
+        (rows, columns, ratios * sizes * 4) is reshaped to (rows * columns * ratios * sizes, 4). Of several sizes
+        torchvision and Faster R-CNN have this order; detectron2 has the sizes before the ratios.
 
     Raises
     ------
@@ -69,17 +71,19 @@ def pyramid_anchors(
     if not len(feature_shapes) == len(sizes) == len(strides):
         counts = f"{len(feature_shapes)} feature maps, {len(sizes)} sizes, {len(strides)} strides"
         raise ValueError(f"{counts}: expected one size and one stride per feature map")
-    for name, values in (("sizes", sizes), ("strides", strides), ("aspect_ratios", aspect_ratios)):
+    by_level: list[list[float]] = [np.atleast_1d(size).tolist() for size in sizes]
+    every_size = [side for level in by_level for side in level]
+    for name, values in (("sizes", every_size), ("strides", strides), ("aspect_ratios", aspect_ratios)):
         if not all(v > 0 for v in values):
             raise ValueError(f"{name} is {tuple(values)}; expected positive numbers")
 
     levels = []
     like = np.empty(0) if like is None else like
-    for size, stride, (rows, columns) in zip(sizes, strides, feature_shapes):
+    for level_sizes, stride, (rows, columns) in zip(by_level, strides, feature_shapes):
         step_y, step_x = stride, stride
         if stride_from_grid:
             step_y, step_x = image_shape[0] // max(rows, 1), image_shape[1] // max(columns, 1)
-        cell = _cell_anchors(size, aspect_ratios, ratio_meaning, rounding)  # (ratios, 4)
+        cell = _cell_anchors(level_sizes, aspect_ratios, ratio_meaning, rounding)  # (ratios * sizes, 4)
         cell = np.asarray(cell, like=like)
         y = (np.arange(rows, like=like) + offset) * step_y  # centres
         x = (np.arange(columns, like=like) + offset) * step_x
@@ -90,11 +94,14 @@ def pyramid_anchors(
     return levels
 
 
-def _cell_anchors(size: float, aspect_ratios: Sequence[float], ratio_meaning: str, rounding: bool) -> np.ndarray:
-    """Return one anchor per ratio, centred on (0, 0): shape (ratios, 4), float64."""
+def _cell_anchors(
+    sizes: Sequence[float], aspect_ratios: Sequence[float], ratio_meaning: str, rounding: bool
+) -> np.ndarray:
+    """Return one anchor per ratio and size, centred on (0, 0): shape (ratios * sizes, 4), float64."""
     if ratio_meaning not in ("height_over_width", "width_over_height"):
         raise ValueError(f"ratio_meaning is {ratio_meaning!r}; expected 'height_over_width' or 'width_over_height'")
-    root = np.sqrt(np.asarray(aspect_ratios, dtype=np.float64))
+    root = np.repeat(np.sqrt(np.asarray(aspect_ratios, dtype=np.float64)), len(sizes))
+    size = np.tile(np.asarray(sizes, dtype=np.float64), len(aspect_ratios))
     half_height, half_width = size * root / 2, size / root / 2
     if ratio_meaning == "width_over_height":
         half_height, half_width = half_width, half_height

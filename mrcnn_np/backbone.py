@@ -1,5 +1,8 @@
 """ResNet and ResNeXt: image -> C2, C3, C4, C5, features at 1/4, 1/8, 1/16 and 1/32 of its size.
 
+Without a pyramid (``neck="none"``) the network reads C4 alone: C5 is left out, or runs on the RoIs as a part of the
+heads (``box_head="c5"``, ``heads.c5_head``). A VGG, the backbone before, is in ``vgg.py``; ``backbone`` runs either.
+
 A stage is a row of residual blocks, ``y = relu(F(x) + shortcut(x))``. The first block of a stage changes the number of
 channels (and, from C3 on, halves the map), so its shortcut is a 1x1 convolution with batch norm, a *projection*; the
 others add ``x`` itself, an *identity*.
@@ -21,6 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import NamedTuple
 
 import numpy as np
@@ -31,6 +35,7 @@ from .layers import LayerCache, Observe, OpCache, conv_bn, conv_bn_backward, sho
 from .ops.pool import max_pool2d, max_pool2d_backward
 from .params import Params, Spec, conv_spec, norm_spec
 from .training.freezing import frozen_stages
+from .vgg import VGGS, VggCache, vgg, vgg_backward, vgg_spec
 
 
 @dataclass(frozen=True)
@@ -67,20 +72,35 @@ ARCHITECTURES = {
 
 
 def architecture(config: Config) -> Architecture:
-    """Look up ``config.backbone``; an unknown name is a ``ConfigError``."""
+    """Look up ``config.backbone``, a ResNet; another name is a ``ConfigError``."""
     if config.backbone not in ARCHITECTURES:
         meant = did_you_mean(config.backbone, ARCHITECTURES)
         raise ConfigError(f"backbone is {config.backbone!r}; expected one of {', '.join(ARCHITECTURES)}{meant}")
     return ARCHITECTURES[config.backbone]
 
 
+def stages_on_the_image(config: Config) -> tuple[int, ...]:
+    """Return which stages of a ResNet run on the image: all for a pyramid, else those up to C4."""
+    return (2, 3, 4, 5) if config.neck == "fpn" else (2, 3, 4)
+
+
+def map_channels(config: Config) -> int:
+    """Return the channels of the maps that the proposal network and RoIAlign read."""
+    if config.neck == "fpn":
+        return config.fpn_channels
+    return VGGS[config.backbone].width[-1] if config.backbone in VGGS else architecture(config).out_channels[2]
+
+
 def backbone_spec(config: Config) -> dict[str, Spec]:
-    """List the backbone's tensors."""
+    """List the backbone's tensors, C5's among them also where it is the head."""
+    if config.backbone in VGGS:
+        return vgg_spec(config)
     arch, bias = architecture(config), config.conv_bias
     spec = conv_spec("backbone.stem.conv", arch.stem_kernel, 3, arch.stem, bias=bias)
     spec |= norm_spec("backbone.stem.bn", arch.stem)
     c_in = arch.stem
-    for stage, blocks, width, c_out in zip((2, 3, 4, 5), arch.blocks, arch.width, arch.out_channels):
+    stages = (2, 3, 4, 5) if config.box_head == "c5" else stages_on_the_image(config)
+    for stage, blocks, width, c_out in zip(stages, arch.blocks, arch.width, arch.out_channels):
         for i in range(blocks):
             name = f"backbone.c{stage}.{i}"
             for j, (kernel, a, b) in enumerate(_block_convs(arch, c_in, width, c_out), start=1):
@@ -204,6 +224,78 @@ def residual_block_backward(dy: np.ndarray, cache: BlockCache | None, grads: Par
     return dx
 
 
+def stage(
+    x: np.ndarray,
+    number: int,
+    params: Params,
+    config: Config,
+    *,
+    training: bool = False,
+    observe: Observe | None = None,
+) -> tuple[np.ndarray, list[BlockCache | None]]:
+    """Run the blocks of one stage, C2 .. C5, one after the other.
+
+    Parameters
+    ----------
+    x : ndarray of shape (N, H, W, C_in)
+        Images' maps, or for C5 as a head those of RoIs.
+    number : int
+        2 .. 5.
+    params : dict
+    config : Config
+    training : bool
+        As in ``layers.conv_bn``.
+    observe : callable, optional
+        Sees every block: ``c3.0``, ``c3.1`` ..., the last as ``c3``.
+
+    Returns
+    -------
+    y : ndarray of shape (N, ceil(H / 2), ceil(W / 2), C_out)
+        C2 keeps height and width.
+    caches : list of BlockCache, or of None in inference
+    """
+    arch, caches = architecture(config), []
+    blocks = arch.blocks[number - 2]
+    for i in range(blocks):
+        name = f"c{number}.{i}"
+        stride = 2 if i == 0 and number > 2 else 1
+        x, cache = residual_block(x, params, f"backbone.{name}", arch, config, stride=stride, training=training)
+        x = shown(observe, f"c{number}" if i == blocks - 1 else name, x)
+        caches.append(cache)
+    return x, caches
+
+
+def stage_backward(
+    dx: np.ndarray,
+    caches: list[BlockCache | None],
+    grads: Params,
+    *,
+    consume: bool = False,
+    ready: Callable[[], None] = lambda: None,
+) -> np.ndarray:
+    """Walk back through the blocks of a stage.
+
+    Parameters
+    ----------
+    dx : ndarray of shape (N, H', W', C_out)
+    caches : list of BlockCache
+    grads : dict
+        Receives the parameter gradients.
+    consume : bool
+        Take the caches out of the list one by one, so that their activations do not stay to the end.
+    ready : callable
+        Called after every block, when its gradients are in ``grads``.
+
+    Returns
+    -------
+    ndarray of shape (N, H, W, C_in)
+    """
+    for i in reversed(range(len(caches))):
+        dx = residual_block_backward(dx, caches.pop() if consume else caches[i], grads)
+        ready()
+    return dx
+
+
 # --- the whole backbone ---------------------------------------------------------------------------------------------
 
 
@@ -216,7 +308,7 @@ class BackboneCache(NamedTuple):
     pool : tuple
         Of ``max_pool2d``.
     stages : list of (list of BlockCache, or None)
-        Of C2 .. C5.
+        Of C2 .. C5, or C2 .. C4 without a pyramid.
     """
 
     stem: LayerCache | None
@@ -226,8 +318,8 @@ class BackboneCache(NamedTuple):
 
 def backbone(
     images: np.ndarray, params: Params, config: Config, *, training: bool = False, observe: Observe | None = None
-) -> tuple[list[np.ndarray], BackboneCache | None]:
-    """Run the stem and the four stages.
+) -> tuple[list[np.ndarray], BackboneCache | VggCache | None]:
+    """Run the stem and the stages: four for a pyramid, else three, or those of a VGG.
 
     Parameters
     ----------
@@ -240,12 +332,14 @@ def backbone(
         nothing for the backward pass.
     observe : callable, optional
         Sees ``molded`` (the images), ``c1`` and every block: ``c2.0``, ``c2.1`` ..., the last of a stage as ``c2``.
+        Of a VGG every convolution.
 
     Returns
     -------
     features : list of ndarray
         ``[c2, c3, c4, c5]`` of shapes (N, H/4, W/4, .), (N, H/8, W/8, .), (N, H/16, W/16, .), (N, H/32, W/32, .).
-    cache : BackboneCache, or None in inference
+        Without a pyramid as far as C4; of a VGG ``[conv5_3]``.
+    cache : BackboneCache or VggCache, or None in inference
 
     Raises
     ------
@@ -257,9 +351,12 @@ def backbone(
             f"images have shape {images.shape} and type {images.dtype}; expected (N, H, W, 3) of floating point, as "
             "molding.mold_image makes them of pictures"
         )
+    images = shown(observe, "molded", images)
+    if config.backbone in VGGS:
+        conv5_3, vgg_cache = vgg(images, params, config, training=training, observe=observe)
+        return [conv5_3], vgg_cache
     arch = architecture(config)
     frozen = frozen_stages(params, config) if training else 0
-    images = shown(observe, "molded", images)
     c1, stem_cache = conv_bn(
         images, params, "backbone.stem.conv", "backbone.stem.bn", config,
         stride=2, padding=arch.stem_kernel // 2, training=training and frozen < 1,
@@ -269,15 +366,9 @@ def backbone(
     x, pool_cache = max_pool2d(c1, kernel_size=3, stride=2, padding=padding)
 
     features, stage_caches = [], []
-    for stage, blocks in zip((2, 3, 4, 5), arch.blocks):
-        trained, block_caches = training and frozen < stage, []
-        for i in range(blocks):
-            stride = 2 if i == 0 and stage > 2 else 1
-            x, block_cache = residual_block(
-                x, params, f"backbone.c{stage}.{i}", arch, config, stride=stride, training=trained
-            )
-            x = shown(observe, f"c{stage}" if i == blocks - 1 else f"c{stage}.{i}", x)
-            block_caches.append(block_cache)
+    for number in stages_on_the_image(config):
+        trained = training and frozen < number
+        x, block_caches = stage(x, number, params, config, training=trained, observe=observe)
         features.append(x)
         stage_caches.append(block_caches if trained else None)
     cache = BackboneCache(stem_cache, pool_cache, stage_caches) if training else None
@@ -286,7 +377,7 @@ def backbone(
 
 def backbone_backward(
     dfeatures: Sequence[np.ndarray | None],
-    cache: BackboneCache | None,
+    cache: BackboneCache | VggCache | None,
     grads: Params,
     *,
     need_dx: bool = True,
@@ -298,8 +389,9 @@ def backbone_backward(
     Parameters
     ----------
     dfeatures : list of ndarray
-        Gradients of ``[c2, c3, c4, c5]`` that come from the pyramid; those of frozen stages are not looked at.
-    cache : BackboneCache
+        Gradients of ``[c2, c3, c4, c5]`` that come from the pyramid; those of frozen stages are not looked at. Without
+        a pyramid there is one, of the last map.
+    cache : BackboneCache or VggCache
     grads : dict
         Receives the parameter gradients.
     need_dx : bool
@@ -307,7 +399,7 @@ def backbone_backward(
     consume : bool
         Take the caches of the blocks out of ``cache`` one by one, so that their activations do not stay to the end.
     ready : callable
-        Called after every block, when its gradients are in ``grads``.
+        Called after every block, of a VGG after every convolution, when its gradients are in ``grads``.
 
     Returns
     -------
@@ -316,17 +408,18 @@ def backbone_backward(
     """
     assert cache is not None, "no backward pass after inference"
     dx: np.ndarray | None = None
-    for dfeature, blocks in zip(reversed(dfeatures), reversed(cache.stages)):
+    if isinstance(cache, VggCache):
+        assert dfeatures[-1] is not None
+        return vgg_backward(dfeatures[-1], cache, grads, need_dx=need_dx, consume=consume, ready=ready)
+    for dfeature, blocks in zip_longest(reversed(dfeatures), reversed(cache.stages)):
         if blocks is None:
             return None
-        assert dfeature is not None
         if dx is None:
             dx = dfeature
-        else:
+        elif dfeature is not None:
             dx += dfeature
-        for i in reversed(range(len(blocks))):
-            dx = residual_block_backward(dx, blocks.pop() if consume else blocks[i], grads)
-            ready()
+        assert dx is not None
+        dx = stage_backward(dx, blocks, grads, consume=consume, ready=ready)
     if cache.stem is None:
         return None
     assert dx is not None

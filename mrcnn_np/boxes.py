@@ -319,3 +319,23 @@ def _require_sides(boxes: np.ndarray, name: str) -> None:
         where = row[0] if len(row) == 1 else row
         y1, x1, y2, x2 = (float(v) for v in boxes[row])
         raise ValueError(f"{name} row {where} is ({y1:g}, {x1:g}, {y2:g}, {x2:g}); expected y2 > y1 and x2 > x1")
+
+
+def whole_boxes(boxes: np.ndarray, image_shape: tuple[int, int]) -> np.ndarray:
+    """Return the masks of a network without mask branch: all pixels whose centre lies in the box.
+
+    Parameters
+    ----------
+    boxes : ndarray of shape (D, 4)
+        ``(y1, x1, y2, x2)`` in pixels of the image; pixel i spans [i, i + 1).
+    image_shape : tuple of int
+        (H, W).
+
+    Returns
+    -------
+    ndarray of shape (D, H, W), bool
+    """
+    y, x = (np.arange(side, like=boxes) + 0.5 for side in image_shape)
+    rows = (y >= boxes[:, :1]) & (y < boxes[:, 2:3])  # (D, H)
+    columns = (x >= boxes[:, 1:2]) & (x < boxes[:, 3:])
+    return rows[:, :, None] & columns[:, None, :]

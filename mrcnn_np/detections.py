@@ -63,7 +63,7 @@ class Detections:
         1 .. num_classes - 1.
     scores : ndarray of shape (D,)
     masks : ndarray of shape (D, H, W), bool
-        At the size of the original image.
+        At the size of the original image; without a mask branch all of each box.
     class_names : tuple of str
         The background first; empty if they are not known.
     image : ndarray of shape (H, W, 3), uint8, or None

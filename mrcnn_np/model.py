@@ -14,6 +14,10 @@
 
 In training the mask head sees the positive RoIs; in inference it sees the final detections, which are fewer and better
 placed than the proposals. Boxes are constants: no gradient flows from a RoI's features into its coordinates.
+
+Without a pyramid (``neck="none"``) the last map of the backbone, at 1/16 of the image, stands in the place of all
+levels, and where the box head is C5 (``box_head="c5"``) it comes before both heads. Without the mask branch
+(``mask_branch=False``) this is Faster R-CNN.
 """
 
 from __future__ import annotations
@@ -30,12 +34,22 @@ import kernels
 from kernels import on_device, place, to_device, to_host
 
 from .anchors import pyramid_anchors
-from .backbone import BackboneCache, backbone, backbone_backward
+from .backbone import BackboneCache, BlockCache, backbone, backbone_backward
+from .boxes import whole_boxes
 from .config import Config
 from .detections import Detections, own_masks, paste_masks, refine, unmold
 from .errors import CheckpointError, ConfigError, NonFiniteError, WeightFileError, did_you_mean
 from .fpn import FpnCache, fpn, fpn_backward
-from .heads import BoxHeadCache, MaskHeadCache, box_head, box_head_backward, mask_head, mask_head_backward
+from .heads import (
+    BoxHeadCache,
+    MaskHeadCache,
+    box_head,
+    box_head_backward,
+    c5_head,
+    c5_head_backward,
+    mask_head,
+    mask_head_backward,
+)
 from .layers import Observe, shown
 from .molding import Batch, Molding, as_images, mold_image
 from .network import check, initialise
@@ -60,12 +74,13 @@ from .rpn import RpnCache, rpn_head, rpn_head_backward
 from .sizes import within_memory
 from .targets import Targets, roi_targets, rpn_targets
 from .training.freezing import frozen_stages
+from .vgg import VggCache
 
 
 class FirstStageCaches(NamedTuple):
     """What the parts before the proposals leave for their way back; None after inference."""
 
-    backbone: BackboneCache | None
+    backbone: BackboneCache | VggCache | None
     fpn: FpnCache | None
     rpn: RpnCache | None
 
@@ -74,15 +89,18 @@ class FirstStageCaches(NamedTuple):
 class Cache:
     """What ``losses`` leaves for ``backward``: the cache of every part, and the targets that were used.
 
-    ``images`` is the shape of the batch, (N, H, W, 3).
+    ``images`` is the shape of the batch, (N, H, W, 3). What the configuration does not have is None, or empty: ``fpn``
+    without a pyramid, ``c5`` unless it is the head, ``mask_align`` and ``mask_head`` without the mask branch, and
+    ``mask_align`` where the mask head reads what the box head read.
     """
 
-    backbone: BackboneCache | None
+    backbone: BackboneCache | VggCache | None
     fpn: FpnCache | None
     rpn: RpnCache | None
     box_align: PyramidAlignCache
+    c5: list[BlockCache | None]
     box_head: BoxHeadCache | None
-    mask_align: PyramidAlignCache
+    mask_align: PyramidAlignCache | None
     mask_head: MaskHeadCache | None
     losses: dict[str, LossCache]
     targets: Targets
@@ -266,7 +284,8 @@ class MaskRCNN:
         Returns
         -------
         losses : dict
-            ``rpn_class, rpn_box, head_class, head_box, head_mask``, times ``config.loss_weights``.
+            ``rpn_class, rpn_box, head_class, head_box, head_mask``, times ``config.loss_weights``. Without the mask
+            branch ``head_mask`` is 0.
         cache : Cache
             For ``backward``; ``cache.targets`` are the targets that were used.
 
@@ -294,12 +313,22 @@ class MaskRCNN:
         roi_features, box_align_cache = self.roi_features(
             pyramid, t.rois, t.image_index, config.box_pool_size, batch.images.shape
         )
+        c5_trained = frozen_stages(params, config) < 5
+        roi_features, c5_caches = c5_head(roi_features, params, config, training=c5_trained)
         class_logits, deltas, box_head_cache = box_head(roi_features, params, config, training=True)
         positive = np.flatnonzero(t.class_ids > 0)
-        mask_features, mask_align_cache = self.roi_features(
-            pyramid, t.rois[positive], t.image_index[positive], config.mask_pool_size, batch.images.shape
-        )
-        mask_logits, mask_head_cache = mask_head(mask_features, params, config, training=True)
+        mask_align_cache, mask_head_cache = None, None
+        if config.box_head == "c5":
+            mask_features = roi_features[positive]  # shared: C5 need not run on them again
+        elif config.mask_branch:
+            mask_features, mask_align_cache = self.roi_features(
+                pyramid, t.rois[positive], t.image_index[positive], config.mask_pool_size, batch.images.shape
+            )
+        if config.mask_branch:
+            mask_logits, mask_head_cache = mask_head(mask_features, params, config, training=True)
+        else:  # no masks are predicted: a loss over nothing
+            positive, side = positive[:0], 2 * config.mask_pool_size
+            mask_logits = np.zeros((0, side, side, config.num_classes), class_logits.dtype, like=class_logits)
 
         values, caches = {}, {}
         values["rpn_class"], caches["rpn_class"] = rpn_class_loss(rpn_logits, t.rpn_labels)
@@ -308,12 +337,13 @@ class MaskRCNN:
         active = batch.active_class_ids[image_index]
         values["head_class"], caches["head_class"] = head_class_loss(class_logits, t.class_ids, active, config)
         values["head_box"], caches["head_box"] = head_box_loss(deltas, t.class_ids, t.deltas, config)
-        values["head_mask"], caches["head_mask"] = head_mask_loss(mask_logits, t.class_ids[positive], t.masks)
+        masks = t.masks[: len(positive)]
+        values["head_mask"], caches["head_mask"] = head_mask_loss(mask_logits, t.class_ids[positive], masks)
         numbers = _numbers([values[name] for name in LOSSES])
         values = {name: weight * loss for name, weight, loss in zip(LOSSES, config.loss_weights, numbers)}
         cache = Cache(
-            *first_caches, box_align_cache, box_head_cache, mask_align_cache, mask_head_cache, caches, targets,
-            batch.images.shape,
+            *first_caches, box_align_cache, c5_caches, box_head_cache, mask_align_cache, mask_head_cache, caches,
+            targets, batch.images.shape,
         )  # fmt: skip
         return values, cache
 
@@ -378,8 +408,8 @@ class MaskRCNN:
             Let go of the activations of every part, in the backbone of every block, as soon as their gradients are
             known. The cache is of no use afterwards.
         ready : callable
-            Called with the gradients after every part, in the backbone after every block: those that are there by then
-            are complete.
+            Called with the gradients after every part, in the backbone after every block, of a VGG after every
+            convolution: those that are there by then are complete.
 
         Returns
         -------
@@ -398,23 +428,33 @@ class MaskRCNN:
         grads: Params = {}
         weight = dict(zip(LOSSES, self.config.loss_weights))
 
-        dmask_logits = head_mask_loss_backward(weight["head_mask"], cache.losses["head_mask"])
         ddeltas = head_box_loss_backward(weight["head_box"], cache.losses["head_box"])
         dclass_logits = head_class_loss_backward(weight["head_class"], cache.losses["head_class"])
         drpn_deltas = rpn_box_loss_backward(weight["rpn_box"], cache.losses["rpn_box"])
         drpn_logits = rpn_class_loss_backward(weight["rpn_class"], cache.losses["rpn_class"])
 
-        dmask_features = mask_head_backward(dmask_logits, part("mask_head"), grads)
-        ready(grads)
+        frozen, after_block = frozen_stages(self.params, self.config), partial(ready, grads)
+        if self.config.mask_branch:
+            dmask_logits = head_mask_loss_backward(weight["head_mask"], cache.losses["head_mask"])
+            dmask_features = mask_head_backward(dmask_logits, part("mask_head"), grads)
+            ready(grads)
         droi_features = box_head_backward(dclass_logits, ddeltas, part("box_head"), grads)
         ready(grads)
+        if self.config.box_head == "c5":
+            if self.config.mask_branch:
+                droi_features[np.flatnonzero(cache.targets.class_ids > 0)] += dmask_features
+            if frozen < 5:
+                droi_features = c5_head_backward(droi_features, part("c5"), grads, consume=consume, ready=after_block)
         dpyramid = rpn_head_backward(drpn_logits, drpn_deltas, part("rpn"), grads)
         ready(grads)
-        pyramid_roi_align_backward(dmask_features, part("mask_align"), into=dpyramid[:4])  # +=; no RoI reads P6
-        pyramid_roi_align_backward(droi_features, part("box_align"), into=dpyramid[:4])
-        dfeatures = fpn_backward(dpyramid, part("fpn"), grads, frozen=frozen_stages(self.params, self.config))
-        ready(grads)
-        after_block = partial(ready, grads)
+        if cache.mask_align is not None:
+            pyramid_roi_align_backward(dmask_features, part("mask_align"), into=dpyramid[:4])  # +=; no RoI reads P6
+        if self.config.box_head != "c5" or frozen < 5:
+            pyramid_roi_align_backward(droi_features, part("box_align"), into=dpyramid[:4])
+        dfeatures: Sequence[np.ndarray | None] = dpyramid
+        if self.config.neck == "fpn":
+            dfeatures = fpn_backward(dpyramid, part("fpn"), grads, frozen=frozen)
+            ready(grads)
         backbone_backward(dfeatures, part("backbone"), grads, need_dx=False, consume=consume, ready=after_block)
         ready(grads)
         return grads
@@ -489,18 +529,55 @@ class MaskRCNN:
         proposals, _ = propose(rpn_logits[0], rpn_deltas[0], anchors, window, config, training=False, observe=observe)
 
         image_index = np.zeros_like(proposals[:, 0], np.int64)
-        roi_features, _ = self.roi_features(pyramid, proposals, image_index, config.box_pool_size, images.shape)
+        roi_features = self.head_features(pyramid, proposals, image_index, config.box_pool_size, images.shape)
         class_logits, deltas, _ = box_head(roi_features, params, config, observe=observe)
         boxes, class_ids, scores = refine(proposals, class_logits, deltas, molding.window, config, observe=observe)
 
-        image_index = np.zeros_like(class_ids)
-        mask_features, _ = self.roi_features(pyramid, boxes, image_index, config.mask_pool_size, images.shape)
-        mask_logits, _ = mask_head(mask_features, params, config, observe=observe)
-        masks = own_masks(mask_logits, class_ids, observe=observe)
+        boxes, masks = self.masks_of(pyramid, boxes, class_ids, molding, images.shape, observe=observe)
+        return to_host(Detections(boxes, class_ids, scores, masks))
 
+    def masks_of(
+        self,
+        pyramid: list[np.ndarray],
+        boxes: np.ndarray,
+        class_ids: np.ndarray,
+        molding: Molding,
+        shape: tuple[int, ...],
+        *,
+        observe: Observe | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Bring final boxes back to the image and give them their masks.
+
+        Parameters
+        ----------
+        pyramid : list of ndarray
+            As from ``first_stage``.
+        boxes : ndarray of shape (D, 4)
+            ``(y1, x1, y2, x2)`` in molded pixels.
+        class_ids : ndarray of shape (D,)
+        molding : Molding
+        shape : tuple (1, H, W, 3)
+            Of the molded image.
+        observe : callable, optional
+            As in ``detect_molded``.
+
+        Returns
+        -------
+        boxes : ndarray of shape (D, 4)
+            In pixels of the original image.
+        masks : ndarray of shape (D, H, W), bool
+            At its size; all of each box where there is no mask branch.
+        """
+        config = self.config
+        if not config.mask_branch:
+            boxes = unmold(boxes, molding, config, observe=observe)
+            return boxes, shown(observe, "masks", whole_boxes(boxes, molding.original_shape))
+        features = self.head_features(pyramid, boxes, np.zeros_like(class_ids), config.mask_pool_size, shape)
+        mask_logits, _ = mask_head(features, self.params, config, observe=observe)
+        masks = own_masks(mask_logits, class_ids, observe=observe)
         boxes = unmold(boxes, molding, config, observe=observe)
         pasted = paste_masks(masks, boxes, molding.original_shape, config)
-        return to_host(Detections(boxes, class_ids, scores, shown(observe, "masks", pasted)))
+        return boxes, shown(observe, "masks", pasted)
 
     # --- shared by both ---------------------------------------------------------------------------------------------
 
@@ -521,7 +598,7 @@ class MaskRCNN:
         Returns
         -------
         pyramid : list of ndarray
-            ``[p2, ..., p6]``.
+            ``[p2, ..., p6]``, or without a pyramid the backbone's last map.
         rpn_logits : ndarray of shape (N, A) or (N, A, 2)
         rpn_deltas : ndarray of shape (N, A, 4)
         caches : FirstStageCaches
@@ -533,17 +610,19 @@ class MaskRCNN:
         """
         config, params = self.config, self.params
         features, backbone_cache = backbone(images, params, config, training=training, observe=observe)
-        pyramid, fpn_cache = fpn(features, params, config, training=training, observe=observe)
+        pyramid, fpn_cache = features[-1:], None
+        if config.neck == "fpn":
+            pyramid, fpn_cache = fpn(features, params, config, training=training, observe=observe)
         logits, deltas, rpn_cache = rpn_head(pyramid, params, config, training=training, observe=observe)
         self._require_finite(images, features, pyramid, logits, deltas)
         return pyramid, logits, deltas, FirstStageCaches(backbone_cache, fpn_cache, rpn_cache)
 
     def anchors(self, image_shape: tuple[int, ...], pyramid: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Return the anchors of P2..P6 for a canvas of ``image_shape`` (H, W), in molded pixels."""
+        """Return the anchors of each level for a canvas of ``image_shape`` (H, W), in molded pixels."""
         config = self.config
         return pyramid_anchors(
             (image_shape[0], image_shape[1]),
-            sizes=config.anchor_sizes,
+            sizes=config.sizes_by_level,
             strides=config.anchor_strides,
             aspect_ratios=config.anchor_ratios,
             ratio_meaning=config.anchor_ratio_meaning,
@@ -558,7 +637,7 @@ class MaskRCNN:
     def roi_features(
         self, pyramid: list[np.ndarray], boxes: np.ndarray, image_index: np.ndarray, size: int, shape: tuple[int, ...]
     ) -> tuple[np.ndarray, PyramidAlignCache]:
-        """Read size x size features of each RoI from the level of P2..P5 that fits it.
+        """Read size x size features of each RoI from the level of P2..P5 that fits it, or from the one map there is.
 
         Parameters
         ----------
@@ -590,6 +669,20 @@ class MaskRCNN:
             image_shape=(shape[1], shape[2]),
         )
 
+    def head_features(
+        self, pyramid: list[np.ndarray], boxes: np.ndarray, image_index: np.ndarray, size: int, shape: tuple[int, ...]
+    ) -> np.ndarray:
+        """Read what a head reads in inference: ``roi_features``, and behind them C5 where that is the head.
+
+        Parameters
+        ----------
+        pyramid, boxes, image_index, size, shape
+            As in ``roi_features``; of C5, which both heads share, the size is always ``box_pool_size``.
+        """
+        size = self.config.box_pool_size if self.config.box_head == "c5" else size
+        features, _ = self.roi_features(pyramid, boxes, image_index, size, shape)
+        return c5_head(features, self.params, self.config)[0]
+
     def _require_finite(
         self,
         images: np.ndarray,
@@ -602,8 +695,9 @@ class MaskRCNN:
         if np.isfinite(logits).all() & np.isfinite(deltas).all():
             return
         named = [("molded images", images), *self.params.items()]
-        named += [(f"c{level}", c) for level, c in zip((2, 3, 4, 5), features)]
-        named += [(f"p{level}", p) for level, p in zip((2, 3, 4, 5, 6), pyramid)]
+        if self.config.neck == "fpn":
+            named += [(f"c{level}", c) for level, c in zip((2, 3, 4, 5), features)]
+        named += zip(self.config.levels, pyramid)
         named += [("rpn logits", logits), ("rpn deltas", deltas)]
         raise NonFiniteError(f"{first_non_finite(named)} holds NaN or infinity")
 

@@ -19,10 +19,10 @@ def spec(config: Config) -> dict[str, Spec]:
     """List every tensor of the network that ``config`` describes, in the order of the data flow."""
     return {
         **backbone_spec(config),
-        **fpn_spec(config),
+        **(fpn_spec(config) if config.neck == "fpn" else {}),
         **rpn_spec(config),
         **box_head_spec(config),
-        **mask_head_spec(config),
+        **(mask_head_spec(config) if config.mask_branch else {}),
     }
 
 

@@ -71,7 +71,8 @@ def propose(
     training : bool
         Chooses between the ``_train`` and ``_test`` counts.
     observe : callable, optional
-        Sees ``anchors.p2`` .. ``anchors.p6``, ``proposals`` and ``proposal_scores``.
+        Sees ``anchors.p2`` .. ``anchors.p6`` (without a pyramid those of the one map, by its name), ``proposals`` and
+        ``proposal_scores``.
 
     Returns
     -------
@@ -91,7 +92,8 @@ def propose(
             f"logits have shape {logits.shape} and deltas {deltas.shape}; expected {want} and ({total}, 4), those of "
             "one image: logits[n], deltas[n]"
         )
-    anchors = [shown(observe, f"anchors.p{level}", a) for level, a in enumerate(anchors, start=2)]
+    levels = [f"p{level}" for level in range(2, 2 + len(anchors))] if config.neck == "fpn" else config.levels
+    anchors = [shown(observe, f"anchors.{level}", a) for level, a in zip(levels, anchors, strict=True)]
     pre_nms = config.proposals_pre_nms_train if training else config.proposals_pre_nms_test
     post_nms = config.proposals_post_nms_train if training else config.proposals_post_nms_test
     # Ranked by logit, not by probability: a saturated sigmoid has ties that its logits do not have.

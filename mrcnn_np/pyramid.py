@@ -13,6 +13,7 @@ from kernels import as_array, to_host
 from .boxes import box_area
 from .ops.crop_and_resize import crop_and_resize, crop_and_resize_backward
 from .ops.roi_align import check_rois, roi_align, roi_align_backward
+from .ops.roi_pool import roi_pool, roi_pool_backward
 
 
 def roi_level(
@@ -78,7 +79,7 @@ class PyramidAlignCache(NamedTuple):
     Attributes
     ----------
     method : str
-        ``"roi_align"`` or ``"crop_and_resize"``.
+        ``"roi_align"``, ``"crop_and_resize"`` or ``"roi_pool"``.
     members : list of ndarray
         For each level the indices of the RoIs that were read from it.
     levels : list of tuple
@@ -100,7 +101,7 @@ def pyramid_roi_align(
     canonical_size: float = 224.0,
     canonical_level: int = 4,
     rounding: Literal["floor", "round"] = "floor",
-    method: Literal["roi_align", "crop_and_resize"] = "roi_align",
+    method: Literal["roi_align", "crop_and_resize", "roi_pool"] = "roi_align",
     sampling_ratio: int = 2,
     aligned: bool = False,
     reduce: Literal["mean", "max"] = "mean",
@@ -111,7 +112,8 @@ def pyramid_roi_align(
     Parameters
     ----------
     features : sequence of L ndarrays of shape (N, H_l, W_l, C)
-        P2, P3, P4, P5 (P6 only serves the region proposal network).
+        P2, P3, P4, P5 (P6 only serves the region proposal network), or the one map of a network without pyramid, which
+        then every RoI is read from.
     rois : ndarray of shape (R, 4)
         ``(y1, x1, y2, x2)``, half-open, pixels of the padded image.
     batch_index : ndarray of shape (R,), int
@@ -122,11 +124,12 @@ def pyramid_roi_align(
         Image pixels per cell of each level.
     canonical_size, canonical_level, rounding
         As in ``roi_level``; the first of ``features`` is level 2.
-    method : {"roi_align", "crop_and_resize"}
+    method : {"roi_align", "crop_and_resize", "roi_pool"}
         "crop_and_resize" is matterport's: one sample per bin, at positions normalised by the image's size minus 1;
-        the level, too, is chosen by the normalised sides, ``H (h - 1) / (H - 1)`` for a RoI of height h.
+        the level, too, is chosen by the normalised sides, ``H (h - 1) / (H - 1)`` for a RoI of height h. "roi_pool" is
+        that of Fast R-CNN, with ``split="caffe"``.
     sampling_ratio, aligned, reduce
-        As in ``roi_align``; "crop_and_resize" has no use for them.
+        As in ``roi_align``; the others have no use for them.
     image_shape : tuple ``(H, W, ...)``, optional
         The padded image, in pixels; needed by "crop_and_resize" only.
 
@@ -149,8 +152,8 @@ def pyramid_roi_align(
             f"feature maps have shapes {', '.join(str(feature.shape) for feature in features)}; expected (N, H, W, C), "
             "the same number of channels on every level"
         )
-    if method not in ("roi_align", "crop_and_resize"):
-        raise ValueError(f"method is {method!r}; expected 'roi_align' or 'crop_and_resize'")
+    if method not in _BACKWARD:
+        raise ValueError(f"method is {method!r}; expected 'roi_align', 'crop_and_resize' or 'roi_pool'")
     rois, batch_index = as_array(rois), as_array(batch_index)
     bins = check_rois(features[0], rois, batch_index, output_size)
     boxes = measured = rois
@@ -182,10 +185,30 @@ def pyramid_roi_align(
                 aligned=aligned,
                 reduce=reduce,
             )
+        elif method == "roi_pool":
+            pooled[rows], cache = roi_pool(
+                feature, boxes[rows], batch_index[rows], output_size=output_size, spatial_scale=1.0 / stride
+            )
         else:
             pooled[rows], cache = crop_and_resize(feature, boxes[rows], batch_index[rows], output_size=output_size)
         caches.append(cache)
     return pooled, PyramidAlignCache(method, members, caches)
+
+
+def _roi_pool_backward(dy: np.ndarray, cache: Any, *, into: np.ndarray | None = None) -> np.ndarray:
+    """Do what ``roi_pool_backward`` does, and add the gradient to ``into``, in place, as the other two can."""
+    dfeatures = roi_pool_backward(dy, cache)
+    if into is None:
+        return dfeatures
+    into += dfeatures
+    return into
+
+
+_BACKWARD = {
+    "roi_align": roi_align_backward,
+    "crop_and_resize": crop_and_resize_backward,
+    "roi_pool": _roi_pool_backward,
+}
 
 
 def _members(groups: np.ndarray, count: int) -> list[np.ndarray]:
@@ -212,7 +235,7 @@ def pyramid_roi_align_backward(
     list of L ndarrays of shape (N, H_l, W_l, C)
         Zero for a level without RoIs. There is no gradient to the boxes, nor through the choice of the level.
     """
-    backward = roi_align_backward if cache.method == "roi_align" else crop_and_resize_backward
+    backward = _BACKWARD[cache.method]
     sums: Sequence[np.ndarray | None] = [None] * len(cache.members) if into is None else into
     return [backward(dy[rows], level, into=x) for rows, level, x in zip(cache.members, cache.levels, sums)]
 

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .backbone import map_channels
 from .config import Config
 from .layers import LayerCache, Observe, OpCache, accumulate, conv_bn, conv_bn_backward, shown
 from .ops.fused import conv2d_fused, conv2d_fused_backward
@@ -34,10 +35,10 @@ def logits_per_anchor(config: Config) -> int:
 
 def rpn_spec(config: Config) -> dict[str, Spec]:
     """List the head's tensors."""
-    anchors, channels = len(config.anchor_ratios), config.rpn_channels
+    anchors, channels = config.anchors_per_cell, config.rpn_channels
     spec: dict[str, Spec] = {}
     for i, name in enumerate(conv_names(config)):
-        spec |= conv_spec(name, 3, channels if i else config.fpn_channels, channels, bias=True, std=0.01)
+        spec |= conv_spec(name, 3, channels if i else map_channels(config), channels, bias=True, std=0.01)
     spec |= conv_spec("rpn.objectness", 1, channels, anchors * logits_per_anchor(config), bias=True, std=0.01)
     spec |= conv_spec("rpn.deltas", 1, channels, anchors * 4, bias=True, std=0.01)
     return spec
@@ -82,7 +83,7 @@ def rpn_head(
     Parameters
     ----------
     pyramid : list of ndarray
-        ``[p2, ..., p6]``, each (N, H_l, W_l, C).
+        ``[p2, ..., p6]``, each (N, H_l, W_l, C); one map where ``neck`` is "none".
     params : dict
     config : Config
     training : bool

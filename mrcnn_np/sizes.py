@@ -13,12 +13,13 @@ from typing import Any, NamedTuple, TypeVar, cast
 import kernels
 from kernels import device_memory
 
-from .backbone import architecture
+from .backbone import architecture, map_channels, stages_on_the_image
 from .config import Config
 from .errors import DeviceMemoryError
 from .network import spec
 from .params import Spec
 from .rpn import conv_names
+from .vgg import VGGS, vgg_layers
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -96,14 +97,19 @@ def layers(
         Regions that the box head and the mask head see, of all images together.
     """
     tensors = spec(config)
-    found = list(_backbone(config, tensors, size, images))
-    grids = [(images, -(-size[0] // s), -(-size[1] // s)) for s in (4, 8, 16, 32, 64)]
-    for level, grid in reversed(list(zip((2, 3, 4, 5), grids))):
-        for kind in ("lateral", "output"):
-            found.append(_layer(tensors, f"fpn.{kind}{level}", grid))
+    backbone = _vgg if config.backbone in VGGS else _backbone
+    found = list(backbone(config, tensors, size, images))
+    grids = [(images, -(-size[0] // s), -(-size[1] // s)) for s in config.cells]
+    if config.neck == "fpn":
+        for level, grid in reversed(list(zip((2, 3, 4, 5), grids))):
+            for kind in ("lateral", "output"):
+                found.append(_layer(tensors, f"fpn.{kind}{level}", grid))
     for name in (*conv_names(config), "rpn.objectness", "rpn.deltas"):
         found += [_layer(tensors, name, grid) for grid in grids]
     box, mask = config.box_pool_size, config.mask_pool_size
+    if config.box_head == "c5":
+        # both heads share it in training; in inference it runs on the detections again
+        found += _stage(config, tensors, 5, (rois, box, box))
     for name in (name.removesuffix(".w") for name in tensors if name.endswith(".w")):
         if name.startswith("box_head."):
             side = 1 if config.box_head == "conv" or len(tensors[f"{name}.w"].shape) == 2 else box
@@ -119,25 +125,38 @@ def _layer(tensors: dict[str, Spec], name: str, maps: tuple[int, int, int], stri
     return Layer(name, maps, kernel[0] if kernel else 1, c_in * groups, c_out, stride, groups)
 
 
+def _vgg(config: Config, tensors: dict[str, Spec], size: tuple[int, int], images: int) -> Iterator[Layer]:
+    for halvings, layers_of_stage in enumerate(vgg_layers(config)):
+        for name, _, _ in layers_of_stage:
+            yield _layer(tensors, f"backbone.{name}", (images, size[0] >> halvings, size[1] >> halvings))
+
+
 def _backbone(config: Config, tensors: dict[str, Spec], size: tuple[int, int], images: int) -> Iterator[Layer]:
-    arch = architecture(config)
     rows, columns = (-(-side // 2) for side in size)
     yield _layer(tensors, "backbone.stem.conv", (images, rows, columns), 2)
-    rows, columns = -(-rows // 2), -(-columns // 2)
-    for stage, blocks in zip((2, 3, 4, 5), arch.blocks):
-        for i in range(blocks):
-            name = f"backbone.c{stage}.{i}"
-            before, stride = (images, rows, columns), 2 if i == 0 and stage > 2 else 1
-            rows, columns = -(-rows // stride), -(-columns // stride)
-            after = images, rows, columns
-            if f"{name}.shortcut.conv.w" in tensors:
-                yield _layer(tensors, f"{name}.shortcut.conv", after, stride)
-            first_strides = arch.kind == "basic" or config.stride_in_1x1
-            yield _layer(tensors, f"{name}.conv1", after if first_strides else before, stride if first_strides else 1)
-            groups = 1 if arch.kind == "basic" else arch.groups
-            yield _layer(tensors, f"{name}.conv2", after, 1 if first_strides else stride, groups)
-            if arch.kind == "bottleneck":
-                yield _layer(tensors, f"{name}.conv3", after)
+    maps = images, -(-rows // 2), -(-columns // 2)
+    for stage in stages_on_the_image(config):
+        layers_of_stage = list(_stage(config, tensors, stage, maps))
+        yield from layers_of_stage
+        maps = layers_of_stage[-1].maps
+
+
+def _stage(config: Config, tensors: dict[str, Spec], stage: int, maps: tuple[int, int, int]) -> Iterator[Layer]:
+    arch = architecture(config)
+    number, rows, columns = maps
+    for i in range(arch.blocks[stage - 2]):
+        name = f"backbone.c{stage}.{i}"
+        before, stride = (number, rows, columns), 2 if i == 0 and stage > 2 else 1
+        rows, columns = -(-rows // stride), -(-columns // stride)
+        after = number, rows, columns
+        if f"{name}.shortcut.conv.w" in tensors:
+            yield _layer(tensors, f"{name}.shortcut.conv", after, stride)
+        first_strides = arch.kind == "basic" or config.stride_in_1x1
+        yield _layer(tensors, f"{name}.conv1", after if first_strides else before, stride if first_strides else 1)
+        groups = 1 if arch.kind == "basic" else arch.groups
+        yield _layer(tensors, f"{name}.conv2", after, 1 if first_strides else stride, groups)
+        if arch.kind == "bottleneck":
+            yield _layer(tensors, f"{name}.conv3", after)
 
 
 # --- memory of a device ----------------------------------------------------------------------------------------------
@@ -201,7 +220,7 @@ def memory(config: Config, size: tuple[int, int], *, images: int = 1, training: 
     else:
         rois, masks, images = config.proposals_post_nms_test, config.detections_per_image, 1
     every = layers(config, size, images=images, rois=rois, masks=masks)
-    pooled = config.fpn_channels * (rois * config.box_pool_size**2 + masks * config.mask_pool_size**2)
+    pooled = map_channels(config) * (rois * config.box_pool_size**2 + masks * config.mask_pool_size**2)
     largest = max(layer.outputs for layer in every)
     if training:
         kept = sum(layer.outputs for layer in every)

@@ -18,7 +18,7 @@ from .data.sample import Sample, without_objects
 from .data.scene import draw_scene
 from .data.voc import VOID
 from .fpn import fpn
-from .heads import box_head, mask_head
+from .heads import box_head, c5_head, mask_head
 from .model import MaskRCNN
 from .molding import Batch, make_batch, mold_image, resized_shape
 from .network import initialise
@@ -191,12 +191,13 @@ def params_that_detect(config: Config, seed: int = 0, image: np.ndarray | None =
     backbone(images, params, measuring, training=True)
     _move_statistics(params, "backbone.", rng)
 
-    if config.fpn_norm:
+    if config.neck == "fpn" and config.fpn_norm:
         fpn(backbone(images, params, config)[0], params, measuring, training=True)
         _move_statistics(params, "fpn.", rng)
 
     model = MaskRCNN(config, params)
-    pyramid = fpn(backbone(images, params, config)[0], params, config)[0]
+    pyramid = backbone(images, params, config)[0]
+    pyramid = fpn(pyramid, params, config)[0] if config.neck == "fpn" else pyramid[-1:]
     logits, deltas, *_ = rpn_head(pyramid, params, config)
     spread_outputs(params, "rpn.objectness", logits, 2.0)
     spread_outputs(params, "rpn.deltas", deltas, 0.3)
@@ -205,14 +206,20 @@ def params_that_detect(config: Config, seed: int = 0, image: np.ndarray | None =
     anchors = model.anchors(images.shape[1:3], pyramid)
     rois, _ = propose(logits[0], deltas[0], anchors, molding.window, config, training=False)
     index = np.zeros(len(rois), np.int64)
-    features, _ = model.roi_features(pyramid, rois, index, config.box_pool_size, images.shape)
-    if config.box_head != "fc":
+    if config.box_head == "c5":  # its statistics are those of regions
+        features, _ = model.roi_features(pyramid, rois, index, config.box_pool_size, images.shape)
+        c5_head(features, params, measuring, training=True)
+        _move_statistics(params, "backbone.c5.", rng)
+    features = model.head_features(pyramid, rois, index, config.box_pool_size, images.shape)
+    if config.box_head in ("conv", "conv_fc"):
         box_head(features, params, measuring, training=True)
         _move_statistics(params, "box_head.", rng)
     class_logits, deltas, *_ = box_head(features, params, config)
     spread_outputs(params, "box_head.class", class_logits, _class_spread(class_logits, config))
     spread_outputs(params, "box_head.deltas", deltas, 0.7)
-    features, _ = model.roi_features(pyramid, rois[:50], index[:50], config.mask_pool_size, images.shape)
+    if not config.mask_branch:
+        return params
+    features = model.head_features(pyramid, rois[:50], index[:50], config.mask_pool_size, images.shape)
     if config.mask_head_norm:
         mask_head(features, params, measuring, training=True)
         _move_statistics(params, "mask_head.", rng)

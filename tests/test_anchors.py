@@ -104,3 +104,20 @@ def test_errors():
         pyramid_anchors((64, 64), sizes=SIZES, strides=STRIDES, aspect_ratios=(0, 1))
     with pytest.raises(ValueError, match="ratio_meaning is 'tall'"):
         pyramid_anchors((64, 64), sizes=SIZES, strides=STRIDES, ratio_meaning="tall")
+
+
+def test_several_sizes_on_one_level_come_behind_the_ratios():
+    """The nine anchors of Faster R-CNN: for each ratio, all sizes."""
+    (anchors,) = pyramid_anchors((32, 16), sizes=[(128, 256, 512)], strides=[16], aspect_ratios=(0.5, 1, 2))
+    assert anchors.shape == (2 * 1 * 9, 4)
+    sides = anchors[:9, 2:] - anchors[:9, :2]
+    np.testing.assert_allclose(np.sqrt(sides.prod(axis=1)), [128, 256, 512] * 3, rtol=1e-6)
+    np.testing.assert_allclose(sides[:, 0] / sides[:, 1], np.repeat([0.5, 1, 2], 3), rtol=1e-6)
+    np.testing.assert_array_equal(anchors[9:] - anchors[:9], [[16, 0, 16, 0]] * 9)
+    (single,) = pyramid_anchors((32, 16), sizes=[256], strides=[16], aspect_ratios=(0.5, 1, 2))
+    np.testing.assert_array_equal(single.reshape(2, 3, 4), anchors.reshape(2, 3, 3, 4)[:, :, 1])
+
+
+def test_a_size_among_several_is_positive():
+    with pytest.raises(ValueError, match="sizes is"):
+        pyramid_anchors((32, 32), sizes=[(16, 0)], strides=[16])

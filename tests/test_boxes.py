@@ -5,7 +5,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from mrcnn_np.boxes import box_area, clip_boxes, decode_boxes, encode_boxes, has_sides, intersection_over_area, iou
+from mrcnn_np.boxes import (
+    box_area,
+    clip_boxes,
+    decode_boxes,
+    encode_boxes,
+    has_sides,
+    intersection_over_area,
+    iou,
+    whole_boxes,
+)
 
 
 def random_boxes(rng, n, dtype=np.float64, extent=100.0):
@@ -214,3 +223,13 @@ def test_clip_is_idempotent_and_stays_inside(boxes):
     np.testing.assert_array_equal(clip_boxes(once, (-10, 0, 20, 30)), once)
     assert (once >= [-10, 0, -10, 0]).all() and (once <= [20, 30, 20, 30]).all()
     assert (box_area(once) <= box_area(boxes)).all()
+
+
+def test_whole_boxes_paint_the_pixels_whose_centres_lie_inside():
+    boxes = np.array([[0.0, 1.0, 2.0, 3.0], [0.6, -5.0, 1.6, 0.5], [1.0, 1.0, 1.0, 4.0], [-3.0, -3.0, 9.0, 9.0]])
+    masks = whole_boxes(boxes, (3, 4))
+    assert masks.dtype == bool and masks.shape == (4, 3, 4)
+    assert np.argwhere(masks[0]).tolist() == [[0, 1], [0, 2], [1, 1], [1, 2]]
+    assert np.argwhere(masks[1]).tolist() == []  # its right edge is on the centre of the first column
+    assert masks[2].sum() == 0 and masks[3].all()
+    assert whole_boxes(np.zeros((0, 4)), (3, 4)).shape == (0, 3, 4)

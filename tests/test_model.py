@@ -13,6 +13,8 @@ from mrcnn_np.network import initialise
 from mrcnn_np.objective import LOSSES
 from mrcnn_np.params import trainable
 
+ONE_MAP = {"neck": "none", "anchor_strides": (16,), "anchor_sizes": (12.0, 24.0, 48.0)}
+C4 = ONE_MAP | {"box_head": "c5", "box_pool_size": 14, "mask_pool_size": 7, "mask_head_convs": 0}
 VARIANTS = {
     "tiny": {},
     "frozen norm": {"bn_mode": "frozen"},
@@ -47,6 +49,11 @@ VARIANTS = {
         "mini_mask_shape": (28, 28),
         "bn_mode": "frozen",
     },
+    "C4, shared C5 head": C4,
+    "C4, frozen norm, no masks": C4 | {"bn_mode": "frozen", "mask_branch": False},
+    "C4 with fully connected head and softmax": ONE_MAP | {"rpn_objectness": "softmax"},
+    "VGG, RoIPool, Faster R-CNN": ONE_MAP | {"backbone": "tiny_vgg", "roi_method": "roi_pool", "mask_branch": False},
+    "VGG, RoIAlign, masks": ONE_MAP | {"backbone": "tiny_vgg", "mask_head_norm": True},
 }
 
 
@@ -86,7 +93,7 @@ def test_every_parameter_gradient(variant, samples):
     losses, cache = model.losses(batch, np.random.default_rng(3))
     targets = cache.targets
     assert (targets.class_ids > 0).sum() >= 4 and (targets.rpn_labels == 1).sum() >= 2
-    assert all(losses[name] > 0 for name in LOSSES)
+    assert all(losses[name] > 0 for name in LOSSES if config.mask_branch or name != "head_mask")
     grads = model.backward(cache)
     assert set(grads) == {name for name in model.params if trainable(name)}
 
@@ -267,3 +274,63 @@ def test_presets_are_reachable_from_both_names():
     from mrcnn_np import config
 
     assert config.presets is presets
+
+
+# --- networks that read one map ---
+
+
+@pytest.mark.parametrize("variant", [name for name, changes in VARIANTS.items() if changes.get("neck") == "none"])
+def test_both_backends_agree_on_one_map(variant, samples):
+    """Losses, gradients and detections, in float64, where the backends differ by rounding only."""
+    import kernels
+
+    config = small_config(**VARIANTS[variant] | {"detection_score_threshold": 0.0, "bn_mode": "frozen"})
+    params = perturbed(config, np.random.default_rng(8))
+    batch, results = make_batch(samples, config, np.float64), []
+    for backend in ("numpy", "cpu"):
+        with kernels.use(backend):
+            model = MaskRCNN(config, params)
+            losses, cache = model.losses(batch, np.random.default_rng(9))
+            (found,) = model.detect([samples[0].image])
+            results.append((losses, model.backward(cache), found))
+    (losses, grads, found), (others, other_grads, other) = results
+    for name in LOSSES:
+        np.testing.assert_allclose(losses[name], others[name], rtol=1e-10, err_msg=name)
+    for name, gradient in grads.items():
+        scale = max(np.abs(gradient).max(), 1e-12)
+        assert np.abs(gradient - other_grads[name]).max() <= 1e-8 * scale, name
+    assert len(found) > 0
+    np.testing.assert_allclose(found.boxes, other.boxes, rtol=0, atol=1e-8)
+    assert np.array_equal(found.class_ids, other.class_ids) and np.array_equal(found.masks, other.masks)
+
+
+@pytest.mark.parametrize("frozen, left", [
+    (("backbone.*",), ()), (("backbone.stem.*", "backbone.c2.*", "backbone.c3.*", "backbone.c4.*"), ("backbone.c5.",)),
+])  # fmt: skip
+def test_a_frozen_backbone_below_c5_as_the_head(frozen, left, samples):
+    """What is not frozen has the gradient that it has without freezing; C5 is a stage like others."""
+    changes = VARIANTS["C4, shared C5 head"] | {"bn_mode": "frozen"}
+    whole, part = small_config(**changes), small_config(**changes | {"frozen": frozen})
+    params = perturbed(whole, np.random.default_rng(10))
+    batch = make_batch(samples, whole, np.float64)
+    _, cache = MaskRCNN(whole, params).losses(batch, 11)
+    targets, all_grads = cache.targets, MaskRCNN(whole, params).backward(cache)
+    _, cache = MaskRCNN(part, params).losses(batch, 11, targets=targets)
+    grads = MaskRCNN(part, params).backward(cache, consume=True)
+    expected = {name for name in all_grads if name.startswith(("rpn.", "box_head.", "mask_head.", *left))}
+    assert set(grads) == expected
+    for name, gradient in grads.items():
+        np.testing.assert_allclose(gradient, all_grads[name], rtol=1e-10, atol=1e-14, err_msg=name)
+
+
+def test_one_map_without_objects_and_without_regions():
+    """Empty is normal: no object in the batch, and no detection."""
+    for variant in ("C4, shared C5 head", "VGG, RoIPool, Faster R-CNN"):
+        config = small_config(**VARIANTS[variant] | {"detection_score_threshold": 1.0, "bn_mode": "frozen"})
+        model = MaskRCNN(config)
+        sample = make_sample(np.random.default_rng(12), objects=0)
+        losses, cache = model.losses(make_batch([sample], config), 0)
+        assert losses["head_mask"] == losses["head_box"] == 0.0
+        assert all(np.isfinite(g).all() for g in model.backward(cache).values())
+        (found,) = model.detect([sample.image])
+        assert len(found) == 0 and found.masks.shape == (0, *sample.image.shape[:2])

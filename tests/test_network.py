@@ -131,3 +131,27 @@ def test_check_shortens_a_long_list():
     total = len(spec(TINY))
     with pytest.raises(CheckpointError, match=f"and {total - 20} more"):
         check({}, TINY)
+
+
+# --- networks that read one map ---
+
+
+def test_c4_counts_as_detectron2():
+    """mask_rcnn_R_50_C4: ResNet-50 whole, C5 as the head; 15 anchors on C4; 7x7 maps of 2048 channels to masks."""
+    shapes = spec(presets.detectron2_c4())
+    assert count(shapes, "backbone.") == 23_508_032  # the whole of ResNet-50: C5 is the head
+    assert count(shapes, "rpn.") == 1024 * 1024 * 9 + 1024 + 1025 * 15 * 5
+    assert count(shapes, "box_head.") == 2049 * 81 * 5
+    assert count(shapes, "mask_head.") == 4 * 2048 * 256 + 256 + 257 * 81
+    assert not any(name.startswith("fpn.") for name in shapes)
+
+
+def test_a_network_without_masks_has_no_mask_head():
+    whole, boxes = spec(presets.tiny_c4()), spec(presets.tiny_c4(mask_branch=False))
+    assert {name for name in whole if name not in boxes} == {name for name in whole if name.startswith("mask_head.")}
+
+
+def test_c5_is_a_part_only_where_it_is_read():
+    one_map = {"neck": "none", "anchor_strides": (16,)}
+    assert not any(name.startswith("backbone.c5.") for name in spec(presets.tiny(**one_map)))
+    assert any(name.startswith("backbone.c5.") for name in spec(presets.tiny_c4()))

@@ -4,6 +4,7 @@ from gradcheck import check_gradients
 
 from mrcnn_np.ops.crop_and_resize import crop_and_resize
 from mrcnn_np.ops.roi_align import roi_align
+from mrcnn_np.ops.roi_pool import roi_pool
 from mrcnn_np.pyramid import normalise_boxes, pyramid_roi_align, pyramid_roi_align_backward, roi_level
 
 STRIDES = (4, 8, 16, 32)
@@ -125,6 +126,7 @@ def test_normalise_by_hand():
         {"aligned": True, "sampling_ratio": 0},
         {"reduce": "max"},
         {"method": "crop_and_resize", "image_shape": (64, 96)},
+        {"method": "roi_pool"},
     ],
 )
 def test_gradients(options):
@@ -140,7 +142,7 @@ def test_gradients(options):
     check_gradients(f, *random_pyramid(rng), rng=rng)
 
 
-@pytest.mark.parametrize("method", ["roi_align", "crop_and_resize"])
+@pytest.mark.parametrize("method", ["roi_align", "crop_and_resize", "roi_pool"])
 def test_a_level_without_rois_has_zero_gradient(method):
     rng = np.random.default_rng(3)
     features = random_pyramid(rng, dtype=np.float32)
@@ -160,7 +162,7 @@ def test_a_level_without_rois_has_zero_gradient(method):
         np.testing.assert_allclose(level, 1 + gradient, rtol=1e-6)
 
 
-@pytest.mark.parametrize("method", ["roi_align", "crop_and_resize"])
+@pytest.mark.parametrize("method", ["roi_align", "crop_and_resize", "roi_pool"])
 def test_no_rois(method):
     features = random_pyramid(np.random.default_rng(4))
     y, cache = pyramid_roi_align(
@@ -175,6 +177,16 @@ def test_no_rois(method):
     assert y.shape == (0, 7, 7, 2)
     for gradient, feature in zip(pyramid_roi_align_backward(y, cache), features):
         np.testing.assert_array_equal(gradient, np.zeros_like(feature))
+
+
+def test_one_map_serves_rois_of_every_size():
+    rng = np.random.default_rng(5)
+    feature, rois, index = rng.normal(size=(2, 4, 6, 3)), random_rois(rng, 8) * 1.5, rng.integers(0, 2, 8)
+    for method, alone in (("roi_align", roi_align), ("roi_pool", roi_pool)):
+        y, _ = pyramid_roi_align([feature], rois, index, output_size=7, strides=(16,), method=method, aligned=True)
+        options = {"aligned": True} if method == "roi_align" else {}
+        expected, _ = alone(feature, rois, index, output_size=7, spatial_scale=1 / 16, **options)
+        np.testing.assert_array_equal(y, expected)
 
 
 def test_the_order_of_rois_is_kept():

@@ -370,12 +370,32 @@ check("1.4", resize_line)
 # ```
 # </details>
 #
-# In two dimensions: first down, then across. Here is the loop of the tests, and then four programs on the same image: this
-# loop, NumPy, the compiled kernel, and the text for graphics cards, which a simulator runs here (chapter 2 says more). No
-# backward pass is needed: the image is given, and nothing learns from its gradient.
+# In two dimensions: first down, then across. As a loop:
 
 # %%
 source(naive.resize_bilinear)
+
+# %% [markdown]
+# ## One operation, four programs
+#
+# The package has most operations several times. All must give the same numbers.
+#
+# - The *loop* is the text above: one number at a time. It is slow and easy to check by eye, and the tests measure the
+#   others by it.
+# - *NumPy* works on whole arrays. It is what the chapters show.
+# - The *compiled kernel* is a loop again, which Numba turns into machine code (`kernels/cpu`).
+# - The kernel for NVIDIA's graphics cards is written in *CUDA* (`kernels/cuda`). It says what *one* thread does, and
+#   thousands of threads run it at once.
+#
+# You may have no such card. So the book lets Numba's *simulator* run the last text on the processor, thread after
+# thread. On a card the same text runs with `--backend cuda`.
+#
+# Wherever this book derives an operation, a cell compares the four. `kernels.use("numpy")` asks for NumPy's answer.
+# `on_both` returns those of the two kernels, also where the input is so small that the package would leave it to NumPy.
+# `close` prints and asserts how far two answers may lie apart, as a share of the largest number. The kernels calculate in
+# float32, with about 7 digits, and add in another order: $10^{-5}$ or $10^{-6}$ is as near as they can be.
+#
+# Here they enlarge a piece of the image. (A backward pass is not needed: nothing learns from the gradient of an image.)
 
 # %%
 piece = sample.image[40:64, 20:52].astype(np.float64)
@@ -388,7 +408,9 @@ close("NumPy and the compiled kernel, float32", compiled, in_numpy, tolerance=1e
 close("the compiled kernel and CUDA's, simulated", on_card, compiled, tolerance=1e-6)
 
 # %% [markdown]
-# One trap lies in the other direction. When an image shrinks to a quarter, a new pixel still reads two old ones per axis.
+# ## What shrinking skips
+#
+# Enlarging looks at every old pixel. Shrinking does not. When an image shrinks to a quarter, a new pixel still reads two old ones per axis.
 # The other two are never looked at.
 #
 # **On paper first.** A line of white stripes: 255, 0, 0, 0, and again, 16 pixels. What is left of it at 4 pixels? What

@@ -170,9 +170,10 @@ check("2.1", times_read)
 # A slice that ends behind the array stops at its end, so only the front needs care.
 # </details>
 #
-# ## Three programs for one sum
+# ## Four programs for one sum
 #
-# The loop first. Seven `for`, one product at a time. Read `groups` as 1; groups come later in this chapter.
+# The loop first (chapter 1 has said which four). Seven `for`, one product at a time. Read `groups` as 1; groups come later
+# in this chapter.
 
 # %%
 source(naive.conv2d)
@@ -226,33 +227,6 @@ def rows_of(x, kernel, stride):
 assert 256 * 256 * 256 * 4 == 64 * 2**20 and 9 * 64 == 576
 assert 3 * 3 * 256 * 512 + 512 == 1_180_160
 assert 256 * 256 * 9 * 256 * 512 == 77_309_411_328
-x, w, b = rng.normal(size=(2, 7, 8, 6)), rng.normal(size=(3, 3, 6, 4)), rng.normal(size=4)
-padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-ours = ledger.expect("the test's output", rows_of(padded, 3, 2) @ w.reshape(-1, 4) + b, (2, 4, 4, 4))
-options = {"stride": 2, "padding": 1}
-with kernels.use("numpy"):
-    in_numpy, cache = conv2d(x, w, b, **options)
-loop = naive.conv2d(x, w, b, stride=(2, 2), padding=((1, 1), (1, 1)))
-(compiled, _), (on_card, _) = on_both(conv2d, x, w, b, **options)
-close("this chapter and the package", ours, in_numpy)
-close("loop and NumPy, float64", loop, in_numpy)
-close("NumPy and the compiled kernel, float32", compiled, in_numpy, tolerance=1e-5)
-close("the compiled kernel and CUDA's, simulated", on_card, compiled, tolerance=1e-5)
-
-# %% [markdown]
-# Nine times the memory is the price, so the package makes the rows block by block and throws them away. The compiled
-# kernel makes none: it goes over the windows like the loop, a vector of channels at a time. For some 3 × 3 layers it forms
-# the sums in another way, Winograd's, which needs fewer products: equal in real numbers, not to the last bit.
-# (Of other operations the package leaves small inputs to NumPy, which is faster there. In the book's comparisons the
-# kernels are asked.)
-#
-# The fourth text is for NVIDIA's graphics cards, in CUDA (`kernels/cuda`). Such a kernel says what *one* thread does, and
-# thousands of threads run it at once; here a block of them owns a tile of the output, and each thread adds up its cells
-# of it. You may have no such card, so the book has Numba's simulator run the text, one thread after the other; on a card
-# the same text runs with `--backend cuda`. Chapter 4 shows a short one.
-
-# %%
-source(conv._gather)
 
 # %% mystnb={"image": {"alt": "Left a map of 4 by 4 numbers with one window framed; right the matrix of its four windows as rows of nine, with the row of that window framed."}}
 tiny = np.arange(16.0).reshape(1, 4, 4, 1)
@@ -272,6 +246,32 @@ show(figure)
 # %% [markdown]
 # *Figure 2.3. The second window is the second row. Number 5 stands in all four rows.*
 #
+# Nine times the memory is the price. So the package makes the rows block by block and throws them away:
+
+# %%
+source(conv._gather)
+
+# %% [markdown]
+# The compiled kernel makes no rows. It goes over the windows like the loop, a vector of channels at a time. (For some 3 × 3
+# layers it forms the sums in another way, Winograd's, which needs fewer products: equal in real numbers, not to the last
+# bit.) On a graphics card a block of threads owns a tile of the output, and each thread adds up its cells of it. The text is
+# long; chapter 4 shows a short one. All of them on a small input, two maps of 7 × 8 cells:
+
+# %%
+x, w, b = rng.normal(size=(2, 7, 8, 6)), rng.normal(size=(3, 3, 6, 4)), rng.normal(size=4)
+padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+ours = ledger.expect("the test's output", rows_of(padded, 3, 2) @ w.reshape(-1, 4) + b, (2, 4, 4, 4))
+options = {"stride": 2, "padding": 1}
+with kernels.use("numpy"):
+    in_numpy, cache = conv2d(x, w, b, **options)
+loop = naive.conv2d(x, w, b, stride=(2, 2), padding=((1, 1), (1, 1)))
+(compiled, _), (on_card, _) = on_both(conv2d, x, w, b, **options)
+close("this chapter and the package", ours, in_numpy)
+close("loop and NumPy, float64", loop, in_numpy)
+close("NumPy and the compiled kernel, float32", compiled, in_numpy, tolerance=1e-5)
+close("the compiled kernel and CUDA's, simulated", on_card, compiled, tolerance=1e-5)
+
+# %% [markdown]
 # ## The way back
 #
 # A loss $L$ depends on $y$. Someone behind us hands over its derivative by every output. We write $dy$ for this array,
@@ -520,7 +520,7 @@ explorable("convolution", map=start, kernels={"edge": edge, "ones": edge * 0 + 1
 # Layers behind a convolution would like numbers of a known size. Batch norm makes them so: per channel, subtract the mean
 # $\mu$, divide by the deviation $\sigma$, then let the network choose its own scale and shift.
 #
-# $$\hat x = \frac{x - \mu}{\sigma}, \qquad \sigma = \sqrt{v + \epsilon}, \qquad y = \gamma \hat x + \beta.$$
+# $$\sigma = \sqrt{v + \epsilon}, \quad \hat x = \frac{x - \mu}{\sigma}, \quad y = \gamma \hat x + \beta.$$
 #
 # $v$ is the variance; the small $\epsilon$ guards against a division by 0. The question is *whose* mean and variance. In
 # training they can be those of the batch, over the $M = N \cdot H \cdot W$ numbers of a channel. For inference *running*
@@ -587,6 +587,8 @@ check("2.4", norm_gradient)
 #     return gamma / sigma * (dy - dy.mean(axis=0) - x_hat * (dy * x_hat).mean(axis=0))
 # ```
 # </details>
+#
+# The four programs again, and finite differences, under both kinds of statistics:
 
 # %%
 x4, scale, shift = rng.normal(3, 2, (2, 4, 5, 3)), rng.uniform(0.5, 2, 3), rng.normal(size=3)

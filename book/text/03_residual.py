@@ -65,7 +65,7 @@ arch = package.architecture(config)
 # Backward, the ReLU lets the gradient pass where $s > 0$; write $[s > 0]$ for 1 there and 0 elsewhere. The sum hands what
 # passes to both of its summands, and what they send back is added:
 #
-# $$ds = dy \cdot [s > 0], \qquad dx = ds + F'(x)^\top ds.$$
+# $$\begin{aligned} ds &= dy \cdot [s > 0], \\ dx &= ds + F'(x)^\top ds. \end{aligned}$$
 #
 # Here $F'(x)$ is the matrix of derivatives of $F$, and multiplying by its transpose is what the backward pass of the branch
 # does (chapter 2). The first term needs no weight. However small $F'$ is, the gradient arrives.
@@ -179,15 +179,15 @@ check("3.2", small_block_backward)
 # weight stands on both ways. That is why only four of ResNet-50's sixteen blocks have one.
 #
 # The *basic* block of ResNet-18, ResNet-34 and this book's network has two 3 × 3 convolutions in its branch, each with a
-# norm, and a ReLU between them. The first has the stride. Here it is four times: as loops, from the package in NumPy, compiled,
-# and by the kernels of CUDA in the simulator. The norm is a scale and a shift (chapter 2).
+# norm, and a ReLU between them. The first has the stride. The norm is a scale and a shift (chapter 2).
 #
 # What is learned bears names: `backbone.c3.0.conv1.w` is the weight of the first convolution in the first block of C3, and
 # `backbone.c3.0.shortcut.conv.w` that of its projection. The code asks nothing but whether that name exists: if it does,
 # the shortcut is a projection, else it is `x`. So one function serves every network, and a file of weights decides.
 #
 # **On paper first.** `backbone.c3.0` gets a map of 4 × 4 cells and 24 channels and has a stride of 2. What shape comes out?
-# How many weights has its projection, if 48 channels come out?
+# How many weights has its projection, if 48 channels come out? (The cell then compares the four programs of chapter 1, for this
+# block and for one that copies. `looped` is a convolution and its norm, by the loops of chapter 2.)
 
 # %%
 assert params["backbone.c3.0.shortcut.conv.w"].size == 24 * 48 == 1_152
@@ -361,7 +361,8 @@ source(residual_block_backward)
 # The gradients of the weights are not returned. Each layer adds its own to `grads`, under its name.
 #
 # Four kinds of block, each with frozen statistics and with those of the batch: eight checks against finite differences in
-# float64, of $dx$ and of the weight that lies deepest, the first convolution's. On the way we keep the gradient that arrives at each pixel of an 8 × 8 map. A pixel without one was not read.
+# float64, of $dx$ and of the weight that lies deepest, the first convolution's. On the way we keep the gradient that arrives
+# at each pixel of an 8 × 8 map. A pixel without one was not read.
 #
 # **On paper first.** Which share of the pixels does a block with a stride of 2 read, if the stride is in the 3 × 3? If it
 # is in the first 1 × 1? Remember the projection.
@@ -406,17 +407,6 @@ assert seen["stride in the 3 x 3"] == 1 and seen["stride in the 1 x 1"] == 0.25
 print("gradients of four kinds of block agree with finite differences; share of the pixels that are read:")
 print(", ".join(f"{name} {share:.0%}" for name, share in seen.items()))
 
-# %%
-x = rng.normal(size=(1, 4, 4, 8))
-for name in ("basic", "stride in the 3 x 3"):
-    kind, stride, _ = kinds[name]
-    weights, settings = block_params(kind.kind, stride, kind.groups), config.replace(bn_mode="train")
-    y, kept = residual_block(x, weights, "b", kind, settings, stride=stride, training=True)
-    dy = rng.normal(size=y.shape)
-    compiled, on_card = on_both(residual_block_backward, dy, kept, {})
-    close(f"dx of {name}, compiled, float32", compiled, residual_block_backward(dy, kept, {}), tolerance=1e-5)
-    close(f"dx of {name}, the compiled kernels and CUDA's, simulated", on_card, compiled, tolerance=1e-5)
-
 # %% mystnb={"image": {"alt": "Which pixels of an 8 by 8 map receive a gradient: all with the stride in the 3 by 3, every second of every second row with it in the 1 by 1."}}
 figure = Figure(figsize=(6, 3), layout="constrained")
 for ax, name in zip(figure.subplots(1, 2), ("stride in the 3 x 3", "stride in the 1 x 1")):
@@ -457,6 +447,20 @@ check("3.5", unseen_change)
 # ```
 # </details>
 #
+# The kernels must give the same gradients as NumPy. Two blocks, one with $x$ as its shortcut and one with a projection:
+
+# %%
+x = rng.normal(size=(1, 4, 4, 8))
+for name in ("basic", "stride in the 3 x 3"):
+    kind, stride, _ = kinds[name]
+    weights, settings = block_params(kind.kind, stride, kind.groups), config.replace(bn_mode="train")
+    y, kept = residual_block(x, weights, "b", kind, settings, stride=stride, training=True)
+    dy = rng.normal(size=y.shape)
+    compiled, on_card = on_both(residual_block_backward, dy, kept, {})
+    close(f"dx of {name}, compiled, float32", compiled, residual_block_backward(dy, kept, {}), tolerance=1e-5)
+    close(f"dx of {name}, the compiled kernels and CUDA's, simulated", on_card, compiled, tolerance=1e-5)
+
+# %% [markdown]
 # ## The whole backbone
 #
 # Stem, pool, and four stages. Each has fewer cells than the one before, and more channels: less *where*, more *what*. The

@@ -130,7 +130,7 @@ show(figure)
 #
 # Then the two are added. With $L_k$ for the lateral convolution and $U$ for upsampling,
 #
-# $$M_5 = L_5 C_5, \qquad M_k = L_k C_k + U M_{k+1}, \qquad P_k = O_k M_k .$$
+# $$\begin{aligned} M_5 &= L_5 C_5, \\ M_k &= L_k C_k + U M_{k+1}, \\ P_k &= O_k M_k . \end{aligned}$$
 #
 # $M$ is the merged map, and $O_k$ a 3 × 3 convolution, the *output* one. Each level has an $L$ and an $O$ of its own. There
 # is no ReLU anywhere: the pyramid is linear in its inputs, up to the biases. Keep that in mind for the way back.
@@ -155,13 +155,16 @@ print("merged:", m4.tolist())
 source(naive.upsample_nearest)
 
 # %% [markdown]
-# And here is the same for a graphics card, as chapter 2 has promised. This text is one thread's. Its place in the block
+# And here is the same for a graphics card, in CUDA (chapter 1). This text is one thread's. Its place in the block
 # and the block's place in the grid tell it which cell of the small map is its own, and which `width` channels of it (`load`
 # and `store` move that many numbers at once). It reads them once and writes all copies. No two threads write to one
 # place, so none has to wait. A thread beyond the edge of the map, because blocks are not cut to size, goes home.
 
 # %%
 kernel_source("repeat_4")
+
+# %% [markdown]
+# The four programs on two maps of 3 × 5 cells. Copying rounds nothing, so the two kernels must agree to the last bit:
 
 # %%
 rng = np.random.default_rng(0)
@@ -395,11 +398,9 @@ single = [top_down([f if i == j else 0 * f for j, f in enumerate(maps)], doubles
 close("P2 as a sum of four contributions, float64", sum(single) + zero, top_down(maps, doubles)[0])
 
 # %% [markdown]
-# Now to single cells.
-#
-# Change one cell of one C and see which cells of P2 to P6 notice. Flow goes from coarse to fine only, so a cell of C2
-# changes P2 alone. A cell of C5 becomes a block of $2^{5-k}$ cells on level $k$, and the output convolution adds a rim of
-# one cell.
+# Now to single cells. Change one cell of one C and see which cells of P2 to P6 notice. Flow goes from coarse to fine
+# only, so a cell of C2 changes P2 alone. A cell of C5 becomes a block of $2^{5-k}$ cells on level $k$, and the output
+# convolution adds a rim of one cell.
 #
 # **On paper first.** How many cells of P5, P4, P3 and P2 hear one inner cell of C5? (Inner: so far from the border that
 # nothing is cut off.)
@@ -458,7 +459,7 @@ check("4.3", listeners)
 # Besides the convolutions, whose backward pass is chapter 2's, there are three pieces. Each is linear, and each has a
 # transpose that you can say in a sentence.
 #
-# *A sum* hands its gradient to both summands, unchanged. From $z = a + b$ follows $\partial z / \partial a = 1$ and $\partial z / \partial b = 1$.
+# *A sum* hands its gradient to both summands, unchanged: if $z = a + b$, both derivatives of $z$ are 1.
 #
 # *Copying.* $y_{pq} = x_{\lfloor p/2 \rfloor \lfloor q/2 \rfloor}$: a cell went into four places, so it collects from
 # four: $dx_{ij} = \sum_{a,b \in \{0,1\}} dy_{2i+a,\,2j+b}$. (Not their mean. Copying is not averaging.)
@@ -513,7 +514,7 @@ check("4.4", enlarge_backward)
 # Now put them together. $M_k$ went to two places: through $O_k$ to $P_k$, and through $U$ to $M_{k-1}$. It collects from
 # both:
 #
-# $$dM_k = O_k^\top dP_k + U^\top dM_{k-1}, \qquad dC_k = L_k^\top dM_k .$$
+# $$\begin{aligned} dM_k &= O_k^\top dP_k + U^\top dM_{k-1}, \\ dC_k &= L_k^\top dM_k . \end{aligned}$$
 #
 # Here $dP_5$ already holds what P6 sent back: that step comes first. $M_2$ has nobody below it, so the way back goes on with
 # the finest level and climbs. Forward went down, backward goes up. Gradients of different origin meet: what an object on P2
@@ -545,8 +546,10 @@ source(fpn_backward)
 # %% [markdown]
 # Read it beside the formula. P6 gives its gradient to P5. Then, level by level, `plus=from_finer` is the second term of
 # $dM_k$. The lateral's backward pass returns two gradients: `dc` for the backbone, and `dabove` for the map that was added.
-# If the first stages of the backbone are frozen, nobody reads their `dc`, and `need_dx` spares the work. The whole pyramid against finite differences, in float64, at small sizes:
-# with respect to all four inputs, and to one weight of each kind.
+# If the first stages of the backbone are frozen, nobody reads their `dc`, and `need_dx` spares the work.
+#
+# The whole pyramid against finite differences, in float64, at small sizes: with respect to all four inputs, and to one
+# weight of each kind.
 
 # %%
 small = config.replace(fpn_channels=5)
@@ -571,6 +574,9 @@ check_gradients(whole, *inputs, *(weights[name] for name in NAMES), rng=rng, tol
 for k, level in zip((2, 3, 4, 5, 6), whole(*inputs, *(weights[name] for name in NAMES))[0]):
     ledger.expect(f"p{k} of the check", level, (1, 2 ** max(6 - k, 0), 2 ** max(6 - k, 0), 5))
 print("gradients of four maps and four weights: right to 1e-6")
+
+# %% [markdown]
+# The way back on the kernels, for the same small pyramid:
 
 # %%
 maps, cache = fpn(inputs, weights, small, training=True)

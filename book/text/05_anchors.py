@@ -135,8 +135,8 @@ check("5.1", iou_table)
 # negative width: a positive area.
 # </details>
 #
-# The package's function does the same, one coordinate at a time, and answers 0 for boxes without area. Loop, NumPy and
-# the kernels, compiled and of CUDA, for all anchors of the image (we make them below) and its five objects:
+# The package's function does the same, one coordinate at a time, and answers 0 for boxes without area. Here are the four
+# programs of chapter 1, for all anchors of the image (we make them below) and its five objects:
 
 # %%
 levels = pyramid_anchors(

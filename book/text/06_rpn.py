@@ -135,7 +135,7 @@ source(rpn_head)
 # `conv_names` is one name here: a network may have several 3 × 3 convolutions. `k` is 1 or 2, the logits per anchor. At the end
 # all levels stand behind one another: 4,092 rows, in the order of chapter 5.
 #
-# Loop, NumPy, compiled kernels and those of CUDA, simulated, on one small map:
+# The four programs of chapter 1, on one small map:
 
 # %%
 params = {name: value.astype(np.float64) for name, value in model.params.items() if name.startswith("rpn.")}
@@ -212,7 +212,7 @@ source(rpn_head_backward)
 # %% [markdown]
 # `plus=box.dx` is the sum at `hidden`; `accumulate` is the sum over the levels. Two proofs, with maps of 3 × 4 and 2 × 2
 # cells: the joint gradient of the 3 × 3 weights is the sum of the two levels' gradients, and finite differences agree with
-# the gradients of both maps and of all three weights.
+# the gradients of both maps and of all three weights. The kernels must give the same gradients of the maps.
 
 
 # %%
@@ -319,7 +319,7 @@ print(refused)
 #
 # $$g_y = c_y + d_y\,h_a, \quad g_x = c_x + d_x\,w_a, \quad h = h_a\,e^{d_h}, \quad w = w_a\,e^{d_w}.$$
 #
-# The corners lie half a side from the centre. Loop, NumPy and kernels, on the network's own deltas:
+# The corners lie half a side from the centre. The four programs, on the network's own deltas:
 
 # %%
 with kernels.use("numpy"):

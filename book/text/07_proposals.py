@@ -167,6 +167,14 @@ runaway = decode_boxes(np.array([[0.0, 0, 100, 0]]), anchor)[0]
 assert np.isclose((runaway[2] - runaway[0]) / 10, 62.5)
 assert np.log(np.finfo(np.float32).max) < 100  # the exponential would be infinite
 print("at most 62.5 times as high")
+
+# %% [markdown]
+# Now all 4092 anchors, by four texts of the same formula: a loop over single boxes; NumPy, a whole column at a time; the
+# compiled kernel, over all boxes on both cores; and a kernel for graphics cards, where each box has a thread of its own.
+# That one is written in CUDA, and a simulator runs it here, so no card is needed (chapter 2). They must agree, to the
+# digits that their numbers have.
+
+# %%
 with kernels.use("numpy"):
     in_numpy = decode_boxes(deltas.astype(float), anchors.astype(float), std=config.rpn_box_std)
 loop = [naive_boxes.decode(a, d, config.rpn_box_std) for a, d in zip(anchors.tolist(), deltas.tolist())]
@@ -176,9 +184,6 @@ close("decoding, NumPy and compiled, float32", compiled, in_numpy, tolerance=1e-
 close("decoding, the compiled kernel and CUDA's, simulated", on_card, compiled, tolerance=1e-5)
 
 # %% [markdown]
-# The loop is the formula above for one box; NumPy runs it over a whole column, the compiled kernel over all boxes on both
-# cores, and in CUDA each box has a thread of its own.
-#
 # **Exercise 7.2.** Write `decode` for one anchor: four corners in, four out. `std` is $s$; no logarithm $s_3 d_h$ or
 # $s_4 d_w$ may exceed `most`.
 
@@ -319,19 +324,20 @@ assert 6000 * 6000 * 4 == 144_000_000  # bytes, and most of it would never be lo
 print("144 MB for the whole table")
 source(nms)
 
+# %% [markdown]
+# Loop, NumPy, compiled and CUDA once more, on 300 boxes: the simulator takes its time. All must keep the same boxes in the
+# same order. And what has survived once survives again.
+
 # %%
 ranks, level = logits[kept], np.searchsorted(starts, kept, side="right") - 1
-doubles = clipped[:300].astype(float), ranks[:300].astype(float)
+some = clipped[:300].astype(float), ranks[:300].astype(float)
 with kernels.use("numpy"):
-    rows = nms(*doubles, 0.5)
-    rows32 = nms(clipped, ranks, 0.7)
-close("NMS, loop and NumPy: which boxes", rows, naive_boxes.nms(doubles[0].tolist(), doubles[1], 0.5))
-with kernels.use("cpu"):
-    close("NMS, NumPy and compiled: which boxes", nms(clipped, ranks, 0.7), rows32)
-for name, found in zip(("compiled", "CUDA's, simulated"), on_both(nms, *doubles, 0.5)):
-    close(f"NMS of the first 300, NumPy and {name}: which boxes", found, rows)
-again = nms(clipped[rows32], ranks[rows32], 0.7)
-assert np.array_equal(again, np.arange(len(rows32)))  # what has survived once survives again
+    stay = nms(*some, 0.5)
+close("which boxes stay, loop and NumPy", stay, naive_boxes.nms(some[0].tolist(), some[1], 0.5), tolerance=0)
+compiled, on_card = on_both(nms, *some, 0.5)
+close("NumPy and the compiled kernel", compiled, stay, tolerance=0)
+close("the compiled kernel and CUDA's, simulated", on_card, compiled, tolerance=0)
+assert np.array_equal(nms(some[0][stay], some[1][stay], 0.5), np.arange(len(stay)))
 
 # %% [markdown]
 # **Exercise 7.3.** Write NMS, with the code above out of sight. Return the indices of the boxes that stay, best score
@@ -510,8 +516,8 @@ print(f"{len(anchors)} anchors, {len(decoded)} of them ranked and decoded, {len(
 # by 0.01?
 
 # %%
-best = np.argsort(-ranks, kind="stable")[:40]
-few, few_ranks = clipped[best], ranks[best].astype(np.float64)
+strongest = top_k(ranks, 40)
+few, few_ranks = clipped[strongest], ranks[strongest].astype(np.float64)
 gap = -np.diff(few_ranks).max()
 assert gap > 0  # no ties among these
 trembling = few_ranks + np.random.default_rng(0).uniform(-0.49, 0.49, 40) * gap
@@ -605,8 +611,8 @@ check("7.5", combine)
 # of shapes, 84 objects: for each object we ask whether some proposal overlaps it by half or more. An object without such
 # a proposal is lost for good; no head can bring it back.
 #
-# **On paper first.** Two objects overlap by 0.43, as the first two boxes of the chain. Each has a proposal that fits exactly. How many of the two have one
-# after suppression at 0.7, and how many at 0.3?
+# **On paper first.** Two objects overlap by 0.43, as the first two boxes of the chain. Each has a proposal that fits
+# exactly. How many of the two still have one after suppression at 0.7, and how many at 0.3?
 
 # %% tags=["break-it"]
 held_out = open_dataset("shapes", DATA / "shapes", "val")
@@ -649,6 +655,8 @@ show(figure)
 # %% [markdown]
 # *Figure 7.5. The price. At 0.3 a longer list no longer helps: neighbours are gone, and with them boxes that fitted better
 # than the one with the best logit.*
+#
+# On paper: at 0.7 both objects keep their proposal, at 0.3 one of them loses it.
 #
 # The best logit is not the best fit. The proposal network is trained to say "object", not "this box fits to the pixel".
 # So keep the alternatives and let the box head choose. That is why 0.7, and why the strict threshold comes later, behind

@@ -613,6 +613,10 @@ check_gradients(aligned_bins, features, rng=rng, tol=1e-6)
 check_gradients(pooled_cells, features, rng=rng, tol=1e-6)
 print("adjoint and finite differences agree")
 
+# %% [markdown]
+# RoIPool's four texts, forward and backward. Both kernels go back with the cache of the compiled forward pass: the cache
+# has one form, whichever text made it.
+
 # %%
 by_loop, _ = naive_roi.roi_pool(features, rois, index, (3, 3), 1 / 8, "caffe")
 close("RoIPool, loop and package", pooled_cells(features)[0], by_loop)

@@ -74,8 +74,8 @@ assert config.roi_positive_iou == presets.matterport().roi_positive_iou == prese
 # are positive: the code says $\ge$, though the documents say $>$. Half of the object, or the object and as much again: both
 # count as "found". A threshold of 0.5 is generous, and the heads have to live with regions like these.
 #
-# Now the trained network's proposals for our scene. Their IoUs are computed four times: as a loop, in NumPy, compiled, and by
-# CUDA's kernel in the simulator.
+# Now the trained network's proposals for our scene. Their IoUs are computed four times: as a loop, in NumPy, compiled, and
+# by the kernel for graphics cards, in CUDA, which a simulator runs (chapter 2).
 #
 # **On paper first.** There are five objects and 200 proposals. What shape has the table of IoUs? Which axis does the
 # largest number go along, and can most proposals be positive?
@@ -122,6 +122,9 @@ show(figure)
 # %% [markdown]
 # *Figure 10.1. Left: the positive proposals and some of the negative ones. Right: the best IoU of each; from the line on
 # they are positive.*
+#
+# The table is 200 × 5, and the largest number of each *row* counts: a region asks which object is its own. With five objects
+# and 200 boxes all over the image most regions hit none.
 #
 # Look at the bars just left of the line. Such a region holds nearly half of an object, and its target is "background", as
 # if it lay in an empty corner. The class head has to draw a line between pictures that look alike. The line tells *well
@@ -369,8 +372,8 @@ assert np.round(0.5) == 0  # what the Keras code's rounding makes of a half
 print("half a cell: detectron2 1, torchvision 0.75")
 
 # %% [markdown]
-# The same operation as a loop, in NumPy, compiled and in CUDA, in both of its kinds. `crop_and_resize` is the one that reads one
-# point per cell.
+# Loop, NumPy, compiled and CUDA once more, for both ways to read a cell: `roi_align` takes the mean of several samples,
+# `crop_and_resize` reads one point. The masks are noise, so that no cell is easy.
 
 # %%
 rng = np.random.default_rng(0)

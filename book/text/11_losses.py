@@ -400,10 +400,12 @@ explorable("losses", anchor=anchor, truth=truth, predicted=predicted, std=std)
 # %% [markdown]
 # ## Loop, NumPy, compiled, on a card
 #
-# The three functions again as loops, as the tests have them, in NumPy, compiled, and in CUDA, in the simulator: a thread
-# takes an element, and some threads together a row of the softmax. Smooth L1 and the gradient of the softmax
-# have no compiled kernel, since they see a few thousand numbers at most; in CUDA they have one, because a network that
-# runs on a card has all its arrays there.
+# Each of the three functions exists four times: as a loop, as the tests have it; in NumPy; compiled; and in CUDA, for
+# graphics cards, run by a simulator here (chapter 2). On a card a thread takes an element, and some threads together a row
+# of the softmax. Smooth L1 and the gradient of the softmax have no compiled kernel, since they see a few thousand numbers at
+# most; in CUDA they have one, because a network that runs on a card has all its arrays there.
+#
+# First loop and NumPy, then NumPy and the kernels.
 
 # %%
 x, t, row_labels = rng.normal(size=(40, 4)) * 3, rng.random((40, 4)), rng.integers(0, 4, 40)
@@ -668,7 +670,8 @@ print("five losses, six gradients: right")
 # *cosine* between them is 1 if they point the same way, 0 if they have nothing in common. Once with smooth L1, once with
 # the square. A $\beta$ of 1000 makes everything a parabola.
 #
-# **On paper first.** The slopes of the other eleven regions are below 1, most of them. How large is the slope of the wrong one in each case?
+# **On paper first.** The slopes of the other eleven regions are mostly below 1. How large is the slope of the wrong one
+# with each of the two losses?
 
 # %% tags=["break-it"]
 spoilt = targets.deltas.copy()

@@ -26,8 +26,8 @@ import mrcnn_np.backbone as backbone_module
 import naive
 import numpy as np
 from gradcheck import check_gradients
-from helpers import COLOURS, Ledger, MaskRCNN, check, close, explorable, make_batch, network, scene, show, source
-from helpers import train_step, zero_velocity
+from helpers import COLOURS, Ledger, MaskRCNN, check, close, explorable, make_batch, network, on_both, scene, show
+from helpers import source, train_step, zero_velocity
 from matplotlib.figure import Figure
 
 import kernels
@@ -121,6 +121,8 @@ print(f"pixel (2, 2): {through_11:g} + {through_12:g} = {dimage[2, 2]:g}")
 # read it. With $s - 5 = -2$ the two paths are $-2 \cdot 1 \cdot 1 = -2$ and $-2 \cdot (-1) \cdot 2 = 4$.
 #
 # Now do it for all 36 pixels by enumerating every path: a loop over pixels, and for each one over the windows that read it.
+# The package's backward functions, called one behind the other, must say the same. Its compiled kernel, and the one for
+# graphics cards in the simulator (chapter 2), take the last step of this walk, from the sixteen windows to the pixels.
 
 
 # %%
@@ -140,11 +142,12 @@ def by_paths(image, kernel, head):
 
 with kernels.use("numpy"):
     in_numpy = small_network(image, kernel, head)[2]()[0]
+    _, conv_cache = conv2d(image[None, :, :, None], kernel[:, :, None, None])
 ledger.expect("gradient of the small image", in_numpy, (6, 6))
 close("every path and NumPy", by_paths(image, kernel, head), in_numpy)
-with kernels.use("cpu"):
-    compiled = small_network(*(a.astype(np.float32) for a in (image, kernel, head)))[2](np.float32(1))[0]
-close("NumPy and the compiled kernels, float32", compiled, in_numpy, tolerance=1e-6)
+(compiled, *_), (on_card, *_) = on_both(conv2d_backward, dconv[None, :, :, None], conv_cache)
+close("the last step, NumPy and the compiled kernel, float32", compiled[0, :, :, 0], in_numpy, tolerance=1e-6)
+close("the compiled kernel and CUDA's, simulated", on_card, compiled, tolerance=1e-6)
 
 
 # %% [markdown]
@@ -197,8 +200,8 @@ check("12.1", windows_on)
 #     return along(y) * along(x)
 # ```
 #
-# A window that begins at $p$ covers $p, …, p + k - 1$. A corner pixel is read once, one in the middle $k^2$ times: pixels
-# at the border learn less, and are learned from less.
+# A window that begins at $p$ covers $p, …, p + k - 1$. A corner pixel is read once, one in the middle $k^2$ times: a pixel
+# at the border has fewer ways to the loss.
 # </details>
 #
 # **Exercise 12.2.** Write the backward pass of a layer $y = \mathrm{relu}(xw + b)$ for rows of inputs. You receive `dy`
@@ -693,8 +696,7 @@ print(f"weights {weights / 1e6:.2f} million;", ", ".join(f"{k} {n / 1e6:.2f}" fo
 # %% [markdown]
 # 64 · 64 · 16 = 65,536 for this one layer, and in total more than the weights. And the caches grow with the batch and with
 # the area of the images, which the weights do not. That is why training runs out of memory where detection does not; at
-# 1024 pixels the backbone's part is 64 times as much. The mask head keeps more than
-# the whole backbone: twelve regions of 28 × 28 × 48. `backward(cache, consume=True)` lets each part's cache go as
+# 1024 pixels the backbone's part is 64 times as much. The mask head keeps more than the whole backbone: twelve regions of 28 × 28 × 48. `backward(cache, consume=True)` lets each part's cache go as
 # soon as it has been used.
 #
 # ## Where the gradient is stopped

@@ -690,13 +690,21 @@ def _add_weights(commands: Commands) -> None:
     convert = _add_command(
         kinds,
         "convert",
-        "write weights of any kind as safetensors with their conventions, or as torchvision's state_dict",
+        "write weights of any kind as safetensors with their conventions, as torchvision's state_dict, or the network "
+        "as ONNX",
         "  mrcnn-np weights convert model_final_f10217.pkl mask_rcnn_R_50_FPN.safetensors\n"
-        "  mrcnn-np weights convert finetuned.safetensors for_torchvision.pth",
+        "  mrcnn-np weights convert finetuned.safetensors for_torchvision.pth\n"
+        "  mrcnn-np weights convert runs/shapes-tiny shapes.onnx --config detection_score_threshold=0.5",
     )
-    convert.add_argument("source", metavar="IN")
+    convert.add_argument("source", metavar="IN", help="a file of weights, or the folder of a run")
     convert.add_argument("target", metavar="OUT", help="replaced if it exists")
-    convert.add_argument("--to", choices=("safetensors", "torchvision"), help="default: by the ending of OUT")
+    convert.add_argument("--to", choices=("safetensors", "torchvision", "onnx"), help="default: by the ending of OUT")
+    convert.add_argument(
+        "--part",
+        choices=("whole", "first_stage", "box_head", "mask_head"),
+        help="what of the network becomes ONNX: all, from an image to its masks (whole, the default), or one of the "
+        "three pieces without proposals and suppression, whose outputs are raw",
+    )
     _add_conventions_of_weights(convert)
 
     download = _add_command(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +13,6 @@ from ..data import open_dataset as open_data
 from ..data.coco import COCODataset
 from ..data.coco_json import Instances
 from ..data.coco_results import read_results
-from ..data.opening import has_split
 from ..data.sample import Dataset
 from ..errors import UserError
 from ..evaluate.classes import in_classes_of
@@ -25,7 +23,7 @@ from ..model import MaskRCNN
 from ..parallel.ranks import Ranks
 from ..weights.class_names import class_rows
 from .network import checkpoint_path, load_model, of_weights, refuse_options_of_weights
-from .options import Options, open_dataset, recognise_data, recorded_options
+from .options import images_named, images_of_run, open_dataset, recognise_data
 from .results_file import ResultsFile
 
 
@@ -103,18 +101,7 @@ def _of_run(args: argparse.Namespace) -> Subject:
     refuse_options_of_weights(args)
     path = checkpoint_path(args)
     folder = path.parent
-    recorded = recorded_options(folder)
-    # the recorded root is no use for other data
-    is_path = recognise_data(args)
-    same_data = args.data is None or args.data == recorded.get("data")
-    chosen = Options.merge({k: recorded[k] for k in ("data", "root") if k in recorded and same_data}, args)
-    if same_data and (not is_path or Path(args.root).absolute() == Path(recorded.get("root") or "")):
-        # what is drawn for evaluation is drawn of the split that was trained on
-        drawn = {k: recorded[k] for k in ("val_fraction", "split") if k in recorded}
-        chosen = replace(chosen, **{"val_fraction": 0.0, "split": "train", **drawn})
-    split = args.split or recorded.get("val_split", "val")
-    if is_path and args.split is None:
-        split = _held_out(chosen, split)
+    chosen, split = images_of_run(args, folder)
     out = Path(args.out) if args.out else folder / f"eval-{split}.json"
     model, checkpoint = load_model(path, args.config or ())
     _prepare(out, args.coco_results)
@@ -123,22 +110,10 @@ def _of_run(args: argparse.Namespace) -> Subject:
     return Subject(model, dataset, split, None, out, _facts(path, checkpoint.step, args.config))
 
 
-def _held_out(options: Options, split: str) -> str:
-    """Return the split to measure on of data that has perhaps none: all of it then."""
-    if options.val_fraction or has_split(options.data, options.root, split):
-        return split
-    print(f"measured on all images, as there is no split {split!r}")
-    return "train"
-
-
 def _of_weights(args: argparse.Namespace) -> Subject:
     """Open what --weights names, and find its classes among those of --data by name."""
-    if args.data is None:
-        raise UserError(
-            "--weights does not say which images to measure on; expected --data shapes, voc or coco, or a path"
-        )
-    is_path = recognise_data(args)
-    path, split = Path(args.weights), args.split or "val"
+    options, split = images_named(args)
+    path = Path(args.weights)
     model = of_weights(args)
     class_names = model.class_names
     if not class_names:
@@ -148,9 +123,6 @@ def _of_weights(args: argparse.Namespace) -> Subject:
         )
     out = Path(args.out) if args.out else None
     _prepare(out, args.coco_results)
-    options = Options.merge({}, argparse.Namespace(data=args.data, root=args.root))
-    if is_path and args.split is None:
-        split = _held_out(options, split)
     dataset = open_dataset(options, split, subset=args.subset, ids=args.ids)
     class_ids = _map_classes(class_names, dataset.class_names, path)
     facts = {"weights": str(path), "classes": {class_names[k]: dataset.class_names[i] for k, i in class_ids.items()}}

@@ -18,7 +18,7 @@ from ..explain.report import Explanation, Mistake, explain_split
 from ..files import prepare, write_json
 from ..model import MaskRCNN
 from .network import checkpoint_path, load_model, of_weights, refuse_options_of_weights
-from .options import Options, open_dataset, recorded_options
+from .options import images_named, images_of_run, open_dataset
 
 #: sentences on the terminal; the files have all
 SHOWN = 10
@@ -95,21 +95,17 @@ def _subject(args: argparse.Namespace) -> tuple[MaskRCNN, Dataset, Path, str]:
     if args.weights is None:
         refuse_options_of_weights(args)
         path = checkpoint_path(args)
-        recorded = recorded_options(path.parent)
-        same_data = args.data is None or args.data == recorded.get("data")
-        chosen = Options.merge({k: recorded[k] for k in ("data", "root") if k in recorded and same_data}, args)
-        split, folder = args.split or recorded.get("val_split", "val"), path.parent
+        chosen, split = images_of_run(args, path.parent)
+        folder = path.parent
         model, checkpoint = load_model(path, args.config or (), **changes)
         class_names = checkpoint.class_names
     else:
-        if args.data is None:
-            raise UserError("--weights does not say which images to look at; expected --data shapes, voc or coco")
-        path, split, folder = Path(args.weights), args.split or "val", Path("runs")
+        chosen, split = images_named(args)
+        path, folder = Path(args.weights), Path("runs")
         model = of_weights(args, **changes)
         class_names = model.class_names
         if not class_names:
             raise UserError(f"{path} does not say what its classes are; expected their names by --class-names NAMES")
-        chosen = Options.merge({}, argparse.Namespace(data=args.data, root=args.root))
     dataset = open_dataset(chosen, split, subset=args.subset, ids=args.ids)
     dataset = in_classes_of(dataset, class_names, f"split {split!r}", print)
     name, title = f"explain-{split}", f"{path}: split {split}"

@@ -13,6 +13,7 @@ from typing import Any
 from .. import data
 from ..config.presets import PRESETS
 from ..data import formats
+from ..data.opening import has_split
 from ..data.sample import Dataset
 from ..data.shapes import SHAPES_ROOT
 from ..errors import UserError
@@ -134,6 +135,48 @@ def open_dataset(options: Options, split: str, *, subset: int | None, ids: str |
         val_of=options.split,
     )
     return dataset
+
+
+def images_of_run(args: argparse.Namespace, folder: Path) -> tuple[Options, str]:
+    """Return which images a run is looked at on, and the split: those that it held out, unless options say otherwise.
+
+    Parameters
+    ----------
+    args : argparse.Namespace
+        ``data``, ``root``, ``split`` as given; a path becomes the name of a format and its root.
+    folder : Path
+        The run's, with its ``options.json``.
+    """
+    recorded = recorded_options(folder)
+    # the recorded root is no use for other data
+    is_path = recognise_data(args)
+    same_data = args.data is None or args.data == recorded.get("data")
+    chosen = Options.merge({k: recorded[k] for k in ("data", "root") if k in recorded and same_data}, args)
+    if same_data and (not is_path or Path(args.root).absolute() == Path(recorded.get("root") or "")):
+        # what is drawn is drawn of the split that was trained on
+        drawn = {k: recorded[k] for k in ("val_fraction", "split") if k in recorded}
+        chosen = replace(chosen, **{"val_fraction": 0.0, "split": "train", **drawn})
+    split = args.split or recorded.get("val_split", "val")
+    return chosen, split if args.split or not is_path else _split_there(chosen, split)
+
+
+def images_named(args: argparse.Namespace) -> tuple[Options, str]:
+    """Return which images --data and --root name for weights that are of no run, and the split."""
+    if args.data is None:
+        raise UserError(
+            "--weights does not say which images to look at; expected --data shapes, voc or coco, or a path"
+        )
+    is_path = recognise_data(args)
+    options = Options.merge({}, argparse.Namespace(data=args.data, root=args.root))
+    return options, args.split or (_split_there(options, "val") if is_path else "val")
+
+
+def _split_there(options: Options, split: str) -> str:
+    """Return the split to look at of data that has perhaps none: all of it then."""
+    if options.val_fraction or has_split(options.data, options.root, split):
+        return split
+    print(f"measured on all images, as there is no split {split!r}")
+    return "train"
 
 
 def recognise_data(args: argparse.Namespace) -> bool:

@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -54,8 +55,13 @@ def make_config(options: Options, class_names: tuple[str, ...], base: Config | N
         What the weights to start from belong to; by default the preset of the options.
     """
     config = base or presets.by_name(options.preset or PRESET, num_classes=len(class_names))
-    for text in options.config:
-        config = config.with_overrides([text]) if "=" in text else _config_file(config, Path(text))
+    # neighbours at once: neck and anchor_strides fit each other only together
+    for is_field, texts in groupby(options.config, key=lambda text: "=" in text):
+        if is_field:
+            config = config.with_overrides(list(texts))
+        else:
+            for text in texts:
+                config = _config_file(config, Path(text))
     changes: dict[str, Any] = {}
     if options.size is not None:
         changes |= {"image_min_size": options.size, "image_max_size": options.size}

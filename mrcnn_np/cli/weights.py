@@ -8,12 +8,16 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import UserError
+from ..model import MaskRCNN
+from ..onnx.export import PARTS, write_onnx
+from ..onnx.graph import require_onnx
 from ..params import Params, count
+from ..training.run_folder import CHECKPOINT
 from ..weights.download import download_weights, listing, published, sha256
 from ..weights.load import save_weights
 from ..weights.network import open_weights
 
-SUFFIXES = {".safetensors": "safetensors", ".pth": "torchvision", ".pt": "torchvision"}
+SUFFIXES = {".safetensors": "safetensors", ".pth": "torchvision", ".pt": "torchvision", ".onnx": "onnx"}
 
 
 def run_weights(args: argparse.Namespace) -> int:
@@ -56,22 +60,38 @@ def _not_finite(params: Params, shown: int = 8) -> list[str]:
 
 
 def run_convert(args: argparse.Namespace) -> int:
-    """Write weights of any kind as safetensors with a manifest, or for torchvision."""
+    """Write weights of any kind as safetensors with a manifest, for torchvision, or a whole network as ONNX."""
     source, target = Path(args.source), Path(args.target)
+    if (source / CHECKPOINT).is_file():  # the folder of a run
+        source = source / CHECKPOINT
     format = args.to or SUFFIXES.get(target.suffix)
     if format is None:
         raise UserError(
-            f"{target}: expected a name that ends in {', '.join(SUFFIXES)}, or --to safetensors|torchvision"
+            f"{target}: expected a name that ends in {', '.join(SUFFIXES)}, or --to safetensors|torchvision|onnx"
         )
+    if args.part is not None and format != "onnx":
+        raise UserError(f"--part goes with --to onnx; {target} is to be written as {format}")
     if target.exists() and source.exists() and target.samefile(source):
         raise UserError(f"{target} is the file to be read; choose another name")
     if target.is_dir() or not target.parent.is_dir():
         raise UserError(f"cannot write {target}: expected a file in a folder that exists")
+    if format == "onnx":
+        return _convert_to_onnx(source, target, args)
     weights, manifest, config = open_weights(source, args.preset, args.config)
     save_weights(target, weights.loaded, config, format=format, manifest=manifest)
     print(f"{len(weights.loaded)} tensors of {source} are in {target} ({format})")
     for line in _not_finite(weights.loaded):
         print(line)
+    return 0
+
+
+def _convert_to_onnx(source: Path, target: Path, args: argparse.Namespace) -> int:
+    """Write the network as a graph that other programs run."""
+    require_onnx()  # before a large file is read
+    part = args.part or PARTS[0]
+    model = MaskRCNN.load(source, preset=args.preset, overrides=args.config)
+    write_onnx(target, model, part=part)
+    print(f"{target}: {model.config.backbone} of {source} as ONNX ({part}), {target.stat().st_size:,} bytes")
     return 0
 
 

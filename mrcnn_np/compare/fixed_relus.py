@@ -13,6 +13,7 @@ import numpy as np
 
 from ..backbone import backbone
 from ..config import Config
+from ..errors import ConfigError
 from ..fpn import fpn
 from ..heads import box_head, mask_head
 from ..layers import conv_bn
@@ -41,7 +42,16 @@ def params_with_fixed_relus(config: Config, images: np.ndarray, seed: int = 0) -
     Returns
     -------
     dict of str to ndarray
+
+    Raises
+    ------
+    ConfigError
+        The network has no pyramid.
     """
+    if config.neck != "fpn":
+        raise ConfigError(
+            "neck is 'none'; weights whose ReLUs keep their side are made for a pyramid only, use float64"
+        )
     rng = np.random.default_rng(seed)
     images = images.astype(np.float32)
     params = initialise(config, rng)

@@ -15,6 +15,7 @@ from .checks import check_range, check_type, shown
 from .declare import KEY, Declaration
 from .fields import (
     BACKBONES,
+    VGGS,
     AnchorFields,
     BackboneFields,
     DetectionFields,
@@ -53,8 +54,7 @@ class Config(
         low, high = self.scale_jitter
         relations = [
             (self.image_min_size <= self.image_max_size, "image_min_size", "between 1 and image_max_size"),
-            (len(self.anchor_sizes) == 5, "anchor_sizes", "5 sizes, one for each of P2..P6"),
-            (len(self.anchor_strides) == 5, "anchor_strides", "5 strides, one for each of P2..P6"),
+            *self._level_relations(),
             (len(self.anchor_ratios) >= 1, "anchor_ratios", "at least one"),
             (self.pad_multiple % 32 == 0, "pad_multiple", "a multiple of 32, the stride of C5"),
             (self.resize_mode != "square" or self.image_max_size % 32 == 0, "image_max_size", "a multiple of 32"),
@@ -68,6 +68,48 @@ class Config(
         for holds, name, expected in relations:
             if not holds:
                 raise ConfigError(f"{name} is {shown(getattr(self, name))}; expected {expected}")
+
+    def _level_relations(self) -> list[tuple[bool, str, str]]:
+        """Return what holds of the maps that are read: the pyramid's five, or one at 1/16 of the image."""
+        if self.neck == "fpn":
+            return [
+                (len(self.anchor_sizes) == 5, "anchor_sizes", "5 sizes, one for each of P2..P6"),
+                (len(self.anchor_strides) == 5, "anchor_strides", "5 strides, one for each of P2..P6"),
+                (self.backbone not in VGGS, "backbone", "a ResNet: a VGG has no pyramid, only neck 'none'"),
+                (self.box_head != "c5", "box_head", "another, for the pyramid is made of C5; neck 'none' leaves it"),
+            ]
+        halved = -(-self.box_pool_size // 2)
+        return [
+            (len(self.anchor_sizes) >= 1, "anchor_sizes", "at least one size, all for the one map of neck 'none'"),
+            (len(self.anchor_strides) == 1, "anchor_strides", "1 stride, that of the one map of neck 'none'"),
+            (self.box_head != "c5" or self.backbone not in VGGS, "box_head", "another: a VGG has no C5 stage"),
+            (
+                self.box_head != "c5" or not self.mask_branch or self.mask_pool_size == halved,
+                "mask_pool_size", f"{halved}: what C5, the box head, leaves of box_pool_size {self.box_pool_size}",
+            ),
+        ]  # fmt: skip
+
+    @property
+    def levels(self) -> tuple[str, ...]:
+        """Names of the maps that the proposal network reads."""
+        if self.neck == "fpn":
+            return ("p2", "p3", "p4", "p5", "p6")
+        return ("conv5_3",) if self.backbone in VGGS else ("c4",)
+
+    @property
+    def cells(self) -> tuple[int, ...]:
+        """Image pixels per cell of each of these maps, whatever the anchors' strides are said to be."""
+        return (4, 8, 16, 32, 64) if self.neck == "fpn" else (16,)
+
+    @property
+    def sizes_by_level(self) -> tuple[tuple[float, ...], ...]:
+        """Sides of the anchors on each of these maps."""
+        return tuple((size,) for size in self.anchor_sizes) if self.neck == "fpn" else (self.anchor_sizes,)
+
+    @property
+    def anchors_per_cell(self) -> int:
+        """Anchors on each cell: as many as ratios, for each size of a level."""
+        return len(self.sizes_by_level[0]) * len(self.anchor_ratios)
 
     def __repr__(self) -> str:
         """Return name, classes, and what differs from the preset of that name: all 90 fields fill a screen."""
@@ -114,7 +156,9 @@ class Config(
             try:
                 parsed = json.loads(value)
             except (ValueError, RecursionError):  # no JSON, a number of 5000 digits, 5000 brackets
-                parsed = None if value.lower() == "none" else value
+                # a word of its own where the field knows no None: neck=none
+                nothing = type(None) in typing.get_args(_hints().get(field.strip()))
+                parsed = None if value.lower() == "none" and nothing else value
             changes[field.strip()] = tuple(parsed) if isinstance(parsed, list) else parsed
         return self.replace(**changes)
 

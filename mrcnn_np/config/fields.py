@@ -132,20 +132,27 @@ class ImageFields:
 
 
 #: the names in ``backbone.ARCHITECTURES``
-BACKBONES = (
+RESNETS = (
     "tiny", "small", "resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnext50_32x4d",
     "resnext101_32x8d",
 )  # fmt: skip
+#: the names in ``vgg.VGGS``
+VGGS = ("tiny_vgg", "vgg16")
+BACKBONES = (*RESNETS, *VGGS)
 
 
 @dataclass(frozen=True)
 class BackboneFields:
-    """Backbone and pyramid (``backbone.py``, ``fpn.py``).
+    """Backbone and pyramid (``backbone.py``, ``vgg.py``, ``fpn.py``).
 
     Attributes
     ----------
-    backbone : a name in ``backbone.ARCHITECTURES``
-        matterport's default is resnet101; resnet50 is that of the other two presets. [103]
+    backbone : a name in ``backbone.ARCHITECTURES`` or ``vgg.VGGS``
+        matterport's default is resnet101; resnet50 is that of the other two presets. [103] vgg16 is that of Faster
+        R-CNN: its convolutions have a bias and no norm.
+    neck : "fpn" or "none"
+        What the proposal network and the heads read. "fpn": the pyramid P2..P6 (all three). "none": one map at 1/16 of
+        the image, C4 of a ResNet (detectron2's C4 configurations) or conv5_3 of a VGG, as in Faster R-CNN.
     stride_in_1x1 : bool
         Which convolution of a down-sampling bottleneck has stride 2: its first 1x1 (the original paper, matterport,
         detectron2's MSRA weights) or its 3x3 (torchvision, and detectron2's ResNeXt). Basic blocks have no 1x1. [104]
@@ -172,6 +179,7 @@ class BackboneFields:
     """
 
     backbone: str = size("resnet50", matterport="resnet101", weights="backbone", in_tensors=True)
+    neck: Literal["fpn", "none"] = size("fpn", weights="network")
     stride_in_1x1: bool = convention(False, matterport=True, detectron2=True, weights="backbone")
     conv_bias: bool = convention(
         False, matterport=True, weights="backbone", in_tensors=True, built_in=("matterport", "torchvision")
@@ -190,15 +198,18 @@ class AnchorFields:
 
     Attributes
     ----------
-    anchor_sizes : 5 numbers, molded pixels
-        Side of the square anchor on P2..P6: 32, 64, 128, 256, 512 in all three. [41]
-    anchor_strides : 5 numbers, molded pixels
-        Distance of neighbouring anchors on P2..P6: 4, 8, 16, 32, 64 in all three. [37]
+    anchor_sizes : numbers, molded pixels
+        Sides of the square anchors. With ``neck`` "fpn" five, one on each of P2..P6: 32, 64, 128, 256, 512 in all
+        three. [41] With "none" any number, all of them on every cell of the one map: 128, 256, 512 in Faster R-CNN, and
+        the five above in detectron2's C4 configurations.
+    anchor_strides : numbers, molded pixels
+        Distance of neighbouring anchors. With ``neck`` "fpn" five, on P2..P6: 4, 8, 16, 32, 64 in all three. [37] With
+        "none" one: 16.
     anchor_stride_from_grid : bool
         Take the distance from the padded image divided by the map instead, rounded down: 800 rows over 13 cells give
         61, not 64 (torchvision). [51]
     anchor_ratios : numbers
-        0.5, 1, 2 in all three; their count is the number of anchors per cell. [42]
+        0.5, 1, 2 in all three; their count is the number of anchors per cell and size. [42]
     anchor_ratio_meaning : "height_over_width" or "width_over_height"
         What 0.5 means: a wide anchor (torchvision, detectron2) or a tall one (matterport). [44]
     anchor_rounding : bool
@@ -328,9 +339,9 @@ class RoiFields:
         Side of the square RoI that belongs to the canonical level: 224 in all three. [31, 36]
     roi_canonical_level : level
         k0: 4 in all three. [31]
-    roi_method : "roi_align" or "crop_and_resize"
-        RoIAlign (torchvision, detectron2), or one sample per bin, in coordinates normalised by size - 1 (matterport).
-        [6, 15]
+    roi_method : "roi_align", "crop_and_resize" or "roi_pool"
+        RoIAlign (torchvision, detectron2), or one sample per bin, in coordinates normalised by size - 1 (matterport),
+        or what RoIAlign replaced: the largest value of bins rounded to whole cells (Fast and Faster R-CNN). [6, 15]
     roi_sampling_ratio : samples per bin and axis, or 0
         2 in torchvision, 0 (adaptive: the bin's side in cells, rounded up) in detectron2; "crop_and_resize" always
         takes 1. [24]
@@ -340,9 +351,10 @@ class RoiFields:
     roi_reduce : "mean" or "max"
         What becomes of the samples of a bin: their mean in all three; the largest in the walkthrough documents. [6, 7]
     box_pool_size : bins per axis
-        What the box head reads: 7 in all three. [26]
+        What the box head reads: 7 in all three [26]; 14 where ``box_head`` is "c5", which halves it.
     mask_pool_size : bins per axis
         What the mask head reads: 14 in all three; predicted masks and mask targets have twice as many cells. [26, 80]
+        Where ``box_head`` is "c5" it reads what C5 made of the box head's bins: half as many, 7.
     gt_joins_proposals : bool
         Ground-truth boxes join the proposals before RoIs are sampled (torchvision, detectron2; not matterport). [73]
     rois_per_image : RoIs
@@ -367,7 +379,7 @@ class RoiFields:
     roi_level_rounding: Literal["floor", "round"] = convention("floor", matterport="round")
     roi_canonical_size: float = size(224.0, LENGTH)
     roi_canonical_level: int = size(4, Range(2, 5))
-    roi_method: Literal["roi_align", "crop_and_resize"] = convention(
+    roi_method: Literal["roi_align", "crop_and_resize", "roi_pool"] = convention(
         "roi_align", matterport="crop_and_resize", weights="network"
     )
     roi_sampling_ratio: int = convention(2, Range(0, 64), detectron2=0)
@@ -391,19 +403,23 @@ class HeadFields:
 
     Attributes
     ----------
-    box_head : "fc", "conv" or "conv_fc"
+    box_head : "fc", "conv", "conv_fc" or "c5"
         "fc": two fully connected layers (torchvision, detectron2). "conv": a 7x7 and a 1x1 convolution with batch norm
         (matterport). "conv_fc": 3x3 convolutions with batch norm, then one fully connected layer (torchvision's v2).
-        [78]
+        [78] "c5", only without a pyramid: the last stage of the ResNet, run on each RoI, and the mean of its map
+        (detectron2's C4 configurations); the mask head reads the same map.
     box_head_convs : layers
         3x3 convolutions of "conv_fc", as wide as the pyramid: 4 in torchvision's v2. The others do not use it.
     box_head_channels : channels
-        Of both layers, or of the fully connected one: 1024 in all three. [78]
+        Of both layers, or of the fully connected one: 1024 in all three, 4096 in Faster R-CNN with VGG-16. [78] "c5"
+        does not use it.
     head_box_std : 4 numbers, of (dy, dx, log dh, log dw)
         Deltas of the box head are divided by it: (0.1, 0.1, 0.2, 0.2) in all three; torchvision and detectron2 write
         its inverse, weights (10, 10, 5, 5). [59]
+    mask_branch : bool
+        There is a mask head. False is Faster R-CNN: no mask loss, and the mask of a detection is all of its box.
     mask_head_convs : layers
-        3x3 convolutions before the transposed one: 4 in all three. [79]
+        3x3 convolutions before the transposed one: 4 in all three, 0 in detectron2's C4 configurations. [79]
     mask_head_channels : channels
         256 in all three. [79]
     mask_head_norm : bool
@@ -411,7 +427,7 @@ class HeadFields:
         v2, where they have none, see ``conv_bias``. [79]
     """
 
-    box_head: Literal["fc", "conv", "conv_fc"] = convention(
+    box_head: Literal["fc", "conv", "conv_fc", "c5"] = convention(
         "fc", matterport="conv", weights="network", built_in=("matterport",)
     )
     box_head_convs: int = size(4, Range(0, 32), counted_by=r"box_head\.conv(\d+)\.w$")
@@ -423,6 +439,7 @@ class HeadFields:
         built_in=("torchvision",),
     )
     head_box_std: tuple[float, float, float, float] = convention((0.1, 0.1, 0.2, 0.2), DEVIATION, weights="network")
+    mask_branch: bool = size(True, weights="network")
     mask_head_convs: int = size(4, Range(0, 32), weights="network", counted_by=r"mask_head\.conv(\d+)\.w$")
     mask_head_channels: int = size(
         256, CHANNELS, weights="network", shown_by=("mask_head.deconv.b",), built_in=("torchvision",)

@@ -93,6 +93,24 @@ def small(num_classes: int = 21, **changes: Any) -> Config:
     return config.replace(**changes)
 
 
+def tiny_c4(num_classes: int = 4, **changes: Any) -> Config:
+    """Return the tiny network without a pyramid: all is read from C4, and C5 runs on each RoI.
+
+    Its anchors are those of ``tiny``, all of them on the one map, so that the two differ in the pyramid alone.
+    """
+    config = tiny(
+        num_classes=num_classes,
+        name="tiny_c4",
+        neck="none",
+        anchor_strides=(16,),
+        box_head="c5",
+        box_pool_size=14,
+        mask_pool_size=7,
+        mask_head_convs=0,
+    )
+    return config.replace(**changes)
+
+
 def matterport(num_classes: int = 81, **changes: Any) -> Config:
     """Return what the Keras implementation (matterport/Mask_RCNN) computes, by default with ResNet-101.
 
@@ -141,6 +159,77 @@ def detectron2(num_classes: int = 81, **changes: Any) -> Config:
     return _answers_of("detectron2", num_classes).replace(**changes)
 
 
+def detectron2_c4(num_classes: int = 81, **changes: Any) -> Config:
+    """Return what detectron2's ``mask_rcnn_R_50_C4`` model-zoo entries compute.
+
+    The proposal network and RoIAlign read C4, whose 14 x 14 bins C5 turns into what both heads read. Five anchor sizes
+    share that map; more proposals pass NMS, because there is one level only. What is not followed is that of
+    ``detectron2``.
+    """
+    config = detectron2(
+        num_classes=num_classes,
+        name="detectron2_c4",
+        neck="none",
+        anchor_strides=(16,),
+        rpn_channels=1024,
+        proposals_pre_nms_train=12000,
+        proposals_pre_nms_test=6000,
+        proposals_post_nms_train=2000,
+        box_head="c5",
+        box_pool_size=14,
+        mask_pool_size=7,
+        mask_head_convs=0,
+    )
+    return config.replace(**changes)
+
+
+def vgg16(num_classes: int = 21, **changes: Any) -> Config:
+    """Return the Faster R-CNN of the paper with VGG-16, for Pascal VOC: one map, nine anchors, RoIPool, fc6 and fc7.
+
+    Numbers that the paper does not state are those of its published Python code, py-faster-rcnn, end to end. Not
+    followed: dropout behind fc6 and fc7 in training; anchors that stick out of the image are trained like others; RoIs
+    below an IoU of 0.1 count as background; anchors' sides rounded before they are scaled (184 x 96 for 181 x 91).
+    """
+    config = Config(
+        name="vgg16",
+        num_classes=num_classes,
+        image_min_size=600,
+        image_max_size=1000,
+        channel_order="bgr",
+        pixel_scale=1.0,
+        pixel_mean=(102.9801, 115.9465, 122.7717),
+        pixel_std=(1.0, 1.0, 1.0),
+        backbone="vgg16",
+        neck="none",
+        anchor_sizes=(128.0, 256.0, 512.0),
+        anchor_strides=(16,),
+        anchor_offset=0.5,
+        rpn_channels=512,
+        rpn_objectness="softmax",
+        max_log_scale=None,
+        proposals_pre_nms_train=12000,
+        proposals_pre_nms_test=6000,
+        proposals_post_nms_train=2000,
+        proposals_post_nms_test=300,
+        proposals_min_size=16.0,
+        roi_method="roi_pool",
+        rois_per_image=128,
+        box_head_channels=4096,
+        mask_branch=False,
+        head_smooth_l1_beta=1.0,
+        detection_nms_iou=0.3,
+        learning_rate=0.001,
+        weight_decay=5e-4,
+        no_decay=("*.b",),
+        frozen=("backbone.conv1_*", "backbone.conv2_*"),
+        batch_size=1,
+        steps=70000,
+        warmup_steps=0,
+        decay_at=(5.0 / 7.0,),
+    )
+    return config.replace(**changes)
+
+
 def _answers_of(framework: str, num_classes: int) -> Config:
     """Return what a framework has: its answers, which stand beside the fields, and else their defaults."""
     answers = {name: d.answers[framework] for name, d in DECLARATIONS.items() if framework in d.answers}
@@ -154,6 +243,9 @@ PRESETS: dict[str, Callable[..., Config]] = {
     "torchvision": torchvision,
     "torchvision_v2": torchvision_v2,
     "detectron2": detectron2,
+    "detectron2_c4": detectron2_c4,
+    "tiny_c4": tiny_c4,
+    "vgg16": vgg16,
 }
 BY_NAME.update(PRESETS)
 

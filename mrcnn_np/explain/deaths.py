@@ -313,7 +313,7 @@ class _Scene:
         )  # fmt: skip
 
     def _ranked(self, a: int, numbers: dict[str, Any]) -> Any:
-        where = f"of P{numbers['level']}" if self.config.proposals_per_level else "of all levels"
+        where = f"of {self._map(numbers['level'])}" if self.config.proposals_per_level else "of all levels"
         return RANKED, numbers, (
             f"of {numbers['anchors']} anchors that were moved onto it the best is number {numbers['place']} {where}; "
             f"the first {self.config.proposals_pre_nms_test} go on (proposals_pre_nms_test)"
@@ -329,7 +329,8 @@ class _Scene:
         }  # fmt: skip
         near = overlaps[a] >= self.config.rpn_negative_iou
         text = (
-            f"{numbers['sides']} molded pixels; the best anchor (P{numbers['level']}, {numbers['anchor_sides']}) "
+            f"{numbers['sides']} molded pixels; the best anchor ({self._map(numbers['level'])}, "
+            f"{numbers['anchor_sides']}) "
             f"overlaps it by {numbers['anchor_iou']}, "
         )
         if near:
@@ -377,6 +378,10 @@ class _Scene:
     def _shown(self, box: np.ndarray) -> list[float]:
         """Return a molded box in pixels of the original image."""
         return [round(float(v), 2) for v in self.trail.molding.unmold_boxes(box[None], self.config.box_frame)[0]]
+
+    def _map(self, level: int) -> str:
+        """Return the name of a level: P3; C4 or conv5_3 without a pyramid."""
+        return f"P{level}" if self.config.neck == "fpn" else self.config.levels[0].replace("c4", "C4")
 
     def _sides(self, box: np.ndarray) -> str:
         return f"{box[2] - box[0]:.1f} x {box[3] - box[1]:.1f}"

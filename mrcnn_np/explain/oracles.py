@@ -16,9 +16,9 @@ from ..boxes import clip_boxes, encode_boxes, enter_frame, has_sides
 from ..config import Config
 from ..data.masks import Masks, in_runs, placed
 from ..data.sample import Sample
-from ..detections import Detections, own_masks, paste_masks, refine, unmold
+from ..detections import Detections, paste_masks, refine
 from ..evaluate.matching import box_iou
-from ..heads import box_head, mask_head
+from ..heads import box_head
 from ..model import MaskRCNN
 from ..targets import mask_targets
 from .judge import BACKGROUND_IOU
@@ -75,7 +75,8 @@ def encoded_masks(boxes: np.ndarray, owner: np.ndarray, sample: Sample, config: 
     """
     shape = (sample.image.shape[0], sample.image.shape[1])
     there = has_sides(boxes)
-    changed = config.replace(mask_pool_size=size // 2, mini_mask_shape=None)
+    # targets of any size, for which there need be no head
+    changed = config.replace(mask_pool_size=size // 2, mini_mask_shape=None, mask_branch=False)
     targets = mask_targets(
         boxes[there], owner[there], sample.gt_boxes.astype(boxes.dtype), in_runs(sample.gt_masks), changed
     )
@@ -93,7 +94,7 @@ def _perfect_proposals(model: MaskRCNN, trail: Trail, sample: Sample) -> Detecti
     boxes = boxes[has_sides(boxes)].astype(trail.proposals.dtype)
     shape = (1, *trail.molding.molded_shape, 3)
     index = np.zeros(len(boxes), np.int64)
-    features, _ = model.roi_features(trail.pyramid, boxes, index, model.config.box_pool_size, shape)
+    features = model.head_features(trail.pyramid, boxes, index, model.config.box_pool_size, shape)
     logits, deltas, _ = box_head(features, model.params, model.config)
     return _finish(model, trail, *refine(boxes, logits, deltas, trail.molding.window, model.config))
 
@@ -156,13 +157,10 @@ def _grid_masks(model: MaskRCNN, trail: Trail, sample: Sample, size: int) -> Det
 
 def _finish(model: MaskRCNN, trail: Trail, boxes: np.ndarray, class_ids: np.ndarray, scores: np.ndarray) -> Detections:
     """Give final boxes their masks, as ``detect`` does."""
-    config, shape = model.config, (1, *trail.molding.molded_shape, 3)
-    boxes = boxes.astype(trail.proposals.dtype)
-    index = np.zeros(len(boxes), np.int64)
-    features, _ = model.roi_features(trail.pyramid, boxes, index, config.mask_pool_size, shape)
-    logits, _ = mask_head(features, model.params, config)
-    boxes = unmold(boxes, trail.molding, config)
-    pasted = paste_masks(own_masks(logits, class_ids), boxes, trail.molding.original_shape, config)
+    shape = (1, *trail.molding.molded_shape, 3)
+    boxes, pasted = model.masks_of(
+        trail.pyramid, boxes.astype(trail.proposals.dtype), class_ids, trail.molding, shape
+    )  # fmt: skip
     return _with_masks(Detections(boxes, class_ids, scores, pasted), in_runs(pasted))
 
 

@@ -23,8 +23,6 @@ from ..proposals import top_k
 #: what became of a box, in the order of the steps that take boxes away
 SCORE, TOP_K, SIZE, NMS, LIMIT, KEPT = range(6)
 
-_LEVELS = ("p2", "p3", "p4", "p5", "p6")
-
 
 @dataclass(frozen=True)
 class Fates:
@@ -62,7 +60,7 @@ class Trail:
     anchors : ndarray of shape (A, 4)
         Of all levels, molded pixels.
     level : ndarray of shape (A,)
-        2 .. 6.
+        2 .. 6; 4 on the one map of a network without pyramid.
     first : Fates
         Of the anchors, ranked by their logits.
     place : ndarray of shape (A,)
@@ -77,7 +75,7 @@ class Trail:
     class_logits, box_deltas : ndarray of shape (P, K), (P, K, 4)
         What the box head said.
     pyramid : list of ndarray
-        P2 .. P6.
+        P2 .. P6, or the one map.
     """
 
     molding: Molding
@@ -104,8 +102,8 @@ def follow(model: MaskRCNN, image: np.ndarray) -> Trail:
         RGB.
     """
     config = model.config
-    wanted = {"rpn_logits", "rpn_deltas", "proposals", "class_logits", "box_deltas", *_LEVELS}
-    wanted |= {f"anchors.{level}" for level in _LEVELS}
+    wanted = {"rpn_logits", "rpn_deltas", "proposals", "class_logits", "box_deltas", *config.levels}
+    wanted |= {f"anchors.{level}" for level in config.levels}
     seen: dict[str, np.ndarray] = {}
 
     def observe(name: str, tensor: np.ndarray) -> None:
@@ -114,12 +112,12 @@ def follow(model: MaskRCNN, image: np.ndarray) -> Trail:
 
     molded, molding = mold_image(image, config, model.dtype)
     detections = model.detect_molded(molded[None], molding, observe=observe)
-    anchors, window = [seen[f"anchors.{level}"] for level in _LEVELS], molding.proposal_window(config)
+    anchors, window = [seen[f"anchors.{level}"] for level in config.levels], molding.proposal_window(config)
     first, place = first_fates(seen["rpn_logits"][0], seen["rpn_deltas"][0], anchors, window, config)
     return Trail(
         molding=molding,
         anchors=np.concatenate(anchors),
-        level=np.repeat(np.arange(2, 7), [len(a) for a in anchors]),
+        level=np.repeat([round(np.log2(cell)) for cell in config.cells], [len(a) for a in anchors]),
         first=first,
         place=place,
         proposals=seen["proposals"],
@@ -128,7 +126,7 @@ def follow(model: MaskRCNN, image: np.ndarray) -> Trail:
         detections=detections,
         class_logits=seen["class_logits"],
         box_deltas=seen["box_deltas"],
-        pyramid=[seen[level] for level in _LEVELS],
+        pyramid=[seen[level] for level in config.levels],
     )
 
 

@@ -13,35 +13,32 @@ from ..proposals import propose
 from ..targets import match_anchors
 from .truth import Truth
 
-#: image pixels per cell of P2..P6, whatever the anchors' strides are said to be
-CELLS = (4, 8, 16, 32, 64)
-
 
 def network_anchors(shape: tuple[int, int], config: Config) -> list[np.ndarray]:
     """Return the anchors that the network of a configuration lays over a canvas (H, W): ``MaskRCNN.anchors``."""
     return pyramid_anchors(
         shape,
-        sizes=config.anchor_sizes,
+        sizes=config.sizes_by_level,
         strides=config.anchor_strides,
         aspect_ratios=config.anchor_ratios,
         ratio_meaning=config.anchor_ratio_meaning,
         rounding=config.anchor_rounding,
         offset=config.anchor_offset,
-        feature_shapes=[(-(-shape[0] // cell), -(-shape[1] // cell)) for cell in CELLS],
+        feature_shapes=[(-(-shape[0] // cell), -(-shape[1] // cell)) for cell in config.cells],
         stride_from_grid=config.anchor_stride_from_grid,
     )
 
 
 def half_sides(config: Config) -> np.ndarray:
-    """Return half the height and half the width of each level's anchors, (5, ratios, 2) of float64."""
+    """Return half the height and half the width of each level's anchors, (L, ratios * sizes, 2) of float64."""
     cells = pyramid_anchors(
         (1, 1),
-        sizes=config.anchor_sizes,
+        sizes=config.sizes_by_level,
         strides=config.anchor_strides,
         aspect_ratios=config.anchor_ratios,
         ratio_meaning=config.anchor_ratio_meaning,
         rounding=config.anchor_rounding,
-        feature_shapes=[(1, 1)] * len(CELLS),
+        feature_shapes=[(1, 1)] * len(config.cells),
         dtype=np.float64,
     )
     return np.stack(cells)[:, :, 2:]
@@ -61,12 +58,12 @@ def grid_distances(boxes: np.ndarray, canvases: np.ndarray, config: Config) -> n
 
     Returns
     -------
-    ndarray of shape (O, 5, 2), float64
-        Rows and columns, in molded pixels.
+    ndarray of shape (O, L, 2), float64
+        Rows and columns, in molded pixels; of five levels, or one without a pyramid.
     """
     boxes, canvases = np.asarray(boxes, np.float64), np.asarray(canvases, np.int64)
     centre = (boxes[:, None, :2] + boxes[:, None, 2:]) / 2  # (O, 1, 2)
-    lines = -(-canvases[:, None] // np.array(CELLS)[:, None])  # (O, 5, 2) rows and columns of the grids
+    lines = -(-canvases[:, None] // np.array(config.cells)[:, None])  # (O, L, 2) rows and columns of the grids
     step: np.ndarray = np.broadcast_to(np.array(config.anchor_strides)[:, None], lines.shape)
     if config.anchor_stride_from_grid:
         step = canvases[:, None] // np.maximum(lines, 1)
@@ -100,7 +97,7 @@ def overlaps_at(distances: np.ndarray, sides: np.ndarray, halves: np.ndarray) ->
 
 
 def best_overlaps(boxes: np.ndarray, canvases: np.ndarray, config: Config) -> np.ndarray:
-    """Return the IoU of each object with the best anchor of each level and ratio, (O, 5, ratios) of float64.
+    """Return the IoU of each object with the best anchor of each level, ratio and size, (O, L, ratios * sizes).
 
     Parameters
     ----------
@@ -114,7 +111,7 @@ def best_overlaps(boxes: np.ndarray, canvases: np.ndarray, config: Config) -> np
 
 
 def positives_per_level(truth: Truth, anchors: list[np.ndarray], config: Config) -> np.ndarray:
-    """Return how many anchors of each level are positive for an image, before any are drawn: (5,) of int64.
+    """Return how many anchors of each level are positive for an image, before any are drawn: (L,) of int64.
 
     Parameters
     ----------

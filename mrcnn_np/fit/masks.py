@@ -46,7 +46,8 @@ def mask_losses(truth: Truth, config: Config, sizes: Sequence[int]) -> np.ndarra
     back = truth.masks[chosen].picked(rows, columns)
     for start in range(0, len(chosen), _BLOCK):
         block = chosen[start : start + _BLOCK]
-        cut = [_cells(truth, block, config.replace(mask_pool_size=m // 2)) for m in sizes]
+        # targets of any size, for which there need be no head
+        cut = [_cells(truth, block, config.replace(mask_pool_size=m // 2, mask_branch=False)) for m in sizes]
         for n, k in enumerate(block):
             place = start + n
             y1, x1, y2, x2 = window = _window(boxes[k], truth.original.boxes[k], truth.original.size, min(sizes))

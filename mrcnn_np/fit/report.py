@@ -22,7 +22,11 @@ COUNTS = (100, 300, 1000)
 MASK_SIZES = (14, 28, 56)
 #: images of which positives, proposals and masks are measured, evenly chosen; the best anchor is found for all objects
 MOST_IMAGES = 100
-LEVELS = ("P2", "P3", "P4", "P5", "P6")
+
+
+def level_names(config: Config) -> tuple[str, ...]:
+    """Return the levels as tables name them: P2 .. P6, or the one map of a network without pyramid, C4 or conv5_3."""
+    return tuple(name.capitalize() if len(name) == 2 else name for name in config.levels)
 
 
 @dataclass(frozen=True, repr=False)
@@ -36,7 +40,7 @@ class AnchorFit:
         IoU of each object with its best anchor.
     level : ndarray of shape (O,), int64
         The level of that anchor, 0 for P2.
-    positives : ndarray of shape (5,)
+    positives : ndarray of shape (L,)
         Positive anchors on each level, mean over the images.
     recall : dict of str to ndarray of shape (3,)
         Share of the objects that the first 100, 300 and 1000 perfect proposals cover, "as they stand" and "decoded"
@@ -61,7 +65,7 @@ class AnchorFit:
 
     def cells(self) -> list[str]:
         """Return a column of the table, its heading left out."""
-        share = [_percent(_mean(self.level == k)) for k in range(5)]
+        share = [_percent(_mean(self.level == k)) for k in range(len(self.positives))]
         return [
             f"{_mean(self.best):.3f}",
             f"{np.quantile(self.best, 0.05) if len(self.best) else 0:.3f}",
@@ -81,8 +85,8 @@ class AnchorFit:
             "mean_best_iou": _mean(self.best),
             "only_by_best_anchor_rule": self.saved,
             "best_below_negative_iou": self.background,
-            "objects_on_level": dict(zip(LEVELS, [_mean(self.level == k) for k in range(5)])),
-            "positives_per_image": dict(zip(LEVELS, self.positives.tolist())),
+            "objects_on_level": {name: _mean(self.level == k) for k, name in enumerate(level_names(self.config))},
+            "positives_per_image": dict(zip(level_names(self.config), self.positives.tolist())),
             "recall_of_perfect_proposals": {
                 kind: dict(zip(map(str, COUNTS), values.tolist())) for kind, values in self.recall.items()
             },
@@ -147,14 +151,15 @@ class FitReport:
         config = self.now.config
         positive, region = config.rpn_positive_iou, config.roi_positive_iou
         saved = "only the best-anchor rule saves" if config.rpn_match_best else "no positive anchor at all"
+        levels = " .. ".join(dict.fromkeys((level_names(config)[0], level_names(config)[-1])))
         names = [
             "best IoU, mean",
             "best IoU, worst twentieth",
             f"objects with an anchor of IoU >= {positive:g}",
             f"  the others: {saved}",
             f"  best anchor below {config.rpn_negative_iou:g}: like background",
-            "objects by level of the best anchor, P2 .. P6",
-            "positive anchors in an image, P2 .. P6",
+            f"objects by level of the best anchor, {levels}",
+            f"positive anchors in an image, {levels}",
             f"recall at {' / '.join(map(str, COUNTS))}, anchors as they stand (IoU {region:g})",
             "  the same, decoded exactly",
         ]
@@ -241,8 +246,8 @@ def measure(dataset: Dataset, config: Config, *, progress: bool = False) -> FitR
 def _fit(
     truths: Sequence[Truth], boxes: np.ndarray, canvases: np.ndarray, config: Config, label: str, progress: bool
 ) -> AnchorFit:
-    overlaps = best_overlaps(boxes, canvases, config).max(axis=2)  # (O, 5)
-    positives = np.zeros(len(LEVELS))
+    overlaps = best_overlaps(boxes, canvases, config).max(axis=2)  # (O, L)
+    positives = np.zeros(len(config.levels))
     found = {"as they stand": np.zeros(len(COUNTS)), "decoded": np.zeros(len(COUNTS))}
     for truth in tqdm(truths, desc=label, unit="image", disable=not progress):
         anchors = network_anchors(truth.molding.molded_shape, config)

@@ -8,7 +8,6 @@ from ..config import Config
 from ..data.check import Report
 from ..data.findings import Finding
 from ..molding import plan
-from .anchors import CELLS
 
 
 def small_objects(report: Report, config: Config) -> list[Finding]:
@@ -16,8 +15,8 @@ def small_objects(report: Report, config: Config) -> list[Finding]:
 
     An object of the side s (square root of its box's area) has at most the IoU s² / a² with an anchor of the side
     a > s. If that is below ``rpn_negative_iou`` for the smallest anchor, even an anchor of its shape at its place would
-    count as background. And an object that is narrower than one cell of P2 has less than one number in each channel
-    there, from which its mask would be told.
+    count as background. And an object that is narrower than one cell of the finest map, P2, has less than one number in
+    each channel there, from which its mask would be told.
 
     Parameters
     ----------
@@ -37,6 +36,7 @@ def small_objects(report: Report, config: Config) -> list[Finding]:
     there = sides.min(axis=1) > 0  # a box without area is wrong, and said elsewhere
     roots, least = np.sqrt(sides.prod(axis=1)), min(config.anchor_sizes)
     for_anchor = least * np.sqrt(config.rpn_negative_iou)
+    cell, where = config.cells[0], "P2" if config.neck == "fpn" else "the one map"
     at = f"at the training size (preset {config.name}, {config.image_min_size} pixels)"
     kinds = (
         (
@@ -46,8 +46,8 @@ def small_objects(report: Report, config: Config) -> list[Finding]:
             "data anchors` suggests, or a larger --size, or tiles of the pictures",
         ),
         (
-            there & (sides.min(axis=1) < CELLS[0]),
-            f"are too small for the mask head: {at} they are narrower than {CELLS[0]} pixels, one cell of P2, from "
+            there & (sides.min(axis=1) < cell) & config.mask_branch,
+            f"are too small for the mask head: {at} they are narrower than {cell} pixels, one cell of {where}, from "
             "which their masks are told; a larger --size helps, or tiles of the pictures",
         ),
     )

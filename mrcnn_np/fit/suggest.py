@@ -19,11 +19,11 @@ LEAST_GAIN = 0.01
 def suggest(boxes: np.ndarray, canvases: np.ndarray, config: Config) -> dict[str, tuple[float, ...]]:
     """Return ``anchor_sizes`` and ``anchor_ratios`` that fit the objects better.
 
-    Logarithms of sizes (square root of the area) are clustered into five, one for each level, and logarithms of ratios
-    into as many as the configuration has, so that the number of parameters stays. From there, and from the
-    configuration's own and from evenly spread sizes, each number is moved in turn while that raises the ``score`` of
-    the objects' best anchors: this knows of strides, so that small objects do not end on a level whose grid is too
-    coarse for them. The best of the three is rounded. Nothing is drawn at random.
+    Logarithms of sizes (square root of the area) are clustered into as many as the configuration has, which for a
+    pyramid is one for each level, and logarithms of ratios into as many as it has of these, so that the number of
+    parameters stays. From there, and from the configuration's own and from evenly spread sizes, each number is moved in
+    turn while that raises the ``score`` of the objects' best anchors: this knows of strides, so that small objects do
+    not end on a level whose grid is too coarse for them. The best of the three is rounded. Nothing is drawn at random.
 
     Parameters
     ----------
@@ -83,9 +83,10 @@ def _starts(boxes: np.ndarray, config: Config) -> Iterator[tuple[list[float], li
     count = len(config.anchor_ratios)
     ratios = np.exp(clusters(log_ratio, count)).tolist()
     yield list(map(float, config.anchor_sizes)), list(map(float, config.anchor_ratios))
-    yield np.exp(clusters(log_size, 5)).tolist(), ratios
+    sizes = len(config.anchor_sizes)
+    yield np.exp(clusters(log_size, sizes)).tolist(), ratios
     low, high = np.quantile(log_size, (0.1, 0.9))
-    yield np.exp(np.linspace(low, high, 5)).tolist(), ratios
+    yield np.exp(np.linspace(low, high, sizes)).tolist(), ratios
 
 
 class _Climber:
@@ -120,7 +121,9 @@ class _Climber:
         root = np.sqrt(ratios)
         if self.config.anchor_ratio_meaning == "width_over_height":
             root = 1 / root
-        halves = np.multiply.outer(np.array(sizes) / 2, np.stack([root, 1 / root], axis=1))  # (5, ratios, 2)
+        halves = np.multiply.outer(np.array(sizes) / 2, np.stack([root, 1 / root], axis=1))  # (sizes, ratios, 2)
+        if self.config.neck == "none":  # all of them on the one map
+            halves = halves.reshape(1, -1, 2)
         if self.config.anchor_rounding:
             halves = np.maximum(np.round(halves), 0.5)
         best = overlaps_at(self.distances, self.sides, halves).max(axis=(1, 2))

@@ -17,6 +17,8 @@ Both never train the batch norm of a pre-trained backbone (*frozen* batch norm),
 ``layers="heads"`` is ``backbone``, ``"3+"`` is ``stem,c2``, ``"4+"`` is ``stem,c2,c3``, ``"5+"`` is ``stem,c2,c3,c4``
 and ``"all"`` is nothing: it keeps the running statistics, but trains scale and shift.
 
+A VGG has the parts ``conv1`` .. ``conv5``; Faster R-CNN trains none of ``conv1,conv2``.
+
 A frozen tensor has no velocity: it gets neither gradient nor weight decay. A batch norm whose running statistics match
 a pattern uses them as they are, also under ``bn_mode="train"``. Stages that are frozen from the stem on are computed
 as in inference, and the backward pass ends above them.
@@ -36,6 +38,11 @@ PARTS = {
     "c3": "backbone.c3.*",
     "c4": "backbone.c4.*",
     "c5": "backbone.c5.*",
+    "conv1": "backbone.conv1_*",
+    "conv2": "backbone.conv2_*",
+    "conv3": "backbone.conv3_*",
+    "conv4": "backbone.conv4_*",
+    "conv5": "backbone.conv5_*",
     "norm": "backbone.*.bn*",
     "backbone": "backbone.*",
     "fpn": "fpn.*",
@@ -43,7 +50,9 @@ PARTS = {
     "box_head": "box_head.*",
     "mask_head": "mask_head.*",
 }
-STAGES = ("stem", "c2", "c3", "c4", "c5")
+#: of a ResNet, and of a VGG: what the names of their tensors begin with
+STAGES = tuple(f"backbone.{stage}." for stage in ("stem", "c2", "c3", "c4", "c5"))
+VGG_STAGES = tuple(f"backbone.conv{stage}_" for stage in (1, 2, 3, 4, 5))
 
 
 def frozen_patterns(parts: str) -> tuple[str, ...]:
@@ -73,13 +82,15 @@ def frozen_stages(names: Mapping[str, object], config: Config) -> int:
     Returns
     -------
     int
-        0: none; 1: the stem; 2: stem and C2; ... 5: the whole backbone, as detectron2 counts.
+        0: none; 1: the stem; 2: stem and C2; ... 5: the whole backbone, as detectron2 counts. Of a VGG 1: conv1; 2:
+        conv1 and conv2 ...
     """
     from ..params import matches  # here, because the command line lists the parts before it imports NumPy
 
     if not config.frozen:
         return 0
-    for count, stage in enumerate(STAGES):
-        if not all(matches(name, config.frozen) for name in names if name.startswith(f"backbone.{stage}.")):
+    stages = VGG_STAGES if any(name.startswith(VGG_STAGES) for name in names) else STAGES
+    for count, stage in enumerate(stages):
+        if not all(matches(name, config.frozen) for name in names if name.startswith(stage)):
             return count
     return len(STAGES)

@@ -11,6 +11,7 @@ import numpy as np
 from ..backbone import ARCHITECTURES, Architecture
 from ..config import DECLARATIONS, fields_where
 from ..errors import WeightMismatchError
+from ..vgg import VGGS
 
 #: fields of the config that the tensors of a whole network tell, besides its backbone
 SIZES = fields_where(lambda d: bool(d.shown_by or d.counted_by))
@@ -59,7 +60,9 @@ def _possible(found: dict[str, int]) -> dict[str, int]:
 
 
 def backbone_name(params: Mapping[str, np.ndarray]) -> str:
-    """Return the name in ``ARCHITECTURES`` of the backbone whose tensors these are."""
+    """Return the name in ``ARCHITECTURES`` or ``VGGS`` of the backbone whose tensors these are."""
+    if any(name.startswith("backbone.conv1_") for name in params):
+        return _vgg_name(params)
     blocks = [len({name.split(".")[2] for name in params if name.startswith(f"backbone.c{c}.")}) for c in (2, 3, 4, 5)]
     kind = "bottleneck" if any(name.startswith("backbone.c2.0.conv3.") for name in params) else "basic"
     inner = params.get("backbone.c2.0.conv2.w")
@@ -77,4 +80,20 @@ def backbone_name(params: Mapping[str, np.ndarray]) -> str:
     raise WeightMismatchError(
         f"its backbone has {'-'.join(map(str, blocks))} {kind} blocks whose 3x3 convolutions go from {shape[2]} to "
         f"{shape[3]} channels in C2 (per group); expected one of {', '.join(ARCHITECTURES)}"
+    )
+
+
+def _vgg_name(params: Mapping[str, np.ndarray]) -> str:
+    found = tuple(
+        sum(name.startswith(f"backbone.conv{stage}_") and name.endswith(".w") for name in params)
+        for stage in (1, 2, 3, 4, 5)
+    )
+    first = params.get("backbone.conv1_1.w")
+    width = first.shape[-1] if first is not None and first.ndim == 4 else 0
+    for name, candidate in VGGS.items():
+        if candidate.convs == found and candidate.width[0] == width:
+            return name
+    raise WeightMismatchError(
+        f"its backbone is a VGG of {'-'.join(map(str, found))} convolutions and begins with {width} channels; "
+        f"expected one of {', '.join(VGGS)}"
     )

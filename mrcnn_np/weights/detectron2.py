@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from ..config.presets import detectron2
+from ..config.presets import detectron2, detectron2_c4
 from ..errors import WeightFileError
 from ..params import Params
 from ..schema import shown
@@ -42,6 +42,8 @@ converted = partial(
 
 RENAMED: Renames = [
     (r"^backbone\.bottom_up\.", ""),
+    (r"^backbone\.(?=stem\.|res\d)", ""),  # without a pyramid
+    (r"^roi_heads\.(?=res5\.)", ""),
     (r"^stem\.conv1\.", "backbone.stem.conv."),
     (r"^res(\d)\.(\d+)\.", r"backbone.c\1.\2."),
     (r"\.shortcut\.(?!norm)", ".shortcut.conv."),
@@ -82,7 +84,13 @@ ASIDE = re.compile(
 def recognise(tensors: Mapping[str, np.ndarray]) -> bool:
     """Tell whether these are the names of a detectron2 model, of its backbone alone, or Caffe2's."""
     return any(
-        name in tensors for name in ("backbone.bottom_up.stem.conv1.weight", "stem.conv1.weight", "conv1_w")
+        name in tensors
+        for name in (
+            "backbone.stem.conv1.weight",
+            "backbone.bottom_up.stem.conv1.weight",
+            "stem.conv1.weight",
+            "conv1_w",
+        )
     ) or any(name.startswith(("backbone.bottom_up.", "backbone.fpn_lateral")) for name in tensors)
 
 
@@ -127,6 +135,8 @@ def from_detectron2(
         except (ValueError, IndexError) as error:
             raise WeightFileError(f"tensor {shown(old)} has shape {a.shape}, which no such layer has") from error
         params[f"{layer}.{suffix}"] = _background_first(layer, a)
+    if any(name.startswith("roi_heads.res5.") for name in tensors):
+        _ratios_first(params)
     _complete_norms(params)
     whole = any(not name.startswith("backbone.") for name in params)
     return params, _manifest(params, tensors, metadata or {}, whole=whole), list(aside)
@@ -138,6 +148,32 @@ def _background_first(layer: str, a: np.ndarray) -> np.ndarray:
         return np.roll(a, 1, axis=-1)
     rows = {"box_head.deltas": 4, "mask_head.logits": 1}.get(layer, 0)
     return np.concatenate([np.zeros((*a.shape[:-1], rows), a.dtype), a], axis=-1) if rows else a
+
+
+def _ratios_first(params: Params, ratios: int = 3) -> None:
+    """Bring the several sizes of a cell's anchors behind its ratios: there each size has all ratios after it.
+
+    Parameters
+    ----------
+    params : dict of str to ndarray
+        Changed.
+    ratios : int
+        Aspect ratios: three in all of detectron2's configurations.
+
+    Raises
+    ------
+    WeightFileError
+        The number of anchors is no multiple of theirs.
+    """
+    for layer, numbers in (("rpn.objectness", 1), ("rpn.deltas", 4)):
+        for name in (f"{layer}.w", f"{layer}.b"):
+            a = params.get(name)
+            if a is None:
+                continue
+            if a.shape[-1] % (ratios * numbers):
+                raise WeightFileError(f"tensor {name} has {a.shape[-1]} outputs; expected those of {ratios} ratios")
+            cells = a.reshape(*a.shape[:-1], -1, ratios, numbers)
+            params[name] = np.ascontiguousarray(np.swapaxes(cells, -3, -2)).reshape(a.shape)
 
 
 def _complete_norms(params: Params, eps: float = 1e-5) -> None:
@@ -166,11 +202,14 @@ def _manifest(
         Whether the heads are there too.
     """
     found = sizes(params)
-    preset, conventions = detectron2, dict[str, Any]()
+    one_map = any(name.startswith("roi_heads.res5.") for name in tensors)
+    preset, conventions = detectron2_c4 if one_map else detectron2, dict[str, Any]()
+    if one_map and "mask_head.deconv.w" not in params:
+        conventions["mask_branch"] = False
     if metadata.get("__author__") == "torchvision":
-        preset = converted
+        preset = partial(preset, **converted.keywords)
     elif found["backbone"].startswith("resnext"):
-        conventions = {"pixel_std": BGR_STD, "stride_in_1x1": False}
+        conventions |= {"pixel_std": BGR_STD, "stride_in_1x1": False}
     for name in ("pixel_mean", "pixel_std"):  # training runs of 2019 and 2020 kept them with the weights
         if name in tensors and tensors[name].size == 3:
             conventions[name] = tuple(round(float(v), 4) for v in tensors[name].ravel())

@@ -17,7 +17,7 @@ from ..config.presets import by_name
 from ..errors import CheckpointError, ConfigError, UserError, WeightFileError, WeightMismatchError
 from ..files import atomic_write
 from ..network import spec
-from ..params import Params, draw, shapes
+from ..params import Params, Spec, draw, shapes
 from ..schema import one_line, shown
 from ..training.checkpoint import KEY as CHECKPOINT_KEY
 from ..training.checkpoint import load_checkpoint
@@ -105,13 +105,42 @@ def load_weights(
         manifest = trusting(manifest, config)
     else:
         manifest.check(config, path)
-    expected = manifest.spec(config)
+    params, expected = as_read(params, manifest.spec(config), manifest)
     match(shapes(params), shapes(expected), path)
     params = _one_type(params, path)
     rest = {name: tensor for name, tensor in spec(config).items() if name not in expected}
     dtype = next(iter(params.values())).dtype.type
     params = {name: params[name] for name in expected} | draw(rest, rng or np.random.default_rng(0), dtype)
     return Weights(params, manifest, tuple(aside), tuple(rest))
+
+
+def as_read(params: Params, expected: dict[str, Spec], manifest: Manifest) -> tuple[Params, dict[str, Spec]]:
+    """Leave out what a backbone's file has and the network does not read, and what such a file may lack.
+
+    A network without pyramid may have no place for C5, or for VGG's fc6 and fc7, and a file of VGG's features has no
+    fc6 and fc7.
+
+    Parameters
+    ----------
+    params : dict of str to ndarray
+        Of the file.
+    expected : dict of str to Spec
+        What the network could take from it.
+    manifest : Manifest
+        Of the weights; those of a whole network stay as they are.
+
+    Returns
+    -------
+    params : dict of str to ndarray
+    expected : dict of str to Spec
+    """
+    if manifest.num_classes is not None:
+        return params, expected
+    head = "box_head.fc"
+    unread = tuple(s for s in ("backbone.c5.", head) if not any(name.startswith(s) for name in expected))
+    if not any(name.startswith(head) for name in params):
+        expected = {name: tensor for name, tensor in expected.items() if not name.startswith(head)}
+    return {name: p for name, p in params.items() if not name.startswith(unread)}, expected
 
 
 def _of_preset(manifest: Manifest, preset: str, path: Path) -> Config:
@@ -273,6 +302,9 @@ def save_weights(
 
 
 def _torchvision_file(params: Mapping[str, np.ndarray], config: Config) -> bytes:
+    if config.neck != "fpn" or not config.mask_branch:
+        what = "no pyramid" if config.neck != "fpn" else "no mask branch"
+        raise WeightMismatchError(f"torchvision's Mask R-CNN has a pyramid and masks; this network has {what}")
     theirs: dict[str, Any] = {name: getattr(config, name) for name in ("backbone", "bn_eps", *SIZES)}
     preset = "torchvision_v2" if config.box_head == "conv_fc" else "torchvision"
     Manifest.from_config(config, source="mrcnn-np").check(by_name(preset, **theirs), "torchvision's model")

@@ -13,7 +13,6 @@ from dataclasses import MISSING, dataclass, field
 from dataclasses import fields as dataclass_fields
 from typing import Any
 
-from ..backbone import architecture
 from ..config import Config, fields_where
 from ..config.presets import base
 from ..errors import ConfigError, WeightFileError, WeightMismatchError
@@ -118,7 +117,10 @@ class Manifest:
         """The network in words."""
         if self.num_classes is None:
             return f"{self.backbone}, backbone only"
-        return f"Mask R-CNN, {self.backbone} with FPN, {self.num_classes} classes with background"
+        config = self.config()
+        what = "Mask R-CNN" if config.mask_branch else "Faster R-CNN"
+        neck = "with FPN" if config.neck == "fpn" else "without pyramid"
+        return f"{what}, {self.backbone} {neck}, {self.num_classes} classes with background"
 
     def config(self, **changes: Any) -> Config:
         """Return the configuration under which these weights compute what their source computes."""
@@ -128,9 +130,17 @@ class Manifest:
         return base(self.preset).replace(**fields | changes)
 
     def spec(self, config: Config) -> dict[str, Spec]:
-        """List the tensors of ``config``'s network that such weights hold: all, or those of the backbone."""
-        whole = self.num_classes is not None
-        return {name: s for name, s in network_spec(config).items() if whole or name.startswith("backbone.")}
+        """List the tensors of ``config``'s network that such weights hold: all, or those of the backbone.
+
+        VGG's ImageNet weights have fc6 and fc7, too, which are the box head where that has their sizes.
+        """
+        spec = network_spec(config)
+        if self.num_classes is not None:
+            return spec
+        fits = {"box_head.fc1.w": (25088, 4096), "box_head.fc2.w": (4096, 4096)}
+        head = config.backbone == "vgg16" and all(name in spec and spec[name].shape == s for name, s in fits.items())
+        own = ("backbone.", "box_head.fc") if head else ("backbone.",)
+        return {name: s for name, s in spec.items() if name.startswith(own)}
 
     def differences(self, config: Config) -> list[tuple[str, Any, Any]]:
         """List (field, value of the weights, value of ``config``) where a network would misread the weights."""
@@ -181,7 +191,6 @@ class Manifest:
                 raise ValueError(f"its overrides have {min(twice)!r}, which is a field of its own")
             manifest = cls(**{name: _tuples(value) for name, value in values.items()})
             config = manifest.config()  # names and types are those of a config
-            architecture(config)  # which is known
             if manifest.class_names and len(manifest.class_names) != config.num_classes:
                 raise ValueError(f"{len(manifest.class_names)} class names for {config.num_classes} classes")
             return manifest

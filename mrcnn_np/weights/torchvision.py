@@ -33,7 +33,17 @@ ORDER = [1, 0, 3, 2]  # (x1, y1, x2, y2) <-> (y1, x1, y2, x2) and (dx, dy, dw, d
 
 NORM = {"weight": "gamma", "bias": "beta", "running_mean": "mean", "running_var": "var"}
 #: What stands in brackets with a question mark is missing in files older than torchvision 0.13, as is the published one
+#: places of the convolutions among the layers of torchvision's ``vgg16().features``, and their names
+VGG16 = dict(
+    zip(
+        (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28),
+        (f"conv{stage}_{i}" for stage, convs in ((1, 2), (2, 2), (3, 3), (4, 3), (5, 3)) for i in range(1, convs + 1)),
+    )
+)
 RENAMED: Renames = [
+    # a network of one map, put together from torchvision's parts: VGG's features as the backbone, or C5 as the head
+    (r"^backbone\.(\d+)\.", lambda m: f"backbone.{VGG16.get(int(m[1]), m[1])}."),
+    (r"^roi_heads\.(?:box|mask)_head\.layer4\.", "backbone.c5."),
     (r"^backbone\.body\.conv1\.", "backbone.stem.conv."),
     (r"^backbone\.body\.bn1\.", "backbone.stem.bn."),
     (r"^backbone\.body\.layer(\d)\.", lambda m: f"backbone.c{int(m[1]) + 1}."),

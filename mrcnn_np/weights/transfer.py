@@ -22,7 +22,7 @@ from ..errors import WeightMismatchError
 from ..network import spec
 from ..params import Params, draw, shapes
 from .class_names import class_rows
-from .load import Weights, load_weights
+from .load import Weights, as_read, load_weights
 from .manifest import match
 
 #: outputs of each class in the layers that depend on their number
@@ -122,9 +122,9 @@ def transfer(
     """
     manifest, expected = weights.manifest, spec(config)
     whole = manifest.num_classes is not None
-    found = weights.loaded
+    found, readable = as_read(weights.loaded, manifest.spec(config), manifest)
     fixed = {name: p for name, p in found.items() if _layer(name) not in CLASS_LAYERS}
-    needed = {name: s for name, s in manifest.spec(config).items() if _layer(name) not in CLASS_LAYERS}
+    needed = {name: s for name, s in readable.items() if _layer(name) not in CLASS_LAYERS}
     match(shapes(fixed), shapes(needed), path)
 
     rows = class_rows(manifest.class_names, class_names)

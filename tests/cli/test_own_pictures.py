@@ -11,6 +11,7 @@ from PIL import Image
 from mrcnn_np.cli.main import main
 from mrcnn_np.data import open_dataset
 from mrcnn_np.evaluate.split import evaluate_split
+from mrcnn_np.explain.report import explain_split
 
 FEW = ["--size", "64", "--steps", "1", "--batch-size", "1", "--quiet", "--no-pictures"]
 
@@ -65,6 +66,30 @@ def test_train_resume_and_eval(folder, tmp_path, capsys, monkeypatch):
     assert "measured on all images, as there is no split 'val'" in capsys.readouterr().out
     expected = open_dataset("labelme", folder, "val", val_fraction=0.3).ids
     assert len(expected) == held_out and measured == [expected, expected, ("a", "b")]
+
+
+def test_explain_looks_at_what_a_run_held_out(folder, tmp_path, capsys, monkeypatch):
+    out, looked_at = tmp_path / "run", []
+
+    def spy(model, dataset, **options):
+        looked_at.append(tuple(dataset.ids))
+        return explain_split(model, dataset, **options)
+
+    monkeypatch.setattr("mrcnn_np.cli.explain.explain_split", spy)
+    assert main(["train", "--data", str(folder), "--out", str(out), "--val-fraction", "0.3", "--no-eval", *FEW]) == 0
+    held_out, trained_on = (open_dataset("labelme", folder, split, val_fraction=0.3).ids for split in ("val", "train"))
+    labelme(tmp_path / "others")
+    for chosen, expected in (
+        ([], held_out),
+        (["--split", "val"], held_out),
+        (["--data", str(folder)], held_out),
+        (["--split", "train"], trained_on),
+        (["--data", str(tmp_path / "others")], ("a", "b")),
+    ):
+        more = ["--pictures", "0", "--no-oracles", "--quiet", "--out", str(tmp_path / "told")]
+        assert main(["explain", "--run", str(out), *chosen, *more]) == 0
+        assert looked_at.pop() == tuple(expected), chosen
+    assert "measured on all images, as there is no split 'val'" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("options", [["--no-eval"], ["--eval-splits", "train"], ["--val-fraction", "0", "--no-eval"]])

@@ -1,5 +1,6 @@
 """``mrcnn-np weights`` and ``mrcnn-np detect --weights``: what users see, and exit code 2 with one clear message."""
 
+import importlib.util
 import json
 import pickle
 import re
@@ -11,8 +12,10 @@ import safetensors.numpy
 from PIL import Image
 from weight_files import attack, save_like_torch
 
-from mrcnn_np import presets
+from mrcnn_np import MaskRCNN, presets
+from mrcnn_np.cli.arguments import build_parser
 from mrcnn_np.cli.main import main
+from mrcnn_np.onnx.export import PARTS
 from mrcnn_np.synthetic import params_that_detect, picture
 from mrcnn_np.weights import load_weights, save_weights
 from mrcnn_np.weights.torchvision import state_shapes, to_torchvision
@@ -136,7 +139,7 @@ def test_options_that_do_not_belong_together(theirs, image, tmp_path, capsys):
     assert "does not fit the network" in err and "box_head.class.b" in err
     err = refused(capsys, "detect", "--weights", str(theirs), image, "--config", "no_such_field=7")
     assert "unknown config field" in err
-    assert "--to" in refused(capsys, "weights", "convert", str(theirs), str(tmp_path / "x.onnx"))
+    assert "--to" in refused(capsys, "weights", "convert", str(theirs), str(tmp_path / "x.weights"))
     assert "is the file to be read" in refused(capsys, "weights", "convert", str(theirs), str(theirs))
     err = refused(capsys, "weights", "convert", str(theirs), str(tmp_path / "none" / "x.pth"))
     assert "expected a file in a folder that exists" in err
@@ -195,3 +198,63 @@ def test_a_parameter_that_is_nan(params, image, tmp_path, capsys):
     path = tmp_path / "nan.safetensors"
     save_weights(path, params | {"rpn.conv.b": np.full(8, np.nan, np.float32)}, CONFIG)
     assert "rpn.conv.b holds NaN" in refused(capsys, "detect", "--weights", str(path), image)
+
+
+# --- ONNX -----------------------------------------------------------------------------------------------------------
+
+
+def test_convert_to_onnx(theirs, image, tmp_path, capsys):
+    onnxruntime = pytest.importorskip("onnxruntime", reason="pip install -e '.[onnx]'")
+    pytest.importorskip("onnx", reason="pip install -e '.[onnx]'")
+    path = tmp_path / "network.onnx"
+    path.write_bytes(b"an older file")
+    changes = [*SIZES, "--config", "detection_score_threshold=0.3"]
+    assert main(["weights", "convert", str(theirs), str(path), *changes]) == 0
+    assert f"{path}: tiny of {theirs} as ONNX (whole), {path.stat().st_size:,} bytes" in capsys.readouterr().out
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    boxes, class_ids, scores, *_ = session.run(None, {"image": np.asarray(Image.open(image))})
+    (found,) = MaskRCNN.load(theirs, overrides=[c for c in changes if c != "--config"]).detect(image)
+    assert len(boxes) >= 3
+    np.testing.assert_array_equal(class_ids, found.class_ids)
+    np.testing.assert_allclose(boxes, found.boxes, atol=1e-2)
+    np.testing.assert_allclose(scores, found.scores, atol=1e-4)
+    other = tmp_path / "head"
+    assert main(["weights", "convert", str(theirs), str(other), "--to", "onnx", "--part", "box_head"]) == 0
+    assert [i.name for i in onnxruntime.InferenceSession(other).get_inputs()] == ["box_features"]
+
+
+def test_convert_the_folder_of_a_run(params, tmp_path, capsys):
+    run, out = tmp_path / "run", tmp_path / "out.safetensors"
+    run.mkdir()
+    save_weights(run / "checkpoint.safetensors", params, CONFIG)
+    assert main(["weights", "convert", str(run), str(out)]) == 0
+    assert "checkpoint.safetensors are in" in capsys.readouterr().out
+    assert load_weights(out).manifest.config() == CONFIG
+    err = refused(capsys, "weights", "convert", str(run), str(run / "checkpoint.safetensors"))
+    assert "is the file to be read" in err
+    if importlib.util.find_spec("onnx"):
+        assert main(["weights", "convert", str(run), str(tmp_path / "run.onnx")]) == 0
+
+
+def test_every_part_can_be_asked_for():
+    for part in PARTS:
+        assert build_parser().parse_args(["weights", "convert", "a", "b", "--part", part]).part == part
+
+
+def test_onnx_is_refused(theirs, params, tmp_path, capsys, monkeypatch):
+    path = tmp_path / "x.onnx"
+    err = refused(capsys, "weights", "convert", str(theirs), str(tmp_path / "x.pth"), "--part", "whole")
+    assert "--part goes with --to onnx; " in err
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "onnx", None)
+        err = refused(capsys, "weights", "convert", str(theirs), str(path))
+        assert "needs the package onnx" in err and "pip install 'mrcnn-np[onnx]'" in err
+    pytest.importorskip("onnx", reason="pip install -e '.[onnx]'")
+    largest = ["--config", "roi_reduce=max", "--config", "roi_sampling_ratio=0"]
+    assert "roi_reduce is 'max'" in refused(capsys, "weights", "convert", str(theirs), str(path), *largest)
+    state = to_torchvision(params, state_shapes(CONFIG), channels=8)
+    body = {n.removeprefix("backbone.body."): a for n, a in state.items() if n.startswith("backbone.body.")}
+    backbone = tmp_path / "b.safetensors"
+    backbone.write_bytes(safetensors.numpy.save(body))
+    assert "holds the backbone tiny only" in refused(capsys, "weights", "convert", str(backbone), str(path))
+    assert not path.exists()

@@ -217,3 +217,25 @@ def test_no_module_of_the_configuration_needs_one_that_needs_it():
         assert leaves, f"a cycle among {', '.join(left)}"
         for name in leaves:
             del left[name]
+
+
+def test_none_is_a_word_where_a_field_knows_no_none():
+    one_map = ["neck=none", "anchor_strides=[16]", "clip_norm=None"]
+    config = presets.tiny().with_overrides(one_map)
+    assert config.neck == "none" and config.clip_norm is None
+    assert config.anchors_per_cell == 15 and config.sizes_by_level == (config.anchor_sizes,)
+    assert config.levels == ("c4",) and presets.vgg16().levels == ("conv5_3",)
+    assert presets.tiny().anchors_per_cell == 3 and presets.tiny().levels == ("p2", "p3", "p4", "p5", "p6")
+
+
+@pytest.mark.parametrize("changes, message", [
+    ({"neck": "none"}, "expected 1 stride, that of the one map"),
+    ({"backbone": "vgg16"}, "expected a ResNet: a VGG has no pyramid"),
+    ({"box_head": "c5"}, "box_head is 'c5'; expected another"),
+    ({"neck": "none", "anchor_strides": (16,), "anchor_sizes": ()}, "expected at least one size"),
+    ({"neck": "none", "anchor_strides": (16,), "box_head": "c5"}, "mask_pool_size is 14; expected 4"),
+    ({"neck": "none", "anchor_strides": (16,), "box_head": "c5", "backbone": "tiny_vgg"}, "a VGG has no C5 stage"),
+])  # fmt: skip
+def test_what_contradicts_itself_without_a_pyramid(changes, message):
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        presets.tiny(**changes)

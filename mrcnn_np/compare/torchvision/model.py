@@ -12,13 +12,18 @@ from typing import Any
 
 import numpy as np
 
+from ...backbone import map_channels, stages_on_the_image
 from ...config import Config, presets
 from ...errors import ConfigError
-from ...weights.torchvision import ORDER, to_torchvision
+from ...weights.torchvision import ORDER, VGG16, to_torchvision
 from ..trace import Trace
+from .one_map import one_map_parts, use_roi_pool
 
 BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnext50_32x4d", "resnext101_32x8d")
 BOX_HEADS = ("fc", "conv_fc")
+#: what a network without pyramid can be put together from: VGG's features and fully connected layers, or a ResNet cut
+#: behind C4 with C5 as the head
+ONE_MAP = {"vgg16": "fc"} | dict.fromkeys(BACKBONES, "c5")
 #: what its model is made of, whatever its arguments; its parts can be put together over a narrower pyramid
 STRUCTURE = {
     field: only
@@ -28,7 +33,12 @@ STRUCTURE = {
 
 
 def check(config: Config) -> None:
-    """Refuse a network that torchvision's Mask R-CNN cannot be: ``ConfigError``."""
+    """Refuse a network that torchvision's Mask R-CNN, or one of its parts, cannot be: ``ConfigError``."""
+    if config.neck == "none":
+        _check_one_map(config)
+        return
+    if not config.mask_branch:
+        raise ConfigError("mask_branch is False; with a pyramid torchvision's Mask R-CNN is compared, which has masks")
     if config.backbone not in BACKBONES:
         raise ConfigError(f"backbone is {config.backbone!r}; torchvision's Mask R-CNN has {', '.join(BACKBONES)}")
     if config.box_head not in BOX_HEADS:
@@ -42,8 +52,25 @@ def check(config: Config) -> None:
             raise ConfigError(f"{field} is {getattr(config, field)!r}; torchvision's Mask R-CNN has {only!r} only")
 
 
+def _check_one_map(config: Config) -> None:
+    head = ONE_MAP.get(config.backbone)
+    if head is None:
+        raise ConfigError(f"backbone is {config.backbone!r}; torchvision has {', '.join(ONE_MAP)}")
+    if config.box_head != head:
+        raise ConfigError(f"box_head is {config.box_head!r}; over one map of {config.backbone} it is {head!r} there")
+    channels = map_channels(config)
+    only: dict[str, Any] = {"rpn_objectness": "sigmoid", "conv_bias": False, "mask_head_norm": False}
+    only |= {"rpn_channels": channels, "anchor_strides": (16,)}
+    for field, value in only.items():
+        if getattr(config, field) != value:
+            raise ConfigError(f"{field} is {getattr(config, field)!r}; here torchvision's parts have {value!r} only")
+
+
 def build(params: Mapping[str, np.ndarray], config: Config) -> Any:
     """Return torchvision's model in evaluation mode with these parameters, in their precision.
+
+    Without a pyramid it is put together from its parts: ``FasterRCNN`` or ``MaskRCNN`` over one map, which
+    ``MultiScaleRoIAlign(["0"])`` or ``RoIPool`` reads.
 
     Parameters
     ----------
@@ -65,7 +92,6 @@ def build(params: Mapping[str, np.ndarray], config: Config) -> Any:
     from torchvision.models.detection.anchor_utils import AnchorGenerator
 
     check(config)
-    levels = len(config.anchor_sizes)
     arguments: dict[str, Any] = {
         "num_classes": config.num_classes,
         "min_size": config.image_min_size,
@@ -74,7 +100,7 @@ def build(params: Mapping[str, np.ndarray], config: Config) -> Any:
         "image_mean": [v * (config.pixel_scale / 255) for v in config.pixel_mean],
         "image_std": [v * (config.pixel_scale / 255) for v in config.pixel_std],
         "rpn_anchor_generator": AnchorGenerator(
-            tuple((size,) for size in config.anchor_sizes), (config.anchor_ratios,) * levels
+            config.sizes_by_level, (config.anchor_ratios,) * len(config.sizes_by_level)
         ),
         "rpn_pre_nms_top_n_train": config.proposals_pre_nms_train,
         "rpn_pre_nms_top_n_test": config.proposals_pre_nms_test,
@@ -95,9 +121,12 @@ def build(params: Mapping[str, np.ndarray], config: Config) -> Any:
         "bbox_reg_weights": tuple(1 / std for std in config.head_box_std),
     }
     with torch.device("meta"):  # without numbers, which would only be replaced
-        model = detection.MaskRCNN(**_parts(config), **arguments)
+        kind = detection.MaskRCNN if config.mask_branch else detection.FasterRCNN
+        model = kind(**(_parts(config) if config.neck == "fpn" else one_map_parts(config, arguments)), **arguments)
+    if config.neck == "none" and config.roi_method == "roi_pool":
+        use_roi_pool(model.roi_heads)
     shapes = {name: tuple(t.shape) for name, t in model.state_dict().items()}
-    state = to_torchvision(params, shapes, channels=config.fpn_channels)
+    state = to_torchvision(params, shapes, channels=map_channels(config))
     model.load_state_dict({name: torch.from_numpy(a) for name, a in state.items()}, assign=True)
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
@@ -167,16 +196,20 @@ def trace(params: Mapping[str, np.ndarray], config: Config, image: np.ndarray, *
 
     model = build(params, config) if model is None else model
     dtype = next(model.parameters()).dtype
-    rpn, heads, body = model.rpn, model.roi_heads, model.backbone.body
-    modules = {
-        "molded": model.transform, "c1": body.relu, "fpn": model.backbone, "rpn_head": rpn.head,
-        "anchors": rpn.anchor_generator, "box_features": heads.box_roi_pool, "box": heads.box_predictor,
-        "mask_features": heads.mask_roi_pool, "mask_logits": heads.mask_predictor, "heads": heads,
+    rpn, heads = model.rpn, model.roi_heads
+    features = _feature_modules(model, config)
+    modules = features | {
+        "molded": model.transform, "rpn_head": rpn.head, "anchors": rpn.anchor_generator,
+        "box_features": heads.box_roi_pool, "box": heads.box_predictor, "heads": heads,
     }  # fmt: skip
-    for stage in (2, 3, 4, 5):
-        blocks = body[f"layer{stage - 1}"]
-        names = [f"c{stage}.{i}" for i in range(len(blocks) - 1)] + [f"c{stage}"]
-        modules |= dict(zip(names, blocks))
+    if config.neck == "fpn":
+        modules["fpn"] = model.backbone
+    if config.mask_branch:
+        modules |= {"mask_features": heads.mask_roi_pool, "mask_logits": heads.mask_predictor}
+    if config.box_head == "c5":  # what the heads read is what C5 puts out
+        modules["box_features"] = heads.box_head.maps
+        if config.mask_branch:
+            modules["mask_features"] = heads.mask_head
     kept: dict[str, Any] = {}
 
     def keep(name: str) -> Callable[..., None]:
@@ -192,7 +225,20 @@ def trace(params: Mapping[str, np.ndarray], config: Config, image: np.ndarray, *
         stack.enter_context(recorded(rpn, "filter_proposals", kept))
         stack.enter_context(in_precision(dtype))
         (result,) = model([as_tensor(image, dtype)])
-    return _ours(kept, result, config, [name for name in modules if name[0] == "c"])
+    return _ours(kept, result, config, list(features))
+
+
+def _feature_modules(model: Any, config: Config) -> dict[str, Any]:
+    """Return the modules of the backbone whose outputs have names here."""
+    if config.backbone == "vgg16":  # behind each convolution stands its ReLU
+        return {name: model.backbone[place + 1] for place, name in VGG16.items()}
+    body = model.backbone.body
+    modules = {"c1": body.relu}
+    for stage in stages_on_the_image(config):
+        blocks = body[f"layer{stage - 1}"]
+        names = [f"c{stage}.{i}" for i in range(len(blocks) - 1)] + [f"c{stage}"]
+        modules |= dict(zip(names, blocks))
+    return modules
 
 
 def _ours(kept: dict[str, Any], result: dict[str, Any], config: Config, features: list[str]) -> Trace:
@@ -213,10 +259,11 @@ def _ours(kept: dict[str, Any], result: dict[str, Any], config: Config, features
     ((proposals,), (proposal_scores,)) = kept["filter_proposals"]
     class_logits, box_deltas = kept["box"]
     found = kept["heads"]
-    levels = [f"p{level}" for level in range(2, 2 + len(logits))]
+    levels = config.levels
     tensors = {"molded": _nhwc(kept["molded"][0].tensors)}
     tensors |= {name: _nhwc(kept[name]) for name in features}
-    tensors |= {level: _nhwc(p) for level, p in zip(levels, kept["fpn"].values())}
+    if config.neck == "fpn":
+        tensors |= {level: _nhwc(p) for level, p in zip(levels, kept["fpn"].values())}
     tensors |= {f"rpn_logits.{level}": _nhwc(x).flatten() for level, x in zip(levels, logits)}
     tensors |= {f"rpn_deltas.{level}": _nhwc(x).reshape(-1, 4)[:, ORDER] for level, x in zip(levels, deltas)}
     tensors |= {f"anchors.{level}": a[:, ORDER] for level, a in zip(levels, anchors)}
@@ -224,9 +271,11 @@ def _ours(kept: dict[str, Any], result: dict[str, Any], config: Config, features
     tensors |= {"box_features": _nhwc(kept["box_features"]), "class_logits": class_logits}
     tensors["box_deltas"] = box_deltas.reshape(len(box_deltas), -1, 4)[..., ORDER]
     tensors |= {"detection_boxes": found["boxes"][:, ORDER], "detection_classes": found["labels"]}
-    tensors |= {"detection_scores": found["scores"], "mask_features": _nhwc(kept["mask_features"])}
-    tensors |= {"mask_logits": _nhwc(kept["mask_logits"]), "mask_probabilities": found["masks"][:, 0]}
-    tensors |= {"boxes": result["boxes"][:, ORDER], "masks": result["masks"][:, 0] >= config.mask_threshold}
+    tensors |= {"detection_scores": found["scores"], "boxes": result["boxes"][:, ORDER]}
+    if config.mask_branch:
+        tensors |= {"mask_features": _nhwc(kept["mask_features"]), "mask_logits": _nhwc(kept["mask_logits"])}
+        tensors |= {"mask_probabilities": found["masks"][:, 0]}
+        tensors |= {"masks": result["masks"][:, 0] >= config.mask_threshold}
     return {name: np.ascontiguousarray(t.numpy()) for name, t in tensors.items()}
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ...backbone import map_channels
 from ...config import Config
 from ...data.sample import Sample
 from ...targets import Targets
@@ -23,7 +24,7 @@ def optimiser(model: Any, config: Config) -> Any:
     decayed: list[Any] = []
     free: list[Any] = []
     for name, p in model.named_parameters():
-        (ours,) = from_torchvision({name: np.broadcast_to(np.float32(0), p.shape)}, channels=config.fpn_channels)
+        (ours,) = from_torchvision({name: np.broadcast_to(np.float32(0), p.shape)}, channels=map_channels(config))
         (free if matches(ours, config.no_decay) else decayed).append(p)
     groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": free, "weight_decay": 0.0}]
     return torch.optim.SGD([g for g in groups if g["params"]], lr=1.0, momentum=config.momentum)

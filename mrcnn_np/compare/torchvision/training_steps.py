@@ -19,11 +19,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from kernels import to_host
 
+from ...backbone import map_channels
 from ...config import Config
 from ...data.sample import Sample
 from ...model import MaskRCNN
@@ -186,7 +188,7 @@ def compare_training(
         optimiser.zero_grad()
         sum(their_losses.values()).backward()
         result.ours.append({name: float(losses[name]) for name in LOSSES})
-        result.theirs.append({name: float(their_losses[THEIR_LOSSES[name]].detach()) for name in LOSSES})
+        result.theirs.append({name: _loss(their_losses, THEIR_LOSSES[name]) for name in LOSSES})
         if step == 0:
             named = {name: p.grad.numpy() for name, p in theirs.named_parameters()}
             result.gradients = _rows(to_host(grads), _converted(named, config), GRADIENT_BOUND[str(dtype)])
@@ -197,6 +199,11 @@ def compare_training(
     result.parameters = _rows(to_host(ours.params), _converted(state, config), None)
     result.info = _facts(batch, config, str(dtype), targets if steps else None)
     return result
+
+
+def _loss(losses: Mapping[str, Any], name: str) -> float:
+    """Return one of theirs; without a mask branch there is none of masks, which is 0 here."""
+    return float(losses[name].detach()) if name in losses else 0.0
 
 
 def _rows(ours: Params, theirs: Params, bound: float | None) -> list[Row]:
@@ -226,7 +233,9 @@ def _rows(ours: Params, theirs: Params, bound: float | None) -> list[Row]:
 
 
 def _converted(tensors: Mapping[str, np.ndarray], config: Config) -> Params:
-    return from_torchvision(tensors, channels=config.fpn_channels)
+    # heads that share C5 have it twice in a state_dict
+    once = {name: a for name, a in tensors.items() if not name.startswith("roi_heads.mask_head.layer4.")}
+    return from_torchvision(once, channels=map_channels(config))
 
 
 def _facts(batch: Batch, config: Config, dtype: str, targets: Targets | None) -> dict[str, str]:

@@ -1,0 +1,200 @@
+"""The whole network in onnxruntime beside ``MaskRCNN.detect``, under every preset and every field that it follows.
+
+The networks are small and random, and find something in every picture. Each field has in some case another value than
+in ``BASE``, and each such value changes the graph.
+"""
+
+import json
+
+import numpy as np
+import pytest
+from nets import small_config
+from onnx_run import REASON, WRITTEN, Exported, session
+
+from mrcnn_np import MaskRCNN, presets
+from mrcnn_np.backbone import ARCHITECTURES, Architecture
+from mrcnn_np.errors import UserError
+from mrcnn_np.heads import box_head, mask_head
+from mrcnn_np.network import initialise, spec
+from mrcnn_np.onnx.export import detector, onnx_file, write_onnx
+from mrcnn_np.onnx.graph import Graph
+from mrcnn_np.onnx.support import FOLLOWED
+from mrcnn_np.synthetic import params_that_detect, picture
+
+pytest.importorskip("onnx", reason=REASON)
+onnxruntime = pytest.importorskip("onnxruntime", reason=REASON)
+
+BASE = small_config(image_min_size=64, image_max_size=96)
+SIZES = [(64, 64), (50, 77), (131, 40)]
+SMALL = {
+    "backbone": "tiny", "fpn_channels": 8, "rpn_channels": 8, "box_head_channels": 16, "mask_head_channels": 8,
+    "num_classes": 4, "image_min_size": 64, "image_max_size": 96, "roi_canonical_size": 56.0,
+    "anchor_sizes": (12.0, 20.0, 32.0, 52.0, 84.0), "detection_score_threshold": 0.3, "detections_per_image": 20,
+    "proposals_post_nms_test": 40,
+}  # fmt: skip
+
+# Of each group what is changed together
+CHANGES = {
+    "image": {"resize_mode": "shortest_edge", "pad_multiple": 64, "resize_rounding": "floor", "image_min_size": 80,
+              "resize_border": "zero", "channel_order": "bgr", "pixel_scale": 200.0, "pixel_mean": (0.4, 0.5, 0.6),
+              "pixel_std": (0.2, 0.25, 0.3)},
+    "image, otherwise": {"image_max_size": 64, "pad_position": "centre", "pad_before_normalise": True,
+                         "resize_truncated": True, "proposals_window": "canvas"},
+    "image, by Pillow": {"resize_filter": "pil", "bn_eps": 1e-3, "stem_pool_padding": "same"},
+    "anchors": {"anchor_sizes": (10.0, 18.0, 30.0, 50.0, 80.0), "anchor_strides": (4, 8, 16, 32, 48),
+                "anchor_ratios": (0.4, 1.0, 2.5), "anchor_ratio_meaning": "width_over_height", "anchor_offset": 0.0,
+                "anchor_rounding": True},
+    "anchors, otherwise": {"anchor_stride_from_grid": True, "box_frame": "centres", "rpn_box_std": (1.0, 1.0, 0.5, 0.5),
+                           "max_log_scale": 0.1, "detection_rounded": True},
+    "proposals": {"proposals_pre_nms_test": 30, "proposals_post_nms_test": 15, "proposals_nms_iou": 0.4,
+                  "proposals_min_size": 12.0},
+    "one pool of levels": {"proposals_per_level": False, "proposals_min_size": None, "detection_min_size": None,
+                           "max_log_scale": None},
+    "regions": {"roi_level_rounding": "round", "roi_canonical_size": 40.0, "roi_canonical_level": 3,
+                "roi_sampling_ratio": 0, "roi_aligned": False, "mask_pool_size": 7},
+    "largest sample": {"roi_reduce": "max"},
+    "crops": {"roi_method": "crop_and_resize"},
+    "detections": {"head_box_std": (0.2, 0.1, 0.2, 0.2), "detection_classes": "argmax", "detection_nms_iou": 0.2,
+                   "detection_score_threshold": 0.1, "detection_score_inclusive": True, "detections_per_image": 5,
+                   "detection_min_size": 8.0, "mask_paste": "resize", "mask_threshold": 0.3},
+    "layers": {"conv_bias": True, "fpn_norm": True, "rpn_convs": 2, "rpn_objectness": "softmax", "box_head": "conv_fc",
+               "box_head_convs": 2, "mask_head_convs": 2, "mask_head_norm": True, "box_pool_size": 5},
+    "widths": {"fpn_channels": 12, "rpn_channels": 12, "box_head": "conv", "box_head_channels": 24,
+               "mask_head_channels": 12, "num_classes": 6, "mask_head_convs": 0},
+}  # fmt: skip
+SHORTEST = {"resize_mode": "shortest_edge"}
+ELSEWHERE = {"backbone", "stride_in_1x1"}  # test_bottlenecks_in_groups
+
+
+def same(model, sizes=SIZES, *, least=1, pixels=0):
+    """Hold the exported network to ours; return how many objects there were."""
+    exported, count = Exported(model), 0
+    for size in sizes:
+        image = picture(size)
+        (expected,) = model.detect([image])
+        found, probabilities = exported.detect(image)
+        np.testing.assert_array_equal(found.class_ids, expected.class_ids)
+        np.testing.assert_allclose(found.boxes, expected.boxes, atol=1e-2)
+        np.testing.assert_allclose(found.scores, expected.scores, atol=1e-4)
+        np.testing.assert_allclose(probabilities, model.trace(image)["mask_probabilities"], atol=1e-4)
+        assert found.masks.shape == expected.masks.shape
+        assert (found.masks != expected.masks).sum() <= pixels
+        count += len(found)
+    assert count >= least
+    return count
+
+
+@pytest.fixture(scope="module")
+def params():
+    return params_that_detect(BASE)
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_presets(name):
+    config = presets.PRESETS[name](**SMALL)
+    same(MaskRCNN(config, params_that_detect(config)), least=5)
+
+
+@pytest.mark.parametrize("changes", CHANGES.values(), ids=CHANGES)
+def test_fields(changes, params):
+    config = BASE.replace(**changes)
+    parts = {"layers", "widths"} & {name for name, group in CHANGES.items() if group is changes}
+    same(MaskRCNN(config, params_that_detect(config) if parts else params), SIZES[1:], least=1)
+
+
+def nodes(config, params):
+    g = Graph(params)
+    detector(g, MaskRCNN(config, params))
+    weights = {name: tensor.SerializeToString() for name, tensor in g.initializers.items() if name not in params}
+    return [node.SerializeToString() for node in g.nodes], weights
+
+
+def test_each_field_changes_the_graph(params):
+    followed = {name for names in FOLLOWED.values() for name in names} - ELSEWHERE
+    changed = {(name, value) for group in CHANGES.values() for name, value in group.items()}
+    assert {name for name, _ in changed} == followed
+    needed = {"pad_multiple": SHORTEST, "resize_rounding": SHORTEST, "box_head_convs": {"box_head": "conv_fc"}}
+    for name, value in sorted(changed, key=str):
+        before = BASE.replace(**needed.get(name, {}))
+        after = before.replace(**{name: value})
+        if spec(before) == spec(after):  # else there are other layers, or layers of another size
+            own = params if spec(before) == spec(BASE) else initialise(before, np.random.default_rng(0))
+            assert nodes(after, own) != nodes(before, own), name
+
+
+def test_bottlenecks_in_groups(monkeypatch):
+    """Blocks of ResNet-50 and ResNeXt with few channels, the stride on either convolution."""
+    arch = Architecture("bottleneck", (1, 2, 1, 1), (8, 8, 8, 8), stem=8, groups=4)
+    monkeypatch.setitem(ARCHITECTURES, "small", arch)
+    for stride_in_1x1 in (False, True):
+        config = BASE.replace(backbone="small", stride_in_1x1=stride_in_1x1)
+        same(MaskRCNN(config, params_that_detect(config)), SIZES[1:2])
+
+
+def test_odd_pictures(params):
+    same(MaskRCNN(BASE, params), [(1, 1), (1, 300), (7, 3), (96, 95)], least=0)
+
+
+def test_nothing_is_found(params):
+    for changes in ({"detection_score_threshold": 1.0}, {"proposals_min_size": 1e4}):
+        model = MaskRCNN(BASE.replace(**changes), params)
+        found, probabilities = Exported(model).detect(picture((40, 60)))
+        assert len(found) == 0 and found.boxes.shape == (0, 4) and found.masks.shape == (0, 40, 60)
+        assert probabilities.shape[0] == 0 and found.class_ids.dtype == np.int64
+
+
+def test_parts(params):
+    model, rng = MaskRCNN(BASE, params), np.random.default_rng(0)
+    molded = rng.standard_normal((2, 64, 96, 3)).astype(np.float32)
+    pyramid, logits, deltas, _ = model.first_stage(molded)
+    *maps, found_logits, found_deltas = session(onnx_file(model, part="first_stage")).run(None, {"molded": molded})
+    for mine, theirs in zip(pyramid, maps):
+        np.testing.assert_allclose(theirs.transpose(0, 2, 3, 1), mine, atol=1e-4)
+    np.testing.assert_allclose(found_logits, logits, atol=1e-4)
+    np.testing.assert_allclose(found_deltas, deltas, atol=1e-4)
+    run_box, run_mask = (session(onnx_file(model, part=part)).run for part in ("box_head", "mask_head"))
+    for count in (3, 0):
+        features = rng.standard_normal((count, BASE.box_pool_size, BASE.box_pool_size, 8)).astype(np.float32)
+        expected = box_head(features, params, BASE)[:2]
+        for mine, theirs in zip(expected, run_box(None, {"box_features": features.transpose(0, 3, 1, 2)})):
+            np.testing.assert_allclose(theirs, mine, atol=1e-4)
+        features = rng.standard_normal((count, BASE.mask_pool_size, BASE.mask_pool_size, 8)).astype(np.float32)
+        (masks,) = run_mask(None, {"mask_features": features.transpose(0, 3, 1, 2)})
+        np.testing.assert_allclose(masks, mask_head(features, params, BASE)[0], atol=1e-4)
+
+
+def test_what_is_in_the_file(params, tmp_path):
+    import onnx
+
+    names = ("background", "square", "triangle", "ellipse")
+    model = MaskRCNN(BASE, params, class_names=names)
+    path = tmp_path / "network.onnx"
+    path.write_bytes(b"something else")
+    write_onnx(path, model)
+    assert path.read_bytes() == onnx_file(model)  # the same bytes again
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+    loaded = onnx.load(path)
+    assert [(opset.domain, opset.version) for opset in loaded.opset_import] == [("", 17)]
+    assert {node.domain for node in loaded.graph.node} == {""}
+    assert {"RoiAlign", "NonMaxSuppression", "TopK", "Conv"} <= {node.op_type for node in loaded.graph.node}
+    assert {tensor.name for tensor in loaded.graph.initializer} >= set(params)
+    assert {"c2", "p2", "proposals", "class_logits"} <= {node.output[0] for node in loaded.graph.node}
+    facts = session(path.read_bytes()).get_modelmeta().custom_metadata_map
+    assert tuple(json.loads(facts["class_names"])) == names and facts["part"] == "whole"
+    assert type(BASE).from_dict(json.loads(facts["config"])) == BASE
+
+
+def test_float64_becomes_float32(params):
+    model = MaskRCNN(BASE, {name: p.astype(np.float64) for name, p in params.items()})
+    assert onnx_file(model) == onnx_file(MaskRCNN(BASE, params))
+
+
+def test_what_is_refused(params):
+    with pytest.raises(UserError, match="unknown part 'half'; expected one of whole, first_stage"):
+        onnx_file(MaskRCNN(BASE, params), part="half")
+    model = MaskRCNN(BASE, dict(params))
+    model.params["keypoint_head.conv1.w"] = np.zeros(3, np.float32)
+    with pytest.raises(UserError, match=r"no place in the ONNX graph: keypoint_head\.conv1\.w \(1 of"):
+        onnx_file(model)
+    with pytest.raises(UserError, match="roi_reduce is 'max'"):
+        onnx_file(MaskRCNN(BASE.replace(roi_reduce="max", roi_sampling_ratio=0), params))
