@@ -75,6 +75,30 @@ def test_training_is_that_of_one_process(tmp_path, size, changes):
         assert all((other[name] == params[0][name]).all() for other in params), name
 
 
+ONE_MAP = {"neck": "none", "anchor_strides": (16,), "anchor_sizes": (12.0, 24.0, 48.0)}
+C4 = ONE_MAP | {"box_head": "c5", "box_pool_size": 14, "mask_pool_size": 7, "mask_head_convs": 0}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        C4 | {"bn_mode": "train"},  # C5 normalises the RoIs of all ranks together
+        C4 | {"bn_mode": "frozen", "mask_branch": False, "frozen": ("backbone.stem.*", "backbone.c2.*")},
+        ONE_MAP | {"backbone": "tiny_vgg", "mask_branch": False, "accumulate": 2, "frozen": ("backbone.conv1_*",)},
+    ],
+    ids=["C4", "C4 without masks", "VGG"],
+)
+def test_a_step_of_a_network_without_a_pyramid_is_that_of_one_process(tmp_path, changes):
+    changes = changes | {"batch_size": 2, "steps": 1, "box_head_channels": 32, "rois_per_image": 16}
+    whole = run(tmp_path / "one", ALONE, network(**changes))
+    for params in on_ranks(2, lambda ranks: run(tmp_path / "several", ranks, network(**changes))):
+        assert set(params) == set(whole)
+        for name, p in whole.items():
+            np.testing.assert_allclose(params[name], p, rtol=1e-6, atol=1e-9, err_msg=name)
+    one, several = (read_steps(tmp_path / name / METRICS) for name in ("one", "several"))
+    assert several[0] == pytest.approx(one[0], rel=1e-6)
+
+
 def test_two_runs_of_one_layout_and_one_that_goes_on_have_the_same_bits(tmp_path):
     changes = {"batch_size": 2, "bn_mode": "train"}
     for name in ("a", "b"):
