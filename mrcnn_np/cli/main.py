@@ -48,7 +48,7 @@ def _run(args: argparse.Namespace) -> int:
             code = command(args)
             if code == INTERRUPTED:
                 stop_others(args, code, "interrupted")
-            return args.ranks.of_first(lambda: code)  # type: ignore[no-any-return]
+            return args.ranks.of_first(lambda: code)
     except BrokenPipeError:  # the reader of a pipe, say `head`, has seen enough
         stop_others(args, 0, "nobody reads what is printed")
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

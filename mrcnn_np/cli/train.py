@@ -340,11 +340,11 @@ def _held_out(options: Options, dataset: Dataset, splits: Mapping[str, Dataset],
 
 
 class Outcome(NamedTuple):
-    """What training and evaluation gave; the peaks of memory in MiB, after the one and after the other."""
+    """What training and evaluation gave; the peaks of memory in MiB after each, where they are known."""
 
     result: TrainResult
     reports: dict[str, SplitReport]
-    peaks: tuple[float, float]
+    peaks: tuple[float | None, float | None]
 
 
 def _train_and_evaluate(args: argparse.Namespace, folder: Path, plan: Plan, page: Page | None) -> Outcome:
@@ -366,14 +366,8 @@ def _train_and_evaluate(args: argparse.Namespace, folder: Path, plan: Plan, page
     after_training = peak_memory_mib()
     reports: dict[str, SplitReport] = {}
     for name, split in plan.splits.items():
-        reports[name] = evaluate_split(
-            model,
-            split,
-            skip_bad=options.skip_bad,
-            progress=not args.quiet,
-            label=f"evaluate {name}",
-            ranks=plan.ranks,
-        )
+        shown: dict[str, Any] = {"progress": not args.quiet, "label": f"evaluate {name}"}
+        reports[name] = evaluate_split(model, split, skip_bad=options.skip_bad, ranks=plan.ranks, **shown)
     return Outcome(result, reports, (after_training, peak_memory_mib()))
 
 

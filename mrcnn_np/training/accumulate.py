@@ -158,11 +158,11 @@ def backward(model: MaskRCNN, left: Forward, names: Container[str] | None = None
 
 def _backward_of_all(model: MaskRCNN, left: Forward, names: Container[str]) -> Params:
     """Add up gradients over the ranks, from the moment at which the last part to go backward has them."""
-    *earlier, (batch, targets) = left.again or [(None, None)]
-    if batch is None or targets is None:
+    if not left.again:
         adding = GradientSum(left.ranks, names)
         _backward(model, left.cache, left.denominators, adding.ready)
         return adding.finish()
+    *earlier, (batch, targets) = left.again
     with _unmoved(model):
         adding = GradientSum(left.ranks, names, _backward_of_parts(model, left._replace(again=earlier)))
         _, cache = model.losses(batch, 0, targets=targets)
