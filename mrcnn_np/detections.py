@@ -16,10 +16,14 @@ from kernels import accelerated
 from .boxes import clip_boxes, decode_boxes, enter_frame, has_sides, leave_frame, require_finite
 from .config import Config
 from .data.coco_writing import detection_records
+from .keypoints.pose import Pose, Skeletons
 from .layers import Observe, shown
 from .molding import Molding
 from .nms import batched_nms
 from .ops.activation import sigmoid, softmax
+
+#: a keypoint with a higher logit is drawn: Detectron's threshold
+SURE = 2.0
 
 
 class Detection(NamedTuple):
@@ -34,6 +38,8 @@ class Detection(NamedTuple):
     mask : ndarray of shape (H, W), bool
     name : str
         Of its class; "class 3" if the model knows no names.
+    keypoints : ndarray of shape (K, 2), or None
+        As in ``Detections``.
     """
 
     box: np.ndarray
@@ -41,6 +47,7 @@ class Detection(NamedTuple):
     score: float
     mask: np.ndarray
     name: str
+    keypoints: np.ndarray | None = None
 
     def __repr__(self) -> str:
         """Return class, score, box and the number of pixels."""
@@ -68,6 +75,15 @@ class Detections:
         The background first; empty if they are not known.
     image : ndarray of shape (H, W, 3), uint8, or None
         The picture in which they were found, for ``plot``.
+    keypoints : ndarray of shape (D, K, 2), or None
+        ``(y, x)`` of each, in the frame of the annotations: COCO's whole numbers name pixels, see
+        ``config.keypoint_offset``. None without a keypoint branch.
+    keypoint_scores : ndarray of shape (D, K), or None
+        Logits: by how much the place is better than others in its map says how sure the network is.
+    pose : Pose or None
+        What the keypoints are called.
+    has_masks : bool
+        Whether the network has a mask branch.
     """
 
     boxes: np.ndarray
@@ -76,6 +92,10 @@ class Detections:
     masks: np.ndarray
     class_names: tuple[str, ...] = ()
     image: np.ndarray | None = None
+    keypoints: np.ndarray | None = None
+    keypoint_scores: np.ndarray | None = None
+    pose: Pose | None = None
+    has_masks: bool = True
 
     def above(self, score: float) -> Detections:
         """Return those whose score is at least ``score``."""
@@ -113,12 +133,18 @@ class Detections:
         """Return one of them for a number, else those that a slice, a list of numbers or an array of flags chooses."""
         if isinstance(key, SupportsIndex) and not isinstance(key, np.ndarray):
             k = range(len(self))[key]
-            return Detection(self.boxes[k], int(self.class_ids[k]), float(self.scores[k]), self.masks[k], self.names[k])
+            keypoints = None if self.keypoints is None else self.keypoints[k]
+            return Detection(
+                self.boxes[k], int(self.class_ids[k]), float(self.scores[k]), self.masks[k], self.names[k], keypoints
+            )
         if not isinstance(key, slice):
             key = np.asarray(key, None if len(key) else np.int64)
-        return replace(
+        chosen = replace(
             self, boxes=self.boxes[key], class_ids=self.class_ids[key], scores=self.scores[key], masks=self.masks[key]
         )
+        if self.keypoints is None or self.keypoint_scores is None:
+            return chosen
+        return replace(chosen, keypoints=self.keypoints[key], keypoint_scores=self.keypoint_scores[key])
 
     def __iter__(self) -> Iterator[Detection]:
         """Yield one after the other, the best first."""
@@ -144,7 +170,8 @@ class Detections:
         Returns
         -------
         list of dict
-            ``image_id, category_id, bbox`` (x, y, width, height), ``score, segmentation`` (compressed run lengths).
+            ``image_id, category_id, bbox`` (x, y, width, height), ``score, segmentation`` (compressed run lengths; not
+            of a network without masks), and ``keypoints`` (x, y, score of each; of a network that has them).
 
         """
         largest = int(self.class_ids.max(initial=0))
@@ -154,13 +181,14 @@ class Detections:
                 f"category_ids has {len(category_ids)} entries; expected one for each class up to {largest}"
             )
         return detection_records(
-            self.boxes, self.class_ids, self.scores, self.masks, image_id=image_id, category_ids=category_ids
-        )
+            self.boxes, self.class_ids, self.scores, self.masks if self.has_masks else None, image_id=image_id,
+            category_ids=category_ids, keypoints=self.keypoints, keypoint_scores=self.keypoint_scores,
+        )  # fmt: skip
 
     def plot(
         self, path: str | os.PathLike[str] | None = None, *, image: np.ndarray | None = None, size: int = 640
     ) -> PillowImage:
-        """Draw them over their picture: masks, boxes, names and scores.
+        """Draw them over their picture: masks, boxes, names and scores, and the skeletons if there are keypoints.
 
         Parameters
         ----------
@@ -182,9 +210,17 @@ class Detections:
         if image is None:
             image = np.full((*self.masks.shape[1:], 3), 200, np.uint8)
         drawn = draw_instances(
-            image, self.boxes, self.class_ids, self.masks, self.class_names, scores=self.scores, path=path, size=size
-        )
+            image, self.boxes, self.class_ids, self.masks if self.has_masks else None, self.class_names,
+            scores=self.scores, path=path, size=size, skeletons=self.skeletons,
+        )  # fmt: skip
         return fromarray(drawn)
+
+    @property
+    def skeletons(self) -> Skeletons | None:
+        """Their keypoints as pictures draw them: those of which the network is sure; None if there are none."""
+        if self.keypoints is None or self.keypoint_scores is None or self.pose is None:
+            return None
+        return Skeletons.of(self.keypoints, self.keypoint_scores > SURE, self.pose)
 
     def _repr_html_(self) -> str:
         """Return the picture and a table of the first twenty, for a notebook."""

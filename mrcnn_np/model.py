@@ -18,12 +18,14 @@ placed than the proposals. Boxes are constants: no gradient flows from a RoI's f
 Without a pyramid (``neck="none"``) the last map of the backbone, at 1/16 of the image, stands in the place of all
 levels, and where the box head is C5 (``box_head="c5"``) it comes before both heads. Without the mask branch
 (``mask_branch=False``) this is Faster R-CNN.
+
+With ``config.keypoints`` a keypoint head reads the same RoIs as the mask head, beside it or in its place.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -50,11 +52,15 @@ from .heads import (
     mask_head,
     mask_head_backward,
 )
+from .keypoints.head import KeypointHeadCache, keypoint_head, keypoint_head_backward
+from .keypoints.labels import head_keypoint_loss, head_keypoint_loss_backward
+from .keypoints.peaks import heatmap_peaks
+from .keypoints.pose import pose_of
 from .layers import Observe, shown
 from .molding import Batch, Molding, as_images, mold_image
 from .network import check, initialise
 from .objective import (
-    LOSSES,
+    KEYPOINT_LOSS,
     LossCache,
     head_box_loss,
     head_box_loss_backward,
@@ -62,6 +68,7 @@ from .objective import (
     head_class_loss_backward,
     head_mask_loss,
     head_mask_loss_backward,
+    loss_weights,
     rpn_box_loss,
     rpn_box_loss_backward,
     rpn_class_loss,
@@ -91,7 +98,8 @@ class Cache:
 
     ``images`` is the shape of the batch, (N, H, W, 3). What the configuration does not have is None, or empty: ``fpn``
     without a pyramid, ``c5`` unless it is the head, ``mask_align`` and ``mask_head`` without the mask branch, and
-    ``mask_align`` where the mask head reads what the box head read.
+    ``mask_align`` where the mask head reads what the box head read; ``keypoint_align`` and ``keypoint_head`` without
+    keypoints.
     """
 
     backbone: BackboneCache | VggCache | None
@@ -105,6 +113,8 @@ class Cache:
     losses: dict[str, LossCache]
     targets: Targets
     images: tuple[int, ...]
+    keypoint_align: PyramidAlignCache | None = None
+    keypoint_head: KeypointHeadCache | None = None
 
     @property
     def positives(self) -> dict[str, int]:
@@ -116,7 +126,8 @@ class Cache:
 
     def __repr__(self) -> str:
         """Return the shapes of the targets, by which all else is known: the arrays are millions of numbers."""
-        shapes = ", ".join(f"{name} {getattr(self.targets, name).shape}" for name in self.targets.__dataclass_fields__)
+        arrays = {name: getattr(self.targets, name) for name in self.targets.__dataclass_fields__}
+        shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items() if array is not None)
         return f"Cache(targets: {shapes})"
 
 
@@ -250,13 +261,14 @@ class MaskRCNN:
         Raises
         ------
         ConfigError
-            The backend has a device, and a parameter is not float32.
+            The backend has a device, and a parameter is not float32, or there is a keypoint branch.
         """
         device = kernels.backend() == "cuda"
         if device and self.dtype is not np.float32:
             raise ConfigError(
                 f"the parameters are {self.dtype.__name__}; the cuda backend computes in float32 only, numpy in both"
             )
+        require_branches(self.config)
         place(self.params, device=device)
         return device
 
@@ -285,7 +297,7 @@ class MaskRCNN:
         -------
         losses : dict
             ``rpn_class, rpn_box, head_class, head_box, head_mask``, times ``config.loss_weights``. Without the mask
-            branch ``head_mask`` is 0.
+            branch ``head_mask`` is 0. With a keypoint branch there is ``head_keypoint``, too.
         cache : Cache
             For ``backward``; ``cache.targets`` are the targets that were used.
 
@@ -317,18 +329,7 @@ class MaskRCNN:
         roi_features, c5_caches = c5_head(roi_features, params, config, training=c5_trained)
         class_logits, deltas, box_head_cache = box_head(roi_features, params, config, training=True)
         positive = np.flatnonzero(t.class_ids > 0)
-        mask_align_cache, mask_head_cache = None, None
-        if config.box_head == "c5":
-            mask_features = roi_features[positive]  # shared: C5 need not run on them again
-        elif config.mask_branch:
-            mask_features, mask_align_cache = self.roi_features(
-                pyramid, t.rois[positive], t.image_index[positive], config.mask_pool_size, batch.images.shape
-            )
-        if config.mask_branch:
-            mask_logits, mask_head_cache = mask_head(mask_features, params, config, training=True)
-        else:  # no masks are predicted: a loss over nothing
-            positive, side = positive[:0], 2 * config.mask_pool_size
-            mask_logits = np.zeros((0, side, side, config.num_classes), class_logits.dtype, like=class_logits)
+        found = t.rois[positive], t.image_index[positive]
 
         values, caches = {}, {}
         values["rpn_class"], caches["rpn_class"] = rpn_class_loss(rpn_logits, t.rpn_labels)
@@ -337,15 +338,29 @@ class MaskRCNN:
         active = batch.active_class_ids[image_index]
         values["head_class"], caches["head_class"] = head_class_loss(class_logits, t.class_ids, active, config)
         values["head_box"], caches["head_box"] = head_box_loss(deltas, t.class_ids, t.deltas, config)
+        cache = Cache(
+            *first_caches, box_align_cache, c5_caches, box_head_cache, None, None, caches, targets, batch.images.shape
+        )
+        if config.mask_branch:
+            if config.box_head == "c5":
+                features = roi_features[positive]  # shared: C5 need not run on them again
+            else:
+                size = config.mask_pool_size
+                features, cache.mask_align = self.roi_features(pyramid, *found, size, batch.images.shape)
+            mask_logits, cache.mask_head = mask_head(features, params, config, training=True)
+        else:  # no masks are predicted: a loss over nothing
+            positive, side = positive[:0], 2 * config.mask_pool_size
+            mask_logits = np.zeros((0, side, side, config.num_classes), class_logits.dtype, like=class_logits)
         masks = t.masks[: len(positive)]
         values["head_mask"], caches["head_mask"] = head_mask_loss(mask_logits, t.class_ids[positive], masks)
-        numbers = _numbers([values[name] for name in LOSSES])
-        values = {name: weight * loss for name, weight, loss in zip(LOSSES, config.loss_weights, numbers)}
-        cache = Cache(
-            *first_caches, box_align_cache, c5_caches, box_head_cache, mask_align_cache, mask_head_cache, caches,
-            targets, batch.images.shape,
-        )  # fmt: skip
-        return values, cache
+        if config.keypoints:
+            size, labels = config.keypoint_pool_size, _labels(t)
+            features, cache.keypoint_align = self.roi_features(pyramid, *found, size, batch.images.shape)
+            logits, cache.keypoint_head = keypoint_head(features, params, config, training=True)
+            values[KEYPOINT_LOSS], caches[KEYPOINT_LOSS] = head_keypoint_loss(logits, labels, len(batch.images), config)
+        weights = loss_weights(config)
+        numbers = _numbers([values[name] for name in weights])
+        return {name: weight * loss for (name, weight), loss in zip(weights.items(), numbers)}, cache
 
     def sample_targets(
         self,
@@ -378,7 +393,10 @@ class MaskRCNN:
             window = batch.moldings[n].proposal_window(config)
             proposals, _ = propose(rpn_logits[n], rpn_deltas[n], anchors, window, config, training=True)
             truth = (gt_boxes, gt_class_ids, gt_masks, gt_crowd)
-            rois.append(roi_targets(proposals, *truth, config, image_rng, window=batch.moldings[n].window))
+            keypoints = batch.gt_keypoints[n] if batch.gt_keypoints else None
+            window = batch.moldings[n].window
+            rois.append(roi_targets(proposals, *truth, config, image_rng, window=window, gt_keypoints=keypoints))
+        labels = [r.keypoints for r in rois if r.keypoints is not None]
         return Targets(
             rpn_labels=np.stack([labels for labels, _ in rpn]),
             rpn_deltas=np.stack([deltas for _, deltas in rpn]),
@@ -387,18 +405,19 @@ class MaskRCNN:
             class_ids=np.concatenate([r.class_ids for r in rois]),
             deltas=np.concatenate([r.deltas for r in rois]),
             masks=np.concatenate([r.masks for r in rois]),
+            keypoints=np.concatenate(labels) if labels else None,
         )
 
     @within_memory(lambda cache: cache.images, training=True)
     def backward(
         self, cache: Cache, *, consume: bool = False, ready: Callable[[Params], None] = lambda grads: None
     ) -> Params:
-        """Return the gradient of the sum of the five losses for every trainable parameter above the frozen stages.
+        """Return the gradient of the sum of the losses for every trainable parameter above the frozen stages.
 
         Read it beside ``losses`` and ``first_stage``, from the last line up. Only two lines are not where they would
         be: the gradients of the RoIs' features go back to the pyramid after the proposal head, because they are added
         to the one that it returns. So the pyramid's gradient is the sum of three: from the proposal head, from the
-        masks and from the boxes.
+        masks and from the boxes; and of a fourth from the keypoints, where the network has them.
 
         Parameters
         ----------
@@ -426,7 +445,7 @@ class MaskRCNN:
             return value
 
         grads: Params = {}
-        weight = dict(zip(LOSSES, self.config.loss_weights))
+        weight = loss_weights(self.config)
 
         ddeltas = head_box_loss_backward(weight["head_box"], cache.losses["head_box"])
         dclass_logits = head_class_loss_backward(weight["head_class"], cache.losses["head_class"])
@@ -434,10 +453,18 @@ class MaskRCNN:
         drpn_logits = rpn_class_loss_backward(weight["rpn_class"], cache.losses["rpn_class"])
 
         frozen, after_block = frozen_stages(self.params, self.config), partial(ready, grads)
+        branches = []  # of the pyramid's gradient, with the way that they came
+        if KEYPOINT_LOSS in weight:
+            dlogits = head_keypoint_loss_backward(weight[KEYPOINT_LOSS], cache.losses[KEYPOINT_LOSS])
+            dfeatures = keypoint_head_backward(dlogits, part("keypoint_head"), grads)
+            ready(grads)
+            branches.append((dfeatures, part("keypoint_align")))
         if self.config.mask_branch:
             dmask_logits = head_mask_loss_backward(weight["head_mask"], cache.losses["head_mask"])
             dmask_features = mask_head_backward(dmask_logits, part("mask_head"), grads)
             ready(grads)
+            if cache.mask_align is not None:
+                branches.append((dmask_features, part("mask_align")))
         droi_features = box_head_backward(dclass_logits, ddeltas, part("box_head"), grads)
         ready(grads)
         if self.config.box_head == "c5":
@@ -447,15 +474,15 @@ class MaskRCNN:
                 droi_features = c5_head_backward(droi_features, part("c5"), grads, consume=consume, ready=after_block)
         dpyramid = rpn_head_backward(drpn_logits, drpn_deltas, part("rpn"), grads)
         ready(grads)
-        if cache.mask_align is not None:
-            pyramid_roi_align_backward(dmask_features, part("mask_align"), into=dpyramid[:4])  # +=; no RoI reads P6
         if self.config.box_head != "c5" or frozen < 5:
-            pyramid_roi_align_backward(droi_features, part("box_align"), into=dpyramid[:4])
-        dfeatures: Sequence[np.ndarray | None] = dpyramid
+            branches.append((droi_features, part("box_align")))
+        for dfeatures, way in branches:
+            pyramid_roi_align_backward(dfeatures, way, into=dpyramid[:4])  # +=; no RoI reads P6
+        dmaps: Sequence[np.ndarray | None] = dpyramid
         if self.config.neck == "fpn":
-            dfeatures = fpn_backward(dpyramid, part("fpn"), grads, frozen=frozen)
+            dmaps = fpn_backward(dpyramid, part("fpn"), grads, frozen=frozen)
             ready(grads)
-        backbone_backward(dfeatures, part("backbone"), grads, need_dx=False, consume=consume, ready=after_block)
+        backbone_backward(dmaps, part("backbone"), grads, need_dx=False, consume=consume, ready=after_block)
         ready(grads)
         return grads
 
@@ -533,8 +560,19 @@ class MaskRCNN:
         class_logits, deltas, _ = box_head(roi_features, params, config, observe=observe)
         boxes, class_ids, scores = refine(proposals, class_logits, deltas, molding.window, config, observe=observe)
 
-        boxes, masks = self.masks_of(pyramid, boxes, class_ids, molding, images.shape, observe=observe)
-        return to_host(Detections(boxes, class_ids, scores, masks))
+        placed = boxes
+        boxes, masks = self.masks_of(pyramid, placed, class_ids, molding, images.shape, observe=observe)
+        found = Detections(boxes, class_ids, scores, masks, has_masks=config.mask_branch)
+        if config.keypoints:
+            size = config.keypoint_pool_size
+            features, _ = self.roi_features(pyramid, placed, np.zeros_like(class_ids), size, images.shape)
+            logits, _ = keypoint_head(features, params, config, observe=observe)
+            points, peaks = heatmap_peaks(logits, placed, method=config.keypoint_decode)
+            keypoints = molding.unmold_points(points) - points.dtype.type(config.keypoint_offset)
+            keypoints = shown(observe, "keypoints", keypoints)
+            peaks = shown(observe, "keypoint_scores", peaks)
+            found = replace(found, keypoints=keypoints, keypoint_scores=peaks, pose=pose_of(config))
+        return to_host(found)
 
     def masks_of(
         self,
@@ -711,6 +749,19 @@ class MaskRCNN:
         config, params = changed(self.config, to_host(self.params), changes)
         names = self.class_names if len(self.class_names) == config.num_classes else ()
         return MaskRCNN(config, params, class_names=names)
+
+
+def require_branches(config: Config) -> None:
+    """Raise ``ConfigError`` if the active backend lacks a branch that the network has."""
+    if config.keypoints and kernels.backend() == "cuda":
+        raise ConfigError(f"keypoints is {config.keypoints}; the cuda backend has no keypoint branch, cpu and numpy do")
+
+
+def _labels(targets: Targets) -> np.ndarray:
+    """Return the keypoints' labels; ``ValueError`` if the targets were drawn without them."""
+    if targets.keypoints is None:
+        raise ValueError("the targets have no keypoints; expected a label for each keypoint of each positive RoI")
+    return targets.keypoints
 
 
 def _numbers(values: list[Any]) -> list[float]:

@@ -81,6 +81,14 @@ class Molding:
         shifted = enter_frame(boxes, frame) - np.array([top, left, top, left], like=boxes)
         return leave_frame(shifted / np.array([sy, sx, sy, sx], like=boxes), frame).astype(boxes.dtype)
 
+    def mold_points(self, points: np.ndarray) -> np.ndarray:
+        """Bring positions ``(y, x)``, of shape (..., 2), from original to molded pixels."""
+        return (points * np.array(self.scale) + np.array(self.offset)).astype(points.dtype)
+
+    def unmold_points(self, points: np.ndarray) -> np.ndarray:
+        """Bring positions ``(y, x)``, of shape (..., 2), back from molded to original pixels."""
+        return ((points - np.array(self.offset)) / np.array(self.scale)).astype(points.dtype)
+
     def mold_masks(self, masks: np.ndarray | Masks, align: str = "edges") -> np.ndarray | Masks:
         """Bring (G, H, W) boolean masks onto the canvas by nearest neighbour; ``align`` is ``config.mask_resize``.
 
@@ -117,6 +125,8 @@ class Batch:
     gt_crowd : tuple of ndarray of shape (G,), bool
     active_class_ids : ndarray of shape (N, K), bool
         The classes that the image's data set annotates (all, unless data sets are mixed).
+    gt_keypoints : tuple of ndarray of shape (G, K, 3)
+        ``(y, x, visibility)``, positions in molded pixels; empty without a keypoint branch.
     """
 
     image_ids: tuple[str, ...]
@@ -127,6 +137,7 @@ class Batch:
     gt_masks: tuple[np.ndarray | Masks, ...]
     gt_crowd: tuple[np.ndarray, ...]
     active_class_ids: np.ndarray
+    gt_keypoints: tuple[np.ndarray, ...] = ()
 
     def on_device(self) -> Batch:
         """Return the batch with its arrays on the device, each copied once; masks become pixels.
@@ -308,7 +319,8 @@ def make_batch(
     for n, (image, m) in enumerate(pairs):
         images[n, : image.shape[0], : image.shape[1]] = image
         moldings.append(Molding(m.original_shape, m.resized_shape, (height, width), m.offset))
-    boxes, class_ids, masks, crowd = zip(*(_mold_objects(s, m, config, dtype) for s, m in zip(samples, moldings)))
+    objects = [_mold_objects(s, m, config, dtype) for s, m in zip(samples, moldings)]
+    boxes, class_ids, masks, crowd, keypoints = zip(*objects)
     return Batch(
         image_ids=tuple(s.image_id for s in samples),
         images=images,
@@ -318,6 +330,7 @@ def make_batch(
         gt_masks=masks,
         gt_crowd=crowd,
         active_class_ids=np.ones((len(samples), config.num_classes), bool),
+        gt_keypoints=keypoints if config.keypoints else (),
     )
 
 
@@ -337,16 +350,35 @@ def _warn_of_xyxy(sample: Sample) -> None:
 
 def _mold_objects(
     sample: Sample, molding: Molding, config: Config, dtype: type
-) -> tuple[np.ndarray, np.ndarray, np.ndarray | Masks, np.ndarray]:
-    """Bring boxes, class ids, masks and crowd flags of a sample's objects onto the canvas."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | Masks, np.ndarray, np.ndarray | None]:
+    """Bring boxes, class ids, masks, crowd flags and keypoints of a sample's objects onto the canvas."""
     boxes, class_ids, crowd = molding.mold_boxes(sample.gt_boxes.astype(dtype)), sample.gt_class_ids, sample.gt_crowd
     masks = molding.mold_masks(sample.gt_masks, config.mask_resize)
+    keypoints = _mold_keypoints(sample, molding, config, dtype) if config.keypoints else None
     if config.gt_boxes_from_masks:
         seen = masks.areas > 0 if isinstance(masks, Masks) else masks.any(axis=(1, 2))
         boxes, class_ids, masks, crowd = enclosing_boxes(masks[seen], dtype), class_ids[seen], masks[seen], crowd[seen]
+        keypoints = None if keypoints is None else keypoints[seen]
     if config.mini_mask_shape is not None:
         masks = minimise_masks(boxes, masks, config.mini_mask_shape, border=config.resize_border)
-    return boxes, class_ids, masks, crowd
+    return boxes, class_ids, masks, crowd, keypoints
+
+
+def _mold_keypoints(sample: Sample, molding: Molding, config: Config, dtype: type) -> np.ndarray:
+    """Return keypoints (G, K, 3) as positions on the canvas; ``ValueError`` if they are not those of the network."""
+    found = sample.gt_keypoints
+    if found is None:
+        raise ValueError(
+            f"image {sample.image_id} has no keypoints; expected {config.keypoints} for each object (config.keypoints)"
+        )
+    if found.shape != (len(sample.gt_boxes), config.keypoints, 3):
+        raise ValueError(
+            f"image {sample.image_id}: gt_keypoints has shape {found.shape}, expected "
+            f"{(len(sample.gt_boxes), config.keypoints, 3)}: objects, config.keypoints, and y, x, visibility"
+        )
+    molded: np.ndarray = found.astype(dtype)
+    molded[..., :2] = molding.mold_points(molded[..., :2] + dtype(config.keypoint_offset))
+    return molded
 
 
 # --- mini masks -----------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from .config import Config
 from .errors import CheckpointError
 from .fpn import fpn_spec
 from .heads import box_head_spec, mask_head_spec
+from .keypoints.head import keypoint_head_spec
 from .params import Params, Spec, draw
 from .rpn import rpn_spec
 
@@ -23,6 +24,7 @@ def spec(config: Config) -> dict[str, Spec]:
         **rpn_spec(config),
         **box_head_spec(config),
         **(mask_head_spec(config) if config.mask_branch else {}),
+        **keypoint_head_spec(config),
     }
 
 

@@ -40,6 +40,21 @@ from .ops.losses import (
 
 #: the names of the losses, in the order of the table above and of ``config.loss_weights``
 LOSSES = ("rpn_class", "rpn_box", "head_class", "head_box", "head_mask")
+#: that of the keypoint branch (``keypoints/labels.py``)
+KEYPOINT_LOSS = "head_keypoint"
+
+
+def loss_weights(config: Config) -> dict[str, float]:
+    """Return the weight of each loss that a network has: the five, and with a keypoint branch a sixth.
+
+    Parameters
+    ----------
+    config : Config
+    """
+    weights = dict(zip(LOSSES, config.loss_weights))
+    if config.keypoints:
+        weights[KEYPOINT_LOSS] = config.keypoint_loss_weight
+    return weights
 
 
 class LossCache(NamedTuple):

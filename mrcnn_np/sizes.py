@@ -40,7 +40,7 @@ class Layer(NamedTuple):
     maps : (int, int, int)
         Number, rows and columns of its output maps.
     kernel : int
-        Side of the kernel; 2 for the transposed convolution, whose output pixels each meet one tap of it.
+        Side of the kernel; of a transposed convolution each output pixel meets a quarter of its taps.
     c_in, c_out : int
     stride : int
     groups : int
@@ -71,13 +71,13 @@ class Layer(NamedTuple):
 
     @property
     def transposed(self) -> bool:
-        """Whether it is the mask head's transposed convolution."""
-        return self.name == "mask_head.deconv"
+        """Whether it is the transposed convolution of the mask head or of the keypoint head, both of stride 2."""
+        return self.name.endswith("_head.deconv")
 
     @property
     def operations(self) -> int:
         """Multiplications and additions of the forward pass, computed directly."""
-        taps = 1 if self.transposed else self.kernel**2
+        taps = self.kernel**2 // (4 if self.transposed else 1)
         return 2 * self.outputs * taps * self.c_in // self.groups
 
 
@@ -116,6 +116,9 @@ def layers(
             found.append(_layer(tensors, name, (rois, side, side)))
         if name.startswith("mask_head."):
             side = mask if ".conv" in name else 2 * mask
+            found.append(_layer(tensors, name, (masks, side, side)))
+        if name.startswith("keypoint_head."):
+            side = config.keypoint_pool_size * (1 if ".conv" in name else 2)
             found.append(_layer(tensors, name, (masks, side, side)))
     return found
 

@@ -19,6 +19,8 @@ from .data.scene import draw_scene
 from .data.voc import VOID
 from .fpn import fpn
 from .heads import box_head, c5_head, mask_head
+from .keypoints.head import keypoint_head
+from .keypoints.pose import pose_of
 from .model import MaskRCNN
 from .molding import Batch, make_batch, mold_image, resized_shape
 from .network import initialise
@@ -111,7 +113,26 @@ def sample_from(image: np.ndarray, config: Config, *, image_id: str = "0", seed:
     rng = np.random.default_rng(seed)
     drawn = np.array([(rng.uniform(0.1, 0.3, 2), rng.uniform(0.2, 0.8, 2)) for _ in range(count)]).reshape(-1, 2, 2)
     masks = _ellipses(size, drawn[:, 1] * size, drawn[:, 0] * size)
-    return sample_of(image, masks, rng.integers(1, config.num_classes, count), image_id=image_id)
+    made = sample_of(image, masks, rng.integers(1, config.num_classes, count), image_id=image_id)
+    return with_keypoints(made, config, seed)
+
+
+def with_keypoints(sample: Sample, config: Config, seed: int = 0) -> Sample:
+    """Put keypoints all over each object of a sample, if a configuration has any; a third is not annotated.
+
+    Parameters
+    ----------
+    sample : Sample
+    config : Config
+    seed : int
+    """
+    if not config.keypoints:
+        return sample
+    rng, low, high = np.random.default_rng(seed), sample.gt_boxes[:, None, :2], sample.gt_boxes[:, None, 2:]
+    points = low + rng.random((len(low), config.keypoints, 2)) * (high - low) - config.keypoint_offset
+    visible = rng.integers(0, 3, (len(low), config.keypoints, 1))
+    keypoints = np.where(visible > 0, np.concatenate([np.round(points, 2), visible], axis=2), 0)
+    return sample.replace(gt_keypoints=keypoints, pose=pose_of(config))
 
 
 def _ellipses(size: tuple[int, ...], centres: np.ndarray, radii: np.ndarray) -> np.ndarray:
@@ -149,12 +170,14 @@ def generated_sample(config: Config, seed: int = 0) -> Sample:
     indices, class_ids = scene.indices[:height], np.array(scene.class_ids, np.int64)
     masks = indices == np.arange(1, len(class_ids) + 1)[:, None, None]
     kept = masks.any(axis=(1, 2)) & (class_ids < config.num_classes)
-    return sample_of(scene.image[:height].copy(), masks[kept], class_ids[kept], image_id="shapes", void=indices == VOID)
+    image, void = scene.image[:height].copy(), indices == VOID
+    made = sample_of(image, masks[kept], class_ids[kept], image_id="shapes", void=void)
+    return with_keypoints(made, config, seed)
 
 
 def batch(size: tuple[int, int], config: Config) -> Batch:
     """Return ``config.batch_size`` times the same image, ready for training."""
-    one = sample(size, classes=config.num_classes)
+    one = with_keypoints(sample(size, classes=config.num_classes), config)
     return make_batch([replace(one, image_id=str(i)) for i in range(config.batch_size)], config)
 
 
@@ -217,14 +240,16 @@ def params_that_detect(config: Config, seed: int = 0, image: np.ndarray | None =
     class_logits, deltas, *_ = box_head(features, params, config)
     spread_outputs(params, "box_head.class", class_logits, _class_spread(class_logits, config))
     spread_outputs(params, "box_head.deltas", deltas, 0.7)
-    if not config.mask_branch:
-        return params
-    features = model.head_features(pyramid, rois[:50], index[:50], config.mask_pool_size, images.shape)
-    if config.mask_head_norm:
-        mask_head(features, params, measuring, training=True)
-        _move_statistics(params, "mask_head.", rng)
-    mask_logits, *_ = mask_head(features, params, config)
-    spread_outputs(params, "mask_head.logits", mask_logits, 2.0)
+    where = pyramid, rois[:50], index[:50]
+    if config.mask_branch:
+        features = model.head_features(*where, config.mask_pool_size, images.shape)
+        if config.mask_head_norm:
+            mask_head(features, params, measuring, training=True)
+            _move_statistics(params, "mask_head.", rng)
+        spread_outputs(params, "mask_head.logits", mask_head(features, params, config)[0], 2.0)
+    if config.keypoints:
+        features, _ = model.roi_features(*where, config.keypoint_pool_size, images.shape)
+        spread_outputs(params, "keypoint_head.deconv", keypoint_head(features, params, config)[0], 2.0)
     return params
 
 

@@ -17,6 +17,8 @@ from kernels.contract import TIE
 from .boxes import encode_boxes, enter_frame, iou, leave_frame
 from .config import Config
 from .data.masks import Masks
+from .keypoints.head import ENLARGED
+from .keypoints.labels import heatmap_labels
 from .molding import whole_pixels
 from .ops.crop_and_resize import crop_and_resize
 from .ops.roi_align import roi_align
@@ -42,7 +44,9 @@ class Targets:
         0 for negatives.
     deltas : ndarray of shape (R, 4)
     masks : ndarray of shape (P, m, m)
-        For the P RoIs whose class is not 0, in their order.
+        For the P RoIs whose class is not 0, in their order; of no RoI without a mask branch.
+    keypoints : ndarray of shape (P, K), int64, or None
+        Of the same RoIs the cell of each keypoint, -1 where there is none; None without a keypoint branch.
     """
 
     rpn_labels: np.ndarray
@@ -52,6 +56,7 @@ class Targets:
     class_ids: np.ndarray
     deltas: np.ndarray
     masks: np.ndarray
+    keypoints: np.ndarray | None = None
 
 
 # --- anchors --------------------------------------------------------------------------------------------------------
@@ -241,13 +246,16 @@ class RoiTargets:
     deltas : ndarray of shape (R, 4)
         Encoded with ``head_box_std``; zero for negatives.
     masks : ndarray of shape (P, m, m)
-        In [0, 1], for the P positives.
+        In [0, 1], for the P positives; none without a mask branch.
+    keypoints : ndarray of shape (P, K), int64, or None
+        As in ``Targets``.
     """
 
     rois: np.ndarray
     class_ids: np.ndarray
     deltas: np.ndarray
     masks: np.ndarray
+    keypoints: np.ndarray | None = None
 
 
 def roi_targets(
@@ -260,6 +268,7 @@ def roi_targets(
     rng: np.random.Generator,
     *,
     window: tuple[int, int, int, int] | None = None,
+    gt_keypoints: np.ndarray | None = None,
 ) -> RoiTargets:
     """Sample RoIs from the proposals of one image and say what the heads should find in each.
 
@@ -276,6 +285,8 @@ def roi_targets(
     rng : numpy.random.Generator
     window : tuple of int, optional
         As in ``mask_targets``.
+    gt_keypoints : ndarray of shape (G, K, 3), optional
+        As in ``Batch``, for one image; needed with a keypoint branch.
 
     References
     ----------
@@ -304,8 +315,15 @@ def roi_targets(
     class_ids[: len(keep_positive)] = gt_class_ids[owner]
     deltas = np.zeros((len(kept), 4), proposals.dtype, like=proposals)
     deltas[: len(keep_positive)] = encode_boxes(gt_framed[owner], framed[keep_positive], std=config.head_box_std)
-    masks = mask_targets(proposals[keep_positive], owner, gt_boxes, gt_masks, config, window=window)
-    targets = RoiTargets(proposals[kept], class_ids, deltas, masks)
+    with_mask = len(owner) if config.mask_branch else 0
+    masks = mask_targets(
+        proposals[keep_positive][:with_mask], owner[:with_mask], gt_boxes, gt_masks, config, window=window
+    )
+    keypoints = None
+    if gt_keypoints is not None and config.keypoints:
+        size = ENLARGED * config.keypoint_pool_size
+        keypoints = heatmap_labels(gt_keypoints[owner], proposals[keep_positive], size)
+    targets = RoiTargets(proposals[kept], class_ids, deltas, masks, keypoints)
     return _padded(targets, config.rois_per_image) if config.rois_padded else targets
 
 
@@ -318,6 +336,7 @@ def _padded(targets: RoiTargets, count: int) -> RoiTargets:
         np.pad(targets.class_ids, (0, missing)),
         np.pad(targets.deltas, ((0, missing), (0, 0))),
         targets.masks,
+        targets.keypoints,
     )
 
 

@@ -167,6 +167,7 @@ LONG = {
     "mrcnn_np/config/fields.py": "the list of all fields, each with its documentation",
     "mrcnn_np/cli/arguments.py": "the list of all options of all commands",
     "mrcnn_np/backbone.py": "blocks, stages and the whole, forward and backward beside each other",
+    "mrcnn_np/detections.py": "what is found, and how it is refined, pasted, written and drawn",
     "mrcnn_np/model.py": "the wiring, forward and backward beside each other",
     "mrcnn_np/molding.py": "the way in and the way back, beside each other",
     "mrcnn_np/targets.py": "what anchors and what regions should have said, by one plan",
@@ -351,7 +352,7 @@ def readable() -> list[Path]:
 
 
 def test_documents_name_files_that_exist() -> None:
-    files = ["/" + str(p.relative_to(ROOT)) for folder in (*sources.PACKAGES, "tests", "tutorial", "docs")
+    files = ["/" + str(p.relative_to(ROOT)) for folder in (*sources.PACKAGES, "tests", "tutorial", "docs", "recipes")
              for p in (ROOT / folder).rglob("*.py")]  # fmt: skip
     wrong = []
     for path in readable():

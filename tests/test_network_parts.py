@@ -111,7 +111,7 @@ def test_blocks_and_widths_of_the_papers():
     assert spec["backbone.c5.2.conv2.w"].shape == (3, 3, 64, 2048)
     assert "backbone.c2.0.shortcut.conv.w" not in backbone_spec(presets.torchvision(backbone="resnet18"))
     with pytest.raises(ConfigError, match="expected one of"):
-        backbone_spec(presets.torchvision(backbone="vgg16"))
+        backbone_spec(presets.torchvision(backbone="vgg19"))
 
 
 def test_backbone_gradient_of_the_image():

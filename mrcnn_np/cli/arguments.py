@@ -307,6 +307,12 @@ def _add_train(commands: Commands) -> None:
         "with the best AP of masks as best.safetensors (default: never; --val-subset makes it shorter)",
     )
     command.add_argument(
+        "--tensorboard",
+        action="store_true",
+        default=None,
+        help="write TensorBoard's files, too, into tensorboard/ in the run's folder; needs the package tensorboardX",
+    )
+    command.add_argument(
         "--eval-splits", default="val", metavar="LIST", help="what is evaluated: train, val or train,val (default: val)"
     )
     command.add_argument("--no-eval", action="store_true", help="do not evaluate at the end")
@@ -393,7 +399,10 @@ def _add_eval(commands: Commands) -> None:
     command.add_argument(
         "--method", choices=("voc07", "voc10", "coco"), help="whose rules (default: voc10; with --results: coco)"
     )
-    command.add_argument("--iou-type", choices=("mask", "box", "both"), default="both", help="default: %(default)s")
+    command.add_argument(
+        "--iou-type", choices=("mask", "box", "keypoints", "both"), default="both",
+        help="default: both, and keypoints where there are any",
+    )  # fmt: skip
     command.add_argument("--skip-bad", action="store_true", help="leave out images and annotations that are broken")
     command.add_argument(
         "--out", metavar="FILE", help="the numbers as JSON (default: eval-SPLIT.json in the run; none with --weights)"

@@ -22,11 +22,11 @@ from ..data.well_known import by_name, download_set
 from ..errors import DataError, UserError
 from ..files import atomic_write, prepare, prepare_file
 from ..fit.small import small_objects
-from ..pictures.instances import draw_instances
+from ..pictures.instances import annotated_skeletons, draw_instances
 from .anchors import run_anchors
 from .options import Options, read_ids, recognise_data
 from .results_file import dataset_category_ids
-from .train import make_config
+from .train_config import make_config
 
 SPLITS = ("train", "val", "test")
 
@@ -135,7 +135,8 @@ def _draw_truth(sample: data.Sample, class_names: tuple[str, ...], out: Path, wh
     objects = len(sample.gt_boxes)
     title = f"{sample.image_id}: {objects} object{'s' if objects != 1 else ''}"
     truth = (sample.gt_boxes, sample.gt_class_ids, sample.gt_masks)
-    draw_instances(sample.image, *truth, class_names, title=title, path=path)
+    skeletons = annotated_skeletons(sample)
+    draw_instances(sample.image, *truth, class_names, title=title, path=path, skeletons=skeletons)
     print(f"{sample.image_id}: {_counted(sample, class_names)} -> {path}")
 
 

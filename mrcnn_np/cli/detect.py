@@ -283,9 +283,10 @@ def _draw(out: Path, picture: Picture, found: Detections, class_names: tuple[str
             image,
             found.boxes,
             found.class_ids,
-            found.masks,
+            found.masks if found.has_masks else None,
             class_names,
             scores=found.scores,
+            skeletons=found.skeletons,
             path=out / f"{name}_detections.png",
         )
     png = io.BytesIO()
@@ -295,7 +296,7 @@ def _draw(out: Path, picture: Picture, found: Detections, class_names: tuple[str
 
 def _record(picture: Picture, found: Detections, class_names: tuple[str, ...]) -> dict[str, object]:
     """Return the numbers of a picture."""
-    return {
+    record: dict[str, object] = {
         "height": picture.image.shape[0],
         "width": picture.image.shape[1],
         "box": "y1, x1, y2, x2 in pixels, half-open: pixels y1 .. y2 - 1",
@@ -309,9 +310,23 @@ def _record(picture: Picture, found: Detections, class_names: tuple[str, ...]) -
                 "score": round(float(found.scores[n]), 5),
                 "box": [round(float(v), 2) for v in found.boxes[n]],
                 "pixels": int(found.masks[n].sum()),
+                **_keypoints_of(found, n),
             }
             for n in range(len(found.scores))
         ],
+    }
+    if found.pose is not None:
+        record["skeleton"] = [[found.pose.names[a], found.pose.names[b]] for a, b in found.pose.skeleton]
+    return record
+
+
+def _keypoints_of(found: Detections, n: int) -> dict[str, object]:
+    """Return what the JSON says of the keypoints of a detection: place and logit by name; nothing without them."""
+    if found.keypoints is None or found.keypoint_scores is None or found.pose is None:
+        return {}
+    points = zip(found.pose.names, found.keypoints[n].tolist(), found.keypoint_scores[n].tolist())
+    return {
+        "keypoints": {name: {"y": round(y, 2), "x": round(x, 2), "score": round(s, 3)} for name, (y, x), s in points}
     }
 
 

@@ -17,7 +17,7 @@ from ..data.sample import Dataset
 from ..errors import UserError
 from ..evaluate.classes import in_classes_of
 from ..evaluate.results import evaluate_results
-from ..evaluate.split import evaluate_split
+from ..evaluate.split import evaluate_split, kinds_of
 from ..files import prepare_file, write_json
 from ..model import MaskRCNN
 from ..parallel.ranks import Ranks
@@ -67,7 +67,10 @@ def run_eval(args: argparse.Namespace) -> int:
     if args.ground_truth is not None:
         raise UserError("--ground-truth belongs to --results; a model is measured on the images of --data")
     subject = ranks.after_first(lambda: _of_run(args) if args.weights is None else _of_weights(args))
-    kinds = ("box", "mask") if args.iou_type == "both" else (args.iou_type,)
+    there = kinds_of(subject.model.config)
+    kinds = there if args.iou_type == "both" else (args.iou_type,)
+    if args.iou_type not in ("both", *there):
+        raise UserError(f"--iou-type {args.iou_type}: the network has no such branch; expected {' or '.join(there)}")
     results = None if args.coco_results is None else ResultsFile.of_dataset(args.coco_results, subject.dataset)
     report = evaluate_split(
         subject.model,
@@ -179,12 +182,21 @@ def _measure_results(args: argparse.Namespace) -> int:
     instances = _ground_truth(args)
     results = read_results(args.results, instances)
     kinds = ["box", "mask"] if args.iou_type == "both" else [args.iou_type]
+    lacking = any(r.keypoints is None for r in results)
+    if args.iou_type == "keypoints" and (lacking or instances.pose is None):
+        raise UserError(
+            f"{args.results} has a detection without keypoints, or {instances.path} none; expected them in all"
+        )
+    if args.iou_type == "both" and results and not lacking:
+        kinds.append("keypoints")
+        if all(r.mask is None for r in results):
+            kinds = [kind for kind in ("box", "keypoints") if kind != "box" or all(r.box for r in results)]
     if "mask" in kinds and any(r.mask is None for r in results):
         if args.iou_type == "mask":
             raise UserError(
                 f"{args.results} has a detection without segmentation; expected masks in all, or --iou-type box"
             )
-        kinds = ["box"]
+        kinds.remove("mask")
         print("there are detections without segmentation: boxes are compared, masks are not", file=sys.stderr)
     evaluations = {kind: evaluate_results(instances, results, iou_type=kind, area=args.area) for kind in kinds}
     for kind, evaluation in evaluations.items():

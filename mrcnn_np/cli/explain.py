@@ -53,6 +53,11 @@ def run_explain(args: argparse.Namespace) -> int:
         raise UserError(f"--iou is {args.iou:g}; expected a number above {BACKGROUND_IOU:g} and up to 1")
     rules = Rules(args.method or "voc10", args.iou_type, 0.5 if args.iou is None else args.iou)
     model, dataset, out, title = _subject(args)
+    if model.config.keypoints and not model.config.mask_branch:
+        raise UserError(
+            "explain follows boxes and masks, not keypoints, and this network has no mask branch; `mrcnn-np eval` "
+            "measures boxes and keypoints"
+        )
     prepare(out)
     report = explain_split(
         model, dataset, rules=rules, oracles=not args.no_oracles, skip_bad=args.skip_bad, progress=not args.quiet

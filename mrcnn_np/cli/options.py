@@ -28,7 +28,7 @@ _OPTIONS = {
     "steps": (range(2**63), None), "minutes": (float, None), "batch_size": _COUNT, "size": _COUNT, "seed": range(2**63),
     "val_fraction": float, "subset": _COUNT, "val_subset": _COUNT, "ids": _TEXT, "skip_bad": bool,
     "checkpoint_every": range(1, 2**63), "backend": (OneOf("numpy", "cpu", "cuda"), None), "threads": _COUNT,
-    "vector": _COUNT, "eval_every": _COUNT, "processes": _COUNT,
+    "vector": _COUNT, "eval_every": _COUNT, "tensorboard": bool, "processes": _COUNT,
 }  # fmt: skip
 #: what ``options.json`` holds; older runs lack some
 SCHEMA = {name: Optional(schema) for name, schema in _OPTIONS.items()}
@@ -65,6 +65,7 @@ class Options:
     skip_bad: bool = False
     checkpoint_every: int = 50
     eval_every: int | None = None
+    tensorboard: bool = False
     backend: str | None = None
     threads: int | None = None
     vector: int | None = None

@@ -6,19 +6,18 @@ import argparse
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, replace
-from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import kernels
 
 from ..bench import machine
-from ..config import Config, presets
+from ..config import Config
 from ..data import require_teachable
 from ..data.sample import Dataset
-from ..errors import CheckpointError, ConfigError, DataError, UserError
-from ..evaluate.split import SplitReport, evaluate_split, require_readable
-from ..files import own_folder, prepare, read_json, write_json
+from ..errors import CheckpointError, DataError, UserError
+from ..evaluate.split import SplitReport, evaluate_split, require_pose, require_readable
+from ..files import own_folder, prepare, write_json
 from ..model import MaskRCNN
 from ..network import initialise
 from ..parallel.ranks import Ranks
@@ -26,8 +25,8 @@ from ..params import Params, count
 from ..training.agreement import require_shares
 from ..training.budget import fitting_warmup, plan_steps
 from ..training.checkpoint import Checkpoint, check_resumable, load_checkpoint
+from ..training.events import Events, opened, remove_events, require_package
 from ..training.fine_tune import Origin, begin, check_same_start, describe, open_origin, record, recorded_origin
-from ..training.freezing import frozen_patterns
 from ..training.held_out import HeldOut
 from ..training.loop import INITIALISE, TrainResult, image_checksum, stream, train
 from ..training.optim import trained_names
@@ -37,54 +36,10 @@ from ..training.summary import draw, peak_memory_mib, summarise
 from .backend import remembered, threads_of
 from .options import Options, open_dataset, recognise_data, recorded_options
 from .splits import open_splits
+from .train_config import PRESET, make_config, with_pose
 
-PRESET = "tiny"
 #: share of the images that is held out, if no split is
 VAL_FRACTION = 0.1
-
-
-def make_config(options: Options, class_names: tuple[str, ...], base: Config | None = None) -> Config:
-    """Build the configuration: preset (or ``base``), then each --config in turn, then the options of their own.
-
-    Parameters
-    ----------
-    options : Options
-    class_names : tuple of str
-        Of the data set, the background first.
-    base : Config, optional
-        What the weights to start from belong to; by default the preset of the options.
-    """
-    config = base or presets.by_name(options.preset or PRESET, num_classes=len(class_names))
-    # neighbours at once: neck and anchor_strides fit each other only together
-    for is_field, texts in groupby(options.config, key=lambda text: "=" in text):
-        if is_field:
-            config = config.with_overrides(list(texts))
-        else:
-            for text in texts:
-                config = _config_file(config, Path(text))
-    changes: dict[str, Any] = {}
-    if options.size is not None:
-        changes |= {"image_min_size": options.size, "image_max_size": options.size}
-    if options.steps is not None:
-        changes["steps"] = options.steps
-    if options.batch_size is not None:
-        changes["batch_size"] = options.batch_size
-    if options.freeze:
-        changes["frozen"] = tuple(dict.fromkeys((*config.frozen, *frozen_patterns(options.freeze))))
-    config = config.replace(**changes)
-    if config.num_classes != len(class_names):
-        raise ConfigError(
-            f"num_classes is {config.num_classes}; the data set has {len(class_names)} classes with background "
-            "(leave the field out: it is filled in)"
-        )
-    return config
-
-
-def _config_file(config: Config, path: Path) -> Config:
-    values = read_json(path)
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path} holds {type(values).__name__}; expected a JSON object of config fields")
-    return config.replace(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
 
 
 def refuse_existing(folder: Path) -> None:
@@ -153,12 +108,14 @@ def run_train(args: argparse.Namespace) -> int:
     with remembered(_machine(recorded, args, folder), args, folder) as machine:
         processes = ranks.size if ranks.several else None
         options = replace(Options.merge(recorded, args), **machine._asdict(), processes=processes)
+        if options.tensorboard:
+            require_package()
         checkpoint = ranks.of_first(lambda: find_checkpoint(folder) if args.resume else None)
         plan = ranks.after_first(lambda: _plan(args, folder, options, recorded, checkpoint))
         if options.minutes is not None and not recorded:
             plan = _within_budget(plan, options.minutes)
         if not ranks.first:
-            _train_and_evaluate(args, folder, plan, None)
+            _train_and_evaluate(args, folder, plan, None, None)
             return 0
         prepare(folder)
         if not args.no_pictures:
@@ -232,9 +189,12 @@ def _plan(
     dataset = open_dataset(options, options.split, subset=options.subset, ids=options.ids)
     origin = _origin(options, folder, checkpoint, len(dataset.class_names))
     config = make_config(options, dataset.class_names, None if origin is None else origin.base)
+    config = with_pose(config, dataset)
     require_shares(config, ranks)
     splits = {} if args.no_eval else open_splits(args.eval_splits, options, dataset)
     held_out = _held_out(options, dataset, splits, ranks)
+    for name, split in (splits if held_out is None else splits | {"val": held_out.dataset}).items():
+        require_pose(split, config, f"what is measured as {name!r}")
     if checkpoint is not None:
         check_resumable(
             checkpoint,
@@ -287,6 +247,7 @@ def _run(args: argparse.Namespace, folder: Path, plan: Plan) -> int:
     """Write down what the run is, and do it; Ctrl-C says how to go on."""
     if args.overwrite and not args.resume:
         clear(folder)
+        remove_events(folder)
     write_json(folder / OPTIONS, asdict(plan.options.absolute()))
     write_json(folder / CONFIG, plan.model.config.to_dict())
     if plan.kept is not None:
@@ -294,9 +255,10 @@ def _run(args: argparse.Namespace, folder: Path, plan: Plan) -> int:
     if plan.said:
         print(plan.said, flush=True)
     try:
-        page = Page(folder, plan.dataset.class_names, plan.model.config.steps, pictures=not args.no_pictures)
-        with page:
-            return _train_and_report(args, folder, plan, page)
+        names, pictures = plan.dataset.class_names, not args.no_pictures
+        page = Page(folder, names, plan.model.config.steps, pictures=pictures)
+        with page, opened(folder, names, wanted=plan.options.tensorboard, pictures=pictures) as events:
+            return _train_and_report(args, folder, plan, page, events)
     except KeyboardInterrupt:
         step = load_checkpoint(folder / CHECKPOINT).step if (folder / CHECKPOINT).exists() else 0
         print(
@@ -347,7 +309,9 @@ class Outcome(NamedTuple):
     peaks: tuple[float | None, float | None]
 
 
-def _train_and_evaluate(args: argparse.Namespace, folder: Path, plan: Plan, page: Page | None) -> Outcome:
+def _train_and_evaluate(
+    args: argparse.Namespace, folder: Path, plan: Plan, page: Page | None, events: Events | None
+) -> Outcome:
     """Do the work, which is what all ranks do together."""
     options, model, dataset = plan.options, plan.model, plan.dataset
     result = train(
@@ -361,6 +325,7 @@ def _train_and_evaluate(args: argparse.Namespace, folder: Path, plan: Plan, page
         progress=not args.quiet,
         held_out=plan.held_out,
         page=page,
+        events=events,
         ranks=plan.ranks,
     )
     after_training = peak_memory_mib()
@@ -371,9 +336,9 @@ def _train_and_evaluate(args: argparse.Namespace, folder: Path, plan: Plan, page
     return Outcome(result, reports, (after_training, peak_memory_mib()))
 
 
-def _train_and_report(args: argparse.Namespace, folder: Path, plan: Plan, page: Page) -> int:
+def _train_and_report(args: argparse.Namespace, folder: Path, plan: Plan, page: Page, events: Events | None) -> int:
     options, model, dataset = plan.options, plan.model, plan.dataset
-    result, reports, (after_training, with_evaluation) = _train_and_evaluate(args, folder, plan, page)
+    result, reports, (after_training, with_evaluation) = _train_and_evaluate(args, folder, plan, page, events)
     page.reports |= reports
     pictures = [] if args.no_pictures else draw(folder, reports, dataset.class_names)
     facts = {

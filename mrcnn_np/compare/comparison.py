@@ -16,7 +16,7 @@ from ..tables import text_table
 from .report import Report, Table
 from .rounding import pair_boxes, rounded_otherwise
 from .rows import HEAD, Row, cells, errors
-from .trace import PER_DETECTION, PER_PROPOSAL, Trace
+from .trace import PER_DETECTION, PER_KEYPOINTS, PER_PROPOSAL, Trace
 
 #: largest relative error that rounding explains, by precision of the run
 TOLERANCE = {"float32": 1e-4, "float64": 1e-11}
@@ -43,6 +43,10 @@ SETTLED_BY = {
     "mask_features": "roi_*, mask_pool_size",
     "mask_logits": "mask_head_*, order of the classes",
     "mask_probabilities": "which class's mask is taken",
+    "keypoint_features": "roi_*, keypoint_pool_size",
+    "keypoint_logits": "keypoint_head_*, the enlargement",
+    "keypoints": "keypoint_decode, keypoint_offset",
+    "keypoint_scores": "keypoint_decode",
     "boxes": "the scale on the way back to the original image",
     "masks": "mask_paste, mask_threshold",
 }
@@ -98,7 +102,11 @@ class Comparison:
         exceeds = np.isfinite(first.relative) and first.relative > self.tolerance
         how_far = f"relative error {first.relative:.1e}" if exceeds else first.note
         lost = next((row.note for row in self.rows if row.name == "proposals" and "paired" in row.note), "")
-        maybe = f", or by the proposals that stand on one side only ({lost})" if first.name in PER_DETECTION else ""
+        maybe = (
+            f", or by the proposals that stand on one side only ({lost})"
+            if first.name in PER_DETECTION + PER_KEYPOINTS
+            else ""
+        )
         return (
             f"first to differ: {first.name}, {how_far}, tolerance {self.tolerance:.0e}{after}. "
             f"It is settled by: {settled_by(first.name)}{maybe if lost else ''}"
@@ -175,7 +183,7 @@ def compare(
         a, b, note, lost = ours[name], theirs[name], "", 0.0
         open_rows = (left_to_rounding or {}).get(name)
         decided_before = name in ("proposals", "proposal_scores") or name.startswith("detection_")
-        if name in PER_PROPOSAL + PER_DETECTION and (decided_before or not teacher_forced):
+        if name in PER_PROPOSAL + PER_DETECTION + PER_KEYPOINTS and (decided_before or not teacher_forced):
             pairs = proposals if name in PER_PROPOSAL else detections
             a, b, note, lost = _paired(a, b, pairs)
             open_rows = None if open_rows is None else open_rows[pairs[1]]

@@ -16,6 +16,7 @@ from ..config import Config
 from ..errors import ConfigError
 from ..fpn import fpn
 from ..heads import box_head, mask_head
+from ..keypoints.head import keypoint_head
 from ..layers import conv_bn
 from ..model import MaskRCNN
 from ..network import initialise
@@ -86,9 +87,14 @@ def params_with_fixed_relus(config: Config, images: np.ndarray, seed: int = 0) -
     logits, deltas, *_ = box_head(features, params, config)
     spread_outputs(params, "box_head.class", logits, 2.0)
     spread_outputs(params, "box_head.deltas", deltas, 0.7)
-    features, _ = model.roi_features(pyramid, rois, index, config.mask_pool_size, images.shape)
-    _fix_mask_head(params, features, config, measuring, rng)
-    spread_outputs(params, "mask_head.logits", mask_head(features, params, config)[0], 2.0)
+    if config.mask_branch:
+        features, _ = model.roi_features(pyramid, rois, index, config.mask_pool_size, images.shape)
+        _fix_mask_head(params, features, config, measuring, rng)
+        spread_outputs(params, "mask_head.logits", mask_head(features, params, config)[0], 2.0)
+    if config.keypoints:
+        features, _ = model.roi_features(pyramid, rois, index, config.keypoint_pool_size, images.shape)
+        _fix_keypoint_head(params, features, config, rng)
+        spread_outputs(params, "keypoint_head.deconv", keypoint_head(features, params, config)[0], 2.0)
     return params
 
 
@@ -181,3 +187,21 @@ def _fix_mask_head(
         _fix_relus(params, f"mask_head.conv{i}", conv2d(x, weight, padding=1)[0], rng)
         x = np.maximum(conv2d(x, weight, bias, padding=1)[0], 0)
     _fix_relus(params, "mask_head.deconv", conv2d_transpose(x, params["mask_head.deconv.w"])[0], rng)
+
+
+def _fix_keypoint_head(params: Params, x: np.ndarray, config: Config, rng: np.random.Generator) -> None:
+    """Fix every ReLU of the keypoint head, layer by layer; its transposed convolution has none.
+
+    Parameters
+    ----------
+    params : dict of str to ndarray
+        Changed in place.
+    x : ndarray
+        What the head reads.
+    config : Config
+    rng : numpy.random.Generator
+    """
+    for i in range(1, config.keypoint_head_convs + 1):
+        layer = f"keypoint_head.conv{i}"
+        _fix_relus(params, layer, conv2d(x, params[f"{layer}.w"], padding=1)[0], rng)
+        x = np.maximum(conv2d(x, params[f"{layer}.w"], params[f"{layer}.b"], padding=1)[0], 0)

@@ -156,7 +156,7 @@ def compare_with(
     if "molded" in given and given["molded"].shape[1:3] != plan(image.shape[:2], ours_config).molded_shape:
         del given["molded"]  # a canvas of another size is no input for our anchors
     open_rows = side.left_to_rounding(theirs) if hasattr(side, "left_to_rounding") else {}
-    if dtype == "float32":
+    if dtype == "float32" and "mask_probabilities" in theirs:
         shape = image.shape[:2]
         open_rows["masks"] = pixels_left_to_rounding(theirs["mask_probabilities"], theirs["boxes"], shape, config)
     follow = FollowTheirRounding(theirs, open_rows, tolerance)

@@ -30,7 +30,9 @@ boxes                 (D, 4)           pixels of the original image
 masks                 (D, H, W)        bool, at the size of the original image
 ===================== ================ ==================================================================
 
-A side may leave out names that it has no tensor for; the comparison says which.
+With a keypoint branch, ``keypoint_features`` (D, 14, 14, C), ``keypoint_logits`` (D, 56, 56, K), ``keypoints``
+(D, K, 2), ``(y, x)`` in pixels of the original image, and ``keypoint_scores`` (D, K) come before ``boxes``. A side may
+leave out names that it has no tensor for; the comparison says which.
 """
 
 from __future__ import annotations
@@ -49,6 +51,8 @@ PER_DETECTION = (
     "detection_boxes", "detection_classes", "detection_scores", "mask_features", "mask_logits", "mask_probabilities",
     "boxes", "masks",
 )  # fmt: skip
+#: the same of a network that has keypoints
+PER_KEYPOINTS = ("keypoint_features", "keypoint_logits", "keypoints", "keypoint_scores")
 #: what a stage starts from: given these, it does not depend on the stages before it
 GIVEN = ("molded", "proposals", "detection_boxes", "detection_classes", "detection_scores")
 

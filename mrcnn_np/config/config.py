@@ -22,6 +22,7 @@ from .fields import (
     HeadFields,
     IdentityFields,
     ImageFields,
+    KeypointFields,
     LossFields,
     ProposalFields,
     RoiFields,
@@ -32,7 +33,7 @@ from .fields import (
 @dataclass(frozen=True)
 class Config(
     # dataclasses collect fields from the last base to the first: name and num_classes come first
-    TrainingFields, DetectionFields, LossFields, HeadFields, RoiFields,
+    TrainingFields, DetectionFields, LossFields, KeypointFields, HeadFields, RoiFields,
     ProposalFields, AnchorFields, BackboneFields, ImageFields, IdentityFields,
 ):  # fmt: skip
     """What the network is and which conventions it follows. Boxes are ``(y1, x1, y2, x2)`` in pixels, half-open.
@@ -61,6 +62,16 @@ class Config(
             (self.rpn_negative_iou <= self.rpn_positive_iou, "rpn_negative_iou", "at most rpn_positive_iou"),
             (low <= high, "scale_jitter", "0 < low <= high <= 10"),
             (self.crop[0] <= self.crop[1], "crop", "0 < low <= high <= 1"),
+            (
+                len(self.keypoint_names) in (0, self.keypoints),
+                "keypoint_names",
+                f"a name for each of the {self.keypoints} keypoints, or none",
+            ),
+            (
+                len(self.keypoint_skeleton) % 2 == 0 and max(self.keypoint_skeleton, default=0) <= self.keypoints,
+                "keypoint_skeleton",
+                f"pairs of numbers from 1 to {self.keypoints}, the number of keypoints",
+            ),
         ]
         if self.backbone not in BACKBONES:
             known, meant = ", ".join(BACKBONES), did_you_mean(self.backbone, BACKBONES)
@@ -83,6 +94,7 @@ class Config(
             (len(self.anchor_sizes) >= 1, "anchor_sizes", "at least one size, all for the one map of neck 'none'"),
             (len(self.anchor_strides) == 1, "anchor_strides", "1 stride, that of the one map of neck 'none'"),
             (self.box_head != "c5" or self.backbone not in VGGS, "box_head", "another: a VGG has no C5 stage"),
+            (self.box_head != "c5" or not self.keypoints, "keypoints", "0: the box head C5 has none beside it"),
             (
                 self.box_head != "c5" or not self.mask_branch or self.mask_pool_size == halved,
                 "mask_pool_size", f"{halved}: what C5, the box head, leaves of box_pool_size {self.box_pool_size}",
@@ -112,7 +124,7 @@ class Config(
         return len(self.sizes_by_level[0]) * len(self.anchor_ratios)
 
     def __repr__(self) -> str:
-        """Return name, classes, and what differs from the preset of that name: all 90 fields fill a screen."""
+        """Return name, classes, and what differs from the preset of that name: all 100 fields fill a screen."""
         preset = BY_NAME.get(self.name)
         usual = preset(num_classes=self.num_classes) if preset else Config(self.name, self.num_classes)
         changed = [f"{name}={v!r}" for name, v in self.to_dict().items() if v != getattr(usual, name)]

@@ -94,6 +94,8 @@ class Declaration:
         Values that no framework has, but that documents, papers or learners propose, and whose they are.
     together : str
         Another field, without which this one means nothing: the switchboard changes both at once.
+    needs : str
+        Another field, while which is 0 this one means nothing: where that branch is missing, it is no convention.
     weights : str
         "backbone" or "network": the numbers of a backbone's or of a whole network's weights mean something else under
         another value, so it is kept with them and compared. Empty: it may be chosen anew for given weights.
@@ -113,6 +115,7 @@ class Declaration:
     answers: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     others: Mapping[Any, str] = dataclasses.field(default_factory=dict)
     together: str = ""
+    needs: str = ""
     weights: Literal["", "backbone", "network"] = ""
     in_tensors: bool = False
     shown_by: tuple[str, ...] = ()

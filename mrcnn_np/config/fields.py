@@ -448,6 +448,61 @@ class HeadFields:
 
 
 @dataclass(frozen=True)
+class KeypointFields:
+    """The keypoint branch (``keypoints/``); torchvision is ``keypointrcnn_resnet50_fpn`` here.
+
+    Attributes
+    ----------
+    keypoints : kinds of keypoints
+        That each object has; 0 is no keypoint branch, as in all three's Mask R-CNN. 17 of COCO's persons in torchvision
+        and detectron2.
+    keypoint_names : names
+        Of each kind. None are needed: 17 are taken for COCO's. Training fills in what the data set says.
+    keypoint_skeleton : kinds, from 1, in pairs
+        Which a picture joins by a line, as in COCO's categories: the first with the second, the third with the fourth.
+    keypoint_head_convs : layers
+        3x3 convolutions before the transposed one: 8 in torchvision and detectron2.
+    keypoint_head_channels : channels
+        512 in torchvision and detectron2.
+    keypoint_pool_size : bins per axis
+        What the keypoint head reads: 14 in torchvision and detectron2; its maps have four times as many cells.
+    keypoint_offset : pixels
+        Added to annotated numbers to make them positions, where pixel i spans [i, i + 1), and taken off what is found.
+        0.5, because COCO's whole numbers name pixels (detectron2), or 0.0 (torchvision, Detectron). Flips mirror
+        accordingly: x becomes W - 1 - x, or W - x in torchvision's scripts.
+    keypoint_loss_denominator : "visible" or "possible"
+        Of the keypoint loss: annotated keypoints in the batch's RoIs (torchvision, detectron2), or the most there could
+        be, RoIs per image x share of positives x kinds (detectron2's other choice), so that an image with few keypoints
+        counts little.
+    keypoint_decode : "bicubic", "quarter" or "argmax"
+        How a map of 56 x 56 cells becomes a point. "bicubic": the highest pixel after enlarging it to the box's size
+        (torchvision, detectron2). "quarter": the centre of the highest cell, a quarter of a cell towards the higher
+        neighbour. "argmax": the centre of the highest cell.
+    keypoint_loss_weight : number
+        Of the keypoint loss, beside ``loss_weights``: 1 in torchvision and detectron2.
+    """
+
+    keypoints: int = size(0, Range(0, 1000), weights="network", shown_by=("keypoint_head.deconv.b",))
+    keypoint_names: tuple[str, ...] = size((), entries=1000, needs="keypoints")
+    keypoint_skeleton: tuple[int, ...] = size((), Range(1, 1000), entries=10000, needs="keypoints")
+    keypoint_head_convs: int = size(
+        8, Range(0, 32), needs="keypoints", weights="network", counted_by=r"keypoint_head\.conv(\d+)\.w$"
+    )
+    keypoint_head_channels: int = size(
+        512, CHANNELS, needs="keypoints", weights="network", shown_by=("keypoint_head.conv1.b",)
+    )
+    keypoint_pool_size: int = size(14, Range(1, 64), needs="keypoints", weights="network")
+    keypoint_offset: float = convention(0.5, FRACTION, torchvision=0.0, needs="keypoints")
+    keypoint_loss_denominator: Literal["visible", "possible"] = convention(
+        "visible", needs="keypoints", others={"possible": "detectron2, if NORMALIZE_LOSS_BY_VISIBLE_KEYPOINTS is off"}
+    )
+    keypoint_decode: Literal["bicubic", "quarter", "argmax"] = convention(
+        "bicubic", needs="keypoints", others={"quarter": "hourglass networks", "argmax": "no refinement"}
+    )
+    keypoint_loss_weight: float = schedule(1.0, Range(0, 1e6), needs="keypoints")
+
+
+@dataclass(frozen=True)
 class LossFields:
     """Losses (``objective.py``).
 

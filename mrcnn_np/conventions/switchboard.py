@@ -27,6 +27,7 @@ from ..errors import CheckpointError, ConfigError, NonFiniteError
 from ..model import MaskRCNN
 from ..molding import make_batch
 from ..objective import LOSSES
+from ..synthetic import with_keypoints
 from .convert import convert
 from .table import Flip, flips, own_sizes
 
@@ -250,6 +251,8 @@ def _training_trace(model: MaskRCNN, sample: Sample) -> Trace:
         return {}
     # A copy, because losses() moves running statistics
     model = MaskRCNN(model.config, {name: p.copy() for name, p in model.params.items()})
+    if sample.gt_keypoints is None:
+        sample = with_keypoints(sample, model.config)
     batch = make_batch([sample], model.config, model.dtype)
     losses, cache = model.losses(batch, np.random.default_rng(0))  # the same anchors and RoIs are sampled every time
     t = cache.targets

@@ -90,7 +90,7 @@ def flips(config: Config, only: Sequence[str] | None = None) -> list[Flip]:
     ----------
     config : Config
     only : sequence of str, optional
-        Fields; others are left out. By default all but ``own_sizes``.
+        Fields; others are left out. By default all but ``own_sizes`` and those of branches that are not there.
 
     Returns
     -------
@@ -112,7 +112,7 @@ def flips(config: Config, only: Sequence[str] | None = None) -> list[Flip]:
     for name in DECLARATIONS:
         if not _may_differ(name) or name in partners or (wanted is not None and name not in wanted):
             continue
-        if wanted is None and name in own_sizes(config):
+        if wanted is None and (name in own_sizes(config) or _idle(name, config)):
             continue
         found += _flips_of(name, config)
     return found
@@ -126,8 +126,14 @@ def _may_differ(name: str) -> bool:
 def own_sizes(config: Config) -> list[str]:
     """List the sizes that this network has to itself: a framework's value would say nothing about a convention."""
     presets = [by_name(name) for name in FRAMEWORKS]
-    sizes = fields_where(lambda d: d.kind == "size")
+    sizes = [name for name in fields_where(lambda d: d.kind == "size") if not _idle(name, config)]
     return [name for name in sizes if getattr(config, name) not in [getattr(preset, name) for preset in presets]]
+
+
+def _idle(name: str, config: Config) -> bool:
+    """Tell whether a field belongs to a branch that the network does not have."""
+    needs = DECLARATIONS[name].needs
+    return bool(needs) and not getattr(config, needs)
 
 
 def _together(config: Config) -> dict[str, tuple[str, ...]]:

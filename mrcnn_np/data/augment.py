@@ -1,4 +1,8 @@
-"""Random flips, quarter turns, cuts, scales and colours; image, boxes, masks and void stay consistent."""
+"""Random flips, quarter turns, cuts, scales and colours; image, boxes, masks, keypoints and void stay consistent.
+
+Keypoints stand as they are annotated; ``keypoint_offset`` makes them positions (``config.keypoint_offset``). A mirror
+exchanges left and right, a turn does not; what leaves the image is annotated no more.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +25,7 @@ def augment(
     quarter_turns: float = 0.0,
     crop: tuple[float, float] = (1.0, 1.0),
     colour_jitter: tuple[float, float, float] = (0.0, 0.0, 0.0),
+    keypoint_offset: float = 0.5,
 ) -> Sample:
     """Return a randomly flipped, turned, cut, rescaled and recoloured copy of a sample.
 
@@ -44,6 +49,8 @@ def augment(
         Height and width of the window that is left, as shares of the image's, are uniform in this range.
     colour_jitter : 3 numbers
         Of brightness, contrast and saturation: the factor is uniform in 1 - x .. 1 + x.
+    keypoint_offset : float
+        What makes annotated keypoints positions.
 
     Returns
     -------
@@ -53,21 +60,21 @@ def augment(
     chance, share, down, right = rng.random(4)
     scale = scale_jitter[0] + (scale_jitter[1] - scale_jitter[0]) * share
     if chance < flip:
-        sample = flip_horizontal(sample)
+        sample = flip_horizontal(sample, keypoint_offset=keypoint_offset)
     if flip_vertical or quarter_turns:
         over, turned = rng.random(2)
         if over < flip_vertical:
-            sample = turn(flip_horizontal(sample), 2)
+            sample = turn(flip_horizontal(sample, keypoint_offset=keypoint_offset), 2, keypoint_offset=keypoint_offset)
         if turned < quarter_turns:
-            sample = turn(sample, 1 + int(3 * turned / quarter_turns))
+            sample = turn(sample, 1 + int(3 * turned / quarter_turns), keypoint_offset=keypoint_offset)
     if crop != (1, 1):
         shares, place = crop[0] + (crop[1] - crop[0]) * rng.random(2), rng.random(2)
         size = np.array(sample.image.shape[:2])
         window = np.maximum(np.rint(size * shares).astype(int), 1)
         corner = np.floor((size - window) * place + 0.5).astype(int)
-        sample = cut(sample, (*corner.tolist(), *(corner + window).tolist()))
+        sample = cut(sample, (*corner.tolist(), *(corner + window).tolist()), keypoint_offset=keypoint_offset)
     if scale != 1:
-        sample = rescale(sample, scale, (down, right))
+        sample = rescale(sample, scale, (down, right), keypoint_offset=keypoint_offset)
     if any(colour_jitter):
         factors = 1 + np.array(colour_jitter) * rng.uniform(-1, 1, 3)
         sample = sample.replace(image=recoloured(sample.image, *factors.tolist()))
@@ -92,6 +99,7 @@ def augmented_as(sample: Sample, rng: np.random.Generator, config: Config) -> Sa
         quarter_turns=config.quarter_turns,
         crop=config.crop,
         colour_jitter=config.colour_jitter,
+        keypoint_offset=config.keypoint_offset,
     )
 
 
@@ -111,10 +119,17 @@ def leave_out(count: int, rng: np.random.Generator, config: Config) -> None:
         rng.bit_generator.advance(count * each)  # type: ignore[attr-defined]
 
 
-def flip_horizontal(sample: Sample) -> Sample:
+def flip_horizontal(sample: Sample, *, keypoint_offset: float = 0.5) -> Sample:
     """Mirror a sample left to right.
 
-    Half-open boxes make this exact: ``[x1, x2)`` becomes ``[W - x2, W - x1)``. Two flips are the identity.
+    Half-open boxes make this exact: ``[x1, x2)`` becomes ``[W - x2, W - x1)``. Two flips are the identity. Keypoints
+    whose names say left and right change places: what was the left hand looks like a right one now.
+
+    Parameters
+    ----------
+    sample : Sample
+    keypoint_offset : float
+        0.5: pixel x becomes pixel W - 1 - x. 0: position x becomes W - x.
     """
     width = sample.image.shape[1]
     y1, x1, y2, x2 = sample.gt_boxes.T
@@ -123,10 +138,25 @@ def flip_horizontal(sample: Sample) -> Sample:
         gt_boxes=np.stack([y1, width - x2, y2, width - x1], axis=1),
         gt_masks=_as_given(_masks(sample).flipped(), sample),
         void=sample.void[:, ::-1].copy(),
+        gt_keypoints=_mirrored(sample, width - 2 * keypoint_offset),
     )
 
 
-def turn(sample: Sample, quarters: int) -> Sample:
+def _mirrored(sample: Sample, sum_of_both: float) -> np.ndarray | None:
+    """Return keypoints whose x and mirrored x have this sum, left and right exchanged."""
+    if sample.gt_keypoints is None:
+        return None
+    y, x, visible = np.moveaxis(sample.gt_keypoints, -1, 0)
+    points = _annotated(np.stack([y, sum_of_both - x, visible], axis=-1))
+    return points if sample.pose is None else points[:, sample.pose.mirrored]
+
+
+def _annotated(points: np.ndarray) -> np.ndarray:
+    """Put keypoints (G, K, 3) that are not annotated at 0, where COCO has them."""
+    return np.where(points[..., 2:] > 0, points, 0)
+
+
+def turn(sample: Sample, quarters: int, *, keypoint_offset: float = 0.5) -> Sample:
     """Turn a sample counterclockwise by quarters of a circle, as ``numpy.rot90`` does.
 
     Half-open boxes make this exact, too: by one quarter, rows ``[y1, y2)`` become columns, and columns ``[x1, x2)``
@@ -137,6 +167,8 @@ def turn(sample: Sample, quarters: int) -> Sample:
     sample : Sample
     quarters : int
         Any whole number; what is beyond 4 goes round again.
+    keypoint_offset : float
+        As in ``flip_horizontal``.
     """
     for _ in range(quarters % 4):
         width = sample.image.shape[1]
@@ -146,11 +178,22 @@ def turn(sample: Sample, quarters: int) -> Sample:
             gt_boxes=np.stack([width - x2, y1, width - x1, y2], axis=1),
             gt_masks=_as_given(_masks(sample).turned(), sample),
             void=np.rot90(sample.void).copy(),
+            gt_keypoints=_turned(sample, width - 2 * keypoint_offset),
         )
     return sample
 
 
-def rescale(sample: Sample, scale: float, place: tuple[float, float] = (0.5, 0.5)) -> Sample:
+def _turned(sample: Sample, sum_of_both: float) -> np.ndarray | None:
+    """Return keypoints after a quarter turn: x becomes y counted from the other end."""
+    if sample.gt_keypoints is None:
+        return None
+    y, x, visible = np.moveaxis(sample.gt_keypoints, -1, 0)
+    return _annotated(np.stack([sum_of_both - x, y, visible], axis=-1))
+
+
+def rescale(
+    sample: Sample, scale: float, place: tuple[float, float] = (0.5, 0.5), *, keypoint_offset: float = 0.5
+) -> Sample:
     """Enlarge a sample and crop it, or shrink it and pad it, to the size it had.
 
     Parameters
@@ -160,6 +203,8 @@ def rescale(sample: Sample, scale: float, place: tuple[float, float] = (0.5, 0.5
         Above 1 enlarges.
     place : (down, right)
         Where the crop lies in the enlarged image, or the shrunk image on the canvas: 0 top or left, 1 bottom or right.
+    keypoint_offset : float
+        As in ``flip_horizontal``.
 
     Returns
     -------
@@ -187,10 +232,34 @@ def rescale(sample: Sample, scale: float, place: tuple[float, float] = (0.5, 0.5
     rows, columns = (_nearest(int(n), int(m)) for n, m in zip(size, new_size))
     masks = old_masks.picked(rows, columns).shifted((int(offset[0]), int(offset[1])), old_masks.size)
 
+    sample = sample.replace(gt_keypoints=_moved(sample, factor[:2], offset, size, keypoint_offset))
     return _with_new_masks(sample, masks, factor, offset).replace(image=image, void=void)
 
 
-def cut(sample: Sample, window: tuple[int, int, int, int]) -> Sample:
+def _moved(
+    sample: Sample, factor: np.ndarray, offset: np.ndarray, size: np.ndarray, keypoint_offset: float
+) -> np.ndarray | None:
+    """Return keypoints that were scaled and moved with the image; those beyond it are annotated no more.
+
+    Parameters
+    ----------
+    sample : Sample
+    factor, offset : ndarray of shape (2,)
+        What positions are multiplied by, and what is added to them.
+    size : ndarray of shape (2,)
+        (H, W) of the new image.
+    keypoint_offset : float
+        As in ``flip_horizontal``.
+    """
+    if sample.gt_keypoints is None:
+        return None
+    positions = (sample.gt_keypoints[..., :2] + keypoint_offset) * factor + offset
+    inside = ((positions >= 0) & (positions < size)).all(axis=-1)
+    visible = np.where(inside, sample.gt_keypoints[..., 2], 0)
+    return _annotated(np.concatenate([positions - keypoint_offset, visible[..., None]], axis=-1))
+
+
+def cut(sample: Sample, window: tuple[int, int, int, int], *, keypoint_offset: float = 0.5) -> Sample:
     """Cut a window out of a sample.
 
     Parameters
@@ -198,6 +267,8 @@ def cut(sample: Sample, window: tuple[int, int, int, int]) -> Sample:
     sample : Sample
     window : tuple of int
         ``(y1, x1, y2, x2)`` in pixels, half-open, within the image.
+    keypoint_offset : float
+        As in ``flip_horizontal``.
 
     Returns
     -------
@@ -206,7 +277,9 @@ def cut(sample: Sample, window: tuple[int, int, int, int]) -> Sample:
     """
     y1, x1, y2, x2 = window
     masks = _masks(sample).shifted((-y1, -x1), (y2 - y1, x2 - x1))
-    return _with_new_masks(sample, masks, np.ones(4), np.array([-y1, -x1])).replace(
+    corner, size = np.array([-y1, -x1]), np.array([y2 - y1, x2 - x1])
+    sample = sample.replace(gt_keypoints=_moved(sample, np.ones(2), corner, size, keypoint_offset))
+    return _with_new_masks(sample, masks, np.ones(4), corner).replace(
         image=sample.image[y1:y2, x1:x2].copy(), void=sample.void[y1:y2, x1:x2].copy()
     )
 

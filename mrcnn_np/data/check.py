@@ -11,6 +11,7 @@ import numpy as np
 from ..errors import DataError, DataWarning, printable
 from ..tables import text_table
 from .findings import Finding, Inspection
+from .percent import Percent
 from .photographs import Photographs, name_of
 from .sample import Dataset
 from .splits import Overview
@@ -96,7 +97,7 @@ def check_dataset(
     report = Report(tuple(dataset.class_names))
     sizes, boxes = [], [np.zeros((0, 4))]
     report.instances = np.zeros(len(dataset.class_names), dtype=np.int64)
-    inspection, photographs, image_of = Inspection(), Photographs(), []
+    inspection, photographs, percent, image_of = Inspection(), Photographs(), Percent(), []
     report.overview = Overview.of(dataset, getattr(dataset, "split", ""))
     notes = getattr(dataset, "notes", None)
     for index in progress(range(len(dataset))):
@@ -113,6 +114,7 @@ def check_dataset(
         report.images += 1
         inspection.add(sample)
         photographs.add(sample, notes)
+        percent.add(sample)
         report.overview.add(sample)
         report.names.append(name_of(sample))
         image_of += [len(report.names) - 1] * len(sample.gt_boxes)
@@ -127,7 +129,7 @@ def check_dataset(
     report.box_sizes = corners[:, 2:] - corners[:, :2]
     report.image_of = np.array(image_of, dtype=np.int64)
     report.findings = inspection.findings()
-    report.advice = photographs.findings()
+    report.advice = percent.findings() + photographs.findings()
     report.remarks = [] if notes is None else notes.lines()
     return report
 

@@ -9,13 +9,13 @@ import numpy as np
 
 from ..errors import DataError
 from .choice import choose_ids
-from .coco_json import ImageEntry, Instances
+from .coco_json import CocoObject, ImageEntry, Instances
 from .coco_layout import ImageFolder, has_split, recognise
 from .coco_layout import find_instances as find_instances
 from .images import exif_orientation, image_size, read_image
 from .masks import Masks
 from .notes import Notes
-from .orientation import TURNED, TURNED_WITH, upright_boxes, upright_masks
+from .orientation import MIRRORED, TURNED, TURNED_WITH, upright_boxes, upright_masks, upright_points
 from .sample import Sample
 
 COCO_CATEGORIES = {
@@ -70,6 +70,8 @@ class COCODataset:
         In rising order of the image ids, as COCO's evaluation has it.
     instances : Instances
     image_folder : Path
+    pose : Pose or None
+        What the keypoints are called, if there are any.
     notes : Notes
         What was left out, or read otherwise than it stands in the files, so far.
 
@@ -101,6 +103,7 @@ class COCODataset:
         if not self.instances.images:
             raise DataError("lists no image; expected at least one", path=path)
         self.class_names, self.category_ids = self.instances.class_names, self.instances.category_ids
+        self.pose = self.instances.pose
         self.ids = choose_ids([str(n) for n in self.instances.images], path, split, subset, ids)
         self._files = ImageFolder(root, path, [e.file_name for e in self.instances.images.values()])
         self.image_folder = self._files.folder
@@ -134,9 +137,13 @@ class COCODataset:
         x, y, width, height = np.array([o.box for o in objects], np.float64).reshape(-1, 4).T
         # float64: evaluation decides on the last digits of what the file says
         boxes = np.stack([y, x, y + height, x + width], axis=1)
+        keypoints = self._keypoints(objects)
         masks = Masks((o.mask for o in objects if o.mask is not None), size)
         if orientation != 1:
             boxes, masks = upright_boxes(boxes, orientation, size), upright_masks(masks, orientation)
+            keypoints = None if keypoints is None else upright_points(keypoints, orientation, size)
+            if keypoints is not None and self.pose is not None and orientation in MIRRORED:
+                keypoints = keypoints[:, self.pose.mirrored]
         return Sample(
             image_id=image_id,
             image=image,
@@ -149,7 +156,16 @@ class COCODataset:
             path=str(path),
             gt_areas=np.array([o.area for o in objects], np.float64),
             gt_fractions=np.array([o.fractions for o in objects], bool).reshape(-1, 2),
+            gt_keypoints=keypoints,
+            pose=self.pose,
         )
+
+    def _keypoints(self, objects: list[CocoObject]) -> np.ndarray | None:
+        """Return the keypoints of an image's objects, (G, K, 3), if the data set has any."""
+        if self.pose is None:
+            return None
+        found = [o.keypoints for o in objects if o.keypoints is not None]
+        return np.array(found, np.float64).reshape(-1, len(self.pose), 3)
 
     def _size(self, entry: ImageEntry, image: np.ndarray, path: Path) -> tuple[tuple[int, int], int]:
         """Return (H, W) of the picture that was annotated, and the EXIF orientation if that is not the turned one."""

@@ -6,7 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..errors import DataError
+from ..keypoints.pose import Pose
+from .coco_keypoints import box_outline, read_keypoints, read_pose
 from .coco_writing import dump_json as dump_json
 from .coco_writing import image_numbers as image_numbers
 from .coco_writing import instances_of as instances_of
@@ -51,6 +55,10 @@ class CocoObject:
         None where no mask was asked for.
     fractions : tuple of 2 bools
         Whether the coordinates of its polygons, and those of its bbox, look like fractions of the image.
+    keypoints : ndarray of shape (K, 3), float64, or None
+        ``(y, x, visibility)`` as annotated; None where no category has keypoints.
+    num_keypoints : int
+        As the file says; without that, how many are annotated.
     """
 
     id: int
@@ -60,6 +68,8 @@ class CocoObject:
     crowd: bool
     mask: RLE | None
     fractions: tuple[bool, bool] = (False, False)
+    keypoints: np.ndarray | None = None
+    num_keypoints: int = 0
 
 
 class Instances:
@@ -89,6 +99,8 @@ class Instances:
         The category id of each class id. Entry 0, background, is -1, which no file uses.
     class_of : dict of int to int
         The class id of each category id.
+    pose : Pose or None
+        The keypoints that the categories have, if some have any.
     notes : Notes
 
     Raises
@@ -114,6 +126,7 @@ class Instances:
     def _read(self, content: dict[str, Any], annotated: bool) -> None:
         annotations = self._list(content, "annotations") if annotated and content.get("annotations") is not None else []
         self._read_categories(self._list(content, "categories"), annotations)
+        self.pose = self._read_pose(content["categories"])
         self._read_images(self._list(content, "images"))
         self._annotations: dict[int, list[dict[str, Any]]] = {number: [] for number in self.images}
         self._assign(annotations)
@@ -149,6 +162,15 @@ class Instances:
         self.class_names = ("background", *of_name)
         self.category_ids = (-1, *chosen.values())
         self.class_of = {n: k for k, numbers in enumerate(of_name.values(), start=1) for n in numbers}
+
+    def _read_pose(self, categories: list[Any]) -> Pose | None:
+        try:
+            poses = {pose for category in categories if (pose := read_pose(category)) is not None}
+        except ValueError as error:
+            raise self._error(str(error)) from error
+        if len(poses) > 1:
+            self._note("categories have different keypoints, which cannot be learnt together: they are left out", "it")
+        return poses.pop() if len(poses) == 1 else None
 
     def _read_images(self, images: list[Any]) -> None:
         found: dict[int, ImageEntry] = {}
@@ -236,6 +258,9 @@ class Instances:
             box = None
         given, mask = box, None
         if masks or box is None or area is None:
+            if is_empty(segmentation) and self.pose is not None and box is not None:
+                segmentation = box_outline(check_bbox(box))
+                self._note("an annotation without segmentation is taken for all of its box", f"{annotation['id']}")
             if is_empty(segmentation):
                 return None
             mask = from_coco(segmentation, size)
@@ -259,6 +284,9 @@ class Instances:
                 f"height within {size[1]} x {size[0]}"
             )
         class_id = self.class_of[annotation["category_id"]]
+        keypoints = None if self.pose is None else read_keypoints(annotation.get("keypoints"), len(self.pose))
+        given_count = number_of(annotation.get("num_keypoints"))
+        counted = 0 if keypoints is None else int((keypoints[:, 2] > 0).sum())
         return CocoObject(
             annotation["id"],
             class_id,
@@ -267,6 +295,8 @@ class Instances:
             bool(crowd),
             mask if masks else None,
             fractions,
+            keypoints,
+            counted if given_count is None else given_count,
         )
 
     def _image(self, number: int, image: dict[str, Any]) -> ImageEntry:

@@ -16,7 +16,8 @@ _WHOLE = ("train", "default", "all")
 #: names of single files: Label Studio's, FiftyOne's, Roboflow's and labelme2coco's among them come first
 _SINGLE = ("result.json", "labels.json", "_annotations.coco.json", "annotations.json", "instances_default.json")
 #: files of COCO's own that hold something else
-_OTHERS = ("captions_", "person_keypoints_", "image_info_", "stuff_", "panoptic_")
+_PERSONS = "person_keypoints_"  # the same images with persons alone, their keypoints too: taken if it is all there is
+_OTHERS = ("captions_", _PERSONS, "image_info_", "stuff_", "panoptic_")
 #: how many names are looked for where they would be by a less obvious rule
 _TRIED = 200
 
@@ -34,8 +35,9 @@ def find_instances(root: Path, split: str) -> Path:
     -------
     path : Path
         Of ``annotations/instances_SPLIT.json`` (also with a year), ``annotations/SPLIT.json``, the same without
-        ``annotations/``, ``SPLIT/_annotations.coco.json``, ``SPLIT/labels.json`` the first that exists. If there is no
-        file of any split, but one of all images, that is "train".
+        ``annotations/``, ``SPLIT/_annotations.coco.json``, ``SPLIT/labels.json``, and at last
+        ``annotations/person_keypoints_SPLIT.json`` the first that exists. If there is no file of any split, but one of
+        all images, that is "train".
 
     Raises
     ------
@@ -116,6 +118,8 @@ def _places(folder: Path, root: Path, split: str) -> list[Path]:
         root / split / "labels.json",
         root / split / "annotations.json",
         root / split / "result.json",
+        folder / f"{_PERSONS}{split}.json",
+        folder / f"{_PERSONS}{split}2017.json",
     ]
 
 
@@ -165,7 +169,7 @@ class ImageFolder:
     def __init__(self, root: Path, path: Path, names: Sequence[str]) -> None:
         if root.is_file():
             root = path.parent.parent if path.parent.name in ("annotations", "labels") else path.parent
-        split = path.stem.removeprefix("instances_")
+        split = path.stem.removeprefix("instances_").removeprefix(_PERSONS)
         folders = [root / "images" / split, root / split, root / "images", path.parent, root]
         folders += [root / "data", root / "JPEGImages", path.parent / "images", path.parent / "data", root / "train"]
         parts = [name_parts(name) for name in names]

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..detections import Detections
 from ..errors import DataError
 from .coco_json import Instances, check_bbox, is_number, read_json_file
-from .coco_writing import detection_records
+from .coco_keypoints import read_triples
 from .rle import RLE
 from .segmentation import from_coco
 
@@ -27,6 +29,8 @@ class Result:
     box : tuple of 4 floats, or None
         COCO's ``(x, y, width, height)``; None if the file has none.
     mask : RLE or None
+    keypoints : ndarray of shape (K, 3), or None
+        ``(y, x, ...)``; what the third number says is left to whoever wrote it.
     """
 
     image_id: int
@@ -34,6 +38,7 @@ class Result:
     score: float
     box: tuple[float, float, float, float] | None
     mask: RLE | None
+    keypoints: np.ndarray | None = None
 
 
 def result_records(detections: Detections, image_id: int, category_ids: tuple[int, ...]) -> list[dict[str, Any]]:
@@ -51,8 +56,7 @@ def result_records(detections: Detections, image_id: int, category_ids: tuple[in
     list of dict
         Numbers are not rounded: an evaluation of the file decides as one of the arrays does.
     """
-    d = detections
-    return detection_records(d.boxes, d.class_ids, d.scores, d.masks, image_id=image_id, category_ids=category_ids)
+    return detections.to_coco(image_id, category_ids)
 
 
 def read_results(path: str | Path, instances: Instances) -> list[Result]:
@@ -98,8 +102,10 @@ def _result(record: object, instances: Instances) -> Result:
         raise ValueError(f"category_id is {category_id!r}; expected a category of {instances.path.name}")
     if not is_number(score):
         raise ValueError(f"score is {score!r}; expected a number")
-    box, segmentation = record.get("bbox"), record.get("segmentation")
-    if box is None and segmentation is None:
+    box, segmentation, keypoints = record.get("bbox"), record.get("segmentation"), record.get("keypoints")
+    if instances.pose is None:
+        keypoints = None
+    if box is None and segmentation is None and keypoints is None:
         raise ValueError("has neither bbox nor segmentation; expected at least one of them")
     entry = instances.images[image_id]
     return Result(
@@ -108,4 +114,5 @@ def _result(record: object, instances: Instances) -> Result:
         float(score),
         None if box is None else check_bbox(box),
         None if segmentation is None else from_coco(segmentation, (entry.height, entry.width)),
+        None if keypoints is None or instances.pose is None else read_triples(keypoints, len(instances.pose)),
     )

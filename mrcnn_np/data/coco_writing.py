@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..keypoints.pose import Pose
 from .masks import Masks, in_runs
 from .rle import encode
 from .sample import Sample
@@ -58,10 +59,12 @@ def instances_of(
         not know it, nor void pixels.
     """
     numbers, images = image_numbers(ids), []
+    pose: Pose | None = None
     annotations: list[dict[str, Any]] = []
     for sample in samples:
         number = numbers[sample.image_id]
         height, width = sample.image.shape[:2]
+        pose = pose or sample.pose
         name = Path(sample.path).name or f"{sample.image_id}.jpg"
         name = (file_names or {}).get(sample.image_id, name)
         images.append({"id": number, "file_name": name, "height": height, "width": width})
@@ -77,8 +80,14 @@ def instances_of(
                 "iscrowd": int(sample.gt_crowd[g]),
                 "segmentation": to_coco(segmentation),
             }
+            if sample.gt_keypoints is not None:
+                annotation["keypoints"] = to_keypoints(sample.gt_keypoints[g])
+                annotation["num_keypoints"] = int((sample.gt_keypoints[g, :, 2] > 0).sum())
             annotations.append(annotation | ({"difficult": 1} if sample.gt_difficult[g] else {}))
-    categories = [{"id": c, "name": n} for c, n in list(zip(category_ids, class_names))[1:]]
+    categories: list[dict[str, Any]] = [{"id": c, "name": n} for c, n in list(zip(category_ids, class_names))[1:]]
+    if pose is not None:
+        named = {"keypoints": list(pose.names), "skeleton": [[a + 1, b + 1] for a, b in pose.skeleton]}
+        categories = [category | named for category in categories]
     return {"images": images, "annotations": annotations, "categories": categories}
 
 
@@ -86,36 +95,51 @@ def detection_records(
     boxes: np.ndarray,
     class_ids: np.ndarray,
     scores: np.ndarray,
-    masks: np.ndarray | Masks,
+    masks: np.ndarray | Masks | None,
     *,
     image_id: int,
     category_ids: Sequence[int],
+    keypoints: np.ndarray | None = None,
+    keypoint_scores: np.ndarray | None = None,
 ) -> list[dict[str, Any]]:
     """Return the detections of one image as records of a results JSON.
 
     Parameters
     ----------
     boxes, class_ids, scores, masks
-        As in ``Detections``.
+        As in ``Detections``; None for masks of a network without.
     image_id : int
     category_ids : sequence of int
         The category id of each class id; entry 0 is not used.
+    keypoints, keypoint_scores : ndarray, optional
+        As in ``Detections``.
 
     Returns
     -------
     list of dict
         Numbers are not rounded: an evaluation of the file decides as one of the arrays does.
     """
-    return [
+    records: list[dict[str, Any]] = [
         {
             "image_id": int(image_id),
             "category_id": int(category_ids[int(class_id)]),
             "bbox": to_bbox(box.astype(np.float64)),
             "score": float(score),
-            "segmentation": to_coco(rle),
         }
-        for box, class_id, score, rle in zip(boxes, class_ids, scores, in_runs(masks).rles)
+        for box, class_id, score in zip(boxes, class_ids, scores)
     ]
+    if masks is not None:
+        for record, rle in zip(records, in_runs(masks).rles):
+            record["segmentation"] = to_coco(rle)
+    if keypoints is not None and keypoint_scores is not None:
+        for record, points, sure in zip(records, keypoints.astype(np.float64), keypoint_scores.astype(np.float64)):
+            record["keypoints"] = to_keypoints(np.concatenate([points, sure[:, None]], axis=1))
+    return records
+
+
+def to_keypoints(keypoints: np.ndarray) -> list[float]:
+    """Return COCO's ``[x, y, v, x, y, v, ...]`` of keypoints (K, 3), ``(y, x, v)``; whole numbers stay such."""
+    return [int(v) if v.is_integer() else v for v in keypoints[:, [1, 0, 2]].reshape(-1).tolist()]
 
 
 def to_bbox(box: np.ndarray) -> list[float]:

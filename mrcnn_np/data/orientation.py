@@ -16,6 +16,8 @@ TURNS = {  # whether rows and columns change places, and then whether rows and c
     1: (False, False, False), 2: (False, False, True), 3: (False, True, True), 4: (False, True, False),
     5: (True, False, False), 6: (True, False, True), 7: (True, True, True), 8: (True, True, False),
 }  # fmt: skip
+#: orientations that mirror the picture: left and right change places
+MIRRORED = tuple(number for number, turns in TURNS.items() if sum(turns) % 2)
 
 
 def upright(array: np.ndarray, orientation: int) -> np.ndarray:
@@ -48,6 +50,28 @@ def upright_boxes(boxes: np.ndarray, orientation: int, size: tuple[int, int]) ->
     if columns:
         x1, x2 = width - x2, width - x1
     return np.stack([y1, x1, y2, x2], axis=1)
+
+
+def upright_points(points: np.ndarray, orientation: int, size: tuple[int, int]) -> np.ndarray:
+    """Turn keypoints as `upright` turns pixels.
+
+    Parameters
+    ----------
+    points : ndarray of shape (G, K, 3)
+        ``(y, x, visibility)`` on the stored image; whole numbers name pixels.
+    orientation : int
+        Of EXIF, 1 .. 8.
+    size : tuple of int
+        (H, W) of the stored image.
+    """
+    swap, rows, columns = TURNS[orientation]
+    y, x, visible = np.moveaxis(points, -1, 0)
+    height, width = size
+    if swap:
+        y, x, height, width = x, y, width, height
+    y = height - 1 - y if rows else y
+    x = width - 1 - x if columns else x
+    return np.where(visible[..., None] > 0, np.stack([y, x, visible], axis=-1), 0)
 
 
 def upright_masks(masks: Masks, orientation: int) -> Masks:

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ..boxes import clip_boxes
+from ..keypoints.pose import Pose
 from .masks import Masks
 
 
@@ -40,6 +41,11 @@ class Sample:
     gt_fractions : ndarray of shape (G, 2), bool, optional
         Whether the file's coordinates of the outline, and those of the box, look like fractions of the image; see
         `fractions.are_fractions`. None: the file has no coordinates, or nobody looked.
+    gt_keypoints : ndarray of shape (G, K, 3), float64, optional
+        ``(y, x, visibility)`` as annotated: COCO's whole numbers name pixels, see ``config.keypoint_offset``.
+        Visibility 0: not annotated, and the place means nothing; 1: hidden; 2: visible. None: the data set has none.
+    pose : Pose, optional
+        What the keypoints are called; goes with ``gt_keypoints``.
     """
 
     image_id: str
@@ -53,6 +59,8 @@ class Sample:
     path: str = ""
     gt_areas: np.ndarray | None = None
     gt_fractions: np.ndarray | None = None
+    gt_keypoints: np.ndarray | None = None
+    pose: Pose | None = None
 
     def __repr__(self) -> str:
         """Return the image's name and size and the classes of its objects: the arrays are too many numbers."""
@@ -77,6 +85,7 @@ class Sample:
             gt_difficult=self.gt_difficult[keep],
             gt_areas=None if self.gt_areas is None else self.gt_areas[keep],
             gt_fractions=None if self.gt_fractions is None else self.gt_fractions[keep],
+            gt_keypoints=None if self.gt_keypoints is None else self.gt_keypoints[keep],
         )
 
 

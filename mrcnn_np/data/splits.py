@@ -13,6 +13,7 @@ import numpy as np
 
 from ..errors import DataError, DataWarning
 from .findings import Finding
+from .near import Thumbnail, nearest, thumbnail
 from .photographs import is_plain, name_of
 from .sample import Dataset, Sample
 
@@ -36,6 +37,8 @@ class Overview:
         For each picture a digest of its pixels, and its name; pictures of one colour are left out.
     photographs : dict of str to str
         For each photograph of which Roboflow wrote versions (``NAME.rf.HASH``) its name, and that of one version.
+    thumbnails : dict of str to Thumbnail
+        Of each picture that shows enough, by its name.
     images, looked_at : int
     """
 
@@ -44,6 +47,7 @@ class Overview:
     objects: dict[str, int] = field(default_factory=dict)
     pictures: dict[str, str] = field(default_factory=dict)
     photographs: dict[str, str] = field(default_factory=dict)
+    thumbnails: dict[str, Thumbnail] = field(default_factory=dict)
     images: int = 0
     looked_at: int = 0
     _names: tuple[str, ...] = ()
@@ -64,6 +68,8 @@ class Overview:
         if not is_plain(sample.image):
             digest = hashlib.blake2b(sample.image.tobytes(), digest_size=16)
             self.pictures.setdefault(f"{digest.hexdigest()} {sample.image.shape}", name_of(sample))
+        if (small := thumbnail(sample.image)) is not None:
+            self.thumbnails.setdefault(name_of(sample), small)
         version = re.match(r"(.+)\.rf\.\w+", Path(sample.path).name)
         if version:
             self.photographs.setdefault(version[1], name_of(sample))
@@ -112,12 +118,13 @@ def compare_splits(one: Overview, others: Sequence[Overview]) -> tuple[list[Find
     wrong : list of Finding
         Pictures that are in two splits; classes that are numbered differently.
     advice : list of Finding
-        Classes that have objects in one of two splits only, or names that differ by capitals or spaces only.
+        Pictures that look like one of another split; classes that have objects in one of two splits only, or names that
+        differ by capitals or spaces only.
     """
     wrong, advice = [], []
     for other in others:
         wrong += _shared(one, other) + _numbered_differently(one, other)
-        advice += _missing(one, other) + _missing(other, one)
+        advice += _alike(one, other) + _missing(one, other) + _missing(other, one)
     return wrong, advice + _spelt_twice([one, *others])
 
 
@@ -139,6 +146,23 @@ def _shared(one: Overview, other: Overview) -> list[Finding]:
             example = f"{pairs[0][0]}, which is {pairs[0][1]} there"
             found.append(Finding(text, len(pairs), one.looked_at, example, unit=f"images of split {one.split!r}"))
     return found
+
+
+def _alike(one: Overview, other: Overview) -> list[Finding]:
+    """Find pictures of which the other split has one that looks the same, but those that are there for certain."""
+    names, theirs = list(one.thumbnails), list(other.thumbnails)
+    found = nearest(list(one.thumbnails.values()), list(other.thumbnails.values()))
+    versions = {one.photographs[name] for name in one.photographs.keys() & other.photographs.keys()}
+    sure = versions | {name for digest, name in one.pictures.items() if digest in other.pictures}
+    pairs = [(names[a], theirs[b]) for a, b in found if names[a] not in sure]
+    if not pairs:
+        return []
+    text = (
+        f"look like a picture in {other.where}, as if it were stored again, resized or brightened; if they are of one "
+        "photograph or one film, AP there says little of new pictures: look at both, and leave them out of one split"
+    )
+    example = f"{pairs[0][0]}, which looks like {pairs[0][1]} there"
+    return [Finding(text, len(pairs), one.looked_at, example, unit=f"images of split {one.split!r}")]
 
 
 def _numbered_differently(one: Overview, other: Overview) -> list[Finding]:

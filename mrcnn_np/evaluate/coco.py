@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -84,6 +84,9 @@ class CocoEvaluator:
     detection whose own area is out of the range. See ``match_detections`` for the matching.
     """
 
+    areas: ClassVar[Mapping[str, tuple[float, float]]] = AREA_RANGES
+    limits: ClassVar[tuple[int, ...]] = DETECTION_LIMITS
+
     def __init__(self, class_names: Sequence[str], *, iou_type: str = "mask", ignore_void: bool = True) -> None:
         check_options(class_names, iou_type)
         self.class_names, self.iou_type, self.ignore_void = tuple(class_names), iou_type, ignore_void
@@ -92,7 +95,7 @@ class CocoEvaluator:
         self._scores: list[list[np.ndarray]] = [[] for _ in range(classes)]  # (D,) of each image
         self._ranks: list[list[np.ndarray]] = [[] for _ in range(classes)]  # (D,) place within the image, from 0
         self._outcomes: list[list[np.ndarray]] = [[] for _ in range(classes)]  # (areas, thresholds, D)
-        self._gt = np.zeros((classes, len(AREA_RANGES)), np.int64)
+        self._gt = np.zeros((classes, len(self.areas)), np.int64)
 
     def add(self, detections: Detections, sample: Sample, *, gt_areas: np.ndarray | None = None) -> None:
         """Match the detections of one image; ``gt_areas`` (G,) default to those of the sample, else to pixels.
@@ -112,16 +115,16 @@ class CocoEvaluator:
                 iou_type=self.iou_type,
                 ignore_void=self.ignore_void,
                 gt_areas=sample.gt_areas if gt_areas is None else gt_areas,
-                limit=DETECTION_LIMITS[-1],
+                limit=self.limits[-1],
             )
         )
 
     def add_overlaps(self, image: Iterable[ClassOverlaps]) -> None:
-        """Match the detections of one image, given class by class, at most 100 of each."""
+        """Match the detections of one image, given class by class, at most 100 (the last limit) of each."""
         for found in image:
             k, count = found.class_id, len(found.scores)
-            outcomes = np.empty((len(AREA_RANGES), len(IOU_THRESHOLDS), count), np.int8)
-            for a, (low, high) in enumerate(AREA_RANGES.values()):
+            outcomes = np.empty((len(self.areas), len(IOU_THRESHOLDS), count), np.int8)
+            for a, (low, high) in enumerate(self.areas.values()):
                 ignored = found.difficult | found.crowd | (found.gt_areas < low) | (found.gt_areas > high)
                 outside = (found.areas < low) | (found.areas > high)
                 self._gt[k, a] += (~ignored).sum()
@@ -140,30 +143,40 @@ class CocoEvaluator:
 
     def result(self) -> CocoEvaluation:
         """Sum up what was added so far; more images may follow."""
-        classes, areas, thresholds = len(self.class_names), len(AREA_RANGES), len(IOU_THRESHOLDS)
+        classes, areas, thresholds = len(self.class_names), len(self.areas), len(IOU_THRESHOLDS)
         ap = np.full((classes, areas, thresholds), np.nan)
-        recall = np.full((len(DETECTION_LIMITS), classes, areas, thresholds), np.nan)
+        recall = np.full((len(self.limits), classes, areas, thresholds), np.nan)
         for k, a in np.argwhere(self._gt > 0):
             scores, ranks = np.concatenate(self._scores[k]), np.concatenate(self._ranks[k])
             outcomes = np.concatenate(self._outcomes[k], axis=2)[a]
-            for m, limit in enumerate(DETECTION_LIMITS):
+            for m, limit in enumerate(self.limits):
                 kept = ranks < limit
                 for t in range(thresholds):
                     curve = precision_recall(scores[kept], outcomes[t, kept], int(self._gt[k, a]))
                     recall[m, k, a, t] = curve[0][-1] if len(curve[0]) else 0.0
-                    if m == len(DETECTION_LIMITS) - 1:
+                    if m == len(self.limits) - 1:
                         ap[k, a, t] = average_precision(*curve, method="coco")
-        numbers = {"AP": _mean(ap[:, 0]), "AP50": _mean(ap[:, 0, 0]), "AP75": _mean(ap[:, 0, 5])}
-        numbers |= {name: _mean(ap[:, a]) for a, name in enumerate(("APs", "APm", "APl"), 1)}
-        numbers |= {f"AR{limit}": _mean(recall[m, :, 0]) for m, limit in enumerate(DETECTION_LIMITS)}
-        numbers |= {name: _mean(recall[-1, :, a]) for a, name in enumerate(("ARs", "ARm", "ARl"), 1)}
         return CocoEvaluation(
             iou_type=self.iou_type,
             class_names=self.class_names,
-            numbers=numbers,
+            numbers=self.named(ap, recall),
             ap=ap[:, 0].mean(axis=1),
             images=self.images,
         )
+
+    def named(self, ap: np.ndarray, recall: np.ndarray) -> dict[str, float]:
+        """Return COCO's numbers in its order.
+
+        Parameters
+        ----------
+        ap : ndarray of shape (classes, areas, thresholds)
+        recall : ndarray of shape (limits, classes, areas, thresholds)
+            The highest that was reached.
+        """
+        numbers = {"AP": mean(ap[:, 0]), "AP50": mean(ap[:, 0, 0]), "AP75": mean(ap[:, 0, 5])}
+        numbers |= {name: mean(ap[:, a]) for a, name in enumerate(("APs", "APm", "APl"), 1)}
+        numbers |= {f"AR{limit}": mean(recall[m, :, 0]) for m, limit in enumerate(self.limits)}
+        return numbers | {name: mean(recall[-1, :, a]) for a, name in enumerate(("ARs", "ARm", "ARl"), 1)}
 
 
 def evaluate_coco(
@@ -198,7 +211,7 @@ def evaluate_coco(
     return evaluator.result()
 
 
-def _mean(values: np.ndarray) -> float:
+def mean(values: np.ndarray) -> float:
     """Return the mean over classes with objects (and thresholds), -1 if there are none."""
     known = values[~np.isnan(values)]
     return float(known.mean()) if len(known) else -1.0

@@ -317,7 +317,7 @@ def pairs(detections: Iterable[Detections], samples: Iterable[Sample]) -> Iterat
 
 def check_options(class_names: Sequence[str], iou_type: str) -> None:
     """Raise a ``ValueError`` for an unknown kind of overlap or class names that cannot label a result."""
-    if iou_type not in ("mask", "box"):
+    if iou_type not in ("mask", "box", "keypoints"):
         raise ValueError(f"iou_type is {iou_type!r}; expected 'mask' or 'box'")
     if not len(class_names) or len(set(class_names)) != len(class_names):
         raise ValueError(f"class_names is {tuple(class_names)}; expected background and then each class once")

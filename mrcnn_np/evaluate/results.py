@@ -17,6 +17,7 @@ from ..data.coco_results import Result
 from ..data.rle import mask_overlaps
 from .coco import DETECTION_LIMITS, CocoEvaluation, CocoEvaluator
 from .matching import ClassOverlaps
+from .oks import OksEvaluator, extents, oks
 
 #: what decides whether a detection is small, medium or large when masks are compared
 AREAS = ("mask", "box")
@@ -25,28 +26,31 @@ AREAS = ("mask", "box")
 def evaluate_results(
     instances: Instances, results: Iterable[Result], *, iou_type: str = "mask", area: str = "mask"
 ) -> CocoEvaluation:
-    """Return COCO's twelve numbers of a results file.
+    """Return COCO's twelve numbers of a results file, or its ten for keypoints.
 
     Parameters
     ----------
     instances : Instances
         Ground truth. All its images count, also those without a detection.
     results : iterable of Result
-    iou_type : {"mask", "box"}
+    iou_type : {"mask", "box", "keypoints"}
     area : {"mask", "box"}
         What decides about the size of a detection when masks are compared: the pixels of its mask, or its box, if the
         file has one. pycocotools takes the box of a file that has both; detectron2 removes the boxes first. It makes
-        a difference to the numbers of small, medium and large objects only.
+        a difference to the numbers of small, medium and large objects only. With keypoints "mask" is the box around
+        them, and "box" the detection's box, which pycocotools takes of a file that has both.
 
     Raises
     ------
     ValueError
-        An option is unknown, or a result has no mask where masks are compared.
+        An option is unknown, or a result has no mask where masks are compared, no keypoints where keypoints are.
     DataError
         An annotation is broken.
     """
     if area not in AREAS:
         raise ValueError(f"area is {area!r}; expected one of {', '.join(AREAS)}")
+    if iou_type == "keypoints":
+        return _evaluate_keypoints(instances, results, area)
     evaluator = CocoEvaluator(instances.class_names, iou_type=iou_type)
     by_image: dict[int, list[Result]] = defaultdict(list)
     for result in results:
@@ -55,6 +59,54 @@ def evaluate_results(
         objects = instances.objects(image_id, masks=iou_type == "mask")
         evaluator.add_overlaps(_image_overlaps(by_image[image_id], objects, iou_type, area))
     return evaluator.result()
+
+
+def _evaluate_keypoints(instances: Instances, results: Iterable[Result], area: str) -> CocoEvaluation:
+    if instances.pose is None:
+        raise ValueError("no category has keypoints; expected some to compare keypoints")
+    evaluator = OksEvaluator(instances.class_names, instances.pose)
+    by_image: dict[int, list[Result]] = defaultdict(list)
+    for result in results:
+        by_image[result.image_id].append(result)
+    for image_id in instances.images:
+        objects = instances.objects(image_id, masks=False)
+        evaluator.add_overlaps(_keypoint_overlaps(by_image[image_id], objects, area, evaluator))
+    return evaluator.result()
+
+
+def _keypoint_overlaps(
+    results: Sequence[Result], objects: Sequence[CocoObject], area: str, evaluator: OksEvaluator
+) -> Iterator[ClassOverlaps]:
+    """Yield the similarities of every class in one image.
+
+    Parameters
+    ----------
+    results : sequence of Result
+    objects : sequence of CocoObject
+    area : {"mask", "box"}
+    evaluator : OksEvaluator
+    """
+    kinds = len(evaluator.pose)
+    for class_id in sorted({r.class_id for r in results} | {o.class_id for o in objects}):
+        found = sorted((r for r in results if r.class_id == class_id), key=lambda r: -r.score)[: evaluator.limits[-1]]
+        gt = [o for o in objects if o.class_id == class_id]
+        if any(r.keypoints is None for r in found):
+            raise ValueError("a result has no keypoints; expected them in every result to compare keypoints")
+        points = np.array([r.keypoints for r in found], np.float64).reshape(-1, kinds, 3)[..., :2]
+        truth = np.array([o.keypoints for o in gt], np.float64).reshape(-1, kinds, 3)
+        areas = np.array([o.area for o in gt], np.float64)
+        sizes = extents(points)
+        if area == "box":
+            sizes = np.array([s if r.box is None else r.box[2] * r.box[3] for s, r in zip(sizes, found)], np.float64)
+        yield ClassOverlaps(
+            class_id=class_id,
+            scores=np.array([r.score for r in found], np.float64),
+            ious=oks(points, truth, _boxes(gt), areas, evaluator.pose.sigmas),
+            areas=sizes,
+            gt_areas=areas,
+            difficult=np.array([o.num_keypoints == 0 for o in gt], bool),
+            crowd=np.array([o.crowd for o in gt], bool),
+        )
 
 
 def _image_overlaps(

@@ -10,13 +10,16 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from ..config import Config
 from ..data.masks import in_runs
 from ..data.sample import Dataset, Sample
 from ..detections import Detections
-from ..errors import DataError
+from ..errors import ConfigError, DataError
+from ..keypoints.pose import COCO_PERSON, Pose
 from ..model import MaskRCNN
 from ..parallel.ranks import ALONE, Ranks
 from .coco import CocoEvaluation, CocoEvaluator
+from .oks import OksEvaluator
 from .voc import Evaluation, Evaluator
 
 #: a gallery shows detections above this score; evaluation counts all of them
@@ -129,12 +132,56 @@ def _to_be_sent(sample: Sample) -> Sample:
     return sample.replace(image=sample.image[:, :, :0])
 
 
+def kinds_of(config: Config) -> tuple[str, ...]:
+    """Name what of a network's output is compared with the truth."""
+    return ("box", *(["mask"] if config.mask_branch else []), *(["keypoints"] if config.keypoints else []))
+
+
+def ap50_of(evaluation: Evaluation | CocoEvaluation) -> float | None:
+    """Return the average precision at an overlap of 0.5; None if there are no objects.
+
+    Parameters
+    ----------
+    evaluation : Evaluation or CocoEvaluation
+    """
+    ap = float(evaluation.mean_ap if isinstance(evaluation, Evaluation) else evaluation.numbers["AP50"])
+    return ap if ap >= 0 else None  # NaN, and COCO's -1, where there are none
+
+
+def pose_in(dataset: Any) -> Pose | None:
+    """Return what the keypoints of a data set are called, also of one that is wrapped; None if it has none."""
+    while not hasattr(dataset, "pose") and hasattr(dataset, "dataset"):
+        dataset = dataset.dataset
+    pose: Pose | None = getattr(dataset, "pose", None)
+    return pose
+
+
+def require_pose(dataset: Dataset, config: Config, what: str = "the data set") -> None:
+    """Raise ``ConfigError`` if a network has keypoints and a data set has none, or others.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    config : Config
+    what : str
+        The data set, for the message.
+    """
+    pose, kinds = pose_in(dataset), config.keypoints
+    if kinds and pose is None:
+        raise ConfigError(
+            f"keypoints is {kinds}, but {what} has none; expected a JSON in COCO's format whose categories have "
+            "keypoints, such as person_keypoints_train2017.json"
+        )
+    if kinds and pose is not None and len(pose) != kinds:
+        raise ConfigError(f"keypoints is {kinds}, but {what} has {len(pose)}: {', '.join(pose.names[:20])}")
+
+
 def evaluate_split(
     model: MaskRCNN,
     dataset: Dataset,
     *,
     method: str = "voc10",
-    iou_types: tuple[str, ...] = ("box", "mask"),
+    iou_types: tuple[str, ...] | None = None,
     class_ids: np.ndarray | None = None,
     skip_bad: bool = False,
     progress: bool = True,
@@ -149,7 +196,8 @@ def evaluate_split(
     model : MaskRCNN
     dataset : Dataset
     method : {"voc07", "voc10", "coco"}
-    iou_types : tuple of {"box", "mask"}
+    iou_types : tuple of {"box", "mask", "keypoints"}, optional
+        By default what the network predicts. Keypoints are measured by COCO's rules, whatever the method.
     class_ids : ndarray of shape (num_classes,), optional
         The data set's class for each class of the model, 0 where it has none; if not given, they are the same.
     skip_bad : bool
@@ -169,8 +217,11 @@ def evaluate_split(
     SplitReport
     """
     evaluators: dict[str, Evaluator | CocoEvaluator] = {}
-    for kind in iou_types:
-        if method == "coco":
+    for kind in kinds_of(model.config) if iou_types is None else iou_types:
+        if kind == "keypoints":
+            require_pose(dataset, model.config)
+            evaluators[kind] = OksEvaluator(dataset.class_names, pose_in(dataset) or COCO_PERSON)
+        elif method == "coco":
             evaluators[kind] = CocoEvaluator(dataset.class_names, iou_type=kind)
         else:
             evaluators[kind] = Evaluator(dataset.class_names, method=method, iou_type=kind)

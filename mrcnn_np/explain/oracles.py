@@ -16,9 +16,9 @@ from ..boxes import clip_boxes, encode_boxes, enter_frame, has_sides
 from ..config import Config
 from ..data.masks import Masks, in_runs, placed
 from ..data.sample import Sample
-from ..detections import Detections, paste_masks, refine
+from ..detections import Detections, own_masks, paste_masks, refine, unmold
 from ..evaluate.matching import box_iou
-from ..heads import box_head
+from ..heads import box_head, mask_head
 from ..model import MaskRCNN
 from ..targets import mask_targets
 from .judge import BACKGROUND_IOU
@@ -157,10 +157,16 @@ def _grid_masks(model: MaskRCNN, trail: Trail, sample: Sample, size: int) -> Det
 
 def _finish(model: MaskRCNN, trail: Trail, boxes: np.ndarray, class_ids: np.ndarray, scores: np.ndarray) -> Detections:
     """Give final boxes their masks, as ``detect`` does."""
-    shape = (1, *trail.molding.molded_shape, 3)
-    boxes, pasted = model.masks_of(
-        trail.pyramid, boxes.astype(trail.proposals.dtype), class_ids, trail.molding, shape
-    )  # fmt: skip
+    config, shape = model.config, (1, *trail.molding.molded_shape, 3)
+    boxes = boxes.astype(trail.proposals.dtype)
+    if not config.mask_branch:
+        boxes, pasted = model.masks_of(trail.pyramid, boxes, class_ids, trail.molding, shape)
+        return _with_masks(Detections(boxes, class_ids, scores, pasted), in_runs(pasted))
+    index = np.zeros(len(boxes), np.int64)
+    features = model.head_features(trail.pyramid, boxes, index, config.mask_pool_size, shape)
+    logits, _ = mask_head(features, model.params, config)
+    boxes = unmold(boxes, trail.molding, config)
+    pasted = paste_masks(own_masks(logits, class_ids), boxes, trail.molding.original_shape, config)
     return _with_masks(Detections(boxes, class_ids, scores, pasted), in_runs(pasted))
 
 

@@ -5,7 +5,8 @@
 - ``truth``: an image's objects as training sees them
 - ``anchors``: the best anchor of each object, positives of each level, recall of perfect proposals
 - ``masks``: what m x m cells lose of a mask
-- ``suggest``: sizes and ratios that fit better, found by clustering
+- ``suggest``: sizes and ratios that fit better, found by clustering and climbing
+- ``anchor_fit``: all numbers of one set of anchors, and which of them others raise or lower
 - ``report``: all numbers, as a table and as JSON
 """
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..backbone import architecture
 from ..config import Config, fields_where
+from ..config.config import DECLARATIONS
 from ..errors import ConfigError
 
 #: by the file that follows them
@@ -70,7 +71,9 @@ def require_supported(config: Config) -> None:
     """
     defaults: dict[str, Any] = {field.name: field.default for field in dataclasses.fields(Config)}
     for name in unknown_fields():
-        value = getattr(config, name)
+        value, needed = getattr(config, name), DECLARATIONS[name].needs
+        if needed and not getattr(config, needed):  # of a branch that the network lacks
+            continue
         if value != defaults[name]:
             raise ConfigError(f"{name} is {value!r}; written as ONNX can be a network with {defaults[name]!r} only")
     kind = architecture(config).kind

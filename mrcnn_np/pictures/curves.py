@@ -13,7 +13,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from ..evaluate import Evaluation
 from ..evaluate.ranking import precision_envelope
-from ..objective import LOSSES
+from ..objective import KEYPOINT_LOSS, LOSSES
 from .canvas import DASHES, LINE_PALETTE, add_axes, add_legend, add_text, new_figure, save, shorten, style_axes
 
 
@@ -67,7 +67,7 @@ def plot_losses(path: str | os.PathLike[str], rows: Iterable[Mapping[str, Any]],
     kind = f"running mean of {window} steps over single steps" if window > 1 else "every step"
     add_text(figure, 80 / 900, 1 - 12 / 760, f"Training losses, {kind}", va="top", fontsize=11)
     _curves(top, steps, [("loss", _column(rows, "loss"), "#000000")], window)
-    _curves(middle, steps, [(n, _column(rows, n), c) for n, c in zip(LOSSES, LINE_PALETTE)], window)
+    _curves(middle, steps, [(n, _column(rows, n), c) for n, c in zip((*LOSSES, KEYPOINT_LOSS), LINE_PALETTE)], window)
     _curves(bottom, steps, [("learning_rate", _column(rows, "learning_rate"), LINE_PALETTE[0])], 1)
     top.set_ylabel("total loss")
     middle.set_ylabel("five terms")

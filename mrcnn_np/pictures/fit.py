@@ -9,8 +9,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import NullFormatter, ScalarFormatter
 
+from ..fit.anchor_fit import AnchorFit
 from ..fit.anchors import half_sides
-from ..fit.report import MASK_SIZES, AnchorFit, FitReport
+from ..fit.report import MASK_SIZES, FitReport
 from .canvas import LINE_PALETTE, add_axes, add_legend, add_text, new_figure, save, style_axes
 
 _NOW, _THEN = LINE_PALETTE[1], LINE_PALETTE[0]

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 
 from ..data.sample import Sample
 from ..detections import Detections
+from ..keypoints.pose import Skeletons
 from .canvas import CHARACTER, NARROW, add_axes, add_text, fit_size, new_figure, save, shorten
 from .curves import plot_losses as plot_losses
 from .curves import plot_precision_recall as plot_precision_recall
@@ -114,6 +115,13 @@ def gallery(
     return figure
 
 
+def annotated_skeletons(sample: Sample) -> Skeletons | None:
+    """Return the keypoints that are annotated in a sample as pictures draw them; None if there are none."""
+    if sample.gt_keypoints is None or sample.pose is None:
+        return None
+    return Skeletons.of(sample.gt_keypoints, sample.gt_keypoints[..., 2] > 0, sample.pose)
+
+
 def _draw_truth(ax: Axes, sample: Sample, class_names: Sequence[str]) -> str:
     captions = []
     for i in range(len(sample.gt_boxes)):
@@ -121,15 +129,15 @@ def _draw_truth(ax: Axes, sample: Sample, class_names: Sequence[str]) -> str:
         captions.append(" ".join([caption(i, sample.gt_class_ids, class_names, None), *(f"({n})" for n in flags)]))
     draw_on(
         ax, sample.image, sample.gt_boxes, sample.gt_class_ids, sample.gt_masks, class_names,
-        captions=captions, void=sample.void,
+        captions=captions, void=sample.void, skeletons=annotated_skeletons(sample),
     )  # fmt: skip
     return f"ground truth ({len(sample.gt_boxes)})"
 
 
 def _draw_found(ax: Axes, sample: Sample, found: Detections, class_names: Sequence[str]) -> str:
-    order = np.argsort(-found.scores, kind="stable")
+    found = found[np.argsort(-found.scores, kind="stable")]
     draw_on(
-        ax, sample.image, found.boxes[order], found.class_ids[order], found.masks[order], class_names,
-        scores=found.scores[order],
+        ax, sample.image, found.boxes, found.class_ids, found.masks if found.has_masks else None, class_names,
+        scores=found.scores, skeletons=found.skeletons,
     )  # fmt: skip
     return f"detections ({len(found.scores)})"

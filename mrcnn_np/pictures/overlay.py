@@ -13,6 +13,7 @@ from matplotlib.colors import to_rgb
 
 from ..boxes import tight_box
 from ..data.masks import Masks
+from ..keypoints.pose import Pose, Skeletons
 from .canvas import (
     CHARACTER,
     DASHES,
@@ -48,6 +49,7 @@ def draw_on(
     captions: Sequence[str] | None = None,
     void: np.ndarray | None = None,
     fontsize: float = 8,
+    skeletons: Skeletons | None = None,
 ) -> None:
     """Draw an image and its instances on axes of a figure whose size is final.
 
@@ -74,6 +76,8 @@ def draw_on(
         Unlabelled pixels, shown pale.
     fontsize : float
         Of the labels, in points of 1/72 inch at 100 pixels per inch.
+    skeletons : Skeletons, optional
+        Of D objects: their keypoints and the lines between them.
 
     Raises
     ------
@@ -104,6 +108,8 @@ def draw_on(
             ax.add_collection(LineCollection(outline, colors="black", linewidths=2.0, alpha=0.5), autolim=False)
             ax.add_collection(LineCollection(outline, colors=[colours[i]], linewidths=1.2), autolim=False)
         add_box(ax, boxes[i], colours[i], dash=dashes[i])
+        if skeletons is not None:
+            _draw_skeleton(ax, skeletons.points[i], skeletons.drawn[i], skeletons.pose, colours[i])
     if captions is None:
         captions = [caption(i, class_ids, class_names, scores) for i in range(len(boxes))]
     add_labels(ax, boxes, captions, colours, (height, width), fontsize)
@@ -120,6 +126,7 @@ def draw_instances(
     title: str | None = None,
     path: str | os.PathLike[str] | None = None,
     size: int = 640,
+    skeletons: Skeletons | None = None,
 ) -> np.ndarray:
     """Return a picture of an image with its instances, and save it if a path is given.
 
@@ -136,18 +143,23 @@ def draw_instances(
         Where it is saved.
     size : int
         Longer side of the drawn image in pixels.
+    skeletons : Skeletons, optional
+        As in ``draw_on``.
 
     Returns
     -------
     ndarray of shape (H', W', 3), uint8
     """
     height, width = fit_size(np.shape(image), size)
+    before = np.shape(image)[1]
     image, boxes, masks = _reduced(image, boxes, masks)
+    if skeletons is not None and image.shape[1] < before:
+        skeletons = skeletons.scaled(image.shape[1] / before)
     full_width = max(width, NARROW)
     top = TITLE if title else 0
     figure = new_figure(full_width, height + top)
     ax = add_axes(figure, (full_width - width) / 2, top, width, height)
-    draw_on(ax, image, boxes, class_ids, masks, class_names, scores=scores)
+    draw_on(ax, image, boxes, class_ids, masks, class_names, scores=scores, skeletons=skeletons)
     if title:
         add_text(
             figure, 0.5, 1 - 4 / (height + top), shorten(title, int(full_width / CHARACTER)), ha="center", va="top"
@@ -203,6 +215,25 @@ def _outline(mask: np.ndarray) -> np.ndarray:
     y, x = np.nonzero(padded[1:-1, 1:] != padded[1:-1, :-1])
     along = np.stack([np.stack([x, y], 1), np.stack([x, y + 1], 1)], 1)
     return np.concatenate([across, along])
+
+
+def _draw_skeleton(ax: Axes, points: np.ndarray, drawn: np.ndarray, pose: Pose, colour: np.ndarray) -> None:
+    """Draw the keypoints of one object that are to be seen, and the lines whose both ends are.
+
+    Parameters
+    ----------
+    ax : Axes
+    points : ndarray of shape (K, 2)
+        ``(y, x)`` in pixels.
+    drawn : ndarray of shape (K,), bool
+    pose : Pose
+    colour : ndarray of shape (3,)
+    """
+    lines: Any = [points[[a, b], ::-1] for a, b in pose.skeleton if drawn[a] and drawn[b]]
+    for width, of in ((3.2, "black"), (1.8, colour)):
+        ax.add_collection(LineCollection(lines, colors=[of], linewidths=width), autolim=False)
+    y, x = points[drawn].T
+    ax.scatter(x, y, s=11, color=[colour] * len(x), edgecolors="black", linewidths=0.7, zorder=3)
 
 
 def _check(

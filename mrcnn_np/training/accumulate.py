@@ -36,7 +36,6 @@ import numpy as np
 
 from ..model import Cache, MaskRCNN
 from ..molding import Batch
-from ..objective import LOSSES
 from ..parallel.buckets import GradientSum
 from ..parallel.norm import of_all
 from ..parallel.ranks import ALONE, Ranks
@@ -70,7 +69,7 @@ class Forward(NamedTuple):
 def forward(
     model: MaskRCNN, parts: Sequence[Batch], rng: np.random.Generator, ranks: Ranks = ALONE
 ) -> tuple[dict[str, float], Forward]:
-    """Compute the five losses of all parts together.
+    """Compute the losses of all parts together.
 
     Parameters
     ----------
@@ -113,10 +112,10 @@ def _forward(
         values.append(losses)
         counts.append(_denominators(cache))
         positives.append(cache.positives)
-    own = {name: sum(loss[name] * count[name] for loss, count in zip(values, counts)) for name in LOSSES}
+    own = {name: sum(loss[name] * count[name] for loss, count in zip(values, counts)) for name in losses}
     # in the order of the ranks, whatever came first
     sums, total, positive = (_summed(row) for row in zip(*ranks.gather((own, _summed(counts), _summed(positives)))))
-    means = {name: sums[name] / max(total[name], 1) for name in LOSSES}
+    means = {name: sums[name] / max(total[name], 1) for name in losses}
     return means, Forward(cache, again, total, positive, ranks)
 
 
@@ -194,7 +193,7 @@ def _unmoved(model: MaskRCNN) -> Iterator[None]:
 
 
 def _denominators(cache: Cache) -> dict[str, int]:
-    return {name: cache.losses[name].denominator for name in LOSSES}
+    return {name: loss.denominator for name, loss in cache.losses.items()}
 
 
 def _backward(

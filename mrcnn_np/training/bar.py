@@ -7,11 +7,11 @@ from collections.abc import Mapping
 
 from tqdm import tqdm
 
-from ..objective import LOSSES
+from ..objective import KEYPOINT_LOSS, LOSSES
 
 
 class Bar:
-    """The progress bar: steps, time left, images per second, the loss and its five parts, positives."""
+    """The progress bar: steps, time left, images per second, the loss and its parts, positives."""
 
     def __init__(self, start: int, total: int, *, enabled: bool) -> None:
         # in a log file, where a bar is one long line, every 30 seconds will do
@@ -22,7 +22,7 @@ class Bar:
     def show(self, record: Mapping[str, float], *, images_per_second: float) -> None:
         """Move on by one step."""
         self._rate = images_per_second if self._rate is None else 0.9 * self._rate + 0.1 * images_per_second
-        parts = " ".join(f"{name} {record[name]:.3f}" for name in LOSSES)
+        parts = " ".join(f"{name} {record[name]:.3f}" for name in (*LOSSES, KEYPOINT_LOSS) if name in record)
         positives = f"positive {record['rpn_positives']:.0f} anchors {record['roi_positives']:.0f} RoIs"
         shown = f"{self._rate:.1f} images/s, loss {record['loss']:.3f} = {parts}, {positives}"
         self._tqdm.set_postfix_str(shown, refresh=False)

@@ -49,6 +49,7 @@ PARTS = {
     "rpn": "rpn.*",
     "box_head": "box_head.*",
     "mask_head": "mask_head.*",
+    "keypoint_head": "keypoint_head.*",
 }
 #: of a ResNet, and of a VGG: what the names of their tensors begin with
 STAGES = tuple(f"backbone.{stage}." for stage in ("stem", "c2", "c3", "c4", "c5"))

@@ -8,17 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from ..config import Config
 from ..data.sample import Dataset, Sample, for_training
 from ..errors import DataError
-from ..evaluate.split import SplitReport, evaluate_split
-from ..evaluate.voc import Evaluation
+from ..evaluate.split import SplitReport, ap50_of, evaluate_split
 from ..model import MaskRCNN
 from ..molding import make_batch
-from ..objective import LOSSES
 from ..parallel.ranks import ALONE, Ranks
 
-#: the number by which a checkpoint is the best; the earlier of two that are equal
-BEST_BY = "val_mask_ap50"
 #: a stream of random numbers, beside those of ``loop.py``
 HELD_OUT = 4
 #: images by which ``seconds_a_time`` judges
@@ -55,7 +52,9 @@ class HeldOut:
         self.report: SplitReport | None = None
 
     def measure(self, model: MaskRCNN) -> dict[str, float]:
-        """Return ``val_loss``, the five losses as ``val_rpn_class`` ..., ``val_box_ap50`` and ``val_mask_ap50``.
+        """Return ``val_loss``, the losses as ``val_rpn_class`` ..., ``val_box_ap50`` and ``val_mask_ap50``.
+
+        A network with keypoints adds ``val_keypoints_ap50``, COCO's AP at an OKS of 0.5.
 
         The losses are means over images, in the training's size, not augmented, with batch norm's running statistics,
         which stay as they are. AP is by VOC 2010 rules at IoU 0.5; it is left out where there are no objects.
@@ -63,9 +62,9 @@ class HeldOut:
         self.report = evaluate_split(model, self.dataset, skip_bad=self.skip_bad, progress=False, ranks=self.ranks)
         losses = self._losses(model)
         found = {
-            f"val_{kind}_ap50": float(evaluation.mean_ap)
+            f"val_{kind}_ap50": ap
             for kind, evaluation in self.report.evaluations.items()
-            if isinstance(evaluation, Evaluation) and np.isfinite(evaluation.mean_ap)
+            if (ap := ap50_of(evaluation)) is not None
         }
         own = {"val_loss": sum(losses.values()), **{f"val_{k}": v for k, v in losses.items()}, **found}
         return self.ranks.of_first(lambda: own)
@@ -73,7 +72,7 @@ class HeldOut:
     def _losses(self, model: MaskRCNN) -> dict[str, float]:
         frozen = MaskRCNN(model.config.replace(bn_mode="frozen"), model.params)
 
-        def of_image(index: int) -> list[float] | None:
+        def of_image(index: int) -> dict[str, float] | None:
             try:
                 sample = for_training(self.dataset.load(index))
             except DataError:
@@ -82,10 +81,11 @@ class HeldOut:
                 raise
             rng = np.random.default_rng([self.seed, index, HELD_OUT])
             losses, _ = frozen.losses(make_batch([sample], model.config), rng)
-            return [losses[name] for name in LOSSES]
+            return losses
 
         rows = [row for row in self.ranks.spread(of_image, range(len(self.dataset))) if row is not None]
-        return dict(zip(LOSSES, np.mean(rows, axis=0).tolist())) if rows or self.ranks.first else {}
+        names = rows[0] if rows or self.ranks.first else {}
+        return {name: float(np.mean([row[name] for row in rows])) for name in names}
 
     def seconds_a_time(self, model: MaskRCNN) -> float:
         """Return how long one measurement of a model may take, judged by a few images."""
@@ -111,6 +111,15 @@ class _First:
         return self._whole.load(index)
 
 
-def best_of(rows: Iterable[Mapping[str, Any]]) -> float:
-    """Return the highest ``BEST_BY`` among lines of ``metrics.jsonl``; minus infinity if none has it."""
-    return max((row[BEST_BY] for row in rows if BEST_BY in row), default=-np.inf)
+def best_by(config: Config) -> str:
+    """Name the number by which a checkpoint is the best (the earlier of two that are equal).
+
+    It is the AP of what the network is for: keypoints, else masks, else boxes.
+    """
+    what = "keypoints" if config.keypoints else "mask" if config.mask_branch else "box"
+    return f"val_{what}_ap50"
+
+
+def best_of(rows: Iterable[Mapping[str, Any]], name: str = "val_mask_ap50") -> float:
+    """Return the highest number of a name among lines of ``metrics.jsonl``; minus infinity if none has it."""
+    return max((row[name] for row in rows if name in row), default=-np.inf)

@@ -26,7 +26,6 @@ from ..errors import CheckpointError, DataError, NonFiniteError
 from ..files import remove_leftovers
 from ..model import MaskRCNN
 from ..molding import Batch, make_batch
-from ..objective import LOSSES
 from ..parallel.ranks import ALONE, Ranks
 from ..params import Params, first_non_finite
 from . import accumulate
@@ -37,7 +36,8 @@ from .batches import ORDER as ORDER
 from .batches import STEP, as_one_batch, batch_indices, load_samples, stream
 from .batches import epoch_order as epoch_order
 from .checkpoint import Checkpoint, check_resumable, save_checkpoint
-from .held_out import BEST_BY, HeldOut, best_of
+from .events import Events
+from .held_out import HeldOut, best_by, best_of
 from .optim import clip_gradients, global_norm, learning_rate_at, update, zero_velocity
 from .page import Page
 from .run_folder import BEST, CHECKPOINT, METRICS, TIMINGS, NoLog, StepLog, read_steps
@@ -131,8 +131,9 @@ def train_step(
     Returns
     -------
     dict of str to float
-        ``loss``, the five losses, ``grad_norm`` before clipping, ``learning_rate``, and how many anchors and RoIs were
-        positive: ``rpn_positives``, ``roi_positives``. Without positive RoIs the losses of boxes and masks are 0.
+        ``loss``, those of ``model.losses``, ``grad_norm`` before clipping, ``learning_rate``, and how many anchors and
+        RoIs were positive: ``rpn_positives``, ``roi_positives``. Without positive RoIs the losses of boxes and masks
+        are 0.
 
     Raises
     ------
@@ -146,7 +147,7 @@ def train_step(
     require_finite("parameter", model.params.items())
     with np.errstate(over="ignore", invalid="ignore"):  # found by name below
         losses, left = accumulate.forward(model, parts, rng, ranks)
-        require_finite("loss", [(name, np.asarray(losses[name])) for name in LOSSES])
+        require_finite("loss", [(name, np.asarray(loss)) for name, loss in losses.items()])
         every_grad = accumulate.backward(model, left, velocity)  # frees the activations on its way
         # in the order of the backward pass, which is that of the dictionary
         grads = {name: g for name, g in every_grad.items() if name in velocity}
@@ -154,7 +155,7 @@ def train_step(
     grad_norm = clip_gradients(grads, model.config.clip_norm)
     learning_rate = learning_rate_at(step, model.config)
     update(model.params, grads, velocity, learning_rate=learning_rate, config=model.config)
-    numbers = {name: float(losses[name]) for name in LOSSES}
+    numbers = {name: float(loss) for name, loss in losses.items()}
     rates = {"grad_norm": float(grad_norm), "learning_rate": learning_rate}
     return {"loss": sum(numbers.values()), **numbers, **rates, **left.positives}
 
@@ -212,6 +213,7 @@ def train(
     progress: bool = True,
     held_out: HeldOut | None = None,
     page: Page | None = None,
+    events: Events | None = None,
     ranks: Ranks = ALONE,
 ) -> TrainResult:
     """Train a model for ``model.config.steps`` steps.
@@ -234,9 +236,11 @@ def train(
         Show a progress bar with the five losses and images per second.
     held_out : HeldOut, optional
         Measures every so many steps; the numbers stand in the step's line of ``metrics.jsonl``, and the checkpoint with
-        the best AP of masks is kept as ``best.safetensors``.
+        the best AP (of masks, see ``held_out.best_by``) is kept as ``best.safetensors``.
     page : Page, optional
         Is told of every step, to show it in a browser.
+    events : Events, optional
+        Is told of every step, for TensorBoard.
     ranks : Ranks
         If there are several, all call this with the same arguments and share every batch. Only the first writes, and
         only it needs ``out_dir``; all end with the same parameters.
@@ -286,9 +290,12 @@ def train(
     metrics = log(out_dir / METRICS, step=start, complete=True)
     timings = log(out_dir / TIMINGS, step=start, complete=False)
     rows = ranks.of_first(lambda: read_steps(out_dir / METRICS))
-    first, best = rows[0].get("loss") if rows else None, best_of(rows)
+    decides = best_by(config)
+    first, best = rows[0].get("loss") if rows else None, best_of(rows, decides)
     if page is not None:
         page.begin(rows)
+    if events is not None:
+        events.begin(rows)
     bar = Bar(start, config.steps, enabled=progress and ranks.first)
     try:
         for step in range(start, config.steps):
@@ -316,10 +323,13 @@ def train(
             metrics.write(record)
             timings.write({"step": step + 1, "seconds": round(seconds, 4)})
             bar.show(record, images_per_second=len(image_ids) / seconds)
+            seen = held_out.report if held_out is not None and looks else None
             if page is not None:
-                page.add(record, held_out.report if held_out is not None and looks else None)
-            if record.get(BEST_BY, -np.inf) > best:
-                best = record[BEST_BY]
+                page.add(record, seen)
+            if events is not None:
+                events.add(record, seen)
+            if record.get(decides, -np.inf) > best:
+                best = record[decides]
                 metrics.sync()
                 save(step + 1, BEST)  # before the checkpoint: what a resumed run does not measure again is there
             if (step + 1) % checkpoint_every == 0 or step + 1 == config.steps:

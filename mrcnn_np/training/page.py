@@ -24,7 +24,7 @@ from ..errors import UserError
 from ..evaluate import Evaluation
 from ..evaluate.split import SHOWN_SCORE, SplitReport
 from ..files import write_text
-from ..objective import LOSSES
+from ..objective import KEYPOINT_LOSS, LOSSES
 from ..pictures import chart
 from ..pictures.canvas import pixels
 from ..pictures.html import page, picture, table
@@ -38,9 +38,9 @@ _NAMED = 8
 #: what each chart shows; charts of nothing are left out
 CHARTS = {
     "Loss": ("loss", "val_loss"),
-    "The five losses": LOSSES,
-    "AP50 of held-out images": ("val_mask_ap50", "val_box_ap50"),
-    "The five losses of held-out images": tuple(f"val_{name}" for name in LOSSES),
+    "The five losses": (*LOSSES, KEYPOINT_LOSS),
+    "AP50 of held-out images": ("val_mask_ap50", "val_box_ap50", "val_keypoints_ap50"),
+    "The five losses of held-out images": tuple(f"val_{name}" for name in (*LOSSES, KEYPOINT_LOSS)),
     "Learning rate": ("learning_rate",),
     "Positive anchors and RoIs of a step": ("rpn_positives", "roi_positives"),
 }

@@ -9,6 +9,7 @@ metrics.jsonl               one line per step, appended; forced to disk before t
 timings.jsonl               the same, for what differs between two runs with one seed
 checkpoint.safetensors      replaced atomically every few steps, the first time before step 1
 best.safetensors            with --eval-every: the same for the step with the best held-out AP
+tensorboard/                with --tensorboard: one event file, appended; written anew on resume
 report.html                 replaced atomically every now and then, and at the end
 summary.json, summary.md    at the end; replaced atomically
 pictures/                   at the end
@@ -40,6 +41,7 @@ CHECKPOINT, CONFIG, OPTIONS = "checkpoint.safetensors", "config.json", "options.
 START, BEST = "weights.json", "best.safetensors"
 METRICS, TIMINGS = "metrics.jsonl", "timings.jsonl"
 SUMMARY, REPORT, PICTURES, PAGE = "summary.json", "summary.md", "pictures", "report.html"
+EVENTS = "tensorboard"
 #: what a run writes; the checkpoint first, because a run without it starts from the beginning
 FILES = (CHECKPOINT, BEST, METRICS, TIMINGS, OPTIONS, CONFIG, START, SUMMARY, REPORT, PAGE)
 

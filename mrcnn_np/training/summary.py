@@ -11,9 +11,9 @@ import numpy as np
 
 from ..errors import printable
 from ..evaluate import Evaluation
-from ..evaluate.split import SplitReport
+from ..evaluate.split import SplitReport, ap50_of
 from ..files import own_folder, write_json, write_text
-from ..objective import LOSSES
+from ..objective import KEYPOINT_LOSS, LOSSES
 from ..pictures import instances
 from .run_folder import METRICS, PICTURES, REPORT, SUMMARY, TIMINGS, read_steps
 
@@ -51,7 +51,11 @@ def summarise(folder: Path, facts: dict[str, Any], splits: dict[str, SplitReport
     summary = {
         **facts,
         "training_seconds": round(sum(t["seconds"] for t in timings), 1),
-        "losses_of_last_steps": {name: float(np.mean([r[name] for r in last])) for name in ("loss", *LOSSES) if last},
+        "losses_of_last_steps": {
+            name: float(np.mean([r[name] for r in last]))
+            for name in ("loss", *LOSSES, KEYPOINT_LOSS)
+            if last and name in last[0]
+        },
         "evaluation": {name: report.as_dict() for name, report in splits.items()},
         "python": platform.python_version(),
         "numpy": np.__version__,
@@ -80,7 +84,7 @@ def _markdown(summary: dict[str, Any], splits: dict[str, SplitReport]) -> str:
         losses = ", ".join(f"{name} {value:.3f}" for name, value in summary["losses_of_last_steps"].items())
         lines.append(f"- mean losses of the last steps: {losses}")
     for name, report in splits.items():
-        found = [f"{k} AP50 {_number(e.mean_ap)}" for k, e in report.evaluations.items() if isinstance(e, Evaluation)]
+        found = [f"{k} AP50 {_number(ap50_of(e))}" for k, e in report.evaluations.items()]
         lines.append(f"- **{name}: {', '.join(found)}**")
         lines += [f"- {name}: {note}" for note in report.notes]
     for name, report in splits.items():
@@ -89,8 +93,8 @@ def _markdown(summary: dict[str, Any], splits: dict[str, SplitReport]) -> str:
     return printable("\n".join(lines), keep="\n") + "\n"
 
 
-def _number(mean_ap: float) -> str:
-    return "none, as there are no objects" if np.isnan(mean_ap) else f"{mean_ap:.3f}"
+def _number(ap: float | None) -> str:
+    return "none, as there are no objects" if ap is None else f"{ap:.3f}"
 
 
 def draw(folder: Path, splits: dict[str, SplitReport], class_names: tuple[str, ...]) -> list[Path]:

@@ -59,6 +59,8 @@ RENAMED: Renames = [
     (r"^roi_heads\.mask_head\.mask_fcn(\d)\.", r"mask_head.conv\1."),
     (r"^roi_heads\.mask_head\.deconv\.", "mask_head.deconv."),
     (r"^roi_heads\.mask_head\.predictor\.", "mask_head.logits."),
+    (r"^roi_heads\.keypoint_head\.conv_fcn(\d)\.", r"keypoint_head.conv\1."),
+    (r"^roi_heads\.keypoint_head\.score_lowres\.", "keypoint_head.deconv."),
 ]
 #: Caffe2 blobs, in steps that leave the names of a detectron2 backbone
 CAFFE2: Renames = [
@@ -215,6 +217,8 @@ def _manifest(
             conventions[name] = tuple(round(float(v), 4) for v in tensors[name].ravel())
     if "pixel_mean" in conventions:
         conventions["channel_order"] = "rgb" if conventions["pixel_mean"][0] > conventions["pixel_mean"][2] else "bgr"
+    if found.get("keypoints") and "mask_head.deconv.w" not in params:
+        conventions["mask_branch"] = False
     config = preset(**found, **conventions)
     return Manifest.from_config(
         config,

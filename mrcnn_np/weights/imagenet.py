@@ -65,7 +65,7 @@ def _from_vgg(tensors: Mapping[str, np.ndarray]) -> tuple[Params, Manifest, list
             if a is not None:
                 params[f"{ours}.{part}"] = from_torch_layout(ours, part, a, channels=512)
     conventions = torchvision()
-    pixels = {name: getattr(conventions, name) for name in ("channel_order", "pixel_scale", "pixel_mean", "pixel_std")}
+    pixels = {name: getattr(conventions, name) for name in PRESUMED if name.startswith(("channel_", "pixel_"))}
     manifest = Manifest.from_config(
         vgg16(**pixels | sizes(params)), source="torchvision ImageNet", backbone_only=True, presumed=PRESUMED
     )

@@ -307,7 +307,9 @@ def _torchvision_file(params: Mapping[str, np.ndarray], config: Config) -> bytes
         raise WeightMismatchError(f"torchvision's Mask R-CNN has a pyramid and masks; this network has {what}")
     theirs: dict[str, Any] = {name: getattr(config, name) for name in ("backbone", "bn_eps", *SIZES)}
     preset = "torchvision_v2" if config.box_head == "conv_fc" else "torchvision"
-    Manifest.from_config(config, source="mrcnn-np").check(by_name(preset, **theirs), "torchvision's model")
+    Manifest.from_config(config, source="mrcnn-np").check(
+        by_name(preset, **theirs, mask_branch=config.mask_branch), "torchvision's model"
+    )
     state = torchvision.to_torchvision(params, torchvision.state_shapes(config), channels=config.fpn_channels)
     if importlib.util.find_spec("torch") is None:
         return safetensors.numpy.save(state)

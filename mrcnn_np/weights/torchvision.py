@@ -20,6 +20,7 @@ import numpy as np
 
 from ..config import Config, presets
 from ..errors import CheckpointError
+from ..keypoints.pose import COCO_PERSON
 from ..network import spec as network_spec
 from ..params import Params
 from ..schema import shown
@@ -29,6 +30,7 @@ from .manifest import PRESUMED, Manifest, match
 
 #: patterns of ``re.sub`` with what stands in their place, one after the other
 Renames = list[tuple[str, str | Callable[[re.Match[str]], str]]]
+PARTS = ("backbone.", "fpn.", "rpn.", "box_head.", "mask_head.", "keypoint_head.")
 ORDER = [1, 0, 3, 2]  # (x1, y1, x2, y2) <-> (y1, x1, y2, x2) and (dx, dy, dw, dh) <-> (dy, dx, dh, dw)
 
 NORM = {"weight": "gamma", "bias": "beta", "running_mean": "mean", "running_var": "var"}
@@ -69,6 +71,9 @@ RENAMED: Renames = [
     (r"^roi_heads\.mask_head\.(\d)\.1\.", lambda m: f"mask_head.bn{int(m[1]) + 1}."),
     (r"^roi_heads\.mask_predictor\.conv5_mask\.", "mask_head.deconv."),
     (r"^roi_heads\.mask_predictor\.mask_fcn_logits\.", "mask_head.logits."),
+    # a ReLU stands between two convolutions
+    (r"^roi_heads\.keypoint_head\.(\d*[02468])\.", lambda m: f"keypoint_head.conv{int(m[1]) // 2 + 1}."),
+    (r"^roi_heads\.keypoint_predictor\.kps_score_lowres\.", "keypoint_head.deconv."),
 ]
 
 SUFFIXES = {"w": "weight", "b": "bias"} | {ours: theirs for theirs, ours in NORM.items()}
@@ -94,11 +99,15 @@ NAMED_BACK: Renames = [
     (r"^mask_head\.bn(\d+)$", lambda m: f"roi_heads.mask_head.{int(m[1]) - 1}.1"),
     (r"^mask_head\.deconv$", "roi_heads.mask_predictor.conv5_mask"),
     (r"^mask_head\.logits$", "roi_heads.mask_predictor.mask_fcn_logits"),
+    (r"^keypoint_head\.conv(\d+)$", lambda m: f"roi_heads.keypoint_head.{2 * int(m[1]) - 2}"),
+    (r"^keypoint_head\.deconv$", "roi_heads.keypoint_predictor.kps_score_lowres"),
 ]
+#: transposed convolutions, whose weights have the input channels first there
+TRANSPOSED = ("mask_head.deconv", "keypoint_head.deconv")
 
 
 def from_torchvision(state_dict: Mapping[str, np.ndarray], *, channels: int = 256) -> Params:
-    """Convert the weights of torchvision's ``maskrcnn_resnet50_fpn`` or its ``_v2``, or gradients with their names.
+    """Convert weights of ``maskrcnn_resnet50_fpn``, its ``_v2`` or ``keypointrcnn_resnet50_fpn``, or their gradients.
 
     Parameters
     ----------
@@ -158,7 +167,7 @@ def from_torch_layout(layer: str, suffix: str, a: np.ndarray, *, channels: int) 
     if layer == "box_head.fc1" and suffix == "w":
         side = round((a.shape[1] / channels) ** 0.5)
         a = a.reshape(len(a), channels, side, side).transpose(0, 2, 3, 1).reshape(a.shape)
-    if layer == "mask_head.deconv" and suffix == "w":
+    if layer in TRANSPOSED and suffix == "w":
         a = a.transpose(2, 3, 0, 1)
     elif a.ndim == 4:
         a = a.transpose(2, 3, 1, 0)
@@ -186,7 +195,7 @@ def read_torchvision(tensors: Mapping[str, np.ndarray]) -> tuple[Params, Manifes
         The published COCO weights are recognised by their names, which are those before torchvision 0.13: they go
         with a batch-norm epsilon of 0. A model that was fine-tuned from them and saved by a newer torchvision looks
         like any other; there ``bn_eps=0.0`` has to be said. Weights of the second version, which is another preset,
-        are told by its additional layers.
+        are told by its additional layers, and those of ``keypointrcnn_resnet50_fpn`` by the branch that they have.
     aside : list of str
         Empty: every tensor is used, but for the counters of batches.
 
@@ -203,17 +212,24 @@ def read_torchvision(tensors: Mapping[str, np.ndarray]) -> tuple[Params, Manifes
         "backbone.fpn.inner_blocks.0.weight" in tensors and "backbone.body.bn1.num_batches_tracked" not in tensors
     )
     preset = presets.torchvision_v2 if V2 & set(params) else presets.torchvision
-    config = preset(**sizes(params), bn_eps=0.0 if published else 1e-5)
+    found = sizes(params)
+    masks = "mask_head.deconv.w" in params or not found.get("keypoints")
+    config = preset(**found, mask_branch=masks, bn_eps=0.0 if published else 1e-5)
     manifest = Manifest.from_config(
         config,
         source="torchvision",
-        class_names=coco_names(config.num_classes),
+        class_names=coco_names(config.num_classes) or _persons(config),
         delta_order="dx dy dw dh",
         box_order="x1 y1 x2 y2",
         flatten_order="C H W",
         presumed=(*PRESUMED, "class_names"),
     )
     return params, manifest, []
+
+
+def _persons(config: Config) -> tuple[str, ...]:
+    """Return the classes of weights with COCO's 17 keypoints, which only persons have."""
+    return ("background", "person") if (config.num_classes, config.keypoints) == (2, len(COCO_PERSON)) else ()
 
 
 def state_shapes(config: Config) -> dict[str, tuple[int, ...]]:
@@ -234,7 +250,7 @@ def state_shapes(config: Config) -> dict[str, tuple[int, ...]]:
             foreign[ours] = tensor.shape
         shape = tensor.shape
         if len(shape) == 4:
-            shape = (shape[2], shape[3], *shape[:2]) if layer == "mask_head.deconv" else (*shape[:1:-1], *shape[:2])
+            shape = (shape[2], shape[3], *shape[:2]) if layer in TRANSPOSED else (*shape[:1:-1], *shape[:2])
         shapes[theirs] = shape[::-1] if len(shape) == 2 else shape
         if suffix == "var":
             shapes[f"{name}.num_batches_tracked"] = ()
@@ -298,6 +314,6 @@ def renamed(name: str, renames: Renames) -> tuple[str, str] | None:
         name = re.sub(pattern, replacement, name)
     layer, _, suffix = name.rpartition(".")
     suffixes = NORM if re.search(r"\.bn\d?$", layer) else {"weight": "w", "bias": "b"}
-    if suffix not in suffixes or not layer.startswith(("backbone.", "fpn.", "rpn.", "box_head.", "mask_head.")):
+    if suffix not in suffixes or not layer.startswith(PARTS):
         return None
     return layer, suffixes[suffix]

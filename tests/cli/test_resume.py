@@ -39,7 +39,8 @@ FREE = {
     "overwrite": "starts anew", "skip_bad": "a bad image stops a run, which goes on with this as if it had been given",
     "checkpoint_every": "when, not what", "val_split": "evaluation", "val_subset": "evaluation",
     "val_fraction": "there is a split here; where there is none, the images that are left are compared",
-    "eval_every": "evaluation", "eval_splits": "evaluation", "no_eval": "evaluation", "no_pictures": "pictures",
+    "eval_every": "evaluation", "tensorboard": "what is shown",
+    "eval_splits": "evaluation", "no_eval": "evaluation", "no_pictures": "pictures",
     "quiet": "the screen", "debug": "the screen", "help": "the screen",
 }  # fmt: skip
 AGAIN = ["--resume", "--quiet", "--no-eval", "--no-pictures"]

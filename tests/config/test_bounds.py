@@ -15,6 +15,7 @@ from mrcnn_np.backbone import ARCHITECTURES
 from mrcnn_np.config import DECLARATIONS, Config, presets
 from mrcnn_np.config.fields import BACKBONES
 from mrcnn_np.errors import ConfigError
+from mrcnn_np.vgg import VGGS
 
 BASES = ("tiny", "torchvision", "matterport")
 HINTS = typing.get_type_hints(Config)
@@ -253,4 +254,4 @@ def test_overrides_of_any_text(text):
 
 
 def test_the_names_of_backbones():
-    assert tuple(ARCHITECTURES) == BACKBONES
+    assert (*ARCHITECTURES, *VGGS) == BACKBONES

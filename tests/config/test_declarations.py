@@ -49,7 +49,7 @@ for value, expected in ((0, "positive and at most 9"), (10, "at most 9"), ("3", 
         assert str(error).startswith(f"novelty is {value!r}; expected") and expected in str(error), error
     else:
         raise AssertionError(value)
-assert [presets.by_name(name).novelty for name in presets.PRESETS] == [2, 2, 5, 2, 2, 2]
+assert [presets.by_name(name).novelty for name in presets.PRESETS] == [2, 2, 5] + [2] * 6
 assert "| `novelty` | 5 | 2 | 2 | *cells, in [1, 9]*. Something that" in markdown_table()
 assert [f.changes for f in flips(presets.tiny(), ["novelty"])] == [{"novelty": 5}]
 assert "novelty" in [f.field for f in flips(presets.tiny())]
@@ -135,20 +135,28 @@ def test_answers_differ_from_the_default():
 def test_what_goes_together_exists():
     for name, declaration in DECLARATIONS.items():
         assert declaration.together in ("", *DECLARATIONS) and declaration.together != name
+        assert declaration.needs in ("", *DECLARATIONS) and declaration.needs != name
         assert set(declaration.built_in) <= set(FRAMEWORKS)
         assert not declaration.weights or declaration.kind != "schedule"
 
 
+@pytest.mark.parametrize("keypoints", [0, 17])
 @pytest.mark.parametrize("name", list(presets.PRESETS))
-def test_tensors_show_what_they_are_declared_to_show(name):
-    config = presets.by_name(name)
+def test_tensors_show_what_they_are_declared_to_show(name, keypoints):
+    config = presets.by_name(name, keypoints=keypoints)
     shapes = {tensor: s.shape for tensor, s in spec(config).items()}
     found = lengths(shapes) | counts(shapes)
     if config.box_head != "conv_fc":  # the convolutions of "conv" have the same names, and are two
         found.pop("box_head_convs", None)
     assert found == {field: getattr(config, field) for field in found}
     shown = set(fields_where(lambda d: bool(d.shown_by or d.counted_by)))
-    assert shown - set(found) <= {"box_head_convs"}
+    absent = {"box_head_convs"}  # and what belongs to parts that the network does not have
+    absent |= {"fpn_channels"} if config.neck == "none" else set()
+    absent |= {"box_head_channels"} if config.box_head == "c5" else set()
+    absent |= {"mask_head_convs"} if not config.mask_branch or config.mask_head_convs == 0 else set()
+    absent |= {"mask_head_channels"} if not config.mask_branch else set()
+    absent |= {f for f, d in DECLARATIONS.items() if "keypoints" in (f, d.needs) and not keypoints}
+    assert shown - set(found) <= absent
 
 
 def test_a_length_that_no_field_can_have_is_left_to_the_table_of_tensors():
@@ -175,7 +183,8 @@ def test_manifests_keep_what_weights_depend_on():
             other = tuple(v / 2 for v in value)
         else:
             other = "resnet18" if isinstance(value, str) else value + (1 if isinstance(value, int) else 0.5)
-        assert [row[0] for row in manifest.differences(config.replace(**{name: other}))] == [name]
+        changes = {name: other} | ({"anchor_strides": (16,)} if name == "neck" else {})
+        assert [row[0] for row in manifest.differences(config.replace(**changes))] == [name]
     free = config.replace(detection_nms_iou=0.4, image_min_size=600, batch_size=7, roi_sampling_ratio=0)
     assert manifest.differences(free) == []
 

@@ -36,7 +36,7 @@ def test_the_truth_is_that_of_a_batch(preset):
 def test_the_anchors_are_those_of_the_network(preset):
     config = presets.by_name(preset, num_classes=4)
     shape = (96, 160)
-    pyramid = [np.zeros((1, -(-shape[0] // s), -(-shape[1] // s), 1)) for s in (4, 8, 16, 32, 64)]
+    pyramid = [np.zeros((1, -(-shape[0] // s), -(-shape[1] // s), 1)) for s in config.cells]
     network = SimpleNamespace(config=config, dtype=np.float32)
     for ours, theirs in zip(network_anchors(shape, config), MaskRCNN.anchors(network, shape, pyramid), strict=True):
         np.testing.assert_array_equal(ours, theirs)
@@ -50,11 +50,11 @@ def test_the_best_anchor_is_found_without_search(preset):
     corner = rng.uniform(-5, 150, (60, 2)) * [0.6, 1]
     boxes = np.concatenate([corner, corner + np.exp(rng.uniform(-1, 5.5, (60, 2)))], axis=1)
     found = best_overlaps(boxes, np.tile(shape, (60, 1)), config)
-    ratios = len(config.anchor_ratios)
+    each = config.anchors_per_cell
     for level, anchors in enumerate(network_anchors(shape, config)):
-        searched = iou(boxes, anchors.astype(np.float64)).reshape(60, -1, ratios).max(axis=1)
+        searched = iou(boxes, anchors.astype(np.float64)).reshape(60, -1, each).max(axis=1)
         np.testing.assert_allclose(found[:, level], searched, atol=1e-5)  # anchors are float32
-    assert best_overlaps(np.zeros((0, 4)), np.zeros((0, 2)), config).shape == (0, 5, ratios)
+    assert best_overlaps(np.zeros((0, 4)), np.zeros((0, 2)), config).shape == (0, len(config.levels), each)
 
 
 def test_an_anchor_by_hand():

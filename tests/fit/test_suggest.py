@@ -7,7 +7,7 @@ import pytest
 
 from mrcnn_np import presets
 from mrcnn_np.fit.anchors import best_overlaps
-from mrcnn_np.fit.suggest import as_options, clusters, suggest
+from mrcnn_np.fit.suggest import MARGIN, as_options, candidates, clusters, limits, suggest
 
 
 def objects(sizes, ratios, *, count=300, canvas=256, seed=0):
@@ -37,7 +37,7 @@ def test_small_objects_go_to_the_fine_levels():
     config = presets.small()
     changed = config.replace(**suggest(boxes, canvases, config))
     best = best_overlaps(boxes, canvases, changed).max(axis=2)
-    assert (best.argmax(axis=1) < 2).mean() > 0.9
+    assert (best.argmax(axis=1) < 2).mean() > 0.85
     assert best.max(axis=1).mean() > best_overlaps(boxes, canvases, config).max(axis=(1, 2)).mean() + 0.15
 
 
@@ -48,16 +48,48 @@ def test_nothing_is_said_where_anchors_fit():
     assert suggest(boxes[:0], canvases[:0], config) == {}
 
 
+def overlaps(boxes, canvases, config):
+    return best_overlaps(boxes, canvases, config).max(axis=(1, 2))
+
+
 @pytest.mark.parametrize("preset", sorted(presets.PRESETS))
 def test_what_is_suggested_never_lowers_the_numbers(preset):
     config = presets.by_name(preset, num_classes=3)
     for seed in range(3):
         sizes = np.exp(np.random.default_rng(seed).uniform(2, 5.3, 6))
         boxes, canvases = objects(sizes, [0.3, 1.0, 1.7], seed=seed, count=40)
-        changes = suggest(boxes, canvases, config)
-        now, then = (best_overlaps(boxes, canvases, c).max(axis=(1, 2)) for c in (config, config.replace(**changes)))
+        now, then = (overlaps(boxes, canvases, c) for c in (config, config.replace(**suggest(boxes, canvases, config))))
         least = config.rpn_positive_iou
-        assert then.mean() >= now.mean() and (then >= least).mean() >= (now >= least).mean()
+        assert then.mean() >= now.mean() - MARGIN
+        assert (then >= least).mean() >= (now >= least).mean() - MARGIN
+        assert np.quantile(then, 0.05) >= np.quantile(now, 0.05) - MARGIN
+        assert (then < config.rpn_negative_iou).mean() <= (now < config.rpn_negative_iou).mean() + MARGIN
+
+
+def test_the_mean_is_not_paid_for_by_the_smallest():
+    # of a hundred objects, ninety would like anchors that leave ten tiny ones without any
+    many, canvases = objects([55, 75, 100], [1.0, 1.8], count=900)
+    few, others = objects([9, 11], [1.0], count=100, seed=1)
+    boxes, canvases = np.concatenate([many, few]), np.concatenate([canvases, others])
+    config = presets.small(anchor_sizes=(10.0, 20.0, 40.0, 150.0, 240.0))
+    changed = config.replace(**suggest(boxes, canvases, config))
+    now, then = (overlaps(boxes, canvases, c) for c in (config, changed))
+    assert then[:900].mean() > now[:900].mean() + 0.05
+    assert then[900:].mean() > now[900:].mean() - 0.05 and (then[900:] >= 0.3).all()
+
+
+@pytest.mark.parametrize("preset", ["tiny", "small"])
+@pytest.mark.parametrize("size", [3.0, 30.0, 200.0])
+def test_sizes_rise_and_stay_apart_even_for_objects_of_one_size(size, preset):
+    config = presets.by_name(preset, num_classes=2, image_min_size=256, image_max_size=256)
+    boxes, canvases = objects([size], [1.0])
+    found = list(candidates(boxes, canvases, config))
+    assert found
+    for changes in found:
+        sizes = np.array(changes["anchor_sizes"])
+        assert (sizes[1:] >= 1.15 * sizes[:-1]).all()  # 1.2, but for rounding
+        then = overlaps(boxes, canvases, config.replace(**changes))
+        assert (limits(then, config) >= limits(overlaps(boxes, canvases, config), config) - MARGIN).all()
 
 
 def test_one_object_is_enough():

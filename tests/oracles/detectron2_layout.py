@@ -26,8 +26,8 @@ def backbone_shapes(depth=50, *, groups=1, width=64, prefix="backbone.bottom_up.
     return shapes
 
 
-def rcnn_shapes(depth=50, *, classes=80, groups=1, width=64):
-    """mask_rcnn_R_50_FPN and its relatives; ``classes`` without the background."""
+def rcnn_shapes(depth=50, *, classes=80, groups=1, width=64, keypoints=0):
+    """mask_rcnn_R_50_FPN and its relatives; ``classes`` without the background; keypoint_rcnn_R_50_FPN has no masks."""
     shapes = backbone_shapes(depth, groups=groups, width=width)
 
     def layer(name, *shape, bias=None):
@@ -44,6 +44,11 @@ def rcnn_shapes(depth=50, *, classes=80, groups=1, width=64):
     layer("roi_heads.box_head.fc2", 1024, 1024)
     layer("roi_heads.box_predictor.cls_score", classes + 1, 1024)
     layer("roi_heads.box_predictor.bbox_pred", 4 * classes, 1024)
+    if keypoints:
+        for i in range(1, 9):
+            layer(f"roi_heads.keypoint_head.conv_fcn{i}", 512, 256 if i == 1 else 512, 3, 3)
+        layer("roi_heads.keypoint_head.score_lowres", 512, keypoints, 4, 4, bias=keypoints)
+        return shapes
     for i in (1, 2, 3, 4):
         layer(f"roi_heads.mask_head.mask_fcn{i}", 256, 256, 3, 3)
     layer("roi_heads.mask_head.deconv", 256, 256, 2, 2)

@@ -16,6 +16,7 @@ from mrcnn_np.data.masks import in_runs
 from mrcnn_np.detections import Detections
 from mrcnn_np.errors import UserError
 from mrcnn_np.evaluate import evaluate_detections
+from mrcnn_np.keypoints.pose import Pose, Skeletons
 from mrcnn_np.pictures import overlay
 from mrcnn_np.pictures.canvas import PALETTE, _free_place, add_axes, as_rgb, fit_size, new_figure, pixels, shorten
 from mrcnn_np.pictures.curves import running_mean
@@ -55,6 +56,18 @@ def rgb(colour):
 
 
 # --- draw_instances ---
+
+
+def test_a_skeleton_is_drawn_where_both_ends_are_known():
+    """Black without, the instance's colour along the line from one keypoint to the other; none to the hidden one."""
+    pose = Pose(("a", "b", "c"), ((0, 1), (1, 2)))
+    points = np.array([[[20, 20, 2], [20, 100, 1], [100, 100, 0]]])
+    image, boxes = np.zeros((128, 128, 3), np.uint8), np.array([[4.0, 4, 124, 124]])
+    skeletons = Skeletons.of(points, points[..., 2] > 0, pose)
+    drawn = draw_instances(image, boxes, np.array([1]), None, NAMES, size=128, skeletons=skeletons)
+    left = (drawn.shape[1] - 128) // 2
+    line, other = drawn[20, left + 40 : left + 80], drawn[40:80, left + 100]
+    assert (np.abs(line.astype(int) - rgb(PALETTE[0])).max(axis=1) < 60).all() and not other.any()
 
 
 def test_masks_are_half_transparent_in_the_colour_of_the_instance():

@@ -5,7 +5,7 @@ import pytest
 from nets import make_sample, small_config
 
 import kernels
-from mrcnn_np import MaskRCNN
+from mrcnn_np import MaskRCNN, presets
 from mrcnn_np.errors import UserError
 from mrcnn_np.molding import make_batch
 from mrcnn_np.network import initialise, spec
@@ -53,8 +53,9 @@ def test_the_frameworks_options(layers, freeze_at, parts):
 
 def test_every_part_has_parameters_and_the_parts_are_all():
     config = small_config()
+    names = [*spec(config), *spec(presets.vgg16())]
     for part, pattern in PARTS.items():
-        assert any(matches(name, [pattern]) for name in spec(config)), part
+        assert any(matches(name, [pattern]) for name in names), part
     rest = frozen_patterns("backbone, fpn,rpn ,box_head,mask_head")
     assert trained_names(spec(config), config.replace(frozen=rest)) == []
     assert frozen_patterns("c3,c3,") == ("backbone.c3.*",) and frozen_patterns("") == ()

@@ -12,12 +12,14 @@ from mrcnn_np.evaluate.split import evaluate_split
 from mrcnn_np.molding import make_batch
 from mrcnn_np.objective import LOSSES
 from mrcnn_np.training.checkpoint import load_checkpoint
-from mrcnn_np.training.held_out import BEST_BY, HELD_OUT, HeldOut, best_of
+from mrcnn_np.training.held_out import HELD_OUT, HeldOut, best_by, best_of
 from mrcnn_np.training.run_folder import BEST, METRICS, read_steps
 
 CONFIG = presets.tiny(
     num_classes=2, image_min_size=64, image_max_size=64, detection_score_threshold=0.0, detections_per_image=3
 )
+
+BEST_BY = best_by(CONFIG)
 
 
 class Images:
@@ -78,7 +80,13 @@ def test_a_bad_image_stops_or_is_left_out(model):
 
 def test_the_best_of_some_lines():
     assert best_of([]) == best_of([{"step": 1, "loss": 3.0}]) == -np.inf
-    assert best_of([{BEST_BY: 0.0}, {"loss": 1.0}, {BEST_BY: 0.25}, {BEST_BY: 0.2}]) == 0.25
+    assert best_of([{BEST_BY: 0.0}, {"loss": 1.0}, {BEST_BY: 0.25}, {BEST_BY: 0.2}], BEST_BY) == 0.25
+
+
+def test_what_decides_is_what_the_network_is_for():
+    assert best_by(CONFIG) == BEST_BY == "val_mask_ap50"
+    assert best_by(CONFIG.replace(mask_branch=False)) == "val_box_ap50"
+    assert best_by(CONFIG.replace(keypoints=17)) == "val_keypoints_ap50"
 
 
 # --- from the command line

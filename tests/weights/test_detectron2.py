@@ -29,8 +29,12 @@ def hollow(shapes, dtype=np.float16):
             {"depth": 101, "groups": 32, "width": 256},
             {"backbone": "resnext101_32x8d", "stride_in_1x1": False, "pixel_std": (57.375, 57.12, 58.395)},
         ),
+        (
+            {"depth": 50, "classes": 1, "keypoints": 17},
+            {"backbone": "resnet50", "num_classes": 2, "keypoints": 17, "mask_branch": False},
+        ),
     ],
-    ids=["R50", "R101", "X101-32x8d"],
+    ids=["R50", "R101", "X101-32x8d", "keypoints"],
 )
 def test_every_tensor_of_the_model_zoo_finds_its_place(network, conventions):
     params, manifest, aside = from_detectron2(hollow(rcnn_shapes(**network)))

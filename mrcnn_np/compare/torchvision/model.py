@@ -24,6 +24,7 @@ BOX_HEADS = ("fc", "conv_fc")
 #: what a network without pyramid can be put together from: VGG's features and fully connected layers, or a ResNet cut
 #: behind C4 with C5 as the head
 ONE_MAP = {"vgg16": "fc"} | dict.fromkeys(BACKBONES, "c5")
+KEYPOINT_BINS = 14
 #: what its model is made of, whatever its arguments; its parts can be put together over a narrower pyramid
 STRUCTURE = {
     field: only
@@ -47,6 +48,12 @@ def check(config: Config) -> None:
         raise ConfigError(
             f"rpn_channels is {config.rpn_channels} and fpn_channels {config.fpn_channels}; torchvision has one width"
         )
+    if bool(config.keypoints) == config.mask_branch:
+        raise ConfigError(
+            f"keypoints is {config.keypoints} and mask_branch {config.mask_branch}; torchvision's models have either"
+        )
+    if config.keypoints and config.keypoint_pool_size != KEYPOINT_BINS:
+        raise ConfigError(f"keypoint_pool_size is {config.keypoint_pool_size}; torchvision has {KEYPOINT_BINS} only")
     for field, only in STRUCTURE.items():
         if getattr(config, field) != only:
             raise ConfigError(f"{field} is {getattr(config, field)!r}; torchvision's Mask R-CNN has {only!r} only")
@@ -59,8 +66,8 @@ def _check_one_map(config: Config) -> None:
     if config.box_head != head:
         raise ConfigError(f"box_head is {config.box_head!r}; over one map of {config.backbone} it is {head!r} there")
     channels = map_channels(config)
-    only: dict[str, Any] = {"rpn_objectness": "sigmoid", "conv_bias": False, "mask_head_norm": False}
-    only |= {"rpn_channels": channels, "anchor_strides": (16,)}
+    only: dict[str, Any] = {field: STRUCTURE[field] for field in ("rpn_objectness", "conv_bias")}
+    only |= {"mask_head_norm": False, "rpn_channels": channels} | {"anchor_strides": (16,)}
     for field, value in only.items():
         if getattr(config, field) != value:
             raise ConfigError(f"{field} is {getattr(config, field)!r}; here torchvision's parts have {value!r} only")
@@ -80,7 +87,7 @@ def build(params: Mapping[str, np.ndarray], config: Config) -> Any:
 
     Returns
     -------
-    torchvision.models.detection.MaskRCNN
+    torchvision.models.detection.MaskRCNN, or KeypointRCNN
 
     Raises
     ------
@@ -122,6 +129,7 @@ def build(params: Mapping[str, np.ndarray], config: Config) -> Any:
     }
     with torch.device("meta"):  # without numbers, which would only be replaced
         kind = detection.MaskRCNN if config.mask_branch else detection.FasterRCNN
+        kind = detection.KeypointRCNN if config.keypoints else kind
         model = kind(**(_parts(config) if config.neck == "fpn" else one_map_parts(config, arguments)), **arguments)
     if config.neck == "none" and config.roi_method == "roi_pool":
         use_roi_pool(model.roi_heads)
@@ -140,6 +148,7 @@ def _parts(config: Config) -> dict[str, Any]:
     from torch.nn import BatchNorm2d
     from torchvision.models.detection.backbone_utils import _resnet_fpn_extractor
     from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead
+    from torchvision.models.detection.keypoint_rcnn import KeypointRCNNHeads, KeypointRCNNPredictor
     from torchvision.models.detection.mask_rcnn import MaskRCNNHeads
     from torchvision.models.detection.rpn import RPNHead
     from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelMaxPool
@@ -152,12 +161,18 @@ def _parts(config: Config) -> dict[str, Any]:
         inputs = [block[0].in_channels for block in backbone.fpn.inner_blocks]
         backbone.fpn = FeaturePyramidNetwork(inputs, channels, LastLevelMaxPool(), pyramid_norm)
         backbone.out_channels = channels
-    mask_layers = [config.mask_head_channels] * config.mask_head_convs
     parts = {
         "backbone": backbone,
         "rpn_head": RPNHead(channels, len(config.anchor_ratios), conv_depth=config.rpn_convs),
-        "mask_head": MaskRCNNHeads(channels, mask_layers, 1, norm_layer=BatchNorm2d if config.mask_head_norm else None),
     }
+    if config.keypoints:
+        parts["keypoint_head"] = KeypointRCNNHeads(
+            channels, [config.keypoint_head_channels] * config.keypoint_head_convs
+        )
+        parts["keypoint_predictor"] = KeypointRCNNPredictor(config.keypoint_head_channels, config.keypoints)
+    else:
+        mask_layers, norm = [config.mask_head_channels] * config.mask_head_convs, BatchNorm2d
+        parts["mask_head"] = MaskRCNNHeads(channels, mask_layers, 1, norm_layer=norm if config.mask_head_norm else None)
     if config.box_head == "conv_fc":
         box_layers = [channels] * config.box_head_convs
         parts["box_head"] = FastRCNNConvFCHead(
@@ -204,8 +219,9 @@ def trace(params: Mapping[str, np.ndarray], config: Config, image: np.ndarray, *
     }  # fmt: skip
     if config.neck == "fpn":
         modules["fpn"] = model.backbone
-    if config.mask_branch:
-        modules |= {"mask_features": heads.mask_roi_pool, "mask_logits": heads.mask_predictor}
+    for branch in [*(["mask"] if config.mask_branch else []), *(["keypoint"] if config.keypoints else [])]:
+        for kind, module in (("features", "roi_pool"), ("logits", "predictor")):
+            modules[f"{branch}_{kind}"] = getattr(heads, f"{branch}_{module}")
     if config.box_head == "c5":  # what the heads read is what C5 puts out
         modules["box_features"] = heads.box_head.maps
         if config.mask_branch:
@@ -271,11 +287,16 @@ def _ours(kept: dict[str, Any], result: dict[str, Any], config: Config, features
     tensors |= {"box_features": _nhwc(kept["box_features"]), "class_logits": class_logits}
     tensors["box_deltas"] = box_deltas.reshape(len(box_deltas), -1, 4)[..., ORDER]
     tensors |= {"detection_boxes": found["boxes"][:, ORDER], "detection_classes": found["labels"]}
-    tensors |= {"detection_scores": found["scores"], "boxes": result["boxes"][:, ORDER]}
+    tensors["detection_scores"] = found["scores"]
+    for name in ("mask_features", "mask_logits", "keypoint_features", "keypoint_logits"):
+        tensors |= {name: _nhwc(kept[name])} if name in kept else {}
+    if config.keypoints:
+        tensors |= {"keypoints": result["keypoints"][..., [1, 0]], "keypoint_scores": result["keypoints_scores"]}
     if config.mask_branch:
-        tensors |= {"mask_features": _nhwc(kept["mask_features"]), "mask_logits": _nhwc(kept["mask_logits"])}
-        tensors |= {"mask_probabilities": found["masks"][:, 0]}
-        tensors |= {"masks": result["masks"][:, 0] >= config.mask_threshold}
+        tensors["mask_probabilities"] = found["masks"][:, 0]
+    tensors["boxes"] = result["boxes"][:, ORDER]
+    if config.mask_branch:
+        tensors["masks"] = result["masks"][:, 0] >= config.mask_threshold
     return {name: np.ascontiguousarray(t.numpy()) for name, t in tensors.items()}
 
 
@@ -337,20 +358,40 @@ def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
 
 @contextmanager
 def in_precision(dtype: Any) -> Iterator[None]:
-    """Scale boxes in the model's precision.
+    """Scale boxes and keypoints, and keep keypoints, in the model's precision.
 
     torchvision takes the ratio of two image sizes in float32, also in a float64 model. That alone would put boxes
-    1e-5 pixels apart, and hide whatever is smaller. In float32 nothing changes.
+    1e-5 pixels apart, and hide whatever is smaller. Keypoints it writes into a float32 array, and asks for as one. In
+    float32 nothing changes.
     """
     import torch
-    from torchvision.models.detection import transform
+    from torchvision.models.detection import roi_heads, transform
 
     def resize_boxes(boxes: Any, original_size: Any, new_size: Any) -> Any:
         height, width = (new / old for new, old in zip(new_size, original_size))
         return boxes * boxes.new_tensor([width, height, width, height])
 
+    def resize_keypoints(keypoints: Any, original_size: Any, new_size: Any) -> Any:
+        height, width = (new / old for new, old in zip(new_size, original_size))
+        return keypoints * keypoints.new_tensor([width, height, 1])
+
     if dtype == torch.float32:
         yield
         return
-    with replaced(transform, "resize_boxes", resize_boxes):
+    with (
+        replaced(transform, "resize_boxes", resize_boxes),
+        replaced(transform, "resize_keypoints", resize_keypoints),
+        replaced(roi_heads, "torch", _Float64(torch)),
+        replaced(torch.Tensor, "float", torch.Tensor.double),
+    ):
         yield
+
+
+class _Float64:
+    """PyTorch, but what it calls float32 is float64."""
+
+    def __init__(self, torch: Any) -> None:
+        self._torch, self.float32 = torch, torch.float64
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._torch, name)

@@ -68,10 +68,13 @@ def losses(model: Any, samples: Sequence[Sample], targets: Targets) -> dict[str,
         {
             "boxes": torch.from_numpy(np.ascontiguousarray(s.gt_boxes[:, ORDER])).to(dtype),
             "labels": torch.from_numpy(s.gt_class_ids),
-            "masks": torch.from_numpy(s.gt_masks.astype(np.uint8)),
+            "masks": torch.from_numpy(np.asarray(s.gt_masks).astype(np.uint8)),
         }
         for s in samples
     ]
+    for wanted, s in zip(truth, samples):
+        if model.roi_heads.keypoint_head is not None and s.gt_keypoints is not None:
+            wanted["keypoints"] = torch.from_numpy(s.gt_keypoints[..., [1, 0, 2]]).to(dtype)
     rpn, heads = model.rpn, model.roi_heads
     labels = torch.from_numpy(targets.rpn_labels)
     rois = [

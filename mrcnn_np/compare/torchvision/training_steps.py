@@ -30,7 +30,6 @@ from ...config import Config
 from ...data.sample import Sample
 from ...model import MaskRCNN
 from ...molding import Batch, make_batch
-from ...objective import LOSSES
 from ...params import Params
 from ...tables import text_table
 from ...targets import Targets
@@ -47,7 +46,7 @@ LOSS_HEAD = ("step", "loss", "mrcnn-np", "torchvision", "relative")
 #: our losses' names in torchvision
 THEIR_LOSSES = {
     "rpn_class": "loss_objectness", "rpn_box": "loss_rpn_box_reg", "head_class": "loss_classifier",
-    "head_box": "loss_box_reg", "head_mask": "loss_mask",
+    "head_box": "loss_box_reg", "head_mask": "loss_mask", "head_keypoint": "loss_keypoint",
 }  # fmt: skip
 
 
@@ -83,7 +82,7 @@ class TrainingComparison:
     @property
     def worst_loss(self) -> tuple[float, int, str]:
         """The largest relative error of a loss, its step and its name."""
-        return max((self.relative(step, name), step, name) for step in range(len(self.ours)) for name in LOSSES)
+        return max((self.relative(step, name), step, name) for step, found in enumerate(self.ours) for name in found)
 
     @property
     def worst_gradient(self) -> Row:
@@ -187,8 +186,9 @@ def compare_training(
         their_losses = their_training.losses(theirs, samples, targets)
         optimiser.zero_grad()
         sum(their_losses.values()).backward()
-        result.ours.append({name: float(losses[name]) for name in LOSSES})
-        result.theirs.append({name: _loss(their_losses, THEIR_LOSSES[name]) for name in LOSSES})
+        names = [name for name in losses if THEIR_LOSSES[name] in their_losses]  # without masks they have no such loss
+        result.ours.append({name: float(losses[name]) for name in names})
+        result.theirs.append({name: float(their_losses[THEIR_LOSSES[name]].detach()) for name in names})
         if step == 0:
             named = {name: p.grad.numpy() for name, p in theirs.named_parameters()}
             result.gradients = _rows(to_host(grads), _converted(named, config), GRADIENT_BOUND[str(dtype)])
