@@ -22,7 +22,7 @@ transformations for deep neural networks" (2017), table 1.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import NamedTuple
@@ -266,7 +266,12 @@ def stage(
 
 
 def stage_backward(
-    dx: np.ndarray, caches: list[BlockCache | None], grads: Params, *, consume: bool = False
+    dx: np.ndarray,
+    caches: list[BlockCache | None],
+    grads: Params,
+    *,
+    consume: bool = False,
+    ready: Callable[[], None] = lambda: None,
 ) -> np.ndarray:
     """Walk back through the blocks of a stage.
 
@@ -278,6 +283,8 @@ def stage_backward(
         Receives the parameter gradients.
     consume : bool
         Take the caches out of the list one by one, so that their activations do not stay to the end.
+    ready : callable
+        Called after every block, when its gradients are in ``grads``.
 
     Returns
     -------
@@ -285,6 +292,7 @@ def stage_backward(
     """
     for i in reversed(range(len(caches))):
         dx = residual_block_backward(dx, caches.pop() if consume else caches[i], grads)
+        ready()
     return dx
 
 
@@ -374,6 +382,7 @@ def backbone_backward(
     *,
     need_dx: bool = True,
     consume: bool = False,
+    ready: Callable[[], None] = lambda: None,
 ) -> np.ndarray | None:
     """Walk the stages backwards; each stage's output feeds both the pyramid and the next stage.
 
@@ -389,6 +398,8 @@ def backbone_backward(
         Training does not need the gradient of the images, and most of the stem's backward pass is spent on it.
     consume : bool
         Take the caches of the blocks out of ``cache`` one by one, so that their activations do not stay to the end.
+    ready : callable
+        Called after every block, of a VGG after every convolution, when its gradients are in ``grads``.
 
     Returns
     -------
@@ -399,7 +410,7 @@ def backbone_backward(
     dx: np.ndarray | None = None
     if isinstance(cache, VggCache):
         assert dfeatures[-1] is not None
-        return vgg_backward(dfeatures[-1], cache, grads, need_dx=need_dx, consume=consume)
+        return vgg_backward(dfeatures[-1], cache, grads, need_dx=need_dx, consume=consume, ready=ready)
     for dfeature, blocks in zip_longest(reversed(dfeatures), reversed(cache.stages)):
         if blocks is None:
             return None
@@ -408,7 +419,7 @@ def backbone_backward(
         elif dfeature is not None:
             dx += dfeature
         assert dx is not None
-        dx = stage_backward(dx, blocks, grads, consume=consume)
+        dx = stage_backward(dx, blocks, grads, consume=consume, ready=ready)
     if cache.stem is None:
         return None
     assert dx is not None

@@ -11,6 +11,7 @@ class and box head.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -96,7 +97,12 @@ def c5_head(
 
 
 def c5_head_backward(
-    dmaps: np.ndarray, caches: list[BlockCache | None], grads: Params, *, consume: bool = False
+    dmaps: np.ndarray,
+    caches: list[BlockCache | None],
+    grads: Params,
+    *,
+    consume: bool = False,
+    ready: Callable[[], None] = lambda: None,
 ) -> np.ndarray:
     """Walk back through ``c5_head``.
 
@@ -107,7 +113,7 @@ def c5_head_backward(
     caches : list of BlockCache
     grads : dict
         Receives the parameter gradients.
-    consume : bool
+    consume, ready
         As in ``backbone.stage_backward``.
 
     Returns
@@ -115,7 +121,7 @@ def c5_head_backward(
     ndarray of shape (R, 14, 14, C)
         Gradient of the RoI features.
     """
-    return stage_backward(dmaps, caches, grads, consume=consume)
+    return stage_backward(dmaps, caches, grads, consume=consume, ready=ready)
 
 
 # --- class and box --------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from .config import Config
 from .ops.activation import relu, relu_backward
 from .ops.conv import conv2d, conv2d_backward
 from .ops.fused import conv2d_fused, conv2d_fused_backward
-from .ops.norm import batch_norm, batch_norm_backward
+from .parallel.norm import batch_statistics_norm, batch_statistics_norm_backward
 from .params import Params, matches
 
 #: Called with a tensor's name and the tensor; returns the one to go on with, or nothing to go on with this one. It is
@@ -52,7 +52,7 @@ class BatchLayerCache(NamedTuple):
     conv, bn : str
         The two names.
     convolution, norm : tuple
-        Of ``conv2d`` and ``batch_norm``.
+        Of ``conv2d`` and ``batch_statistics_norm``.
     has_residual : bool
     relu : tuple or None
         Of ``relu``; None without one.
@@ -122,7 +122,8 @@ def conv_bn(
         cache = FusedLayerCache(conv, bn, fused) if training else None
         return y, cache
     y, conv_cache = conv2d(x, weight, bias, **how)
-    y, bn_cache = batch_norm(y, gamma, beta, mean, var, training=True, eps=config.bn_eps, momentum=config.bn_momentum)
+    how = {"eps": config.bn_eps, "momentum": config.bn_momentum}
+    y, bn_cache = batch_statistics_norm(y, gamma, beta, mean, var, **how)
     if residual is not None:
         y = y + residual
     relu_cache = None
@@ -164,7 +165,7 @@ def conv_bn_backward(
     if cache.relu is not None:
         dy = relu_backward(dy, cache.relu)
     dresidual = dy if cache.has_residual else None
-    dy, dgamma, dbeta = batch_norm_backward(dy, cache.norm)
+    dy, dgamma, dbeta = batch_statistics_norm_backward(dy, cache.norm)
     dx, dw, db = conv2d_backward(dy, cache.convolution, need_dx=need_dx)
     if plus is not None:
         dx = dx + plus

@@ -24,8 +24,9 @@ With ``config.keypoints`` a keypoint head reads the same RoIs as the mask head, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -408,7 +409,9 @@ class MaskRCNN:
         )
 
     @within_memory(lambda cache: cache.images, training=True)
-    def backward(self, cache: Cache, *, consume: bool = False) -> Params:
+    def backward(
+        self, cache: Cache, *, consume: bool = False, ready: Callable[[Params], None] = lambda grads: None
+    ) -> Params:
         """Return the gradient of the sum of the losses for every trainable parameter above the frozen stages.
 
         Read it beside ``losses`` and ``first_stage``, from the last line up. Only two lines are not where they would
@@ -423,6 +426,9 @@ class MaskRCNN:
         consume : bool
             Let go of the activations of every part, in the backbone of every block, as soon as their gradients are
             known. The cache is of no use afterwards.
+        ready : callable
+            Called with the gradients after every part, in the backbone after every block, of a VGG after every
+            convolution: those that are there by then are complete.
 
         Returns
         -------
@@ -446,24 +452,28 @@ class MaskRCNN:
         drpn_deltas = rpn_box_loss_backward(weight["rpn_box"], cache.losses["rpn_box"])
         drpn_logits = rpn_class_loss_backward(weight["rpn_class"], cache.losses["rpn_class"])
 
-        frozen = frozen_stages(self.params, self.config)
+        frozen, after_block = frozen_stages(self.params, self.config), partial(ready, grads)
         branches = []  # of the pyramid's gradient, with the way that they came
         if KEYPOINT_LOSS in weight:
             dlogits = head_keypoint_loss_backward(weight[KEYPOINT_LOSS], cache.losses[KEYPOINT_LOSS])
             dfeatures = keypoint_head_backward(dlogits, part("keypoint_head"), grads)
             branches.append((dfeatures, part("keypoint_align")))
+            ready(grads)
         if self.config.mask_branch:
             dmask_logits = head_mask_loss_backward(weight["head_mask"], cache.losses["head_mask"])
             dmask_features = mask_head_backward(dmask_logits, part("mask_head"), grads)
             if cache.mask_align is not None:
                 branches.append((dmask_features, part("mask_align")))
+            ready(grads)
         droi_features = box_head_backward(dclass_logits, ddeltas, part("box_head"), grads)
+        ready(grads)
         if self.config.box_head == "c5":
             if self.config.mask_branch:
                 droi_features[np.flatnonzero(cache.targets.class_ids > 0)] += dmask_features
             if frozen < 5:
-                droi_features = c5_head_backward(droi_features, part("c5"), grads, consume=consume)
+                droi_features = c5_head_backward(droi_features, part("c5"), grads, consume=consume, ready=after_block)
         dpyramid = rpn_head_backward(drpn_logits, drpn_deltas, part("rpn"), grads)
+        ready(grads)
         if self.config.box_head != "c5" or frozen < 5:
             branches.append((droi_features, part("box_align")))
         for dfeatures, way in branches:
@@ -471,7 +481,9 @@ class MaskRCNN:
         dmaps: Sequence[np.ndarray | None] = dpyramid
         if self.config.neck == "fpn":
             dmaps = fpn_backward(dpyramid, part("fpn"), grads, frozen=frozen)
-        backbone_backward(dmaps, part("backbone"), grads, need_dx=False, consume=consume)
+            ready(grads)
+        backbone_backward(dmaps, part("backbone"), grads, need_dx=False, consume=consume, ready=after_block)
+        ready(grads)
         return grads
 
     # --- inference --------------------------------------------------------------------------------------------------

@@ -283,7 +283,9 @@ def mold_image(image: np.ndarray, config: Config, dtype: type = np.float32) -> t
     return molded, molding
 
 
-def make_batch(samples: Sequence[Sample], config: Config, dtype: type = np.float32) -> Batch:
+def make_batch(
+    samples: Sequence[Sample], config: Config, dtype: type = np.float32, *, least: tuple[int, int] = (0, 0)
+) -> Batch:
     """Mold several samples into one batch; smaller canvases are padded at the bottom and right to the largest.
 
     Parameters
@@ -293,6 +295,8 @@ def make_batch(samples: Sequence[Sample], config: Config, dtype: type = np.float
     config : Config
     dtype : type
         float32 or float64.
+    least : (height, width)
+        The canvas is no smaller: what belongs to the same batch elsewhere may need more room.
 
     Returns
     -------
@@ -309,7 +313,7 @@ def make_batch(samples: Sequence[Sample], config: Config, dtype: type = np.float
         check_sample(sample, config.num_classes)
         _warn_of_xyxy(sample)
     pairs = [mold_image(s.image, config, dtype) for s in samples]
-    height, width = (max(m.molded_shape[axis] for _, m in pairs) for axis in (0, 1))
+    height, width = (max(least[axis], *(m.molded_shape[axis] for _, m in pairs)) for axis in (0, 1))
     images: np.ndarray = np.zeros((len(samples), height, width, 3), dtype)
     moldings = []
     for n, (image, m) in enumerate(pairs):

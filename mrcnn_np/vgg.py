@@ -17,6 +17,7 @@ section 3.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -116,7 +117,13 @@ def vgg(
 
 
 def vgg_backward(
-    dx: np.ndarray, cache: VggCache | None, grads: Params, *, need_dx: bool = True, consume: bool = False
+    dx: np.ndarray,
+    cache: VggCache | None,
+    grads: Params,
+    *,
+    need_dx: bool = True,
+    consume: bool = False,
+    ready: Callable[[], None] = lambda: None,
 ) -> np.ndarray | None:
     """Walk the stages backwards.
 
@@ -131,6 +138,8 @@ def vgg_backward(
         Training does not need the gradient of the images.
     consume : bool
         Take the caches of the layers out of ``cache`` one by one, so that their activations do not stay to the end.
+    ready : callable
+        Called after every convolution, when its gradients are in ``grads``.
 
     Returns
     -------
@@ -146,6 +155,7 @@ def vgg_backward(
         for i in reversed(range(len(convs))):
             conv_cache = convs.pop() if consume else convs[i]
             dx, _ = conv_bn_backward(dx, conv_cache, grads, need_dx=need_dx or stage > 0 or i > 0)
+            ready()
         if stage > 0:
             dx = max_pool2d_backward(dx, cache.pools[stage - 1])
     return dx

@@ -57,6 +57,7 @@ SHARED |= {"mrcnn_np.synthetic", "mrcnn_np.schema", "mrcnn_np.installation"}
 OUTER = {"cli", "bench", "compare", "conventions", "evaluate", "explain", "fit", "onnx", "pictures", "training"}
 OUTER |= {"weights"}
 FORBIDDEN = {
+    "parallel": OUTER | {"network", "config", "data"},
     "ops": OUTER | {"network", "config", "data"},
     "config": OUTER | {"network", "ops", "data"},
     "network": OUTER,
@@ -78,6 +79,7 @@ LEANS = {
     ("mrcnn_np.vgg", "mrcnn_np.training.freezing"): "the same",
     ("mrcnn_np.model", "mrcnn_np.training.freezing"): "the same",
     ("mrcnn_np.evaluate.classes", "mrcnn_np.weights.class_names"): "classes are paired by the same names there",
+    ("mrcnn_np.parallel.buckets", "mrcnn_np.params"): "what gradients are",
     ("mrcnn_np.model", "mrcnn_np.training.run_folder"): "load opens the folder of a run",
     ("mrcnn_np.model", "mrcnn_np.weights.network"): "load opens any file of weights",
     ("mrcnn_np.model", "mrcnn_np.compare.trace"): "trace returns the tensors by the names of the comparison",

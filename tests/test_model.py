@@ -304,6 +304,28 @@ def test_both_backends_agree_on_one_map(variant, samples):
     assert np.array_equal(found.class_ids, other.class_ids) and np.array_equal(found.masks, other.masks)
 
 
+@pytest.mark.parametrize("variant", ["tiny", "C4, shared C5 head", "VGG, RoIPool, Faster R-CNN"])
+def test_gradients_are_announced_part_by_part_when_they_are_complete(variant, samples):
+    """What ``ready`` has seen never changes; it is called after every part, and in the backbone more often."""
+    model = MaskRCNN(small_config(**VARIANTS[variant]), rng=np.random.default_rng(13))
+    _, cache = model.losses(make_batch(samples[:1], model.config), 14)
+    seen, news = {}, []
+
+    def ready(grads):
+        new = [name for name in grads if name not in seen]
+        seen.update({name: grads[name].copy() for name in new})
+        news.append(new)
+
+    grads = model.backward(cache, ready=ready)
+    assert list(grads) == list(seen)
+    assert all((seen[name] == g).all() for name, g in grads.items())
+    # a call brings one part, and of the backbone one block, one convolution of a VGG, or the stem
+    parts = [{tuple(name.split(".")[: 3 if name.startswith("backbone.c") else 1]) for name in new} for new in news]
+    if "VGG" in variant:
+        parts = [{part[:2] for part in of_call} for of_call in parts]
+    assert all(len(of_call) <= 1 for of_call in parts)
+
+
 @pytest.mark.parametrize("frozen, left", [
     (("backbone.*",), ()), (("backbone.stem.*", "backbone.c2.*", "backbone.c3.*", "backbone.c4.*"), ("backbone.c5.",)),
 ])  # fmt: skip

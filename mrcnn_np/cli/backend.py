@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import kernels
 
 from ..errors import UserError
+from ..parallel.ranks import Ranks
 from .surroundings import check, kernels_loaded, require_gpu
 
 #: where OpenBLAS looks for its number of threads, in its order
@@ -46,6 +47,8 @@ def chosen(args: argparse.Namespace) -> Iterator[None]:
     check(name)
     with _loaded(name):
         runs_network = hasattr(args, "threads") and name == "cpu"
+        if runs_network and args.ranks.several and args.threads is None and args.command != "train":
+            args.threads = threads_of(args.ranks)  # `train` may remember another number
         with _threads(args.threads if runs_network else None), _announced(runs_network and not args.quiet):
             yield
 
@@ -66,6 +69,13 @@ def _loaded(name: str) -> Iterator[None]:
         yield
     finally:
         chosen.__exit__(None, None, None)
+
+
+def threads_of(ranks: Ranks) -> int:
+    """Return how many threads each process has if all of a machine share its cores."""
+    import numba
+
+    return ranks.threads(numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
 
 
 def _announced(wanted: bool) -> Any:

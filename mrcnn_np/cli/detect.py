@@ -7,14 +7,16 @@ import io
 import re
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
 from ..data.given import Given, GivenFile, find_given
+from ..data.masks import in_runs
 from ..data.notes import Notes
 from ..data.to_correct import FolderToCorrect, LabelImageFolder, LabelmeFolder, numbered
 from ..detections import Detections
@@ -22,6 +24,7 @@ from ..errors import DataError, UserError, printable
 from ..evaluate.split import DetectionLimit
 from ..files import atomic_write, prepare, write_json
 from ..model import MaskRCNN
+from ..parallel.ranks import Ranks
 from ..pictures.instances import draw_instances
 from .network import checkpoint_path, load_model, of_weights, refuse_options_of_weights
 from .results_file import ResultsFile
@@ -37,7 +40,10 @@ _MOST_MESSAGES = 20
 
 
 class Picture(NamedTuple):
-    """One image, or one frame: how its output is called, where it is, and its pixels (H, W, 3)."""
+    """One image, or one frame: how its output is called, where it is, and its pixels (H, W, 3).
+
+    A picture that another process looked at has lost its pixels on the way, (H, W, 0), unless they are needed again.
+    """
 
     name: str
     file: GivenFile
@@ -49,25 +55,47 @@ class Picture(NamedTuple):
         return f"{self.file.path}" if self.frame is None else f"{self.file.path}: frame {self.frame}"
 
 
+class Looked(NamedTuple):
+    """What was found in a picture: how many objects, those within the limits of the options, and its record."""
+
+    picture: Picture
+    objects: int
+    found: Detections
+    record: dict[str, object]
+
+
+class Job(NamedTuple):
+    """A command that can begin: everything that could be wrong with it has been looked at."""
+
+    model: MaskRCNN
+    class_names: tuple[str, ...]
+    out: Path
+    given: Given
+    names: dict[Path, str]
+    results: ResultsFile | None
+    folders: list[FolderToCorrect]
+
+
 def run_detect(args: argparse.Namespace) -> int:
     """Detect objects in image files; a bad file is reported, and the others are done all the same."""
-    model, class_names = _detector(args)
-    out = Path(args.out)
-    prepare(out)
-    given = find_given(args.images, without=[Path(p) for p in (out, args.labelme, args.label_images) if p is not None])
-    names = _unique_names([file.path for file in given.files])
-    results = _results(args, names, class_names)
-    _refuse_overwriting(out, names, args.coco_results)
-    folders = _folders_to_correct(args, class_names)
+    ranks: Ranks = args.ranks
+    job = ranks.after_first(lambda: _prepared(args))
+    model, class_names, out, given, _, results, folders = job
     limit, notes, count = DetectionLimit(model.config.detections_per_image), Notes(), 0
-    for picture in _pictures(given, names, args, notes):
-        found = model.detect([picture.image])[0]
-        limit.add(len(found.scores))
-        found, count = within_limits(found, args), count + 1
-        written = _write_detections(out, picture, found, class_names, results, draw=not args.no_pictures)
+    for looked in _looked_at(job, args, notes):
+        if isinstance(looked, str):
+            given.bad.append(looked)
+            continue
+        picture, found, count = looked.picture, looked.found, count + 1
+        limit.add(looked.objects)
+        written = _write_record(out, looked, results, drawn=not args.no_pictures)
         for folder in folders:
             folder.add(picture.name, picture.file, picture.frame, picture.image, found)
         tqdm.write(f"{picture}: {_in_words(found, class_names)} -> {written}")
+    for others in ranks.gather(notes)[1:]:
+        notes.take_over(others)
+    if not ranks.first:
+        return 0
     if results is not None:
         results.write()
     for folder in folders:
@@ -79,23 +107,74 @@ def run_detect(args: argparse.Namespace) -> int:
     return _report(given, notes)
 
 
-def _pictures(given: Given, names: dict[Path, str], args: argparse.Namespace, notes: Notes) -> Iterator[Picture]:
-    """Yield the pictures of all files with a bar; what cannot be read is added to ``given.bad``."""
-    taken, count = set(names.values()), 0
-    bar = tqdm(given.files, unit="file", disable=args.quiet or len(given.files) == 1)
+def _prepared(args: argparse.Namespace) -> Job:
+    """Find everything that can be wrong before anything is written; what is written to is the first rank's alone."""
+    model, class_names = _detector(args)
+    out = Path(args.out)
+    given = find_given(args.images, without=[Path(p) for p in (out, args.labelme, args.label_images) if p is not None])
+    names = _unique_names([file.path for file in given.files])
+    if not args.ranks.first:
+        return Job(model, class_names, out, given, names, None, [])
+    prepare(out)
+    results = _results(args, names, class_names)
+    _refuse_overwriting(out, names, args.coco_results)
+    return Job(model, class_names, out, given, names, results, _folders_to_correct(args, class_names))
+
+
+def _looked_at(job: Job, args: argparse.Namespace, notes: Notes) -> Iterator[Looked | str]:
+    """Yield what is found in the pictures of all files, with a bar; of what cannot be read, why.
+
+    One process does so picture by picture. Several share the files, and the first one receives what the others found.
+    """
+    ranks: Ranks = args.ranks
+    keep_pixels = bool(args.labelme or args.label_images)  # the pictures themselves are written there
+    quiet = args.quiet or len(job.given.files) == 1
+
+    def of_file(file: GivenFile) -> list[Looked | str]:
+        return [_to_be_sent(looked, pixels=keep_pixels) for looked in _looks(file, job, args, notes)]
+
+    if ranks.several:
+        files = tqdm(ranks.spread(of_file, job.given.files), total=len(job.given.files), unit="file", disable=quiet)
+        for file, every in zip(job.given.files, files):
+            yield from (x if isinstance(x, str) else x._replace(picture=x.picture._replace(file=file)) for x in every)
+        return
+    bar, count = tqdm(job.given.files, unit="file", disable=quiet), 0
     for file in bar:
-        try:
-            frames = args.ground_truth is None  # which lists files
-            for frame, image in file.pictures(frames=frames, step=args.frame_step, notes=notes):
-                name = names[file.path]
-                if frame is not None:
-                    name = _unlike(_FRAME.format(name, frame), taken)
-                    taken.add(name)
-                    count += 1
-                    bar.set_postfix_str(f"{count} frames")
-                yield Picture(name, file, frame, image)
-        except DataError as error:
-            given.bad.append(str(error))
+        for looked in _looks(file, job, args, notes):
+            if isinstance(looked, Looked) and looked.picture.frame is not None:
+                count += 1
+                bar.set_postfix_str(f"{count} frames")
+            yield looked
+
+
+def _looks(file: GivenFile, job: Job, args: argparse.Namespace, notes: Notes) -> Iterator[Looked | str]:
+    """Yield what is found in the pictures of a file, of which pictures and masks are written; or why it is not read."""
+    taken = set(job.names.values())
+    try:
+        frames = args.ground_truth is None  # which lists files
+        for frame, image in file.pictures(frames=frames, step=args.frame_step, notes=notes):
+            name = job.names[file.path]
+            if frame is not None:
+                name = _unlike(_FRAME.format(name, frame), taken)
+                taken.add(name)
+            picture = Picture(name, file, frame, image)
+            found = job.model.detect([image])[0]
+            objects, found = len(found.scores), within_limits(found, args)
+            _draw(job.out, picture, found, job.class_names, pictures=not args.no_pictures)
+            yield Looked(picture, objects, found, _record(picture, found, job.class_names))
+    except DataError as error:
+        yield str(error)
+
+
+def _to_be_sent(looked: Looked | str, *, pixels: bool) -> Looked | str:
+    """Return what another process is sent: no open file, and if pixels are not needed masks as run lengths."""
+    if isinstance(looked, str):
+        return looked
+    picture, found = looked.picture._replace(file=GivenFile(looked.picture.file.path)), looked.found
+    if not pixels:
+        runs: Any = in_runs(found.masks)
+        picture, found = picture._replace(image=picture.image[:, :, :0]), replace(found, masks=runs, image=None)
+    return looked._replace(picture=picture, found=found)
 
 
 def _report(given: Given, notes: Notes) -> int:
@@ -196,18 +275,10 @@ def _in_words(found: Detections, class_names: tuple[str, ...]) -> str:
     return ", ".join(f"{n} {class_names[i]}" for i, n in zip(ids, counts)) or "nothing found"
 
 
-def _write_detections(
-    out: Path,
-    picture: Picture,
-    found: Detections,
-    class_names: tuple[str, ...],
-    results: ResultsFile | None,
-    *,
-    draw: bool,
-) -> Path:
-    """Write the picture, the numbers, and the masks as a PNG of instance numbers; return what to look at first."""
+def _draw(out: Path, picture: Picture, found: Detections, class_names: tuple[str, ...], *, pictures: bool) -> None:
+    """Write the picture, if pictures are wanted, and the masks as a PNG of instance numbers."""
     name, image = picture.name, picture.image
-    if draw:
+    if pictures:
         draw_instances(
             image,
             found.boxes,
@@ -218,20 +289,19 @@ def _write_detections(
             skeletons=found.skeletons,
             path=out / f"{name}_detections.png",
         )
-    mask_file = f"{name}_instances.png"
     png = io.BytesIO()
     Image.fromarray(numbered(found)).save(png, format="png")
-    atomic_write(out / mask_file, png.getvalue())
-    record: dict[str, object] = {"image": str(picture.file.path)}
-    record |= {} if picture.frame is None else {"frame": picture.frame}
-    if results is not None:
-        results.add(name, found)
-        record["coco_image_id"] = results.number(name)
-    record |= {
-        "height": image.shape[0],
-        "width": image.shape[1],
+    atomic_write(out / f"{name}_instances.png", png.getvalue())
+
+
+def _record(picture: Picture, found: Detections, class_names: tuple[str, ...]) -> dict[str, object]:
+    """Return the numbers of a picture."""
+    record: dict[str, object] = {
+        "height": picture.image.shape[0],
+        "width": picture.image.shape[1],
         "box": "y1, x1, y2, x2 in pixels, half-open: pixels y1 .. y2 - 1",
-        "masks": f"{mask_file}: 0 is background, n is detection n; where masks overlap, the better score is on top",
+        "masks": f"{picture.name}_instances.png: 0 is background, n is detection n; where masks overlap, the better "
+        "score is on top",
         "detections": [
             {
                 "n": n + 1,
@@ -247,8 +317,7 @@ def _write_detections(
     }
     if found.pose is not None:
         record["skeleton"] = [[found.pose.names[a], found.pose.names[b]] for a, b in found.pose.skeleton]
-    write_json(out / f"{name}_detections.json", record)
-    return out / f"{name}_detections.{'png' if draw else 'json'}"
+    return record
 
 
 def _keypoints_of(found: Detections, n: int) -> dict[str, object]:
@@ -259,3 +328,15 @@ def _keypoints_of(found: Detections, n: int) -> dict[str, object]:
     return {
         "keypoints": {name: {"y": round(y, 2), "x": round(x, 2), "score": round(s, 3)} for name, (y, x), s in points}
     }
+
+
+def _write_record(out: Path, looked: Looked, results: ResultsFile | None, *, drawn: bool) -> Path:
+    """Write the numbers of a picture, and add it to the results; return what to look at first."""
+    picture, name = looked.picture, looked.picture.name
+    record: dict[str, object] = {"image": str(picture.file.path)}
+    record |= {} if picture.frame is None else {"frame": picture.frame}
+    if results is not None:
+        results.add(name, looked.found)
+        record["coco_image_id"] = results.number(name)
+    write_json(out / f"{name}_detections.json", record | looked.record)
+    return out / f"{name}_detections.{'png' if drawn else 'json'}"

@@ -20,6 +20,7 @@ from ..evaluate.results import evaluate_results
 from ..evaluate.split import evaluate_split, kinds_of
 from ..files import prepare_file, write_json
 from ..model import MaskRCNN
+from ..parallel.ranks import Ranks
 from ..weights.class_names import class_rows
 from .network import checkpoint_path, load_model, of_weights, refuse_options_of_weights
 from .options import images_named, images_of_run, open_dataset, recognise_data
@@ -52,6 +53,9 @@ class Subject(NamedTuple):
 
 def run_eval(args: argparse.Namespace) -> int:
     """Measure a model on a split, or detections in a file."""
+    ranks: Ranks = args.ranks
+    if args.results is not None and not ranks.first:
+        return 0
     if args.results is not None:
         refuse_options_of_weights(args)
         if args.config:
@@ -62,7 +66,7 @@ def run_eval(args: argparse.Namespace) -> int:
         return _measure_results(args)
     if args.ground_truth is not None:
         raise UserError("--ground-truth belongs to --results; a model is measured on the images of --data")
-    subject = _of_run(args) if args.weights is None else _of_weights(args)
+    subject = ranks.after_first(lambda: _of_run(args) if args.weights is None else _of_weights(args))
     there = kinds_of(subject.model.config)
     kinds = there if args.iou_type == "both" else (args.iou_type,)
     if args.iou_type not in ("both", *there):
@@ -77,7 +81,10 @@ def run_eval(args: argparse.Namespace) -> int:
         skip_bad=args.skip_bad,
         progress=not args.quiet,
         on_image=None if results is None else results.add,
+        ranks=ranks,
     )
+    if not ranks.first:
+        return 0
     for kind, evaluation in report.evaluations.items():
         print(f"{kind}\n{evaluation.table()}\n")
     for line in report.notes:

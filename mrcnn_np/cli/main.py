@@ -12,6 +12,7 @@ from importlib import import_module
 from ..errors import UserError
 from .arguments import build_parser
 from .interrupts import INTERRUPTED, caused_by_interrupt, raise_from_now_on
+from .ranks import first_speaks, joined, stop_others
 from .terminal import escaped
 from .warned import show_data_warnings
 
@@ -31,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     if isinstance(sys.stdout, io.TextIOWrapper):  # a file name that the terminal cannot show is no reason to stop
         sys.stdout.reconfigure(errors="backslashreplace")
-    with escaped():
+    with first_speaks(), escaped():
         return _run(build_parser().parse_args(argv))
 
 
@@ -40,21 +41,29 @@ def _run(args: argparse.Namespace) -> int:
     try:
         from .backend import chosen  # it loads NumPy, which --help need not wait for
 
+        joined(args)
         with chosen(args):
             command = _command(args)
             raise_from_now_on()
-            return command(args)
+            code = command(args)
+            if code == INTERRUPTED:
+                stop_others(args, code, "interrupted")
+            return args.ranks.of_first(lambda: code)
     except BrokenPipeError:  # the reader of a pipe, say `head`, has seen enough
+        stop_others(args, 0, "nobody reads what is printed")
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (Exception, KeyboardInterrupt) as error:
         if caused_by_interrupt(error):
             print("\ninterrupted", file=sys.stderr)
+            stop_others(args, INTERRUPTED, "interrupted")
             return INTERRUPTED
         message = _message(error)
         if message is None or args.debug:
+            stop_others(args, 1, None)
             raise
         print(f"error: {message}", file=sys.stderr)
+        stop_others(args, 2, message)
         return 2
 
 

@@ -28,7 +28,7 @@ _OPTIONS = {
     "steps": (range(2**63), None), "minutes": (float, None), "batch_size": _COUNT, "size": _COUNT, "seed": range(2**63),
     "val_fraction": float, "subset": _COUNT, "val_subset": _COUNT, "ids": _TEXT, "skip_bad": bool,
     "checkpoint_every": range(1, 2**63), "backend": (OneOf("numpy", "cpu", "cuda"), None), "threads": _COUNT,
-    "vector": _COUNT, "eval_every": _COUNT, "tensorboard": bool,
+    "vector": _COUNT, "eval_every": _COUNT, "tensorboard": bool, "processes": _COUNT,
 }  # fmt: skip
 #: what ``options.json`` holds; older runs lack some
 SCHEMA = {name: Optional(schema) for name, schema in _OPTIONS.items()}
@@ -40,7 +40,8 @@ class Options:
 
     ``val_fraction`` is 0 if nothing is drawn. ``minutes`` is what ``steps`` was planned from.
 
-    ``backend``, ``threads`` and ``vector`` are what the run was started on (``backend.Machine``), asked for or not.
+    ``backend``, ``threads`` and ``vector`` are what the run was started on (``backend.Machine``), asked for or not;
+    ``processes`` is how many shared it, None for one.
     """
 
     data: str = "shapes"
@@ -68,6 +69,7 @@ class Options:
     backend: str | None = None
     threads: int | None = None
     vector: int | None = None
+    processes: int | None = None
 
     @classmethod
     def merge(cls, recorded: Mapping[str, Any], given: argparse.Namespace) -> Options:

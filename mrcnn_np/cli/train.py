@@ -15,33 +15,31 @@ import kernels
 from ..bench import machine
 from ..config import Config, presets
 from ..data import require_teachable
-from ..data.opening import draws
 from ..data.sample import Dataset
 from ..errors import CheckpointError, ConfigError, DataError, UserError
-from ..evaluate.classes import in_classes_of
-from ..evaluate.split import SplitReport, evaluate_split, pose_in, require_pose, require_readable, shared_images
+from ..evaluate.split import SplitReport, evaluate_split, require_pose, require_readable
 from ..files import own_folder, prepare, read_json, write_json
-from ..keypoints.pose import pose_of
-from ..model import MaskRCNN, require_branches
+from ..model import MaskRCNN
 from ..network import initialise
+from ..parallel.ranks import Ranks
 from ..params import Params, count
+from ..training.agreement import require_shares
 from ..training.budget import fitting_warmup, plan_steps
 from ..training.checkpoint import Checkpoint, check_resumable, load_checkpoint
 from ..training.events import Events, opened, remove_events, require_package
 from ..training.fine_tune import Origin, begin, check_same_start, describe, open_origin, record, recorded_origin
 from ..training.freezing import frozen_patterns
 from ..training.held_out import HeldOut
-from ..training.loop import INITIALISE, image_checksum, stream, train
+from ..training.loop import INITIALISE, TrainResult, image_checksum, stream, train
 from ..training.optim import trained_names
 from ..training.page import Page
 from ..training.run_folder import CHECKPOINT, CONFIG, FILES, METRICS, OPTIONS, PICTURES, REPORT, START, clear, locked
 from ..training.summary import draw, peak_memory_mib, summarise
-from .backend import remembered
+from .backend import remembered, threads_of
 from .options import Options, open_dataset, recognise_data, recorded_options
+from .splits import choose_val_fraction, open_splits, with_pose
 
 PRESET = "tiny"
-#: share of the images that is held out, if no split is
-VAL_FRACTION = 0.1
 
 
 def make_config(options: Options, class_names: tuple[str, ...], base: Config | None = None) -> Config:
@@ -126,6 +124,8 @@ class Plan(NamedTuple):
         What ``weights.json`` keeps of them.
     held_out : HeldOut or None
         What is measured while training.
+    ranks : Ranks
+        Who shares it.
     """
 
     options: Options
@@ -136,6 +136,7 @@ class Plan(NamedTuple):
     said: str
     kept: dict[str, Any] | None
     held_out: HeldOut | None
+    ranks: Ranks
 
 
 def run_train(args: argparse.Namespace) -> int:
@@ -143,15 +144,23 @@ def run_train(args: argparse.Namespace) -> int:
     name = "finetuned" if args.weights else args.preset or PRESET
     what = Path(args.root).absolute().stem if recognise_data(args) else args.data or Options.data
     folder = Path(args.out or f"runs/{what}-{name}")
-    recorded = recorded_options(folder) if args.resume else {}
-    _choose_val_fraction(args, recorded)
+    ranks: Ranks = args.ranks
+    recorded = ranks.of_first(lambda: recorded_options(folder) if args.resume else {})
+    choose_val_fraction(args, recorded)
     _check_minutes(args, recorded)
     check_same_start(recorded, asdict(Options.merge({}, args).absolute()), folder)
-    with remembered(recorded, args, folder) as machine:
-        options = replace(Options.merge(recorded, args), **machine._asdict())
+    with remembered(_machine(recorded, args, folder), args, folder) as machine:
+        processes = ranks.size if ranks.several else None
+        options = replace(Options.merge(recorded, args), **machine._asdict(), processes=processes)
         if options.tensorboard:
             require_package()
-        plan = _plan(args, folder, options, recorded)
+        checkpoint = ranks.of_first(lambda: find_checkpoint(folder) if args.resume else None)
+        plan = ranks.after_first(lambda: _plan(args, folder, options, recorded, checkpoint))
+        if options.minutes is not None and not recorded:
+            plan = _within_budget(plan, options.minutes)
+        if not ranks.first:
+            _train_and_evaluate(args, folder, plan, None, None)
+            return 0
         prepare(folder)
         if not args.no_pictures:
             own_folder(folder / PICTURES)
@@ -159,15 +168,27 @@ def run_train(args: argparse.Namespace) -> int:
             return _run(args, folder, plan)
 
 
-def _choose_val_fraction(args: argparse.Namespace, recorded: Mapping[str, Any]) -> None:
-    """Decide how much is held out where there is no split for it; runs that do not remember it held out nothing."""
-    held_out = args.eval_every is not None or (not args.no_eval and "val" in args.eval_splits.split(","))
-    if args.val_split not in (None, "val") or args.val_split == (args.split or Options.split):
-        if args.val_fraction:
-            raise UserError(f"--val-split {args.val_split} names what is held out; it does not go with --val-fraction")
-        args.val_fraction = None if recorded else 0.0  # what a run is trained on stays as it was
-    elif args.val_fraction is None and not recorded:
-        args.val_fraction = VAL_FRACTION if held_out else 0.0
+def _machine(recorded: Mapping[str, Any], args: argparse.Namespace, folder: Path) -> Mapping[str, Any]:
+    """Return what the run remembers of the machine; where its processes are others than before, its threads are, too.
+
+    Says so if a run goes on with another number of processes than it had.
+    """
+    ranks: Ranks = args.ranks
+    before = recorded.get("processes") or 1
+    if recorded and before != ranks.size:
+        print(
+            f"the run in {folder} was started as {_in_words(before)} and goes on as {_in_words(ranks.size)}: every "
+            "step has the images and random draws that it would have had, but its sums are taken in another order: "
+            "the last digits change and, after many steps, what is found"
+        )
+    elif recorded or not ranks.several:
+        return recorded
+    backend = recorded.get("backend") or kernels.backend()
+    return {**recorded, "threads": args.threads or threads_of(ranks) if backend == "cpu" else None}
+
+
+def _in_words(processes: int) -> str:
+    return "one process" if processes == 1 else f"{processes} processes"
 
 
 def _check_minutes(args: argparse.Namespace, recorded: Mapping[str, Any]) -> None:
@@ -184,21 +205,28 @@ def _check_minutes(args: argparse.Namespace, recorded: Mapping[str, Any]) -> Non
         )
 
 
-def _plan(args: argparse.Namespace, folder: Path, options: Options, recorded: Mapping[str, Any]) -> Plan:
+def _plan(
+    args: argparse.Namespace,
+    folder: Path,
+    options: Options,
+    recorded: Mapping[str, Any],
+    checkpoint: Checkpoint | None,
+) -> Plan:
     """Find everything that can be wrong before anything is written."""
-    checkpoint = find_checkpoint(folder) if args.resume else None
-    if not args.resume and not args.overwrite:
+    ranks: Ranks = args.ranks
+    if not args.resume and not args.overwrite and ranks.first:
         refuse_existing(folder)
     if recorded.get("root") and options.root and args.root is None and not Path(options.root).exists():
         there = f"{folder / OPTIONS} says that the images are there"
         raise DataError(f"does not exist; {there}. If they moved, say where to by --root", path=options.root)
     dataset = open_dataset(options, options.split, subset=options.subset, ids=options.ids)
     origin = _origin(options, folder, checkpoint, len(dataset.class_names))
-    config = make_config(options, dataset.class_names, None if origin is None else origin.base)
-    config = _with_pose(config, dataset)
-    splits = {} if args.no_eval else _open_splits(args.eval_splits, options, dataset)
-    held_out = _held_out(options, dataset, splits)
-    for name, split in (splits if held_out is None else splits | {"val": held_out.dataset}).items():
+    config = with_pose(make_config(options, dataset.class_names, None if origin is None else origin.base), dataset)
+    require_shares(config, ranks)
+    splits = {} if args.no_eval else open_splits(args.eval_splits, options, dataset)
+    held_out = _held_out(options, dataset, splits, ranks)
+    measured = splits if held_out is None else splits | {"val": held_out.dataset}
+    for name, split in measured.items():
         require_pose(split, config, f"what is measured as {name!r}")
     if checkpoint is not None:
         check_resumable(
@@ -214,22 +242,10 @@ def _plan(args: argparse.Namespace, folder: Path, options: Options, recorded: Ma
     model = MaskRCNN(config, params)
     if not trained_names(model.params, config):  # which also finds a misspelt pattern of config.frozen
         raise UserError("everything is frozen, so there is nothing to train; expected some part that is not")
-    if not options.skip_bad:
-        for name, split in (splits if held_out is None else splits | {"val": held_out.dataset}).items():
+    if not options.skip_bad and ranks.first:
+        for name, split in measured.items():
             require_readable(split, f"check {name}", progress=not args.quiet)
-    plan = Plan(options, dataset, splits, checkpoint, model, said, kept, held_out)
-    return plan if options.minutes is None or recorded else _within_budget(plan, options.minutes)
-
-
-def _with_pose(config: Config, dataset: Dataset) -> Config:
-    """Let a network with keypoints know what the data set calls them."""
-    require_branches(config)
-    require_pose(dataset, config, "what is trained on")
-    pose = pose_in(dataset)
-    if not config.keypoints or pose is None or pose == pose_of(config):
-        return config
-    lines = tuple(end + 1 for line in pose.skeleton for end in line)
-    return config.replace(keypoint_names=pose.names, keypoint_skeleton=lines)
+    return Plan(options, dataset, splits, checkpoint, model, said, kept, held_out, ranks)
 
 
 def _within_budget(plan: Plan, minutes: float) -> Plan:
@@ -237,7 +253,15 @@ def _within_budget(plan: Plan, minutes: float) -> Plan:
     options, dataset, model = plan.options, plan.dataset, plan.model
     print(f"timing the first steps, to plan {minutes:g} minutes", flush=True)
     between = 0.0 if plan.held_out is None else plan.held_out.seconds_a_time(model) / plan.held_out.every
-    timed = plan_steps(model, dataset, minutes, seed=options.seed, skip_bad=options.skip_bad, seconds_between=between)
+    timed = plan_steps(
+        model,
+        dataset,
+        minutes,
+        seed=options.seed,
+        skip_bad=options.skip_bad,
+        seconds_between=between,
+        ranks=plan.ranks,
+    )
     options, shorter = replace(options, steps=timed.steps), fitting_warmup(model.config, timed.steps)
     said = (
         f"a step takes {timed.seconds:.3g} s (median of {timed.measured}): {timed.steps} steps in {minutes:g} minutes"
@@ -302,65 +326,26 @@ def _parameters(
     return start.params, describe(origin, start, config, class_names), record(origin, start)
 
 
-def _held_out(options: Options, dataset: Dataset, splits: Mapping[str, Dataset]) -> HeldOut | None:
+def _held_out(options: Options, dataset: Dataset, splits: Mapping[str, Dataset], ranks: Ranks) -> HeldOut | None:
     """Return what is measured every --eval-every steps: the held-out split, evaluated at the end or not."""
     if options.eval_every is None:
         return None
-    split = (splits if "val" in splits else _open_splits("val", options, dataset))["val"]
-    return HeldOut(split, options.eval_every, seed=options.seed, skip_bad=options.skip_bad)
+    split = (splits if "val" in splits else open_splits("val", options, dataset))["val"]
+    return HeldOut(split, options.eval_every, seed=options.seed, skip_bad=options.skip_bad, ranks=ranks)
 
 
-def _open_splits(names: str, options: Options, dataset: Dataset) -> dict[str, Dataset]:
-    """Open what is evaluated: "train" is what is trained on, "val" is the split of --val-split."""
-    splits: dict[str, Dataset] = {}
-    for name in names.split(","):
-        if name == "train":
-            splits[name] = dataset
-        elif name == "val":
-            held_out = _open_held_out(options)
-            _say_what_is_held_out(options, dataset, held_out)
-            _say_what_is_shared(options, dataset, held_out)
-            what = f"the held-out split {options.val_split!r}"
-            splits[name] = in_classes_of(held_out, tuple(dataset.class_names), what, print)
-        else:
-            raise UserError(f"--eval-splits names {name!r}; expected train, val, or train,val")
-    return splits
+class Outcome(NamedTuple):
+    """What training and evaluation gave; the peaks of memory in MiB after each, where they are known."""
+
+    result: TrainResult
+    reports: dict[str, SplitReport]
+    peaks: tuple[float | None, float | None]
 
 
-def _say_what_is_held_out(options: Options, dataset: Dataset, held_out: Dataset) -> None:
-    if options.val_split == "val" and draws(options.data, options.root, options.val_fraction):
-        print(
-            f"held out: {len(held_out)} of {len(held_out) + len(dataset)} images, drawn by a hash of their names "
-            f"(--val-fraction {options.val_fraction:g}), as there is no split {options.val_split!r}"
-        )
-    else:
-        print(f"held out: the split {options.val_split!r}, {len(held_out)} images")
-
-
-def _say_what_is_shared(options: Options, dataset: Dataset, held_out: Dataset) -> None:
-    """Say if images that are evaluated as held out are trained on."""
-    shared = shared_images(dataset, held_out)
-    if not shared:
-        return
-    which = "all" if shared == len(held_out) else f"{shared} of the"
-    same = f", the split that is trained on (--split {options.split})" if options.split == options.val_split else ""
-    print(
-        f"warning: --val-split is {options.val_split}{same}: {which} {len(held_out)} images that are evaluated are "
-        "trained on, too, so the numbers say nothing about new images; name another split by --val-split"
-    )
-
-
-def _open_held_out(options: Options) -> Dataset:
-    try:
-        return open_dataset(options, options.val_split, subset=options.val_subset, ids=None)
-    except DataError as error:
-        raise DataError(
-            f"there are no held-out images: {error}. Name another split by --val-split, draw one by "
-            "--val-fraction, or train without by --eval-splits train or --no-eval"
-        ) from error
-
-
-def _train_and_report(args: argparse.Namespace, folder: Path, plan: Plan, page: Page, events: Events | None) -> int:
+def _train_and_evaluate(
+    args: argparse.Namespace, folder: Path, plan: Plan, page: Page | None, events: Events | None
+) -> Outcome:
+    """Do the work, which is what all ranks do together."""
     options, model, dataset = plan.options, plan.model, plan.dataset
     result = train(
         model,
@@ -374,21 +359,27 @@ def _train_and_report(args: argparse.Namespace, folder: Path, plan: Plan, page: 
         held_out=plan.held_out,
         page=page,
         events=events,
+        ranks=plan.ranks,
     )
     after_training = peak_memory_mib()
     reports: dict[str, SplitReport] = {}
     for name, split in plan.splits.items():
-        reports[name] = evaluate_split(
-            model, split, skip_bad=options.skip_bad, progress=not args.quiet, label=f"evaluate {name}"
-        )
+        shown: dict[str, Any] = {"progress": not args.quiet, "label": f"evaluate {name}"}
+        reports[name] = evaluate_split(model, split, skip_bad=options.skip_bad, ranks=plan.ranks, **shown)
+    return Outcome(result, reports, (after_training, peak_memory_mib()))
+
+
+def _train_and_report(args: argparse.Namespace, folder: Path, plan: Plan, page: Page, events: Events | None) -> int:
+    options, model, dataset = plan.options, plan.model, plan.dataset
+    result, reports, (after_training, with_evaluation) = _train_and_evaluate(args, folder, plan, page, events)
     page.reports |= reports
-    with_evaluation = peak_memory_mib()
     pictures = [] if args.no_pictures else draw(folder, reports, dataset.class_names)
     facts = {
         "run": str(folder),
         "preset": model.config.name,
         "weights": options.weights,
         "backend": kernels.backend(),
+        **({"processes": plan.ranks.size} if plan.ranks.several else {}),
         "seed": options.seed,
         "steps": result.step,
         "batch_size": model.config.batch_size * model.config.accumulate,

@@ -103,6 +103,22 @@ def augmented_as(sample: Sample, rng: np.random.Generator, config: Config) -> Sa
     )
 
 
+def leave_out(count: int, rng: np.random.Generator, config: Config) -> None:
+    """Bring a generator to where ``augmented_as`` of so many samples would: they are somebody else's to augment.
+
+    Parameters
+    ----------
+    count : int
+    rng : Generator
+        A PCG64, as ``default_rng`` makes.
+    config : Config
+    """
+    each = 4 + 2 * bool(config.flip_vertical or config.quarter_turns)
+    each += 4 * (config.crop != (1, 1)) + 3 * any(config.colour_jitter)
+    if count:
+        rng.bit_generator.advance(count * each)  # type: ignore[attr-defined]
+
+
 def flip_horizontal(sample: Sample, *, keypoint_offset: float = 0.5) -> Sample:
     """Mirror a sample left to right.
 

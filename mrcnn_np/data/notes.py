@@ -34,6 +34,11 @@ class Notes:
         if first and not self._quiet:
             warnings.warn(f"{printable(where)}: {kind}", DataWarning, stacklevel=3)
 
+    def take_over(self, others: Notes) -> None:
+        """Add what others have, which has been said there."""
+        for kind, files in others._files.items():
+            self._files.setdefault(kind, {}).update(files)
+
     def count(self, kind: str) -> int:
         """Return how many files or places a kind concerns."""
         return len(self._files.get(kind, ()))

@@ -17,6 +17,7 @@ from ..detections import Detections
 from ..errors import ConfigError, DataError
 from ..keypoints.pose import COCO_PERSON, Pose
 from ..model import MaskRCNN
+from ..parallel.ranks import ALONE, Ranks
 from .coco import CocoEvaluation, CocoEvaluator
 from .oks import OksEvaluator
 from .voc import Evaluation, Evaluator
@@ -170,6 +171,11 @@ def require_pose(dataset: Dataset, config: Config, what: str = "the data set") -
         raise ConfigError(f"keypoints is {kinds}, but {what} has {len(pose)}: {', '.join(pose.names[:20])}")
 
 
+def _to_be_sent(sample: Sample) -> Sample:
+    """Leave out the picture, which is most of a sample; an evaluation asks for its height and width only."""
+    return sample.replace(image=sample.image[:, :, :0])
+
+
 def evaluate_split(
     model: MaskRCNN,
     dataset: Dataset,
@@ -181,6 +187,7 @@ def evaluate_split(
     progress: bool = True,
     label: str = "evaluate",
     on_image: Callable[[str, Detections], None] | None = None,
+    ranks: Ranks = ALONE,
 ) -> SplitReport:
     """Detect the objects of every image and compare them with the ground truth, one image in memory at a time.
 
@@ -201,6 +208,9 @@ def evaluate_split(
         What the bar says.
     on_image : callable, optional
         Called with the id and the detections of every image.
+    ranks : Ranks
+        If there are several, they share the images. The first one receives what all found, in the order of the images,
+        and does with it what one process would; the others' reports are empty.
 
     Returns
     -------
@@ -217,18 +227,26 @@ def evaluate_split(
             evaluators[kind] = Evaluator(dataset.class_names, method=method, iou_type=kind)
     report, began = SplitReport(), time.perf_counter()
     limit = DetectionLimit(model.config.detections_per_image)
-    for index in tqdm(range(len(dataset)), desc=label, unit="image", disable=not progress):
+
+    def look(index: int) -> tuple[Sample, Detections] | DataError:
         try:
             sample = dataset.load(index)
         except DataError as error:
-            if not skip_bad:
-                raise _advising(error, dataset.ids[index]) from error
-            report.skipped[dataset.ids[index]] = str(error)
-            continue
+            return error
         found = model.detect([sample.image])[0]
         # run lengths: a hundred masks of a large photograph are gigabytes as arrays, and some are kept for the gallery
         runs: Any = in_runs(found.masks)
         found = replace(found, masks=runs)
+        return (sample, found) if ranks.first else (_to_be_sent(sample), replace(found, image=None))
+
+    seen = tqdm(ranks.spread(look, range(len(dataset))), label, len(dataset), unit="image", disable=not progress)
+    for index, looked in enumerate(seen):
+        if isinstance(looked, DataError):
+            if not skip_bad:
+                raise _advising(looked, dataset.ids[index]) from looked
+            report.skipped[dataset.ids[index]] = str(looked)
+            continue
+        sample, found = looked
         limit.add(len(found.scores), int((~sample.gt_crowd).sum()))
         if class_ids is not None:
             found = found.of_classes(class_ids)
@@ -237,6 +255,9 @@ def evaluate_split(
         if on_image is not None:
             on_image(sample.image_id, found)
         if len(report.samples) < SHOWN:
+            if found.image is None:
+                sample = dataset.load(index)
+                found = replace(found, image=sample.image)
             report.samples.append(sample)
             report.detections.append(found.above(SHOWN_SCORE))
     if report.skipped and len(report.skipped) == len(dataset):

@@ -10,13 +10,16 @@ import copy
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 from ..config import Config
 from ..data.sample import Dataset
 from ..errors import UserError
 from ..model import MaskRCNN
-from .loop import STEP, step_samples, stream, train_step
+from ..parallel.ranks import ALONE, Ranks
+from .batches import STEP, as_one_batch, stream
+from .loop import step_samples, train_step
 from .optim import zero_velocity
 
 #: steps that are timed, at least and at most, after one that also compiles; and the share of the budget to stop at
@@ -52,6 +55,7 @@ def plan_steps(
     skip_bad: bool = False,
     seconds_between: float = 0.0,
     clock: Callable[[], float] = time.perf_counter,
+    ranks: Ranks = ALONE,
 ) -> StepPlan:
     """Time the first steps of a training on a copy of the model and say how many fit into the budget.
 
@@ -70,6 +74,8 @@ def plan_steps(
         What is done between the steps takes so long, for each step: held-out images every N steps.
     clock : callable
         Returns seconds.
+    ranks : Ranks
+        As in ``train``; all go by the first one's clock, so that they stop together.
 
     Returns
     -------
@@ -80,6 +86,7 @@ def plan_steps(
     UserError
         Not one step fits.
     """
+    clock = partial(ranks.of_first, clock)
     began, probe, config = clock(), copy.deepcopy(model), model.config
     velocity = zero_velocity(probe.params, config)
     skipped: dict[str, str] | None = {} if skip_bad else None
@@ -87,8 +94,9 @@ def plan_steps(
     for step in range(1 + MOST):
         before = clock()
         rng = stream(seed, step, STEP)
-        _, batches = step_samples(dataset, config, seed=seed, step=step, rng=rng, skipped=skipped)
-        train_step(probe, batches, velocity, step=step, rng=rng)
+        own = step_samples(dataset, config, seed=seed, step=step, rng=rng, skipped=skipped, ranks=ranks)
+        _, batches = as_one_batch(*own, config, skipped=skipped, ranks=ranks)
+        train_step(probe, batches, velocity, step=step, rng=rng, ranks=ranks)
         if step:
             times.append(clock() - before)
         if len(times) >= LEAST and clock() - began > SHARE * 60 * minutes:

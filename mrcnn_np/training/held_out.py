@@ -14,6 +14,7 @@ from ..errors import DataError
 from ..evaluate.split import SplitReport, ap50_of, evaluate_split
 from ..model import MaskRCNN
 from ..molding import make_batch
+from ..parallel.ranks import ALONE, Ranks
 
 #: a stream of random numbers, beside those of ``loop.py``
 HELD_OUT = 4
@@ -34,15 +35,20 @@ class HeldOut:
         not the sampling.
     skip_bad : bool
         Leave out images that cannot be read, instead of stopping.
+    ranks : Ranks
+        If there are several, they share the images.
 
     Attributes
     ----------
     report : SplitReport or None
-        The last evaluation.
+        The last evaluation; on all ranks but the first an empty one.
     """
 
-    def __init__(self, dataset: Dataset, every: int, *, seed: int = 0, skip_bad: bool = False) -> None:
+    def __init__(
+        self, dataset: Dataset, every: int, *, seed: int = 0, skip_bad: bool = False, ranks: Ranks = ALONE
+    ) -> None:
         self.dataset, self.every, self.seed, self.skip_bad = dataset, every, seed, skip_bad
+        self.ranks = ranks
         self.report: SplitReport | None = None
 
     def measure(self, model: MaskRCNN) -> dict[str, float]:
@@ -53,38 +59,42 @@ class HeldOut:
         The losses are means over images, in the training's size, not augmented, with batch norm's running statistics,
         which stay as they are. AP is by VOC 2010 rules at IoU 0.5; it is left out where there are no objects.
         """
-        self.report = evaluate_split(model, self.dataset, skip_bad=self.skip_bad, progress=False)
+        self.report = evaluate_split(model, self.dataset, skip_bad=self.skip_bad, progress=False, ranks=self.ranks)
         losses = self._losses(model)
         found = {
             f"val_{kind}_ap50": ap
             for kind, evaluation in self.report.evaluations.items()
             if (ap := ap50_of(evaluation)) is not None
         }
-        return {"val_loss": sum(losses.values()), **{f"val_{k}": v for k, v in losses.items()}, **found}
+        own = {"val_loss": sum(losses.values()), **{f"val_{k}": v for k, v in losses.items()}, **found}
+        return self.ranks.of_first(lambda: own)
 
     def _losses(self, model: MaskRCNN) -> dict[str, float]:
         frozen = MaskRCNN(model.config.replace(bn_mode="frozen"), model.params)
-        rows = []
-        for index in range(len(self.dataset)):
+
+        def of_image(index: int) -> dict[str, float] | None:
             try:
                 sample = for_training(self.dataset.load(index))
             except DataError:
                 if self.skip_bad:
-                    continue
+                    return None
                 raise
             rng = np.random.default_rng([self.seed, index, HELD_OUT])
             losses, _ = frozen.losses(make_batch([sample], model.config), rng)
-            rows.append(losses)
-        return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+            return losses
+
+        rows = [row for row in self.ranks.spread(of_image, range(len(self.dataset))) if row is not None]
+        return {name: float(np.mean([row[name] for row in rows])) for name in (rows[0] if rows else ())}
 
     def seconds_a_time(self, model: MaskRCNN) -> float:
         """Return how long one measurement of a model may take, judged by a few images."""
         some = _First(self.dataset, min(TIMED, len(self.dataset)))
-        probe = HeldOut(some, self.every, seed=self.seed, skip_bad=self.skip_bad)
+        probe = HeldOut(some, self.every, seed=self.seed, skip_bad=self.skip_bad, ranks=self.ranks)
         probe.measure(model)  # compiles
         before = time.perf_counter()
         probe.measure(model)
-        return (time.perf_counter() - before) / len(some) * len(self.dataset)
+        seconds = time.perf_counter() - before
+        return self.ranks.of_first(lambda: seconds) / len(some) * len(self.dataset)
 
 
 class _First:

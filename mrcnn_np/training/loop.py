@@ -9,123 +9,41 @@ product elsewhere.
 
 from __future__ import annotations
 
-import sys
 import time
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from kernels import on_device, place, to_host
 
 from ..config import Config
-from ..data.augment import augmented_as
+from ..data.augment import augmented_as, leave_out
 from ..data.sample import Dataset, Sample, for_training
 from ..errors import CheckpointError, DataError, NonFiniteError
 from ..files import remove_leftovers
 from ..model import MaskRCNN
 from ..molding import Batch, make_batch
+from ..parallel.ranks import ALONE, Ranks
 from ..params import Params, first_non_finite
 from . import accumulate
+from .agreement import alike, require_shares
 from .bar import Bar
+from .batches import INITIALISE as INITIALISE
+from .batches import ORDER as ORDER
+from .batches import STEP, as_one_batch, batch_indices, load_samples, stream
+from .batches import epoch_order as epoch_order
 from .checkpoint import Checkpoint, check_resumable, save_checkpoint
 from .events import Events
 from .held_out import HeldOut, best_by, best_of
 from .optim import clip_gradients, global_norm, learning_rate_at, update, zero_velocity
 from .page import Page
-from .run_folder import BEST, CHECKPOINT, METRICS, TIMINGS, StepLog, read_steps
+from .run_folder import BEST, CHECKPOINT, METRICS, TIMINGS, NoLog, StepLog, read_steps
 
 #: a loss of so many times the first step's is no success any more; and the largest first loss that this counts from
 DIVERGED, LARGE_FIRST_LOSS = 1e6, 1e3
-#: what a stream of random numbers is for; the last word of its seed, and not 0, because trailing zeros do not count
-INITIALISE, STEP, ORDER = 1, 2, 3
-
-
-def stream(seed: int, index: int, purpose: int) -> np.random.Generator:
-    """Return the random numbers of one step, one epoch's order, or the initialisation: a pure function.
-
-    Parameters
-    ----------
-    seed : int
-        Of the run.
-    index : int
-        Of the step or the epoch.
-    purpose : int
-        ``INITIALISE``, ``ORDER`` or ``STEP``.
-    """
-    return np.random.default_rng([seed, index, purpose])
-
-
-@lru_cache(maxsize=2)  # a batch touches one epoch, or two where they meet
-def epoch_order(seed: int, epoch: int, images: int) -> tuple[int, ...]:
-    """Return the order of the images in one epoch: each exactly once.
-
-    Parameters
-    ----------
-    seed, epoch : int
-    images : int
-        In the training set.
-    """
-    return tuple(int(i) for i in stream(seed, epoch, ORDER).permutation(images))
-
-
-def batch_indices(seed: int, step: int, batch_size: int, images: int) -> list[int]:
-    """Return the images of one step (from 0): the next ``batch_size`` in the endless row of epochs.
-
-    Parameters
-    ----------
-    seed, step : int
-    batch_size : int
-        Images of a step.
-    images : int
-        In the training set.
-    """
-    positions = range(step * batch_size, (step + 1) * batch_size)
-    return [epoch_order(seed, p // images, images)[p % images] for p in positions]
-
-
-def load_samples(dataset: Dataset, indices: list[int], skipped: dict[str, str] | None) -> list[Sample]:
-    """Load images; one that cannot be read is replaced by the next in the data set.
-
-    Parameters
-    ----------
-    dataset : Dataset
-    indices : list of int
-    skipped : dict of str to str, or None
-        Ids of unreadable images and why; new ones are added. ``None``: nothing is skipped.
-
-    Returns
-    -------
-    list of Sample
-
-    Raises
-    ------
-    DataError
-        An image cannot be read and ``skipped`` is ``None``, or no image of the data set can be read.
-    """
-    samples = []
-    for index in indices:
-        for candidate in ((index + i) % len(dataset) for i in range(len(dataset))):
-            image_id = dataset.ids[candidate]
-            if skipped is not None and image_id in skipped:
-                continue
-            try:
-                samples.append(dataset.load(candidate))
-                break
-            except DataError as error:
-                if skipped is None:
-                    message = f"image {image_id}: {error} (mend it, or leave such images out with --skip-bad)"
-                    raise DataError(message, image_id=image_id) from error
-                skipped[image_id] = str(error)
-                tqdm.write(f"skipped image {image_id}: {error}", file=sys.stderr)
-        else:
-            reasons = list((skipped or {"": "there are none"}).values())
-            raise DataError(f"none of the {len(dataset)} images can be read; the last error: {reasons[-1]}")
-    return samples
 
 
 def step_samples(
@@ -136,6 +54,7 @@ def step_samples(
     step: int,
     rng: np.random.Generator,
     skipped: dict[str, str] | None,
+    ranks: Ranks = ALONE,
 ) -> tuple[list[Sample], list[Batch]]:
     """Load, augment and mold what one step trains on.
 
@@ -149,6 +68,8 @@ def step_samples(
         The step's, for the augmentation.
     skipped : dict of str to str, or None
         As in ``load_samples``.
+    ranks : Ranks
+        If there are several, each takes its share of every batch, augmented as one process would.
 
     Returns
     -------
@@ -157,11 +78,15 @@ def step_samples(
     batches : list of Batch
         ``config.accumulate`` of them.
     """
-    indices = batch_indices(seed, step, config.batch_size * config.accumulate, len(dataset))
-    samples = [for_training(sample) for sample in load_samples(dataset, indices, skipped)]
-    samples = [augmented_as(s, rng, config) for s in samples]
-    size = config.batch_size
-    return samples, [make_batch(samples[i : i + size], config) for i in range(0, len(samples), size)]
+    size, own = config.batch_size, ranks.share(config.batch_size)
+    indices = batch_indices(seed, step, size * config.accumulate, len(dataset))
+    parts = []
+    for start in range(0, len(indices), size):
+        loaded = load_samples(dataset, [indices[start + i] for i in own], skipped)
+        leave_out(own.start, rng, config)
+        parts.append([augmented_as(for_training(sample), rng, config) for sample in loaded])
+        leave_out(size - own.stop, rng, config)
+    return [sample for part in parts for sample in part], [make_batch(part, config) for part in parts]
 
 
 def require_finite(what: str, tensors: Iterable[tuple[str, np.ndarray]]) -> None:
@@ -178,7 +103,13 @@ def require_finite(what: str, tensors: Iterable[tuple[str, np.ndarray]]) -> None
 
 
 def train_step(
-    model: MaskRCNN, batch: Batch | Sequence[Batch], velocity: Params, *, step: int, rng: np.random.Generator
+    model: MaskRCNN,
+    batch: Batch | Sequence[Batch],
+    velocity: Params,
+    *,
+    step: int,
+    rng: np.random.Generator,
+    ranks: Ranks = ALONE,
 ) -> dict[str, float]:
     """Do one step of gradient descent: forward, backward, clip, update.
 
@@ -194,6 +125,8 @@ def train_step(
         Steps done before this one.
     rng : numpy.random.Generator
         For the subsampling of anchors and RoIs.
+    ranks : Ranks
+        If there are several, all do this together, each with its share of every batch; the result is the same on all.
 
     Returns
     -------
@@ -213,9 +146,9 @@ def train_step(
     require_finite("the input", [("image", part.images) for part in parts])
     require_finite("parameter", model.params.items())
     with np.errstate(over="ignore", invalid="ignore"):  # found by name below
-        losses, left = accumulate.forward(model, parts, rng)
+        losses, left = accumulate.forward(model, parts, rng, ranks)
         require_finite("loss", [(name, np.asarray(loss)) for name, loss in losses.items()])
-        every_grad = accumulate.backward(model, left)  # frees the activations on its way
+        every_grad = accumulate.backward(model, left, velocity)  # frees the activations on its way
         # in the order of the backward pass, which is that of the dictionary
         grads = {name: g for name, g in every_grad.items() if name in velocity}
         require_finite("gradient of", grads.items())
@@ -281,6 +214,7 @@ def train(
     held_out: HeldOut | None = None,
     page: Page | None = None,
     events: Events | None = None,
+    ranks: Ranks = ALONE,
 ) -> TrainResult:
     """Train a model for ``model.config.steps`` steps.
 
@@ -307,6 +241,9 @@ def train(
         Is told of every step, to show it in a browser.
     events : Events, optional
         Is told of every step, for TensorBoard.
+    ranks : Ranks
+        If there are several, all call this with the same arguments and share every batch. Only the first writes, and
+        only it needs ``out_dir``; all end with the same parameters.
 
     Returns
     -------
@@ -318,10 +255,12 @@ def train(
         Names the step, its images, and the first tensor that holds NaN or infinity, or says that the loss has grown
         beyond ``require_convergence``. The last checkpoint stays.
     DataError, CheckpointError, UserError
-        An image cannot be read; ``resume`` belongs to another run; the folder cannot be written.
+        An image cannot be read; ``resume`` belongs to another run; the folder cannot be written; there are more ranks
+        than images in a batch.
     """
     if len(dataset) == 0:
         raise DataError("the data set has no images to train on")
+    require_shares(model.config, ranks)
     config, images = model.config, image_checksum(dataset)
     velocity, start, skipped = zero_velocity(model.params, config), 0, {}
     if resume is not None:
@@ -335,40 +274,45 @@ def train(
         skipped = dict.fromkeys(resume.skipped, "skipped before the training was resumed")
 
     def save(step: int, name: str = CHECKPOINT) -> None:
+        alike(model.params, velocity, ranks)
+        if not ranks.first:
+            return
         tensors = to_host(model.params), to_host(velocity)
         state = (step, seed, config, dataset.class_names, *tensors, images, tuple(skipped))
         save_checkpoint(out_dir / name, Checkpoint(*state))
 
-    remove_leftovers(out_dir)
+    if ranks.first:
+        remove_leftovers(out_dir)
     if resume is None:
         save(0)  # what is wrong with the disk shows now, and a kill from here on can be resumed
     began, saved = time.perf_counter(), start
-    metrics = StepLog(out_dir / METRICS, step=start, complete=True)
-    timings = StepLog(out_dir / TIMINGS, step=start, complete=False)
-    rows = read_steps(out_dir / METRICS)
+    log: type[StepLog] | type[NoLog] = StepLog if ranks.first else NoLog
+    metrics = log(out_dir / METRICS, step=start, complete=True)
+    timings = log(out_dir / TIMINGS, step=start, complete=False)
+    rows = ranks.of_first(lambda: read_steps(out_dir / METRICS))
     decides = best_by(config)
-    first, best = metrics.first.get("loss"), best_of(rows, decides)
+    first, best = rows[0].get("loss") if rows else None, best_of(rows, decides)
     if page is not None:
         page.begin(rows)
     if events is not None:
         events.begin(rows)
-    bar = Bar(start, config.steps, enabled=progress)
+    bar = Bar(start, config.steps, enabled=progress and ranks.first)
     try:
         for step in range(start, config.steps):
             before = time.perf_counter()
             rng = stream(seed, step, STEP)
             known = skipped if skip_bad else None
-            samples, batches = step_samples(dataset, config, seed=seed, step=step, rng=rng, skipped=known)
+            own = step_samples(dataset, config, seed=seed, step=step, rng=rng, skipped=known, ranks=ranks)
+            image_ids, batches = as_one_batch(*own, config, skipped=known, ranks=ranks)
             try:
-                record = train_step(model, batches, velocity, step=step, rng=rng)
+                record = train_step(model, batches, velocity, step=step, rng=rng, ranks=ranks)
                 first = record["loss"] if first is None else first
                 require_convergence(record, first)
                 if step + 1 == config.steps:  # else the next step looks
                     require_finite("after the update, parameter", model.params.items())
             except NonFiniteError as error:
-                ids = ", ".join(s.image_id for s in samples)
                 kept = f"the checkpoint of step {saved} is kept"
-                raise NonFiniteError(f"step {step + 1}: {error} (images {ids}); {kept}") from error
+                raise NonFiniteError(f"step {step + 1}: {error} (images {', '.join(image_ids)}); {kept}") from error
             seconds = time.perf_counter() - before
             looks = held_out is not None and ((step + 1) % held_out.every == 0 or step + 1 == config.steps)
             if held_out is not None and looks:
@@ -378,7 +322,7 @@ def train(
             record = {"step": step + 1, **record}
             metrics.write(record)
             timings.write({"step": step + 1, "seconds": round(seconds, 4)})
-            bar.show(record, images_per_second=len(samples) / seconds)
+            bar.show(record, images_per_second=len(image_ids) / seconds)
             seen = held_out.report if held_out is not None and looks else None
             if page is not None:
                 page.add(record, seen)

@@ -152,6 +152,29 @@ class StepLog:
             raise UserError(f"cannot write {self.path}: {error.strerror or error}") from error
 
 
+class NoLog:
+    """What stands in the place of a ``StepLog`` where another process writes it.
+
+    Parameters
+    ----------
+    path : Path
+    step : int
+    complete : bool
+    """
+
+    def __init__(self, path: Path, *, step: int, complete: bool) -> None:
+        pass
+
+    def write(self, record: dict[str, Any]) -> None:
+        """Do nothing."""
+
+    def sync(self) -> None:
+        """Do nothing."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
 def _records(file: IO[bytes], path: Path) -> Iterator[tuple[dict[str, Any], int]]:
     """Yield every whole line and its number of bytes, up to the first that is no JSON or was only half written."""
     number = 0

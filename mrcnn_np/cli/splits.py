@@ -1,0 +1,131 @@
+"""What a training is evaluated on, and what is to be said of its data: whether it is held out, and its keypoints."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from typing import Any
+
+from ..config import Config
+from ..data.opening import draws
+from ..data.sample import Dataset
+from ..errors import DataError, UserError
+from ..evaluate.classes import in_classes_of
+from ..evaluate.split import pose_in, require_pose, shared_images
+from ..keypoints.pose import pose_of
+from ..model import require_branches
+from .options import Options, open_dataset
+
+#: share of the images that is held out, if no split is
+VAL_FRACTION = 0.1
+
+
+def choose_val_fraction(args: argparse.Namespace, recorded: Mapping[str, Any]) -> None:
+    """Decide how much is held out where there is no split for it; runs that do not remember it held out nothing.
+
+    Parameters
+    ----------
+    args : Namespace
+        Of ``train``; ``val_fraction`` is filled in.
+    recorded : mapping
+        What a resumed run remembers of its options; else empty.
+
+    Raises
+    ------
+    UserError
+        --val-fraction stands beside a split that has a name.
+    """
+    held_out = args.eval_every is not None or (not args.no_eval and "val" in args.eval_splits.split(","))
+    if args.val_split not in (None, "val") or args.val_split == (args.split or Options.split):
+        if args.val_fraction:
+            raise UserError(f"--val-split {args.val_split} names what is held out; it does not go with --val-fraction")
+        args.val_fraction = None if recorded else 0.0  # what a run is trained on stays as it was
+    elif args.val_fraction is None and not recorded:
+        args.val_fraction = VAL_FRACTION if held_out else 0.0
+
+
+def with_pose(config: Config, dataset: Dataset) -> Config:
+    """Let a network with keypoints know what the data set calls them.
+
+    Parameters
+    ----------
+    config : Config
+    dataset : Dataset
+        What is trained on.
+
+    Raises
+    ------
+    ConfigError
+        The data set has no keypoints, or others; or the active backend has none.
+    """
+    require_branches(config)
+    require_pose(dataset, config, "what is trained on")
+    pose = pose_in(dataset)
+    if not config.keypoints or pose is None or pose == pose_of(config):
+        return config
+    lines = tuple(end + 1 for line in pose.skeleton for end in line)
+    return config.replace(keypoint_names=pose.names, keypoint_skeleton=lines)
+
+
+def open_splits(names: str, options: Options, dataset: Dataset) -> dict[str, Dataset]:
+    """Open what is evaluated: "train" is what is trained on, "val" is the split of --val-split.
+
+    Parameters
+    ----------
+    names : str
+        With commas.
+    options : Options
+    dataset : Dataset
+        What is trained on.
+
+    Raises
+    ------
+    UserError
+        There is no such split, or it cannot be read.
+    """
+    splits: dict[str, Dataset] = {}
+    for name in names.split(","):
+        if name == "train":
+            splits[name] = dataset
+        elif name == "val":
+            held_out = _open_held_out(options)
+            _say_what_is_held_out(options, dataset, held_out)
+            _say_what_is_shared(options, dataset, held_out)
+            what = f"the held-out split {options.val_split!r}"
+            splits[name] = in_classes_of(held_out, tuple(dataset.class_names), what, print)
+        else:
+            raise UserError(f"--eval-splits names {name!r}; expected train, val, or train,val")
+    return splits
+
+
+def _say_what_is_held_out(options: Options, dataset: Dataset, held_out: Dataset) -> None:
+    if options.val_split == "val" and draws(options.data, options.root, options.val_fraction):
+        print(
+            f"held out: {len(held_out)} of {len(held_out) + len(dataset)} images, drawn by a hash of their names "
+            f"(--val-fraction {options.val_fraction:g}), as there is no split {options.val_split!r}"
+        )
+    else:
+        print(f"held out: the split {options.val_split!r}, {len(held_out)} images")
+
+
+def _say_what_is_shared(options: Options, dataset: Dataset, held_out: Dataset) -> None:
+    """Say if images that are evaluated as held out are trained on."""
+    shared = shared_images(dataset, held_out)
+    if not shared:
+        return
+    which = "all" if shared == len(held_out) else f"{shared} of the"
+    same = f", the split that is trained on (--split {options.split})" if options.split == options.val_split else ""
+    print(
+        f"warning: --val-split is {options.val_split}{same}: {which} {len(held_out)} images that are evaluated are "
+        "trained on, too, so the numbers say nothing about new images; name another split by --val-split"
+    )
+
+
+def _open_held_out(options: Options) -> Dataset:
+    try:
+        return open_dataset(options, options.val_split, subset=options.val_subset, ids=None)
+    except DataError as error:
+        raise DataError(
+            f"there are no held-out images: {error}. Name another split by --val-split, draw one by "
+            "--val-fraction, or train without by --eval-splits train or --no-eval"
+        ) from error
