@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 RUN ?= runs/shapes-tiny
 
-.PHONY: setup train train-voc test test-compare test-nojit test-avx2 test-gpu bench bench-gpu predict-gpu agreement docs-numbers \
+.PHONY: setup train train-voc train-nuclei test test-compare test-nojit test-avx2 test-gpu bench bench-gpu predict-gpu agreement docs-numbers \
 	lint tutorial \
 	book book-build book-check lab clean
 
@@ -25,6 +25,12 @@ train: $(STAMP)
 # The same on Pascal VOC; VOC_ROOT names the VOCdevkit folder.
 train-voc: $(STAMP)
 	$(BIN)/mrcnn-np train --data voc --preset small --eval-splits train,val --out runs/voc $(if $(ARGS),$(ARGS),--resume)
+
+# Nuclei under the microscope, 20 minutes; DSB_ROOT names the folder or zip of the Data Science Bowl 2018, stage 1, which
+# `mrcnn-np data get dsb2018` downloads. docs/recipes.md
+train-nuclei: $(STAMP)
+	$(BIN)/mrcnn-np train --data dsb --preset small --config recipes/nuclei.json --val-fraction 0.16 --out runs/nuclei \
+		$(if $(ARGS),$(ARGS),--resume)
 
 test: $(STAMP)
 	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup --ignore tests/compare $(ARGS)

@@ -125,6 +125,33 @@ def voc(runs: Path) -> str:
     return f"{where}\n\n{markdown_table(head, [(*row, peak(found))])}\n"
 
 
+def nuclei(runs: Path) -> str:
+    """Write the runs of the nuclei's recipe, a seed each: runs/nuclei, runs/nuclei-seed1, ...; with COCO's numbers."""
+    rows, where = [], ""
+    for folder in sorted(runs.glob("nuclei*")):
+        found, coco = summary(runs, folder.name), read(folder / "coco.json")["mask"]
+        where = f"{measured_on(found['machine'])}: {found['images']} images trained on, {coco['images']} held out; "
+        where += f"{found['steps']} steps of {found['batch_size']}."
+        threads = read(folder / "options.json")["threads"]
+        seconds = f"{found['training_seconds'] / 60:.1f} min, {threads} thread{'' if threads == 1 else 's'}"
+        numbers = (f"{coco[name]:.3f}" for name in ("AP50", "AP75", "AP"))
+        rows.append((str(found["seed"]), *numbers, seconds, peak(found)))
+    if not rows:
+        raise Missing(f"{runs / 'nuclei'} does not exist")
+    head = ("seed", "mask AP50", "mask AP75", "COCO mask AP", "training", "peak memory")
+    return f"{where}\n\n{markdown_table(head, rows)}\n"
+
+
+def ablation(runs: Path) -> str:
+    """Write what each step of the nuclei's recipe is worth, from ``recipes/ablation.py``."""
+    found = read(runs / "ablation" / "ablation.json")
+    rows = []
+    for name, row in found.items():
+        mask = row["coco"]["mask"]
+        rows.append((name, f"{mask['AP50']:.3f}", f"{mask['AP75']:.3f}", f"{mask['AP']:.3f}", str(row["steps"])))
+    return f"{markdown_table(('step', 'mask AP50', 'mask AP75', 'COCO mask AP', 'steps'), rows)}\n"
+
+
 # --- the bench ------------------------------------------------------------------------------------------------------
 
 
@@ -242,6 +269,8 @@ SECTIONS = (
     Section("README.md", "train", train),
     Section("docs/training.md", "shapes", shapes),
     Section("docs/training.md", "voc", voc),
+    Section("docs/recipes.md", "nuclei", nuclei),
+    Section("docs/recipes.md", "ablation", ablation),
     Section("docs/benchmarks.md", "bench", bench),
     Section("docs/benchmarks.md", "presets", presets),
     Section("docs/agreement.md", "agreement", agreement),

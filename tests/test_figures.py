@@ -90,6 +90,11 @@ def test_sections_are_written_and_nothing_else_moves(pages, tmp_path):
     write_run(runs, "shapes-tiny", 0.4321)
     write_run(runs, "shapes-numpy", 0.3456, backend="numpy")
     write_run(runs, "voc", 0.2222, preset="small")
+    write_run(runs, "nuclei", 0.1, steps=2222)
+    coco = {"mask": {"images": 44, "AP50": 0.9123, "AP75": 0.7, "AP": 0.6123}}
+    write(runs / "nuclei" / "coco.json", coco)
+    write(runs / "nuclei" / "options.json", {"threads": 3})
+    write(runs / "ablation" / "ablation.json", {"larger": {"fields": [], "steps": 321, "coco": coco}})
     write_bench(runs)
     outcome = {"title": "A beside B", "facts": {"machine": "somewhere", "largest relative error": r"1e-5 (p\2)"}}
     write(runs / "agreement" / "keras" / "compare.json", {**outcome, "verdict": "all 9 tensors agree"})
@@ -109,6 +114,11 @@ def test_sections_are_written_and_nothing_else_moves(pages, tmp_path):
     assert r"| keras | A beside B | all 9 tensors agree; largest relative error 1e-5 (p\2) | somewhere |" in agreement
     training = (pages / "docs" / "training.md").read_text()
     assert "| the same with `--backend numpy` | 1234 of 8 | 99 s | 0.346 |" in training and "0.222 (0.876)" in training
+
+    recipes = (pages / "docs" / "recipes.md").read_text()
+    assert "11 images trained on, 44 held out; 2222 steps of 8." in recipes
+    assert "| 3 | 0.912 | 0.700 | 0.612 | 1.6 min, 3 threads | 654 MiB |" in recipes
+    assert "| larger | 0.912 | 0.700 | 0.612 | 321 |" in recipes
 
     again = {p: p.read_text() for p in pages.rglob("*.md")}
     assert [line.partition(":")[0] for line in figures.rewrite(pages, runs)] == ["unchanged"] * len(figures.SECTIONS)

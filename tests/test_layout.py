@@ -352,7 +352,7 @@ def readable() -> list[Path]:
 
 
 def test_documents_name_files_that_exist() -> None:
-    files = ["/" + str(p.relative_to(ROOT)) for folder in (*sources.PACKAGES, "tests", "tutorial", "docs")
+    files = ["/" + str(p.relative_to(ROOT)) for folder in (*sources.PACKAGES, "tests", "tutorial", "docs", "recipes")
              for p in (ROOT / folder).rglob("*.py")]  # fmt: skip
     wrong = []
     for path in readable():

@@ -486,7 +486,7 @@ config = network().config
 crop, molded_crop = sample.image[:96], mold_image(sample.image[:96], config)
 ledger.expect("upper three quarters, molded", molded_crop[0], (128, 128, 3))
 assert molded_crop[1].window == (0, 0, 96, 128) and not molded_crop[0][96:].any()
-print("padding of the Keras code:", [f"{v:.1f}" for v in canvas[500, 0]], " ours:", molded_crop[0][100, 0].tolist())
+print("padding of the Keras code:", canvas[500, 0].round(1), " ours:", molded_crop[0][100, 0])
 
 # %% mystnb={"image": {"alt": "Three panels: the upper three quarters of the image, the same on a square canvas with the window and the boxes of four objects, and histograms of the normalised colours."}}
 figure = Figure(figsize=(8, 2.8), layout="constrained")
@@ -540,7 +540,8 @@ ledger.expect("image meta", meta, (33,))
 parts = parse_meta(meta)
 assert parts["window"].tolist() == [128, 0, 896, 1024] and parts["scale"] == 2.048
 assert parts["original_shape"].tolist() == [375, 500, 3] and parts["active_class_ids"].sum() == 21
-print({name: part.tolist() for name, part in parts.items() if name != "active_class_ids"})
+for name in ("image_id", "original_shape", "molded_shape", "window", "scale"):
+    print(f"{name:<14}", parts[name].tolist())
 
 # %% [markdown]
 # The last part serves mixed data sets. If a data set never labels sheep, a network that sees one there should not be
@@ -669,7 +670,7 @@ with warnings.catch_warnings(record=True) as said:
 assert "expected (y1, x1, y2, x2)" in str(said[0].message)  # here it is noticed, because the masks disagree
 right_sum, wrong_sum = (sum(network().losses(b, 0)[0].values()) for b in (batch, wrong))
 assert wrong_sum > 1.5 * right_sum
-print("IoU with the true boxes:", [f"{v:.2f}" for v in overlap])
+print("IoU with the true boxes:", *(f"{v:.2f}" for v in overlap))
 print("the losses of the same network grow by more than a half")
 
 # %% [markdown]

@@ -227,6 +227,7 @@ def rows_of(x, kernel, stride):
 assert 256 * 256 * 256 * 4 == 64 * 2**20 and 9 * 64 == 576
 assert 3 * 3 * 256 * 512 + 512 == 1_180_160
 assert 256 * 256 * 9 * 256 * 512 == 77_309_411_328
+print(f"P2: {256 * 256 * 256 * 4 // 2**20} MiB, its rows: {9 * 64} MiB")
 
 # %% mystnb={"image": {"alt": "Left a map of 4 by 4 numbers with one window framed; right the matrix of its four windows as rows of nine, with the row of that window framed."}}
 tiny = np.arange(16.0).reshape(1, 4, 4, 1)
@@ -321,17 +322,27 @@ print("dx, dw, db:", *(g.ravel().tolist() for g in three))
 # With matrices it goes faster. From $Y_{ro} = \sum_k X_{rk} W_{ko}$ follows $dW_{ko} = \sum_r X_{rk}\, dY_{ro}$, that is $dW =
 # X^\top dY$. In the same way $dX = dY\,W^\top$, which holds, row by row, what each window sends back. Adding these rows
 # where they came from is "col2im". Here are the loop, this chapter's matrices, the package in NumPy, and its two kernels.
+# From here on several arrays are compared at once, and a line of output speaks for all of them.
+
 
 # %%
+def in_row(ours, theirs):
+    """All numbers of several arrays in a row, each array divided by its largest number: small ones count as much."""
+    largest = [np.abs(right).max() for right in theirs]
+    return [np.concatenate([np.ravel(a) / m for a, m in zip(side, largest)]) for side in (ours, theirs)]
+
+
+def all_alike(names, in_numpy, compiled, on_card, tolerance=1e-5):
+    close(f"{names}: NumPy and the compiled kernel, float32", *in_row(compiled, in_numpy), tolerance=tolerance)
+    close(f"{names}: the compiled kernel and CUDA's, simulated", *in_row(on_card, compiled), tolerance=tolerance)
+
+
 dy = rng.normal(size=in_numpy.shape)
-by_loop = loop_backward(dy, x, w, 2, 1)
 with kernels.use("numpy"):
     in_numpy_back = conv2d_backward(dy, cache)
-both = on_both(conv2d_backward, dy, cache)
-for name, loop, numpy, compiled, on_card in zip(("dx", "dw", "db"), by_loop, in_numpy_back, *both):
-    close(f"{name}: loop and NumPy, float64", loop, numpy)
-    close(f"{name}: NumPy and the compiled kernel, float32", compiled, numpy, tolerance=1e-5)
-    close(f"{name}: the compiled kernel and CUDA's, simulated", on_card, compiled, tolerance=1e-5)
+compiled, on_card = on_both(conv2d_backward, dy, cache)
+close("dx, dw, db: loop and NumPy, float64", *in_row(loop_backward(dy, x, w, 2, 1), in_numpy_back))
+all_alike("dx, dw, db", in_numpy_back, compiled, on_card)
 dx, dw, _ = in_numpy_back
 flat = rows_of(padded, 3, 2).reshape(-1, 3 * 3 * 6)
 close("dw is X^T dY", (flat.T @ dy.reshape(-1, 4)).reshape(w.shape), dw)
@@ -352,7 +363,7 @@ assert np.array_equal(counts, np.outer(row, row)) and np.unique(counts).tolist()
 y, kept = conv2d(ones, np.ones((1, 1, 1, 1)), stride=2)
 holes = conv2d_backward(np.ones_like(y), kept)[0][0, :, :, 0]
 assert holes.mean() == 0.25
-print("gradient of the first two rows:", counts[:2].tolist())
+print("gradient of the first two rows:", *counts[:2].astype(int), sep="\n")
 
 # %% mystnb={"image": {"alt": "Gradients of an 8 by 8 map: a checkerboard of 1, 2 and 4 under a 3 by 3 kernel with stride 2; under 1 by 1 with stride 2 three quarters of the pixels get none."}}
 figure = Figure(figsize=(7, 3.3), layout="constrained")
@@ -427,10 +438,7 @@ for k, most in ((2, 1), (3, 4)):  # how many stamps meet in one cell
     close("its dx is a convolution", naive.conv2d(dstamped, stamp.swapaxes(2, 3), stride=(2, 2)), gradients[0])
     (y32, kept), (on_card, _) = on_both(conv2d_transpose, cells, stamp, offset)
     back32, back_card = on_both(conv2d_transpose_backward, dstamped, kept)
-    four = ("y", "dx", "dw", "db"), (stamped, *gradients), (y32, *back32), (on_card, *back_card)
-    for name, mine, compiled, card in zip(*four):
-        close(f"{name}: NumPy and the compiled kernel, float32", compiled, mine, tolerance=1e-5)
-        close(f"{name}: the compiled kernel and CUDA's, simulated", card, compiled, tolerance=1e-5)
+    all_alike("y, dx, dw, db", (stamped, *gradients), (y32, *back32), (on_card, *back_card))
 
 # %% [markdown]
 # (`swapaxes` exchanges the two axes of channels: what was the input is the output now.) `check_gradients` has compared
@@ -606,10 +614,7 @@ for training in (True, False):
     dy4 = rng.normal(size=x4.shape)
     (y32, kept), (on_card, _) = on_both(batch_norm, x4, scale, shift, *running, training=training)
     back32, back_card = on_both(batch_norm_backward, dy4, kept)
-    rows = ("y", "dx", "dgamma", "dbeta"), (want, *back(dy4)), (y32, *back32), (on_card, *back_card)
-    for name, mine, compiled, card in zip(*rows):
-        close(f"{name}: package and the compiled kernel, float32", compiled, mine, tolerance=1e-5)
-        close(f"{name}: the compiled kernel and CUDA's, simulated", card, compiled, tolerance=1e-5)
+    all_alike("y, dx, dgamma, dbeta", (want, *back(dy4)), (y32, *back32), (on_card, *back_card))
 
 # %% [markdown]
 # If the statistics are the batch's, a bias in front of the norm is useless: the mean takes it away again, and its gradient
@@ -697,12 +702,10 @@ assert dsmall.sum() == dsmall[0, 1, 1, 0] == 4  # the 9 has won four times
 dy4 = rng.normal(size=(2, 4, 4, 6))
 want, dwant = naive.max_pool2d(x, dy4, kernel=(3, 3), stride=(2, 2), padding=((1, 1), (1, 1)))
 y, kept = max_pool2d(x, **pool)
-close("pool: loop and package", y, want)
-close("its gradient", max_pool2d_backward(dy4, kept), dwant)
+close("y, dx: loop and package, float64", *in_row((y, max_pool2d_backward(dy4, kept)), (want, dwant)))
 (y32, kept), (on_card, _) = on_both(max_pool2d, x, **pool)
-for name, mine, fast, card in (("pool", want, y32, on_card), ("dx", dwant, *on_both(max_pool2d_backward, dy4, kept))):
-    close(f"{name}, compiled, float32", fast, mine, tolerance=1e-6)
-    close(f"{name}, the compiled kernel and CUDA's, simulated", card, fast, tolerance=1e-6)
+back32, back_card = on_both(max_pool2d_backward, dy4, kept)
+all_alike("y, dx", (want, dwant), (y32, back32), (on_card, back_card), tolerance=1e-6)
 
 
 def pooling(x):

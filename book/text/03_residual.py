@@ -208,10 +208,11 @@ for name, (shape, stride) in blocks.items():
     hidden = np.maximum(looped(x, name, "conv1", "bn1", stride, 1), 0)
     want = np.maximum(looped(hidden, name, "conv2", "bn2", 1, 1) + shortcut, 0)
     with kernels.use("numpy"):
-        close(f"{name}, NumPy", residual_block(x, wide, name, arch, config, stride=stride)[0], want)
+        in_numpy, _ = residual_block(x, wide, name, arch, config, stride=stride)
     (compiled, _), (on_card, _) = on_both(residual_block, x, params, name, arch, config, stride=stride)
-    close(f"{name}, compiled, float32", compiled, want, tolerance=1e-5)
-    close(f"{name}, the compiled kernels and CUDA's, simulated", on_card, compiled, tolerance=1e-5)
+    close(f"{name[9:]}: loop and NumPy, float64", in_numpy, want)
+    close(f"{name[9:]}: NumPy and the compiled kernels, float32", compiled, in_numpy, tolerance=1e-5)
+    close(f"{name[9:]}: the compiled kernels and CUDA's, simulated", on_card, compiled, tolerance=1e-5)
     ledger.expect(name, want, (1, 4 // stride, 4 // stride, 24 * stride))
 print("c3.0 gives 2 x 2 cells of 48 channels; its projection has 24 x 48 = 1,152 weights")
 
@@ -451,14 +452,16 @@ check("3.5", unseen_change)
 
 # %%
 x = rng.normal(size=(1, 4, 4, 8))
-for name in ("basic", "stride in the 3 x 3"):
-    kind, stride, _ = kinds[name]
+for name, kind_of in (("identity", "basic"), ("projection", "stride in the 3 x 3")):
+    kind, stride, _ = kinds[kind_of]
     weights, settings = block_params(kind.kind, stride, kind.groups), config.replace(bn_mode="train")
     y, kept = residual_block(x, weights, "b", kind, settings, stride=stride, training=True)
     dy = rng.normal(size=y.shape)
     compiled, on_card = on_both(residual_block_backward, dy, kept, {})
-    close(f"dx of {name}, compiled, float32", compiled, residual_block_backward(dy, kept, {}), tolerance=1e-5)
-    close(f"dx of {name}, the compiled kernels and CUDA's, simulated", on_card, compiled, tolerance=1e-5)
+    with kernels.use("numpy"):
+        in_numpy = residual_block_backward(dy, kept, {})
+    close(f"{name}, dx: NumPy and the compiled kernels, float32", compiled, in_numpy, tolerance=1e-5)
+    close(f"{name}, dx: the compiled kernels and CUDA's, simulated", on_card, compiled, tolerance=1e-5)
 
 # %% [markdown]
 # ## The whole backbone

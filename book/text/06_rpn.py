@@ -145,11 +145,12 @@ hidden = np.maximum(hidden, 0)
 loop = [naive.conv2d(hidden, params[f"{n}.w"], params[f"{n}.b"]) for n in ("rpn.objectness", "rpn.deltas")]
 with kernels.use("numpy"):
     in_numpy = rpn_head([p2], params, config)[:2]
-kernels_two = on_both(rpn_head, [p2], params, config)  # compiled, and those of CUDA in the simulator
-for name, one, two, three, four in zip(("logits", "deltas"), loop, in_numpy, *kernels_two):
-    close(f"{name}, loop and NumPy, float64", two, one.reshape(two.shape))
-    close(f"{name}, NumPy and the compiled kernel, float32", three, two, tolerance=1e-5)
-    close(f"{name}, the compiled kernel and CUDA's, simulated", four, three, tolerance=1e-5)
+for name, one, two, compiled, on_card in zip(
+    ("logits", "deltas"), loop, in_numpy, *on_both(rpn_head, [p2], params, config)
+):
+    close(f"{name}: loop and NumPy, float64", two, one.reshape(two.shape))
+    close(f"{name}: NumPy and the compiled kernels, float32", compiled, two, tolerance=1e-5)
+    close(f"{name}: the compiled kernels and CUDA's, simulated", on_card, compiled, tolerance=1e-5)
 
 # %% mystnb={"image": {"alt": "Objectness of the trained network on the five levels, the highest of each cell's three anchors, beside the image: bright spots sit on the objects."}}
 figure = Figure(figsize=(10, 2.3), layout="constrained")
@@ -244,9 +245,9 @@ apart = [
 ]
 close("one pass over two levels, and the sum of two passes", joint, sum(apart))
 back = dlogits, ddeltas, rpn_head([p2, p3], params, config, training=True)[2], {}
-for mine, compiled, on_card in zip(rpn_head_backward(*back), *on_both(rpn_head_backward, *back)):
-    close("gradient of a map, NumPy and compiled, float32", compiled, mine, tolerance=1e-5)
-    close("gradient of a map, the compiled kernels and CUDA's, simulated", on_card, compiled, tolerance=1e-5)
+for name, mine, compiled, on_card in zip(("dP2", "dP3"), rpn_head_backward(*back), *on_both(rpn_head_backward, *back)):
+    close(f"{name}: NumPy and the compiled kernels, float32", compiled, mine, tolerance=1e-5)
+    close(f"{name}: the compiled kernels and CUDA's, simulated", on_card, compiled, tolerance=1e-5)
 check_gradients(
     head, p2, p3, *(params[f"{n}.w"] for n in ("rpn.conv", "rpn.objectness", "rpn.deltas")), rng=rng, tol=1e-6
 )
@@ -359,7 +360,7 @@ for boxes in truth:
 found = np.concatenate(found)
 measured = found.std(axis=0)
 assert np.allclose(measured, [0.14, 0.14, 0.22, 0.22], atol=0.02)
-print(f"derived {of_shift:.3f} and {of_log:.3f}; measured on {len(truth)} images: {[f'{v:.2f}' for v in measured]}")
+print(f"derived {of_shift:.3f} and {of_log:.3f}; measured on {len(truth)} images:", *measured.round(2))
 
 # %% mystnb={"image": {"alt": "Histograms of the four deltas of all positive anchors of 96 images: dy and dx are narrow, log dh and log dw about one and a half times as wide."}}
 figure = Figure(figsize=(8, 2.3), layout="constrained")

@@ -425,7 +425,7 @@ dbits, (l1, l1_seen) = rng.normal(size=(40, 4)), smooth_l1(x, t)
 for name, mine, compiled, on_card in (
     ("softmax", rows, *(y for y, _ in on_both(softmax_cross_entropy, x, row_labels))),
     ("sigmoid", bits, *(y for y, _ in on_both(sigmoid_cross_entropy, x, t))),
-    ("its gradient", sigmoid_back(dbits, bit_kept), *on_both(sigmoid_back, dbits, bit_kept)),
+    ("gradient of sigmoid", sigmoid_back(dbits, bit_kept), *on_both(sigmoid_back, dbits, bit_kept)),
 ):
     close(f"{name}: NumPy and the compiled kernel, float32", compiled, mine, tolerance=1e-5)
     close(f"{name}: the compiled kernel and CUDA's, simulated", on_card, compiled, tolerance=1e-5)
@@ -434,7 +434,7 @@ for name, back, *given in (
     ("softmax", softmax_cross_entropy_backward, dbits[:, 0], row_kept),
     ("smooth L1", smooth_l1_backward, dbits, l1_seen),
 ):
-    close(f"gradient of {name}: NumPy and CUDA's", simulated(back, *given), back(*given), tolerance=1e-5)
+    close(f"gradient of {name}: NumPy and CUDA's kernel", simulated(back, *given), back(*given), tolerance=1e-5)
 
 # %% [markdown]
 # ## Divided by what?
@@ -621,8 +621,8 @@ ax.bar(np.arange(5) - 0.2, [fresh[k] for k in LOSSES], 0.38, color="0.6", label=
 ax.bar(np.arange(5) + 0.2, [losses[k] for k in LOSSES], 0.38, color=COLOURS[0], label="the network of the book")
 for height, name in ((np.log(2), "ln 2"), (np.log(4), "ln 4")):
     ax.axhline(height, color=COLOURS[1], lw=1, ls="--")
-    ax.text(4.7, height, name, ha="right", va="bottom")
-ax.set(xticks=range(5), xticklabels=LOSSES)
+    ax.text(4.95, height, name, ha="right", va="bottom")
+ax.set(xticks=range(5), xticklabels=LOSSES, xlim=(-0.6, 5))
 ax.legend(fontsize=8)
 show(figure)
 
