@@ -71,7 +71,7 @@ def other_value(name, value):
     if isinstance(value, bool):
         return [not value]
     if isinstance(value, (int, float)):
-        return [value + 1, value * 2, value / 2, 64]
+        return [other for other in (value + 1, value * 2, value / 2, 64) if other != value]
     choices = {
         "pixel_mean": [(1.0, 2.0, 3.0)], "pixel_std": [(1.0, 2.0, 3.0)], "anchor_ratios": [(1.0,), (0.5, 1.0)],
         "frozen": [("rpn.*",)], "no_decay": [("rpn.*",)], "decay_at": [(0.5,)], "backbone": ["small", "resnet18"],
