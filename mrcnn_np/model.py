@@ -457,14 +457,14 @@ class MaskRCNN:
         if KEYPOINT_LOSS in weight:
             dlogits = head_keypoint_loss_backward(weight[KEYPOINT_LOSS], cache.losses[KEYPOINT_LOSS])
             dfeatures = keypoint_head_backward(dlogits, part("keypoint_head"), grads)
-            branches.append((dfeatures, part("keypoint_align")))
             ready(grads)
+            branches.append((dfeatures, part("keypoint_align")))
         if self.config.mask_branch:
             dmask_logits = head_mask_loss_backward(weight["head_mask"], cache.losses["head_mask"])
             dmask_features = mask_head_backward(dmask_logits, part("mask_head"), grads)
+            ready(grads)
             if cache.mask_align is not None:
                 branches.append((dmask_features, part("mask_align")))
-            ready(grads)
         droi_features = box_head_backward(dclass_logits, ddeltas, part("box_head"), grads)
         ready(grads)
         if self.config.box_head == "c5":

@@ -22,7 +22,7 @@ THEMES = {
     "T5": {"plus-one": "$y_2 - y_1$"},
     "T6": {"anchor-centre": "0.784"},
     "T7": {"ratio": "181"},
-    "T8": {"anchor-sizes": "5 numbers"},
+    "T8": {"anchor-sizes": "one on each of P2..P6"},
     "T9": {"level": "447"},
     "T10": {"coordinates": "box_frame"},
     "T11": {"std": "0.102"},

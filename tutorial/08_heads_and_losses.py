@@ -21,8 +21,8 @@ from mrcnn_np.backbone import backbone
 from mrcnn_np.boxes import iou
 from mrcnn_np.fpn import fpn
 from mrcnn_np.heads import box_head, mask_head
-from mrcnn_np.model import LOSSES, MaskRCNN
-from mrcnn_np.objective import head_mask_loss_backward
+from mrcnn_np.model import MaskRCNN
+from mrcnn_np.objective import LOSSES, head_mask_loss_backward
 from mrcnn_np.ops.activation import sigmoid, softmax
 from mrcnn_np.ops.losses import sigmoid_cross_entropy, smooth_l1, softmax_cross_entropy, softmax_cross_entropy_backward
 from mrcnn_np.pyramid import roi_level

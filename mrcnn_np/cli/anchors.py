@@ -14,7 +14,7 @@ from ..fit import measure
 from ..pictures.fit import save_fit
 from ..training.run_folder import CONFIG
 from .options import Options, open_dataset, recognise_data, recorded_options
-from .train import make_config
+from .train_config import make_config
 
 REPORT, PICTURE = "anchors.json", "anchors.png"
 

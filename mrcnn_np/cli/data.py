@@ -26,7 +26,7 @@ from ..pictures.instances import annotated_skeletons, draw_instances
 from .anchors import run_anchors
 from .options import Options, read_ids, recognise_data
 from .results_file import dataset_category_ids
-from .train import make_config
+from .train_config import make_config
 
 SPLITS = ("train", "val", "test")
 

@@ -1,70 +1,13 @@
-"""What a training is evaluated on, and what is to be said of its data: whether it is held out, and its keypoints."""
+"""What a training is evaluated on, and what is to be said about it: where it comes from, and whether it is held out."""
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Mapping
-from typing import Any
-
-from ..config import Config
 from ..data.opening import draws
 from ..data.sample import Dataset
 from ..errors import DataError, UserError
 from ..evaluate.classes import in_classes_of
-from ..evaluate.split import pose_in, require_pose, shared_images
-from ..keypoints.pose import pose_of
-from ..model import require_branches
+from ..evaluate.split import shared_images
 from .options import Options, open_dataset
-
-#: share of the images that is held out, if no split is
-VAL_FRACTION = 0.1
-
-
-def choose_val_fraction(args: argparse.Namespace, recorded: Mapping[str, Any]) -> None:
-    """Decide how much is held out where there is no split for it; runs that do not remember it held out nothing.
-
-    Parameters
-    ----------
-    args : Namespace
-        Of ``train``; ``val_fraction`` is filled in.
-    recorded : mapping
-        What a resumed run remembers of its options; else empty.
-
-    Raises
-    ------
-    UserError
-        --val-fraction stands beside a split that has a name.
-    """
-    held_out = args.eval_every is not None or (not args.no_eval and "val" in args.eval_splits.split(","))
-    if args.val_split not in (None, "val") or args.val_split == (args.split or Options.split):
-        if args.val_fraction:
-            raise UserError(f"--val-split {args.val_split} names what is held out; it does not go with --val-fraction")
-        args.val_fraction = None if recorded else 0.0  # what a run is trained on stays as it was
-    elif args.val_fraction is None and not recorded:
-        args.val_fraction = VAL_FRACTION if held_out else 0.0
-
-
-def with_pose(config: Config, dataset: Dataset) -> Config:
-    """Let a network with keypoints know what the data set calls them.
-
-    Parameters
-    ----------
-    config : Config
-    dataset : Dataset
-        What is trained on.
-
-    Raises
-    ------
-    ConfigError
-        The data set has no keypoints, or others; or the active backend has none.
-    """
-    require_branches(config)
-    require_pose(dataset, config, "what is trained on")
-    pose = pose_in(dataset)
-    if not config.keypoints or pose is None or pose == pose_of(config):
-        return config
-    lines = tuple(end + 1 for line in pose.skeleton for end in line)
-    return config.replace(keypoint_names=pose.names, keypoint_skeleton=lines)
 
 
 def open_splits(names: str, options: Options, dataset: Dataset) -> dict[str, Dataset]:

@@ -6,19 +6,18 @@ import argparse
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, replace
-from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import kernels
 
 from ..bench import machine
-from ..config import Config, presets
+from ..config import Config
 from ..data import require_teachable
 from ..data.sample import Dataset
-from ..errors import CheckpointError, ConfigError, DataError, UserError
+from ..errors import CheckpointError, DataError, UserError
 from ..evaluate.split import SplitReport, evaluate_split, require_pose, require_readable
-from ..files import own_folder, prepare, read_json, write_json
+from ..files import own_folder, prepare, write_json
 from ..model import MaskRCNN
 from ..network import initialise
 from ..parallel.ranks import Ranks
@@ -28,7 +27,6 @@ from ..training.budget import fitting_warmup, plan_steps
 from ..training.checkpoint import Checkpoint, check_resumable, load_checkpoint
 from ..training.events import Events, opened, remove_events, require_package
 from ..training.fine_tune import Origin, begin, check_same_start, describe, open_origin, record, recorded_origin
-from ..training.freezing import frozen_patterns
 from ..training.held_out import HeldOut
 from ..training.loop import INITIALISE, TrainResult, image_checksum, stream, train
 from ..training.optim import trained_names
@@ -37,53 +35,11 @@ from ..training.run_folder import CHECKPOINT, CONFIG, FILES, METRICS, OPTIONS, P
 from ..training.summary import draw, peak_memory_mib, summarise
 from .backend import remembered, threads_of
 from .options import Options, open_dataset, recognise_data, recorded_options
-from .splits import choose_val_fraction, open_splits, with_pose
+from .splits import open_splits
+from .train_config import PRESET, make_config, with_pose
 
-PRESET = "tiny"
-
-
-def make_config(options: Options, class_names: tuple[str, ...], base: Config | None = None) -> Config:
-    """Build the configuration: preset (or ``base``), then each --config in turn, then the options of their own.
-
-    Parameters
-    ----------
-    options : Options
-    class_names : tuple of str
-        Of the data set, the background first.
-    base : Config, optional
-        What the weights to start from belong to; by default the preset of the options.
-    """
-    config = base or presets.by_name(options.preset or PRESET, num_classes=len(class_names))
-    # neighbours at once: neck and anchor_strides fit each other only together
-    for is_field, texts in groupby(options.config, key=lambda text: "=" in text):
-        if is_field:
-            config = config.with_overrides(list(texts))
-        else:
-            for text in texts:
-                config = _config_file(config, Path(text))
-    changes: dict[str, Any] = {}
-    if options.size is not None:
-        changes |= {"image_min_size": options.size, "image_max_size": options.size}
-    if options.steps is not None:
-        changes["steps"] = options.steps
-    if options.batch_size is not None:
-        changes["batch_size"] = options.batch_size
-    if options.freeze:
-        changes["frozen"] = tuple(dict.fromkeys((*config.frozen, *frozen_patterns(options.freeze))))
-    config = config.replace(**changes)
-    if config.num_classes != len(class_names):
-        raise ConfigError(
-            f"num_classes is {config.num_classes}; the data set has {len(class_names)} classes with background "
-            "(leave the field out: it is filled in)"
-        )
-    return config
-
-
-def _config_file(config: Config, path: Path) -> Config:
-    values = read_json(path)
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path} holds {type(values).__name__}; expected a JSON object of config fields")
-    return config.replace(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+#: share of the images that is held out, if no split is
+VAL_FRACTION = 0.1
 
 
 def refuse_existing(folder: Path) -> None:
@@ -146,7 +102,7 @@ def run_train(args: argparse.Namespace) -> int:
     folder = Path(args.out or f"runs/{what}-{name}")
     ranks: Ranks = args.ranks
     recorded = ranks.of_first(lambda: recorded_options(folder) if args.resume else {})
-    choose_val_fraction(args, recorded)
+    _choose_val_fraction(args, recorded)
     _check_minutes(args, recorded)
     check_same_start(recorded, asdict(Options.merge({}, args).absolute()), folder)
     with remembered(_machine(recorded, args, folder), args, folder) as machine:
@@ -191,6 +147,17 @@ def _in_words(processes: int) -> str:
     return "one process" if processes == 1 else f"{processes} processes"
 
 
+def _choose_val_fraction(args: argparse.Namespace, recorded: Mapping[str, Any]) -> None:
+    """Decide how much is held out where there is no split for it; runs that do not remember it held out nothing."""
+    held_out = args.eval_every is not None or (not args.no_eval and "val" in args.eval_splits.split(","))
+    if args.val_split not in (None, "val") or args.val_split == (args.split or Options.split):
+        if args.val_fraction:
+            raise UserError(f"--val-split {args.val_split} names what is held out; it does not go with --val-fraction")
+        args.val_fraction = None if recorded else 0.0  # what a run is trained on stays as it was
+    elif args.val_fraction is None and not recorded:
+        args.val_fraction = VAL_FRACTION if held_out else 0.0
+
+
 def _check_minutes(args: argparse.Namespace, recorded: Mapping[str, Any]) -> None:
     """Refuse a budget beside a number of steps, or for a run that has begun."""
     if args.minutes is None:
@@ -221,12 +188,12 @@ def _plan(
         raise DataError(f"does not exist; {there}. If they moved, say where to by --root", path=options.root)
     dataset = open_dataset(options, options.split, subset=options.subset, ids=options.ids)
     origin = _origin(options, folder, checkpoint, len(dataset.class_names))
-    config = with_pose(make_config(options, dataset.class_names, None if origin is None else origin.base), dataset)
+    config = make_config(options, dataset.class_names, None if origin is None else origin.base)
+    config = with_pose(config, dataset)
     require_shares(config, ranks)
     splits = {} if args.no_eval else open_splits(args.eval_splits, options, dataset)
     held_out = _held_out(options, dataset, splits, ranks)
-    measured = splits if held_out is None else splits | {"val": held_out.dataset}
-    for name, split in measured.items():
+    for name, split in (splits if held_out is None else splits | {"val": held_out.dataset}).items():
         require_pose(split, config, f"what is measured as {name!r}")
     if checkpoint is not None:
         check_resumable(
@@ -243,7 +210,7 @@ def _plan(
     if not trained_names(model.params, config):  # which also finds a misspelt pattern of config.frozen
         raise UserError("everything is frozen, so there is nothing to train; expected some part that is not")
     if not options.skip_bad and ranks.first:
-        for name, split in measured.items():
+        for name, split in (splits if held_out is None else splits | {"val": held_out.dataset}).items():
             require_readable(split, f"check {name}", progress=not args.quiet)
     return Plan(options, dataset, splits, checkpoint, model, said, kept, held_out, ranks)
 

@@ -143,6 +143,11 @@ SYMPTOMS = (
         "Targets hold fractions: `mask_target_rounded`. Edges are blurred: `mini_mask_shape`.",
     ),
     Symptom(
+        "Keypoints are off by half a pixel, or their loss is of another size",
+        ("keypoint_offset", "keypoint_decode", "keypoint_loss_denominator"),
+        "All the same way: `keypoint_offset`. Only to the nearest cell of the map: `keypoint_decode`.",
+    ),
+    Symptom(
         "The first step agrees, later ones drift apart",
         (
             "bn_mode", "bn_momentum", "weight_decay_on", "no_decay", "weight_decay", "momentum", "clip_norm",

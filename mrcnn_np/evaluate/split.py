@@ -127,6 +127,11 @@ def _advising(error: DataError, image_id: str) -> DataError:
     return DataError(f"{error} (mend it, or leave such images out with --skip-bad)", image_id=image_id)
 
 
+def _to_be_sent(sample: Sample) -> Sample:
+    """Leave out the picture, which is most of a sample; an evaluation asks for its height and width only."""
+    return sample.replace(image=sample.image[:, :, :0])
+
+
 def kinds_of(config: Config) -> tuple[str, ...]:
     """Name what of a network's output is compared with the truth."""
     return ("box", *(["mask"] if config.mask_branch else []), *(["keypoints"] if config.keypoints else []))
@@ -169,11 +174,6 @@ def require_pose(dataset: Dataset, config: Config, what: str = "the data set") -
         )
     if kinds and pose is not None and len(pose) != kinds:
         raise ConfigError(f"keypoints is {kinds}, but {what} has {len(pose)}: {', '.join(pose.names[:20])}")
-
-
-def _to_be_sent(sample: Sample) -> Sample:
-    """Leave out the picture, which is most of a sample; an evaluation asks for its height and width only."""
-    return sample.replace(image=sample.image[:, :, :0])
 
 
 def evaluate_split(

@@ -84,7 +84,8 @@ class HeldOut:
             return losses
 
         rows = [row for row in self.ranks.spread(of_image, range(len(self.dataset))) if row is not None]
-        return {name: float(np.mean([row[name] for row in rows])) for name in (rows[0] if rows else ())}
+        names = rows[0] if rows or self.ranks.first else {}
+        return {name: float(np.mean([row[name] for row in rows])) for name in names}
 
     def seconds_a_time(self, model: MaskRCNN) -> float:
         """Return how long one measurement of a model may take, judged by a few images."""

@@ -16,7 +16,7 @@ from nets import make_sample, small_config
 
 from mrcnn_np import MaskRCNN
 from mrcnn_np.compare.trace import trace_ours
-from mrcnn_np.config import Config, fields_where, presets
+from mrcnn_np.config import DECLARATIONS, Config, fields_where, presets
 from mrcnn_np.conventions.table import FRAMEWORKS, flips, meanings
 from mrcnn_np.errors import CheckpointError
 from mrcnn_np.molding import make_batch
@@ -178,6 +178,16 @@ ROWS = [
         ("mask_paste", ("resize_zero", "plus_one", "grid_sample")),
         ("mask_threshold", (0.5,) * 3),
     ]),
+    ("which parts there are", (), [
+        ("neck", ("fpn",) * 3),
+        ("keypoints", (0,) * 3),
+        ("keypoint_head_convs", (8,) * 3),
+        ("keypoint_head_channels", (512,) * 3),
+        ("keypoint_pool_size", (14,) * 3),
+        ("keypoint_offset", (0.5, 0.0, 0.5)),
+        ("keypoint_loss_denominator", ("visible",) * 3),
+        ("keypoint_decode", ("bicubic",) * 3),
+    ]),
     ("weight decay and warm-up", (), [
         ("weight_decay_on", ("mean", "sum", "sum")),
         ("no_decay", (("*.gamma", "*.beta"), ("*.b", "*.gamma", "*.beta"), ("*.b", "*.gamma", "*.beta"))),
@@ -190,7 +200,8 @@ FIELDS = [f.name for f in dataclasses.fields(Config)]
 FREE = (
     "name", "num_classes", "bn_momentum", "learning_rate", "momentum", "weight_decay", "frozen", "clip_norm",
     "batch_size", "accumulate", "steps", "warmup_factor", "decay", "decay_at", "decay_factor", "flip", "flip_vertical",
-    "quarter_turns", "scale_jitter", "crop", "colour_jitter",
+    "quarter_turns", "scale_jitter", "crop", "colour_jitter", "mask_branch", "keypoint_names", "keypoint_skeleton",
+    "keypoint_loss_weight",
 )  # fmt: skip
 
 
@@ -229,7 +240,7 @@ def test_numbers_in_the_documentation_are_the_answers():
     """What is said in words, "1024 matterport, 1333 torchvision and detectron2", is held to the presets."""
     number = r"\d+(?:\.\d+)?(?:e-?\d+)?(?:/\d+)?"
     value = rf"(\((?:{number}, )+{number}\)|(?:{number}, )*{number})"
-    name = r"(?:matterport|torchvision|detectron2)(?!'s v2)"
+    name = r"(?:matterport|torchvision|detectron2)(?!'s (?:v2|C4))"
     said = re.compile(rf"(?<![\w.]){value} (?:in )?(all three|{name}(?:(?:, | and ){name})*)")
     compared = 0
     for meaning in meanings().values():
@@ -273,9 +284,12 @@ ALIVE = {
         "fpn_norm": (True, {}), "rpn_convs": (2, {}), "box_head_convs": (2, {"box_head": "conv_fc"}),
         "rpn_channels": (12, {}), "rpn_objectness": ("softmax", {}), "box_pool_size": (5, {}), "box_head": ("conv", {}),
         "box_head_channels": (24, {}), "mask_head_convs": (2, {}), "mask_head_channels": (12, {}),
-        "mask_head_norm": (True, {}),
+        "mask_head_norm": (True, {}), "mask_branch": (False, {}), "keypoints": (3, {}),
+        "keypoint_head_convs": (2, {"keypoints": 3}), "keypoint_head_channels": (12, {"keypoints": 3}),
     },
     "detections": {
+        "keypoint_pool_size": (7, {"keypoints": 3}), "keypoint_offset": (0.0, {"keypoints": 3}),
+        "keypoint_decode": ("argmax", {"keypoints": 3}),
         "resize_mode": ("shortest_edge", {}), "image_min_size": (80, {}), "image_max_size": (64, {}),
         "pad_multiple": (64, SHORTEST), "resize_rounding": ("floor", SHORTEST), "pad_position": ("centre", {}),
         "pad_before_normalise": (True, {}), "resize_filter": ("pil", {}), "resize_border": ("zero", {}),
@@ -346,7 +360,8 @@ def shown_by(probe, config, params, samples, folder):
     """Everything that a probe computes, by name."""
     if probe == "parameters":
         return {name: np.array(s.shape) for name, s in spec(config).items()}
-    own = {name: p.copy() for name, p in params.items()} if config.backbone == BASE.backbone else None
+    fit = config.backbone == BASE.backbone and not config.keypoints
+    own = {name: p.copy() for name, p in params.items()} if fit else None
     model = MaskRCNN(config, own)
     if probe == "detections":
         return trace_ours(model, samples[0].image)
@@ -383,6 +398,14 @@ class Images:
         return self.samples[index]
 
 
+# what needs other fields of the same moment, or samples with keypoints
+ELSEWHERE = {
+    "neck": "tests/test_vgg.py",
+    "keypoint_names": "tests/cli/test_keypoints.py",
+    "keypoint_skeleton": "tests/cli/test_keypoints.py",
+    "keypoint_loss_denominator": "tests/keypoints/test_labels.py",
+    "keypoint_loss_weight": "tests/keypoints/test_head.py",
+}
 CASES = [(probe, field, *how) for probe, fields in ALIVE.items() for field, how in fields.items()]
 
 
@@ -403,7 +426,9 @@ def test_every_field_changes_something(probe, field, value, needed, params, samp
 
 
 def same(a, b):
-    return a is not None and b is not None and a.shape == b.shape and np.array_equal(a, b)
+    if a is None or b is None:  # of a branch that is not there
+        return a is b
+    return a.shape == b.shape and np.array_equal(a, b)
 
 
 def test_a_score_equal_to_the_threshold(params, samples):
@@ -420,7 +445,8 @@ def test_the_name_stands_in_messages():
 
 
 def test_no_field_is_left_out():
-    assert sorted([case[1] for case in CASES] + ["name", "detection_score_inclusive"]) == sorted(FIELDS)
+    shown = [case[1] for case in CASES] + ["name", "detection_score_inclusive"]
+    assert sorted(shown + list(ELSEWHERE)) == sorted(FIELDS)
 
 
 # --- the switchboard's list ---
@@ -432,4 +458,8 @@ def test_flips_cover_every_convention_in_which_a_framework_differs():
         flipped = {field for flip in flips(config) for field in flip.changes}
         for field in fields_where(lambda d: d.kind in ("convention", "size")):
             others = {getattr(presets.by_name(other), field) for other in FRAMEWORKS}
-            assert (field in flipped) or others == {getattr(config, field)} or field == "image_max_size", field
+            needed = DECLARATIONS[field].needs
+            absent = bool(needed) and not getattr(config, needed)  # of a branch that the preset lacks
+            assert (field in flipped) or others == {getattr(config, field)} or absent or field == "image_max_size", (
+                field
+            )

@@ -89,7 +89,10 @@ def test_losses_gradients_and_detections_are_those_of_numpy(preset):
     assert {type(loss) for loss in losses.values()} == {float}
     assert losses == pytest.approx(their_losses, rel=1e-4)
     for field in fields(targets):
-        close(getattr(targets, field.name), getattr(theirs[0], field.name))
+        mine, other = getattr(targets, field.name), getattr(theirs[0], field.name)
+        if mine is None and other is None:  # of a branch that is not there
+            continue
+        close(mine, other)
     assert grads.keys() == theirs[1].keys()
     largest = max(float(np.abs(g).max()) for g in theirs[1].values())
     for name, g in theirs[1].items():

@@ -4,7 +4,6 @@ import dataclasses
 
 import numpy as np
 import pytest
-from fake_ranks import on_ranks
 from gradcheck import check_gradients
 from nets import as_float64, make_sample, small_config
 
@@ -15,7 +14,6 @@ from mrcnn_np.keypoints.head import keypoint_head, keypoint_head_backward, keypo
 from mrcnn_np.keypoints.pose import Pose
 from mrcnn_np.molding import make_batch
 from mrcnn_np.network import initialise
-from mrcnn_np.parallel.ranks import ALONE
 from mrcnn_np.params import count, draw, shapes, trainable
 from mrcnn_np.training import accumulate
 
@@ -198,26 +196,6 @@ def test_a_step_of_two_parts_is_that_of_both(samples):
     grads, summed = accumulate.backward(model, left), accumulate.backward(model, left_apart)
     for name, g in grads.items():
         np.testing.assert_allclose(summed[name], g, rtol=0, atol=1e-9 * max(np.abs(g).max(), 1e-6), err_msg=name)
-
-
-@pytest.mark.parametrize("denominator", ["visible", "possible"])
-def test_a_step_that_ranks_share_is_that_of_one_process(samples, denominator):
-    """The sixth loss is divided by what counts on all ranks, and its head's gradients are added up like the others."""
-    config = small_config(**SMALL, bn_mode="frozen", keypoint_loss_denominator=denominator, batch_size=2)
-    model = MaskRCNN(config, as_float64(initialise(config, np.random.default_rng(0))))
-
-    def work(ranks):
-        part = make_batch(samples if not ranks.several else [samples[ranks.rank]], config, np.float64)
-        losses, left = accumulate.forward(model, [part], np.random.default_rng(3), ranks)
-        return losses, accumulate.backward(model, left)
-
-    losses, grads = work(ALONE)
-    assert losses["head_keypoint"] > 0
-    for shared, summed in on_ranks(2, work):
-        assert shared == pytest.approx(losses, rel=1e-10)
-        assert set(summed) == set(grads)
-        for name, g in grads.items():
-            np.testing.assert_allclose(summed[name], g, rtol=0, atol=1e-9 * max(np.abs(g).max(), 1e-6), err_msg=name)
 
 
 def test_the_gradients_of_every_part_are_announced(samples):

@@ -7,7 +7,9 @@ from scenes import sample_of
 
 from mrcnn_np import MaskRCNN, presets
 from mrcnn_np.errors import NonFiniteError, UserError
+from mrcnn_np.molding import make_batch
 from mrcnn_np.parallel.ranks import ALONE
+from mrcnn_np.training import accumulate
 from mrcnn_np.training.agreement import alike, require_shares
 from mrcnn_np.training.checkpoint import load_checkpoint
 from mrcnn_np.training.loop import train
@@ -97,6 +99,32 @@ def test_a_step_of_a_network_without_a_pyramid_is_that_of_one_process(tmp_path, 
             np.testing.assert_allclose(params[name], p, rtol=1e-6, atol=1e-9, err_msg=name)
     one, several = (read_steps(tmp_path / name / METRICS) for name in ("one", "several"))
     assert several[0] == pytest.approx(one[0], rel=1e-6)
+
+
+@pytest.mark.parametrize("denominator", ["visible", "possible"])
+def test_keypoints_are_learned_as_by_one_process(denominator):
+    """The sixth loss, and its gradients, of a batch whose images have different numbers of keypoints."""
+    head = {"keypoints": 2, "keypoint_head_convs": 1, "keypoint_head_channels": 8, "keypoint_pool_size": 4}
+    model = network(batch_size=2, bn_mode="frozen", keypoint_loss_denominator=denominator, **head)
+    samples = []
+    for sample in (Images().samples[0], Images().samples[2]):
+        y1, x1, y2, x2 = sample.gt_boxes.T
+        middle = np.stack([(y1 + y2) / 2, (x1 + x2) / 2, np.full(len(y1), 2.0)], axis=1)
+        samples.append(sample.replace(gt_keypoints=np.stack([middle, middle - (3.0, 3.0, 0.0)], axis=1)))
+
+    def step(ranks):
+        own = [samples[i] for i in ranks.share(2)]
+        batches = [make_batch(own, model.config, np.float64)]
+        losses, left = accumulate.forward(model, batches, np.random.default_rng(1), ranks)
+        return losses, accumulate.backward(model, left)
+
+    expected, grads = step(ALONE)
+    assert expected["head_keypoint"] > 0 and "keypoint_head.conv1.w" in grads
+    for losses, found in on_ranks(2, step):
+        assert losses == pytest.approx(expected, rel=1e-9)
+        assert set(found) == set(grads)
+        for name, g in grads.items():
+            np.testing.assert_allclose(found[name], g, rtol=1e-6, atol=1e-10, err_msg=name)
 
 
 def test_two_runs_of_one_layout_and_one_that_goes_on_have_the_same_bits(tmp_path):

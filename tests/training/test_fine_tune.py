@@ -245,7 +245,7 @@ def test_weights_for_a_run_that_had_none(shapes, torchvision_file, tmp_path, cap
     [
         (
             ["--freeze", "stem,layer4"],
-            "there is no part 'layer4' to freeze; expected some of stem, c2, c3, c4, c5, conv1",
+            "there is no part 'layer4' to freeze; expected some of stem, c2, c3, c4, c5, conv1, conv2,",
         ),
         (["--freeze", "backbone,fpn,rpn,box_head,mask_head"], "everything is frozen, so there is nothing to train"),
         (["--preset", "detectron2"], "belongs to another configuration"),

@@ -235,8 +235,8 @@ def test_what_neither_version_computes_is_not_written_for_torchvision(tmp_path):
 
 
 def test_a_foreign_tensor_among_torchvisions(tmp_path):
-    path = saved_state(tmp_path, lambda state: state.update({"roi_heads.keypoint_head.0.weight": np.zeros(3)}))
-    with pytest.raises(WeightMismatchError, match=r"x\.safetensors: 'roi_heads\.keypoint_head"):
+    path = saved_state(tmp_path, lambda state: state.update({"roi_heads.depth_head.0.weight": np.zeros(3)}))
+    with pytest.raises(WeightMismatchError, match=r"x\.safetensors: 'roi_heads\.depth_head"):
         load_weights(path)
 
 
