@@ -196,3 +196,21 @@ def test_a_step_of_two_parts_is_that_of_both(samples):
     grads, summed = accumulate.backward(model, left), accumulate.backward(model, left_apart)
     for name, g in grads.items():
         np.testing.assert_allclose(summed[name], g, rtol=0, atol=1e-9 * max(np.abs(g).max(), 1e-6), err_msg=name)
+
+
+def test_the_gradients_of_every_part_are_announced(samples):
+    """After each part, the keypoint head first, and none changes once it has been announced."""
+    config = small_config(**SMALL, bn_mode="frozen")
+    model = MaskRCNN(config, as_float64(initialise(config, np.random.default_rng(0))))
+    _, cache = model.losses(make_batch(samples, config, np.float64), np.random.default_rng(3))
+    seen, parts = {}, []
+
+    def ready(grads):
+        parts.append({name.split(".")[0] for name in grads if name not in seen})
+        seen.update({name: g.copy() for name, g in grads.items() if name not in seen})
+
+    grads = model.backward(cache, ready=ready)
+    assert parts[0] == {"keypoint_head"} and all(len(part) <= 1 for part in parts)
+    assert set(seen) == set(grads)
+    for name, g in grads.items():
+        np.testing.assert_array_equal(seen[name], g, err_msg=name)
