@@ -302,7 +302,7 @@ def save_weights(
 
 
 def _torchvision_file(params: Mapping[str, np.ndarray], config: Config) -> bytes:
-    if config.neck != "fpn" or not config.mask_branch:
+    if config.neck != "fpn" or not (config.mask_branch or config.keypoints):
         what = "no pyramid" if config.neck != "fpn" else "no mask branch"
         raise WeightMismatchError(f"torchvision's Mask R-CNN has a pyramid and masks; this network has {what}")
     theirs: dict[str, Any] = {name: getattr(config, name) for name in ("backbone", "bn_eps", *SIZES)}

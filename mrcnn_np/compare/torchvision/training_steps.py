@@ -186,9 +186,8 @@ def compare_training(
         their_losses = their_training.losses(theirs, samples, targets)
         optimiser.zero_grad()
         sum(their_losses.values()).backward()
-        names = [name for name in losses if THEIR_LOSSES[name] in their_losses]  # without masks they have no such loss
-        result.ours.append({name: float(losses[name]) for name in names})
-        result.theirs.append({name: float(their_losses[THEIR_LOSSES[name]].detach()) for name in names})
+        result.ours.append({name: float(loss) for name, loss in losses.items()})
+        result.theirs.append({name: _loss(their_losses, THEIR_LOSSES[name]) for name in losses})
         if step == 0:
             named = {name: p.grad.numpy() for name, p in theirs.named_parameters()}
             result.gradients = _rows(to_host(grads), _converted(named, config), GRADIENT_BOUND[str(dtype)])
