@@ -67,7 +67,7 @@ def _check_one_map(config: Config) -> None:
         raise ConfigError(f"box_head is {config.box_head!r}; over one map of {config.backbone} it is {head!r} there")
     channels = map_channels(config)
     only: dict[str, Any] = {field: STRUCTURE[field] for field in ("rpn_objectness", "conv_bias")}
-    only |= {"mask_head_norm": False, "rpn_channels": channels, "keypoints": 0} | {"anchor_strides": (16,)}
+    only |= {"mask_head_norm": False, "rpn_channels": channels} | {"anchor_strides": (16,), "keypoints": 0}
     for field, value in only.items():
         if getattr(config, field) != value:
             raise ConfigError(f"{field} is {getattr(config, field)!r}; here torchvision's parts have {value!r} only")
