@@ -4,27 +4,13 @@ import os
 
 import numpy as np
 import pytest
-from scenes import sample_of
+from scenes import Samples, sample_of
 
 from mrcnn_np import presets
 from mrcnn_np.data import open_dataset
 from mrcnn_np.fit import measure
 from mrcnn_np.fit.anchor_fit import AnchorFit
 from mrcnn_np.fit.suggest import MARGIN
-
-
-class Samples:
-    """Samples as a data set."""
-
-    def __init__(self, samples):
-        self.samples, self.class_names = samples, ("background", "thing")
-        self.ids = tuple(map(str, range(len(samples))))
-
-    def __len__(self):
-        return len(self.samples)
-
-    def load(self, index):
-        return self.samples[index]
 
 
 def made(kind, *, images=3, canvas=256):

@@ -6,27 +6,13 @@ import os
 import numpy as np
 import pytest
 from PIL import Image
-from scenes import sample_of
+from scenes import Samples, sample_of
 
 from mrcnn_np import presets
 from mrcnn_np.data import open_dataset
 from mrcnn_np.errors import DataError
 from mrcnn_np.fit import FitReport, measure
 from mrcnn_np.pictures.fit import save_fit
-
-
-class Samples:
-    """Samples as a data set."""
-
-    def __init__(self, samples):
-        self.samples, self.class_names = samples, ("background", "thing")
-        self.ids = tuple(map(str, range(len(samples))))
-
-    def __len__(self):
-        return len(self.samples)
-
-    def load(self, index):
-        return self.samples[index]
 
 
 def tall(count=6):

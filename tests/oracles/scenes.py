@@ -50,3 +50,17 @@ def detections_of(boxes, scores, class_ids=None, *, shape=(20, 20)):
     boxes = boxes_of(*boxes, dtype=np.float32)
     class_ids = np.ones(len(boxes), np.int64) if class_ids is None else np.asarray(class_ids, np.int64)
     return Detections(boxes, class_ids, np.asarray(scores, np.float32), fill(boxes, shape))
+
+
+class Samples:
+    """Samples as a data set."""
+
+    def __init__(self, samples):
+        self.samples, self.class_names = samples, ("background", "thing")
+        self.ids = tuple(map(str, range(len(samples))))
+
+    def __len__(self):
+        return len(self.samples)
+
+    def load(self, index):
+        return self.samples[index]
