@@ -134,6 +134,21 @@ def _gather(tree: Any, hosts: list[np.ndarray], devices: list[Any]) -> None:
             _gather(getattr(tree, name), hosts, devices)
 
 
+def _has_host(tree: Any) -> bool:
+    """Tell whether a tree holds an array of the host."""
+    kind: Any = type(tree)
+    what = _what_is(kind)
+    if what in (_NOTHING, _DEVICE):
+        return False
+    if what == _PARTS:
+        return any(map(_has_host, tree))
+    if what == _ITEMS:
+        return any(map(_has_host, tree.values()))
+    if what == _FIELDS and not isinstance(tree, type):
+        return any(_has_host(getattr(tree, name)) for name in _names_of_fields(kind))
+    return what == _HOST
+
+
 @functools.cache
 def _names_of_fields(kind: Any) -> tuple[str, ...]:
     return tuple(field.name for field in dataclasses.fields(kind))
@@ -149,11 +164,11 @@ def from_anywhere(name: str, kernel: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(kernel)
     def call(*args: Any, **kwargs: Any) -> Any:
+        if not _has_host(args) and not _has_host(kwargs):
+            return kernel(*args, **kwargs)
         hosts: list[np.ndarray] = []
         devices: list[Any] = []
         _gather((args, kwargs), hosts, devices)
-        if not hosts:
-            return kernel(*args, **kwargs)
         twins = {id(host): to_device(host) for host in hosts}
         there_args, there_kwargs = _mapped((args, kwargs), lambda x: twins.get(id(x), x))
         result = kernel(*there_args, **there_kwargs)

@@ -26,7 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -57,7 +57,7 @@ from .keypoints.labels import head_keypoint_loss, head_keypoint_loss_backward
 from .keypoints.peaks import heatmap_peaks
 from .keypoints.pose import pose_of
 from .layers import Observe, shown
-from .molding import Batch, Molding, as_images, mold_image
+from .molding import Batch, Molding, as_images, mold_image, plan
 from .network import check, initialise
 from .objective import (
     KEYPOINT_LOSS,
@@ -274,7 +274,7 @@ class MaskRCNN:
 
     # --- training ---------------------------------------------------------------------------------------------------
 
-    @within_memory(lambda batch: batch.images.shape, training=True)
+    @within_memory(lambda _, batch: batch.images.shape, training=True)
     def losses(
         self, batch: Batch, rng: np.random.Generator | int, *, targets: Targets | None = None
     ) -> tuple[dict[str, float], Cache]:
@@ -408,7 +408,7 @@ class MaskRCNN:
             keypoints=np.concatenate(labels) if labels else None,
         )
 
-    @within_memory(lambda cache: cache.images, training=True)
+    @within_memory(lambda _, cache: cache.images, training=True)
     def backward(
         self, cache: Cache, *, consume: bool = False, ready: Callable[[Params], None] = lambda grads: None
     ) -> Params:
@@ -508,8 +508,13 @@ class MaskRCNN:
     def iter_detect(self, images: Any) -> Iterator[Detections]:
         """Yield what ``detect`` returns, one image at a time, so that masks of many images need not fit in memory."""
         for image in as_images(images):
-            molded, molding = mold_image(image, self.config, self.dtype)
+            molded, molding = self._mold(image)
             yield self.detect_molded(molded[None], molding).in_picture(image, self.class_names)
+
+    @within_memory(lambda config, image: (1, *plan(image.shape[:2], config).molded_shape), training=False)
+    def _mold(self, image: np.ndarray) -> tuple[np.ndarray, Molding]:
+        """Mold an image where the active backend computes."""
+        return mold_image(image, self.config, self.dtype, device=self.settle())
 
     def trace(self, image: Any) -> dict[str, np.ndarray]:
         """Run ``detect`` on one image and return every tensor on the way by its name, in the order of the data flow.
@@ -536,7 +541,7 @@ class MaskRCNN:
             raise ValueError(f"trace was given {len(images)} images; expected one")
         return trace_ours(self, images[0])
 
-    @within_memory(lambda images: images.shape, training=False)
+    @within_memory(lambda _, images: images.shape, training=False)
     def detect_molded(self, images: np.ndarray, molding: Molding, *, observe: Observe | None = None) -> Detections:
         """Run one molded image through the network and bring the result back to its original size.
 
@@ -656,21 +661,12 @@ class MaskRCNN:
         return pyramid, logits, deltas, FirstStageCaches(backbone_cache, fpn_cache, rpn_cache)
 
     def anchors(self, image_shape: tuple[int, ...], pyramid: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Return the anchors of each level for a canvas of ``image_shape`` (H, W), in molded pixels."""
-        config = self.config
-        return pyramid_anchors(
-            (image_shape[0], image_shape[1]),
-            sizes=config.sizes_by_level,
-            strides=config.anchor_strides,
-            aspect_ratios=config.anchor_ratios,
-            ratio_meaning=config.anchor_ratio_meaning,
-            rounding=config.anchor_rounding,
-            offset=config.anchor_offset,
-            feature_shapes=[(p.shape[1], p.shape[2]) for p in pyramid],
-            stride_from_grid=config.anchor_stride_from_grid,
-            dtype=self.dtype,
-            like=pyramid[0],
-        )
+        """Return the anchors of each level for a canvas of ``image_shape`` (H, W), in molded pixels: read, not written.
+
+        Those of the last few sizes are kept: making them takes longer than some of the layers.
+        """
+        maps = tuple((p.shape[1], p.shape[2]) for p in pyramid)
+        return list(_anchors_of(self.config, (image_shape[0], image_shape[1]), maps, self.dtype, on_device(pyramid[0])))
 
     def roi_features(
         self, pyramid: list[np.ndarray], boxes: np.ndarray, image_index: np.ndarray, size: int, shape: tuple[int, ...]
@@ -749,6 +745,30 @@ class MaskRCNN:
         config, params = changed(self.config, to_host(self.params), changes)
         names = self.class_names if len(self.class_names) == config.num_classes else ()
         return MaskRCNN(config, params, class_names=names)
+
+
+@lru_cache(maxsize=4)
+def _anchors_of(
+    config: Config, image_shape: tuple[int, int], maps: tuple[tuple[int, int], ...], dtype: type, device: bool
+) -> tuple[np.ndarray, ...]:
+    """Return the anchors of each level, on the device or the host."""
+    levels = pyramid_anchors(
+        image_shape,
+        sizes=config.sizes_by_level,
+        strides=config.anchor_strides,
+        aspect_ratios=config.anchor_ratios,
+        ratio_meaning=config.anchor_ratio_meaning,
+        rounding=config.anchor_rounding,
+        offset=config.anchor_offset,
+        feature_shapes=maps,
+        stride_from_grid=config.anchor_stride_from_grid,
+        dtype=dtype,
+    )
+    if device:
+        return tuple(map(to_device, levels))
+    for level in levels:
+        level.flags.writeable = False
+    return tuple(levels)
 
 
 def require_branches(config: Config) -> None:

@@ -226,7 +226,9 @@ def as_images(images: Any) -> Iterator[np.ndarray]:
             raise TypeError(f"image {n} is {kind}; {expected}")
 
 
-def mold_image(image: np.ndarray, config: Config, dtype: type = np.float32) -> tuple[np.ndarray, Molding]:
+def mold_image(
+    image: np.ndarray, config: Config, dtype: type = np.float32, *, device: bool = False
+) -> tuple[np.ndarray, Molding]:
     """Resize, pad and normalise one image.
 
     Parameters
@@ -237,6 +239,8 @@ def mold_image(image: np.ndarray, config: Config, dtype: type = np.float32) -> t
         The fields under "image".
     dtype : type
         float32 or float64.
+    device : bool
+        The result lies on the device, which normalises; of an image that keeps its size only bytes are copied there.
 
     Returns
     -------
@@ -260,22 +264,26 @@ def mold_image(image: np.ndarray, config: Config, dtype: type = np.float32) -> t
             what += "; grey levels are whole numbers from 0 to 255"
         raise ValueError(what)
     molding = plan((image.shape[0], image.shape[1]), config)
-    resized = resize_image(image, molding.resized_shape, config, dtype)
+    resized = image
+    if image.shape[:2] != tuple(molding.resized_shape):
+        resized = resize_image(image, molding.resized_shape, config, dtype)
+    if device:
+        resized = to_device(resized)
     if config.channel_order == "bgr":
         resized = resized[..., ::-1]
 
     def normalise(x: np.ndarray) -> np.ndarray:
         # Repeated along a line of pixels, so that NumPy's inner loop runs over lines and not over three channels
         width = x.shape[1]
-        mean: np.ndarray = np.tile(np.array(config.pixel_mean, dtype), width)
-        std: np.ndarray = np.tile(np.array(config.pixel_std, dtype), width)
+        mean: np.ndarray = np.tile(np.array(config.pixel_mean, dtype, like=x), width)
+        std: np.ndarray = np.tile(np.array(config.pixel_std, dtype, like=x), width)
         lines = np.divide(x.reshape(len(x), -1), dtype(config.pixel_scale), dtype=dtype)
         lines -= mean
         lines /= std
         return lines.reshape(x.shape)
 
     top, left, bottom, right = molding.window
-    molded: np.ndarray = np.zeros((*molding.molded_shape, 3), dtype)
+    molded: np.ndarray = np.zeros((*molding.molded_shape, 3), dtype, like=resized)
     if config.pad_before_normalise:
         molded[top:bottom, left:right] = resized
         return normalise(molded), molding

@@ -165,13 +165,13 @@ def _stage(config: Config, tensors: dict[str, Spec], stage: int, maps: tuple[int
 # --- memory of a device ----------------------------------------------------------------------------------------------
 
 
-def within_memory(shape: Callable[[Any], tuple[int, ...]], *, training: bool) -> Callable[[F], F]:
+def within_memory(shape: Callable[[Config, Any], tuple[int, ...]], *, training: bool) -> Callable[[F], F]:
     """Let a method of ``MaskRCNN`` say how much memory it needs when a device has too little.
 
     Parameters
     ----------
     shape : callable
-        Takes the method's first argument and returns the shape of its images, (N, H, W, 3).
+        Takes the configuration and the method's first argument and returns the shape of its images, (N, H, W, 3).
     training : bool
         Is it a part of a training step, or a detection?
     """
@@ -184,7 +184,7 @@ def within_memory(shape: Callable[[Any], tuple[int, ...]], *, training: bool) ->
             except MemoryError as error:
                 if kernels.backend() != "cuda" or isinstance(error, DeviceMemoryError):
                     raise
-                raise DeviceMemoryError(_too_little(model.config, shape(first), training)) from error
+                raise DeviceMemoryError(_too_little(model.config, shape(model.config, first), training)) from error
 
         return cast(F, call)
 

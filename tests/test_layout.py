@@ -171,7 +171,6 @@ LONG = {
     "mrcnn_np/model.py": "the wiring, forward and backward beside each other",
     "mrcnn_np/molding.py": "the way in and the way back, beside each other",
     "mrcnn_np/targets.py": "what anchors and what regions should have said, by one plan",
-    "kernels/cuda/norm.py": "statistics, forward and backward, of maps in groups of four and of one",
 }
 
 

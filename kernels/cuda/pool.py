@@ -1,4 +1,8 @@
-"""Max pooling. Threads of a warp take neighbouring groups of channels, then neighbouring columns."""
+"""Max pooling. Threads of a warp take neighbouring groups of channels, then neighbouring columns.
+
+ResNet's window, 3 x 3 cells, 2 apart, has kernels of its own: where the compiler knows how many cells there are, it
+unrolls the loops and the card has several loads on their way at once.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +14,12 @@ import numpy as np
 from ..contract import MaxPoolCache, pool_sizes
 from .machine.arguments import is_float32
 from .machine.device import Kernel, aligned, cuda, device_function, empty, float32, int32, kernel, launch
-from .machine.groups import group_width, loader, storer
+from .machine.groups import group_width, loader, row_loader, storer
 from .machine.maps import map_blocks
 
 ZERO, LOWEST = np.float32(0), np.float32(-np.inf)
+NOBODY = np.uint32(0xFFFFFFFF)  # no cell of a window has such a place
+FIXED = (3, 3, 2, 2)  # the window that ResNet has, and its steps
 WINDOW = ("i4",) * 6  # kh, kw, sy, sx, top, left
 
 
@@ -86,14 +92,12 @@ def max_pool(width: int, fixed: bool) -> Kernel:
 
 
 @functools.cache
-def max_pool_gradient(width: int, fixed: bool) -> Kernel:
-    """Return the kernel for groups of ``width`` channels; ``fixed`` as above."""
+def max_pool_gradient(width: int) -> Kernel:
+    """Return the kernel for groups of ``width`` channels."""
     load, store = loader(width), storer(width)
     winners = "u4[:,:,:,::1]" if width == 4 else "u1[:,:,:,::1]"
 
-    @kernel(
-        "f4[:,:,:,::1]", winners, *WINDOW, "f4[:,:,:,::1]", name=f"max_pool_gradient_{'3_' if fixed else ''}{width}"
-    )
+    @kernel("f4[:,:,:,::1]", winners, *WINDOW, "f4[:,:,:,::1]", name=f"max_pool_gradient_{width}")
     def body(dy, winner, kh, kw, sy, sx, top, left, dx):
         """Write for each cell the sum of dy over the windows that it won.
 
@@ -109,24 +113,22 @@ def max_pool_gradient(width: int, fixed: bool) -> Kernel:
         group = cuda.blockIdx.z * cuda.blockDim.x + cuda.threadIdx.x
         if column >= across or group * width >= channels:
             return
-        taps_down, taps_right = (3, 3) if fixed else (kh, kw)
-        steps_down, steps_right = (2, 2) if fixed else (sy, sx)
         n = quotient(line, height)
         total = cuda.local.array(width, float32)
         gradient = cuda.local.array(width, float32)
         for c in range(width):
             total[c] = ZERO
         down, right = int32(line - n * height + top), int32(column + left)  # in the padded map
-        last_p, last_q = int32(quotient(down, steps_down)), int32(quotient(right, steps_right))
-        for a in range((taps_down + steps_down - 1) // steps_down):
-            for b in range((taps_right + steps_right - 1) // steps_right):
+        last_p, last_q = int32(quotient(down, sy)), int32(quotient(right, sx))
+        for a in range((kh + sy - 1) // sy):
+            for b in range((kw + sx - 1) // sx):
                 p, q = int32(last_p - a), int32(last_q - b)
-                i, j = int32(down - p * steps_down), int32(right - q * steps_right)  # the cell's place in the window
-                inside = p >= 0 and p < rows and q >= 0 and q < columns and i < taps_down and j < taps_right
+                i, j = int32(down - p * sy), int32(right - q * sx)  # the cell's place in the window
+                inside = p >= 0 and p < rows and q >= 0 and q < columns and i < kh and j < kw
                 cell = int32(int32(n * rows + within(p, rows)) * columns + within(q, columns))
                 load(dy, np.int64(cell) * channels + group * width, gradient)
                 won = winner[n, within(p, rows), within(q, columns), group]
-                place = np.uint32(i * taps_right + j)
+                place = np.uint32(i * kw + j)
                 for c in range(width):
                     if inside and np.uint32(np.uint32(won >> np.uint32(8 * c)) & np.uint32(255)) == place:
                         total[c] += gradient[c]
@@ -135,9 +137,62 @@ def max_pool_gradient(width: int, fixed: bool) -> Kernel:
     return body
 
 
+@functools.cache
+def max_pool_gradient_3(width: int) -> Kernel:
+    """Return the kernel for windows of 3 x 3 cells, 2 apart, and groups of ``width`` channels."""
+    load_row, store = row_loader(width), storer(width)
+    winners = "u4[:,::1]" if width == 4 else "u1[:,::1]"
+
+    @kernel("f4[:,:,:,::1]", winners, "i4", "i4", "f4[:,:,:,::1]", name=f"max_pool_gradient_3_{width}")
+    def body(dy, winner, top, left, dx):
+        """Write for each cell the sum of dy over the windows that it won; a row of ``winner`` is a cell of ``dy``.
+
+        The padded map falls into squares of 2 x 2 cells, at even places. All four lie in the window that begins there,
+        the upper two in the window above as well, the left two in the one to the left, and the upper left one in the
+        window that lies both above and left: four windows, each read once.
+
+        **Owns:** a thread, one group of channels of such a square of ``dx``; each cell adds its windows from the last
+        one on, as in ``max_pool_gradient``. **Shared:** nothing. **No race:** nobody else adds to its cells.
+        **Floor:** dy and winner read once, dx written once: 5.25 bytes an element of dx.
+        """
+        height, across, channels = dx.shape[1:]
+        rows, columns = int32(dy.shape[1]), int32(dy.shape[2])
+        squares = (height - 1 + top) // 2 + 1  # of a column
+        n = quotient(cuda.blockIdx.x, squares)
+        down = int32(cuda.blockIdx.x - n * squares)
+        right = int32(cuda.blockIdx.y * cuda.blockDim.y + cuda.threadIdx.y)
+        group = cuda.blockIdx.z * cuda.blockDim.x + cuda.threadIdx.x
+        if right * 2 - left >= across or group * width >= channels:
+            return
+        gradient = cuda.local.array((4, width), float32)
+        won = cuda.local.array(4, np.uint32)
+        total = cuda.local.array(width, float32)
+        for window in range(4):
+            p, q = int32(down - window // 2), int32(right - window % 2)
+            cell = int32(int32(n * rows + within(p, rows)) * columns + within(q, columns))
+            load_row(dy, np.int64(cell) * channels + group * width, gradient, window)
+            won[window] = winner[cell, group]
+            if p < 0 or p >= rows or q < 0 or q >= columns:
+                won[window] = NOBODY
+        for square in range(4):
+            u, v = square // 2, square % 2
+            row, column = int32(down * 2 + u - top), int32(right * 2 + v - left)
+            for c in range(width):
+                total[c] = ZERO
+            for window in range(4):
+                i, j = u + 2 * (window // 2), v + 2 * (window % 2)  # the cell's place in the window
+                if i < 3 and j < 3:
+                    for c in range(width):
+                        if np.uint32(np.uint32(won[window] >> np.uint32(8 * c)) & np.uint32(255)) == i * 3 + j:
+                            total[c] += gradient[window, c]
+            if row >= 0 and row < height and column >= 0 and column < across:
+                store(dx, ((n * height + row) * across + column) * channels + group * width, total)
+
+    return body
+
+
 for _width in (1, 4):  # so that all kernels are known
-    for _fixed in (False, True):
-        max_pool(_width, _fixed), max_pool_gradient(_width, _fixed)
+    max_pool(_width, False), max_pool(_width, True), max_pool_gradient(_width), max_pool_gradient_3(_width)
 
 
 def _grouped(winner: Any, width: int) -> Any:
@@ -153,7 +208,7 @@ def max_pool2d(x: np.ndarray, *, kernel_size: Any, stride: Any = None, padding: 
     (kh, kw), (sy, sx), ((top, _), (left, _)), out = sizes
     y, winner, width = empty(out), empty(out, np.uint8), group_width(out[3])
     blocks, threads = map_blocks(out, width)
-    body = max_pool(width, (kh, kw, sy, sx) == (3, 3, 2, 2))
+    body = max_pool(width, (kh, kw, sy, sx) == FIXED)
     launch(body, blocks, threads, aligned(x), kh, kw, sy, sx, top, left, y, _grouped(winner, width))
     return y, MaxPoolCache(winner, x.shape, *sizes[:3])
 
@@ -164,8 +219,12 @@ def max_pool2d_backward(dy: np.ndarray, cache: MaxPoolCache) -> Any:
     if not is_float32(dy) or winner.dtype != np.uint8 or dy.shape != winner.shape:
         return NotImplemented
     dx, width = empty(shape), group_width(shape[3])
-    blocks, threads = map_blocks(shape, width)
-    winner = _grouped(aligned(winner), width)
-    body = max_pool_gradient(width, (kh, kw, sy, sx) == (3, 3, 2, 2))
-    launch(body, blocks, threads, aligned(dy), winner, kh, kw, sy, sx, top, left, dx)
+    dy, winner = aligned(dy), _grouped(aligned(winner), width)
+    if (kh, kw, sy, sx) == FIXED:
+        n, height, across, channels = shape
+        squares = n, (height - 1 + top) // 2 + 1, (across - 1 + left) // 2 + 1, channels
+        flat = winner.reshape(-1, winner.shape[-1])
+        launch(max_pool_gradient_3(width), *map_blocks(squares, width), dy, flat, top, left, dx)
+    else:
+        launch(max_pool_gradient(width), *map_blocks(shape, width), dy, winner, kh, kw, sy, sx, top, left, dx)
     return dx

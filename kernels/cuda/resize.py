@@ -62,11 +62,11 @@ def repeat(width: int) -> Kernel:
 
 
 @functools.cache
-def gather(width: int) -> Kernel:
-    """Return the kernel for groups of ``width`` channels."""
+def gather(width: int, fixed: bool) -> Kernel:
+    """Return the kernel for groups of ``width`` channels; ``fixed``: for blocks of 2 x 2 cells, read all at once."""
     load, store = loader(width), storer(width)
 
-    @kernel("f4[:,:,:,::1]", "i4", "f4[:,:,:,::1]", name=f"repeat_gradient_{width}")
+    @kernel("f4[:,:,:,::1]", "i4", "f4[:,:,:,::1]", name=f"repeat_gradient_{'2_' if fixed else ''}{width}")
     def body(dy, scale, dx):
         """Write for each cell the sum of dy over the ``scale`` x ``scale`` cells that it was copied to.
 
@@ -80,13 +80,14 @@ def gather(width: int) -> Kernel:
         channel = (cuda.blockIdx.z * cuda.blockDim.x + cuda.threadIdx.x) * width
         if column >= across or channel >= channels:
             return
+        times = 2 if fixed else scale
         total = cuda.local.array(width, float32)
         value = cuda.local.array(width, float32)
         for c in range(width):
             total[c] = ZERO
-        for i in range(scale):
-            for j in range(scale):
-                load(dy, ((line * scale + i) * across * scale + column * scale + j) * channels + channel, value)
+        for i in range(times):
+            for j in range(times):
+                load(dy, ((line * times + i) * across * times + column * times + j) * channels + channel, value)
                 for c in range(width):
                     total[c] += value[c]
         store(dx, (line * across + column) * channels + channel, total)
@@ -111,7 +112,7 @@ def upsample_nearest_backward(dy: np.ndarray, cache: UpsampleCache) -> Any:
         return NotImplemented
     n, height, across, channels = dy.shape
     dx, width = empty((n, height // scale, across // scale, channels)), group_width(channels)
-    launch(gather(width), *map_blocks(dx.shape, width), aligned(dy), scale, dx)
+    launch(gather(width, scale == 2), *map_blocks(dx.shape, width), aligned(dy), scale, dx)
     return dx
 
 
@@ -201,7 +202,7 @@ def pick(masks, out):
 
 
 for _width in (1, 4):  # so that all kernels are known
-    repeat(_width), gather(_width), interpolate(_width)
+    repeat(_width), gather(_width, False), gather(_width, True), interpolate(_width)
 
 
 def _is_size(size: Any) -> bool:

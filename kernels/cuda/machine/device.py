@@ -115,10 +115,11 @@ class Kernel:
     def on_card(self) -> compiled.Loaded:
         """Return the kernel on the card that is in use; at first it is compiled, or its machine code is read."""
         number = cupy.cuda.runtime.getDevice()
-        if number not in self._cards:
+        loaded = self._cards.get(number)
+        if loaded is None:
             capability = cupy.cuda.Device(number).compute_capability
-            self._cards[number] = compiled.Loaded(self, (int(capability[:-1]), int(capability[-1])))
-        return self._cards[number]
+            loaded = self._cards[number] = compiled.Loaded(self, (int(capability[:-1]), int(capability[-1])))
+        return loaded
 
 
 REGISTRY: dict[str, Kernel] = {}  # by name
@@ -148,10 +149,12 @@ def device_function(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def _sizes(size: int | tuple[int, ...]) -> tuple[int, ...]:
     """Return three sizes."""
-    if type(size) is int:  # most often
-        return size, 1, 1
-    sizes = (size,) if isinstance(size, (int, np.integer)) else tuple(size)
-    return tuple(int(n) for n in sizes) + (1,) * (3 - len(sizes))
+    if type(size) is not tuple:
+        return int(size), 1, 1  # type: ignore[arg-type]
+    if len(size) == 2:
+        return int(size[0]), int(size[1]), 1
+    x, y, z = size
+    return int(x), int(y), int(z)
 
 
 def launch(body: Kernel, blocks: int | tuple[int, ...], threads: int | tuple[int, ...], *args: Any) -> None:

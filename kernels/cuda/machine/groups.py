@@ -145,6 +145,22 @@ def loader(width: int) -> Callable[..., None]:
 
 
 @functools.cache
+def row_loader(width: int) -> Callable[..., None]:
+    """Return a function of kernels that reads ``width`` numbers (1 or 4) from ``place`` on into row ``i`` of some."""
+    if width == 1:
+
+        def load(array, place, values, i):
+            values[i, 0] = load1(array, place)
+
+    else:
+
+        def load(array, place, values, i):
+            values[i, 0], values[i, 1], values[i, 2], values[i, 3] = load4_of(array, place)
+
+    return device_function(load)
+
+
+@functools.cache
 def storer(width: int) -> Callable[..., None]:
     """Return a function of kernels that writes a local array of ``width`` numbers (1 or 4) from ``place`` on."""
     if width == 1:

@@ -194,6 +194,10 @@ class MaxPool(_Elementwise):
     def __init__(self, size: tuple[int, int], channels: int) -> None:
         super().__init__(size, channels, shrink=2)
 
+    def prepare(self, rng: np.random.Generator) -> None:
+        super().prepare(rng)
+        self.gbytes = {d: count + 1e-9 * self.dy.size for d, count in self.gbytes.items()}  # which cell won: a byte
+
     def ours(self, dtype: type) -> Runs:
         x, dy = in_dtype(dtype, self.x, self.dy)
         _, cache = max_pool2d(x, kernel_size=3, stride=2, padding=1)
