@@ -261,9 +261,10 @@ def _run(args: argparse.Namespace, folder: Path, plan: Plan) -> int:
             return _train_and_report(args, folder, plan, page, events)
     except KeyboardInterrupt:
         step = load_checkpoint(folder / CHECKPOINT).step if (folder / CHECKPOINT).exists() else 0
+        launcher = f"mpirun -n {plan.ranks.size} " if plan.ranks.several else ""
         print(
             f"\ninterrupted; the checkpoint of step {step} is kept. Continue with:\n"
-            f"  mrcnn-np train --out {folder} --resume",
+            f"  {launcher}mrcnn-np train --out {folder} --resume",
             file=sys.stderr,
         )
         return 130

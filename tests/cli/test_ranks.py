@@ -3,8 +3,10 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -40,6 +42,44 @@ def started(*args, ranks=2, environ=()):
         [*before, sys.executable, "-m", "mrcnn_np", *map(str, args)],
         env={**os.environ, **own, **dict(environ)}, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
+
+
+@pytest.fixture
+def running():
+    """Start a training on two processes, wait for its third step, and return its folder; it is ended by the test."""
+    processes = []
+
+    def start(root, folder):
+        own = {"MRCNN_NP_BACKEND": "numpy", "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+        args = training(root, folder, "--steps", 500, "--checkpoint-every", 1, "--no-eval")
+        process = subprocess.Popen(
+            [MPIEXEC, "-n", "2", sys.executable, "-m", "mrcnn_np", *map(str, args)],
+            env={**os.environ, **own}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        processes.append(process)
+        deadline = time.monotonic() + 200
+        while not (folder / METRICS).exists() or len((folder / METRICS).read_bytes().splitlines()) < 3:
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.1)
+        return process
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+def ranks_of(folder):
+    """Return the numbers of the processes that train into a folder, those of the launcher left out."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (place / "cmdline").read_bytes().split(b"\0")
+        except OSError:  # it has ended meanwhile
+            continue
+        if str(folder).encode() in command and Path(os.fsdecode(command[0])).name.startswith("python"):
+            found.append(int(place.name))
+    return sorted(found)
 
 
 def training(root, folder, *more):
@@ -128,3 +168,29 @@ def test_what_is_wrong_on_all_is_said_once(shapes, tmp_path):
     assert done.returncode == 2
     assert done.stderr.count("a batch has 2 images, too few for 3 ranks") == 1
     assert not (tmp_path / "run").exists()
+
+
+@mpi
+@pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="processes are looked up in /proc")
+@pytest.mark.parametrize("how", ["Ctrl-C", "a rank is killed"])
+def test_what_ends_one_ends_all_and_the_run_goes_on(shapes, tmp_path, running, how):
+    folder = tmp_path / "run"
+    process = running(shapes, folder)
+    numbers = ranks_of(folder)
+    assert len(numbers) == 2
+    if how == "Ctrl-C":
+        process.send_signal(signal.SIGINT)
+    else:
+        os.kill(numbers[-1], signal.SIGKILL)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == (130 if how == "Ctrl-C" else 9), said
+    assert ("mpirun -n 2 mrcnn-np train" in said) == (how == "Ctrl-C")
+    deadline = time.monotonic() + 20
+    while ranks_of(folder):
+        assert time.monotonic() < deadline, "a rank goes on by itself"
+        time.sleep(0.1)
+    step = load_checkpoint(folder / CHECKPOINT).step
+    assert step >= 2
+    more = started("train", "--out", folder, "--resume", "--steps", step + 1, "--no-eval", "--quiet", "--no-pictures")
+    assert more.returncode == 0, more.stderr
+    assert [row["step"] for row in read_steps(folder / METRICS)] == list(range(1, step + 2))
