@@ -29,9 +29,12 @@ NUCLEI = (
     "anchors of the nuclei's size: anchor_sizes=[8,14,24,40,64]",
     "pictures twice as large: image_min_size=512 image_max_size=512 anchor_sizes=[16,28,48,80,128]",
     "batch norm in pyramid and mask head: fpn_norm=true mask_head_norm=true",
+    "two pictures a step: batch_size=2",
+    "boxes and masks count twice, half of the regions positive: loss_weights=[1,1,1,2,2] roi_positive_fraction=0.5",
     "falling along a cosine: decay=cosine",
     "flips, turns, colours, scales: flip_vertical=0.5 quarter_turns=0.75 colour_jitter=[0.3,0.3,0.3] "
     "scale_jitter=[0.75,1.33]",
+    "closer neighbours, wider masks: detection_nms_iou=0.6 mask_threshold=0.45",
 )
 
 
