@@ -55,6 +55,9 @@ FORMATS = (
            "set VIA_ROOT to the folder that holds the JSON and the pictures"),
 )  # fmt: skip
 
+#: a zip of these is unpacked, as their readers open files by their path; the others read inside it
+UNPACKED = ("voc", "coco")
+
 #: found by what lies in them; generated shapes are in VOC's layout
 RECOGNISED = tuple(form for form in FORMATS if form.name != "shapes")
 

@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 
 from ..errors import DataError, did_you_mean, printable
 from .choice import choose_ids
-from .formats import RECOGNISED, Format, by_name, names
+from .formats import RECOGNISED, UNPACKED, Format, by_name, names
 from .held_out import drawn
 from .sample import Dataset
 from .shapes import SHAPES_CLASSES, SHAPES_ROOT
+from .unpacking import holds_annotations, unpacked
 
 
 class Recognised(NamedTuple):
@@ -47,13 +48,10 @@ def recognise(path: str | Path) -> Recognised:
         )
     if path.is_file() and path.suffix.lower() not in (".zip", ".json"):
         raise DataError("is a file; expected a folder, a zip, or a JSON of annotations", path=path)
-    found = []
-    for form in RECOGNISED:
-        if path.suffix.lower() == ".json" and path.is_file() and form.name not in ("coco", "labelme", "via"):
-            continue
-        ground = reader(form).recognise(path)
-        if ground is not None:
-            found.append(Recognised(form.name, form.what, printable(ground)))
+    found = _taken_for(path)
+    if not found and path.is_file() and holds_annotations(path):
+        folder = unpacked(path)
+        found = [one._replace(ground=f"{one.ground}; unpacked into {folder}") for one in _taken_for(folder)]
     if len(found) > 1:
         said = "; ".join(f"{one.what} ({one.ground})" for one in found)
         raise DataError(
@@ -67,8 +65,22 @@ def recognise(path: str | Path) -> Recognised:
     return found[0]
 
 
+def _taken_for(path: Path) -> list[Recognised]:
+    """Return all formats that a path may be of."""
+    found = []
+    for form in RECOGNISED:
+        if path.suffix.lower() == ".json" and path.is_file() and form.name not in ("coco", "labelme", "via"):
+            continue
+        ground = reader(form).recognise(path)
+        if ground is not None:
+            found.append(Recognised(form.name, form.what, printable(ground)))
+    return found
+
+
 def find_root(kind: str, root: str | Path | None) -> Path:
     """Return where a data set is: ``root``, or what its format's environment variable says; shapes have their place.
+
+    A zip of a format that is not read inside zips is unpacked beside it, once.
 
     Raises
     ------
@@ -80,6 +92,8 @@ def find_root(kind: str, root: str | Path | None) -> Path:
     if root is None:
         given = SHAPES_ROOT if kind == "shapes" else os.environ.get(form.variable)
     path = Path(given) if given else None
+    if path is not None and path.is_file() and path.suffix.lower() == ".zip" and kind in UNPACKED:
+        return unpacked(path)
     if path is None or not (path.is_dir() or (kind not in ("shapes", "voc") and path.is_file())):
         where = "no folder is given" if path is None else "does not exist"
         raise DataError(f"{where}; expected the {kind} data set: {form.advice}", path=path)
