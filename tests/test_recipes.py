@@ -62,7 +62,8 @@ def test_the_commands_of_a_row_are_those_of_the_command_line(tmp_path, monkeypat
     module = ablation()
     monkeypatch.setattr(sys, "argv", [
         "ablation.py", "--data", str(labelme(tmp_path / "photos")), "--val-fraction", "0.5", "--minutes", "0.1",
-        "--preset", "tiny", "--out", str(tmp_path / "out"), "--step", "little: image_min_size=64 image_max_size=64 batch_size=1",
+        "--preset", "tiny", "--out", str(tmp_path / "out"),
+        "--step", "little: image_min_size=64 image_max_size=64 batch_size=1",
     ])  # fmt: skip
     module.main()
     (row,) = json.loads((tmp_path / "out" / "ablation.json").read_text()).values()

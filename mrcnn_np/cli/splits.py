@@ -43,10 +43,14 @@ def open_splits(names: str, options: Options, dataset: Dataset) -> dict[str, Dat
 
 def _say_what_is_held_out(options: Options, dataset: Dataset, held_out: Dataset) -> None:
     if options.val_split == "val" and draws(options.data, options.root, options.val_fraction):
-        print(
-            f"held out: {len(held_out)} of {len(held_out) + len(dataset)} images, drawn by a hash of their names "
+        images = len(held_out) + len(dataset)
+        said = (
+            f"held out: {len(held_out)} of {images} images, drawn by a hash of their names "
             f"(--val-fraction {options.val_fraction:g}), as there is no split {options.val_split!r}"
         )
+        if abs(len(held_out) / images - options.val_fraction) > options.val_fraction / 3:
+            said += f"; that is {len(held_out) / images:.0%}: the hashes of few names fall unevenly, another share helps"
+        print(said)
     else:
         print(f"held out: the split {options.val_split!r}, {len(held_out)} images")
 
