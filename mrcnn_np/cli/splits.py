@@ -49,7 +49,7 @@ def _say_what_is_held_out(options: Options, dataset: Dataset, held_out: Dataset)
             f"(--val-fraction {options.val_fraction:g}), as there is no split {options.val_split!r}"
         )
         if abs(len(held_out) / images - options.val_fraction) > options.val_fraction / 3:
-            said += f"; that is {len(held_out) / images:.0%}: the hashes of few names fall unevenly, another share helps"
+            said += f"; that is {len(held_out) / images:.0%}: hashes of few names fall unevenly; another share helps"
         print(said)
     else:
         print(f"held out: the split {options.val_split!r}, {len(held_out)} images")
