@@ -32,5 +32,6 @@ def test_examples_run(page, tmp_path, monkeypatch, capsys):
     if page == "README.md":
         lines = capsys.readouterr().out.splitlines()
         assert lines and all(line.split()[0] in SHAPES_CLASSES and line.endswith(" pixels") for line in lines)
+        assert all((tmp_path / "runs" / name).is_file() for name in ("found.png", "fewer.png"))
     else:
         assert set(names["grads"]) <= set(names["model"].params) and len(names["losses"]) == 5
