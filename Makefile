@@ -5,10 +5,30 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 RUN ?= runs/shapes-tiny
 
-.PHONY: setup train train-voc train-nuclei test test-compare test-nojit test-avx2 test-gpu bench bench-gpu predict-gpu agreement docs-numbers \
+.PHONY: help setup train train-voc train-nuclei test test-compare test-nojit test-avx2 test-gpu bench bench-gpu predict-gpu agreement docs-numbers \
 	lint tutorial \
 	book book-build book-check lab clean
 
+# The targets and what each is for. `make` alone is this, too.
+help:
+	@echo 'make setup         install into .venv; then `. .venv/bin/activate`, and `mrcnn-np` is a command'
+	@echo 'make train         train on generated shapes, evaluate, draw: runs/shapes-tiny/'
+	@echo 'make train-voc     the same on Pascal VOC; VOC_ROOT names the VOCdevkit folder'
+	@echo 'make train-nuclei  nuclei under the microscope: 24 minutes on two free cores; DSB_ROOT names the data'
+	@echo 'make test          the tests'
+	@echo 'make test-compare  beside the frameworks that are installed'
+	@echo 'make test-nojit    the kernels as plain Python, with coverage'
+	@echo 'make test-avx2     the kernels as without AVX-512'
+	@echo 'make test-gpu      the kernels on an NVIDIA GPU'
+	@echo 'make lint          ruff and mypy'
+	@echo 'make tutorial      run the lessons'
+	@echo 'make lab           the book in JupyterLab; book: as a site; book-build, book-check: execute, check'
+	@echo 'make bench         speed beside PyTorch; bench-gpu: on a GPU; predict-gpu: predicted without one'
+	@echo 'make agreement     numbers beside the frameworks'
+	@echo 'make docs-numbers  rewrite the numbers in the pages'
+	@echo 'make clean         remove .venv and caches'
+
+# Only install.
 setup: $(STAMP)
 
 $(STAMP): pyproject.toml
@@ -26,8 +46,8 @@ train: $(STAMP)
 train-voc: $(STAMP)
 	$(BIN)/mrcnn-np train --data voc --preset small --eval-splits train,val --out runs/voc $(if $(ARGS),$(ARGS),--resume)
 
-# Nuclei under the microscope, 20 minutes; DSB_ROOT names the folder or zip of the Data Science Bowl 2018, stage 1, which
-# `mrcnn-np data get dsb2018` downloads. docs/recipes.md
+# Nuclei under the microscope: about 24 minutes on two free cores, 35 on one. DSB_ROOT names the folder or zip of the Data
+# Science Bowl 2018, stage 1, which `mrcnn-np data get dsb2018` downloads. docs/recipes.md
 train-nuclei: $(STAMP)
 	$(BIN)/mrcnn-np train --data dsb --preset small --config recipes/nuclei.json --val-fraction 0.16 --out runs/nuclei \
 		$(if $(ARGS),$(ARGS),--resume)
