@@ -9,7 +9,15 @@ RUN ?= runs/shapes-tiny
 	lint tutorial \
 	book book-build book-check lab clean
 
-# The targets and what each is for. `make` alone is this, too.
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	touch $@
+
+# The targets and what each is for.
 help:
 	@echo 'make setup         install into .venv; then `. .venv/bin/activate`, and `mrcnn-np` is a command'
 	@echo 'make train         train on generated shapes, evaluate, draw: runs/shapes-tiny/'
@@ -27,15 +35,6 @@ help:
 	@echo 'make agreement     numbers beside the frameworks'
 	@echo 'make docs-numbers  rewrite the numbers in the pages'
 	@echo 'make clean         remove .venv and caches'
-
-# Only install.
-setup: $(STAMP)
-
-$(STAMP): pyproject.toml
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable '.[test]'
-	touch $@
 
 # The main job: generate the shapes data set, train the tiny preset on it, evaluate on held-out images, draw.
 # Called again it goes on where it was interrupted; ARGS=--overwrite starts afresh.
