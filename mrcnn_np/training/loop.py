@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,6 +39,7 @@ from .batches import epoch_order as epoch_order
 from .checkpoint import Checkpoint, check_resumable, save_checkpoint
 from .events import Events
 from .held_out import HeldOut, best_by, best_of
+from .interruption import Interruption
 from .optim import clip_gradients, global_norm, learning_rate_at, update, zero_velocity
 from .page import Page
 from .run_folder import BEST, CHECKPOINT, METRICS, TIMINGS, NoLog, StepLog, read_steps
@@ -251,6 +253,8 @@ def train(
 
     Raises
     ------
+    KeyboardInterrupt
+        Ctrl-C: the step was ended and saved first, but where there are several ranks.
     NonFiniteError
         Names the step, its images, and the first tensor that holds NaN or infinity, or says that the loss has grown
         beyond ``require_convergence``. The last checkpoint stays.
@@ -297,7 +301,8 @@ def train(
     if events is not None:
         events.begin(rows)
     bar = Bar(start, config.steps, enabled=progress and ranks.first)
-    try:
+    interruption = Interruption(enabled=not ranks.several)
+    with interruption, closing(bar), closing(metrics), closing(timings):
         for step in range(start, config.steps):
             before = time.perf_counter()
             rng = stream(seed, step, STEP)
@@ -332,13 +337,11 @@ def train(
                 best = record[decides]
                 metrics.sync()
                 save(step + 1, BEST)  # before the checkpoint: what a resumed run does not measure again is there
-            if (step + 1) % checkpoint_every == 0 or step + 1 == config.steps:
+            if (step + 1) % checkpoint_every == 0 or step + 1 == config.steps or interruption.asked:
                 metrics.sync()  # before the checkpoint: it must never be newer than the metrics
                 timings.sync()
                 save(step + 1)
                 saved = step + 1
-    finally:
-        bar.close()
-        metrics.close()
-        timings.close()
+            if interruption.asked:
+                raise KeyboardInterrupt
     return TrainResult(config.steps, time.perf_counter() - began, skipped)
