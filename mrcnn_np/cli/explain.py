@@ -20,8 +20,10 @@ from ..explain.report import Explanation, Mistake, explain_split
 from ..files import prepare, write_json
 from ..model import MaskRCNN
 from .network import checkpoint_path, load_model, of_weights, refuse_options_of_weights
-from .options import images_named, images_of_run, open_dataset
+from .options import Options, images_named, images_of_run, open_dataset
 
+#: where an image is looked for that the split lacks
+_SPLITS = ("train", "val", "trainval", "test")
 #: sentences on the terminal; the files have all
 SHOWN = 10
 
@@ -135,14 +137,20 @@ def _subject(args: argparse.Namespace) -> tuple[MaskRCNN, Dataset, Path, str, in
     dataset = in_classes_of(dataset, class_names, f"split {split!r}", print)
     name, title = f"explain-{split}", f"{path}: split {split}"
     if args.image is not None:
-        dataset = OneImage(dataset, _find(dataset, args.image, split))
+        index = _find(dataset, args.image, split)
+        if index is None:
+            raise _not_there(chosen, dataset, args.image, split)
+        dataset = OneImage(dataset, index)
         name += "-" + re.sub(r"[^\w.-]+", "_", dataset.ids[0])
         title += f", image {dataset.ids[0]}"
     return model, dataset, Path(args.out) if args.out else folder / name, title, steps
 
 
-def _find(dataset: Dataset, text: str, split: str) -> int:
-    """Return which image of a data set is meant: by its id, the name of its file, or that without its ending."""
+def _find(dataset: Dataset, text: str, split: str) -> int | None:
+    """Return which image of a data set is meant: by its id, the name of its file, or that without its ending.
+
+    None if it has none of that name.
+    """
     if text in dataset.ids:
         return dataset.ids.index(text)
     inner = getattr(dataset, "dataset", dataset)
@@ -155,5 +163,19 @@ def _find(dataset: Dataset, text: str, split: str) -> int:
         if found:
             ids = ", ".join(dataset.ids[i] for i in found[:5])
             raise UserError(f"--image {text} may be one of several images of split {split!r}: {ids}; expected an id")
-    meant = did_you_mean(Path(wanted).stem, dataset.ids)
-    raise UserError(f"split {split!r} has no image {text}; expected the id or the file name of one{meant}")
+    return None
+
+
+def _not_there(chosen: Options, dataset: Dataset, text: str, split: str) -> UserError:
+    """Return the error for an image that a split lacks: the split that has it, else what is called similarly."""
+    for other in _SPLITS:
+        if other == split:
+            continue
+        try:
+            there = _find(open_dataset(chosen, other, subset=None, ids=None), text, other) is not None
+        except UserError:  # there is no such split, or its files are not on this disk, or the name is that of several
+            continue
+        if there:
+            return UserError(f"split {split!r} has no image {text}, split {other!r} has it; add --split {other}")
+    meant = did_you_mean(Path(text).stem, dataset.ids)
+    return UserError(f"split {split!r} has no image {text}; expected the id or the file name of one{meant}")

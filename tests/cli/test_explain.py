@@ -88,6 +88,8 @@ def test_pictures_may_be_few(trained, tmp_path):
             ["--image", "val_00001"],
             "has no image val_00001; expected the id or the file name of one; did you mean 'val_000001'",
         ),
+        (["--image", "train_000001"], "split 'val' has no image train_000001, split 'train' has it; add --split train"),
+        (["--image", "train_000001.jpg"], "split 'train' has it; add --split train"),
         (["--iou", "0.1"], "--iou is 0.1; expected a number above 0.1"),
         (["--preset", "tiny"], "--preset"),
         (["--out", "file"], "file"),
