@@ -197,7 +197,7 @@ def _report(given: Given, notes: Notes) -> int:
 
 def _hidden_in(folder: FolderToCorrect) -> str:
     """Say which detections are missing in a folder, and why."""
-    some = [f"{name} {count}" for name, count in folder.hidden_in.items()]
+    some = [f"{name} ({count})" for name, count in folder.hidden_in.items()]
     rest = f" and {len(some) - _MOST_NAMED} more" if len(some) > _MOST_NAMED else ""
     named = ", ".join(map(printable, some[:_MOST_NAMED]))
     what = "1 detection has" if folder.hidden == 1 else f"{folder.hidden} detections have"
