@@ -81,3 +81,13 @@ def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def markdown_row(cells: Sequence[str]) -> str:
     """Return one line of a table of Markdown."""
     return "| " + " | ".join(printable(cell).replace("|", "\\|") for cell in cells) + " |"
+
+
+def one_of(name: str) -> str:
+    """Return a name of a class with its article: "a kite", "an object"; that of its first letter, without exceptions.
+
+    Parameters
+    ----------
+    name : str
+    """
+    return f"{'an' if name[:1].lower() in tuple('aeiou') else 'a'} {name}"

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import mrcnn_np
-from mrcnn_np.tables import markdown_row, markdown_table, text_table
+from mrcnn_np.tables import markdown_row, markdown_table, one_of, text_table
 
 PACKAGE = Path(mrcnn_np.__file__).parent
 
@@ -38,6 +38,10 @@ def test_markdown():
     assert markdown_table(("a", "b"), [("1|2", "x")]) == "| a | b |\n|---|---|\n| 1\\|2 | x |"
     assert markdown_table(("a",), []) == "| a |\n|---|"
     assert markdown_row(("a", "")) == "| a |  |"
+
+
+def test_articles():
+    assert [one_of(n) for n in ("object", "kite", "Apple", "")] == ["an object", "a kite", "an Apple", "a "]
 
 
 def test_nobody_else_writes_tables():

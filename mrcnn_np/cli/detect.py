@@ -37,6 +37,8 @@ _FRAME = "{}_frame{:05d}"
 _OF_FRAME = re.compile(rf"(.+)_frame\d{{5,}}_({'|'.join(map(re.escape, DETECT_WRITES))})")
 #: messages of files that cannot be read, until they are only counted
 _MOST_MESSAGES = 20
+#: pictures named in one line
+_MOST_NAMED = 10
 
 
 class Picture(NamedTuple):
@@ -101,7 +103,7 @@ def run_detect(args: argparse.Namespace) -> int:
     for folder in folders:
         print(f"{count} images written to {folder.folder}; train with: mrcnn-np train --data {folder.folder}")
         if folder.hidden:
-            print(f"{folder.hidden} detections without a pixel of their own are not in it", file=sys.stderr)
+            print(_hidden_in(folder), file=sys.stderr)
     for line in limit.describe():
         print(line)
     return _report(given, notes)
@@ -191,6 +193,18 @@ def _report(given: Given, notes: Notes) -> int:
     if given.bad and len(given.files) > 1:
         print(f"error: {len(given.bad)} could not be read; the others are done", file=sys.stderr)
     return 2 if given.bad else 0
+
+
+def _hidden_in(folder: FolderToCorrect) -> str:
+    """Say which detections are missing in a folder, and why."""
+    some = [f"{name} ({count})" for name, count in folder.hidden_in.items()]
+    rest = f" and {len(some) - _MOST_NAMED} more" if len(some) > _MOST_NAMED else ""
+    named = ", ".join(map(printable, some[:_MOST_NAMED]))
+    what = "1 detection has" if folder.hidden == 1 else f"{folder.hidden} detections have"
+    return (
+        f"{what} no pixel in {folder.folder}, because {folder.why_hidden}; they are in the JSON of --out, in these "
+        f"pictures: {named}{rest}"
+    )
 
 
 def _results(args: argparse.Namespace, names: dict[Path, str], class_names: tuple[str, ...]) -> ResultsFile | None:

@@ -5,21 +5,25 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from ..data.sample import Dataset, Sample
 from ..errors import UserError, did_you_mean
 from ..evaluate.classes import in_classes_of
 from ..evaluate.split import image_place
+from ..explain.advice import in_full
 from ..explain.deaths import Miss
 from ..explain.judge import BACKGROUND_IOU, Rules
-from ..explain.page import draw_mistakes, in_words, mistakes_in, save_picture, write_page
+from ..explain.page import draw_mistakes, in_words, left_out, mistakes_in, save_picture, worth_telling, write_page
 from ..explain.report import Explanation, Mistake, explain_split
 from ..files import prepare, write_json
 from ..model import MaskRCNN
 from .network import checkpoint_path, load_model, of_weights, refuse_options_of_weights
-from .options import images_named, images_of_run, open_dataset
+from .options import Options, images_named, images_of_run, open_dataset
 
+#: where an image is looked for that the split lacks
+_SPLITS = ("train", "val", "trainval", "test")
 #: sentences on the terminal; the files have all
 SHOWN = 10
 
@@ -52,7 +56,7 @@ def run_explain(args: argparse.Namespace) -> int:
     if args.iou is not None and not BACKGROUND_IOU < args.iou <= 1:
         raise UserError(f"--iou is {args.iou:g}; expected a number above {BACKGROUND_IOU:g} and up to 1")
     rules = Rules(args.method or "voc10", args.iou_type, 0.5 if args.iou is None else args.iou)
-    model, dataset, out, title = _subject(args)
+    model, dataset, out, title, steps = _subject(args)
     if model.config.keypoints and not model.config.mask_branch:
         raise UserError(
             "explain follows boxes and masks, not keypoints, and this network has no mask branch; `mrcnn-np eval` "
@@ -62,8 +66,11 @@ def run_explain(args: argparse.Namespace) -> int:
     report = explain_split(
         model, dataset, rules=rules, oracles=not args.no_oracles, skip_bad=args.skip_bad, progress=not args.quiet
     )
-    print(report.table())
-    _print_dearest(report, SHOWN if args.image is None else len(report.misses) + len(report.mistakes))
+    print(in_full(report, steps=steps))
+    if args.image is None:
+        _print_dearest(report)
+    else:
+        _print_image(report, dataset.ids[0])
     for image_id, reason in report.skipped.items():
         print(f"skipped image {image_id}: {reason}", file=sys.stderr)
     write_json(out / "explain.json", {"title": title, **report.as_dict()})
@@ -75,18 +82,33 @@ def run_explain(args: argparse.Namespace) -> int:
         save_picture(out / "explain.png", picture)
         written.append(str(out / "explain.png"))
     else:
-        count = write_page(out / "explain.html", report, model, dataset, most=args.pictures, title=title)
+        count = write_page(out / "explain.html", report, model, dataset, most=args.pictures, title=title, steps=steps)
         written.append(f"{out / 'explain.html'} ({count} pictures)")
     print("\nwritten to " + ", ".join(written))
     return 0
 
 
-def _print_dearest(report: Explanation, most: int) -> None:
+def _print_dearest(report: Explanation) -> None:
     """Print the mistakes that cost most, misses and false detections together."""
     mistakes: list[Miss | Mistake] = sorted([*report.misses, *report.mistakes], key=_cost)
-    if mistakes[:most]:
-        print("\nthe dearest" if len(mistakes) > most else "")
-    for one in mistakes[:most]:
+    if mistakes:
+        print("\nthe dearest" if len(mistakes) > SHOWN else "")
+    _print_mistakes(report, mistakes[:SHOWN])
+
+
+def _print_image(report: Explanation, image_id: str) -> None:
+    """Print what was missed in one image, and the false detections that are worth a line; count the others."""
+    misses, mistakes = mistakes_in(report, image_id)
+    told = worth_telling(mistakes)
+    if misses or mistakes:
+        print()
+    _print_mistakes(report, sorted([*misses, *told], key=_cost))
+    if len(told) < len(mistakes):
+        print(f"{left_out(mistakes, told)}; explain.json has all")
+
+
+def _print_mistakes(report: Explanation, mistakes: Sequence[Miss | Mistake]) -> None:
+    for one in mistakes:
         print(f"{one.cost:+.4f}  {one.image_id}  {in_words(one, report.class_names)}")
 
 
@@ -94,8 +116,8 @@ def _cost(one: Miss | Mistake) -> float:
     return -one.cost
 
 
-def _subject(args: argparse.Namespace) -> tuple[MaskRCNN, Dataset, Path, str]:
-    """Open the network and the images; return with them where to write, and a title."""
+def _subject(args: argparse.Namespace) -> tuple[MaskRCNN, Dataset, Path, str, int | None]:
+    """Open the network and the images; return with them where to write, a title, and the steps of training."""
     changes = {} if args.score is None else {"detection_score_threshold": args.score}
     if args.weights is None:
         refuse_options_of_weights(args)
@@ -103,26 +125,32 @@ def _subject(args: argparse.Namespace) -> tuple[MaskRCNN, Dataset, Path, str]:
         chosen, split = images_of_run(args, path.parent)
         folder = path.parent
         model, checkpoint = load_model(path, args.config or (), **changes)
-        class_names = checkpoint.class_names
+        class_names, steps = checkpoint.class_names, checkpoint.step
     else:
         chosen, split = images_named(args)
         path, folder = Path(args.weights), Path("runs")
         model = of_weights(args, **changes)
-        class_names = model.class_names
+        class_names, steps = model.class_names, None
         if not class_names:
             raise UserError(f"{path} does not say what its classes are; expected their names by --class-names NAMES")
     dataset = open_dataset(chosen, split, subset=args.subset, ids=args.ids)
     dataset = in_classes_of(dataset, class_names, f"split {split!r}", print)
     name, title = f"explain-{split}", f"{path}: split {split}"
     if args.image is not None:
-        dataset = OneImage(dataset, _find(dataset, args.image, split))
+        index = _find(dataset, args.image, split)
+        if index is None:
+            raise _not_there(chosen, dataset, args.image, split)
+        dataset = OneImage(dataset, index)
         name += "-" + re.sub(r"[^\w.-]+", "_", dataset.ids[0])
         title += f", image {dataset.ids[0]}"
-    return model, dataset, Path(args.out) if args.out else folder / name, title
+    return model, dataset, Path(args.out) if args.out else folder / name, title, steps
 
 
-def _find(dataset: Dataset, text: str, split: str) -> int:
-    """Return which image of a data set is meant: by its id, the name of its file, or that without its ending."""
+def _find(dataset: Dataset, text: str, split: str) -> int | None:
+    """Return which image of a data set is meant: by its id, the name of its file, or that without its ending.
+
+    None if it has none of that name.
+    """
     if text in dataset.ids:
         return dataset.ids.index(text)
     inner = getattr(dataset, "dataset", dataset)
@@ -135,5 +163,19 @@ def _find(dataset: Dataset, text: str, split: str) -> int:
         if found:
             ids = ", ".join(dataset.ids[i] for i in found[:5])
             raise UserError(f"--image {text} may be one of several images of split {split!r}: {ids}; expected an id")
-    meant = did_you_mean(Path(wanted).stem, dataset.ids)
-    raise UserError(f"split {split!r} has no image {text}; expected the id or the file name of one{meant}")
+    return None
+
+
+def _not_there(chosen: Options, dataset: Dataset, text: str, split: str) -> UserError:
+    """Return the error for an image that a split lacks: the split that has it, else what is called similarly."""
+    for other in _SPLITS:
+        if other == split:
+            continue
+        try:
+            there = _find(open_dataset(chosen, other, subset=None, ids=None), text, other) is not None
+        except UserError:  # there is no such split, or its files are not on this disk, or the name is that of several
+            continue
+        if there:
+            return UserError(f"split {split!r} has no image {text}, split {other!r} has it; add --split {other}")
+    meant = did_you_mean(Path(text).stem, dataset.ids)
+    return UserError(f"split {split!r} has no image {text}; expected the id or the file name of one{meant}")

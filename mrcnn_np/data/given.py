@@ -19,6 +19,8 @@ from .tree import Tree
 #: folders of masks, and folders of photographs beside them
 _MASKS = {"masks", "mask", "pedmasks", "labels", "gtfine", "gt", "segmentationobject", "segmentationclass"}
 _PHOTOS = {"images", "image", "imgs", "img", "pngimages", "leftimg8bit", "jpegimages"}
+#: what annotations end in, beside a picture of their name or for all of a folder
+_ANNOTATIONS, _LISTS = (".json", ".xml", ".txt"), {"classes.txt", "labels.txt", "labelmap.txt"}
 _EXPECTED = "expected pictures (.jpg, .png, .tif, ...) or videos in it"
 
 
@@ -93,7 +95,7 @@ class Given:
     bad : list of str
         Names under which there is nothing, each as a message.
     others : list of Path
-        Files in folders and zips that are not called like a picture or a video.
+        Files in folders and zips that are not called like a picture or a video, without the annotations of pictures.
     masks : list of Path
         Files in folders ``masks/`` and the like with a folder of photographs beside, as in data sets.
     """
@@ -145,6 +147,7 @@ def _add(name: str, found: Given, without: Sequence[Path]) -> None:
         return
     ours = [inside for inside in map(os.path.abspath, without) if folder and _is_below(inside, path)]
     count = len(found.files)
+    pictures = {_stem(member) for member in tree.names if member.lower().endswith((*SUFFIXES, *VIDEO_SUFFIXES))}
     photos = {"/".join(parts[:k]) for parts in (name.lower().split("/") for name in tree.names)
               for k, part in enumerate(parts[:-1]) if part in _PHOTOS}  # fmt: skip
     for member in tree.names:
@@ -155,7 +158,7 @@ def _add(name: str, found: Given, without: Sequence[Path]) -> None:
             found.masks.append(where)
         elif member.lower().endswith((*SUFFIXES, *VIDEO_SUFFIXES)):
             found.files.append(GivenFile(where) if folder else GivenFile(where, tree, member))
-        else:
+        elif not _is_annotation(member, pictures):
             found.others.append(where)
     if len(found.files) == count:
         found.bad.append(f"{path}: holds no picture; {_EXPECTED}")
@@ -165,6 +168,17 @@ def _is_mask(member: str, photos: set[str]) -> bool:
     """Say whether a file is in a folder of masks; ``photos`` are the folders that hold one of photographs."""
     parts = member.lower().split("/")
     return any(part in _MASKS and "/".join(parts[:k]) in photos for k, part in enumerate(parts[:-1]))
+
+
+def _is_annotation(member: str, pictures: set[str]) -> bool:
+    """Say whether a file is what annotation tools write of a picture of its name, or the list of their classes."""
+    name = member.lower()
+    return name.endswith(_ANNOTATIONS) and (_stem(member) in pictures or name.rpartition("/")[2] in _LISTS)
+
+
+def _stem(member: str) -> str:
+    """Return the name of a file without folders and without what follows its last dot."""
+    return member.rpartition("/")[2].rpartition(".")[0]
 
 
 def _is_below(path: str | Path, folder: str | Path) -> bool:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..errors import DataError
+from ..tables import one_of
 from .coco_layout import name_parts
 from .fractions import are_fractions
 from .images import SUFFIXES, read_silhouette
@@ -239,9 +240,9 @@ def _drawn(shape: dict[str, Any], size: tuple[int, int]) -> RLE:
         return polygon([v for p in points for v in p], size)
     expected = {"rectangle": "two corners", "circle": "the centre and a point of the circle", "mask": "two corners"}
     if kind not in expected:
-        raise ValueError(f"is a {kind:.40}, which encloses no area; expected polygon, rectangle, circle or mask")
+        raise ValueError(f"is {one_of(kind[:40])}, which encloses no area; expected polygon, rectangle, circle or mask")
     if len(points) != 2:
-        raise ValueError(f"is a {kind} of {len(points)} points; expected {expected[kind]}")
+        raise ValueError(f"is {one_of(kind)} of {len(points)} points; expected {expected[kind]}")
     (x1, y1), (x2, y2) = points
     if kind == "rectangle":
         return rectangle(x1, y1, x2, y2, size)

@@ -101,8 +101,8 @@ def find_root(kind: str, root: str | Path | None) -> Path:
 
 
 def open_dataset(
-    kind: str,
-    root: str | Path | None,
+    kind: str | Path,
+    root: str | Path | None = None,
     split: str = "train",
     *,
     subset: int | None = None,
@@ -111,13 +111,14 @@ def open_dataset(
     val_fraction: float = 0.0,
     val_of: str = "train",
 ) -> Any:
-    """Open a data set by name.
+    """Open a data set by name, or by its path alone: then its format is found out, as by ``--data PATH``.
 
     Parameters
     ----------
-    kind : str
-        A name of ``formats.FORMATS``: ``"shapes"``, ``"voc"``, ``"coco"``, ``"dsb"``, ...
-    root : path or None
+    kind : str or path
+        A name of ``formats.FORMATS``: ``"shapes"``, ``"voc"``, ``"coco"``, ``"dsb"``, ...; without ``root`` also the
+        path of a folder, zip or JSON.
+    root : path, optional
         Where it is on disk, for formats of one file also that file; None stands for the environment variable
         ``VOC_ROOT``, ``COCO_ROOT``, ``DSB_ROOT``, ...
     split : str
@@ -138,8 +139,12 @@ def open_dataset(
     Raises
     ------
     DataError
-        The kind is unknown, the folder is missing (the message says how to get it), or as the class says.
+        The kind is unknown, the folder is missing (the message says how to get it), a path is of no format or of
+        several, or as the class says.
     """
+    if root is None and str(kind) not in names():
+        kind, root = recognise(kind).kind, kind
+    kind = str(kind)
     path, form = find_root(kind, root), by_name(kind)
     options: dict[str, Any] = {"skip_bad": skip_bad}
     if kind == "shapes":

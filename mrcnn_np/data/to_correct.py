@@ -18,7 +18,7 @@ from ..errors import DataError, UserError
 from ..files import atomic_write, prepare, read_bytes, write_json, write_text
 from .given import GivenFile
 from .images import MAX_PIXELS, SUFFIXES
-from .tracing import polygons_of
+from .tracing import polygons_of, without_specks
 from .voc_labels import VOID
 
 #: bytes of a picture that is copied: more than the largest, uncompressed
@@ -37,8 +37,10 @@ class FolderToCorrect:
 
     Attributes
     ----------
-    hidden : int
-        Detections without a pixel of their own, which the format cannot say.
+    hidden_in : dict of str to int
+        Pictures with detections that have no pixel of their own, which the format cannot say, and how many each.
+    why_hidden : str
+        What it means to have no pixel.
 
     Raises
     ------
@@ -46,14 +48,22 @@ class FolderToCorrect:
         The folder holds something, or cannot be written.
     """
 
+    why_hidden = ""
+
     def __init__(self, folder: str | Path, class_names: tuple[str, ...]) -> None:
-        self.folder, self.class_names, self.hidden = Path(folder), class_names, 0
+        self.folder, self.class_names = Path(folder), class_names
+        self.hidden_in: dict[str, int] = {}
         if os.path.lexists(self.folder) and (not self.folder.is_dir() or any(self.folder.iterdir())):
             raise UserError(f"{folder} is there already; expected the name of a folder that is new or empty")
         prepare(self.folder)
         names = self._listed()
         if names:
             write_text(self.folder / "classes.txt", "".join(f"{name}\n" for name in names))
+
+    @property
+    def hidden(self) -> int:
+        """Return the detections without a pixel of their own."""
+        return sum(self.hidden_in.values())
 
     def _listed(self) -> tuple[str, ...]:
         """Return what ``classes.txt`` lists, so that classes keep their numbers, also those that were not found."""
@@ -72,9 +82,12 @@ class FolderToCorrect:
         image : ndarray of shape (H, W, 3), uint8
         found : Detections
         """
-        self._write(_as_text(name), file, frame, image, found)
+        hidden = self._write(_as_text(name), file, frame, image, found)
+        if hidden:
+            self.hidden_in[name] = hidden
 
-    def _write(self, name: str, file: GivenFile, frame: int | None, image: np.ndarray, found: Detections) -> None:
+    def _write(self, name: str, file: GivenFile, frame: int | None, image: np.ndarray, found: Detections) -> int:
+        """Write one picture; return how many detections have no pixel of their own."""
         raise NotImplementedError
 
     def _copy(self, name: str, file: GivenFile, frame: int | None, image: np.ndarray) -> str:
@@ -91,10 +104,12 @@ class FolderToCorrect:
 class LabelmeFolder(FolderToCorrect):
     """labelme's JSON beside each picture; an object is a polygon, or several of one ``group_id``."""
 
-    def _write(self, name: str, file: GivenFile, frame: int | None, image: np.ndarray, found: Detections) -> None:
+    why_hidden = "their masks are empty, only their boxes are there"
+
+    def _write(self, name: str, file: GivenFile, frame: int | None, image: np.ndarray, found: Detections) -> int:
         picture = self._copy(name, file, frame, image)
-        self.hidden += int((~found.masks.any(axis=(1, 2))).sum())
         write_json(self.folder / f"{name}.json", labelme_document(found, self.class_names, picture))
+        return int((~found.masks.any(axis=(1, 2))).sum())
 
 
 def labelme_document(found: Detections, class_names: tuple[str, ...], picture: str) -> dict[str, Any]:
@@ -103,7 +118,8 @@ def labelme_document(found: Detections, class_names: tuple[str, ...], picture: s
     Parameters
     ----------
     found : Detections
-        The masks become polygons, of few corners (`polygons_of`). One without a pixel is left out.
+        The masks become polygons, of few corners (`polygons_of`), without specks (`without_specks`). One without a
+        pixel is left out.
     class_names : tuple of str
         Background first.
     picture : str
@@ -116,7 +132,7 @@ def labelme_document(found: Detections, class_names: tuple[str, ...], picture: s
     """
     shapes: list[dict[str, Any]] = []
     for number, (class_id, score, mask) in enumerate(zip(found.class_ids, found.scores, found.masks), start=1):
-        polygons = polygons_of(mask)
+        polygons = polygons_of(without_specks(mask))
         shapes += [
             {
                 "label": class_names[int(class_id)],
@@ -145,13 +161,15 @@ class LabelImageFolder(FolderToCorrect):
     def _listed(self) -> tuple[str, ...]:
         return self.class_names[1:] if len(self.class_names) == 2 else ()
 
-    def _write(self, name: str, file: GivenFile, frame: int | None, image: np.ndarray, found: Detections) -> None:
+    why_hidden = "better detections cover them, or their masks are empty"
+
+    def _write(self, name: str, file: GivenFile, frame: int | None, image: np.ndarray, found: Detections) -> int:
         self._copy(f"{name}_image", file, frame, image)
         numbers = numbered(found)
-        self.hidden += len(found) - len(np.unique(numbers[numbers > 0]))
         # 255, and in 16 bits 65535, stand for pixels that nobody labelled
         depth = np.uint8 if len(found) < VOID else np.uint16
         atomic_write(self.folder / f"{name}_mask.png", _png(numbers.astype(depth)))
+        return len(found) - len(np.unique(numbers[numbers > 0]))
 
 
 def numbered(found: Detections) -> np.ndarray:

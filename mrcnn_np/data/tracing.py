@@ -11,6 +11,10 @@ from .segmentation import polygon
 LEAST_IOU = 0.97
 """How well polygons, drawn again, agree with the mask at least."""
 
+#: a part of a mask is a speck if it has less than this share of the mask's pixels, and fewer pixels than this; if all
+#: specks together are more than the last share, they are what the mask is made of, and stay
+SPECK_SHARE, SPECK_PIXELS, MOST_SPECKS = 0.01, 256, 0.05
+
 #: pixels by which corners that are left out may lie beside the outline, and whether holes are drawn; the first that
 #: agrees well enough is taken, and the last is exact
 _TRIES = ((1.0, False), (1.0, True), (0.5, True), (0.0, True))
@@ -52,6 +56,31 @@ def polygons_of(mask: np.ndarray, *, least_iou: float = LEAST_IOU) -> list[np.nd
         if mask_overlaps([drawn], [truth])[0, 0] >= least_iou:
             break
     return [ring + np.array([left, top]) for ring in found]
+
+
+def without_specks(mask: np.ndarray) -> np.ndarray:
+    """Leave out the specks of a mask, each of which would be a polygon to look at: see ``SPECK_SHARE``.
+
+    Parameters
+    ----------
+    mask : ndarray of shape (H, W), bool
+
+    Returns
+    -------
+    ndarray of shape (H, W), bool
+        With the largest part always; the same mask where there are no specks.
+    """
+    labels, count = ndimage.label(mask)
+    if count < 2:
+        return mask
+    pixels = np.bincount(labels.ravel())
+    pixels[0] = 0
+    speck = (pixels < SPECK_SHARE * pixels.sum()) & (pixels < SPECK_PIXELS)
+    speck[[0, pixels.argmax()]] = False
+    if not speck.any() or pixels[speck].sum() > MOST_SPECKS * pixels.sum():
+        return mask
+    kept: np.ndarray = mask & ~speck[labels]
+    return kept
 
 
 def _parts(mask: np.ndarray) -> list[tuple[np.ndarray, list[np.ndarray]]]:

@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from ..errors import DataError
+from ..tables import one_of
 from .coco_layout import name_parts
 from .fractions import are_fractions
 from .json_values import is_number, is_text, kind_of, parse_json
@@ -224,10 +225,10 @@ def _drawn(shape: Any, size: tuple[int, int]) -> RLE:
         return polygon([v for p in zip(xs, ys) for v in p], size)
     keys = {"rect": ("x", "y", "width", "height"), "circle": ("cx", "cy", "r"), "ellipse": ("cx", "cy", "rx", "ry")}
     if kind not in keys:
-        raise ValueError(f"is a {kind:.40}, which encloses no area; expected polygon, rect, circle or ellipse")
+        raise ValueError(f"is {one_of(kind[:40])}, which encloses no area; expected polygon, rect, circle or ellipse")
     values = [shape.get(key) for key in keys[kind]]
     if not all(map(is_number, values)) or min(v for v in values[2:] if is_number(v)) < 0:
-        raise ValueError(f"is a {kind} with {', '.join(keys[kind])} = {values!r:.60}; expected numbers of pixels")
+        raise ValueError(f"is {one_of(kind)} with {', '.join(keys[kind])} = {values!r:.60}; expected numbers of pixels")
     x, y, *rest = (float(v) for v in values if is_number(v))
     if kind == "rect":
         return rectangle(x, y, x + rest[0], y + rest[1], size)

@@ -125,6 +125,11 @@ class Costs:
         """Return the rows of the objects that were missed: asked for, and not found."""
         return np.flatnonzero(self.demanded & ~self.found)
 
+    def lost_classes(self) -> np.ndarray:
+        """Return the classes of which objects were asked for, and none was found."""
+        found = np.bincount(self.gt_class_ids[self.demanded & self.found], minlength=self.classes)
+        return np.flatnonzero((self.objects > 0) & (found == 0))
+
     # --- how --------------------------------------------------------------------------------------------------------
 
     def _gain(self, rows: np.ndarray) -> float:

@@ -30,13 +30,18 @@ from ..pictures.canvas import (
     show_image,
 )
 from ..pictures.html import page
+from ..tables import one_of
+from .advice import in_full
 from .deaths import Miss
 from .report import Explanation, Mistake
 
 _GOOD, _MISSED, _FALSE = (np.array(to_rgb(c)) for c in ("#009E73", "#D62728", "#3A86FF"))
 _TITLE, _GAP, _SIDE = 20, 10, 480
-#: false detections that are drawn and told of for one image
-_MOST = 12
+#: false detections that are drawn and told of for one image, at most; and the score from which even those are that
+#: cost nothing: `detect` shows what is above
+_MOST, SHOWN_SCORE = 12, 0.5
+#: a cost that is written as 0
+_NOTHING = 0.00005
 _STYLE = "li.missed::marker { color: #d62728; } li.false::marker { color: #3a86ff; } .cost { color: #777; }\n"
 
 
@@ -60,9 +65,11 @@ def draw_mistakes(
     height, width = fit_size(sample.image.shape, _SIDE)
     cell = max(width, NARROW)
     figure = new_figure(2 * cell + 3 * _GAP, height + _TITLE + _GAP)
-    titles = (f"objects: {len(misses)} missed (red)", f"detections: {len(mistakes)} false (blue)")
+    told = worth_telling(mistakes)
+    some = f", {len(told)} of them drawn" if len(told) < len(mistakes) else ""
+    titles = (f"objects: {len(misses)} missed (red)", f"detections: {len(mistakes)} false (blue){some}")
     lost = {one.number: f"{one.number} {class_names[one.class_id]}: {one.stage}" for one in misses}
-    wrong = {one.number: f"{class_names[one.class_id]} {one.score:.2f}: {one.kind}" for one in mistakes[:_MOST]}
+    wrong = {one.number: f"{class_names[one.class_id]} {one.score:.2f}: {one.kind}" for one in told}
     right = np.setdiff1d(np.arange(len(found.scores)), [one.number for one in mistakes])
     panels = (
         (sample.gt_boxes, sample.gt_masks, lost, np.arange(len(sample.gt_boxes)), _MISSED),
@@ -102,7 +109,16 @@ def _panel(
     add_labels(ax, boxes[rows], list(captions.values()), np.tile(colour, (len(rows), 1)), image.shape[:2], 8)
 
 
-def write_page(path: Path, report: Explanation, model: MaskRCNN, dataset: Dataset, *, most: int, title: str) -> int:
+def write_page(
+    path: Path,
+    report: Explanation,
+    model: MaskRCNN,
+    dataset: Dataset,
+    *,
+    most: int,
+    title: str,
+    steps: int | None = None,
+) -> int:
     """Write the page as one HTML file with its pictures inside, complete or not at all; return how many it shows.
 
     Parameters
@@ -115,11 +131,13 @@ def write_page(path: Path, report: Explanation, model: MaskRCNN, dataset: Datase
     most : int
         So many images at most.
     title : str
+    steps : int, optional
+        For how long the network was trained.
     """
     rows = {image_id: index for index, image_id in enumerate(dataset.ids)}
     costs = report.costs_of_images()
     shown = list(costs)[:most]
-    parts = [f"<pre>{html.escape(report.table())}</pre>"]
+    parts = [f"<pre>{html.escape(in_full(report, steps=steps))}</pre>"]
     if len(shown) < len(costs):
         parts.append(f"<p>The {len(shown)} dearest of {len(costs)} images with mistakes.</p>")
     for image_id in shown:
@@ -145,6 +163,24 @@ def mistakes_in(report: Explanation, image_id: str) -> tuple[list[Miss], list[Mi
     return misses, sorted(mistakes, key=lambda one: (-one.cost, -one.score))
 
 
+def worth_telling(mistakes: list[Mistake]) -> list[Mistake]:
+    """Return the false detections of one image that are worth a line: those that cost something, then high scores.
+
+    Parameters
+    ----------
+    mistakes : list of Mistake
+        Dearest first, as ``mistakes_in`` returns them.
+    """
+    dear = [one for one in mistakes if costs_something(one)]
+    others = [one for one in mistakes if not costs_something(one) and one.score >= SHOWN_SCORE]
+    return dear[:_MOST] + others[: max(_MOST - len(dear), 0)]
+
+
+def costs_something(one: Miss | Mistake) -> bool:
+    """Say whether the cost of a mistake is written as more than 0."""
+    return abs(one.cost) >= _NOTHING
+
+
 def _card(
     image_id: str,
     cost: float,
@@ -156,13 +192,27 @@ def _card(
     """Return the HTML of one image."""
     data = base64.b64encode(as_png(picture)).decode()
     lines = [f"<li class=missed>{_sentence(one, class_names)}" for one in misses]
-    lines += [f"<li class=false>{_sentence(one, class_names)}" for one in mistakes[:_MOST]]
-    more = f"<p>and {len(mistakes) - _MOST} more false detections</p>" if len(mistakes) > _MOST else ""
+    told = worth_telling(mistakes)
+    lines += [f"<li class=false>{_sentence(one, class_names)}" for one in told]
+    more = f"<p>{html.escape(left_out(mistakes, told))}</p>" if len(told) < len(mistakes) else ""
     name = html.escape(image_id)
     return (
         f"<section><h2>{name} <span class=cost>{cost:+.4f} AP</span></h2>"
         f"<img alt='{name}' src='data:image/png;base64,{data}'><ul>{''.join(lines)}</ul>{more}</section>"
     )
+
+
+def left_out(mistakes: list[Mistake], told: list[Mistake]) -> str:
+    """Return one line for the false detections that are not told of.
+
+    Parameters
+    ----------
+    mistakes, told : list of Mistake
+    """
+    rest = len(mistakes) - len(told)
+    costly = sum(costs_something(one) for one in mistakes) - sum(costs_something(one) for one in told)
+    one = "detection" if rest == 1 else "detections"
+    return f"and {rest} more false {one}, {f'of which {costly} cost something' if costly else 'at no cost'}"
 
 
 def _sentence(one: Miss | Mistake, class_names: tuple[str, ...]) -> str:
@@ -178,7 +228,7 @@ def in_words(one: Miss | Mistake, class_names: tuple[str, ...]) -> str:
     class_names : tuple of str
     """
     if isinstance(one, Miss):
-        return f"missed: object {one.number}, a {class_names[one.class_id]}: {one.stage}: {one.text}"
+        return f"missed: object {one.number}, {one_of(class_names[one.class_id])}: {one.stage}: {one.text}"
     return f"false: detection {one.number}, {one.text}"
 
 

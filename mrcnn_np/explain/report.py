@@ -17,7 +17,7 @@ from ..evaluate.coco import CocoEvaluator
 from ..evaluate.matching import FALSE_POSITIVE
 from ..evaluate.voc import Evaluator
 from ..model import MaskRCNN
-from ..tables import text_table
+from ..tables import one_of, text_table
 from .costs import Costs, Ledger
 from .deaths import STAGES, Miss, find_deaths
 from .judge import BACKGROUND, KINDS, Judged, Rules, judge
@@ -93,6 +93,10 @@ class Explanation:
         Under each oracle the AP of ``ORACLE_COLUMNS``; empty if they were not asked for.
     skipped : dict of str to str
         Images that could not be read, and why.
+    scores : list of float
+        Of all detections, right and false ones.
+    lost_classes : dict of str to int
+        Classes of which no object is found, and how many were to be found.
     """
 
     class_names: tuple[str, ...]
@@ -109,6 +113,8 @@ class Explanation:
     all_false: float = float("nan")
     oracles: dict[str, dict[str, float]] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
+    scores: list[float] = field(default_factory=list)
+    lost_classes: dict[str, int] = field(default_factory=dict)
 
     def costs_of_images(self) -> dict[str, float]:
         """Return what the mistakes in each image cost together, dearest first, without images that have none."""
@@ -132,7 +138,7 @@ class Explanation:
             "objects": self.objects, "mean_ap": _plain(self.mean_ap), "stages": kinds(self.stages),
             "kinds": kinds(self.kinds), "all_missed_ap_cost": _plain(self.all_missed),
             "all_false_ap_cost": _plain(self.all_false), "oracles": oracles, "missed": named[: len(self.misses)],
-            "false": named[len(self.misses) :], "skipped": self.skipped,
+            "false": named[len(self.misses) :], "skipped": self.skipped, "lost_classes": self.lost_classes,
         }  # fmt: skip
 
     def table(self) -> str:
@@ -263,7 +269,8 @@ def explain_image(
 
 def _settle(report: Explanation, costs: Costs, rows: list[tuple[int, Miss | Mistake]]) -> None:
     """Give each mistake and each kind its cost, and order them."""
-    report.mean_ap, report.objects = costs.mean_ap, int(costs.demanded.sum())
+    report.mean_ap, report.objects, report.scores = costs.mean_ap, int(costs.demanded.sum()), costs.scores.tolist()
+    report.lost_classes = {report.class_names[k]: int(costs.objects[k]) for k in costs.lost_classes()}
     stages: dict[str, list[int]] = {name: [] for name in STAGES}
     for row, one in rows:
         if isinstance(one, Miss):
@@ -297,7 +304,7 @@ def _mistake(
     if kind == BACKGROUND:
         text += f", {KINDS[kind]}"
     else:
-        text += f"; {rules.iou_type} IoU {overlap:.3f} with object {g}, a {names[int(sample.gt_class_ids[g])]}"
+        text += f"; {rules.iou_type} IoU {overlap:.3f} with object {g}, {one_of(names[int(sample.gt_class_ids[g])])}"
         if rules.iou_type == "mask":
             text += f" (box IoU {box:.3f})"
     return Mistake(

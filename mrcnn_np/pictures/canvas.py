@@ -33,6 +33,9 @@ LINE_PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
 DASHES = ("solid", "dashed", "dotted", "dashdot")
 NARROW = 160.0  # pixels a panel has at least, so that a label fits beside a narrow image
 CHARACTER = 6.2  # pixels per character of 8 point text, rounded up
+#: more objects than this have smaller labels, or none, if these would hide more than this share of the objects
+MANY, _COVERED, _SMALL = 8, 0.35, 0.7
+_WIDEST = 12.0  # pixels of the widest letters
 _MAX_SIDE = 30000  # pixels; Agg fails beyond 2**16
 
 # DejaVu comes with matplotlib; the others are used, where they are installed, for what it lacks
@@ -142,6 +145,44 @@ def shorten(text: str, length: int) -> str:
     return text if len(text) <= length else text[: max(length - 1, 0)] + "…"
 
 
+def shorten_middle(text: str, length: int) -> str:
+    """Cut text to so many characters by an ellipsis in its middle: names of files differ at their ends.
+
+    Parameters
+    ----------
+    text : str
+    length : int
+        Characters; at least the ellipsis is left.
+    """
+    text = printable(text)
+    if len(text) <= length:
+        return text
+    kept = max(length - 1, 0)
+    return text[: kept - kept // 2] + "…" + text[len(text) - kept // 2 :]
+
+
+def add_title(figure: Figure, x: float, y: float, name: str, after: str, width: float, **style: Any) -> None:
+    """Write a name and what follows it; the name is cut in its middle until all of it fits into ``width`` pixels.
+
+    Parameters
+    ----------
+    figure : Figure
+    x, y : float
+        In the coordinates of the figure.
+    name, after : str
+    width : float
+        Pixels.
+    **style
+        What Matplotlib's ``text`` takes.
+    """
+    canvas: Any = figure.canvas
+    text, length = add_text(figure, x, y, name + after, **style), len(printable(name))
+    with _missing_letters():
+        while length > 1 and (taken := text.get_window_extent(canvas.get_renderer()).width) > width:
+            length = min(length - 1, max(int(length - (taken - width) / _WIDEST), 1))
+            text.set_text(printable(shorten_middle(name, length) + after, keep="\n"))
+
+
 def fit_size(shape: tuple[int, ...], size: float) -> tuple[float, float]:
     """Return the drawn (height, width) in pixels of an image whose longer side shall have about ``size``.
 
@@ -161,7 +202,7 @@ def add_labels(
     shape: tuple[int, int],
     fontsize: float,
 ) -> None:
-    """Put each label at a corner of its box where it covers no earlier label, as far as there is room.
+    """Put each label at a corner of its box where it covers no earlier label, as far as there is room; no empty ones.
 
     Parameters
     ----------
@@ -185,6 +226,8 @@ def add_labels(
     room = int((view[2] - view[0]) / CHARACTER)
     pad = 1.5
     for i, caption in enumerate(captions):
+        if not caption:
+            continue
         dark = colours[i] @ [0.299, 0.587, 0.114] < 0.5
         style = {
             "boxstyle": f"square,pad={pad / (fontsize * 100 / 72):.3f}",
@@ -198,6 +241,38 @@ def add_labels(
             size = text.get_window_extent(renderer)
         x, y = _free_place(boxes[i] * scale, size.width + 2 * pad, size.height + 2 * pad, view, placed)
         text.set_position(((x + pad) / scale, (y + pad) / scale))
+
+
+def label_size(
+    ax: Axes, boxes: np.ndarray, captions: Sequence[str], shape: tuple[int, int], fontsize: float
+) -> float | None:
+    """Return the size of letters at which labels leave the objects to be seen; None if labels would hide them.
+
+    Parameters
+    ----------
+    ax : Axes
+    boxes : ndarray of shape (R, 4)
+        ``(y1, x1, y2, x2)`` in pixels.
+    captions : sequence of str
+    shape : tuple of int
+        (H, W) of the image.
+    fontsize : float
+        Points, where there is room.
+    """
+    if len(boxes) <= MANY:
+        return fontsize
+    figure: Any = ax.get_figure()
+    scale = ax.get_window_extent(figure.canvas.get_renderer()).height / shape[0]
+    sides = np.clip(boxes[:, 2:] - boxes[:, :2], 0, None)
+    objects = min(float(sides.prod(axis=1).sum()), float(np.prod(shape))) * scale**2
+    letter = CHARACTER * fontsize / 8
+    letters = (
+        sum(len(caption) for caption in captions) * letter * 2 * letter
+    )  # a label is twice as high as a letter wide
+    for size in (1.0, _SMALL):
+        if letters * size**2 <= _COVERED * objects:
+            return fontsize * size
+    return None
 
 
 def _free_place(

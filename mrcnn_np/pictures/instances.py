@@ -17,10 +17,10 @@ from matplotlib.figure import Figure
 from ..data.sample import Sample
 from ..detections import Detections
 from ..keypoints.pose import Skeletons
-from .canvas import CHARACTER, NARROW, add_axes, add_text, fit_size, new_figure, save, shorten
+from .canvas import NARROW, add_axes, add_text, add_title, fit_size, new_figure, save
 from .curves import plot_losses as plot_losses
 from .curves import plot_precision_recall as plot_precision_recall
-from .overlay import TITLE, caption, draw_on
+from .overlay import TITLE, caption, draw_on, has_legend, legend
 from .overlay import draw_instances as draw_instances
 from .regions import save_anchors as save_anchors
 from .regions import save_proposals as save_proposals
@@ -98,7 +98,9 @@ def gallery(
     pair = 2 * cell_width + 4 * _GAP
     rows = [sizes[i : i + columns] for i in range(0, len(sizes), columns)]
     heights = [max(h for h, _ in row) + TITLE + _GAP for row in rows]
-    figure = new_figure(columns * pair, sum(heights) + _GAP if rows else 60)
+    counts = [len(boxes) for s, found in zip(samples, detections) for boxes in (s.gt_boxes, found.boxes)]
+    foot = _GAP + (TITLE if has_legend(max(counts, default=0)) else 0)
+    figure, labelled = new_figure(columns * pair, sum(heights) + foot if rows else 60), True
     if not rows:
         add_text(figure, 0.5, 0.5, "no images", ha="center", va="center")
     for i, (sample, found) in enumerate(zip(samples, detections)):
@@ -108,10 +110,15 @@ def gallery(
             left = column * pair + 1.5 * _GAP + side * (cell_width + _GAP)
             top = sum(heights[:row]) + TITLE
             ax = add_axes(figure, left + (cell_width - width) / 2, top, width, height)
-            kind = _draw_truth(ax, sample, class_names) if side == 0 else _draw_found(ax, sample, found, class_names)
-            room = max(int(cell_width / CHARACTER) - len(kind) - 2, 4)
-            x, y = left / (columns * pair), 1 - (top - 4) / (sum(heights) + _GAP)
-            add_text(figure, x, y, f"{shorten(sample.image_id, room)}: {kind}", va="bottom")
+            kind, all_labels = (
+                _draw_truth(ax, sample, class_names) if side == 0 else _draw_found(ax, sample, found, class_names)
+            )
+            labelled &= all_labels
+            x, y = left / (columns * pair), 1 - (top - 4) / (sum(heights) + foot)
+            add_title(figure, x, y, sample.image_id, f": {kind}", cell_width, va="bottom")
+    if foot > _GAP:
+        x, width = 1.5 * _GAP / (columns * pair), columns * pair - 2 * _GAP
+        add_title(figure, x, 5 / (sum(heights) + foot), legend(labelled), "", width, va="bottom")
     return figure
 
 
@@ -122,22 +129,23 @@ def annotated_skeletons(sample: Sample) -> Skeletons | None:
     return Skeletons.of(sample.gt_keypoints, sample.gt_keypoints[..., 2] > 0, sample.pose)
 
 
-def _draw_truth(ax: Axes, sample: Sample, class_names: Sequence[str]) -> str:
+def _draw_truth(ax: Axes, sample: Sample, class_names: Sequence[str]) -> tuple[str, bool]:
     captions = []
     for i in range(len(sample.gt_boxes)):
         flags = [n for n, flag in (("crowd", sample.gt_crowd), ("difficult", sample.gt_difficult)) if flag[i]]
-        captions.append(" ".join([caption(i, sample.gt_class_ids, class_names, None), *(f"({n})" for n in flags)]))
-    draw_on(
+        words = [caption(i, sample.gt_class_ids, class_names, None), *(f"({n})" for n in flags)]
+        captions.append(" ".join(word for word in words if word))
+    labelled = draw_on(
         ax, sample.image, sample.gt_boxes, sample.gt_class_ids, sample.gt_masks, class_names,
         captions=captions, void=sample.void, skeletons=annotated_skeletons(sample),
     )  # fmt: skip
-    return f"ground truth ({len(sample.gt_boxes)})"
+    return f"ground truth ({len(sample.gt_boxes)})", labelled
 
 
-def _draw_found(ax: Axes, sample: Sample, found: Detections, class_names: Sequence[str]) -> str:
+def _draw_found(ax: Axes, sample: Sample, found: Detections, class_names: Sequence[str]) -> tuple[str, bool]:
     found = found[np.argsort(-found.scores, kind="stable")]
-    draw_on(
+    labelled = draw_on(
         ax, sample.image, found.boxes, found.class_ids, found.masks if found.has_masks else None, class_names,
         scores=found.scores, skeletons=found.skeletons,
     )  # fmt: skip
-    return f"detections ({len(found.scores)})"
+    return f"detections ({len(found.scores)})", labelled

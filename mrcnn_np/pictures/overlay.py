@@ -15,20 +15,19 @@ from ..boxes import tight_box
 from ..data.masks import Masks
 from ..keypoints.pose import Pose, Skeletons
 from .canvas import (
-    CHARACTER,
     DASHES,
     NARROW,
     PALETTE,
     add_axes,
     add_box,
     add_labels,
-    add_text,
+    add_title,
     as_rgb,
     fit_size,
+    label_size,
     new_figure,
     pixels,
     save,
-    shorten,
     show_image,
 )
 
@@ -50,11 +49,11 @@ def draw_on(
     void: np.ndarray | None = None,
     fontsize: float = 8,
     skeletons: Skeletons | None = None,
-) -> None:
+) -> bool:
     """Draw an image and its instances on axes of a figure whose size is final.
 
     Every instance has a colour of its own, so that two of one class are told apart; the class is in the label. After
-    seven instances the colours repeat with another dash.
+    seven instances the colours repeat with another dash. Where there is one class only, its name is left out.
 
     Parameters
     ----------
@@ -78,6 +77,11 @@ def draw_on(
         Of the labels, in points of 1/72 inch at 100 pixels per inch.
     skeletons : Skeletons, optional
         Of D objects: their keypoints and the lines between them.
+
+    Returns
+    -------
+    bool
+        Whether labels are drawn; with many small objects there are none, as they would hide these.
 
     Raises
     ------
@@ -112,7 +116,10 @@ def draw_on(
             _draw_skeleton(ax, skeletons.points[i], skeletons.drawn[i], skeletons.pose, colours[i])
     if captions is None:
         captions = [caption(i, class_ids, class_names, scores) for i in range(len(boxes))]
-    add_labels(ax, boxes, captions, colours, (height, width), fontsize)
+    letters = label_size(ax, boxes, captions, (height, width), fontsize)
+    if letters is not None:
+        add_labels(ax, boxes, captions, colours, (height, width), letters)
+    return letters is not None
 
 
 def draw_instances(
@@ -156,13 +163,16 @@ def draw_instances(
     if skeletons is not None and image.shape[1] < before:
         skeletons = skeletons.scaled(image.shape[1] / before)
     full_width = max(width, NARROW)
-    top = TITLE if title else 0
-    figure = new_figure(full_width, height + top)
+    top, bottom = TITLE if title else 0, TITLE if has_legend(len(boxes)) else 0
+    figure = new_figure(full_width, height + top + bottom)
     ax = add_axes(figure, (full_width - width) / 2, top, width, height)
-    draw_on(ax, image, boxes, class_ids, masks, class_names, scores=scores, skeletons=skeletons)
+    labelled = draw_on(ax, image, boxes, class_ids, masks, class_names, scores=scores, skeletons=skeletons)
     if title:
-        add_text(
-            figure, 0.5, 1 - 4 / (height + top), shorten(title, int(full_width / CHARACTER)), ha="center", va="top"
+        y = 1 - 4 / (height + top + bottom)
+        add_title(figure, 0.5, y, title, "", full_width - 4, ha="center", va="top")
+    if bottom:
+        add_title(
+            figure, 0.5, 5 / (height + top + bottom), legend(labelled), "", full_width - 4, ha="center", va="bottom"
         )
     picture = pixels(figure)
     if path is not None:
@@ -182,7 +192,7 @@ def _reduced(
 
 
 def caption(i: int, class_ids: np.ndarray, class_names: Sequence[str], scores: np.ndarray | None) -> str:
-    """Return "class score" of an instance, without score if there are none.
+    """Return "class score" of an instance, without score if there are none, without class if there is one only.
 
     Parameters
     ----------
@@ -194,8 +204,27 @@ def caption(i: int, class_ids: np.ndarray, class_names: Sequence[str], scores: n
     scores : ndarray of shape (D,), or None
     """
     class_id = int(class_ids[i])
+    if len(class_names) == 2 and class_id == 1:
+        return "" if scores is None else f"{float(scores[i]):.2f}"
     name = str(class_names[class_id]) if 0 <= class_id < len(class_names) else f"class {class_id}"
     return name if scores is None else f"{name} {float(scores[i]):.2f}"
+
+
+def has_legend(count: int) -> bool:
+    """Say whether a picture of so many instances needs a line below that says what the dashes are."""
+    return count > len(PALETTE)
+
+
+def legend(labelled: bool) -> str:
+    """Return the line below a picture in which colours repeat.
+
+    Parameters
+    ----------
+    labelled : bool
+        Whether labels are drawn.
+    """
+    dashes = "solid, dashed, dotted: drawn so only to tell objects of one colour apart"
+    return dashes if labelled else f"{dashes}; no labels where they would hide the objects"
 
 
 def _within_box(masks: np.ndarray | Masks, i: int) -> tuple[tuple[int, int], np.ndarray]:

@@ -120,6 +120,28 @@ def test_what_was_found_can_be_corrected_and_trained_on(trained, folder, tmp_pat
     assert "expected the name of a folder that is new or empty" in capsys.readouterr().err
 
 
+def test_empty_masks_are_named_with_their_pictures(trained, folder, tmp_path, monkeypatch, capsys):
+    def detect(self, images):
+        shape = images[0].shape[:2]
+        boxes = np.array([[2, 3, 10, 12]], np.float32)
+        return [Detections(boxes, np.array([1]), np.array([0.9]), np.zeros((1, *shape), bool))]
+
+    monkeypatch.setattr(MaskRCNN, "detect", detect)
+    where = tmp_path / "correct"
+    pictures = (folder / "a.png", folder / "more" / "a.png")
+    assert run(trained, *pictures, "--out", tmp_path / "out", "--no-pictures", "--labelme", where) == 0
+    said = capsys.readouterr().err
+    assert f"2 detections have no pixel in {where}, because their masks are empty, only their boxes are there" in said
+    assert "they are in the JSON of --out, in these pictures: a (1), a-2 (1)" in said
+
+
+def test_annotations_beside_the_pictures_are_not_remarked_on(trained, folder, tmp_path, finds, capsys):
+    for name in ("a.json", "notes.txt", "b.png"):
+        (folder / name).write_text("{}") if name == "a.json" else os.remove(folder / name)
+    assert run(trained, folder, "--out", tmp_path / "out", "--no-pictures") == 0
+    assert "left out" not in capsys.readouterr().err
+
+
 def test_refusals(trained, folder, tmp_path, finds, capsys):
     out = str(tmp_path / "out")
     assert run(trained, folder / "a.png", "--out", out, "--labelme", out) == 2

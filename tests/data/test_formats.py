@@ -37,8 +37,19 @@ def test_the_same_pictures_give_the_same_samples(kind, tmp_path):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_recognised_by_what_lies_there(kind, tmp_path):
-    found = recognise(BUILDERS[kind](tmp_path / "mine"))
+    root = BUILDERS[kind](tmp_path / "mine")
+    found = recognise(root)
     assert found.kind == kind and found.ground and found.what == formats.by_name(kind).what
+    for path in (root, str(root)):
+        dataset = open_dataset(path)
+        assert type(dataset) is type(open_dataset(kind, root)) and dataset.ids == ("a", "b")
+
+
+def test_a_path_alone_that_is_no_data_set(tmp_path):
+    with pytest.raises(DataError, match="is no folder, zip or JSON that exists, and no name of a data set"):
+        open_dataset(tmp_path / "none")
+    with pytest.raises(DataError, match="holds nothing; expected one of these"):
+        open_dataset(tmp_path)
 
 
 @pytest.mark.parametrize("kind", KINDS)

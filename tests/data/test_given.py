@@ -45,6 +45,13 @@ def test_folders_and_zips(tree):
         list(given.files[0].pictures())
 
 
+def test_annotations_of_the_pictures_are_no_odd_files(tree):
+    for name in ("b.json", "a.xml", "below/a.txt", "classes.txt", "other.json", "b.doc", "b.png.json"):
+        Path("p", name).write_text("x")
+    given = find_given(["p"], without=[Path("p/found")])
+    assert given.others == [Path("p/b.doc"), Path("p/b.png.json"), Path("p/notes.txt"), Path("p/other.json")]
+
+
 def test_patterns(tree):
     assert paths(find_given(["p/*.png"])) == ["p/b.png"]
     assert set(paths(find_given(["p/**/*.[pt]*"]))) == {

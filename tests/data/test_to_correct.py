@@ -10,7 +10,7 @@ from PIL import Image
 
 from mrcnn_np.data import open_dataset, recognise
 from mrcnn_np.data.given import GivenFile, find_given
-from mrcnn_np.data.to_correct import LabelImageFolder, LabelmeFolder, numbered
+from mrcnn_np.data.to_correct import LabelImageFolder, LabelmeFolder, labelme_document, numbered
 from mrcnn_np.detections import Detections
 from mrcnn_np.errors import DataError, UserError
 
@@ -40,6 +40,15 @@ def photo(tmp_path):
     return tmp_path / "photo.png", image
 
 
+def test_specks_are_no_polygons(photo, tmp_path):
+    mask = np.zeros(SHAPE, bool)
+    mask[5:35, 5:35] = True
+    mask[0:2, 0:2] = mask[0, 10] = mask[39, 49] = True
+    document = labelme_document(found_of([mask]), CLASSES, "photo.png")
+    assert len(document["shapes"]) == 1 and document["shapes"][0]["group_id"] is None
+    np.testing.assert_array_equal(np.ptp(document["shapes"][0]["points"], axis=0), [30, 30])
+
+
 def iou(a, b):
     return (a & b).sum() / (a | b).sum()
 
@@ -49,7 +58,11 @@ def test_labelme_there_and_back(photo, tmp_path):
     found, folder = scene(), LabelmeFolder(tmp_path / "out", CLASSES)
     folder.add("photo", GivenFile(path), None, image, found)
     folder.add("clip_frame00003", GivenFile(Path("clip.gif")), 3, image, found[:0])
-    assert folder.hidden == 1 and (tmp_path / "out" / "photo.png").read_bytes() == path.read_bytes()
+    assert (
+        folder.hidden_in == {"photo": 1}
+        and folder.hidden == 1
+        and (tmp_path / "out" / "photo.png").read_bytes() == path.read_bytes()
+    )
     document = json.loads((tmp_path / "out" / "photo.json").read_text())
     assert [s["group_id"] for s in document["shapes"]] == [1, 1, None]
     assert document["shapes"][0]["description"] == "score 0.900"

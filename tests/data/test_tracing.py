@@ -6,7 +6,7 @@ from scipy import ndimage
 
 from mrcnn_np.data.rle import decode, merge
 from mrcnn_np.data.segmentation import polygon
-from mrcnn_np.data.tracing import LEAST_IOU, polygons_of
+from mrcnn_np.data.tracing import LEAST_IOU, polygons_of, without_specks
 
 
 def drawn(polygons, size):
@@ -58,3 +58,27 @@ def test_a_single_pixel_in_the_last_corner():
     mask = np.zeros((7, 9), bool)
     mask[6, 8] = True
     np.testing.assert_array_equal(drawn(polygons_of(mask), mask.shape), mask)
+
+
+def test_specks():
+    """A part is one if it is small beside the mask and small by itself; a mask of nothing else keeps them."""
+    mask = np.zeros((200, 200), bool)
+    assert not without_specks(mask).any()
+    mask[10:110, 10:110] = True
+    assert without_specks(mask) is mask
+    speckled = mask.copy()
+    speckled[150, 150:199] = speckled[0, 0] = True  # 49 of 10050
+    np.testing.assert_array_equal(without_specks(speckled), mask)
+    speckled[150:153, 150:199] = True  # 147: above 1 %
+    speckled[0, 0] = False
+    np.testing.assert_array_equal(without_specks(speckled), speckled)
+    dust = np.zeros((40, 40), bool)
+    dust[::2, ::2] = True
+    np.testing.assert_array_equal(without_specks(dust), dust)
+    large = np.zeros((400, 400), bool)
+    large[:300] = True
+    large[320:336, 0:16] = True  # 0.2 %, but 256 pixels
+    np.testing.assert_array_equal(without_specks(large), large)
+    two = np.zeros((4, 4), bool)
+    two[0, 0] = two[3, 3] = True
+    np.testing.assert_array_equal(without_specks(two), two)

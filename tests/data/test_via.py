@@ -85,6 +85,7 @@ def test_classes_txt(root):
         (region("polygon", all_points_x=[1, 2, 3], all_points_y=[1, 2]), "has no all_points_x and all_points_y of one"),
         (region("polygon", all_points_x=[1, 2], all_points_y=[1, 2]), "is a polygon of 2 points"),
         (region("circle", cx=3, cy=3), "is a circle with cx, cy, r = .*; expected numbers of pixels"),
+        (region("ellipse", cx=3, cy=3, rx=2), "is an ellipse with cx, cy, rx, ry = .*; expected numbers of pixels"),
         (region("circle", cx=3, cy=3, r=-2), "is a circle with cx, cy, r = .*; expected numbers of pixels"),
         (region("rect", x=90, y=90, width=4, height=4), "has no pixel within the image"),
         (region(["rect"]), r"is a \['rect'\], which encloses no area"),

@@ -161,7 +161,7 @@ def test_open_dataset_says_how_to_get_the_data(tmp_path, tree, monkeypatch):
     with pytest.raises(DataError, match="unknown data set 'imagenet'; expected shapes, voc, coco"):
         open_dataset("imagenet", tmp_path)
     monkeypatch.setenv("VOC_ROOT", str(tree.add().split()))
-    assert len(open_dataset("voc", None)) == 1
+    assert len(open_dataset("voc", None)) == len(open_dataset("voc")) == 1
 
 
 # --- bad input ---

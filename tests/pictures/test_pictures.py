@@ -18,7 +18,18 @@ from mrcnn_np.errors import UserError
 from mrcnn_np.evaluate import evaluate_detections
 from mrcnn_np.keypoints.pose import Pose, Skeletons
 from mrcnn_np.pictures import overlay
-from mrcnn_np.pictures.canvas import PALETTE, _free_place, add_axes, as_rgb, fit_size, new_figure, pixels, shorten
+from mrcnn_np.pictures.canvas import (
+    PALETTE,
+    _free_place,
+    add_axes,
+    add_title,
+    as_rgb,
+    fit_size,
+    new_figure,
+    pixels,
+    shorten,
+    shorten_middle,
+)
 from mrcnn_np.pictures.curves import running_mean
 from mrcnn_np.pictures.instances import (
     draw_instances,
@@ -120,6 +131,59 @@ def test_labels_carry_class_and_score_and_flags():
     ax = add_axes(figure, 0, 0, 400, 400)
     draw_on(ax, sample.image, found.boxes, found.class_ids, None, NAMES, captions=["a", "b"])
     assert [text.get_text() for text in ax.texts] == ["a", "b"]
+
+
+def labels_of(boxes, scores=None, names=NAMES, size=400):
+    """Draw so many objects of class 1 and return the labels with the size of their letters."""
+    figure = new_figure(size, size)
+    ax = add_axes(figure, 0, 0, size, size)
+    image, ids = np.zeros((400, 400, 3), np.uint8), np.ones(len(boxes), int)
+    labelled = draw_on(ax, image, np.array(boxes, float), ids, None, names, scores=scores)
+    assert labelled == bool(ax.texts)
+    return [(text.get_text(), text.get_fontsize()) for text in ax.texts]
+
+
+def test_the_name_of_the_only_class_is_left_out():
+    assert labels_of([(10, 10, 90, 90)], [0.512], ("background", "cell")) == [("0.51", 8)]
+    figure = new_figure(400, 400)
+    ax = add_axes(figure, 0, 0, 400, 400)
+    sample, found = make_pair()
+    ids = np.ones(2, int)
+    draw_on(ax, sample.image, found.boxes, ids, None, ("background", "cell"), captions=["", "(crowd)"])
+    assert [text.get_text() for text in ax.texts] == ["(crowd)"]
+    assert draw_instances(sample.image, found.boxes, ids, found.masks, ("background", "cell")).shape == (640, 640, 3)
+
+
+def test_labels_do_not_hide_many_small_objects():
+    corners = [(y, x) for y in range(0, 400, 80) for x in range(0, 400, 80)]
+    large, middle, small = ([(y, x, y + side, x + side) for y, x in corners] for side in (70, 40, 12))
+    scores = np.linspace(0.9, 0.5, 25)
+    assert {points for _, points in labels_of(large, scores)} == {8}
+    assert {points for _, points in labels_of(middle, scores)} == {8 * 0.7}
+    assert labels_of(small, scores) == []
+    assert len(labels_of(small[:8], scores[:8])) == 8  # few objects are always named
+    assert labels_of([(5, 5, 5, 5)] * 9, scores[:9]) == []
+
+
+def test_dashes_are_explained_where_colours_repeat(tmp_path):
+    boxes = [(5, 14 * k, 40, 14 * k + 10) for k in range(9)]
+    for count, strip in ((7, 0), (8, 20)):
+        sample, found = make_pair(boxes[:count])
+        picture = draw_instances(sample.image, found.boxes, found.class_ids, found.masks, NAMES, title="im")
+        assert picture.shape == (660 + strip, 640, 3)
+        assert (picture[660:] < 128).any() == bool(strip)  # letters
+        assert read(save_gallery(tmp_path / "g.png", [sample], [found], NAMES)).shape[0] == 256 + 20 + 2 * 8 + strip
+
+
+@pytest.mark.parametrize("name", ["0" * 64, "W" * 64, "a_name"])
+def test_a_long_title_is_cut_in_its_middle_until_it_fits(name):
+    figure = new_figure(300, 50)
+    add_title(figure, 0.5, 0.5, name, ": detections (8)", 290, ha="center")
+    (text,) = figure.texts
+    assert text.get_window_extent(figure.canvas.get_renderer()).width <= 290
+    start, _, end = text.get_text().partition("…")
+    assert (end or start).endswith(f"{name[-1]}: detections (8)") and start[0] == name[0]
+    assert (start == "a_name: detections (8)") == (name == "a_name")
 
 
 def test_labels_stay_inside_and_apart_while_there_is_room():
@@ -376,6 +440,9 @@ def test_sizes_and_text():
     assert fit_size((1, 5000), 100) == (1, 100)
     assert shorten("abcdef", 4) == "abc…"
     assert shorten("abc", 3) == "abc"
+    assert [shorten_middle("abcdefgh", n) for n in (9, 8, 7, 4, 1, 0)] == [
+        "abcdefgh", "abcdefgh", "abc…fgh", "ab…h", "…", "…",
+    ]  # fmt: skip
 
 
 def test_figures_leave_no_global_state():

@@ -1,0 +1,140 @@
+"""What to try against each kind of mistake, and what makes all other advice idle: a network that is hardly trained."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ..tables import text_table
+from .deaths import (
+    ANCHOR,
+    BOX,
+    BOX_SIZE,
+    CLASS,
+    CUT,
+    MASK,
+    RANKED,
+    RPN_BOX,
+    RPN_LIMIT,
+    RPN_NMS,
+    RPN_SIZE,
+    SHARED,
+    SUPPRESSED,
+)
+from .judge import BACKGROUND, BADLY_PLACED, BOTH, DUPLICATE, WRONG_CLASS
+from .report import Explanation
+
+#: what to try against each way to miss an object
+AGAINST_MISSES = {
+    ANCHOR: "anchor_sizes and anchor_ratios that fit (`mrcnn-np anchors`), or larger images (--size); train again",
+    RPN_BOX: "train longer; anchors closer to such shapes",
+    RANKED: "--config proposals_pre_nms_test=... (more)",
+    RPN_SIZE: "--config proposals_min_size=... (less)",
+    RPN_NMS: "--config proposals_nms_iou=... (more)",
+    RPN_LIMIT: "--config proposals_post_nms_test=... (more)",
+    CLASS: "more images with such objects; look for wrong annotations; a lower --score",
+    BOX: "train longer; look at how its boxes were annotated",
+    BOX_SIZE: "--config detection_min_size=... (less)",
+    SUPPRESSED: "--config detection_nms_iou=... (more), for objects that lie close together",
+    CUT: "--config detections_per_image=... (more)",
+    MASK: "if a perfect mask would not fit either, mask_pool_size (more); else train longer",
+    SHARED: "look whether two objects are annotated where there is one",
+}
+#: what to try against each kind of false detection
+AGAINST_FALSE = {
+    DUPLICATE: "--config detection_nms_iou=... (less), so that a second box on an object is suppressed",
+    WRONG_CLASS: "more images of the classes that are mistaken for each other; look for wrong annotations; with one "
+    "class for both nothing can be mistaken",
+    BADLY_PLACED: "train longer; if the boxes fit (see `perfect masks`), masks of more cells (mask_pool_size); else "
+    "look at how boxes were annotated",
+    BOTH: "train longer; a higher --score leaves most of them out",
+    BACKGROUND: "look whether objects there were left out of the annotation; images without objects to train on; "
+    "train longer; a higher --score leaves out the low ones",
+}
+#: a network of fewer steps that does not reach this AP is hardly trained
+FEW_STEPS, LOW_AP = 500, 0.5
+#: so many scores that lie so close together, none of them high, do not rank anything
+_LEAST_SCORES, _SPREAD, _HIGH = 5, 0.1, 0.9
+
+
+def in_full(report: Explanation, *, steps: int | None = None) -> str:
+    """Return the tables with all that is to be said of them: first if the network is hardly trained, last what to try.
+
+    Parameters
+    ----------
+    report : Explanation
+    steps : int, optional
+        For how long the network was trained; None if nobody knows.
+    """
+    parts = [*hardly_trained(report, steps), report.table(), *notes_on_costs(report), what_to_try(report)]
+    return "\n\n".join(part for part in parts if part)
+
+
+def hardly_trained(report: Explanation, steps: int | None) -> list[str]:
+    """Return why it is too early for any other advice, as sentences; empty for a network that is trained.
+
+    Parameters
+    ----------
+    report : Explanation
+    steps : int or None
+        For how long the network was trained; None if nobody knows.
+    """
+    said, scores = [], np.array(report.scores)
+    if steps is not None and steps < FEW_STEPS and report.mean_ap < LOW_AP:
+        said.append(f"the network was trained for {steps} steps only: train longer before anything else")
+    if len(scores) >= _LEAST_SCORES:
+        low, high = float(scores.min()), float(scores.max())
+        close = np.percentile(scores, 95) - np.percentile(scores, 5) < _SPREAD
+        if close and high < _HIGH:
+            said.append(
+                f"the scores of all {len(scores)} detections lie between {low:.3f} and {high:.3f}: the class head "
+                "cannot tell them apart yet; train longer before anything else"
+            )
+    return said
+
+
+def what_to_try(report: Explanation) -> str:
+    """Return what to try against the mistakes that there are, the dearest kind first; empty without mistakes.
+
+    Parameters
+    ----------
+    report : Explanation
+    """
+    rows = [
+        (kind, count, cost, advice[kind])
+        for counts, advice in ((report.stages, AGAINST_MISSES), (report.kinds, AGAINST_FALSE))
+        for kind, (count, cost) in counts.items()
+        if count
+    ]
+    rows.sort(key=lambda row: 0.0 if math.isnan(row[2]) else -row[2])
+    return text_table(("against", "what to try"), [(kind, text) for kind, _, _, text in rows]) if rows else ""
+
+
+def notes_on_costs(report: Explanation) -> list[str]:
+    """Return what of the tables would surprise: classes without a right detection, oracles that lower AP.
+
+    Parameters
+    ----------
+    report : Explanation
+    """
+    said = []
+    if report.lost_classes:
+        lost = ", ".join(f"{name} ({count})" for name, count in report.lost_classes.items())
+        said.append(
+            f"no object is found of: {lost}. Such a class has AP 0, and counts as perfect once none of its objects is "
+            "asked for; so all of them together cost much, and one of several alone nothing"
+        )
+    before = report.oracles.get("as it is")
+    lower = [name for name, row in report.oracles.items() if before and _is_lower(row, before)]
+    if lower:
+        said.append(
+            f"lower than as it is: {', '.join(lower)}. An oracle replaces one part and leaves the others: with perfect "
+            "proposals each object has one proposal, not many, and is lost if the class head calls that one background "
+            "or the box head moves it away; boxes that are moved together suppress each other"
+        )
+    return said
+
+
+def _is_lower(row: dict[str, float], before: dict[str, float]) -> bool:
+    return any(row[kind] < before[kind] - 0.0005 for kind in ("box", "mask"))

@@ -1,0 +1,83 @@
+"""What to try: one line for each kind of mistake, and first of all whether the network is trained at all."""
+
+import numpy as np
+import pytest
+from staged import NAMES, Stage
+
+from mrcnn_np.explain.advice import AGAINST_FALSE, AGAINST_MISSES, hardly_trained, in_full, notes_on_costs, what_to_try
+from mrcnn_np.explain.deaths import STAGES
+from mrcnn_np.explain.judge import KINDS, Rules
+from mrcnn_np.explain.page import left_out, worth_telling
+from mrcnn_np.explain.report import Explanation, Mistake, explain_image
+
+
+def report_of(scores=(), mean_ap=0.2, **fields):
+    return Explanation(NAMES, Rules(), 0.05, mean_ap=mean_ap, scores=list(scores), **fields)
+
+
+def mistake(number, score, cost=0.0, kind="background"):
+    return Mistake("i", number, 1, [0, 0, 1, 1], score, kind, None, 0.0, 0.0, "text", cost)
+
+
+def test_every_kind_has_its_advice():
+    assert set(AGAINST_MISSES) == set(STAGES) and set(AGAINST_FALSE) == set(KINDS)
+    for kind in KINDS:
+        text = what_to_try(report_of(kinds={kind: (3, 0.01)}))
+        assert kind in text and AGAINST_FALSE[kind] in text
+    assert what_to_try(report_of(kinds={"both": (0, 0.0)}, stages={"no anchor": (0, 0.0)})) == ""
+
+
+def test_the_dearest_kind_comes_first():
+    text = what_to_try(
+        report_of(kinds={"duplicate": (1, 0.01), "background": (9, 0.2)}, stages={"bad mask": (1, 0.05)})
+    )
+    assert [line.split("  ")[0] for line in text.splitlines()] == ["against", "background", "bad mask", "duplicate"]
+
+
+def test_scores_that_tell_nothing_apart_are_said_first():
+    report = report_of([0.508] * 36)
+    text = in_full(report, steps=111)
+    first, second = text.splitlines()[0], text.splitlines()[2]
+    assert first == "the network was trained for 111 steps only: train longer before anything else"
+    assert second.startswith("the scores of all 36 detections lie between 0.508 and 0.508: the class head cannot tell")
+
+
+@pytest.mark.parametrize(
+    "scores, mean_ap, steps",
+    [
+        (np.linspace(0.05, 0.9, 30), 0.3, 500),  # spread
+        ([0.97] * 30, 0.9, 100),  # sure of all, and right
+        ([0.5] * 4, 0.3, None),  # too few to say
+        ([], float("nan"), 10),  # nothing to find
+    ],
+)
+def test_what_is_trained_is_not_told_to_train(scores, mean_ap, steps):
+    assert hardly_trained(report_of(scores, mean_ap), steps) == []
+
+
+def test_a_class_of_which_nothing_is_found_is_named():
+    stage = Stage([(20, 20, 60, 60), (70, 70, 110, 110), (10, 70, 50, 110)], [1, 2, 2])
+    stage.named[1] = stage.named[2] = 1
+    report = explain_image(stage.model, stage.sample)
+    assert report.lost_classes == {"square": 2} and report.stages["class score"] == (2, 0.5)
+    assert [miss.cost for miss in report.misses] == [0.0, 0.0]
+    (note,) = notes_on_costs(report)
+    assert note.startswith("no object is found of: square (2). Such a class has AP 0, and counts as perfect")
+    assert report.as_dict()["lost_classes"] == {"square": 2}
+
+
+def test_an_oracle_that_lowers_ap_is_explained():
+    as_it_is = dict.fromkeys(("box", "mask", "coco_box", "coco_mask"), 0.102)
+    lower, same = as_it_is | {"mask": 0.042}, as_it_is | {"mask": 0.1019}
+    (note,) = notes_on_costs(report_of(oracles={"as it is": as_it_is, "perfect proposals": lower, "x": same}))
+    assert note.startswith("lower than as it is: perfect proposals. An oracle replaces one part")
+    assert notes_on_costs(report_of(oracles={"as it is": as_it_is, "perfect proposals": as_it_is})) == []
+
+
+def test_what_costs_nothing_and_scores_low_is_only_counted():
+    low, high, dear = mistake(3, 0.06), mistake(2, 0.7), mistake(1, 0.06, 0.01)
+    told = worth_telling([dear, high, low])
+    assert told == [dear, high] and left_out([dear, high, low], told) == "and 1 more false detection, at no cost"
+    many = [mistake(n, 0.9, 0.1) for n in range(15)] + [low]
+    told = worth_telling(many)
+    assert len(told) == 12 and left_out(many, told) == "and 4 more false detections, of which 3 cost something"
