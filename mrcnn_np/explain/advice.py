@@ -27,7 +27,7 @@ from .report import Explanation
 
 #: what to try against each way to miss an object
 AGAINST_MISSES = {
-    ANCHOR: "anchor_sizes and anchor_ratios that fit (`mrcnn-np anchors`), or larger images (--size); train again",
+    ANCHOR: "anchor_sizes and anchor_ratios that fit (`mrcnn-np data anchors`), or larger images (--size); train again",
     RPN_BOX: "train longer; anchors closer to such shapes",
     RANKED: "--config proposals_pre_nms_test=... (more)",
     RPN_SIZE: "--config proposals_min_size=... (less)",
