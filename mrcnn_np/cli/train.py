@@ -22,11 +22,21 @@ from ..model import MaskRCNN
 from ..network import initialise
 from ..parallel.ranks import Ranks
 from ..params import Params, count
+from ..synthetic import picture
 from ..training.agreement import require_shares
 from ..training.budget import fitting_warmup, plan_steps
 from ..training.checkpoint import Checkpoint, check_resumable, load_checkpoint
 from ..training.events import Events, opened, remove_events, require_package
-from ..training.fine_tune import Origin, begin, check_same_start, describe, open_origin, record, recorded_origin
+from ..training.fine_tune import (
+    Origin,
+    begin,
+    check_same_start,
+    describe,
+    open_origin,
+    record,
+    recorded_origin,
+    schedule,
+)
 from ..training.held_out import HeldOut
 from ..training.loop import INITIALISE, TrainResult, image_checksum, stream, train
 from ..training.optim import trained_names
@@ -37,9 +47,12 @@ from .backend import remembered, threads_of
 from .options import Options, open_dataset, recognise_data, recorded_options
 from .splits import open_splits
 from .train_config import PRESET, make_config, with_pose
+from .warmup import compiling, warm_detection
 
 #: share of the images that is held out, if no split is
 VAL_FRACTION = 0.1
+#: seconds of compiling that a plan mentions
+WORTH_SAYING = 5.0
 
 
 def refuse_existing(folder: Path) -> None:
@@ -218,29 +231,41 @@ def _plan(
 def _within_budget(plan: Plan, minutes: float) -> Plan:
     """Take as many steps as fit into the minutes, and a warm-up that fits to them."""
     options, dataset, model = plan.options, plan.dataset, plan.model
-    print(f"timing the first steps, to plan {minutes:g} minutes", flush=True)
-    between = 0.0 if plan.held_out is None else plan.held_out.seconds_a_time(model) / plan.held_out.every
-    timed = plan_steps(
-        model,
-        dataset,
-        minutes,
-        seed=options.seed,
-        skip_bad=options.skip_bad,
-        seconds_between=between,
-        ranks=plan.ranks,
-    )
+    whole = "1 minute" if minutes == 1 else f"{minutes:g} minutes"
+    print(f"timing the first steps, to plan {whole}", flush=True)
+    with compiling(lambda line: None) as compiled:
+        between = 0.0 if plan.held_out is None else _seconds_between(model, plan.held_out)
+        timed = plan_steps(
+            model,
+            dataset,
+            minutes,
+            seed=options.seed,
+            skip_bad=options.skip_bad,
+            seconds_between=between,
+            ranks=plan.ranks,
+        )
+    if sum(compiled) > WORTH_SAYING:
+        print(f"compiling took {sum(compiled):.0f} s, which is not counted; it is kept for the next run")
     options, shorter = replace(options, steps=timed.steps), fitting_warmup(model.config, timed.steps)
-    said = (
-        f"a step takes {timed.seconds:.3g} s (median of {timed.measured}): {timed.steps} steps in {minutes:g} minutes"
-    )
+    said = f"a step takes {timed.seconds:.3g} s (median of {timed.measured}): {timed.steps} steps in {whole}"
     asked = any(text.partition("=")[0].strip() == "warmup_steps" for text in options.config)
     if shorter != model.config.warmup_steps and not asked:
         options = replace(options, config=(*options.config, f"warmup_steps={shorter}"))
         said += f", the first {shorter} of them warm-up"
+    if plan.held_out is not None:
+        aside = timed.steps * between
+        said += f"; {aside:.3g} s are set aside for held-out images, looked at every {plan.held_out.every} steps"
     print(said, flush=True)
     changes = {"steps": timed.steps, "warmup_steps": model.config.warmup_steps if asked else shorter}
     planned = MaskRCNN(model.config.replace(**changes), model.params, class_names=model.class_names)
     return plan._replace(options=options, model=planned)
+
+
+def _seconds_between(model: MaskRCNN, held_out: HeldOut) -> float:
+    """Return the share of a step in the time for held-out images, after all that this needs is compiled."""
+    side = model.config.image_min_size
+    warm_detection(model, picture((side, side)))
+    return held_out.seconds_a_time(model) / held_out.every
 
 
 def _run(args: argparse.Namespace, folder: Path, plan: Plan) -> int:
@@ -253,7 +278,7 @@ def _run(args: argparse.Namespace, folder: Path, plan: Plan) -> int:
     if plan.kept is not None:
         write_json(folder / START, plan.kept)
     if plan.said:
-        print(plan.said, flush=True)
+        print(plan.said, schedule(plan.model.config), sep="\n", flush=True)
     try:
         names, pictures = plan.dataset.class_names, not args.no_pictures
         page = Page(folder, names, plan.model.config.steps, pictures=pictures)
