@@ -313,10 +313,20 @@ def _add_train(commands: Commands) -> None:
         help="write TensorBoard's files, too, into tensorboard/ in the run's folder; needs the package tensorboardX",
     )
     command.add_argument(
-        "--eval-splits", default="val", metavar="LIST", help="what is evaluated: train, val or train,val (default: val)"
+        "--eval-splits",
+        metavar="LIST",
+        help="what is evaluated: train, val or train,val (default: val); also in a resumed run that was started with "
+        "--no-eval",
     )
-    command.add_argument("--no-eval", action="store_true", help="do not evaluate at the end")
-    command.add_argument("--no-pictures", action="store_true", help="do not draw at the end")
+    command.add_argument("--no-eval", action="store_true", default=None, help="do not evaluate at the end")
+    command.add_argument("--no-pictures", action="store_true", default=None, help="do not draw at the end")
+    command.add_argument(
+        "--pictures",
+        dest="no_pictures",
+        action="store_false",
+        default=None,
+        help="draw at the end of a resumed run that was started with --no-pictures",
+    )
 
 
 def _add_detect(commands: Commands) -> None:

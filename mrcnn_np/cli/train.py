@@ -131,7 +131,7 @@ def run_train(args: argparse.Namespace) -> int:
             _train_and_evaluate(args, folder, plan, None, None)
             return 0
         prepare(folder)
-        if not args.no_pictures:
+        if not options.no_pictures:
             own_folder(folder / PICTURES)
         with locked(folder):
             return _run(args, folder, plan)
@@ -162,7 +162,8 @@ def _in_words(processes: int) -> str:
 
 def _choose_val_fraction(args: argparse.Namespace, recorded: Mapping[str, Any]) -> None:
     """Decide how much is held out where there is no split for it; runs that do not remember it held out nothing."""
-    held_out = args.eval_every is not None or (not args.no_eval and "val" in args.eval_splits.split(","))
+    splits = args.eval_splits or Options.eval_splits
+    held_out = args.eval_every is not None or (not args.no_eval and "val" in splits.split(","))
     if args.val_split not in (None, "val") or args.val_split == (args.split or Options.split):
         if args.val_fraction:
             raise UserError(f"--val-split {args.val_split} names what is held out; it does not go with --val-fraction")
@@ -204,7 +205,7 @@ def _plan(
     config = make_config(options, dataset.class_names, None if origin is None else origin.base)
     config = with_pose(config, dataset)
     require_shares(config, ranks)
-    splits = {} if args.no_eval else open_splits(args.eval_splits, options, dataset)
+    splits = {} if options.no_eval else open_splits(options.eval_splits, options, dataset)
     held_out = _held_out(options, dataset, splits, ranks)
     for name, split in (splits if held_out is None else splits | {"val": held_out.dataset}).items():
         require_pose(split, config, f"what is measured as {name!r}")
@@ -280,7 +281,7 @@ def _run(args: argparse.Namespace, folder: Path, plan: Plan) -> int:
     if plan.said:
         print(plan.said, schedule(plan.model.config), sep="\n", flush=True)
     try:
-        names, pictures = plan.dataset.class_names, not args.no_pictures
+        names, pictures = plan.dataset.class_names, not plan.options.no_pictures
         page = Page(folder, names, plan.model.config.steps, pictures=pictures)
         with page, opened(folder, names, wanted=plan.options.tensorboard, pictures=pictures) as events:
             return _train_and_report(args, folder, plan, page, events)
@@ -366,7 +367,7 @@ def _train_and_report(args: argparse.Namespace, folder: Path, plan: Plan, page: 
     options, model, dataset = plan.options, plan.model, plan.dataset
     result, reports, (after_training, with_evaluation) = _train_and_evaluate(args, folder, plan, page, events)
     page.reports |= reports
-    pictures = [] if args.no_pictures else draw(folder, reports, dataset.class_names)
+    pictures = [] if options.no_pictures else draw(folder, reports, dataset.class_names)
     facts = {
         "run": str(folder),
         "preset": model.config.name,

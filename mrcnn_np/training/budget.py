@@ -112,8 +112,8 @@ def plan_steps(
     steps = int(left / (seconds + seconds_between))
     if steps < 1:
         raise UserError(
-            f"a step takes {seconds:.2g} s{_beside(seconds_between)}, and of --minutes {minutes:g} {max(left, 0):.2g} s "
-            f"are left after timing {len(times)} of them: expected time for at least one"
+            f"a step takes {seconds:.2g} s{_beside(seconds_between)}, and of --minutes {minutes:g} "
+            f"{max(left, 0):.2g} s are left after timing {len(times)} of them: expected time for at least one"
         )
     return StepPlan(steps, seconds, len(times))
 
