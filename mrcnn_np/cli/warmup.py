@@ -151,8 +151,8 @@ def warm_detection(model: MaskRCNN, image: np.ndarray) -> list[Detections]:
     """
     from ..model import MaskRCNN
 
-    settings = {"detection_score_threshold": 0.0, "detection_classes": "all", "detections_per_image": 10}
-    probe = MaskRCNN(model.config.replace(**settings), copy.deepcopy(model.params))
+    config = model.config.replace(detection_score_threshold=0.0, detection_classes="all", detections_per_image=10)
+    probe = MaskRCNN(config, copy.deepcopy(model.params))
     for name, p in probe.params.items():
         if name.startswith(("rpn.deltas.", "box_head.class.", "box_head.deltas.")):
             p[...] = 0
