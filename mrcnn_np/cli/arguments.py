@@ -8,18 +8,26 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Callable
-from typing import NoReturn, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 from .. import __version__
 from ..config.presets import PRESETS
 from ..errors import did_you_mean
 from ..training.freezing import PARTS
+from .hints import assignment, option_meant
 
 Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
 
 
 class Parser(argparse.ArgumentParser):
     """Says the nearest command, choice or option beside one that does not exist."""
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse, and let the command that was given say what is wrong with its options, with its own usage."""
+        parsed, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            self._given(parsed).error(f"unrecognized arguments: {' '.join(unknown)}")
+        return parsed
 
     def error(self, message: str) -> NoReturn:
         """End with exit code 2."""
@@ -28,7 +36,7 @@ class Parser(argparse.ArgumentParser):
         if choice:
             message += did_you_mean(choice[1].strip("'"), [name.strip("' ") for name in choice[2].split(",")])
         elif option:
-            message += did_you_mean(option[1], self.options())
+            message += option_meant(option[1], self.options())
         super().error(message)
 
     def format_help(self) -> str:
@@ -41,14 +49,16 @@ class Parser(argparse.ArgumentParser):
         return super().format_help()
 
     def options(self) -> list[str]:
-        """Return the long options of this parser and of all commands below it."""
-        found: dict[str, None] = {}
+        """Return the long options of this command; what its own commands have is theirs."""
+        return [name for action in self._actions for name in action.option_strings if name.startswith("--")]
+
+    def _given(self, parsed: argparse.Namespace) -> Parser:
+        """Return the parser of the command that was given, or of its own command."""
         for action in self._actions:
-            found.update(dict.fromkeys(name for name in action.option_strings if name.startswith("--")))
             if isinstance(action, argparse._SubParsersAction):
-                for command in action.choices.values():
-                    found.update(dict.fromkeys(command.options()))
-        return list(found)
+                command: Parser = action.choices[getattr(parsed, action.dest)]
+                return command._given(parsed)
+        return self
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -213,6 +223,7 @@ def _add_conventions_of_weights(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--config",
         action="append",
+        type=assignment,
         metavar="FIELD=VALUE",
         help="change a field of the configuration that the weights imply, or of a run's one that changes no parameter; "
         "may be given several times",
@@ -267,6 +278,7 @@ def _add_train(commands: Commands) -> None:
     command.add_argument(
         "--config",
         action="append",
+        type=assignment,
         metavar="FIELD=VALUE",
         help="change a field of the preset (listed by mrcnn-np conventions --list), or read changes from a JSON "
         "file; may be given several times, the last one counts",
@@ -313,10 +325,20 @@ def _add_train(commands: Commands) -> None:
         help="write TensorBoard's files, too, into tensorboard/ in the run's folder; needs the package tensorboardX",
     )
     command.add_argument(
-        "--eval-splits", default="val", metavar="LIST", help="what is evaluated: train, val or train,val (default: val)"
+        "--eval-splits",
+        metavar="LIST",
+        help="what is evaluated: train, val or train,val (default: val); also in a resumed run that was started with "
+        "--no-eval",
     )
-    command.add_argument("--no-eval", action="store_true", help="do not evaluate at the end")
-    command.add_argument("--no-pictures", action="store_true", help="do not draw at the end")
+    command.add_argument("--no-eval", action="store_true", default=None, help="do not evaluate at the end")
+    command.add_argument("--no-pictures", action="store_true", default=None, help="do not draw at the end")
+    command.add_argument(
+        "--pictures",
+        dest="no_pictures",
+        action="store_false",
+        default=None,
+        help="draw at the end of a resumed run that was started with --no-pictures",
+    )
 
 
 def _add_detect(commands: Commands) -> None:
@@ -494,7 +516,13 @@ def _add_data(commands: Commands) -> None:
         help="draw N ways (default: 4) in which training may see each image, too",
     )  # fmt: skip
     show.add_argument("--preset", choices=tuple(PRESETS), help="whose augmentation (default: tiny)")
-    show.add_argument("--config", action="append", metavar="FIELD=VALUE", help="change a field of it: flip, crop, ...")
+    show.add_argument(
+        "--config",
+        action="append",
+        type=assignment,
+        metavar="FIELD=VALUE",
+        help="change a field of it: flip, crop, ...",
+    )
     show.add_argument("--seed", type=at_least(0), default=0, help="of the augmentation (default: 0)")
     show.add_argument("--out", default="shown", metavar="DIR", help="pictures go here (default: %(default)s)")
 
@@ -532,7 +560,9 @@ def _add_anchors(kinds: Commands) -> None:
     which = command.add_mutually_exclusive_group()
     which.add_argument("--preset", choices=tuple(PRESETS), help="network and conventions (default: tiny)")
     which.add_argument("--run", metavar="DIR", help="the configuration and the data of a training run")
-    command.add_argument("--config", action="append", metavar="FIELD=VALUE", help="change a field, as for train")
+    command.add_argument(
+        "--config", action="append", type=assignment, metavar="FIELD=VALUE", help="change a field, as for train"
+    )
     command.add_argument("--size", type=at_least(1), metavar="PIXELS", help="image size (default: the preset's)")
     command.add_argument(
         "--out", default="runs/anchors", metavar="DIR", help="anchors.json and anchors.png (default: %(default)s)"
@@ -629,9 +659,15 @@ def _add_compare(commands: Commands) -> None:
     command.add_argument("--weights", metavar="FILE", help="any file that `mrcnn-np weights` reads (default: random)")
     command.add_argument("--seed", type=at_least(0), default=0, help="of random weights, noise and draws (default: 0)")
     command.add_argument("--preset", choices=tuple(PRESETS), help="default: that of the framework, or of the weights")
-    command.add_argument("--config", action="append", metavar="FIELD=VALUE", help="change a field, on both sides")
     command.add_argument(
-        "--only-ours", action="append", metavar="FIELD=VALUE", help="change a field on our side only: what shows it?"
+        "--config", action="append", type=assignment, metavar="FIELD=VALUE", help="change a field, on both sides"
+    )
+    command.add_argument(
+        "--only-ours",
+        action="append",
+        type=assignment,
+        metavar="FIELD=VALUE",
+        help="change a field on our side only: what shows it?",
     )
     command.add_argument("--size", type=at_least(1), metavar="PIXELS", help="image size (default: the preset's)")
     command.add_argument("--dtype", choices=("float32", "float64"), help="default: float32")
@@ -671,7 +707,9 @@ def _add_conventions(commands: Commands) -> None:
     command.add_argument("image", nargs="?", metavar="IMAGE", help="JPEG, PNG, ... (default: generated shapes)")
     which = _add_network(command, required=False)
     which.add_argument("--preset", choices=tuple(PRESETS), help="random weights of this preset (default: tiny)")
-    command.add_argument("--config", action="append", metavar="FIELD=VALUE", help="change the starting point")
+    command.add_argument(
+        "--config", action="append", type=assignment, metavar="FIELD=VALUE", help="change the starting point"
+    )
     command.add_argument("--only", action="append", metavar="FIELD", help="this field; may be given several times")
     command.add_argument(
         "--score", type=probability, default=0.3, metavar="S", help="leave out detections below (default: %(default)s)"

@@ -28,7 +28,8 @@ _OPTIONS = {
     "steps": (range(2**63), None), "minutes": (float, None), "batch_size": _COUNT, "size": _COUNT, "seed": range(2**63),
     "val_fraction": float, "subset": _COUNT, "val_subset": _COUNT, "ids": _TEXT, "skip_bad": bool,
     "checkpoint_every": range(1, 2**63), "backend": (OneOf("numpy", "cpu", "cuda"), None), "threads": _COUNT,
-    "vector": _COUNT, "eval_every": _COUNT, "tensorboard": bool, "processes": _COUNT,
+    "vector": _COUNT, "eval_every": _COUNT, "eval_splits": str, "no_eval": bool, "no_pictures": bool,
+    "tensorboard": bool, "processes": _COUNT,
 }  # fmt: skip
 #: what ``options.json`` holds; older runs lack some
 SCHEMA = {name: Optional(schema) for name, schema in _OPTIONS.items()}
@@ -65,6 +66,9 @@ class Options:
     skip_bad: bool = False
     checkpoint_every: int = 50
     eval_every: int | None = None
+    eval_splits: str = "val"
+    no_eval: bool = False
+    no_pictures: bool = False
     tensorboard: bool = False
     backend: str | None = None
     threads: int | None = None
@@ -80,6 +84,8 @@ class Options:
         # what is given now comes after what the run was started with: it changes that, and need not repeat it
         config = [*recorded.get("config", ()), *(getattr(given, "config", None) or ())]
         values["config"] = tuple(reversed(dict.fromkeys(reversed(config))))
+        if getattr(given, "eval_splits", None) is not None and given.no_eval is None:
+            values["no_eval"] = False  # a run that was started without is evaluated now
         return cls(**values)
 
     @property

@@ -22,11 +22,21 @@ from ..model import MaskRCNN
 from ..network import initialise
 from ..parallel.ranks import Ranks
 from ..params import Params, count
+from ..synthetic import picture
 from ..training.agreement import require_shares
 from ..training.budget import fitting_warmup, plan_steps
 from ..training.checkpoint import Checkpoint, check_resumable, load_checkpoint
 from ..training.events import Events, opened, remove_events, require_package
-from ..training.fine_tune import Origin, begin, check_same_start, describe, open_origin, record, recorded_origin
+from ..training.fine_tune import (
+    Origin,
+    begin,
+    check_same_start,
+    describe,
+    open_origin,
+    record,
+    recorded_origin,
+    schedule,
+)
 from ..training.held_out import HeldOut
 from ..training.loop import INITIALISE, TrainResult, image_checksum, stream, train
 from ..training.optim import trained_names
@@ -37,9 +47,12 @@ from .backend import remembered, threads_of
 from .options import Options, open_dataset, recognise_data, recorded_options
 from .splits import open_splits
 from .train_config import PRESET, make_config, with_pose
+from .warmup import compiling, warm_detection
 
 #: share of the images that is held out, if no split is
 VAL_FRACTION = 0.1
+#: seconds of compiling that a plan mentions
+WORTH_SAYING = 5.0
 
 
 def refuse_existing(folder: Path) -> None:
@@ -118,7 +131,7 @@ def run_train(args: argparse.Namespace) -> int:
             _train_and_evaluate(args, folder, plan, None, None)
             return 0
         prepare(folder)
-        if not args.no_pictures:
+        if not options.no_pictures:
             own_folder(folder / PICTURES)
         with locked(folder):
             return _run(args, folder, plan)
@@ -149,7 +162,8 @@ def _in_words(processes: int) -> str:
 
 def _choose_val_fraction(args: argparse.Namespace, recorded: Mapping[str, Any]) -> None:
     """Decide how much is held out where there is no split for it; runs that do not remember it held out nothing."""
-    held_out = args.eval_every is not None or (not args.no_eval and "val" in args.eval_splits.split(","))
+    splits = args.eval_splits or Options.eval_splits
+    held_out = args.eval_every is not None or (not args.no_eval and "val" in splits.split(","))
     if args.val_split not in (None, "val") or args.val_split == (args.split or Options.split):
         if args.val_fraction:
             raise UserError(f"--val-split {args.val_split} names what is held out; it does not go with --val-fraction")
@@ -191,7 +205,7 @@ def _plan(
     config = make_config(options, dataset.class_names, None if origin is None else origin.base)
     config = with_pose(config, dataset)
     require_shares(config, ranks)
-    splits = {} if args.no_eval else open_splits(args.eval_splits, options, dataset)
+    splits = {} if options.no_eval else open_splits(options.eval_splits, options, dataset)
     held_out = _held_out(options, dataset, splits, ranks)
     for name, split in (splits if held_out is None else splits | {"val": held_out.dataset}).items():
         require_pose(split, config, f"what is measured as {name!r}")
@@ -218,29 +232,41 @@ def _plan(
 def _within_budget(plan: Plan, minutes: float) -> Plan:
     """Take as many steps as fit into the minutes, and a warm-up that fits to them."""
     options, dataset, model = plan.options, plan.dataset, plan.model
-    print(f"timing the first steps, to plan {minutes:g} minutes", flush=True)
-    between = 0.0 if plan.held_out is None else plan.held_out.seconds_a_time(model) / plan.held_out.every
-    timed = plan_steps(
-        model,
-        dataset,
-        minutes,
-        seed=options.seed,
-        skip_bad=options.skip_bad,
-        seconds_between=between,
-        ranks=plan.ranks,
-    )
+    whole = "1 minute" if minutes == 1 else f"{minutes:g} minutes"
+    print(f"timing the first steps, to plan {whole}", flush=True)
+    with compiling(lambda line: None) as compiled:
+        between = 0.0 if plan.held_out is None else _seconds_between(model, plan.held_out)
+        timed = plan_steps(
+            model,
+            dataset,
+            minutes,
+            seed=options.seed,
+            skip_bad=options.skip_bad,
+            seconds_between=between,
+            ranks=plan.ranks,
+        )
+    if sum(compiled) > WORTH_SAYING:
+        print(f"compiling took {sum(compiled):.0f} s, which is not counted; it is kept for the next run")
     options, shorter = replace(options, steps=timed.steps), fitting_warmup(model.config, timed.steps)
-    said = (
-        f"a step takes {timed.seconds:.3g} s (median of {timed.measured}): {timed.steps} steps in {minutes:g} minutes"
-    )
+    said = f"a step takes {timed.seconds:.3g} s (median of {timed.measured}): {timed.steps} steps in {whole}"
     asked = any(text.partition("=")[0].strip() == "warmup_steps" for text in options.config)
     if shorter != model.config.warmup_steps and not asked:
         options = replace(options, config=(*options.config, f"warmup_steps={shorter}"))
         said += f", the first {shorter} of them warm-up"
+    if plan.held_out is not None:
+        aside = timed.steps * between
+        said += f"; {aside:.3g} s are set aside for held-out images, looked at every {plan.held_out.every} steps"
     print(said, flush=True)
     changes = {"steps": timed.steps, "warmup_steps": model.config.warmup_steps if asked else shorter}
     planned = MaskRCNN(model.config.replace(**changes), model.params, class_names=model.class_names)
     return plan._replace(options=options, model=planned)
+
+
+def _seconds_between(model: MaskRCNN, held_out: HeldOut) -> float:
+    """Return the share of a step in the time for held-out images, after all that this needs is compiled."""
+    side = model.config.image_min_size
+    warm_detection(model, picture((side, side)))
+    return held_out.seconds_a_time(model) / held_out.every
 
 
 def _run(args: argparse.Namespace, folder: Path, plan: Plan) -> int:
@@ -253,9 +279,9 @@ def _run(args: argparse.Namespace, folder: Path, plan: Plan) -> int:
     if plan.kept is not None:
         write_json(folder / START, plan.kept)
     if plan.said:
-        print(plan.said, flush=True)
+        print(plan.said, schedule(plan.model.config), sep="\n", flush=True)
     try:
-        names, pictures = plan.dataset.class_names, not args.no_pictures
+        names, pictures = plan.dataset.class_names, not plan.options.no_pictures
         page = Page(folder, names, plan.model.config.steps, pictures=pictures)
         with page, opened(folder, names, wanted=plan.options.tensorboard, pictures=pictures) as events:
             return _train_and_report(args, folder, plan, page, events)
@@ -341,7 +367,7 @@ def _train_and_report(args: argparse.Namespace, folder: Path, plan: Plan, page: 
     options, model, dataset = plan.options, plan.model, plan.dataset
     result, reports, (after_training, with_evaluation) = _train_and_evaluate(args, folder, plan, page, events)
     page.reports |= reports
-    pictures = [] if args.no_pictures else draw(folder, reports, dataset.class_names)
+    pictures = [] if options.no_pictures else draw(folder, reports, dataset.class_names)
     facts = {
         "run": str(folder),
         "preset": model.config.name,

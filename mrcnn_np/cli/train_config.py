@@ -17,6 +17,8 @@ from ..training.freezing import frozen_patterns
 from .options import Options
 
 PRESET = "tiny"
+#: what the sides of a square are a multiple of
+STRIDE = 32
 
 
 def make_config(options: Options, class_names: tuple[str, ...], base: Config | None = None) -> Config:
@@ -40,6 +42,7 @@ def make_config(options: Options, class_names: tuple[str, ...], base: Config | N
                 config = _config_file(config, Path(text))
     changes: dict[str, Any] = {}
     if options.size is not None:
+        _check_size(options.size, config)
         changes |= {"image_min_size": options.size, "image_max_size": options.size}
     if options.steps is not None:
         changes["steps"] = options.steps
@@ -54,6 +57,15 @@ def make_config(options: Options, class_names: tuple[str, ...], base: Config | N
             "(leave the field out: it is filled in)"
         )
     return config
+
+
+def _check_size(size: int, config: Config) -> None:
+    """Refuse a side that no square can have, and say which are near."""
+    if config.resize_mode != "square" or size % STRIDE == 0:
+        return
+    below = size // STRIDE * STRIDE
+    near = f"{below} or {below + STRIDE}" if below else f"{STRIDE}"
+    raise ConfigError(f"--size is {size}; expected a multiple of {STRIDE}, the stride of C5, such as {near}")
 
 
 def _config_file(config: Config, path: Path) -> Config:

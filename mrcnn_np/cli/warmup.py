@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..config import Config, presets
+
+if TYPE_CHECKING:
+    from ..detections import Detections
+    from ..model import MaskRCNN
 
 Say = Callable[[str], None]
 
@@ -30,11 +35,11 @@ def run_warmup(args: argparse.Namespace) -> int:
 
 
 @contextmanager
-def compiling(say: Say) -> Iterator[list[float]]:
+def compiling(say: Say, begins: Callable[[], None] = lambda: None) -> Iterator[list[float]]:
     """Report every kernel that Numba compiles within the block; the list gathers the seconds.
 
     A kernel that is found compiled on disk is not reported, and one that another compiles on the way counts as part of
-    that one.
+    that one. ``begins`` is called before each.
     """
     from numba.core import event
 
@@ -45,6 +50,8 @@ def compiling(say: Say) -> Iterator[list[float]]:
             self.open: list[float] = []
 
         def on_start(self, event: Any) -> None:
+            if not self.open:
+                begins()
             self.open.append(time.perf_counter())
 
         def on_end(self, event: Any) -> None:
@@ -61,24 +68,55 @@ def compiling(say: Say) -> Iterator[list[float]]:
 
 @contextmanager
 def announced() -> Iterator[None]:
-    """Say that kernels are being compiled, when they are, and every few seconds how many are done."""
+    """Say that kernels are being compiled, when they are, and every few seconds how many are done.
+
+    How many there will be depends on the network, the images and what was found in them, so no total is said. The
+    seconds are those of compiling, whatever was done before and between.
+    """
     from tqdm import tqdm
 
-    began = last = time.perf_counter()
-    done = 0
-
-    def count(line: str) -> None:
-        nonlocal done, last
-        done += 1
-        now = time.perf_counter()
-        if done == 1:
-            tqdm.write("compiling kernels, once: they are kept (mrcnn-np warmup does it ahead)", file=sys.stderr)
-        elif now - last > 5:
-            tqdm.write(f"  {done} kernels compiled after {now - began:.0f} s", file=sys.stderr)
-            last = now
-
-    with compiling(count):
+    progress = Progress(lambda line: tqdm.write(line, file=sys.stderr))
+    with compiling(lambda line: progress.ended(), progress.begins) as progress.seconds:
         yield
+
+
+class Progress:
+    """What is said of kernels that are compiled while something else is wanted.
+
+    Parameters
+    ----------
+    say : callable
+        Takes a line.
+    every : float
+        Seconds between two lines.
+
+    Attributes
+    ----------
+    seconds : list of float
+        Of every kernel so far.
+    """
+
+    def __init__(self, say: Say, every: float = 5.0) -> None:
+        self.say, self.every, self.seconds = say, every, list[float]()
+        self._said = -1.0
+
+    def begins(self) -> None:
+        """Say before the first kernel what is going on."""
+        if self._said < 0:
+            self.say(
+                "compiling the kernels that no command has needed before; they are kept for the next one "
+                "(mrcnn-np warmup does it ahead)"
+            )
+            self._said = time.perf_counter()
+
+    def ended(self) -> None:
+        """Say from time to time how many there are."""
+        now = time.perf_counter()
+        if now - self._said > self.every:
+            count = len(self.seconds)
+            which = "1 kernel" if count == 1 else f"{count} kernels"
+            self.say(f"  {which} done, more may follow; compiling took {sum(self.seconds):.0f} s so far")
+            self._said = now
 
 
 def warm_up(config: Config, *, say: Say = lambda line: None) -> None:
@@ -102,11 +140,20 @@ def warm_up(config: Config, *, say: Say = lambda line: None) -> None:
     train_step(model, batches, velocity, step=0, rng=np.random.default_rng(0))
 
     say("detection")
-    # An untrained network finds nothing; with equal scores it finds something everywhere, and masks are drawn as well
-    model = MaskRCNN(
-        config.replace(detection_score_threshold=0.0, detection_classes="all", detections_per_image=10), model.params
-    )
-    for name, p in model.params.items():
+    warm_detection(model, picture((side, side)))
+
+
+def warm_detection(model: MaskRCNN, image: np.ndarray) -> list[Detections]:
+    """Detect once in an image with a copy of a model that finds something everywhere, and draw its masks.
+
+    An untrained network finds nothing, and its masks would be compiled when it has learnt something; with equal scores
+    it finds something everywhere.
+    """
+    from ..model import MaskRCNN
+
+    config = model.config.replace(detection_score_threshold=0.0, detection_classes="all", detections_per_image=10)
+    probe = MaskRCNN(config, copy.deepcopy(model.params))
+    for name, p in probe.params.items():
         if name.startswith(("rpn.deltas.", "box_head.class.", "box_head.deltas.")):
             p[...] = 0
-    model.detect([picture((side, side))])
+    return probe.detect([image])

@@ -1,7 +1,8 @@
 """How many steps fit into some minutes: the first steps are done once on a copy, and timed.
 
-The copy is thrown away afterwards and the training begins at its first step. So a planned run is the run of that many
-steps, bit for bit, and goes on after an interruption like any other; only the number depends on the machine.
+The very first also compiles, which says nothing about the others: the budget begins after it. The copy is thrown away
+afterwards and the training begins at its first step. So a planned run is the run of that many steps, bit for bit, and
+goes on after an interruption like any other; only the number depends on the machine.
 """
 
 from __future__ import annotations
@@ -65,7 +66,8 @@ def plan_steps(
         Stays as it is.
     dataset : Dataset
     minutes : float
-        For planning and training together; what comes after the last step is not counted.
+        For planning and training together, from the end of the first step on, which compiles; what comes after the last
+        step is not counted.
     seed : int
         Of the run: the same images and draws as in its first steps.
     skip_bad : bool
@@ -87,18 +89,22 @@ def plan_steps(
         Not one step fits.
     """
     clock = partial(ranks.of_first, clock)
-    began, probe, config = clock(), copy.deepcopy(model), model.config
+    probe, config = copy.deepcopy(model), model.config
     velocity = zero_velocity(probe.params, config)
     skipped: dict[str, str] | None = {} if skip_bad else None
     times: list[float] = []
+    began = 0.0
     for step in range(1 + MOST):
         before = clock()
         rng = stream(seed, step, STEP)
         own = step_samples(dataset, config, seed=seed, step=step, rng=rng, skipped=skipped, ranks=ranks)
         _, batches = as_one_batch(*own, config, skipped=skipped, ranks=ranks)
         train_step(probe, batches, velocity, step=step, rng=rng, ranks=ranks)
+        now = clock()
         if step:
-            times.append(clock() - before)
+            times.append(now - before)
+        else:
+            began = now
         if len(times) >= LEAST and clock() - began > SHARE * 60 * minutes:
             break
     seconds = statistics.median(times)
@@ -106,10 +112,14 @@ def plan_steps(
     steps = int(left / (seconds + seconds_between))
     if steps < 1:
         raise UserError(
-            f"a step takes {seconds:.2g} s, and of --minutes {minutes:g} {max(left, 0):.2g} s are left after timing "
-            f"{len(times)} of them: expected time for at least one"
+            f"a step takes {seconds:.2g} s{_beside(seconds_between)}, and of --minutes {minutes:g} "
+            f"{max(left, 0):.2g} s are left after timing {len(times)} of them: expected time for at least one"
         )
     return StepPlan(steps, seconds, len(times))
+
+
+def _beside(seconds_between: float) -> str:
+    return f" and {seconds_between:.2g} s of held-out evaluation come with each" if seconds_between else ""
 
 
 def fitting_warmup(config: Config, steps: int) -> int:

@@ -128,7 +128,7 @@ def begin(origin: Origin, config: Config, class_names: tuple[str, ...], rng: np.
 
 
 def describe(origin: Origin, start: Start, config: Config, class_names: tuple[str, ...]) -> str:
-    """Say which tensors were taken, drawn and left aside, and how training will go on.
+    """Say which tensors were taken, drawn and left aside; how training goes on from there says ``schedule``.
 
     Parameters
     ----------
@@ -160,11 +160,16 @@ def describe(origin: Origin, start: Start, config: Config, class_names: tuple[st
     presumed = [name for name in manifest.presumed if name != "class_names" or manifest.class_names]
     if presumed:
         lines.append(f"  presumed    {', '.join(presumed)}: see `mrcnn-np weights info`")
-    lines.append(
+    return "\n".join(lines)
+
+
+def schedule(config: Config) -> str:
+    """Say how many steps a training has, of how many images, and at which learning rate."""
+    lines = [
         f"training: {config.steps} steps of {config.batch_size * config.accumulate} images, "
         f"learning rate {config.learning_rate:g}"
         + (f" after {config.warmup_steps} steps of warm-up" if config.warmup_steps else "")
-    )
+    ]
     if config.warmup_steps >= config.steps > 0:
         lines.append("  the warm-up is longer than the training; shorten it with --config warmup_steps=N")
     return "\n".join(lines)

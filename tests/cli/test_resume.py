@@ -174,6 +174,44 @@ def test_what_changes_no_bits_may_change(run, shapes, tmp_path, name):
     assert bits(copy) == bits(run)
 
 
+def test_what_is_not_wanted_at_the_end_is_remembered(tmp_path, monkeypatch, capsys):
+    """Of images without a split 'val': nothing is held out, and a resumed run asks for nothing."""
+    images, out = tmp_path / "images", tmp_path / "run"
+    assert main(["data", "shapes", "--root", str(images), "--train", "6", "--val", "1", "--size", "64"]) == 0
+    for path in images.rglob("val.txt"):
+        path.unlink()
+    real = mrcnn_np.training.loop.train_step
+
+    def interrupted(*args, step, **kwargs):
+        if step == 3:
+            raise KeyboardInterrupt
+        return real(*args, step=step, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("mrcnn_np.training.loop.train_step", interrupted)
+        assert train(images, out) == 130
+    assert main(["train", "--out", str(out), "--resume", "--quiet"]) == 0, capsys.readouterr().err
+    report = capsys.readouterr().out
+    assert "evaluated on" not in report and "picture: " not in report
+    assert (options_of(out)["no_eval"], options_of(out)["no_pictures"]) == (True, True)
+    # and it can be asked for
+    assert main(["train", "--out", str(out), "--resume", "--quiet", "--eval-splits", "train", "--pictures"]) == 0
+    assert "picture: " in capsys.readouterr().out
+    assert (options_of(out)["no_eval"], options_of(out)["no_pictures"]) == (False, False)
+    assert main(["train", "--out", str(out), "--resume", "--quiet"]) == 0
+    assert options_of(out)["eval_splits"] == "train" and "picture: " in capsys.readouterr().out
+
+
+def test_options_that_older_runs_did_not_write_are_the_defaults(run, tmp_path):
+    copy = shutil.copytree(run, tmp_path / "a")
+    old = {k: v for k, v in options_of(run).items() if k not in ("eval_splits", "no_eval", "no_pictures")}
+    (copy / "options.json").write_text(json.dumps(old))
+    assert main(["train", "--out", str(copy), "--resume", "--quiet"]) == 0
+    said = options_of(copy)
+    assert (said["eval_splits"], said["no_eval"], said["no_pictures"]) == ("val", False, False)
+    assert (copy / "pictures").exists()
+
+
 # --- options.json
 
 
@@ -194,6 +232,8 @@ def test_what_changes_no_bits_may_change(run, shapes, tmp_path, name):
         ("skip_bad", "no", "['skip_bad'] is 'no'; expected true or false"),
         ("backend", "gpu", "['backend'] is 'gpu'; expected 'numpy' or 'cpu' or 'cuda' or null"),
         ("threads", 0, "['threads'] is 0"),
+        ("eval_splits", 1, "['eval_splits'] is 1; expected a text"),
+        ("no_eval", None, "['no_eval'] is None; expected true or false"),
         ("root", [], "['root'] is a list of 0; expected a text or null"),
         ("subset", "5", "['subset'] is '5'"),
     ],

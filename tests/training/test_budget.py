@@ -1,8 +1,11 @@
 """``--minutes``: how many steps fit, and that a planned run is a run of that many steps."""
 
 import json
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pytest
+from fake_ranks import on_ranks
 from linear_model import CONFIG, Images, LinearModel
 from small_run import bits
 
@@ -10,6 +13,7 @@ from mrcnn_np.cli.main import main
 from mrcnn_np.errors import DataError, UserError
 from mrcnn_np.training import budget
 from mrcnn_np.training.budget import LEAST, MOST, fitting_warmup, plan_steps
+from mrcnn_np.training.held_out import HeldOut
 
 
 class Clock:
@@ -24,9 +28,40 @@ class Clock:
 
 
 def test_the_budget_less_the_timing_over_the_median():
-    """Ten looks at the clock, half a second apart: at the start, before step 0, around three steps, twice after."""
+    """Looks at the clock, half a second apart: around the first step, around three steps, twice after."""
     plan = plan_steps(LinearModel(), Images(), 1.0, seed=0, clock=Clock(0.5))
-    assert plan == (int((60 - 9 * 0.5) / 0.5), 0.5, LEAST)
+    assert plan == (int((60 - 8 * 0.5) / 0.5), 0.5, LEAST)
+
+
+def test_what_the_first_step_compiles_is_not_counted():
+    """Eight minutes of compiling, in a budget of one."""
+    plan = plan_steps(LinearModel(), Images(), 1.0, seed=0, clock=Clock(0.5, 481.0, 0.5))
+    assert plan == plan_steps(LinearModel(), Images(), 1.0, seed=0, clock=Clock(0.5))
+
+
+def test_nor_on_several_ranks_which_all_go_by_the_first_ones_clock(monkeypatch):
+    monkeypatch.setattr(budget, "train_step", lambda *args, **kwargs: {})  # the line knows no ranks
+
+    def work(ranks):
+        clock = Clock(0.5, 481.0, 0.5) if ranks.first else Clock(3000.0)
+        return plan_steps(LinearModel(), Images(), 1.0, seed=0, clock=clock, ranks=ranks)
+
+    one, other = on_ranks(2, work)
+    assert one == other == (int((60 - 8 * 0.5) / 0.5), 0.5, LEAST)
+
+
+def test_what_the_first_evaluation_compiles_is_not_counted(monkeypatch):
+    """The clock of ``HeldOut``: an evaluation of 7 images takes 0.5 s for 4 of them, and the first one 300 s more."""
+    now = Clock(1.0)
+    waits = [300.0, 0.5]
+
+    def measure(self, model):
+        now.now += waits.pop(0)
+
+    monkeypatch.setattr(HeldOut, "measure", measure)
+    monkeypatch.setattr("mrcnn_np.training.held_out.time", SimpleNamespace(perf_counter=lambda: now.now))
+    assert HeldOut(Images(), 5).seconds_a_time(LinearModel()) == pytest.approx(0.5 / 4 * 7)
+    assert not waits
 
 
 def test_what_is_done_between_the_steps_takes_its_share():
@@ -43,6 +78,8 @@ def test_a_long_budget_times_more_steps_and_an_outlier_moves_nothing():
 def test_no_step_fits():
     with pytest.raises(UserError, match=r"a step takes 9 s, and of --minutes 0.1 0 s are left .* at least one"):
         plan_steps(LinearModel(), Images(), 0.1, seed=0, clock=Clock(9.0))
+    with pytest.raises(UserError, match=r"a step takes 0.5 s and 99 s of held-out evaluation come with each, and of"):
+        plan_steps(LinearModel(), Images(), 1.0, seed=0, clock=Clock(0.5), seconds_between=99.0)
 
 
 def test_the_model_stays_and_bad_images_are_met_as_in_the_run():
@@ -99,6 +136,27 @@ def test_a_planned_run_is_a_run_of_that_many_steps_also_when_it_is_stopped(shape
     fixed = ["--steps", "4", "--config", "warmup_steps=0"]
     assert main(["train", "--root", shapes, "--out", str(plain), *fixed, *PLAIN]) == 0
     assert bits(planned) == bits(plain)
+
+
+def test_what_is_said_of_a_plan(shapes, tmp_path, monkeypatch, capsys):
+    """Compiling is not counted, held-out images have their share, and weights are said to train as planned."""
+    monkeypatch.setattr(budget, "SHARE", 0.0)
+    real_plan = plan_steps
+    few = lambda *args, **kwargs: real_plan(*args, **kwargs)._replace(steps=2)  # noqa: E731
+    monkeypatch.setattr("mrcnn_np.cli.train.plan_steps", few)
+    monkeypatch.setattr("mrcnn_np.cli.train.compiling", lambda say: nullcontext([400.0, 81.2]))
+    monkeypatch.setattr(HeldOut, "seconds_a_time", lambda self, model: 1.5)
+    first, second = tmp_path / "first", tmp_path / "second"
+    command = ["train", "--root", shapes, "--minutes", "1", *PLAIN]
+    assert main([*command, "--out", str(first), "--eval-every", "1"]) == 0
+    said = capsys.readouterr().out
+    assert "timing the first steps, to plan 1 minute\n" in said
+    assert "compiling took 481 s, which is not counted; it is kept for the next run\n" in said
+    aside = "; 3 s are set aside for held-out images, looked at every 1 steps\n"
+    assert f": 2 steps in 1 minute, the first 0 of them warm-up{aside}" in said
+    assert main([*command, "--out", str(second), "--weights", str(first / "checkpoint.safetensors")]) == 0
+    said = capsys.readouterr().out
+    assert "training: 2 steps of 2 images, learning rate 0.05\n" in said and "set aside" not in said
 
 
 def test_a_budget_beside_steps_is_refused(shapes, tmp_path, capsys):

@@ -1,0 +1,51 @@
+"""What was probably meant by an option or a field of the configuration that does not exist."""
+
+from __future__ import annotations
+
+from argparse import ArgumentTypeError
+from collections.abc import Sequence
+
+from ..config.config import DECLARATIONS
+from ..errors import did_you_mean
+
+#: what other programs call an option or a field, whose name here is too unlike to be found by its letters
+ELSEWHERE = {
+    "lr": "learning_rate", "base_lr": "learning_rate", "wd": "weight_decay", "warmup": "warmup_steps",
+    "epochs": "steps", "epoch": "steps", "iterations": "steps", "iters": "steps", "max_iter": "steps",
+    "bs": "batch_size", "img_size": "size", "image_size": "size", "imgsz": "size", "device": "backend",
+    "output": "out", "save_dir": "out", "dataset": "data",
+}  # fmt: skip
+
+
+def option_meant(wrong: str, options: Sequence[str]) -> str:
+    """Say which option of a command, or which field of its --config, is the nearest; an empty text if none is near.
+
+    Parameters
+    ----------
+    wrong : str
+        As it was typed, with its dashes.
+    options : sequence of str
+        The long options that the command has.
+    """
+    typed = wrong.lstrip("-").lower().replace("-", "_")
+    field = ELSEWHERE.get(typed, typed)
+    known = [name[2:] for name in options]
+    if (option := field.replace("_", "-")) in known:
+        counted = " (training is counted in steps)" if typed.startswith("epoch") else ""
+        return f"; did you mean '--{option}'?{counted}"
+    if "config" in known and field in DECLARATIONS:
+        return f"; did you mean '--config {field}=VALUE'?"
+    if near := did_you_mean(typed.replace("_", "-"), known):
+        return near.replace("'", "'--", 1)
+    near = did_you_mean(field, DECLARATIONS) if "config" in known else ""
+    return near.replace("'", "'--config ", 1).replace("'?", "=VALUE'?")
+
+
+def assignment(text: str) -> str:
+    """Read FIELD=VALUE or the name of a file, and refuse what other programs call a field."""
+    field, is_field, _ = text.partition("=")
+    name = field.strip().lower().replace("-", "_")
+    meant = ELSEWHERE.get(name)
+    if is_field and name not in DECLARATIONS and meant in DECLARATIONS:
+        raise ArgumentTypeError(f"unknown config field {field.strip()!r}; did you mean {meant!r}?")
+    return text

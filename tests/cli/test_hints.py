@@ -1,0 +1,83 @@
+"""What is said of options and fields that do not exist: only what the command has."""
+
+import argparse
+import re
+
+import pytest
+
+from mrcnn_np.cli.arguments import build_parser
+from mrcnn_np.cli.hints import ELSEWHERE, assignment, option_meant
+from mrcnn_np.cli.main import main
+from mrcnn_np.config.config import DECLARATIONS
+
+
+def refused(capsys, *command):
+    with pytest.raises(SystemExit) as ended:
+        main(list(command))
+    assert ended.value.code == 2
+    return capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("option", "meant"),
+    [
+        ("--lr", "'--config learning_rate=VALUE'"),
+        ("--learning-rate", "'--config learning_rate=VALUE'"),
+        ("--learning_rate", "'--config learning_rate=VALUE'"),
+        ("--learnin-rate", "'--config learning_rate=VALUE'"),
+        ("--wd", "'--config weight_decay=VALUE'"),
+        ("--momentum", "'--config momentum=VALUE'"),
+        ("--epochs", "'--steps'"),
+        ("--batch", "'--batch-size'"),
+        ("--batch_size", "'--batch-size'"),
+        ("--img-size", "'--size'"),
+        ("--presett", "'--preset'"),
+    ],
+)
+def test_an_option_that_train_has_not(capsys, option, meant):
+    said = refused(capsys, "train", option, "1")
+    assert said.startswith("usage: mrcnn-np train ")
+    assert f"mrcnn-np train: error: unrecognized arguments: {option} 1; did you mean {meant}?" in said
+    assert f"did you mean {meant}?" in refused(capsys, "train", f"{option}=1")
+
+
+def test_an_option_of_another_command_is_not_named(capsys):
+    assert "did you mean '--val'?" not in refused(capsys, "train", "--vall", "1")
+    said = refused(capsys, "data", "shapes", "--vall", "1")
+    assert said.startswith("usage: mrcnn-np data shapes ") and "did you mean '--val'?" in said
+    assert "did you mean" not in refused(capsys, "data", "shapes", "--lr", "1")  # it has no --config
+
+
+def commands(parser, path=()):
+    """Every parser with the words that lead to it."""
+    yield path, parser
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for name, command in action.choices.items():
+                yield from commands(command, (*path, name))
+
+
+def test_every_command_names_only_what_it_has():
+    wrong = [*ELSEWHERE, "val", "trian", "ouput", "scores", "learning-rate", "x"]
+    for path, parser in commands(build_parser()):
+        for name in wrong:
+            said = option_meant(f"--{name}", parser.options())
+            if found := re.search(r"did you mean '(--[^ ']+)(?: (\w+)=VALUE)?'", said):
+                assert found[1] in parser.options(), (path, name, said)
+                assert (found[1] == "--config") == (found[2] in DECLARATIONS), (path, name, said)
+
+
+@pytest.mark.parametrize("command", [["train"], ["detect", "--run", "r", "a.png"], ["eval", "--run", "r"]])
+def test_a_field_of_another_name(capsys, command):
+    said = refused(capsys, *command, "--config", "lr=0.01")
+    assert "argument --config: unknown config field 'lr'; did you mean 'learning_rate'?" in said
+
+
+@pytest.mark.parametrize("text", ["learning_rate=0.01", "lr.json", "lr", "nonsense=1", "device=1", " steps = 3", "="])
+def test_what_is_read_as_it_is(text):
+    assert assignment(text) == text
+
+
+def test_names_from_elsewhere_are_none_of_ours_and_mean_something():
+    own = {name[2:].replace("-", "_") for _, parser in commands(build_parser()) for name in parser.options()}
+    assert set(ELSEWHERE.values()) <= own | DECLARATIONS.keys() and not ELSEWHERE.keys() & DECLARATIONS.keys()
