@@ -218,6 +218,7 @@ ROOT = Path(mrcnn_np.__file__).parents[1]
 #: calls that write, and are not those of files.py, with why they may
 ALLOWED = {
     "mrcnn_np/data/shapes.py": "into a folder that it has just made by mkdtemp",
+    "mrcnn_np/data/unpacking.py": "into a folder that it has just made by mkdtemp",
     "mrcnn_np/data/download.py: extractall": "into a folder that it has just made",
     "mrcnn_np/data/well_known.py: extractall": "into a folder that it has just made",
     "mrcnn_np/bench/timing.py": "to the system: /proc/self/clear_refs",

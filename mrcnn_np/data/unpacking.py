@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import shutil
+import tempfile
 from pathlib import Path, PurePosixPath
 
 from ..errors import DataError
@@ -34,7 +34,7 @@ def unpacked(path: Path) -> Path:
     origin = f"{path.name} {status.st_size} {status.st_mtime_ns}\n"
     if not folder.exists():
         _unpack(path, folder, origin)
-    elif not (folder / ORIGIN).is_file() or (folder / ORIGIN).read_text(encoding="utf-8") != origin:
+    elif not _came_from(folder, origin):
         raise DataError(
             f"would be unpacked into {folder}, which is there and came from something else; expected no such folder "
             "(remove or rename it, or give the folder itself)",
@@ -44,10 +44,15 @@ def unpacked(path: Path) -> Path:
     return inside[0] if len(inside) == 1 and inside[0].is_dir() and inside[0].name != "images" else folder
 
 
+def _came_from(folder: Path, origin: str) -> bool:
+    return (folder / ORIGIN).is_file() and (folder / ORIGIN).read_text(encoding="utf-8") == origin
+
+
 def _unpack(path: Path, folder: Path, origin: str) -> None:
     """Write all files of a zip below a new folder."""
-    tree, part = Tree(path), folder.with_name(f"{folder.name}.part-{os.getpid()}")
+    tree, part = Tree(path), None
     try:
+        part = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
         for name in tree.names:
             place = PurePosixPath(name)
             # "..", as all that begins with a dot, is not among the tree's names
@@ -56,13 +61,18 @@ def _unpack(path: Path, folder: Path, origin: str) -> None:
             target = part.joinpath(*place.parts)
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(tree.read(name))
-        part.mkdir(exist_ok=True)
         (part / ORIGIN).write_text(origin, encoding="utf-8")
-        part.rename(folder)
+        part.chmod(0o755)  # mkdtemp lets nobody else in
+        try:
+            part.rename(folder)
+        except OSError:  # another process, as of ranks that begin together, may have been first
+            if not _came_from(folder, origin):
+                raise
     except OSError as error:
         reason = error.strerror or error
         raise DataError(f"cannot be unpacked into {folder} ({reason}); unpack it and give the folder", path=path) from (
             error
         )
     finally:
-        shutil.rmtree(part, ignore_errors=True)
+        if part is not None:
+            shutil.rmtree(part, ignore_errors=True)

@@ -62,7 +62,8 @@ def test_evaluation_says_how_many_images_have_more_objects(shapes, trained, tmp_
     assert main([*command, "--config", "detections_per_image=400"]) == 0
     assert json.loads(out.read_text())["notes"] == [] and "detections_per_image" not in capsys.readouterr().out
     assert train(shapes, tmp_path / "run", "--config", "detections_per_image=1", "--steps", "1") == 0
-    assert main(["train", "--out", str(tmp_path / "run"), "--resume", "--quiet", "--no-pictures"]) == 0
+    command = ["train", "--out", str(tmp_path / "run"), "--resume", "--eval-splits", "val", "--quiet", "--no-pictures"]
+    assert main(command) == 0
     assert f"- val: {note}" in (tmp_path / "run" / "summary.md").read_text()
 
 

@@ -99,6 +99,21 @@ def test_damage_or_a_full_disk_leaves_nothing(coco, monkeypatch):
     assert len(open_dataset("coco", path)) == 1
 
 
+def test_another_process_may_be_first(coco, monkeypatch):
+    path = zipped(coco, "export")
+    opened = unpacking.Tree
+
+    def meanwhile(root):
+        with monkeypatch.context() as patch:
+            patch.setattr(unpacking, "Tree", opened)
+            unpacking.unpacked(path)
+        return opened(root)
+
+    monkeypatch.setattr(unpacking, "Tree", meanwhile)
+    assert len(open_dataset("coco", path)) == 1
+    assert sorted(p.name for p in path.parent.iterdir() if p.name != "top") == ["export.unpacked", "export.zip"]
+
+
 def test_a_zip_of_something_else_is_not_unpacked(tmp_path):
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.writestr("notes.txt", "hello")
