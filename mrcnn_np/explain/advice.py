@@ -102,13 +102,13 @@ def what_to_try(report: Explanation) -> str:
     report : Explanation
     """
     rows = [
-        (kind, count, cost, advice[kind])
+        (kind, cost, advice[kind])
         for counts, advice in ((report.stages, AGAINST_MISSES), (report.kinds, AGAINST_FALSE))
         for kind, (count, cost) in counts.items()
         if count
     ]
-    rows.sort(key=lambda row: 0.0 if math.isnan(row[2]) else -row[2])
-    return text_table(("against", "what to try"), [(kind, text) for kind, _, _, text in rows]) if rows else ""
+    rows.sort(key=lambda row: 0.0 if math.isnan(row[1]) else -row[1])
+    return text_table(("against", "what to try"), [(kind, text) for kind, _, text in rows]) if rows else ""
 
 
 def notes_on_costs(report: Explanation) -> list[str]:

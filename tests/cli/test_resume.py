@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from contextlib import contextmanager
 from dataclasses import fields
 
 import pytest
@@ -84,11 +85,9 @@ def test_another_wish_is_refused_with_both_values(run, tmp_path, capsys, monkeyp
     assert (bits(run), options_of(run)) == before
 
 
-@pytest.mark.parametrize("backend", ["numpy", "cpu"])
-def test_the_backend_is_remembered(shapes, tmp_path, monkeypatch, backend):
-    """Also against the default; without a word of it, the bits are those of an uninterrupted run."""
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
-    assert train(shapes, whole, "--backend", backend) == 0
+@contextmanager
+def interrupted_in_the_fourth_step(monkeypatch):
+    """Let Ctrl-C come there."""
     real = mrcnn_np.training.loop.train_step
 
     def interrupted(*args, step, **kwargs):
@@ -98,6 +97,15 @@ def test_the_backend_is_remembered(shapes, tmp_path, monkeypatch, backend):
 
     with monkeypatch.context() as patch:
         patch.setattr("mrcnn_np.training.loop.train_step", interrupted)
+        yield
+
+
+@pytest.mark.parametrize("backend", ["numpy", "cpu"])
+def test_the_backend_is_remembered(shapes, tmp_path, monkeypatch, backend):
+    """Also against the default; without a word of it, the bits are those of an uninterrupted run."""
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert train(shapes, whole, "--backend", backend) == 0
+    with interrupted_in_the_fourth_step(monkeypatch):
         assert train(shapes, parts, "--backend", backend) == 130
     other = {"numpy": "cpu", "cpu": "numpy"}[backend]
     with kernels.use(other):
@@ -180,15 +188,7 @@ def test_what_is_not_wanted_at_the_end_is_remembered(tmp_path, monkeypatch, caps
     assert main(["data", "shapes", "--root", str(images), "--train", "6", "--val", "1", "--size", "64"]) == 0
     for path in images.rglob("val.txt"):
         path.unlink()
-    real = mrcnn_np.training.loop.train_step
-
-    def interrupted(*args, step, **kwargs):
-        if step == 3:
-            raise KeyboardInterrupt
-        return real(*args, step=step, **kwargs)
-
-    with monkeypatch.context() as patch:
-        patch.setattr("mrcnn_np.training.loop.train_step", interrupted)
+    with interrupted_in_the_fourth_step(monkeypatch):
         assert train(images, out) == 130
     assert main(["train", "--out", str(out), "--resume", "--quiet"]) == 0, capsys.readouterr().err
     report = capsys.readouterr().out
