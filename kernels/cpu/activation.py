@@ -11,9 +11,9 @@ from .. import scalar
 from ..contract import ReluCache, SigmoidCache, SoftmaxCache
 from .machine.arguments import is_float32
 from .machine.exponential import exp_negative
-from .machine.memory import empty
-from .machine.rows import copy_row
-from .machine.simd import VL
+from .machine.memory import empty, streams
+from .machine.rows import copy_row, mask_and_add, mask_and_add_past
+from .machine.simd import VL, fence
 
 SMALL = 1 << 14  # elements below which NumPy is faster than starting the threads
 SMALL_EXPONENTIAL = 1 << 10  # the same where each takes an exponential
@@ -34,19 +34,20 @@ def _relu_backward(dy, y, dx):
 
 
 @njit(cache=True, parallel=True, error_model="numpy")
-def _masked_sum(dy, y, dx, partial):
+def _masked_sum(dy, y, dx, partial, stream):
     """Write dy where y > 0, else 0, and sum it over the rows: every part of the rows has its own sums."""
     rows, c = dy.shape
     parts = partial.shape[0]
     for part in prange(parts):
-        total = partial[part]
-        total[:] = 0
-        for row in range(rows * part // parts, rows * (part + 1) // parts):
-            source, mask, target = dy[row], y[row], dx[row]
-            for j in range(c):
-                value = scalar.relu_backward(source[j], mask[j])
-                target[j] = value
-                total[j] += value
+        partial[part] = 0
+        first, last = rows * part // parts, rows * (part + 1) // parts
+        maps = (dy[first].ctypes.data, y[first].ctypes.data, dx[first].ctypes.data)
+        total = (partial[part].ctypes.data,)
+        if stream:
+            mask_and_add_past(last - first, c * 4, c, maps, total)
+            fence()
+        else:
+            mask_and_add(last - first, c * 4, c, maps, total)
 
 
 def masked_sum(dy: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -58,7 +59,7 @@ def masked_sum(dy: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     flat, mask = dy.reshape(-1, channels), np.ascontiguousarray(y).reshape(-1, channels)
     dx = empty(flat.shape)
     partial = np.empty((max(1, min(256, len(flat) // 64)), channels), np.float32)
-    _masked_sum(flat, mask, dx, partial)
+    _masked_sum(flat, mask, dx, partial, streams(dx))
     return dx.reshape(dy.shape), partial.sum(axis=0)
 
 

@@ -31,7 +31,7 @@ def scale_columns(w, scale):
 def unfold_norm(w: np.ndarray, dv: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return ``dw = dv scale`` and ``dscale = sum over rows of w dv``, both from one pass over (K, C) arrays."""
     dw, nothing = np.empty_like(w), np.zeros_like(scale)
-    products, _ = sums_backward(np.ascontiguousarray(dv), w, nothing, scale, dw, block_rows(w.shape[1]))
+    products, _ = sums_backward(np.ascontiguousarray(dv), w, nothing, scale, dw, block_rows(w.shape[1]), False)
     return dw, products.sum(axis=0).astype(np.float32)
 
 

@@ -13,8 +13,19 @@ from numba import njit, prange
 
 from ..contract import BatchNormCache
 from .machine.arguments import is_float32
-from .machine.memory import empty
-from .machine.rows import add, add_squares, normalise, normalise_backward, sum_products, sum_products_and_scale
+from .machine.memory import empty, streams
+from .machine.rows import (
+    add,
+    add_squares,
+    normalise,
+    normalise_backward,
+    normalise_backward_past,
+    normalise_past,
+    sum_products,
+    sum_products_and_scale,
+    sum_products_and_scale_past,
+)
+from .machine.simd import fence
 
 SMALL = 1 << 14  # elements below which NumPy is faster than starting the threads
 TASKS = 64  # at most; a task joins its blocks before the tasks are joined
@@ -84,16 +95,21 @@ def _statistics(x, rows):
 
 
 @njit(cache=True, parallel=True, error_model="numpy")
-def _normalise(x, mu, scale, beta, y, rows):
+def _normalise(x, mu, scale, beta, y, rows, stream):
     m, c = x.shape
     vectors = (mu.ctypes.data, scale.ctypes.data, beta.ctypes.data)
     for block in prange((m + rows - 1) // rows):
         first, count = block * rows, min(rows, m - block * rows)
-        normalise(count, c * 4, c, (x[first].ctypes.data, y[first].ctypes.data), vectors)
+        maps = (x[first].ctypes.data, y[first].ctypes.data)
+        if stream:
+            normalise_past(count, c * 4, c, maps, vectors)
+            fence()
+        else:
+            normalise(count, c * 4, c, maps, vectors)
 
 
 @njit(cache=True, parallel=True, error_model="numpy")
-def sums_backward(dy, x, mu, scale, dx, rows):
+def sums_backward(dy, x, mu, scale, dx, rows, stream):
     """Return each task's sum dy (x - mu) and sum dy; with frozen statistics, when dx has rows, write dx = dy scale."""
     m, c = x.shape
     blocks = (m + rows - 1) // rows
@@ -107,25 +123,37 @@ def sums_backward(dy, x, mu, scale, dx, rows):
             first, count = block * rows, min(rows, m - block * rows)
             maps = (dy[first].ctypes.data, x[first].ctypes.data)
             product[:], total[:] = 0, 0
-            if frozen:
+            if frozen and stream:
+                sum_products_and_scale_past(
+                    count, c * 4, c, (*maps, dx[first].ctypes.data), (*vectors, scale.ctypes.data)
+                )
+            elif frozen:
                 sum_products_and_scale(count, c * 4, c, (*maps, dx[first].ctypes.data), (*vectors, scale.ctypes.data))
             else:
                 sum_products(count, c * 4, c, maps, vectors)
             for j in range(c):
                 products[task, j] += product[j]
                 sums[task, j] += total[j]
+        if stream:
+            fence()
     return products, sums
 
 
 @njit(cache=True, parallel=True, error_model="numpy")
-def _dx(dy, x, mu, scale, slope, shift, dx, rows):
-    """Write dx = dy scale - (x - mu) slope - shift."""
+def _dx(dy, x, mu, scale, slope, shift, dx, rows, stream):
+    """Write dx = dy scale - (x - mu) slope - shift, backwards: the end of the maps may still be in the caches."""
     m, c = x.shape
     vectors = (mu.ctypes.data, scale.ctypes.data, slope.ctypes.data, shift.ctypes.data)
-    for block in prange((m + rows - 1) // rows):
+    blocks = (m + rows - 1) // rows
+    for number in prange(blocks):
+        block = blocks - 1 - number
         first, count = block * rows, min(rows, m - block * rows)
         maps = (dy[first].ctypes.data, x[first].ctypes.data, dx[first].ctypes.data)
-        normalise_backward(count, c * 4, c, maps, vectors)
+        if stream:
+            normalise_backward_past(count, c * 4, c, maps, vectors)
+            fence()
+        else:
+            normalise_backward(count, c * 4, c, maps, vectors)
 
 
 def batch_norm(
@@ -161,7 +189,7 @@ def batch_norm(
     inverse_std = 1 / np.sqrt(sigma2 + float(eps))
     y = empty(x.shape)
     wide_mu, scale, shift = (np.tile(vector, pixels) for vector in (mu, gamma * inverse_std, beta))
-    _normalise(flat, wide_mu, scale, shift, y.reshape(flat.shape), rows)
+    _normalise(flat, wide_mu, scale, shift, y.reshape(flat.shape), rows, streams(y))
     return y, BatchNormCache(x, gamma, mu, inverse_std, training)
 
 
@@ -178,11 +206,13 @@ def batch_norm_backward(dy: np.ndarray, cache: BatchNormCache) -> Any:
     rows, scale = block_rows(width), gamma * inverse_std
     dx = empty(dy.shape)
     written, wide_mu, wide_scale = dx.reshape(flat.shape), np.tile(mu, pixels), np.tile(scale, pixels)
-    sums = sums_backward(dflat, flat, wide_mu, wide_scale, written[:0] if training else written, rows)
+    sums = sums_backward(dflat, flat, wide_mu, wide_scale, written[:0] if training else written, rows, streams(dx))
     product, total = (a.reshape(-1, channels).sum(axis=0) for a in sums)
     dgamma, dbeta = (product * inverse_std).astype(np.float32), total.astype(np.float32)
     if training:
         slope = (scale * inverse_std * dgamma / count).astype(np.float32)
         shift = (scale * dbeta / count).astype(np.float32)
-        _dx(dflat, flat, wide_mu, wide_scale, np.tile(slope, pixels), np.tile(shift, pixels), written, rows)
+        _dx(
+            dflat, flat, wide_mu, wide_scale, np.tile(slope, pixels), np.tile(shift, pixels), written, rows, streams(dx)
+        )
     return dx, dgamma, dbeta

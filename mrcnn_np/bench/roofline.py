@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from numba import njit, prange, set_num_threads
 
-from kernels.cpu.machine.simd import MR, NR, gemm_tile
+from kernels.cpu.machine.simd import MR, NR
+from kernels.cpu.machine.tiles import gemm_tile
 
 RUN = 0.008  # seconds that a run for ``peaks_now`` takes at least: a few time slices
 DEPTH = 128  # with it the operands of a tile, 6 + 16 KiB, stay in the first-level cache
@@ -32,7 +33,7 @@ def _multiply_add(threads: int, times: int) -> float:
         taps = np.zeros(1, np.int64)
         for _time in range(times):
             gemm_tile(
-                1, taps.ctypes.data, DEPTH, a.ctypes.data, DEPTH * 4, 4, b.ctypes.data, 0, NR * 4,
+                1, taps.ctypes.data, DEPTH, a.ctypes.data, DEPTH * 4, b.ctypes.data, 0,
                 out.ctypes.data, NR * 4, 0,
             )  # fmt: skip
         total += out[0, 0] + a[0, 0] + b[0, 0] + taps[0]  # keeps the arrays alive until here

@@ -8,7 +8,7 @@ from kernel_cases import check_pair, distance, draw, error, scattered, to_float6
 
 from kernels.cpu import conv as fast
 from kernels.cpu import fused as fast_fused
-from kernels.cpu.convolution import direct, direct_weights, few_channels, winograd, winograd_tiles, winograd_weights
+from kernels.cpu.convolution import direct, few_channels, winograd, winograd_tiles, winograd_weights
 from kernels.cpu.convolution.geometry import measure
 from kernels.cpu.machine import memory
 from mrcnn_np.ops.conv import conv2d, conv2d_backward, conv2d_transpose, conv2d_transpose_backward
@@ -110,14 +110,36 @@ def test_winograd_on_small_maps_that_share_a_sheet(maps):
     assert error(winograd_weights.weight_gradient(x, dy, sizes), dw) <= 1e-5
 
 
-def test_weight_gradients_of_many_outputs_are_added_in_spans():
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("activate", [True, False])
+def test_pointwise_convolutions_as_products(stride, activate, monkeypatch):
+    """Those with many weights go to the product of matrices; here all of them."""
+    monkeypatch.setattr(direct, "HEAVY", 1)
+    monkeypatch.setattr(direct, "LARGE", 1)
+    rng = np.random.default_rng(9)
+    x, w, b = draw(rng, 2, 9, 11, 40), draw(rng, 1, 1, 40, 33), draw(rng, 33)
+    norm = (*(np.abs(draw(rng, 33)) + np.float32(0.5) for _ in range(4)), 1e-5)
+    sizes = measure(x.shape, w.shape, stride)
+    plus, beside = draw(rng, *x.shape), draw(rng, *sizes.out)
+    how = {"norm": norm, "residual": beside, "activate": activate, "stride": stride}
+    y, cache = fast_fused.conv2d_fused(x, w, b, **how)
+    exact_how = how | {"norm": (*map(to_float64, norm[:4]), 1e-5), "residual": to_float64(beside)}
+    exact, exact_cache = conv2d_fused.reference(to_float64(x), to_float64(w), to_float64(b), **exact_how)
+    assert error(y, exact) <= 1e-6
+    dy = draw(rng, *exact.shape) * (np.abs(exact) > 1e-3)  # no matter which side of the ReLU rounding takes
+    wanted = conv2d_fused_backward.reference(to_float64(dy), exact_cache, plus=to_float64(plus))
+    for one, right in zip(fast_fused.conv2d_fused_backward(dy.astype(np.float32), cache, plus=plus), wanted):
+        assert error(one, right) <= 2e-6
+
+
+@pytest.mark.parametrize("compute", [direct.weight_gradient, direct.pointwise_weight_gradient])
+def test_weight_gradients_of_many_outputs_are_sums_of_sums(compute):
     """Numbers of one sign, which a single sum over all outputs would round twenty times as much (measured: 1.2e-5)."""
-    rng = np.random.default_rng(2)
-    outputs = 2 * direct_weights.SPAN + 1000
+    rng, outputs = np.random.default_rng(2), 5100
     x, dy = draw(rng, 1, outputs // 50, 50, 24) + np.float32(1), draw(rng, 1, outputs // 50, 50, 32) + np.float32(1)
     exact = to_float64(x).reshape(-1, 24).T @ to_float64(dy).reshape(-1, 32)
-    dw = direct.weight_gradient(x, dy, measure(x.shape, (1, 1, 24, 32)))
-    assert error(dw[0, 0], exact) <= 2e-6  # measured: 7e-7
+    dw = compute(x, dy, measure(x.shape, (1, 1, 24, 32)))
+    assert error(dw[0, 0], exact) <= 2e-6  # measured: 4e-7
 
 
 @pytest.mark.parametrize("case", [(3, 1, 32, 32), (3, 2, 32, 32), (7, 2, 3, 32), (1, 1, 20, 40), (5, 1, 3, 7)])
@@ -131,6 +153,22 @@ def test_a_bias_may_lie_anywhere(case, layout):
     exact = conv2d.reference(to_float64(x), to_float64(w), to_float64(b), **options)[0]
     assert error(conv2d(x, w, b, **options)[0], exact) <= 1e-5
     assert error(conv2d_fused(x, w, b, **options)[0], exact) <= 1e-5
+
+
+@pytest.mark.parametrize(
+    "case", [(1024, 64, 1, 0), (512, 40, 2, 0), (1024, 3 * 32, 1, 1), (2048, 64, 3, ((2, 1), (0, 0)))]
+)
+def test_pixels_whose_channels_share_a_set_of_the_cache(case):
+    """Their rows are copied apart, those in the padding and at the ends of lines, too."""
+    c_in, c_out, stride, padding = case
+    rng = np.random.default_rng(7)
+    x, w = draw(rng, 2, 9, 31, c_in), draw(rng, 1, 1, c_in, c_out)
+    exact, cache = conv2d.reference(to_float64(x), to_float64(w), stride=stride, padding=padding)
+    found, fast_cache = fast.conv2d(x, w, stride=stride, padding=padding)
+    assert error(found, exact) <= 2e-6  # measured: 5e-7
+    dy = draw(rng, *exact.shape)
+    for one, right in zip(fast.conv2d_backward(dy, fast_cache)[:2], conv2d_backward.reference(to_float64(dy), cache)):
+        assert error(one, right) <= 2e-6
 
 
 def test_what_convolutions_leave_to_numpy():

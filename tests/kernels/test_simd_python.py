@@ -8,7 +8,7 @@ from kernel_cases import INTERPRETED, draw, error
 from numba import njit
 
 from kernels.cpu.convolution import stem, winograd, winograd_weights
-from kernels.cpu.machine import exponential, memory, rows, simd, simd_python, slide
+from kernels.cpu.machine import exponential, memory, rows, simd, simd_python, slide, tiles
 from kernels.cpu.machine.simd import MR, NR, VL
 
 if INTERPRETED:
@@ -43,18 +43,17 @@ def check(intrinsic, targets, arguments, tolerance):
         assert error(fast, plain.astype(np.float64)) <= tolerance, error(fast, plain.astype(np.float64))
 
 
-def product(rng, rows, a_lines=40):
-    """Return (count, taps, k, a, a_row, a_col, b, b_tap, b_row) and the arrays that have to live."""
+def product(rng, rows):
+    """Return (count, taps, k, a, a_row, b, b_tap) and the arrays that have to live."""
     count, k = int(rng.integers(1, 4)), int(rng.integers(1, 30))
-    a_row, a_col, b_row = (int(v) for v in rng.integers((0, 1, NR), (9, 9, NR + 5)))
-    a, b = draw(rng, 600), draw(rng, count * k * b_row + NR)
-    taps = rng.integers(0, 600 - rows * a_row - k * a_col, count) * 4
-    numbers = (count, taps.ctypes.data, k, a.ctypes.data, a_row * 4, a_col * 4, b.ctypes.data, k * b_row * 4, b_row * 4)
-    return numbers, (a, b, taps)
+    a_row = int(rng.integers(0, 9))
+    a, b = draw(rng, 600), draw(rng, count * k * NR)
+    taps = rng.integers(0, 600 - rows * a_row - k, count) * 4
+    return (count, taps.ctypes.data, k, a.ctypes.data, a_row * 4, b.ctypes.data, k * NR * 4), (a, b, taps)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("tile", [simd.gemm_tile, simd.gemm_tile_panels, simd.gemm_tile_sum])
+@pytest.mark.parametrize("tile", [tiles.gemm_tile, tiles.gemm_tile_panels, tiles.gemm_tile_still])
 @pytest.mark.parametrize("accumulate", [0, 1])
 def test_tiles_that_add(tile, accumulate, seed):
     rng = np.random.default_rng(seed)
@@ -62,6 +61,61 @@ def test_tiles_that_add(tile, accumulate, seed):
     out_row = int(rng.integers(NR, 2 * NR))
     # measured: 2.5e-7
     check(tile, [draw(rng, MR, out_row)], lambda out: (*numbers, out, out_row * 4, accumulate), 1e-6)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("accumulate", [0, 1])
+def test_tile_of_columns(accumulate, seed):
+    rng = np.random.default_rng(seed)
+    count, k, a_col, b_row = (int(v) for v in rng.integers((1, 1, 1, NR), (4, 30, 9, NR + 5)))
+    a, b = draw(rng, 600), draw(rng, count * k * b_row + NR)
+    taps = rng.integers(0, 600 - MR - k * a_col, count) * 4
+    left = (count, taps.ctypes.data, k, a.ctypes.data, a_col * 4)
+    right, out_row = (b.ctypes.data, k * b_row * 4, b_row * 4), int(rng.integers(NR, 2 * NR))
+    # measured: 2.5e-7
+    check(
+        tiles.gemm_tile_columns, [draw(rng, MR, out_row)],
+        lambda out: (*left, *right, out, out_row * 4, accumulate), 1e-6,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("accumulate", [0, 1])
+def test_packed_tile(accumulate, seed):
+    rng = np.random.default_rng(seed)
+    k, out_row = int(rng.integers(1, 30)), int(rng.integers(NR, 2 * NR))
+    a, b = draw(rng, k, MR), draw(rng, k, NR)
+    sides, hints = (k, a.ctypes.data, b.ctypes.data), (a.ctypes.data, 3)
+    # measured: 2.5e-7
+    check(
+        tiles.gemm_tile_packed, [draw(rng, MR, out_row)],
+        lambda out: (*sides, out, out_row * 4, accumulate, *hints), 1e-6,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("which", [tiles.transpose_vectors, tiles.transpose_rows], ids=["vectors", "rows"])
+def test_transposed(which, seed):
+    """Far apart, and so close together that vectors overwrite the ends of those before, as tiles of MR rows do."""
+    rng = np.random.default_rng(seed)
+    row = int(rng.integers(VL, 2 * VL))
+    source, out_row = draw(rng, VL * row), MR if seed == 0 else int(rng.integers(VL, 2 * VL))
+    check(
+        which, [draw(rng, VL * max(out_row, VL))],
+        lambda out: (source.ctypes.data, row * 4, out, out_row * 4), 0,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("count", [1, 5])
+@pytest.mark.parametrize("which", [tiles.copy_to_tile, tiles.copy_to_panel], ids=["tile", "panel"])
+def test_copied_rows(which, count):
+    rng = np.random.default_rng(count)
+    width, step = (MR if which is tiles.copy_to_tile else NR), NR + count
+    source = draw(rng, count * step)
+    check(
+        which, [draw(rng, (count + 1) * width)],
+        lambda out: (source.ctypes.data, step * 4, out, count), 0,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -76,7 +130,7 @@ def test_tiles_that_finish(floor, has_residual, seed):
     gap = VL if stream else 1  # where rows of results may begin, and which of these places they take
     places, skip = (rng.permutation(20)[:MR] * 3 * VL + int(rng.integers(0, 5))) // gap * gap * 4, VL * 4
     results = []
-    for function in (compiled(simd.gemm_tile_finish), simd.gemm_tile_finish.twin):
+    for function in (compiled(tiles.gemm_tile_finish), tiles.gemm_tile_finish.twin):
         out = memory.empty((2, 64 * VL))  # the residual behind the results
         out[0], out[1] = 0, np.linspace(-1, 1, 64 * VL, dtype=np.float32)
         outs = out.ctypes.data + places
@@ -282,6 +336,7 @@ def test_an_array_at_an_address():
         (rows.add_squares, 1, 0, 1, 1),
         (rows.sum_products, 2, 0, 1, 2),
         (rows.normalise_backward, 2, 1, 4, 0),
+        (rows.mask_and_add, 2, 1, 0, 1),
     ],
 )
 def test_rows_with_vectors(intrinsic, maps, written, vectors, summed, width, count):
@@ -308,6 +363,33 @@ def test_rows_summed_and_scaled():
         return count, width * 4, width, (dy.ctypes.data, x.ctypes.data, dx), vectors
 
     check(rows.sum_products_and_scale, [draw(rng, count, width), draw(rng, width), draw(rng, width)], arguments, 1e-6)
+
+
+@pytest.mark.parametrize("count", [1, 2 * rows.ROWS + 3])
+@pytest.mark.parametrize(
+    ("within", "past", "maps", "vectors", "summed"),
+    [
+        (rows.normalise, rows.normalise_past, 1, 3, 0),
+        (rows.normalise_backward, rows.normalise_backward_past, 2, 4, 0),
+        (rows.mask_and_add, rows.mask_and_add_past, 2, 0, 1),
+        (rows.sum_products_and_scale, rows.sum_products_and_scale_past, 2, 4, 0),
+    ],
+)
+def test_what_is_written_past_the_caches_is_the_same(within, past, maps, vectors, summed, count):
+    rng, width = np.random.default_rng(count), 2 * VL
+    inputs, across = [draw(rng, count, width) for _ in range(maps)], [draw(rng, width) for _ in range(vectors)]
+    results = []
+    for intrinsic in (within, past):
+        result, sums = (
+            memory.empty((count, width)),
+            [a.copy() for a in across] + [np.zeros(width, np.float32) for _ in range(summed)],
+        )
+        addresses = tuple(a.ctypes.data for a in sums)
+        compiled(intrinsic)(count, width * 4, width, (*(a.ctypes.data for a in inputs), result.ctypes.data), addresses)
+        compiled(simd.fence)()
+        results.append([result, *sums])
+    for one, other in zip(*results):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_what_only_makes_things_faster_changes_nothing():

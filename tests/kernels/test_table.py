@@ -10,7 +10,7 @@ from kernel_cases import INTERPRETED, draw, error, to_float64
 from kernels.cpu import conv as fast
 from kernels.cpu import convolution
 from kernels.cpu import fused as fast_fused
-from kernels.cpu.convolution import measure, winograd_strided
+from kernels.cpu.convolution import direct, measure, winograd_strided
 from mrcnn_np.bench.convolution_rows import geometry, main
 from mrcnn_np.ops.conv import conv2d, conv2d_backward, conv2d_transpose
 from mrcnn_np.ops.fused import conv2d_fused, conv2d_fused_backward
@@ -53,7 +53,8 @@ def test_every_file_of_a_row_exists_and_every_kernel_has_a_row(table):
 @pytest.fixture
 def without(monkeypatch):
     """Return a function that removes a row of a table."""
-    monkeypatch.setattr(winograd_strided, "LEAST", 0)
+    for module, least in ((winograd_strided, "LEAST"), (direct, "HEAVY"), (direct, "LARGE")):
+        monkeypatch.setattr(module, least, 0)
 
     def remove(table, number):
         rows = convolution.TABLES[table]

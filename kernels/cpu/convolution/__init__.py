@@ -73,6 +73,8 @@ _RESNEXT = ((1, 100, 136, 128), (3, 3, 4, 128), 1, 1, 32)
 _WIDE_GROUPS = ((1, 25, 34, 1024), (3, 3, 32, 1024), 1, 1, 32)
 _STRIDED = ((1, 100, 136, 128), (3, 3, 128, 128), 2, 1, 1)
 _WIDER = ((1, 100, 136, 128), (1, 1, 128, 512), 1, 0, 1)
+_NARROW = ((1, 200, 272, 64), (1, 1, 64, 256), 1, 0, 1)
+_HEAVY = ((1, 25, 34, 512), (1, 1, 512, 2048), 1, 0, 1)
 _DECONVOLUTION = ((50, 28, 28, 256), (2, 2, 256, 256), 2, 0, 1)
 
 #: compute(x, w, sizes, scale=, shift=, residual=, floor=) -> y
@@ -112,6 +114,10 @@ INPUT_GRADIENT = (
         "few_channels", "few input channels: the phases of the input fit a panel", few_channels.suits,
         few_channels.scatter, "5.3", "direct takes over, mostly multiplying by the zeros that fill its panels", _IMAGE,
     ),
+    Row(
+        "direct", "1x1, no padding, 2^19 weights", direct.is_heavy_pointwise, direct.pointwise_scatter, "1.1",
+        "the next row of the same file takes over", _HEAVY,
+    ),
     Row("direct", "everything without groups", everything, direct.scatter, "1.2", "NumPy", _STRIDED),
 )  # fmt: skip
 
@@ -127,9 +133,8 @@ WEIGHT_GRADIENT = (
         _FPN,
     ),
     Row(
-        "direct", "1x1, stride 1, no padding, more outputs than inputs", direct.is_wide_pointwise,
-        direct.wide_pointwise_weight_gradient, "0.9; on two threads 1.3",
-        "the next row of the same file takes over", _WIDER,
+        "direct", "1x1, no padding, 2^26 multiplications", direct.is_large_pointwise, direct.pointwise_weight_gradient,
+        "1.2; on two threads 1.3", "the next row of the same file takes over", _NARROW,
     ),
     Row("direct", "everything without groups", everything, direct.weight_gradient, "1.2", "NumPy", _STRIDED),
 )  # fmt: skip

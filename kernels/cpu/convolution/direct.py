@@ -9,13 +9,17 @@ import numpy as np
 
 from ..machine import memory
 from ..machine.arguments import scale_and_shift
+from ..machine.product import multiply
 from ..machine.simd import MR, NR
 from ..machine.threads import shares
 from . import direct_loops, direct_weights
 from .geometry import Geometry
 
 NONE = np.empty(0, np.float32)
+NO_MAPS = np.empty((0, 0, 0, 0), np.float32)
 NO_FLOOR = np.float32(-np.inf)
+HEAVY = 1 << 19  # weights of a 1x1 kernel
+LARGE = 1 << 26  # multiplications
 TASK = 1 << 19  # multiplications of a pixel's number with NR weights that make a task worth starting
 STREAMED = 32 << 20  # bytes of a map that the next layer finds in no cache, so that it may as well go past them
 
@@ -82,12 +86,6 @@ def correlate_panels(
     return y
 
 
-def _divisor(number: int, near: int, otherwise: int) -> int:
-    """Return a divisor of ``number`` from near / 2 to 2 near, the closest to ``near`` there is."""
-    fitting = [d for d in range(near // 2, 2 * near + 1) if number % d == 0]
-    return min(fitting, key=lambda d: abs(d - near)) if fitting else otherwise
-
-
 def pack(w: np.ndarray) -> np.ndarray:
     """Pack (kh, kw, C_in, C_out) weights for ``slide``."""
     kh, kw, c_in, c_out = w.shape
@@ -143,10 +141,6 @@ def weight_gradient(x: np.ndarray, dy: np.ndarray, sizes: Geometry) -> np.ndarra
     if c_out % NR:
         wide = direct_weights.widen_channels(wide, -(-c_out // NR) * NR)
     rows, line = top + height + bottom, (left + width + right) * c_in
-    if kh == kw == stride == 1 and padded.size == x.size:
-        across = _divisor(n * out_h * out_w, 192, out_w)
-        n, out_h, out_w, line = 1, n * out_h * out_w // across, across, across * c_in
-        rows = out_h
     # a block of lines of x and dy that stays in the second-level cache
     block = max(1, 64 * 1024 // max(1, out_w * (min(stride, kw) * c_in + c_out)))
     dw = direct_weights.correlate_weights(
@@ -157,17 +151,52 @@ def weight_gradient(x: np.ndarray, dy: np.ndarray, sizes: Geometry) -> np.ndarra
     return np.ascontiguousarray(dw[:, :k, :c_out]).reshape(kh, kw, c_in, c_out)
 
 
-def is_wide_pointwise(sizes: Geometry) -> bool:
-    """Tell whether input and output lie pixel by pixel, and the output has more channels."""
-    plain = sizes.weights[:2] == (1, 1) and sizes.stride == 1 and sizes.groups == 1
-    return plain and sizes.maps[:3] == sizes.out[:3] and sizes.weights[3] > sizes.weights[2]
+def is_pointwise(sizes: Geometry) -> bool:
+    """Tell whether every output is made of one pixel: a 1x1 kernel without padding."""
+    return sizes.weights[:2] == (1, 1) and sizes.groups == 1 and sizes.padding == ((0, 0), (0, 0))
 
 
-def wide_pointwise_weight_gradient(x: np.ndarray, dy: np.ndarray, sizes: Geometry) -> np.ndarray:
-    """Do what ``weight_gradient`` does, but read the wider of the two maps, dy, in rows of tiles.
+def is_heavy_pointwise(sizes: Geometry) -> bool:
+    """Tell whether it is one with so many weights that even a panel of them stays in no cache."""
+    return is_pointwise(sizes) and sizes.weights[2] * sizes.weights[3] >= HEAVY
 
-    Less of a tile is left empty, and the threads share it out.
+
+def _rows(maps: np.ndarray, stride: int) -> np.ndarray:
+    """Return every ``stride``-th pixel of the maps, as a matrix."""
+    maps = np.ascontiguousarray(maps)
+    return (maps if stride == 1 else direct_loops.thin(maps, stride)).reshape(-1, maps.shape[3])
+
+
+def is_large_pointwise(sizes: Geometry) -> bool:
+    """Tell whether it is one with so much to do that copying both sides of the product pays."""
+    return is_pointwise(sizes) and math.prod(sizes.out) * sizes.weights[2] >= LARGE
+
+
+def pointwise_scatter(
+    dy: np.ndarray, w: np.ndarray, sizes: Geometry, *, residual: np.ndarray | None = None
+) -> np.ndarray:
+    """Do what ``scatter`` does. With a stride there are pixels that nothing has read."""
+    stride, c_in = sizes.stride, sizes.maps[3]
+    beside = None if residual is None else _rows(residual, stride)
+    part = multiply(_rows(dy, 1), np.ascontiguousarray(w[0, 0]), turn_b=True, residual=beside)
+    if stride == 1:
+        return part.reshape(sizes.maps)
+    dx = memory.empty(sizes.maps)
+    direct_loops.spread(part.reshape(*sizes.out[:3], c_in), NO_MAPS if residual is None else residual, stride, dx)
+    return dx
+
+
+def pointwise_weight_gradient(x: np.ndarray, dy: np.ndarray, sizes: Geometry) -> np.ndarray:
+    """Do what ``weight_gradient`` does, as one product of matrices over all pixels.
+
+    It is turned where that leaves less of its tiles empty.
     """
-    _, _, c_in, c_out = sizes.weights
-    turned = sizes._replace(maps=dy.shape, weights=(1, 1, c_out, c_in), out=x.shape)
-    return np.ascontiguousarray(weight_gradient(dy, x, turned).swapaxes(2, 3))
+    c_in, c_out = sizes.weights[2:]
+    rows, others = _rows(x, sizes.stride), _rows(dy, 1)
+
+    def tiles(down: int, across: int) -> int:
+        return -(-down // MR) * -(-across // NR)
+
+    turned = tiles(c_out, c_in) < 0.95 * tiles(c_in, c_out)
+    dw = multiply(others, rows, turn_a=True).T if turned else multiply(rows, others, turn_a=True)
+    return np.ascontiguousarray(dw).reshape(1, 1, c_in, c_out)

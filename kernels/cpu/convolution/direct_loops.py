@@ -24,9 +24,13 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, prange
 
-from ..machine.simd import MR, NR, fence, gemm_tile_finish
+from ..machine.product import GAP
+from ..machine.rows import array_at
+from ..machine.simd import MR, NR, fence
+from ..machine.tiles import gemm_tile_finish
 
 STRETCH = 8  # tiles that meet a panel of weights, one after the other, while it is in the first-level cache
+SAME_SET = 4096  # bytes: lines so far apart share one set of a first-level cache of 64 sets, which has 8 or 12 places
 
 
 @njit(cache=True, parallel=True, error_model="numpy")
@@ -72,6 +76,41 @@ def pack_swapped(w, rows, cols):
                     for o in range(start, min(start + 16, c_out)):
                         packed[panel, i, j * c_out + o, c] = w[rows[i], cols[j], first + c, o]
     return packed
+
+
+@njit(cache=True, parallel=True, error_model="numpy")
+def thin(x, stride):
+    """Return every ``stride``-th pixel of (N, H, W, C) maps."""
+    n_maps, height, width, channels = x.shape
+    rows, columns = (height - 1) // stride + 1, (width - 1) // stride + 1
+    y = np.empty((n_maps, rows, columns, channels), np.float32)
+    for number in prange(n_maps * rows):
+        n, row = number // rows, number % rows
+        for column in range(columns):
+            source, target = x[n, row * stride, column * stride], y[n, row, column]
+            for c in range(channels):
+                target[c] = source[c]
+    return y
+
+
+@njit(cache=True, parallel=True, error_model="numpy")
+def spread(part, residual, stride, dx):
+    """Write ``part`` (N, P, Q, C) to every ``stride``-th pixel of dx (N, H, W, C), to the rest the residual or 0."""
+    n_maps, height, width, channels = dx.shape
+    for number in prange(n_maps * height):
+        n, row = number // height, number % height
+        for column in range(width):
+            target = dx[n, row, column]
+            if row % stride == 0 and column % stride == 0:
+                source = part[n, row // stride, column // stride]
+                for c in range(channels):
+                    target[c] = source[c]
+            elif residual.size > 0:
+                source = residual[n, row, column]
+                for c in range(channels):
+                    target[c] = source[c]
+            else:
+                target[:] = 0
 
 
 @njit(cache=True, error_model="numpy", inline="never")
@@ -158,6 +197,19 @@ def _fetch_columns(source, target, places, skip, columns):
 
 
 @njit(cache=True, error_model="numpy", inline="never")
+def _copy_apart(tiles, begin, many, k, rows):
+    """Copy the rows of some tiles, one tap each, to ``rows``, where they are GAP floats more than k apart."""
+    for t in range(begin, begin + many):
+        if tiles[t, 4] == 0:  # it lies above or below the map: there is nothing to read
+            continue
+        for m in range(MR):
+            source = array_at(tiles[t, 0] + m * tiles[t, 1], k)
+            target = rows[((t - begin) * MR + m) * (k + GAP) : ((t - begin) * MR + m) * (k + GAP) + k]
+            for i in range(k):
+                target[i] = source[i]
+
+
+@njit(cache=True, error_model="numpy", inline="never")
 def _multiply(
     tiles, targets, windows, taps, packed, panel_places, panel_channels, dense, y_row, y, c_out, scale, shift, residual,
     floor, stream,
@@ -169,8 +221,13 @@ def _multiply(
     # what a panel with too few columns is computed in: the results, the residual behind them
     narrow = np.zeros((2, MR, NR), np.float32)
     narrow_outs = np.int64(narrow.ctypes.data) + np.arange(MR) * NR * 4
+    # Pixels whose channels would all fall into one set of the first-level cache, and drive each other out
+    apart = kh == 1 and tiles.shape[0] > 0 and tiles[0, 1] % SAME_SET == 0 and packed.shape[0] > 1
+    rows = np.empty(STRETCH * MR * (k + GAP) if apart else 0, np.float32)
     for begin in range(0, tiles.shape[0], STRETCH):
         many = min(STRETCH, tiles.shape[0] - begin)
+        if apart:
+            _copy_apart(tiles, begin, many, k, rows)
         for panel in range(packed.shape[0]):
             channel, offset = panel_channels[panel], panel_places[panel]
             columns = min(NR, c_out - channel)
@@ -178,6 +235,8 @@ def _multiply(
             scales, shifts = scale.ctypes.data + channel * 4, shift.ctypes.data + channel * 4
             for t in range(begin, begin + many):
                 a, a_row, skip, count = tiles[t, 0], tiles[t, 1], tiles[t, 3], tiles[t, 4]
+                if apart:
+                    a, a_row = rows.ctypes.data + (t - begin) * MR * (k + GAP) * 4, (k + GAP) * 4
                 b = weights + skip * k * NR * 4
                 offsets = taps.ctypes.data + (tiles[t, 2] * kh + skip) * 8
                 # Fetched meanwhile: the results of the next stretch, in the order of memory, or those of the next tile
@@ -187,14 +246,14 @@ def _multiply(
                     later_row = NR * 4
                 if columns == NR:
                     gemm_tile_finish(
-                        count, offsets, k, a, a_row, 4, b, k * NR * 4, NR * 4, outs[t:].ctypes.data, offset * 4, later,
+                        count, offsets, k, a, a_row, b, k * NR * 4, outs[t:].ctypes.data, offset * 4, later,
                         later_row, scales, shifts, residual_by, floor, stream,
                     )  # fmt: skip
                     continue
                 if residual_by:
                     _fetch_columns(residual, narrow[1], targets[t], offset, columns)
                 gemm_tile_finish(
-                    count, offsets, k, a, a_row, 4, b, k * NR * 4, NR * 4, narrow_outs.ctypes.data, 0, later, later_row,
+                    count, offsets, k, a, a_row, b, k * NR * 4, narrow_outs.ctypes.data, 0, later, later_row,
                     scales, shifts, MR * NR * 4 if residual_by else 0, floor, 0,
                 )  # fmt: skip
                 _copy_columns(narrow[0], y, targets[t], offset, columns)

@@ -8,9 +8,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, prange
 
-from ..machine.simd import MR, NR, gemm_tile_sum
-
-SPAN = 2048  # outputs that are added one after the other
+from ..machine.simd import MR, NR
+from ..machine.tiles import gemm_tile_columns
 
 
 @njit(cache=True, parallel=True, error_model="numpy")
@@ -51,19 +50,15 @@ def correlate_weights(padded, n_maps, rows, line, c_in, stride, dy, out_h, out_w
     """Return dw[i, (j, c), o]: over all outputs (n, p, q) sum x[n, p stride + i, q stride + j, c] dy[n, p, q, o].
 
     ``padded`` comes from ``pad_maps`` (``rows`` lines of ``line`` floats a map), ``dy`` is (P, C), C a multiple of NR.
-    ``k`` is kw C_in. Every result belongs to one thread, which adds the outputs in order, ``block`` lines at a time.
-    One sum over tens of thousands of outputs would round ten times as much as sums of ``SPAN`` of them that are added
-    up; these are made in ``part``. If MR does not divide k, the last tile is moved up to end at k, and some rows are
-    computed twice.
+    ``k`` is kw C_in. Every result belongs to one thread, which sums up ``block`` lines of outputs at a time and adds
+    these sums in order: one sum over tens of thousands of outputs would round ten times as much. If MR does not divide
+    k, the last tile is moved up to end at k, and some rows are computed twice.
     """
     c_out = dy.shape[1]
     panels, tiles = c_out // NR, (k + MR - 1) // MR
     move = tiles * MR - k if k >= MR else 0
     lines = n_maps * out_h
-    spans = lines * out_w > 2 * SPAN
-    span = max(1, SPAN // (block * out_w)) * block if spans else lines
-    dw = np.zeros((kh * tiles * MR, c_out), np.float32)
-    part = np.empty_like(dw) if spans else dw
+    dw = np.empty((kh * tiles * MR, c_out), np.float32)
     units = kh * tiles * panels
     for thread in prange(threads):
         taps = np.empty(block, np.int64)
@@ -75,15 +70,10 @@ def correlate_weights(padded, n_maps, rows, line, c_in, stride, dy, out_h, out_w
             for unit in range(units * thread // threads, units * (thread + 1) // threads):
                 i, tile, panel = unit // (tiles * panels), unit // panels % tiles, unit % panels
                 row, column = (i * tiles + tile) * MR, panel * NR
-                gemm_tile_sum(
+                gemm_tile_columns(
                     count, taps.ctypes.data, out_w,
                     padded.ctypes.data + (i * line + tile * MR - (move if tile == tiles - 1 else 0)) * 4,
-                    4, stride * c_in * 4, b + column * 4, out_w * c_out * 4, c_out * 4,
-                    part.ctypes.data + (row * c_out + column) * 4, c_out * 4, first % span,
+                    stride * c_in * 4, b + column * 4, out_w * c_out * 4, c_out * 4,
+                    dw.ctypes.data + (row * c_out + column) * 4, c_out * 4, first,
                 )  # fmt: skip
-                if spans and ((first + block) % span == 0 or first + block >= lines):
-                    for m in range(row, row + MR):
-                        total, added = dw[m, column : column + NR], part[m, column : column + NR]
-                        for o in range(NR):
-                            total[o] += added[o]
     return dw.reshape(kh, tiles * MR, c_out)

@@ -12,7 +12,8 @@ from numba import njit, prange
 
 from ..machine import memory
 from ..machine.arguments import scale_and_shift
-from ..machine.simd import MR, NR, VL, gemm_tile, gemm_tile_sum
+from ..machine.simd import MR, NR, VL
+from ..machine.tiles import gemm_tile, gemm_tile_columns
 from .geometry import Geometry
 from .grouped_slide import pack
 from .winograd import LEAST_PIXELS, PAD, P, R, _transform_dy, _transform_input, _transform_weight, scatter_tiles
@@ -89,8 +90,8 @@ def _convolve(x, packed, per_out, y, scale, shift, residual, floor, sheets):
             for point in range(P * P):
                 for row in range(0, last - first, MR):
                     gemm_tile(
-                        1, no_taps.ctypes.data, k, v.ctypes.data + (point * v_plane + row * k) * 4, k * 4, 4,
-                        u.ctypes.data + point * u_plane * 4, 0, NR * 4,
+                        1, no_taps.ctypes.data, k, v.ctypes.data + (point * v_plane + row * k) * 4, k * 4,
+                        u.ctypes.data + point * u_plane * 4, 0,
                         m.ctypes.data + (point * m_plane + row * NR) * 4, NR * 4, 0,
                     )  # fmt: skip
             channels = (panel * NR, min(panel * NR + NR, c_out))
@@ -117,8 +118,8 @@ def _weight_gradient(x, dy, per_in, per_out, sheets):
             _gather(dy, sheets, first, last, panel * NR, last_channel, m, NR, m_plane, True)
             for point in range(P * P):
                 for row in range(rows):
-                    gemm_tile_sum(
-                        1, no_taps.ctypes.data, last - first, v.ctypes.data + (point * v_plane + row * MR) * 4, 4,
+                    gemm_tile_columns(
+                        1, no_taps.ctypes.data, last - first, v.ctypes.data + (point * v_plane + row * MR) * 4,
                         k * 4, m.ctypes.data + point * m_plane * 4, 0, NR * 4,
                         u.ctypes.data + (point * u_plane + row * MR * NR) * 4, NR * 4, first,
                     )  # fmt: skip

@@ -39,10 +39,10 @@ from ..machine.simd import (
     _store,
     _stream,
     fence,
-    gemm_tile_sum,
 )
 from ..machine.simd_python import with_twin
 from ..machine.threads import shares
+from ..machine.tiles import gemm_tile_still
 from .geometry import Geometry
 from .winograd import toom_cook
 
@@ -187,10 +187,10 @@ def _multiply(ring, taps, begin, count, u, y, at, out_w, c_out, scale, shift, re
             columns = min(NR, c_out - panel * NR)
             for start in range(stretch, min(stretch + STRETCH * MR, pairs), MR):
                 for point in range(points):
-                    gemm_tile_sum(
+                    gemm_tile_still(
                         count, taps.ctypes.data, k // 2 if point == HALF else k,
-                        ring.ctypes.data + (point * pairs + start) * LANES * 4, LANES * 4, 4,
-                        u.ctypes.data + ((panel * points + point) * kh + begin) * k * NR * 4, k * NR * 4, NR * 4,
+                        ring.ctypes.data + (point * pairs + start) * LANES * 4, LANES * 4,
+                        u.ctypes.data + ((panel * points + point) * kh + begin) * k * NR * 4, k * NR * 4,
                         sums.ctypes.data + point * plane, NR * 4, 0,
                     )  # fmt: skip
                 whole = min(MR, out_w // 2 - start)

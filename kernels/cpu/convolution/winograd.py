@@ -30,8 +30,9 @@ import numpy as np
 from numba import njit, prange
 
 from ..machine.arguments import scale_and_shift
-from ..machine.simd import MR, NR, VL, gemm_tile_panels, make_transform, make_transform_finish, make_transform_from
+from ..machine.simd import MR, NR, VL, make_transform, make_transform_finish, make_transform_from
 from ..machine.threads import shares
+from ..machine.tiles import gemm_tile_panels
 from ..machine.weight_cache import kept
 from .geometry import Geometry
 from .winograd_tiles import N, addresses, lay_out
@@ -178,7 +179,7 @@ def convolve_many(x, u, y, scale, shift, residual, floor, sheets, block, threads
                     u_at = u.ctypes.data + (point * u.shape[1] + panel * c_in * NR) * 4
                     for row in range(0, last - first, MR):
                         gemm_tile_panels(
-                            1, no_taps.ctypes.data, c_in, v_at + row * c_in * 4, c_in * 4, 4, u_at, 0, NR * 4,
+                            1, no_taps.ctypes.data, c_in, v_at + row * c_in * 4, c_in * 4, u_at, 0,
                             m_at + (row * columns + panel * NR) * 4, columns * 4, 0,
                         )  # fmt: skip
             scatter_tiles(m, m_plane, columns, first, last, sheets, y, (0, y.shape[3]), scale, shift, residual, floor)
@@ -235,8 +236,8 @@ def convolve_few(x, w, turned, y, scale, shift, residual, floor, sheets, threads
                 u_at = u.ctypes.data + point * u_plane * 4
                 for row in range(0, rows, MR):
                     gemm_tile_panels(
-                        1, no_taps.ctypes.data, c_in, v.ctypes.data + (point * v_plane + row * c_in) * 4, c_in * 4, 4,
-                        u_at, 0, NR * 4, m.ctypes.data + (point * m_plane + row * NR) * 4, NR * 4, 0,
+                        1, no_taps.ctypes.data, c_in, v.ctypes.data + (point * v_plane + row * c_in) * 4, c_in * 4,
+                        u_at, 0, m.ctypes.data + (point * m_plane + row * NR) * 4, NR * 4, 0,
                     )  # fmt: skip
             channels = (panel * NR, min(panel * NR + NR, c_out))
             scatter_tiles(m, m_plane, NR, 0, sheets.tiles, sheets, y, channels, scale, shift, residual, floor)

@@ -21,8 +21,9 @@ from numba import njit, prange
 
 from ..machine import memory
 from ..machine.arguments import scale_and_shift
-from ..machine.simd import MR, NR, VL, gemm_tile_sum, make_transform, make_transform_finish, make_transform_from
+from ..machine.simd import MR, NR, VL, make_transform, make_transform_finish, make_transform_from
 from ..machine.threads import shares
+from ..machine.tiles import gemm_tile_still
 from .geometry import Geometry
 from .winograd import PAD, block_size
 
@@ -144,9 +145,9 @@ def _multiply(v, v_line, tile_size, tiles, u, c_in, m, plane, columns):
             for panel in range(panels):
                 # The last rows may lie past the last tile: sums of old scratch, which nobody reads
                 for row in range(0, tiles, MR):
-                    gemm_tile_sum(
-                        COUNT[a], next_line.ctypes.data, k, v_at + row * tile_size * 4, tile_size * 4, 4,
-                        u_at + panel * k * NR * 4, u.shape[1] * 4, NR * 4,
+                    gemm_tile_still(
+                        COUNT[a], next_line.ctypes.data, k, v_at + row * tile_size * 4, tile_size * 4,
+                        u_at + panel * k * NR * 4, u.shape[1] * 4,
                         m_at + (row * columns + panel * NR) * 4, columns * 4, 0,
                     )  # fmt: skip
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, prange
 
-from ..machine.simd import MR, NR, VL, gemm_tile_sum, make_transform
+from ..machine.simd import MR, NR, VL, make_transform
 from ..machine.threads import shares
+from ..machine.tiles import gemm_tile_columns
 from .geometry import Geometry
 from .winograd import FEW_TILES, PAD, G, P, R, gather_tiles
 from .winograd_tiles import lay_out
@@ -45,8 +46,8 @@ def _correlate_points(x, dy, c_out_wide, sheets, block, threads):
             point, row = task // rows, task % rows
             a = v.ctypes.data + (point * v_plane + row * MR) * 4
             for panel in range(panels):
-                gemm_tile_sum(
-                    1, no_taps.ctypes.data, last - first, a, 4, c_in * 4,
+                gemm_tile_columns(
+                    1, no_taps.ctypes.data, last - first, a, c_in * 4,
                     m.ctypes.data + (point * m_plane + panel * NR) * 4, 0, c_out * 4,
                     du.ctypes.data + ((point * rows + row) * MR * c_out_wide + panel * NR) * 4, c_out_wide * 4, 1,
                 )  # fmt: skip
@@ -86,8 +87,8 @@ def _gradient_few(x, dy, c_out_wide, sheets, threads):
         for row in range(rows * thread // threads, rows * (thread + 1) // threads):
             for point in range(P * P):
                 for panel in range(panels):
-                    gemm_tile_sum(
-                        1, no_taps.ctypes.data, tiles, v.ctypes.data + (point * v_plane + row * MR) * 4, 4, c_in * 4,
+                    gemm_tile_columns(
+                        1, no_taps.ctypes.data, tiles, v.ctypes.data + (point * v_plane + row * MR) * 4, c_in * 4,
                         m.ctypes.data + (point * m_plane + panel * NR) * 4, 0, c_out * 4,
                         du.ctypes.data + (point * u_plane + panel * NR) * 4, c_out_wide * 4, 0,
                     )  # fmt: skip

@@ -7,6 +7,7 @@ takes one number at a time, unless it may assume that there is no NaN. Addresses
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from numba import types
 from numba.core import cgutils
 from numba.np.arrayobj import make_array, populate_array
 
-from .simd import F32, I64, VECTOR, VL, _at, _constant, _pointer
+from .simd import F32, I64, VECTOR, VL, _at, _constant, _pointer, _stream
 from .simd_python import floats, with_twin
 
 ROWS = 4  # rows taken together: what belongs to the columns is loaded once for them
@@ -27,8 +28,12 @@ def _read(b: ir.IRBuilder, kind: ir.Type, address: Any) -> Any:
     return value
 
 
-def _write(b: ir.IRBuilder, value: Any, address: Any) -> None:
-    b.store(value, _pointer(b, address, value.type)).align = 4
+def _write(b: ir.IRBuilder, value: Any, address: Any, *, past: bool = False) -> None:
+    """Write a vector or a number; ``past`` the caches, if it is a vector."""
+    if past and value.type == VECTOR:
+        _stream(b, value, address)
+    else:
+        b.store(value, _pointer(b, address, value.type)).align = 4
 
 
 def _copy_row_in_numpy(source: int, count: int, line: int) -> Any:
@@ -143,10 +148,10 @@ def _over_rows(
     return over_rows
 
 
-def _normalise(b, kind, maps, vectors):
+def _normalise(b, kind, maps, vectors, *, past=False):
     mu, scale, shift = (_read(b, kind, v) for v in vectors)
     for x, y in zip(*maps):
-        _write(b, _plus(b, _times(b, b.fsub(_read(b, kind, x), mu), scale), shift), y)
+        _write(b, _plus(b, _times(b, b.fsub(_read(b, kind, x), mu), scale), shift), y, past=past)
 
 
 def _normalise_in_numpy(maps, vectors):
@@ -193,11 +198,11 @@ def _sum_in_numpy(maps, vectors):
     total += dy.sum(axis=0)
 
 
-def _sum_and_scale(b, kind, maps, vectors):
+def _sum_and_scale(b, kind, maps, vectors, *, past=False):
     _sum(b, kind, maps, vectors)
     scale = _read(b, kind, vectors[3])
     for dy, dx in zip(maps[0], maps[2]):
-        _write(b, _times(b, _read(b, kind, dy), scale), dx)
+        _write(b, _times(b, _read(b, kind, dy), scale), dx, past=past)
 
 
 def _sum_and_scale_in_numpy(maps, vectors):
@@ -205,11 +210,11 @@ def _sum_and_scale_in_numpy(maps, vectors):
     maps[2][...] = maps[0] * vectors[3]
 
 
-def _gradient(b, kind, maps, vectors):
+def _gradient(b, kind, maps, vectors, *, past=False):
     mu, scale, slope, shift = (_read(b, kind, v) for v in vectors)
     for dy, x, dx in zip(*maps):
         apart = _plus(b, _times(b, b.fsub(_read(b, kind, x), mu), slope), shift)
-        _write(b, b.fsub(_times(b, _read(b, kind, dy), scale), apart, flags=("contract",)), dx)
+        _write(b, b.fsub(_times(b, _read(b, kind, dy), scale), apart, flags=("contract",)), dx, past=past)
 
 
 def _gradient_in_numpy(maps, vectors):
@@ -217,8 +222,31 @@ def _gradient_in_numpy(maps, vectors):
     dx[...] = dy * scale - ((x - mu) * slope + shift)
 
 
+def _mask(b, kind, maps, vectors, *, past=False):
+    total, zero, one = _read(b, kind, vectors[0]), ir.Constant(F32, 0.0), ir.Constant(F32, 1.0)
+    if kind == VECTOR:
+        zero, one = _constant(0.0), _constant(1.0)
+    for dy, y, dx in zip(*maps):
+        value = b.fmul(_read(b, kind, dy), b.select(b.fcmp_ordered("<=", _read(b, kind, y), zero), zero, one))
+        total = b.fadd(total, value)
+        _write(b, value, dx, past=past)
+    _write(b, total, vectors[0])
+
+
+def _mask_in_numpy(maps, vectors):
+    dy, y, dx = maps
+    dx[...] = dy * np.where(y <= 0, np.float32(0), np.float32(1))
+    vectors[0][...] += dx.sum(axis=0)
+
+
+def _twice(compute: Callable[..., None], in_numpy: Callable[..., None]) -> tuple[Any, Any]:
+    """Return the intrinsic that writes its map into the caches, and the one that writes it past them."""
+    return _over_rows(compute, in_numpy), _over_rows(partial(compute, past=True), in_numpy)
+
+
+# Those named ..._past write the map past the caches: its rows begin at multiples of a vector's size; ``fence`` follows.
 #: y = (x - mu) scale + shift; maps x, y; vectors mu, scale, shift
-normalise = _over_rows(_normalise, _normalise_in_numpy)
+normalise, normalise_past = _twice(_normalise, _normalise_in_numpy)
 #: total += sums over the rows of x; maps x; vectors total
 add = _over_rows(_add, _add_in_numpy)
 #: total += sums over the rows of (x - mean)^2; maps x; vectors mean, total
@@ -226,6 +254,8 @@ add_squares = _over_rows(_add_squares, _add_squares_in_numpy)
 #: product += sums over the rows of dy (x - mu), total += those of dy; maps dy, x; vectors mu, product, total
 sum_products = _over_rows(_sum, _sum_in_numpy)
 #: The same, and dx = dy scale; maps dy, x, dx; vectors mu, product, total, scale
-sum_products_and_scale = _over_rows(_sum_and_scale, _sum_and_scale_in_numpy)
+sum_products_and_scale, sum_products_and_scale_past = _twice(_sum_and_scale, _sum_and_scale_in_numpy)
 #: dx = dy scale - (x - mu) slope - shift; maps dy, x, dx; vectors mu, scale, slope, shift
-normalise_backward = _over_rows(_gradient, _gradient_in_numpy)
+normalise_backward, normalise_backward_past = _twice(_gradient, _gradient_in_numpy)
+#: dx = dy where y > 0 (or is NaN), else 0; total += sums over the rows of dx; maps dy, y, dx; vectors total
+mask_and_add, mask_and_add_past = _twice(_mask, _mask_in_numpy)

@@ -103,26 +103,49 @@ def gemm_tile(rows: int, columns: int) -> Callable[..., None]:
     """Return the twin of a tile of ``rows`` x ``columns`` sums that are added to ``out`` or replace it."""
 
     def tile(
-        count: int, taps: int, k: int, a: int, a_row: int, a_col: int, b: int, b_tap: int, b_row: int,
-        out: int, out_row: int, accumulate: int,
-    ) -> None:  # fmt: skip
+        count: int, taps: int, k: int, a: int, a_row: int, b: int, b_tap: int, out: int, out_row: int, accumulate: int
+    ) -> None:
         result = floats(out, (rows, out_row), (columns, 4))
-        begun = result if accumulate else np.zeros_like(result)
-        result[...] = _add_products(begun, count, taps, k, a, a_row, a_col, b, b_tap, b_row)
+        sums = _add_products(np.zeros_like(result), count, taps, k, a, a_row, 4, b, b_tap, columns * 4)
+        result[...] = result + sums if accumulate else sums
 
     return tile
+
+
+def gemm_tile_columns(rows: int, columns: int) -> Callable[..., None]:
+    """Return the twin of the same tile whose left side lies column by column."""
+
+    def tile(
+        count: int, taps: int, k: int, a: int, a_col: int, b: int, b_tap: int, b_row: int, out: int, out_row: int,
+        accumulate: int,
+    ) -> None:  # fmt: skip
+        result = floats(out, (rows, out_row), (columns, 4))
+        sums = _add_products(np.zeros_like(result), count, taps, k, a, 4, a_col, b, b_tap, b_row)
+        result[...] = result + sums if accumulate else sums
+
+    return tile
+
+
+def gemm_tile_packed(rows: int, columns: int) -> Callable[..., None]:
+    """Return the twin of the tile whose sides lie in the order in which they are read."""
+    tile = gemm_tile_columns(rows, columns)
+
+    def packed(k: int, a: int, b: int, out: int, out_row: int, accumulate: int, beside: int, pace: int) -> None:
+        no_taps = np.zeros(1, np.int64)
+        tile(1, no_taps.ctypes.data, k, a, rows * 4, b, 0, columns * 4, out, out_row, accumulate)
+
+    return packed
 
 
 def gemm_tile_finish(rows: int, columns: int) -> Callable[..., None]:
     """Return the twin of a tile whose sums are scaled, shifted, added to a residual and clamped from below."""
 
     def tile(
-        count: int, taps: int, k: int, a: int, a_row: int, a_col: int, b: int, b_tap: int, b_row: int,
-        outs: int, skip: int, later: int, later_row: int, scale: int, shift: int, residual_by: int,
-        floor: np.float32, stream: int,
+        count: int, taps: int, k: int, a: int, a_row: int, b: int, b_tap: int, outs: int, skip: int, later: int,
+        later_row: int, scale: int, shift: int, residual_by: int, floor: np.float32, stream: int,
     ) -> None:  # fmt: skip
         sums = np.zeros((rows, columns), np.float32)
-        sums = _add_products(sums, count, taps, k, a, a_row, a_col, b, b_tap, b_row)
+        sums = _add_products(sums, count, taps, k, a, a_row, 4, b, b_tap, columns * 4)
         scales, shifts = floats(scale, (columns, 4)), floats(shift, (columns, 4))
         for place, row in zip(integers(outs, rows), sums):
             out = int(place) + skip
@@ -132,6 +155,27 @@ def gemm_tile_finish(rows: int, columns: int) -> Callable[..., None]:
             floats(out, (columns, 4))[...] = finish(row, scales, shifts, residual, floor)
 
     return tile
+
+
+def copy_rows(width: int) -> Callable[..., None]:
+    """Return the twin of the intrinsic that copies rows of ``width`` numbers."""
+
+    def run(source: int, source_row: int, target: int, count: int) -> None:
+        floats(target, (count, width * 4), (width, 4))[...] = floats(source, (count, source_row), (width, 4))
+
+    return run
+
+
+def transpose(count: int, vl: int) -> Callable[..., None]:
+    """Return the twin of the intrinsic that turns ``count`` rows of ``vl`` numbers."""
+
+    def run(source: int, source_row: int, target: int, target_row: int) -> None:
+        columns = np.zeros((vl, vl), np.float32)
+        columns[:, :count] = floats(source, (count, source_row), (vl, 4)).T
+        for i, column in enumerate(columns):  # one after the other: they may overlap
+            floats(target + i * target_row, (vl, 4))[...] = column
+
+    return run
 
 
 def _two_sided(matrix: np.ndarray, grid: np.ndarray) -> np.ndarray:

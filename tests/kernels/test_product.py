@@ -1,0 +1,135 @@
+"""The product of matrices, against NumPy in float64, on every shape that leaves something over; and its blocks."""
+
+import numpy as np
+import pytest
+from kernel_cases import draw, error
+
+from kernels.cpu.machine import caches, product
+from kernels.cpu.machine.caches import DEFAULT, Cache
+from kernels.cpu.machine.product import multiply
+from kernels.cpu.machine.simd import MR, NR, VL
+
+SHAPES = [
+    (1, 1, 1), (MR, 8, NR), (MR + 1, 5, NR + 1), (3 * MR - 1, 2 * VL + 3, 3 * NR - 1), (2, 70, 5 * NR + VL), (50, 7, 3),
+]  # fmt: skip
+
+
+def sides(rng, m, k, n, turn_a, turn_b):
+    a, b = draw(rng, *((k, m) if turn_a else (m, k))), draw(rng, *((n, k) if turn_b else (k, n)))
+    exact = (a.T if turn_a else a).astype(np.float64) @ (b.T if turn_b else b).astype(np.float64)
+    return a, b, exact
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("turn_a", [False, True])
+@pytest.mark.parametrize("turn_b", [False, True])
+def test_either_side_may_be_turned(shape, turn_a, turn_b):
+    rng = np.random.default_rng(0)
+    a, b, exact = sides(rng, *shape, turn_a, turn_b)
+    how = {"turn_a": turn_a, "turn_b": turn_b}
+    assert error(multiply(a, b, **how), exact) <= 1e-6  # measured: 3e-7
+    scale, shift, residual = draw(rng, shape[2]), draw(rng, shape[2]), draw(rng, shape[0], shape[2])
+    assert error(multiply(a, b, shift=shift, **how), exact + shift) <= 1e-6
+    finished = np.maximum(exact * scale + shift + residual, 0)
+    found = multiply(a, b, scale=scale, shift=shift, residual=residual, floor=np.float32(0), **how)
+    assert np.abs(found - finished).max() <= 1e-6 * np.abs(exact).max()
+
+
+def test_what_is_not_a_number_stays_so():
+    a, b = np.full((2, 3), np.nan, np.float32), np.ones((3, 4), np.float32)
+    assert np.isnan(multiply(a, b, floor=np.float32(0))).all()
+
+
+def test_a_small_result_of_long_sums_is_cut_into_parts(monkeypatch):
+    """The parts do not depend on the threads; without a remainder and with one."""
+    rng = np.random.default_rng(4)
+    for k in (product.STRETCH * product.DEPTH * 3, product.STRETCH * product.DEPTH * 2 + 77):
+        a, b, exact = sides(rng, MR + 5, k, NR + 3, True, False)
+        results = []
+        for threads in (1, 3):
+            monkeypatch.setattr(product, "shares", lambda count=threads: count)
+            results.append(multiply(a, b, turn_a=True))
+        assert error(results[0], exact) <= 2e-6
+        np.testing.assert_array_equal(*results)
+
+
+@pytest.mark.parametrize("sizes", ["4,4", "16,64", "32,512", "48,1280", "48,2048", "64,1024"])
+@pytest.mark.parametrize("turned", [False, True])
+def test_any_caches_give_the_product(sizes, turned, monkeypatch):
+    """The blocks of other processors, down to ones so small that every loop has several rounds."""
+    monkeypatch.setenv("MRCNN_NP_CACHES", sizes)
+    stretch, rows = caches.blocks(caches.read())
+    monkeypatch.setattr(product, "STRETCH", stretch)
+    monkeypatch.setattr(product, "ROWS", rows)
+    a, b, exact = sides(np.random.default_rng(1), 5 * MR + 3, 300, 5 * NR + 3, turned, turned)
+    assert error(multiply(a, b, turn_a=turned, turn_b=turned), exact) <= 1e-6  # measured: 3e-7
+
+
+def test_results_do_not_depend_on_how_many_work_on_them(monkeypatch):
+    a, b, _ = sides(np.random.default_rng(2), 7 * MR + 1, 400, 7 * NR, False, False)
+    results = []
+    for threads in (1, 2, 3, 16):
+        monkeypatch.setattr(product, "shares", lambda count=threads: count)
+        results.append(multiply(a, b))
+    for other in results[1:]:
+        np.testing.assert_array_equal(results[0], other)
+
+
+def test_long_sums_are_sums_of_sums():
+    rng = np.random.default_rng(3)
+    a, b = draw(rng, 4, 12544) + np.float32(1), draw(rng, 12544, 8) + np.float32(1)
+    exact = a.astype(np.float64) @ b.astype(np.float64)
+    assert error(multiply(a, b), exact) <= 2e-6  # one sum after the other: 1e-5
+
+
+@pytest.mark.parametrize(
+    ("size", "threads", "expected"),
+    [((1000, 1024), 2, (1, 2)), ((12544, 64), 4, (4, 1)), ((64, 12544), 4, (1, 4)), ((512, 512), 4, (2, 2))],
+)
+def test_rectangles_are_nearly_square(size, threads, expected):
+    assert product.rectangles(*size, threads) == expected
+
+
+@pytest.mark.parametrize(
+    "sizes", [DEFAULT, (Cache(48 << 10, 12), Cache(2 << 20, 16)), (Cache(32 << 10, 8), Cache(1 << 20, 0))]
+)
+def test_blocks_leave_room_in_their_cache(sizes):
+    stretch, rows = caches.blocks(sizes)
+    assert stretch % caches.STEP == 0 and rows % MR == 0
+    assert sizes[0].size / 3 < stretch * NR * 4 < sizes[0].size
+    assert sizes[1].size / 2 < stretch * rows * 4 < sizes[1].size
+
+
+def cache_folder(tmp_path, entries):
+    for number, (level, kind, size, ways) in enumerate(entries):
+        folder = tmp_path / f"index{number}"
+        folder.mkdir()
+        named = {"level": level, "type": kind, "size": size, "ways_of_associativity": ways}
+        for name, value in named.items():
+            (folder / name).write_text(f"{value}\n")
+    return tmp_path
+
+
+def test_caches_are_read_from_the_system(tmp_path):
+    entries = [
+        (1, "Data", "48K", 12),
+        (1, "Instruction", "32K", 8),
+        (2, "Unified", "1280K", 20),
+        (3, "Unified", "9M", 9),
+    ]
+    assert caches.read(cache_folder(tmp_path, entries)) == (Cache(48 << 10, 12), Cache(1280 << 10, 20))
+
+
+@pytest.mark.parametrize(
+    "entries", [[], [(1, "Data", "?", 8)], [(1, "Data", "0K", 0), (2, "Unified", "0K", 0)], [(2, "Unified", "", "")]]
+)
+def test_what_no_system_says_is_assumed(tmp_path, entries):
+    assert caches.read(cache_folder(tmp_path, entries)) == DEFAULT
+    assert caches.read(tmp_path / "nowhere") == DEFAULT
+
+
+@pytest.mark.parametrize("words", ["48", "48,", "a,b", "1,2", "48,1280,9"])
+def test_odd_words_about_caches(words, monkeypatch):
+    monkeypatch.setenv("MRCNN_NP_CACHES", words)
+    with pytest.raises(ValueError, match=r"MRCNN_NP_CACHES is .*expected the KiB of two caches"):
+        caches.read()
