@@ -8,6 +8,9 @@ The backend is ``cpu`` unless the environment variable ``MRCNN_NP_BACKEND`` says
 ``with use("numpy"):`` changes it for a block, in the current thread. The result has one documented layout on every
 backend: forward on one, backward on another works. Under ``cuda`` arrays may lie on the device or on the host, and
 results lie where the arguments did (``kernels.placement``).
+
+``with watch(record):`` hands every outermost accelerated call of a block, in the current thread, to ``record`` with
+its arguments, its result and its times; calls within calls are not reported.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from __future__ import annotations
 import functools
 import importlib
 import os
+import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -24,13 +28,17 @@ from .placement import as_array, device_memory, from_anywhere, on_device, place,
 
 __all__ = [
     "BACKENDS", "accelerated", "as_array", "backend", "coverage", "device_memory", "host_work", "on_device", "place",
-    "to_device", "to_host", "use",
+    "to_device", "to_host", "use", "watch",
 ]  # fmt: skip
 
 BACKENDS = ("numpy", "cpu", "cuda")
 _default: str = os.environ.get("MRCNN_NP_BACKEND") or "cpu"
 _backend: ContextVar[str] = ContextVar("backend", default=_default)
 _registry: dict[str, Callable[..., Any]] = {}
+
+#: gets the name of a call, its arguments, its result, and when it began and ended by ``time.perf_counter``
+Record = Callable[[str, tuple[Any, ...], dict[str, Any], Any, float, float], None]
+_watching: ContextVar[Record | None] = ContextVar("watching", default=None)
 
 
 def backend() -> str:
@@ -71,6 +79,9 @@ def accelerated(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def dispatch(*args: Any, **kwargs: Any) -> Any:
+        record = _watching.get()
+        if record is not None:
+            return _recorded(record, name, dispatch, args, kwargs)
         kernel = _kernels(_backend.get()).get(name)
         result = NotImplemented if kernel is None else kernel(*args, **kwargs)
         return function(*args, **kwargs) if result is NotImplemented else result
@@ -78,6 +89,34 @@ def accelerated(function: Callable[..., Any]) -> Callable[..., Any]:
     dispatch.reference = function  # type: ignore[attr-defined]
     _registry[name] = dispatch
     return dispatch
+
+
+@contextmanager
+def watch(record: Record) -> Iterator[None]:
+    """Hand every outermost accelerated call of a block to ``record``: ``with watch(record): ...``.
+
+    A call whose kernel declined is one as well, with the time of both. One that raises is not reported. What
+    ``record`` calls itself is not watched.
+    """
+    token = _watching.set(record)
+    try:
+        yield
+    finally:
+        _watching.reset(token)
+
+
+def _recorded(
+    record: Record, name: str, call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """Do a call and report it; the calls within it, and those of ``record``, find nobody watching."""
+    token = _watching.set(None)
+    try:
+        began = time.perf_counter()
+        result = call(*args, **kwargs)
+        record(name, args, kwargs, result, began, time.perf_counter())
+    finally:
+        _watching.reset(token)
+    return result
 
 
 def coverage() -> dict[str, dict[str, bool]]:

@@ -209,6 +209,7 @@ def test_files_fit_a_sitting() -> None:
 # Modules whose tests do not bear their name: where they are, and why. A name with * stands for a folder
 TESTED_IN: dict[str, tuple[str, str]] = {
     "mrcnn_np.bench.gpu*": ("tests/bench/test_gpu.py", "rows, predictions and the page of one table"),
+    "mrcnn_np.bench.timeline*": ("tests/bench/test_timeline.py", "one run, from its calls to its page"),
     "mrcnn_np": ("tests/test_main.py", "only hands on names"),
     "mrcnn_np.backbone": ("tests/test_network_parts.py", "the parts of the network share their cases"),
     "mrcnn_np.fpn": ("tests/test_network_parts.py", "the same"),

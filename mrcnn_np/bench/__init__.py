@@ -4,6 +4,7 @@
 
 - ``operations``: every operation by itself; ``network``: whole networks, how they scale and how they start
 - ``presets``: time and memory of every preset; ``busy``: beside another program, for each threading layer
+- ``timeline``: where the time of one ``detect`` and of one training step goes, layer by layer
 - ``quiet``: whether the machine was quiet, and what follows if not
 - ``timing``: turns, peaks of memory, errors; ``team``, ``worker``: contenders in processes of their own
 - ``roofline``, ``machine``: what the numbers were measured on; ``first_detection``: what a start waits for

@@ -10,6 +10,7 @@ from ..tables import markdown_table
 from .presets import HEAD as PRESETS_HEAD
 from .presets import cells as preset_cells
 from .quiet import MARK, QUIET, in_words, mark
+from .timeline.page import section as timeline
 from .timing import in_mib
 
 Results = dict[str, Any]
@@ -259,4 +260,5 @@ def _presets(found: Results) -> str:
 
 SECTIONS: dict[str, Callable[[Results], str]] = {
     "ops": _ops, "network": _network, "scaling": _scaling, "start": _start, "busy": _busy, "presets": _presets,
+    "timeline": timeline,
 }  # fmt: skip

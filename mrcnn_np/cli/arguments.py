@@ -612,13 +612,18 @@ def _add_bench(commands: Commands) -> None:
         "bench",
         "measure speed, errors and memory beside PyTorch and torchvision, where these are installed",
         "  mrcnn-np bench                                     everything, about half an hour on a quiet machine\n"
-        "  mrcnn-np bench --only ops --match 'conv 3x3'",
+        "  mrcnn-np bench --only ops --match 'conv 3x3'\n"
+        "  mrcnn-np bench --only timeline                     where the time of every layer goes",
     )
     command.add_argument(
         "--only",
         action="append",
-        choices=("ops", "network", "scaling", "start", "busy", "presets"),
-        help="may be given several times; busy (beside another program) and presets (each of them) only so",
+        choices=("ops", "network", "scaling", "start", "busy", "presets", "timeline"),
+        help="may be given several times; busy (beside another program), presets (each of them) and timeline (where "
+        "the time of a detect and of a training step goes, layer by layer) only so",
+    )
+    command.add_argument(
+        "--preset", choices=tuple(PRESETS), default="torchvision", help="of timeline (default: %(default)s)"
     )
     command.add_argument("--match", default="", metavar="TEXT", help="operations whose name contains this")
     command.add_argument("--repeat", type=at_least(1), metavar="N", help="rounds (default: 7; networks: at most 3)")

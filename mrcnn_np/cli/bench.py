@@ -18,6 +18,7 @@ from ..bench.network import run_network, run_scaling, run_start
 from ..bench.presets import run_presets
 from ..bench.quiet import TRIES, Probe, Watch, in_words
 from ..bench.team import environment
+from ..bench.timeline import page, picture
 from ..config.presets import PRESETS
 from ..files import prepare, read_json, write_json, write_text
 
@@ -76,7 +77,9 @@ def _measure(
     common: dict[str, Any] = {"threads": threads, "quick": args.quick, "watch": watch, "say": say}
     few = min(repeat, 3)  # of what takes seconds
     if section == "ops":
-        return _ops(folder, {**options, "match": args.match})
+        return _apart(section, folder, {**options, "match": args.match})
+    if section == "timeline":
+        return _apart(section, folder, {**options, "preset": args.preset, "folder": str(folder)})
     if section == "network":
         return run_network(folder, repeat=few, frameworks=frameworks, numpy=args.numpy, **common)
     if section == "scaling":
@@ -90,31 +93,51 @@ def _measure(
     return run_start(folder, repeat=repeat, **common)
 
 
-def _ops(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
-    """Measure the operations in a fresh process, where the number of threads is right from the start."""
-    path = folder / "ops.json"
-    command = [sys.executable, "-m", "mrcnn_np.cli.bench", json.dumps(settings), str(path)]
+def _apart(section: str, folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
+    """Measure a section in a fresh process, where the number of threads is right from the start.
+
+    Parameters
+    ----------
+    section : str
+        ``ops`` or ``timeline``.
+    folder : Path
+        For what it finds.
+    settings : dict
+    """
+    path = folder / f"{section}.json"
+    command = [sys.executable, "-m", "mrcnn_np.cli.bench", section, json.dumps(settings), str(path)]
     subprocess.run(command, check=True, env=environment(settings["threads"]))
     result: dict[str, Any] = read_json(path)
     return result
 
 
-def _ops_here(settings: dict[str, Any]) -> dict[str, Any]:
-    """Measure the operations in this process."""
-    from ..bench.operations.run import run
-
+def _here(section: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """Measure such a section in this process."""
     with Probe() as probe:
         watch = Watch(probe, tries=1 if settings["quick"] else TRIES, say=say)
+        if section == "timeline":
+            from ..bench.timeline.measure import run as run_timeline
+
+            names = ("preset", "repeat", "threads", "quick")
+            given = {name: settings[name] for name in names}
+            return run_timeline(Path(settings["folder"]), **given, watch=watch, say=say)
+        from ..bench.operations.run import run
+
         return run(**settings, watch=watch, say=say)
 
 
 def _write(out: Path, results: dict[str, Any]) -> list[Path]:
-    """Write what there is so far; the chart only if there are ratios."""
+    """Write what there is so far; the chart only if there are ratios, the timeline's files only with it."""
     write_json(out / "bench.json", results)
     write_text(out / "bench.md", markdown.write(results))
     drawn = chart.draw(out / "bench.png", results)
-    return [out / "bench.md", out / "bench.json", *([] if drawn is None else [drawn])]
+    written = [out / "bench.md", out / "bench.json", *([] if drawn is None else [drawn])]
+    if "timeline" in results:
+        write_text(out / "timeline.md", page.write(results["timeline"]))
+        picture.draw(out / "timeline.png", results["timeline"], results["machine"])
+        written += [out / "timeline.md", out / "timeline.png"]
+    return written
 
 
 if __name__ == "__main__":
-    write_json(Path(sys.argv[2]), _ops_here(json.loads(sys.argv[1])))
+    write_json(Path(sys.argv[3]), _here(sys.argv[1], json.loads(sys.argv[2])))

@@ -3,6 +3,8 @@
 import importlib
 import inspect
 import shutil
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +23,7 @@ from kernels.cpu import pool as fast_pool
 from kernels.cpu import resize as fast_resize
 from kernels.cpu.machine.exponential import exp_negative, log_one_plus
 from mrcnn_np.ops import activation, linear, losses, norm, pool, resize
-from mrcnn_np.training.optim import global_norm, momentum_step
+from mrcnn_np.training.optim import clip_gradients, global_norm, momentum_step
 
 ACCELERATED = """
 batch_norm batch_norm_backward batched_nms channel_sum clip_gradients conv2d conv2d_backward conv2d_fused
@@ -61,6 +63,72 @@ def test_coverage_is_complete():
     assert all(backends["numpy"] for backends in table.values())
     assert {name for name, backends in table.items() if not backends["cpu"]} == set(WITHOUT_CPU)
     assert {name for name, backends in table.items() if not backends["cuda"]} == set()
+
+
+def watched(run):
+    """Return what ``watch`` reports of a function's calls."""
+    seen = []
+    with kernels.watch(lambda *call: seen.append(call)):
+        run()
+    return seen
+
+
+@pytest.mark.parametrize("backend", ["numpy", "cpu"])
+def test_watch_reports_outermost_calls(backend):
+    grads = {"a": np.full(3, 2.0, np.float32)}
+    x = draw(np.random.default_rng(0), 1, 4, 4, 2)
+
+    def run():
+        with kernels.use(backend):
+            clip_gradients(grads, max_norm=1.0)  # calls global_norm
+            results.append(activation.relu(x=x))
+
+    results = []
+    began = time.perf_counter()
+    norm_call, relu_call = watched(run)
+    assert norm_call[:3] == ("clip_gradients", (grads,), {"max_norm": 1.0})
+    assert norm_call[3] == pytest.approx(12**0.5)
+    name, args, kwargs, result, *_ = relu_call
+    assert (name, args, list(kwargs)) == ("relu", (), ["x"]) and kwargs["x"] is x and result is results[0]
+    times = [began, *norm_call[4:], *relu_call[4:], time.perf_counter()]
+    assert times == sorted(times)
+
+
+def test_watch_reports_a_call_whose_kernel_declines():
+    wide = to_float64(draw(np.random.default_rng(0), 2, 3, 3, 4))
+    assert fast_activation.relu(wide) is NotImplemented
+    ((name, (x,), _, (y, _), *_),) = watched(lambda: activation.relu(wide))
+    assert name == "relu" and x is wide and y.dtype == np.float64
+
+
+def test_watch_ends_with_its_block():
+    x, seen, other = draw(np.random.default_rng(0), 2, 3), [], []
+    with pytest.raises(ValueError, match="columns"), kernels.watch(lambda *call: seen.append(call[0])):
+        activation.relu(x)
+        linear.linear(x, draw(np.random.default_rng(1), 4, 5))  # raises, and is not reported
+    activation.relu(x)
+    assert seen == ["relu"]
+    with kernels.watch(lambda *call: seen.append(call[0])):
+        with kernels.watch(lambda *call: other.append(call[0])):
+            activation.relu(x)
+        activation.sigmoid(x)
+        worker = threading.Thread(target=activation.relu, args=(x,))  # another thread is not watched
+        worker.start()
+        worker.join()
+    assert (seen, other) == (["relu", "sigmoid"], ["relu"])
+
+
+def test_what_a_watcher_calls_is_not_watched():
+    x, seen = draw(np.random.default_rng(0), 2, 3), []
+
+    def record(name, *_):
+        seen.append(name)
+        activation.sigmoid(x)
+
+    with kernels.watch(record):
+        activation.relu(x)
+        activation.relu(x)
+    assert seen == ["relu", "relu"]
 
 
 def test_a_kernel_stands_in_the_file_of_the_same_name():
