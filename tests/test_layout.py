@@ -111,6 +111,7 @@ INNER = {
     ("mrcnn_np.cli.backend", "kernels.cpu.machine.simd"): "a run remembers how wide the vectors were",
     ("mrcnn_np.cli.backend", "kernels.cpu.machine.threads"): "and into how many shares work was cut",
     ("mrcnn_np.bench.roofline", "kernels.cpu.machine.simd"): "it measures how fast the register tile can be",
+    ("mrcnn_np.bench.roofline", "kernels.cpu.machine.tiles"): "the same",
     ("mrcnn_np.bench.operations.op", "kernels.cpu.machine.memory"): "buffers that begin at a page, as the network's do",
 }
 

@@ -64,6 +64,9 @@ def _check_variables() -> None:
 
         if not llvmlite.binding.get_host_cpu_features().get("avx512f", False):
             raise UserError("MRCNN_NP_VECTOR is '16', but this processor has no AVX-512; expected 8, or nothing")
+    cache = os.environ.get("MRCNN_NP_CACHE", "")
+    if cache and not (cache.isdecimal() and len(cache) < 8 and int(cache) >= 64):
+        raise UserError(f"MRCNN_NP_CACHE is {cache!r:.80}; expected the KiB of a second-level cache, at least 64")
     threads = os.environ.get("NUMBA_NUM_THREADS", "")
     digits = threads.strip().lstrip("0")
     if threads and not (digits.isdecimal() and len(digits) < 9 and 0 < int(digits) <= MOST_THREADS):

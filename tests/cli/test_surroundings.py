@@ -63,6 +63,8 @@ def detect(trained, tmp_path):
         ({"MRCNN_NP_BACKEND": "gpu"}, "MRCNN_NP_BACKEND is 'gpu'; expected numpy, cpu, cuda"),
         ({"MRCNN_NP_VECTOR": "x"}, "MRCNN_NP_VECTOR is 'x'; expected 8 or 16"),
         ({"MRCNN_NP_VECTOR": "32"}, "MRCNN_NP_VECTOR is '32'"),
+        ({"MRCNN_NP_CACHE": "1M"}, "MRCNN_NP_CACHE is '1M'; expected the KiB of a second-level cache"),
+        ({"MRCNN_NP_CACHE": "8"}, "MRCNN_NP_CACHE is '8'"),
         ({"NUMBA_NUM_THREADS": "0"}, "NUMBA_NUM_THREADS is '0'; expected a whole number of at least 1"),
         ({"NUMBA_NUM_THREADS": "-1"}, "NUMBA_NUM_THREADS is '-1'"),
         ({"NUMBA_NUM_THREADS": "two"}, "NUMBA_NUM_THREADS is 'two'"),
