@@ -3,9 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from .config import Config
+
+
+def network_anchors(
+    image_shape: tuple[int, int],
+    config: Config,
+    *,
+    feature_shapes: Sequence[tuple[int, int]] | None = None,
+    dtype: np.dtype | type = np.float32,
+) -> list[np.ndarray]:
+    """Return the anchors that the network of a configuration lays over a canvas: ``pyramid_anchors`` with its fields.
+
+    Parameters
+    ----------
+    image_shape : tuple ``(H, W)``
+        The padded image, in pixels.
+    config : Config
+    feature_shapes : sequence of L pairs, optional
+        Rows and columns of each feature map; by default the canvas divided by the cells' sides, rounded up.
+    dtype : dtype
+
+    Returns
+    -------
+    list of L ndarrays of shape (A, 4)
+    """
+    if feature_shapes is None:
+        feature_shapes = [(-(-image_shape[0] // cell), -(-image_shape[1] // cell)) for cell in config.cells]
+    return pyramid_anchors(
+        image_shape,
+        sizes=config.sizes_by_level,
+        strides=config.anchor_strides,
+        aspect_ratios=config.anchor_ratios,
+        ratio_meaning=config.anchor_ratio_meaning,
+        rounding=config.anchor_rounding,
+        offset=config.anchor_offset,
+        feature_shapes=feature_shapes,
+        stride_from_grid=config.anchor_stride_from_grid,
+        dtype=dtype,
+    )
 
 
 def pyramid_anchors(

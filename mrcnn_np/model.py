@@ -35,7 +35,7 @@ import numpy as np
 import kernels
 from kernels import on_device, place, to_device, to_host
 
-from .anchors import pyramid_anchors
+from .anchors import network_anchors
 from .backbone import BackboneCache, BlockCache, backbone, backbone_backward
 from .boxes import whole_boxes
 from .config import Config
@@ -752,18 +752,7 @@ def _anchors_of(
     config: Config, image_shape: tuple[int, int], maps: tuple[tuple[int, int], ...], dtype: type, device: bool
 ) -> tuple[np.ndarray, ...]:
     """Return the anchors of each level, on the device or the host."""
-    levels = pyramid_anchors(
-        image_shape,
-        sizes=config.sizes_by_level,
-        strides=config.anchor_strides,
-        aspect_ratios=config.anchor_ratios,
-        ratio_meaning=config.anchor_ratio_meaning,
-        rounding=config.anchor_rounding,
-        offset=config.anchor_offset,
-        feature_shapes=maps,
-        stride_from_grid=config.anchor_stride_from_grid,
-        dtype=dtype,
-    )
+    levels = network_anchors(image_shape, config, feature_shapes=maps, dtype=dtype)
     if device:
         return tuple(map(to_device, levels))
     for level in levels:

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
+from ..anchors import network_anchors
 from ..config import Config
-from .anchors import best_overlaps, found_by, network_anchors, perfect_proposals, positives_per_level
+from .anchors import best_overlaps, found_by, perfect_proposals, positives_per_level
 from .suggest import MARGIN
 from .truth import Truth
 

@@ -14,21 +14,6 @@ from ..targets import match_anchors
 from .truth import Truth
 
 
-def network_anchors(shape: tuple[int, int], config: Config) -> list[np.ndarray]:
-    """Return the anchors that the network of a configuration lays over a canvas (H, W): ``MaskRCNN.anchors``."""
-    return pyramid_anchors(
-        shape,
-        sizes=config.sizes_by_level,
-        strides=config.anchor_strides,
-        aspect_ratios=config.anchor_ratios,
-        ratio_meaning=config.anchor_ratio_meaning,
-        rounding=config.anchor_rounding,
-        offset=config.anchor_offset,
-        feature_shapes=[(-(-shape[0] // cell), -(-shape[1] // cell)) for cell in config.cells],
-        stride_from_grid=config.anchor_stride_from_grid,
-    )
-
-
 def half_sides(config: Config) -> np.ndarray:
     """Return half the height and half the width of each level's anchors, (L, ratios * sizes, 2) of float64."""
     cells = pyramid_anchors(

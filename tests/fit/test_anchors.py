@@ -8,8 +8,9 @@ from nets import make_sample, small_config
 from scenes import boxes_of, sample_of
 
 from mrcnn_np import MaskRCNN, presets
+from mrcnn_np.anchors import network_anchors
 from mrcnn_np.boxes import iou
-from mrcnn_np.fit.anchors import best_overlaps, found_by, network_anchors, perfect_proposals, positives_per_level
+from mrcnn_np.fit.anchors import best_overlaps, found_by, perfect_proposals, positives_per_level
 from mrcnn_np.fit.truth import truth_of
 from mrcnn_np.molding import make_batch
 from mrcnn_np.targets import rpn_targets

@@ -15,7 +15,6 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, prange
 
-from .arguments import scale_and_shift
 from .caches import ROWS, STRETCH
 from .memory import empty
 from .simd import MR, NR, VL
@@ -27,7 +26,7 @@ GAP = 16  # floats between tiles of the left side, so that they do not fall on t
 DEPTH = 8  # stretches of a sum that is worth cutting
 PARTS = 16  # into which it is cut at most
 SMALL = 1 << 16  # results that are so few
-NO_FLOOR, NO_MATRIX = np.float32(-np.inf), np.empty((0, 0), np.float32)
+NO_MATRIX = np.empty((0, 0), np.float32)
 WIDTH = 32 * NR  # columns of a block: its sums stay in the last cache from one stretch to the next
 
 
@@ -120,26 +119,23 @@ def _meet(left, tiles, panel, size, sums, add, asked):
 
 
 @njit(cache=True, error_model="numpy", inline="never")
-def _write(sums, scale, shift, residual, floor, out, row, rows, column, columns):
-    """Write panels of tiles (panels, tiles, MR, NR), finished, to where they belong in ``out``."""
+def _write(sums, shift, residual, out, row, rows, column, columns):
+    """Write panels of tiles (panels, tiles, MR, NR), plus shift and residual, to where they belong in ``out``."""
     for m in range(rows):
         for start in range(0, columns, NR):
             source, begin, end = sums[start // NR, m // MR, m % MR], column + start, column + min(start + NR, columns)
-            target, scales, shifts = out[row + m, begin:end], scale[begin:end], shift[begin:end]
+            target, added = out[row + m, begin:end], shift[begin:end]
+            for j in range(target.size):
+                target[j] = source[j] + added[j]
             if residual.size > 0:
                 beside = residual[row + m, begin:end]
                 for j in range(target.size):
-                    value = source[j] * scales[j] + shifts[j] + beside[j]
-                    target[j] = floor if value < floor else value  # NaN stays NaN because it compares false
-            else:
-                for j in range(target.size):
-                    value = source[j] * scales[j] + shifts[j]
-                    target[j] = floor if value < floor else value
+                    target[j] += beside[j]
 
 
 @njit(cache=True, parallel=True, error_model="numpy")
-def _multiply(a, a_turned, b, b_turned, scale, shift, residual, floor, out, down, across, stretch, most):
-    """Write a @ b, finished, to ``out`` (parts, M, N), a and b turned or not, each part a part of the sums.
+def _multiply(a, a_turned, b, b_turned, shift, residual, out, down, across, stretch, most):
+    """Write a @ b + shift + residual to ``out`` (parts, M, N), a and b turned or not, each part a part of the sums.
 
     A part is computed in ``down`` x ``across`` rectangles; these in blocks of at most ``most`` rows and WIDTH columns,
     ``stretch`` steps of the sums at a time.
@@ -196,7 +192,7 @@ def _multiply(a, a_turned, b, b_turned, scale, shift, residual, floor, out, down
                         )  # fmt: skip
                 if from_k == to_k:
                     sums[:] = 0
-                _write(sums, scale, shift, residual, floor, out[part], row, rows, near, width)
+                _write(sums, shift, residual, out[part], row, rows, near, width)
 
 
 def rectangles(rows: int, columns: int, threads: int) -> tuple[int, int]:
@@ -215,12 +211,10 @@ def multiply(
     *,
     turn_a: bool = False,
     turn_b: bool = False,
-    scale: np.ndarray | None = None,
     shift: np.ndarray | None = None,
     residual: np.ndarray | None = None,
-    floor: np.float32 = NO_FLOOR,
 ) -> np.ndarray:
-    """Return ``max(a @ b * scale + shift + residual, floor)`` for contiguous float32 matrices.
+    """Return ``a @ b + shift + residual`` for contiguous float32 matrices.
 
     Parameters
     ----------
@@ -228,18 +222,17 @@ def multiply(
         (M, K); ``turn_a``: (K, M).
     b : ndarray
         (K, N); ``turn_b``: (N, K).
-    scale, shift : ndarray, optional
-        (N,); 1 and 0.
+    shift : ndarray, optional
+        (N,).
     residual : ndarray, optional
-        (M, N), contiguous; 0.
-    floor : float
+        (M, N), contiguous.
     """
     m, n, k = a.shape[1 if turn_a else 0], b.shape[0 if turn_b else 1], a.shape[0 if turn_a else 1]
-    plain = scale is None and shift is None and residual is None and floor == NO_FLOOR
-    parts = max(1, min(PARTS, k // (DEPTH * STRETCH))) if plain and m * n <= SMALL else 1
+    alone = shift is None and residual is None
+    parts = max(1, min(PARTS, k // (DEPTH * STRETCH))) if alone and m * n <= SMALL else 1
     cuts = rectangles(m, n, shares()) if parts == 1 else (1, 1)
     out = empty((parts, m, n))
-    scale, shift = scale_and_shift(scale, shift, n)
+    added = np.zeros(n, np.float32) if shift is None else np.ascontiguousarray(shift)
     beside = NO_MATRIX if residual is None else residual
-    _multiply(a, turn_a, b, turn_b, scale, shift, beside, floor, out, *cuts, STRETCH, ROWS)
+    _multiply(a, turn_a, b, turn_b, added, beside, out, *cuts, STRETCH, ROWS)
     return out[0] if parts == 1 else out.sum(axis=0)
