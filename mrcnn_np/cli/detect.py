@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import io
 import re
+import shlex
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -100,8 +101,10 @@ def run_detect(args: argparse.Namespace) -> int:
         return 0
     if results is not None:
         results.write()
+    weights = "" if args.weights else f" --weights {shlex.quote(str(checkpoint_path(args)))}"
     for folder in folders:
-        print(f"{count} images written to {folder.folder}; train with: mrcnn-np train --data {folder.folder}")
+        where = shlex.quote(str(folder.folder))
+        print(f"{count} images written to {folder.folder}; train with: mrcnn-np train --data {where}{weights}")
         if folder.hidden:
             print(_hidden_in(folder), file=sys.stderr)
     for line in limit.describe():

@@ -16,10 +16,10 @@ from ..data import formats
 from ..data.opening import has_split
 from ..data.sample import Dataset
 from ..data.shapes import SHAPES_ROOT
-from ..errors import UserError
+from ..errors import UserError, did_you_mean
 from ..files import read_json
 from ..schema import OneOf, Optional
-from ..training.run_folder import OPTIONS
+from ..training.run_folder import CHECKPOINT, OPTIONS
 
 _COUNT, _TEXT = (range(1, 2**63), None), (str, None)
 _OPTIONS = {
@@ -112,6 +112,23 @@ def recorded_options(folder: Path) -> dict[str, Any]:
         return {}
     values: dict[str, Any] = read_json(path, SCHEMA)
     return values
+
+
+def require_run(args: argparse.Namespace, folder: Path, recorded: dict[str, Any]) -> None:
+    """Raise ``UserError`` if a run is to go on that is not there, and nothing says what else to train on.
+
+    With ``--data`` the same line begins a run and goes on with it, as ``make train`` does.
+    """
+    told = args.data is not None or args.root is not None
+    if not args.resume or recorded or told or (folder / CHECKPOINT).exists():
+        return
+    near = folder.parent.iterdir() if folder.parent.is_dir() else ()
+    runs = [path.name for path in near if (path / CHECKPOINT).exists()]
+    hint = did_you_mean(folder.name, runs)
+    raise UserError(
+        f"--resume: there is no run in {folder}{hint or '; expected the folder of one'} "
+        "(to begin one, say what to train on with --data)"
+    )
 
 
 def open_dataset(options: Options, split: str, *, subset: int | None, ids: str | None) -> Dataset:

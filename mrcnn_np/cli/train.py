@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -44,7 +45,7 @@ from ..training.page import Page
 from ..training.run_folder import CHECKPOINT, CONFIG, FILES, METRICS, OPTIONS, PICTURES, REPORT, START, clear, locked
 from ..training.summary import draw, peak_memory_mib, summarise
 from .backend import remembered, threads_of
-from .options import Options, open_dataset, recognise_data, recorded_options
+from .options import Options, open_dataset, recognise_data, recorded_options, require_run
 from .splits import open_splits
 from .train_config import PRESET, make_config, with_pose
 from .warmup import compiling, warm_detection
@@ -115,6 +116,7 @@ def run_train(args: argparse.Namespace) -> int:
     folder = Path(args.out or f"runs/{what}-{name}")
     ranks: Ranks = args.ranks
     recorded = ranks.of_first(lambda: recorded_options(folder) if args.resume else {})
+    require_run(args, folder, recorded)
     _choose_val_fraction(args, recorded)
     _check_minutes(args, recorded)
     check_same_start(recorded, asdict(Options.merge({}, args).absolute()), folder)
@@ -387,4 +389,9 @@ def _train_and_report(args: argparse.Namespace, folder: Path, plan: Plan, page: 
     print((folder / REPORT).read_text(encoding="utf-8"))
     for path in pictures:
         print(f"picture: {path}")
+    run = shlex.quote(str(folder))
+    for split in list(reports)[-1:]:
+        print(f"what it misses and why:  mrcnn-np explain --run {run} --split {split}")
+    print(f"find objects elsewhere:  mrcnn-np detect --run {run} PICTURES --out found")
+    print(f"train it for longer:     mrcnn-np train --out {run} --resume --steps {2 * result.step}")
     return 0

@@ -106,7 +106,8 @@ def test_what_was_found_can_be_corrected_and_trained_on(trained, folder, tmp_pat
     os.remove(folder / "b.png")
     where = tmp_path / "correct"
     assert run(trained, folder, "--out", tmp_path / "out", "--no-pictures", option, where) == 0
-    assert f"5 images written to {where}; train with: mrcnn-np train --data {where}" in capsys.readouterr().out
+    line = f"5 images written to {where}; train with: mrcnn-np train --data {where} --weights {trained}/checkpoint"
+    assert line in capsys.readouterr().out
     assert main(["data", "check", "--data", str(where), "--quiet"]) in (0, 2)  # equal pictures are remarked on
     said = capsys.readouterr().out
     assert kind in said or "label images" in said
