@@ -65,12 +65,13 @@ def build_parser() -> argparse.ArgumentParser:
     """Describe all commands and options."""
     parser = Parser(prog="mrcnn-np", description="Mask R-CNN in NumPy: train it, detect with it, measure it.")
     parser.add_argument("--version", action="version", version=f"mrcnn-np {__version__}")
-    names = "train | detect | eval | explain | data | bench | compare | conventions | weights | warmup"
+    names = "train | detect | eval | explain | runs | data | bench | compare | conventions | weights | warmup"
     commands = parser.add_subparsers(dest="command", required=True, metavar=names)
     _add_train(commands)
     _add_detect(commands)
     _add_eval(commands)
     _add_explain(commands)
+    _add_runs(commands)
     _add_data(commands)
     _add_bench(commands)
     _add_compare(commands)
@@ -458,6 +459,21 @@ def _add_explain(commands: Commands) -> None:
     command.add_argument(
         "--out", metavar="DIR", help="default: explain-SPLIT in the run, runs/explain-SPLIT with --weights"
     )
+
+
+def _add_runs(commands: Commands) -> None:
+    """Add ``runs``."""
+    command = _add_command(
+        commands,
+        "runs",
+        "compare trainings: which settings differ, what came out, and how far a difference is to be trusted",
+        "  mrcnn-np runs runs/before runs/after\n"
+        "  mrcnn-np runs runs/before                          what differs from the defaults of its preset",
+    )
+    command.add_argument(
+        "folders", nargs="+", metavar="DIR", help="folders of runs; AP is compared with that of the first"
+    )
+    command.add_argument("--out", metavar="FILE", help="the numbers as JSON (default: none)")
 
 
 # --- the other commands -----------------------------------------------------------------------------------------------

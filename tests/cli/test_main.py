@@ -15,7 +15,8 @@ def test_too_little_memory_is_a_message(monkeypatch, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["train"], ["detect"], ["eval"], ["data"], ["data", "shapes"], ["data", "voc"], ["data", "check"]]
+    "command",
+    [[], ["train"], ["detect"], ["eval"], ["runs"], ["data"], ["data", "shapes"], ["data", "voc"], ["data", "check"]],
 )
 def test_help(capsys, command):
     with pytest.raises(SystemExit) as stop:

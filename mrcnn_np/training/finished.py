@@ -1,0 +1,176 @@
+"""What the folder of a run says of it: its configuration and what came out, also of a run that was interrupted."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..config import Config
+from ..errors import ConfigError, UserError
+from ..files import read_json
+from ..objective import KEYPOINT_LOSS, LOSSES
+from ..schema import Optional, require
+from .run_folder import CONFIG, METRICS, OPTIONS, SUMMARY, TIMINGS, read_steps
+
+#: steps whose losses are averaged, as in ``summary.json``
+LAST = 50
+_COUNT = range(2**63)
+#: what is read of ``summary.json``, which holds more
+_SUMMARY = {
+    "steps": _COUNT, "images": _COUNT, "training_seconds": float, "losses_of_last_steps": {str: float},
+    "evaluation": {str: {str: object}}, ...: object,
+}  # fmt: skip
+_AP = (float, None)
+#: the same of one kind of overlap: VOC's mean AP, or COCO's AP50, which is -1 where there are no objects
+_EVALUATION = {"images": _COUNT, "mean_ap": Optional(_AP), "AP50": Optional(_AP), "classes": {str: object}, ...: object}
+_KINDS = ("box", "mask", "keypoints")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The average precision of one kind on one split.
+
+    Attributes
+    ----------
+    ap50 : float or None
+        Mean over the classes that have objects, at an overlap of 0.5; None where no class has any.
+    images : int
+    objects : dict of str to int
+        For each class that has any; empty if the file does not count them (keypoints).
+    """
+
+    ap50: float | None
+    images: int
+    objects: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run has come to.
+
+    Attributes
+    ----------
+    folder : Path
+    config : Config
+    steps : int
+        Done so far.
+    seconds : float
+        Of training, without evaluation.
+    images : int or None
+        In the training set; None if the run has no summary.
+    losses : dict of str to float
+        Means of the last ``LAST`` steps.
+    evaluation : dict of str to dict of str to Measured
+        For each split and kind.
+    missing : str
+        What is not there, and why; empty for a finished run.
+    """
+
+    folder: Path
+    config: Config
+    steps: int
+    seconds: float
+    images: int | None = None
+    losses: dict[str, float] = field(default_factory=dict)
+    evaluation: dict[str, dict[str, Measured]] = field(default_factory=dict)
+    missing: str = ""
+
+
+def read_result(folder: Path) -> Result:
+    """Read what a training left in its folder.
+
+    Parameters
+    ----------
+    folder : Path
+
+    Returns
+    -------
+    Result
+        Of an interrupted run what is there; ``missing`` says what is not.
+
+    Raises
+    ------
+    UserError
+        There is no such folder, it is not that of a run, or a file in it is damaged; the message names the file.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder} {'is no folder' if folder.exists() else 'does not exist'}; expected that of a run")
+    lacking = [name for name in (CONFIG, OPTIONS) if not os.path.lexists(folder / name)]
+    if lacking:
+        raise UserError(f"{folder} is no run, it has no {' and no '.join(lacking)}; expected a folder that `mrcnn-np "
+                        f"train` wrote{_runs_below(folder)}")  # fmt: skip
+    config = _config(folder / CONFIG)
+    rows, timings = (_steps(folder / name) for name in (METRICS, TIMINGS))
+    done = rows[-1]["step"] if rows else 0
+    if not os.path.lexists(folder / SUMMARY):
+        seconds = sum(float(row.get("seconds", 0.0)) for row in timings)
+        missing = (
+            f"{folder} has no {SUMMARY}: it was interrupted, or it is not done yet, after {done} of {config.steps} "
+            f"steps, so there is no AP; `mrcnn-np train --out {folder} --resume` finishes it"
+        )
+        return Result(folder, config, done, round(seconds, 1), None, _losses(rows), {}, missing)
+    summary = read_json(folder / SUMMARY, _SUMMARY)
+    if done < summary["steps"]:
+        last = f"ends after step {done}" if (folder / METRICS).exists() else "is missing"
+        raise UserError(f"{folder / METRICS} {last}, but {SUMMARY} beside it is of {summary['steps']} steps; expected "
+                        "a line for each step")  # fmt: skip
+    missing = ""
+    if done > summary["steps"]:
+        missing = (
+            f"{folder / SUMMARY} is of step {summary['steps']}, and training went on to step {done} of {config.steps}: "
+            f"time, losses and AP are of the earlier step; `mrcnn-np train --out {folder} --resume` finishes it"
+        )
+    evaluation = {
+        split: {
+            kind: _measured(kinds[kind], f"{folder / SUMMARY}: {split}, {kind}") for kind in _KINDS if kind in kinds
+        }
+        for split, kinds in summary["evaluation"].items()
+    }
+    losses = {name: float(value) for name, value in summary["losses_of_last_steps"].items()}
+    of_summary = summary["steps"], float(summary["training_seconds"]), summary["images"]
+    return Result(folder, config, *of_summary, losses, evaluation, missing)
+
+
+def _config(path: Path) -> Config:
+    try:
+        return Config.from_dict(read_json(path))
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def _steps(path: Path) -> list[dict[str, Any]]:
+    return read_steps(path) if os.path.lexists(path) else []
+
+
+def _losses(rows: list[dict[str, Any]]) -> dict[str, float]:
+    last = rows[-LAST:]
+    names = [name for name in ("loss", *LOSSES, KEYPOINT_LOSS) if last and all(name in row for row in last)]
+    return {name: sum(row[name] for row in last) / len(last) for name in names}
+
+
+def _measured(values: Any, where: str) -> Measured:
+    from_file: Mapping[str, Any] = _checked(values, where)
+    ap = from_file.get("mean_ap", from_file.get("AP50"))
+    counts = {
+        name: one["gt"]
+        for name, one in from_file["classes"].items()
+        if isinstance(one, dict) and isinstance(one.get("gt"), int) and one["gt"] > 0
+    }
+    return Measured(None if ap is None or ap < 0 else float(ap), from_file["images"], counts)
+
+
+def _checked(values: Any, where: str) -> Any:
+    try:
+        require(values, _EVALUATION, where)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    return values
+
+
+def _runs_below(folder: Path) -> str:
+    """Say which runs lie in a folder that is none itself."""
+    runs = sorted(str(path.parent) for path in folder.glob(f"*/{OPTIONS}"))[:5]
+    return f"; runs lie in it, such as {', '.join(runs)}" if runs else ""
