@@ -17,8 +17,9 @@ from ..explain.deaths import Miss
 from ..explain.judge import BACKGROUND_IOU, Rules
 from ..explain.page import draw_mistakes, in_words, left_out, mistakes_in, save_picture, worth_telling, write_page
 from ..explain.report import Explanation, Mistake, explain_split
-from ..files import prepare, write_json
+from ..files import prepare, read_json, write_json
 from ..model import MaskRCNN
+from ..training.run_folder import SUMMARY
 from .network import checkpoint_path, load_model, of_weights, refuse_options_of_weights
 from .options import Options, images_named, images_of_run, open_dataset
 
@@ -56,7 +57,7 @@ def run_explain(args: argparse.Namespace) -> int:
     if args.iou is not None and not BACKGROUND_IOU < args.iou <= 1:
         raise UserError(f"--iou is {args.iou:g}; expected a number above {BACKGROUND_IOU:g} and up to 1")
     rules = Rules(args.method or "voc10", args.iou_type, 0.5 if args.iou is None else args.iou)
-    model, dataset, out, title, steps = _subject(args)
+    model, dataset, out, title, (steps, images) = _subject(args)
     if model.config.keypoints and not model.config.mask_branch:
         raise UserError(
             "explain follows boxes and masks, not keypoints, and this network has no mask branch; `mrcnn-np eval` "
@@ -66,7 +67,7 @@ def run_explain(args: argparse.Namespace) -> int:
     report = explain_split(
         model, dataset, rules=rules, oracles=not args.no_oracles, skip_bad=args.skip_bad, progress=not args.quiet
     )
-    print(in_full(report, steps=steps))
+    print(in_full(report, steps=steps, images=images))
     if args.image is None:
         _print_dearest(report)
     else:
@@ -82,7 +83,9 @@ def run_explain(args: argparse.Namespace) -> int:
         save_picture(out / "explain.png", picture)
         written.append(str(out / "explain.png"))
     else:
-        count = write_page(out / "explain.html", report, model, dataset, most=args.pictures, title=title, steps=steps)
+        count = write_page(
+            out / "explain.html", report, model, dataset, most=args.pictures, title=title, steps=steps, images=images
+        )
         written.append(f"{out / 'explain.html'} ({count} pictures)")
     print("\nwritten to " + ", ".join(written))
     return 0
@@ -116,21 +119,34 @@ def _cost(one: Miss | Mistake) -> float:
     return -one.cost
 
 
-def _subject(args: argparse.Namespace) -> tuple[MaskRCNN, Dataset, Path, str, int | None]:
-    """Open the network and the images; return with them where to write, a title, and the steps of training."""
+def _pictures_from_random(folder: Path) -> int | None:
+    """Return on how many pictures a run learnt from random weights; None if it did not, or nobody says."""
+    try:
+        facts = read_json(folder / SUMMARY)
+        return int(facts["images"]) if facts["weights"] is None else None
+    except (UserError, OSError, KeyError, TypeError, ValueError):
+        return None
+
+
+def _subject(args: argparse.Namespace) -> tuple[MaskRCNN, Dataset, Path, str, tuple[int | None, int | None]]:
+    """Open the network and the images.
+
+    Return with them where to write, a title, and of the training its steps and its pictures, if all came from these.
+    """
     changes = {} if args.score is None else {"detection_score_threshold": args.score}
+    trained: tuple[int | None, int | None] = (None, None)
     if args.weights is None:
         refuse_options_of_weights(args)
         path = checkpoint_path(args)
         chosen, split = images_of_run(args, path.parent)
         folder = path.parent
         model, checkpoint = load_model(path, args.config or (), **changes)
-        class_names, steps = checkpoint.class_names, checkpoint.step
+        class_names, trained = checkpoint.class_names, (checkpoint.step, _pictures_from_random(folder))
     else:
         chosen, split = images_named(args)
         path, folder = Path(args.weights), Path("runs")
         model = of_weights(args, **changes)
-        class_names, steps = model.class_names, None
+        class_names = model.class_names
         if not class_names:
             raise UserError(f"{path} does not say what its classes are; expected their names by --class-names NAMES")
     dataset = open_dataset(chosen, split, subset=args.subset, ids=args.ids)
@@ -143,7 +159,7 @@ def _subject(args: argparse.Namespace) -> tuple[MaskRCNN, Dataset, Path, str, in
         dataset = OneImage(dataset, index)
         name += "-" + re.sub(r"[^\w.-]+", "_", dataset.ids[0])
         title += f", image {dataset.ids[0]}"
-    return model, dataset, Path(args.out) if args.out else folder / name, title, steps
+    return model, dataset, Path(args.out) if args.out else folder / name, title, trained
 
 
 def _find(dataset: Dataset, text: str, split: str) -> int | None:

@@ -54,11 +54,15 @@ AGAINST_FALSE = {
 }
 #: a network of fewer steps that does not reach this AP is hardly trained
 FEW_STEPS, LOW_AP = 500, 0.5
+#: fewer pictures for each class are too few to begin with random weights
+FEW_IMAGES = 20
+#: the score from which pictures show a detection
+SHOWN = 0.5
 #: so many scores that lie so close together, none of them high, do not rank anything
 _LEAST_SCORES, _SPREAD, _HIGH = 5, 0.1, 0.9
 
 
-def in_full(report: Explanation, *, steps: int | None = None) -> str:
+def in_full(report: Explanation, *, steps: int | None = None, images: int | None = None) -> str:
     """Return the tables with all that is to be said of them: first if the network is hardly trained, last what to try.
 
     Parameters
@@ -66,12 +70,14 @@ def in_full(report: Explanation, *, steps: int | None = None) -> str:
     report : Explanation
     steps : int, optional
         For how long the network was trained; None if nobody knows.
+    images : int, optional
+        On how many pictures, if it began with random weights.
     """
-    parts = [*hardly_trained(report, steps), report.table(), *notes_on_costs(report), what_to_try(report)]
+    parts = [*hardly_trained(report, steps, images), report.table(), *notes_on_costs(report), what_to_try(report)]
     return "\n\n".join(part for part in parts if part)
 
 
-def hardly_trained(report: Explanation, steps: int | None) -> list[str]:
+def hardly_trained(report: Explanation, steps: int | None, images: int | None = None) -> list[str]:
     """Return why it is too early for any other advice, as sentences; empty for a network that is trained.
 
     Parameters
@@ -79,16 +85,29 @@ def hardly_trained(report: Explanation, steps: int | None) -> list[str]:
     report : Explanation
     steps : int or None
         For how long the network was trained; None if nobody knows.
+    images : int, optional
+        On how many pictures, if it began with random weights.
     """
     said, scores = [], np.array(report.scores)
-    if steps is not None and steps < FEW_STEPS and report.mean_ap < LOW_AP:
+    classes = len(report.class_names) - 1
+    if images is not None and images < FEW_IMAGES * classes and report.mean_ap < LOW_AP:
+        kinds = "class" if classes == 1 else "classes"
+        said.append(
+            f"the network began with random weights and has seen {images} pictures of {classes} {kinds}: too few for "
+            "that, however long it trains; begin with trained weights (train --weights) or add pictures"
+        )
+    elif steps is not None and steps < FEW_STEPS and report.mean_ap < LOW_AP:
         said.append(f"the network was trained for {steps} steps only: train longer before anything else")
+    which = f"all {len(scores)} detections"
+    if (scores < SHOWN).any() and (scores >= SHOWN).sum() >= _LEAST_SCORES:
+        scores = scores[scores >= SHOWN]
+        which = f"the {len(scores)} detections from {SHOWN:g} on, which pictures show,"
     if len(scores) >= _LEAST_SCORES:
         low, high = float(scores.min()), float(scores.max())
         close = np.percentile(scores, 95) - np.percentile(scores, 5) < _SPREAD
         if close and high < _HIGH:
             said.append(
-                f"the scores of all {len(scores)} detections lie between {low:.3f} and {high:.3f}: the class head "
+                f"the scores of {which} lie between {low:.3f} and {high:.3f}: the class head "
                 "cannot tell them apart yet; train longer before anything else"
             )
     return said

@@ -118,6 +118,7 @@ def write_page(
     most: int,
     title: str,
     steps: int | None = None,
+    images: int | None = None,
 ) -> int:
     """Write the page as one HTML file with its pictures inside, complete or not at all; return how many it shows.
 
@@ -133,11 +134,13 @@ def write_page(
     title : str
     steps : int, optional
         For how long the network was trained.
+    images : int, optional
+        On how many pictures, if it began with random weights.
     """
     rows = {image_id: index for index, image_id in enumerate(dataset.ids)}
     costs = report.costs_of_images()
     shown = list(costs)[:most]
-    parts = [f"<pre>{html.escape(in_full(report, steps=steps))}</pre>"]
+    parts = [f"<pre>{html.escape(in_full(report, steps=steps, images=images))}</pre>"]
     if len(shown) < len(costs):
         parts.append(f"<p>The {len(shown)} dearest of {len(costs)} images with mistakes.</p>")
     for image_id in shown:

@@ -55,6 +55,27 @@ def test_what_is_trained_is_not_told_to_train(scores, mean_ap, steps):
     assert hardly_trained(report_of(scores, mean_ap), steps) == []
 
 
+def test_too_few_pictures_for_random_weights_are_not_told_to_train_longer():
+    classes = len(NAMES) - 1
+    (said,) = hardly_trained(report_of(mean_ap=0.1), 111, 20 * classes - 1)
+    assert said.startswith(
+        f"the network began with random weights and has seen {20 * classes - 1} pictures of {classes} "
+    )
+    assert "--weights" in said and "train longer" not in said
+    (said,) = hardly_trained(report_of(mean_ap=0.1), 111, 20 * classes)  # enough, but trained too short
+    assert "train longer" in said
+    assert hardly_trained(report_of(mean_ap=0.9), 111, 3) == []  # it has learnt all the same
+
+
+def test_equal_scores_are_remarked_on_among_low_ones():
+    """Detections from 0.05 on are counted; those that pictures show say whether the class head ranks anything."""
+    (said,) = hardly_trained(report_of([*np.linspace(0.05, 0.49, 40), *[0.6] * 30]), None)
+    assert said.startswith(
+        "the scores of the 30 detections from 0.5 on, which pictures show, lie between 0.600 and 0.600"
+    )
+    assert hardly_trained(report_of([*np.linspace(0.05, 0.49, 40), *np.linspace(0.5, 0.99, 30)]), None) == []
+
+
 def test_a_class_of_which_nothing_is_found_is_named():
     stage = Stage([(20, 20, 60, 60), (70, 70, 110, 110), (10, 70, 50, 110)], [1, 2, 2])
     stage.named[1] = stage.named[2] = 1
