@@ -118,6 +118,15 @@ def require_run(args: argparse.Namespace, folder: Path, recorded: dict[str, Any]
     """Raise ``UserError`` if a run is to go on that is not there, and nothing says what else to train on.
 
     With ``--data`` the same line begins a run and goes on with it, as ``make train`` does.
+
+    Parameters
+    ----------
+    args : Namespace
+        The command line of ``train``.
+    folder : Path
+        Where the run should be.
+    recorded : dict
+        Its options; empty if there are none.
     """
     told = args.data is not None or args.root is not None
     if not args.resume or recorded or told or (folder / CHECKPOINT).exists():

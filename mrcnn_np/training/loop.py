@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kernels import backend, place, to_host
+from kernels import backend, on_device, place, to_host
 
 from ..config import Config
 from ..data.augment import augmented_as, leave_out
@@ -98,7 +98,8 @@ def require_finite(what: str, tensors: Iterable[tuple[str, np.ndarray]]) -> None
     device it is one answer to wait for; in NumPy the question tensor by tensor is cheaper.
     """
     named = dict(tensors)
-    if backend() != "numpy" and all(t.dtype == np.float32 for t in named.values()) and np.isfinite(global_norm(named)):
+    quick = backend() == "cpu" and all(t.dtype == np.float32 for t in named.values())
+    if (quick or any(map(on_device, named.values()))) and np.isfinite(global_norm(named)):
         return
     name = first_non_finite(named.items())
     if name is not None:

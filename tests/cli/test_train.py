@@ -73,15 +73,18 @@ def test_ctrl_c_says_how_to_go_on(trained, shapes, tmp_path, monkeypatch, capsys
     assert bits(tmp_path / "b") == bits(trained)
 
 
-def test_a_run_to_go_on_with_has_to_be_there(trained, tmp_path, capsys, monkeypatch):
+def test_a_run_to_go_on_with_has_to_be_there(tmp_path, capsys, monkeypatch):
     """A letter too few must not begin another training on the embedded shapes."""
     monkeypatch.chdir(tmp_path)
-    assert main(["train", "--out", str(trained)[:-1], "--resume", "--quiet"]) == 2
+    run, wrong = tmp_path / "street-small", tmp_path / "street-smal"
+    run.mkdir()
+    (run / "checkpoint.safetensors").write_bytes(b"")
+    assert main(["train", "--out", str(wrong), "--resume", "--quiet"]) == 2
     message = capsys.readouterr().err
-    assert f"there is no run in {str(trained)[:-1]}; did you mean '{trained.name}'?" in message and "--data" in message
+    assert f"there is no run in {wrong}; did you mean 'street-small'?" in message and "--data" in message
     assert main(["train", "--out", "nowhere/runs/x", "--resume"]) == 2
     assert "there is no run in nowhere/runs/x; expected the folder of one" in capsys.readouterr().err
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.iterdir()) == [run]
 
 
 def test_kill_minus_nine_and_resume(trained, shapes, tmp_path):
