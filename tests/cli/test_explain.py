@@ -62,7 +62,7 @@ def test_one_image(trained, tmp_path, capsys):
         assert text.count("missed: object") == len(record["missed"])
         left = re.search(r"and (\d+) more false detections?, .*; explain.json has all", text)
         assert text.count("false: detection") + (int(left[1]) if left else 0) == len(record["false"])
-        assert "the network was trained for" in text.splitlines()[0] and "what to try" in text
+        assert "has seen 6 pictures of 3 classes" in text.splitlines()[0] and "what to try" in text
         assert Image.open(out / "explain.png").size[0] > 600
 
 
