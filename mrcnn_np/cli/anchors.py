@@ -7,11 +7,10 @@ from pathlib import Path
 
 import kernels
 
-from ..config import Config
-from ..errors import ConfigError
-from ..files import prepare, read_json, write_json
+from ..files import prepare, write_json
 from ..fit import measure
 from ..pictures.fit import save_fit
+from ..training.finished import read_config
 from ..training.run_folder import CONFIG
 from .options import Options, open_dataset, recognise_data, recorded_options
 from .train_config import make_config
@@ -26,7 +25,7 @@ def run_anchors(args: argparse.Namespace) -> int:
     same_data = args.data is None or args.data == recorded.get("data")
     known = {k: v for k, v in recorded.items() if k in ("data", "root", "split", "val_fraction") and same_data}
     options = Options.merge(known, args)
-    base = _config_of(Path(args.run) / CONFIG) if args.run else None
+    base = read_config(Path(args.run) / CONFIG) if args.run else None
     out = Path(args.out)
     prepare(out)
     dataset = open_dataset(options, options.split, subset=args.subset, ids=args.ids)
@@ -38,11 +37,3 @@ def run_anchors(args: argparse.Namespace) -> int:
     picture = save_fit(out / PICTURE, report)
     print(f"\nwritten to {out / REPORT}; picture: {picture}")
     return 0
-
-
-def _config_of(path: Path) -> Config:
-    """Read the configuration of a run; a ``ConfigError`` names its file."""
-    try:
-        return Config.from_dict(read_json(path))
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from error

@@ -102,7 +102,7 @@ def read_result(folder: Path) -> Result:
     if lacking:
         raise UserError(f"{folder} is no run, it has no {' and no '.join(lacking)}; expected a folder that `mrcnn-np "
                         f"train` wrote{_runs_below(folder)}")  # fmt: skip
-    config = _config(folder / CONFIG)
+    config = read_config(folder / CONFIG)
     rows, timings = (_steps(folder / name) for name in (METRICS, TIMINGS))
     done = rows[-1]["step"] if rows else 0
     if not os.path.lexists(folder / SUMMARY):
@@ -134,7 +134,8 @@ def read_result(folder: Path) -> Result:
     return Result(folder, config, *of_summary, losses, evaluation, missing)
 
 
-def _config(path: Path) -> Config:
+def read_config(path: Path) -> Config:
+    """Read the configuration of a run; a ``ConfigError`` names its file."""
     try:
         return Config.from_dict(read_json(path))
     except ConfigError as error:
