@@ -27,17 +27,20 @@ from exercises import check as check
 from IPython.display import HTML, Image, Markdown, display
 from matplotlib.figure import Figure
 from PIL import Image as Pillow
+from safetensors.numpy import load_file, save
 
 import kernels
 from mrcnn_np import MaskRCNN, presets
+from mrcnn_np.config import Config
 from mrcnn_np.data import SHAPES_CLASSES, VOC_CLASSES, Sample, generate, open_dataset
+from mrcnn_np.files import atomic_write
 from mrcnn_np.molding import make_batch
-from mrcnn_np.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from mrcnn_np.training.loop import train_step
 from mrcnn_np.training.optim import zero_velocity
 
 BOOK = Path(__file__).resolve().parent
 DATA = BOOK / "_data"
+NETWORK = BOOK / "network.safetensors"  # 2.4 MB, float16
 #: blue, orange, green, purple, yellow, sky: told apart by colour-blind readers (Okabe and Ito)
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 
@@ -61,16 +64,19 @@ def class_names(*, voc: bool = False) -> tuple[str, ...]:
 
 
 def network() -> MaskRCNN:
-    """Return the small network of the book, trained once on other shapes and kept in ``_data``.
+    """Return the small network of the book.
 
-    It is trained on few images for a short time: it finds most objects and misses some, and both are worth a look.
+    It was trained on few images for half a minute: it finds most objects and misses some, and both are worth a look.
+    ``train_network`` is how. Its weights stand in a file because 240 steps multiply what differs in the last digit from
+    processor to processor: trained again it would be another network, as good, with other numbers in the chapters.
     """
-    path = DATA / "network.safetensors"
-    config = presets.tiny(len(SHAPES_CLASSES)).replace(steps=STEPS, warmup_steps=20)
-    if path.is_file():
-        kept = load_checkpoint(path)
-        if kept.config == config:
-            return MaskRCNN(config, kept.params)
+    weights = {name: p.astype(np.float32) for name, p in load_file(NETWORK).items()}
+    return MaskRCNN(_config(), weights)
+
+
+def train_network() -> MaskRCNN:
+    """Train the network of the book, and write it in float16: ``python book/helpers.py``."""
+    config = _config()
     dataset = open_dataset("shapes", _shapes(), "train")
     samples = [dataset.load(i) for i in range(len(dataset))]
     model = MaskRCNN(config, rng=np.random.default_rng(0))
@@ -80,8 +86,12 @@ def network() -> MaskRCNN:
         chosen = order.choice(len(samples), config.batch_size, replace=False)
         batch = make_batch([samples[i] for i in chosen], config)
         train_step(model, batch, velocity, step=step, rng=np.random.default_rng(step))
-    save_checkpoint(path, Checkpoint(STEPS, 0, config, SHAPES_CLASSES, model.params, velocity, "shapes of the book"))
+    atomic_write(NETWORK, save({name: p.astype(np.float16) for name, p in model.params.items()}))
     return model
+
+
+def _config() -> Config:
+    return presets.tiny(len(SHAPES_CLASSES)).replace(steps=STEPS, warmup_steps=20)
 
 
 def _shapes() -> Path:
@@ -278,3 +288,7 @@ def seconds(function: Callable[[], Any], *, repeat: int = 3) -> float:
         function()
         best = min(best, time.perf_counter() - began)
     return float(best)
+
+
+if __name__ == "__main__":
+    train_network()

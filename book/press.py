@@ -122,7 +122,8 @@ def sources(text: Path) -> set[Path]:
     live = [f"{name}{end}" for name in LIVE.findall(text.read_text(encoding="utf-8")) for end in (".js", ".math.js")]
     found = {static / file for file in ([*live, "explorable.js"] if live else [])}
     found.update((ROOT / "kernels").rglob("*.py"))
-    found.update(path for path in [BOOK / "exercises" / f"ch{text.name[:2]}.py"] if path.is_file())
+    data = [BOOK / "exercises" / f"ch{text.name[:2]}.py", BOOK / "network.safetensors"]
+    found.update(path for path in data if path.is_file())
     waiting = [text, *(path for path in found if path.suffix == ".py")]
     while waiting:
         path = waiting.pop()

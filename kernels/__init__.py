@@ -27,8 +27,8 @@ from typing import Any
 from .placement import as_array, device_memory, from_anywhere, on_device, place, to_device, to_host
 
 __all__ = [
-    "BACKENDS", "accelerated", "as_array", "backend", "coverage", "device_memory", "host_work", "on_device", "place",
-    "to_device", "to_host", "use", "watch",
+    "BACKENDS", "accelerated", "as_array", "backend", "coverage", "device_memory", "host_work", "named", "on_device",
+    "place", "to_device", "to_host", "use", "watch",
 ]  # fmt: skip
 
 BACKENDS = ("numpy", "cpu", "cuda")
@@ -89,6 +89,11 @@ def accelerated(function: Callable[..., Any]) -> Callable[..., Any]:
     dispatch.reference = function  # type: ignore[attr-defined]
     _registry[name] = dispatch
     return dispatch
+
+
+def named(name: str) -> Callable[..., Any]:
+    """Return the accelerated function of a name that ``watch`` reported."""
+    return _registry[name]
 
 
 @contextmanager

@@ -1,5 +1,9 @@
+import os
+
 import numba
 import pytest
+
+os.environ.setdefault("MRCNN_NP_COMPILE_AHEAD", "0")  # the workers of a test run keep the cores busy
 
 
 @pytest.fixture(autouse=True)

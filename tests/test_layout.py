@@ -90,6 +90,8 @@ LEANS = {
 
 # What of one backend is used from outside
 INNER = {
+    ("mrcnn_np.cli.compile_ahead", "kernels.cpu"): "whether kernels are kept on disk",
+    ("mrcnn_np.cli.compile_ahead", "kernels.cpu.machine.once"): "it waits for no kernel of another process",
     ("mrcnn_np.bench.gpu.dry_run", "kernels.cuda"): "it counts the launches of kernels without a card",
     ("mrcnn_np.bench.gpu.dry_run", "kernels.cuda.machine.device"): "it counts the launches of kernels without a card",
     ("mrcnn_np.bench.gpu.dry_run", "kernels.cuda.machine.groups"): "it counts the launches of kernels without a card",
@@ -213,6 +215,7 @@ TESTED_IN: dict[str, tuple[str, str]] = {
     "mrcnn_np.bench.timeline*": ("tests/bench/test_timeline.py", "one run, from its calls to its page"),
     "mrcnn_np": ("tests/test_main.py", "only hands on names"),
     "mrcnn_np.backbone": ("tests/test_network_parts.py", "the parts of the network share their cases"),
+    "mrcnn_np.cli.first_run": ("tests/cli/test_warmup.py", "what `warmup` runs"),
     "mrcnn_np.fpn": ("tests/test_network_parts.py", "the same"),
     "mrcnn_np.rpn": ("tests/test_network_parts.py", "the same"),
     "mrcnn_np.heads": ("tests/test_network_parts.py", "the same"),

@@ -27,23 +27,19 @@
 import naive
 import numpy as np
 from gradcheck import adjoint_error, check_gradients
-from helpers import COLOURS, DATA, Ledger, check, close, kernel_source, network, on_both, scene, show, source
+from helpers import COLOURS, Ledger, check, close, kernel_source, network, on_both, scene, show, source
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 import kernels
 from mrcnn_np import presets
 from mrcnn_np.backbone import backbone
-from mrcnn_np.boxes import iou
-from mrcnn_np.data import open_dataset
 from mrcnn_np.fpn import fpn, fpn_backward, fpn_spec
 from mrcnn_np.molding import make_batch
 from mrcnn_np.network import spec
 from mrcnn_np.ops.conv import conv2d
 from mrcnn_np.ops.resize import upsample_nearest, upsample_nearest_backward
 from mrcnn_np.params import draw
-from mrcnn_np.proposals import propose
-from mrcnn_np.rpn import rpn_head
 
 # %%
 ledger, model, sample = Ledger(), network(), scene()
@@ -645,52 +641,47 @@ show(figure)
 #
 # ## Break it
 #
-# Turn (d) into (c): the same trained weights, the same laterals and outputs, but $M_k = L_k C_k$ and nothing from above.
-# Twenty-six held-out images with 84 objects; how many have a proposal that overlaps them by half, among the first
-# ten? (Chapter 7 explains proposals; here they only count.)
+# Turn (d) into (c): the same weights, the same laterals and outputs, but $M_k = L_k C_k$ and nothing from above. Then
+# make one block of 4 × 4 pixels in the middle of the image brighter. Which of the 32 × 32 cells of P2 notice?
 
 # %% tags=["break-it"]
-held_out = open_dataset("shapes", DATA / "shapes", "val")
-samples = [held_out.load(i) for i in range(len(held_out))]
-all_features, _ = backbone(make_batch(samples, config).images, params, config)
-grids = model.anchors((128, 128), pyramid)
+brighter = batch.images.copy()
+brighter[0, 62:66, 62:66] += 1
 
 
-def found(levels, budget):
-    """Say of each object whether one of the first `budget` proposals overlaps it by half."""
-    logits, deltas, _ = rpn_head(levels, params, config)
-    changed, overlaps = config.replace(proposals_post_nms_test=budget), []
-    for truth, own_logits, own_deltas in zip(samples, logits, deltas):
-        boxes, _ = propose(own_logits, own_deltas, grids, (0, 0, 128, 128), changed, training=False)
-        overlaps += list(iou(boxes, truth.gt_boxes.astype(np.float32)).max(axis=0))
-    return np.array(overlaps) >= 0.5
+def noticed(way_down):
+    """Return by how much each cell of P2 changes, in parts of the largest change."""
+    before, after = (top_down(backbone(x, params, config)[0], params, way_down)[0][0] for x in (batch.images, brighter))
+    change = np.abs(after - before).max(axis=-1)
+    return change / change.max()
 
 
-whole_way, cut = top_down(all_features, params), top_down(all_features, params, way_down=False)
-as_it_is, broken = found(whole_way, 10), found(cut, 10)
-assert (len(samples), len(as_it_is)) == (26, 84) and broken.mean() < as_it_is.mean() - 0.05
-print("without the way down, ten proposals find fewer objects, by more than a twentieth of all")
+whole_way, cut = noticed(True), noticed(False)
+assert np.sum(cut > 1e-4) <= 13 * 13 and np.sum(whole_way > 1e-4) > 0.9 * 32 * 32
+print("with the way down: more than nine tenths of P2; without it: at most 13 x 13 of 32 x 32 cells")
 
-# %% mystnb={"image": {"alt": "Curves: share of objects found against the number of proposals, with and without the way down; the cut network finds fewer."}}
-budgets = (5, 10, 20, 50, 100, 200)
-figure = Figure(figsize=(6, 2.8), layout="constrained")
-ax = figure.subplots()
-for levels, colour, mark, label in (
-    (whole_way, COLOURS[0], "o", "(d) as it is"),
-    (cut, COLOURS[1], "s", "(c) nothing from above"),
-):
-    ax.plot(budgets, [found(levels, k).mean() for k in budgets], color=colour, marker=mark, label=label)
-ax.set(xscale="log", xticks=budgets, xticklabels=budgets, xlabel="proposals", ylabel="objects found", ylim=(0, 1.05))
-ax.legend(fontsize=8)
-ax.minorticks_off()
+# %% mystnb={"image": {"alt": "Two maps of P2. With the way down nearly every cell changes a little; without it only a square of 13 cells around the changed pixels."}}
+figure = Figure(figsize=(6.4, 3), layout="constrained")
+for ax, change, text in zip(figure.subplots(1, 2), (whole_way, cut), ("(d) as it is", "(c) nothing from above")):
+    drawn = ax.imshow(np.log10(change + 1e-6), vmin=-5, vmax=0, extent=(0, 128, 128, 0), cmap="cividis")
+    ax.add_patch(Rectangle((62, 62), 4, 4, fill=False, color="white", lw=0.8))
+    ax.set(title=text, xticks=(0, 64, 128), yticks=(0, 64, 128))
+figure.colorbar(drawn, ax=figure.axes, label="change, powers of ten")
 show(figure)
 
 # %% [markdown]
-# *Figure 4.5. The price of cutting the way down in a network that was trained with it.*
+# *Figure 4.5. The change of every cell of P2 when the white block becomes brighter, in parts of the largest change.*
 #
-# Read it with care. The network has learned to rely on what comes from above. One trained without it from the start would
-# do better than the orange curve. How much would be left is a question of training: two networks, each trained from the
-# start, on data with many small objects. Our 84 objects and half a minute of training could not answer it.
+# Without the way down a cell of P2 sees what C2 sees: 13 cells of 4 pixels. It cannot know whether the edge it lies on
+# belongs to a circle of 60 pixels or to a stick. What comes from C5 has seen the whole image.
+#
+# Does the network of the book suffer from the cut? **Hardly, and that is worth knowing.** Four networks were trained as this
+# one, from other draws. Among ten proposals an image the cut ones found between 4 percent fewer and 6 percent more of the
+# 84 held-out objects, and the sum of the losses did not grow in three of four; what grew in all four,
+# by a quarter to twofold, was the number of detections, and few of them were objects. In half a minute a network learns
+# edges and corners first. What to do with the view from above it learns later.
+#
+# So the question is one of training: two networks, each trained from the start.
 #
 # For (b), a single map, it was asked: the presets `tiny` and `tiny_c4` have the same backbone, and each was trained from
 # random weights for 600 steps on 600 generated images of 128 pixels. COCO's mask AP on a hundred others:

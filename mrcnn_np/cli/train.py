@@ -45,10 +45,12 @@ from ..training.page import Page
 from ..training.run_folder import CHECKPOINT, CONFIG, FILES, METRICS, OPTIONS, PICTURES, REPORT, START, clear, locked
 from ..training.summary import draw, peak_memory_mib, summarise
 from .backend import remembered, threads_of
+from .compile_ahead import compiling_ahead
+from .first_run import warm_detection
 from .options import Options, open_dataset, recognise_data, recorded_options, require_run
 from .splits import open_splits
 from .train_config import PRESET, make_config, with_pose
-from .warmup import compiling, warm_detection
+from .warmup import compiling
 
 #: share of the images that is held out, if no split is
 VAL_FRACTION = 0.1
@@ -127,16 +129,17 @@ def run_train(args: argparse.Namespace) -> int:
             require_package()
         checkpoint = ranks.of_first(lambda: find_checkpoint(folder) if args.resume else None)
         plan = ranks.after_first(lambda: _plan(args, folder, options, recorded, checkpoint))
-        if options.minutes is not None and not recorded:
-            plan = _within_budget(plan, options.minutes)
-        if not ranks.first:
-            _train_and_evaluate(args, folder, plan, None, None)
-            return 0
-        prepare(folder)
-        if not options.no_pictures:
-            own_folder(folder / PICTURES)
-        with locked(folder):
-            return _run(args, folder, plan)
+        with compiling_ahead(plan.model.config, wanted=not ranks.several):
+            if options.minutes is not None and not recorded:
+                plan = _within_budget(plan, options.minutes)
+            if not ranks.first:
+                _train_and_evaluate(args, folder, plan, None, None)
+                return 0
+            prepare(folder)
+            if not options.no_pictures:
+                own_folder(folder / PICTURES)
+            with locked(folder):
+                return _run(args, folder, plan)
 
 
 def _machine(recorded: Mapping[str, Any], args: argparse.Namespace, folder: Path) -> Mapping[str, Any]:

@@ -7,7 +7,7 @@ import pytest
 from numba.core import event
 
 from mrcnn_np import MaskRCNN, presets
-from mrcnn_np.cli import warmup
+from mrcnn_np.cli import first_run, warmup
 from mrcnn_np.synthetic import picture
 
 
@@ -55,6 +55,6 @@ def test_it_is_said_before_the_first_kernel_is_done(clock):
 def test_a_model_that_is_warmed_up_stays_as_it_is():
     model = MaskRCNN(presets.tiny(num_classes=2, image_min_size=64, image_max_size=64), rng=np.random.default_rng(0))
     before = {name: p.copy() for name, p in model.params.items()}
-    (found,) = warmup.warm_detection(model, picture((64, 64)))
+    (found,) = first_run.warm_detection(model, picture((64, 64)))
     assert len(found.scores) == 10  # masks are drawn, too
     assert all((model.params[name] == p).all() for name, p in before.items())

@@ -129,8 +129,8 @@ def test_without_a_private_folder_kernels_are_kept_for_one_run(tmp_path, monkeyp
         monkeypatch.setattr(Path, "home", no_home)
     (temporary / "mrcnn_np").mkdir()  # where kernels were looked for once: anybody could make it
     with pytest.warns(RuntimeWarning, match="kept for this run only"):
-        folder = cpu._cache_folder()
-    assert folder.parent == temporary and mode(folder) == 0o700
+        folder, kept = cpu._cache_folder()
+    assert not kept and folder.parent == temporary and mode(folder) == 0o700
     assert list(folder.iterdir()) == [] and list((temporary / "mrcnn_np").iterdir()) == []
 
 
