@@ -107,7 +107,7 @@ def targets(results: Results) -> Iterator[Target]:
         name = "training step of `make train`, numpy / cpu"
         yield Target(name, 3.0, step["numpy_over_cpu"], True, "", step["quiet"])
         if start["cold_seconds"] is not None:
-            yield Target("first start, compiling", 90.0, start["cold_seconds"], False, " s", start["quiet"])
+            yield Target("first start, compiling", 30.0, start["cold_seconds"], False, " s", start["quiet"])
         yield Target("start to first detection", 3.0, warm, False, " s", start["quiet"])
 
 

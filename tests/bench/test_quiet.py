@@ -148,7 +148,7 @@ def results_of(quiet):
     net = {"what": "detect", "preset": "torchvision", "size": [8, 9], "batch": 1, "threads": 2, "target": 2.5}
     net |= {"peak_mib": {"cpu": 10.0, "torch": 20.0}, "scores_apart": 0.0, "detections": {"cpu": 1}}
     row = {**net, **times}
-    start = {"step": {**row, "numpy_over_cpu": 9.0}, "cold_seconds": 40.0, "warm_seconds": [0.5], "quiet": quiet}
+    start = {"step": {**row, "numpy_over_cpu": 9.0}, "cold_seconds": 20.0, "warm_seconds": [0.5], "quiet": quiet}
     busy = {"what": "train", "batch": 8, "layer": "omp", "threads": 2, "median": {"quiet": 0.1, "busy": 0.2}}
     preset = {"preset": "tiny", "backbone": "tiny", "parameters": 5, "images": 8, "backend": "cpu", "quiet": quiet}
     preset |= {what: {"seconds": 0.25, "peak_mib": 100.0} for what in ("train", "detect")}

@@ -14,7 +14,7 @@ from mrcnn_np.bench.quiet import MARK
 from mrcnn_np.bench.timeline import page, picture
 from mrcnn_np.bench.timeline.measure import image_size, record
 from mrcnn_np.bench.timeline.record import PARTS, WIRING, Recorder, Slice, medians
-from mrcnn_np.bench.timeline.work import Call, arithmetic, arrays, layer_of, shape_of, traffic
+from mrcnn_np.bench.timeline.work import Call, arithmetic, arrays, layer_of, least_arithmetic, shape_of, traffic
 from mrcnn_np.model import MaskRCNN
 from mrcnn_np.ops.activation import relu
 from mrcnn_np.ops.conv import conv2d, conv2d_backward, conv2d_transpose, conv2d_transpose_backward
@@ -82,6 +82,25 @@ def test_arithmetic_of_transposed_convolutions_and_linear_layers():
     assert arithmetic(call) == 2 * 10 * 30 * 20
     assert arithmetic(call_of(linear_backward, *call.result)) == 4 * 10 * 30 * 20
     assert arithmetic(call_of(relu, x)) == 0
+
+
+@pytest.mark.parametrize(("size", "stride", "factor"), [(3, 1, 4), (3, 2, 1), (1, 1, 1), (5, 1, 1)])
+def test_winograd_leaves_a_quarter_of_a_convolution_of_3x3_with_stride_1(size, stride, factor):
+    call = call_of(conv2d, ones(1, 9, 9, 4), ones(size, size, 4, 8), stride=stride)
+    assert least_arithmetic(call) * factor == arithmetic(call) > 0
+    back = call_of(conv2d_backward, *call.result)
+    assert least_arithmetic(back) * factor == arithmetic(back) > 0
+    assert least_arithmetic(call_of(linear, ones(10, 30), ones(30, 20))) == 2 * 10 * 30 * 20
+
+
+def test_the_limit_of_a_run():
+    """Ten seconds of arithmetic at 100 GFLOP/s, of which a quarter of six, and four, are left."""
+    flop = 100 * 10**9
+    slices = [
+        Slice("fpn", "conv2d", "", "", 9.0, 6 * flop, 0, 6 * flop // 4),
+        Slice("fpn", "linear", "", "", 5.0, 4 * flop, 0, 4 * flop),
+    ]
+    assert "takes 5500 ms at that peak" in page.limit({"slices": [asdict(one) for one in slices]}, PEAK)
 
 
 def test_arithmetic_of_nothing():

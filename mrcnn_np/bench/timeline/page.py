@@ -57,7 +57,8 @@ def write(found: Record) -> str:
     """Return ``timeline.md``: every timeline in full."""
     sections = [
         "\n\n".join((
-            title(run, 2), f"By part:\n\n{by_part(run, found['peak'])}", _most(run, found["peak"]),
+            title(run, 2), limit(run, found["peak"]),
+            f"By part:\n\n{by_part(run, found['peak'])}", _most(run, found["peak"]),
             f"All layers in order:\n\n{_in_order(run, found['peak'])}",
         ))
         for run in found["runs"]
@@ -69,7 +70,10 @@ def write(found: Record) -> str:
 
 def section(found: Record) -> str:
     """Return the section of ``bench.md``: parts, and what costs most."""
-    texts = ((title(run, 3), by_part(run, found["peak"]), _most(run, found["peak"])) for run in found["runs"])
+    texts = (
+        (title(run, 3), limit(run, found["peak"]), by_part(run, found["peak"]), _most(run, found["peak"]))
+        for run in found["runs"]
+    )
     end = "Every layer in order is in `timeline.md`, the picture in `timeline.png`."
     return "\n\n".join(("## Timeline", note(found), *(text for group in texts for text in group), end))
 
@@ -95,6 +99,15 @@ def title(run: Record, level: int) -> str:
         f"{'#' * level} {run['preset']} {run['what']}, {height}x{width}\n\n"
         f"{milliseconds(whole.seconds)} ms{mark(run)}, of which {_percent(whole.between, whole.seconds)} are spent "
         "outside of kernels."
+    )
+
+
+def limit(run: Record, peak: Record) -> str:
+    """Say how long the multiplications that Winograd leaves take at the peak: no kernel can do better."""
+    seconds = sum(one["least"] for one in run["slices"]) / peak["gflops"] / 1e9
+    return (
+        "With Winograd's F(4x4, 3x3) for every 3x3 convolution of stride 1, its transforms left out, the arithmetic "
+        f"takes {milliseconds(seconds)} ms at that peak."
     )
 
 

@@ -16,7 +16,7 @@ from kernels import watch
 from ... import model
 from ...params import Params
 from ...training import loop
-from .work import Call, arithmetic, layer_of, shape_of, traffic
+from .work import Call, arithmetic, layer_of, least_arithmetic, shape_of, traffic
 
 #: the parts of the network: functions that ``model.py`` and ``training/loop.py`` call by these names
 PARTS = (
@@ -49,8 +49,8 @@ class Slice:
     shape : str
         Of its first result.
     seconds : float
-    flop, nbytes : int
-        See ``work.py``.
+    flop, nbytes, least : int
+        See ``work.py``; ``least`` is its ``least_arithmetic``.
     """
 
     part: str
@@ -60,6 +60,7 @@ class Slice:
     seconds: float
     flop: int = 0
     nbytes: int = 0
+    least: int = 0
 
 
 class Recorder:
@@ -130,7 +131,7 @@ class Recorder:
         """Take a call from ``kernels.watch``; nothing of it is kept, or its arrays would live longer than they do."""
         self._until(began)
         call = Call(name, args, kwargs, result)
-        work = arithmetic(call), traffic(call)
+        work = arithmetic(call), traffic(call), least_arithmetic(call)
         self.slices.append(Slice(self.now, name, layer_of(call, self.names), shape_of(call), ended - began, *work))
         self.since = time.perf_counter()
 

@@ -10,6 +10,8 @@ import numpy as np
 from kernels.contract import ConvCache, FusedConvCache, LinearCache, TransposedConvCache
 
 PRODUCTS = (ConvCache, FusedConvCache, LinearCache, TransposedConvCache)
+#: Winograd's F(4x4, 3x3): 6 x 6 multiplications for a tile of 4 x 4 results, in place of 4 x 4 x 3 x 3
+WINOGRAD = 4
 
 
 class Call(NamedTuple):
@@ -41,8 +43,7 @@ def arithmetic(call: Call) -> int:
     Norm, bias, ReLU and padding are not counted: the windows are taken as whole.
     """
     backward = call.name.endswith("_backward")
-    values = call.given if backward else call.result if isinstance(call.result, tuple) else ()
-    cache = next((value for value in values if isinstance(value, PRODUCTS)), None)
+    cache = _cache_of(call)
     if cache is None:
         return 0
     passes = 1 + call.kwargs.get("need_dx", True) if backward else 1
@@ -51,8 +52,29 @@ def arithmetic(call: Call) -> int:
     kh, kw, c_in, c_out = cache.w.shape  # c_in is that of one group
     if isinstance(cache, TransposedConvCache):  # every cell of x stamps the kernel
         return 2 * passes * cache.x.size * kh * kw * c_out
-    outputs = next(arrays(values)).size  # of y, or of dy in its place
+    outputs = next(arrays(_values(call))).size  # of y, or of dy in its place
     return 2 * passes * outputs * kh * kw * c_in
+
+
+def least_arithmetic(call: Call) -> int:
+    """Return ``arithmetic``, of a 3x3 convolution with stride 1 the quarter that Winograd's multiplications are.
+
+    Its transforms are not counted, so nothing that computes in float32 without larger tiles can do with less.
+    """
+    cache = _cache_of(call)
+    by_winograd = isinstance(cache, ConvCache | FusedConvCache) and cache.w.shape[:2] == (3, 3)
+    return arithmetic(call) // (WINOGRAD if by_winograd and tuple(cache.stride) == (1, 1) else 1)
+
+
+def _values(call: Call) -> tuple[Any, ...]:
+    """Return what a cache is found in: the result, of a gradient the arguments."""
+    if call.name.endswith("_backward"):
+        return call.given
+    return call.result if isinstance(call.result, tuple) else ()
+
+
+def _cache_of(call: Call) -> Any:
+    return next((value for value in _values(call) if isinstance(value, PRODUCTS)), None)
 
 
 def traffic(call: Call) -> int:
