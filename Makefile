@@ -10,6 +10,7 @@ RUN ?= runs/shapes-tiny
 	book book-build book-check lab clean
 
 setup: $(STAMP)
+	@echo 'installed in $(VENV). Next: make train; or `. $(BIN)/activate`, then `mrcnn-np --help`'
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
