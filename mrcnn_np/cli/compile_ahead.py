@@ -12,6 +12,7 @@ with it.
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -26,10 +27,12 @@ import numpy as np
 import kernels
 
 from ..config import Config
+from ..network import spec
 from .first_run import warm_up
 
-#: each takes 200 to 300 MiB
 MOST = 3
+#: bytes that all helpers may take together; a first one is worth more
+MEMORY = 1.5e9
 
 
 class Call(NamedTuple):
@@ -40,8 +43,15 @@ class Call(NamedTuple):
     options: dict[str, Any]
 
 
-def helpers_for(cores: int) -> int:
+def helpers_for(config: Config, cores: int) -> int:
     """Return how many helpers there are beside the command, which takes a core; ``MRCNN_NP_COMPILE_AHEAD`` says less.
+
+    One takes 0.2 GB for the preset tiny, 1.1 GB for torchvision, whose weights it makes and moves.
+
+    Parameters
+    ----------
+    config : Config
+    cores : int
 
     Raises
     ------
@@ -51,7 +61,8 @@ def helpers_for(cores: int) -> int:
     text = os.environ.get("MRCNN_NP_COMPILE_AHEAD", str(MOST))
     if not text.isdecimal():
         raise ValueError(f"MRCNN_NP_COMPILE_AHEAD is {text!r}; expected the number of helpers, 0 for none")
-    return max(0, min(cores - 1, int(text)))
+    each = 200e6 + 5 * sum(4 * math.prod(tensor.shape) for tensor in spec(config).values())
+    return max(0, min(cores - 1, int(text), max(1, int(MEMORY / each))))
 
 
 @contextmanager
@@ -66,7 +77,8 @@ def compiling_ahead(config: Config, *, wanted: bool = True) -> Iterator[list[sub
         False for one of several ranks, which keep all cores busy already.
     """
     started: list[subprocess.Popen[bytes]] = []
-    count = helpers_for(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    count = helpers_for(config, cores)
     if not wanted or kernels.backend() != "cpu" or not count:
         yield started
         return

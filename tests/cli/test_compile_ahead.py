@@ -20,14 +20,15 @@ CONFIG = presets.tiny(num_classes=2, image_min_size=64, image_max_size=64, batch
 @pytest.mark.parametrize(("cores", "variable", "expected"), [(1, "3", 0), (2, "3", 1), (16, "3", 3), (16, "0", 0)])
 def test_a_helper_for_every_core_that_is_left(monkeypatch, cores, variable, expected):
     monkeypatch.setenv("MRCNN_NP_COMPILE_AHEAD", variable)
-    assert helpers_for(cores) == expected
+    assert helpers_for(CONFIG, cores) == expected
+    assert helpers_for(presets.torchvision(), cores) == min(1, expected)  # each takes 1.1 GB
 
 
 @pytest.mark.parametrize("text", ["", "-1", "all"])
 def test_a_number_that_is_none(monkeypatch, text):
     monkeypatch.setenv("MRCNN_NP_COMPILE_AHEAD", text)
     with pytest.raises(ValueError, match=r"MRCNN_NP_COMPILE_AHEAD is .*; expected the number of helpers, 0 for none"):
-        helpers_for(4)
+        helpers_for(CONFIG, 4)
 
 
 def test_calls_are_of_a_kind_if_the_same_code_serves_them():
