@@ -761,7 +761,7 @@ for ax, one in zip(figure.subplots(1, 3), strongest):
 show(figure)
 
 # %% [markdown]
-# *Figure 2.7. What three learned kernels find in the scene: two answer to green, one to brightness.*
+# *Figure 2.7. What three learned kernels find in the scene: one answers to the background, two to bright shapes.*
 #
 # ## Break it
 #

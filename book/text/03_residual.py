@@ -488,8 +488,8 @@ for ax, name, c in zip(axes[1:], ("C2", "C3", "C4", "C5"), features):
 show(figure)
 
 # %% [markdown]
-# *Figure 3.4. Of each stage the channel that varies most. On C2 you can still see a shape; a cell of C5 stands for 32 × 32
-# pixels, and only the other channels could tell what its brightness means.*
+# *Figure 3.4. Of each stage the channel that varies most. On C2 you can still see the stick; a cell of C5 stands for
+# 32 × 32 pixels, and only the other channels could tell what its brightness means.*
 #
 # ## Why batch norm is frozen
 #
@@ -694,7 +694,7 @@ whole, no_branch, no_shortcut = sum(losses.values()), without("branch"), without
 assert no_shortcut > 1.2 * whole and no_shortcut > no_branch
 print("without its shortcut the loss grows by more than a fifth, and by more than without its branch")
 
-# %% mystnb={"image": {"alt": "Bars of the sum of the losses: the whole network, without the branch of one block, without its shortcut; the last is by far the largest."}}
+# %% mystnb={"image": {"alt": "Bars of the sum of the losses: the whole network, without the branch of one block, without its shortcut; the last is the largest."}}
 figure = Figure(figsize=(6, 1.9), layout="constrained")
 ax = figure.subplots()
 ax.barh(["whole", "no branch", "no shortcut"], np.array([whole, no_branch, no_shortcut]) / whole, color=COLOURS[:3])

@@ -618,7 +618,7 @@ check("4.5", meet)
 # Each level adds its own to what it collects from the finer one, which already holds all below.
 # </details>
 
-# %% mystnb={"image": {"alt": "Two rows of four maps over the image, P2 to P5: above each level from its own C alone, below with what comes from above. The fine levels gain broad patches where objects are."}}
+# %% mystnb={"image": {"alt": "Two rows of four maps over the image, P2 to P5: above each level from its own C alone, below with what comes from above. The fine levels gain broad patches, and on P2 the thin stick fades."}}
 alone = top_down(features, params, way_down=False)
 figure = Figure(figsize=(8, 4.1), layout="constrained")
 axes = figure.subplots(2, 4)
@@ -635,9 +635,9 @@ show(figure)
 # *Figure 4.4. The strength of a cell of the book's network: the root of the mean square of its channels. Above: each level
 # from its own C alone. Below: as it is. Dotted: the true boxes.*
 #
-# Look at P2. Alone, it shows lines: the rim of the large circle, and the stick, which is no object. With the way down the
-# inside of the circle is filled, too, by cells of $M_4$ and $M_5$ that know what the rim belongs to. P5 gains nothing, for
-# nothing is above it.
+# Look at P2. Alone, it shows what C2 sees: the large circle, and lines, among them the stick, which is no object. With
+# the way down the stick fades, and broad patches come in: what $M_4$ and $M_5$ say of whole neighbourhoods. P5 gains
+# nothing, for nothing is above it.
 #
 # ## Break it
 #

@@ -152,7 +152,7 @@ for name, one, two, compiled, on_card in zip(
     close(f"{name}: NumPy and the compiled kernels, float32", compiled, two, tolerance=1e-5)
     close(f"{name}: the compiled kernels and CUDA's, simulated", on_card, compiled, tolerance=1e-5)
 
-# %% mystnb={"image": {"alt": "Objectness of the trained network on the five levels, the highest of each cell's three anchors, beside the image: bright spots sit on the objects."}}
+# %% mystnb={"image": {"alt": "Objectness of the trained network on the five levels, the highest of each cell's three anchors, beside the image: some bright spots sit on objects, others beside them."}}
 figure = Figure(figsize=(10, 2.3), layout="constrained")
 axes = figure.subplots(1, 6)
 axes[0].imshow(scene().image, extent=(0, 128, 128, 0))
@@ -168,8 +168,8 @@ show(figure)
 
 # %% [markdown]
 # *Figure 6.1. Objectness of the book's network, the largest of a cell's three anchors; dark is 0, bright 1. The small
-# circle lights up on P2 and P3, the large one on P4. P5 and P6 are undecided, near a half; the section on sampling says
-# why.*
+# circle lights up on P2 and P3, the large one on P4; so does a part of the stick there, which is no object. P5 and P6
+# are undecided, near a half; the section on sampling says why.*
 #
 # ## The way back: shared weights add up
 #

@@ -219,7 +219,7 @@ ledger.expect("decoded", decoded, (1052, 4))
 assert 0 < (decoded.min(axis=1) < 0).sum() < 1052  # some reach beyond the image, most do not
 
 
-# %% mystnb={"image": {"alt": "The image of the book twice. Left: the thirty anchors with the highest logits, in rigid rows. Right: the same after decoding, drawn together on the objects."}}
+# %% mystnb={"image": {"alt": "The image of the book twice. Left: the thirty anchors with the highest logits, in rigid rows. Right: the same after decoding, some of them drawn together on an object."}}
 def boxes_on(ax, boxes, colour, **style):
     for y1, x1, y2, x2 in np.asarray(boxes, float):
         ax.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, color=colour, **style))
@@ -239,9 +239,9 @@ for ax, boxes, title in zip(figure.subplots(1, 2), (anchors[kept], decoded), ("3
 show(figure)
 
 # %% [markdown]
-# *Figure 7.1. Dotted: the true boxes. Left, anchors stand in rows and columns. Right, the deltas have moved them: many now
-# sit on an object, several of them in nearly the same place. That is what suppression is for. Others sit on no object;
-# to see that is the task of the head of chapter 9.*
+# *Figure 7.1. Dotted: the true boxes. Left, anchors stand in rows and columns. Right, the deltas have moved them: some
+# now sit on an object, several of these in nearly the same place. That is what suppression is for. Others sit on no
+# object; to see that is the task of the head of chapter 9.*
 #
 # ## Clip, and drop what has no sides
 #
@@ -638,7 +638,7 @@ as_it_is, broken, worst = found(0.7, 200), found(0.3, 200), found(0.3, 200, **on
 assert as_it_is > 0.9 and broken < as_it_is - 0.05 and worst < as_it_is - 0.2
 print("0.3 loses more than a twentieth of all objects; with all levels in one pool, more than a fifth")
 
-# %% mystnb={"image": {"alt": "Curves: share of objects found against the number of proposals, for thresholds 0.3, 0.5, 0.7 and without suppression. 0.3 levels off below the others, and far below with all levels in one pool."}}
+# %% mystnb={"image": {"alt": "Curves: share of objects found against the number of proposals, for thresholds 0.3, 0.5, 0.7 and without suppression. With long lists 0.3 lies below the others, and far below with all levels in one pool."}}
 budgets = (5, 10, 20, 50, 100, 200)
 figure = Figure(figsize=(6, 3), layout="constrained")
 ax = figure.subplots()
@@ -653,7 +653,7 @@ ax.minorticks_off()
 show(figure)
 
 # %% [markdown]
-# *Figure 7.5. The price. At 0.3 a longer list no longer helps: neighbours are gone, and with them boxes that fitted better
+# *Figure 7.5. The price. At 0.3 a longer list helps less: neighbours are gone, and with them boxes that fitted better
 # than the one with the best logit.*
 #
 # On paper: at 0.7 both objects keep their proposal, at 0.3 one of them loses it.

@@ -583,8 +583,8 @@ show(figure)
 # class gets half of the probability: less than a third of the objects' cells are painted, and every fifth mask or more
 # stays empty. The sigmoid never asks. After the paper's long training softmax is still 5.5 points behind.
 #
-# That *one* mask for all does as well teaches something, too: not the number of masks matters, but that they do not compete. The paper says the same (29.7 against 30.3), and a mask per class costs
-# almost nothing.
+# That *one* mask for all does about as well teaches something, too: not the number of masks matters, but that they do
+# not compete. The paper says the same (29.7 against 30.3), and a mask per class costs almost nothing.
 #
 # ## Why 28 × 28, and not as large as the region?
 #

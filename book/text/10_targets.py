@@ -284,7 +284,7 @@ assert (np.sqrt((divided**2).mean(axis=0)) > 0.5).all() and (np.sqrt((divided**2
 print("shifted object: [1, 0, 0, 0]; wider object: [0, 5, 0, 3.47]; the region itself: zeros")
 print("our positives are off by", ", ".join(f"{v:.2f}" for v in off_by), "(root mean square)")
 
-# %% mystnb={"image": {"alt": "The four box targets of each positive proposal as dots: before the division close to zero, after it spread from about minus three to two."}}
+# %% mystnb={"image": {"alt": "The four box targets of each positive proposal as dots: before the division close to zero, after it spread from below minus two to above two."}}
 figure = Figure(figsize=(8, 2.6), layout="constrained")
 for ax, values, title in zip(figure.subplots(1, 2), (plain, divided), ("plain", "divided by 0.1, 0.1, 0.2, 0.2")):
     for k in range(4):
@@ -580,8 +580,8 @@ show(figure)
 # *Figure 10.5. The price of a wrong target. The loss compares with the target, so it cannot say that the target is wrong.*
 #
 # All three losses fall. The wrong ones end higher, because those masks fit the features worse, but only who has the right
-# curve beside them can see that. On new images exchanged axes cost a fifth of the IoU. Three cells cost less: the masks of
-# so short a training are rough anyway, and the shift hides in their roughness. It will not go away when they get better.
+# curve beside them can see that. On new images the right targets are best, but not by much: the masks of so short a
+# training are rough anyway, and the mistakes hide in their roughness. They will not go away when the masks get better.
 #
 # So before training, draw a dozen targets over their regions and look at them, as in figure 10.4. A shift of three cells
 # is visible there at once.

@@ -544,8 +544,8 @@ show(figure)
 # *Figure 11.5. A circle (class 1) and a triangle (class 3, with a notch where a square lies on it), and the gradient of
 # their four channels. Orange is negative: there the logit should grow; purple is positive, there it should shrink.*
 #
-# Three of four channels are empty. The circle's inside is white: the network is sure of it, and what is left to learn lies
-# on the outline. Of the triangle it is unsure everywhere, and most at the two tips.
+# Three of four channels are empty. Most of the circle's inside is white: the network is sure of it, and what is left to
+# learn lies near the outline. Of the triangle it is unsure everywhere, and most at the tips.
 #
 # So the masks do not compete. "Is this pixel part of the triangle, *if* it is a triangle?" Which class it is has been
 # decided by the class head. A softmax over the channels would ask both questions at once; the paper measures what that
@@ -670,8 +670,8 @@ print("five losses, six gradients: right")
 # *cosine* between them is 1 if they point the same way, 0 if they have nothing in common. Once with smooth L1, once with
 # the square. A $\beta$ of 1000 makes everything a parabola.
 #
-# **On paper first.** The slopes of the other eleven regions are mostly below 1. How large is the slope of the wrong one
-# with each of the two losses?
+# **On paper first.** The slopes of the other eleven regions are mostly about 1 or less. How large is the slope of the
+# wrong one with each of the two losses?
 
 # %% tags=["break-it"]
 spoilt = targets.deltas.copy()
@@ -698,9 +698,9 @@ show(figure)
 # %% [markdown]
 # *Figure 11.7. One wrong target among twelve.*
 #
-# With the square the wrong region takes over: its slope is about 20, those of the others are mostly below 1. The step
-# follows the mistake. Smooth L1 gives it a slope of 1: one voice among twelve. Its price is that a box which is really far
-# off is not moved faster than one that is one unit off.
+# With the square the wrong region takes over: its slope is about 20, those of the others are mostly about 1 or less.
+# The step follows the mistake. Smooth L1 gives it a slope of 1: one voice among twelve. Its price is that a box which
+# is really far off is not moved faster than one that is one unit off.
 #
 # ## The ledger
 

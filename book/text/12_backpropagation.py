@@ -370,7 +370,7 @@ def total_loss(**changed):
 # from one call. Before we look inside, hold it against the difference quotient, for steps from large to tiny; and beside it
 # a function without kinks, the softmax cross-entropy of one row.
 
-# %% mystnb={"image": {"alt": "Relative error against step size, both logarithmic. The smooth function is best near 1e-5; the network only below 1e-6, because longer steps cross kinks."}}
+# %% mystnb={"image": {"alt": "Relative error against step size, both logarithmic. The smooth function is best near 1e-5; the network only from 1e-6 down, because longer steps cross kinks."}}
 steps = 10.0 ** -np.arange(1, 12)
 v = grads[stem] / np.linalg.norm(grads[stem])
 slope, w0 = float((grads[stem] * v).sum()), params[stem]
