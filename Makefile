@@ -60,11 +60,11 @@ test-compare: $(STAMP)
 	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/compare -n 2 --dist loadgroup $(ARGS)
 
 # The kernels as plain Python: every line is seen by coverage, and every address they use is held to the arrays there
-# are. What writes LLVM instructions runs in the second command, which compares it with its definition in NumPy.
+# are. What writes LLVM instructions, and what waits for the compiler, runs in the second command.
 test-nojit: $(STAMP)
 	NUMBA_DISABLE_JIT=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest tests/kernels --ignore tests/kernels/test_simd_python.py \
 		-n 2 --cov --cov-report= $(ARGS)
-	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest tests/kernels/test_simd_python.py \
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest tests/kernels/test_simd_python.py tests/kernels/test_once.py \
 		--cov --cov-append --cov-report=term-missing:skip-covered --cov-fail-under=99
 
 # The kernels as on a processor without AVX-512.
