@@ -769,9 +769,9 @@ def _add_weights(commands: Commands) -> None:
     convert.add_argument("--to", choices=("safetensors", "torchvision", "onnx"), help="default: by the ending of OUT")
     convert.add_argument(
         "--part",
-        choices=("whole", "first_stage", "box_head", "mask_head"),
+        choices=("whole", "first_stage", "box_head", "mask_head", "keypoint_head"),
         help="what of the network becomes ONNX: all, from an image to its masks (whole, the default), or one of the "
-        "three pieces without proposals and suppression, whose outputs are raw",
+        "pieces without proposals and suppression, whose outputs are raw",
     )
     _add_conventions_of_weights(convert)
 

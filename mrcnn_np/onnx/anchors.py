@@ -10,7 +10,7 @@ from .graph import Graph, Tensor
 
 
 def anchors(g: Graph, pyramid: list[Tensor], canvas: Tensor, config: Config) -> list[Tensor]:
-    """Return the anchors of P2..P6.
+    """Return the anchors of P2..P6, or of the one map.
 
     Parameters
     ----------
@@ -24,10 +24,10 @@ def anchors(g: Graph, pyramid: list[Tensor], canvas: Tensor, config: Config) -> 
     Returns
     -------
     list of str
-        (A_l, 4) each, molded pixels; rows, then columns, then aspect ratios.
+        (A_l, 4) each, molded pixels; rows, then columns, then aspect ratios, then sizes.
     """
     levels = []
-    for k, p in enumerate(pyramid):
+    for k, (level, p) in enumerate(zip(config.levels, pyramid)):
         shape = g.Shape(p, start=2, end=4)
         step = np.full(2, config.anchor_strides[k], np.int64)
         if config.anchor_stride_from_grid:
@@ -41,15 +41,15 @@ def anchors(g: Graph, pyramid: list[Tensor], canvas: Tensor, config: Config) -> 
         both = g.Expand(y, shape), g.Expand(x, shape)
         centre = g.Concat(*(g.Unsqueeze(c, [2, 3]) for c in both * 2), axis=3)  # (rows, columns, 1, 4)
         boxes = g.cast(g.Add(centre, cell_anchors(k, config)), np.float32)
-        levels.append(g.Reshape(boxes, [-1, 4], name=f"anchors.p{k + 2}"))
+        levels.append(g.Reshape(boxes, [-1, 4], name=f"anchors.{level}"))
     return levels
 
 
 def cell_anchors(k: int, config: Config) -> np.ndarray:
-    """Return the anchors of level ``k`` around (0, 0), (ratios, 4), float64: those of the first cell, not moved."""
+    """Return the anchors of map ``k`` around (0, 0), (ratios * sizes, 4), float64: those of a cell, not moved."""
     (boxes,) = pyramid_anchors(
         (1, 1),
-        sizes=config.anchor_sizes[k : k + 1],
+        sizes=[config.sizes_by_level[k]],
         strides=[1],
         aspect_ratios=config.anchor_ratios,
         ratio_meaning=config.anchor_ratio_meaning,

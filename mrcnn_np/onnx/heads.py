@@ -1,10 +1,26 @@
-"""The class and box head, and the mask head, as ``mrcnn_np/heads.py``."""
+"""The class and box head, the mask head, and C5 before both, as ``mrcnn_np/heads.py``."""
 
 from __future__ import annotations
 
 from ..config import Config
+from .backbone import stage
 from .graph import Graph, Tensor
 from .layers import TRANSPOSED, conv_bn, to_nhwc
+
+
+def c5_head(g: Graph, features: Tensor, config: Config, *, level: str) -> Tensor:
+    """Run the stage C5 on each RoI (``box_head="c5"``); for every other box head nothing happens.
+
+    Parameters
+    ----------
+    g : Graph
+    features : str
+        (R, C, 14, 14).
+    config : Config
+    level : str
+        As in ``conv_bn``: the same weights serve both heads.
+    """
+    return stage(g, features, 5, config, level=level) if config.box_head == "c5" else features
 
 
 def box_head(g: Graph, features: Tensor, config: Config) -> tuple[Tensor, Tensor]:
@@ -24,13 +40,16 @@ def box_head(g: Graph, features: Tensor, config: Config) -> tuple[Tensor, Tensor
     box_deltas : str
         (R, K, 4), still divided by ``head_box_std``.
     """
-    convs, padding, fcs = {"fc": (0, 0, 2), "conv": (2, 0, 0), "conv_fc": (config.box_head_convs, 1, 1)}[
-        config.box_head
-    ]
+    convs, padding, fcs = {
+        "fc": (0, 0, 2), "conv": (2, 0, 0), "conv_fc": (config.box_head_convs, 1, 1), "c5": (0, 0, 0),
+    }[config.box_head]  # fmt: skip
     x = features
     for i in range(1, convs + 1):
         x = conv_bn(g, x, f"box_head.conv{i}", f"box_head.bn{i}", config, padding=padding)
-    hidden = g.Flatten(to_nhwc(g, x))  # the first matrix reads rows, then columns, then channels
+    if config.box_head == "c5":
+        hidden = g.ReduceMean(x, axes=[2, 3], keepdims=0)
+    else:
+        hidden = g.Flatten(to_nhwc(g, x))  # the first matrix reads rows, then columns, then channels
     for i in range(1, fcs + 1):
         hidden = g.Relu(_linear(g, hidden, f"box_head.fc{i}"))
     logits = g.named(_linear(g, hidden, "box_head.class"), "class_logits")

@@ -233,3 +233,18 @@ def unmold_boxes(g: Graph, boxes: Tensor, molding: Molding, config: Config) -> T
     boxes = g.Div(boxes, g.Concat(scale, scale, axis=0))
     boxes = g.cast(leave_frame(g, boxes, config, np.float64), np.float32)
     return g.Round(boxes) if config.detection_rounded else boxes
+
+
+def unmold_points(g: Graph, points: Tensor, molding: Molding) -> Tensor:
+    """Bring positions ``(y, x)``, (..., 2), to the pixels of the original image: ``Molding.unmold_points``.
+
+    Parameters
+    ----------
+    g : Graph
+    points : str
+        (..., 2), molded pixels, float32.
+    molding : Molding
+    """
+    original, resized, offset = (g.cast(x, np.float64) for x in (molding.original, molding.resized, molding.offset))
+    points = g.Div(g.Sub(g.cast(points, np.float64), offset), g.Div(resized, original))
+    return g.cast(points, np.float32)

@@ -1,4 +1,4 @@
-"""Which level a region is read from, and RoIAlign there, as ``mrcnn_np/pyramid.py``."""
+"""Which level a region is read from, and RoIAlign or RoIPool there, as ``mrcnn_np/pyramid.py``."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ LEVELS = (2, 3, 4, 5)
 
 
 def roi_features(g: Graph, pyramid: list[Tensor], rois: Tensor, size: int, canvas: Tensor, config: Config) -> Tensor:
-    """Read ``size`` x ``size`` features of each RoI from the level of P2..P5 that fits it.
+    """Read ``size`` x ``size`` features of each RoI from the level of P2..P5 that fits it, or from the one map.
 
     Parameters
     ----------
     g : Graph
     pyramid : list of str
-        P2..P6, (1, C, H_l, W_l).
+        P2..P6, or the one map, (1, C, H_l, W_l).
     rois : str
         (R, 4), molded pixels.
     size : int
@@ -37,21 +37,28 @@ def roi_features(g: Graph, pyramid: list[Tensor], rois: Tensor, size: int, canva
         sides = g.cast(g.Concat(canvas, canvas, axis=0), np.float32)
         boxes = g.Div(g.Sub(rois, np.array([0, 0, 1, 1], np.float32)), g.Max(g.Sub(sides, 1.0), 1.0))
         measured = g.Mul(boxes, sides)
+    if len(pyramid) == 1:
+        return _read(g, pyramid[0], boxes, size, config.anchor_strides[0], config)
     levels = roi_level(g, measured, config)
     read, order = [], []
     for level, feature, stride in zip(LEVELS, pyramid, config.anchor_strides):
         members = g.Squeeze(g.NonZero(g.Equal(levels, float(level))), [0])
-        own = g.Gather(boxes, members)
-        if config.roi_method == "crop_and_resize":
-            read.append(_crop_and_resize(g, feature, own, size))
-        else:
-            read.append(_roi_align(g, feature, own, size, stride, config))
+        read.append(_read(g, feature, g.Gather(boxes, members), size, stride, config))
         order.append(members)
     # Row i of what was read, level by level, belongs to RoI order[i]: place[order[i]] = i
     order_of_all = g.Concat(*order, axis=0)
     numbers = g.arange(g.side(rois, 0))
     place = g.ScatterElements(numbers, order_of_all, numbers, axis=0)
     return str(g.Gather(g.Concat(*read, axis=0), place))
+
+
+def _read(g: Graph, feature: Tensor, boxes: Tensor, size: int, stride: int, config: Config) -> Tensor:
+    """Read all boxes from one map, by ``roi_method``."""
+    if config.roi_method == "crop_and_resize":
+        return _crop_and_resize(g, feature, boxes, size)
+    if config.roi_method == "roi_pool":
+        return _roi_pool(g, feature, boxes, size, stride)
+    return _roi_align(g, feature, boxes, size, stride, config)
 
 
 def roi_level(g: Graph, rois: Tensor, config: Config) -> Tensor:
@@ -100,6 +107,13 @@ def _roi_align(g: Graph, feature: Tensor, rois: Tensor, size: int, stride: int, 
         mode="avg",
     )
     return str(read if fine == 1 else g.MaxPool(read, kernel_shape=[fine] * 2, strides=[fine] * 2))
+
+
+def _roi_pool(g: Graph, feature: Tensor, rois: Tensor, size: int, stride: int) -> Tensor:
+    """Add MaxRoiPool, whose rounding ONNX leaves open: that of onnxruntime is Caffe's, as of ours."""
+    image = g.zeros(g.Concat(g.side(rois, 0), [1], axis=0))
+    rois = g.Concat(image, g.Gather(rois, [1, 0, 3, 2], axis=1), axis=1)  # index, x1 y1 x2 y2
+    return str(g.MaxRoiPool(feature, rois, pooled_shape=[size, size], spatial_scale=1.0 / stride))
 
 
 def _crop_and_resize(g: Graph, feature: Tensor, boxes: Tensor, size: int) -> Tensor:

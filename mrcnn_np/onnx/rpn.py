@@ -1,4 +1,4 @@
-"""The proposal head over all levels, as ``mrcnn_np/rpn.py``: the same weights serve five times."""
+"""The proposal head over all levels, as ``mrcnn_np/rpn.py``: of a pyramid the same weights serve five times."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def rpn_head(g: Graph, pyramid: list[Tensor], config: Config) -> tuple[list[Tens
     ----------
     g : Graph
     pyramid : list of str
-        ``[p2, ..., p6]``, (N, C, H_l, W_l).
+        ``[p2, ..., p6]``, or the one map, (N, C, H_l, W_l).
     config : Config
 
     Returns
@@ -27,8 +27,8 @@ def rpn_head(g: Graph, pyramid: list[Tensor], config: Config) -> tuple[list[Tens
     """
     shape = [0, -1] if logits_per_anchor(config) == 1 else [0, -1, 2]  # 0: as many as there are
     logits, deltas = [], []
-    for number, hidden in enumerate(pyramid, start=2):
-        level = f".p{number}"
+    for map_name, hidden in zip(config.levels, pyramid):
+        level = f".{map_name}"
         for name in conv_names(config):
             hidden = conv_bn(g, hidden, name, None, config, padding=1, level=level)
         objectness = conv_bn(g, hidden, "rpn.objectness", None, config, activate=False, level=level)

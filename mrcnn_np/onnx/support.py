@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from ..backbone import architecture
 from ..config import Config, fields_where
 from ..config.config import DECLARATIONS
 from ..errors import ConfigError
@@ -37,11 +36,15 @@ FOLLOWED = {
         "num_classes", "box_pool_size", "mask_pool_size", "box_head", "box_head_convs", "box_head_channels",
         "mask_head_convs", "mask_head_channels", "mask_head_norm",
     ),
+    "keypoints": (
+        "keypoints", "keypoint_head_convs", "keypoint_head_channels", "keypoint_pool_size", "keypoint_decode",
+    ),
     "detections": (
         "head_box_std", "detection_classes", "detection_score_threshold", "detection_score_inclusive",
         "detection_nms_iou", "detections_per_image", "detection_min_size",
     ),
     "pasting": ("mask_paste", "mask_threshold"),
+    "export": ("neck", "mask_branch", "keypoint_offset", "keypoint_names", "keypoint_skeleton"),
 }  # fmt: skip
 
 #: what changes only how a network is trained, beside the schedule
@@ -51,7 +54,7 @@ TRAINING = (
     "proposals_pre_nms_train", "proposals_post_nms_train", "gt_joins_proposals", "rois_per_image",
     "roi_positive_fraction", "roi_positive_iou", "roi_negatives", "rois_padded", "mask_target_method",
     "mask_target_rounded", "rpn_smooth_l1_beta", "head_smooth_l1_beta", "box_loss_denominator",
-    "class_loss_active_only", "active_classes",
+    "class_loss_active_only", "active_classes", "keypoint_loss_denominator",
 )  # fmt: skip
 
 
@@ -76,9 +79,6 @@ def require_supported(config: Config) -> None:
             continue
         if value != defaults[name]:
             raise ConfigError(f"{name} is {value!r}; written as ONNX can be a network with {defaults[name]!r} only")
-    kind = architecture(config).kind
-    if kind not in ("basic", "bottleneck"):
-        raise ConfigError(f"backbone is {config.backbone!r}; written as ONNX can be a ResNet or ResNeXt with a pyramid")
     if config.roi_method == "roi_align" and config.roi_reduce == "max" and config.roi_sampling_ratio == 0:
         raise ConfigError(
             "roi_reduce is 'max' and roi_sampling_ratio 0; written as ONNX the largest of the samples needs their "

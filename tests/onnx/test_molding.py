@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from onnx_run import WRITTEN, computed
+from onnx_run import computed
 
 from mrcnn_np import presets
 from mrcnn_np.molding import Molding, mold_image, plan
@@ -13,7 +13,7 @@ from mrcnn_np.onnx.molding import unmold_boxes
 SIZES = [(1, 1), (1, 90), (37, 53), (96, 96), (64, 64), (150, 61), (117, 114), (447, 235)]
 SMALL = {"image_min_size": 64, "image_max_size": 96}
 CONFIGS = {
-    **{name: presets.PRESETS[name](**SMALL) for name in WRITTEN},
+    **{name: presets.PRESETS[name](**SMALL) for name in presets.PRESETS},
     "floor, edges, whole levels": presets.torchvision(**SMALL, resize_truncated=True),
     "fading without rounding": presets.torchvision(**SMALL, resize_border="zero", channel_order="bgr"),
     "centred, normalised first": presets.matterport(**SMALL, pad_before_normalise=False, pixel_std=(2.0, 3.0, 4.0)),

@@ -1,4 +1,4 @@
-"""RoIAlign over the pyramid as nodes of ONNX, beside ours."""
+"""RoIAlign over the pyramid, and RoIPool, as nodes of ONNX, beside ours."""
 
 import numpy as np
 import pytest
@@ -6,6 +6,7 @@ from onnx_run import computed
 
 from mrcnn_np import presets
 from mrcnn_np.onnx.pyramid import roi_features, roi_level
+from mrcnn_np.ops.roi_pool import roi_pool
 from mrcnn_np.pyramid import pyramid_roi_align
 from mrcnn_np.pyramid import roi_level as our_level
 
@@ -17,6 +18,7 @@ WAYS = {
     "largest": {"roi_reduce": "max", "roi_aligned": True},
     "largest of one": {"roi_reduce": "max", "roi_sampling_ratio": 1},
     "crops": {"roi_method": "crop_and_resize", "roi_level_rounding": "round"},
+    "pooled": {"roi_method": "roi_pool"},
 }
 
 
@@ -50,6 +52,28 @@ def test_features(way, count, size):
     # A crop's positions go to -1 .. 1 and back, which costs a millionth of a pixel
     tolerance = 2e-5 if config.roi_method == "roi_align" else 2e-4
     np.testing.assert_allclose(found.transpose(0, 2, 3, 1), expected, atol=tolerance)
+
+
+@pytest.mark.parametrize("stride", [16, 12])
+@pytest.mark.parametrize("size", [7, 14, 1])
+def test_roi_pool_on_one_map_has_the_same_values(stride, size):
+    """Corners lie on whole cells, halves and quarters, and somewhere; also beyond the map, and inside out."""
+    config = presets.vgg16(anchor_strides=(stride,))
+    rng = np.random.default_rng(0)
+    feature = rng.standard_normal((1, 23, 31, 3)).astype(np.float32)
+    corner, side = rng.integers(-24, 140, (400, 2)), rng.integers(-8, 248, (400, 2))
+    rois = np.concatenate([corner, corner + side], axis=1) * stride / 8
+    rois[200:] += rng.normal(0, 3, (200, 4))
+    rois = rois.astype(np.float32)
+
+    def add(g, rois, feature):
+        return [(roi_features(g, [feature], rois, size, "", config), np.float32, 4)]
+
+    for some in (rois, rois[:0]):
+        index = np.zeros(len(some), np.int64)
+        expected, _ = roi_pool(feature, some, index, output_size=size, spatial_scale=1 / stride)
+        (found,) = computed(add, {"rois": some, "feature": feature.transpose(0, 3, 1, 2)})
+        np.testing.assert_array_equal(found.transpose(0, 2, 3, 1), expected)
 
 
 @pytest.mark.parametrize("rounding", ["floor", "round"])

@@ -9,12 +9,9 @@ import numpy as np
 import pytest
 
 from mrcnn_np import MaskRCNN
-from mrcnn_np.detections import Detections
 from mrcnn_np.onnx.export import onnx_file
 from mrcnn_np.onnx.graph import Graph
 
-#: the presets whose networks can be written
-WRITTEN = ("tiny", "small", "matterport", "torchvision", "torchvision_v2", "detectron2")
 REASON = "onnx and onnxruntime are not installed: pip install -e '.[onnx]'"
 
 
@@ -40,14 +37,13 @@ def computed(
 
 
 class Exported:
-    """A network as ONNX, whose ``detect`` is that of ``MaskRCNN`` for one image."""
+    """A network as ONNX, which is called with an image."""
 
     def __init__(self, model: MaskRCNN) -> None:
         pytest.importorskip("onnx", reason=REASON)
         self.session = session(onnx_file(model))
 
-    def detect(self, image: np.ndarray) -> tuple[Detections, np.ndarray]:
-        """Return the detections and the probabilities of their masks."""
-        names = ["boxes", "class_ids", "scores", "masks", "mask_probabilities"]
-        *found, probabilities = self.session.run(names, {"image": image})
-        return Detections(*found), probabilities
+    def __call__(self, image: np.ndarray) -> dict[str, np.ndarray]:
+        """Return its outputs by name."""
+        names = [output.name for output in self.session.get_outputs()]
+        return dict(zip(names, self.session.run(names, {"image": image})))
