@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -45,7 +46,7 @@ def chosen(args: argparse.Namespace) -> Iterator[None]:
     """Run a block on the backend and the threads that the options ask for, else on those of the environment."""
     name = getattr(args, "backend", None) or kernels.backend()
     check(name)
-    with _loaded(name):
+    with _loaded(name, args):
         runs_network = hasattr(args, "threads") and name == "cpu"
         if runs_network and args.ranks.several and args.threads is None and args.command != "train":
             args.threads = threads_of(args.ranks)  # `train` may remember another number
@@ -54,8 +55,8 @@ def chosen(args: argparse.Namespace) -> Iterator[None]:
 
 
 @contextmanager
-def _loaded(name: str) -> Iterator[None]:
-    """Run a block on a backend, all of which is loaded before."""
+def _loaded(name: str, args: argparse.Namespace) -> Iterator[None]:
+    """Run a block on a backend, all of which is loaded before; several ranks take a graphics card each."""
     if name == "cuda":
         require_gpu()
     with kernels_loaded():
@@ -65,6 +66,12 @@ def _loaded(name: str) -> Iterator[None]:
             import numba
 
             numba.get_num_threads()  # starts the threads: a threading layer that cannot be had shows now
+    if name == "cuda" and args.ranks.several and args.ranks.on_cards is None:
+        from ..parallel.cards import take_cards
+
+        said = take_cards(args.ranks)
+        if not getattr(args, "quiet", False):
+            print(said, file=sys.stderr)
     try:
         yield
     finally:
@@ -156,7 +163,7 @@ def remembered(recorded: Mapping[str, Any], args: argparse.Namespace, folder: Pa
         raise _refused(folder, by, kernels.backend(), backend)
     name = backend or kernels.backend()
     check(name)
-    with _loaded(name):
+    with _loaded(name, args):
         if kernels.backend() == "cpu":
             _check_kernels(args, threads, vector, folder)
         elif kernels.backend() == "numpy" and threads and threads != _blas_threads():

@@ -56,8 +56,6 @@ def joined(args: argparse.Namespace) -> None:
             f"{', '.join(SHARE)} can); start it without mpirun"
         )
     args.ranks = join(launch)
-    if launch is not None and (getattr(args, "backend", None) or os.environ.get("MRCNN_NP_BACKEND")) == "cuda":
-        raise UserError("--backend cuda runs in one process; several processes share work with numpy and cpu only")
 
 
 def stop_others(args: argparse.Namespace, code: int, message: str | None) -> None:

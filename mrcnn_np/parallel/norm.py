@@ -91,9 +91,10 @@ def batch_statistics_norm(
     own_mean, own_var = np.zeros_like(mean), np.zeros_like(var)
     if own_count:  # with momentum 1 the running statistics become those of the batch, the variance the unbiased one
         batch_norm(x, gamma, beta, own_mean, own_var, training=True, eps=eps, momentum=1.0)
+    count_r = np.array([own_count], np.float64, like=mean)
     mu_r = own_mean.astype(np.float64)
     sigma2_r = own_var.astype(np.float64) * (max(1, own_count - 1) / max(1, own_count))
-    sums = ranks.total(np.concatenate([[own_count], own_count * mu_r, own_count * (sigma2_r + mu_r**2)]))
+    sums = ranks.total(np.concatenate([count_r, own_count * mu_r, own_count * (sigma2_r + mu_r**2)]))
     count = float(sums[0])
     if count == 0:
         y, own = batch_norm(x, gamma, beta, mean, var, eps=eps)

@@ -17,6 +17,8 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
+from kernels import on_device
+
 from ..errors import UserError
 from .launch import Launch
 
@@ -37,6 +39,13 @@ class Request(Protocol):
 
     def Wait(self) -> Any:
         """Wait until it has arrived."""
+
+
+class CardSums(Protocol):
+    """What adds up arrays that lie on the ranks' cards: ``parallel/cards.py`` makes it."""
+
+    def begin(self, x: Any, out: Any) -> Request:
+        """Begin to write the sum of all ranks' arrays into ``out``."""
 
 
 class Communicator(Protocol):
@@ -79,10 +88,13 @@ class Ranks:
     ----------
     rank, size : int
         The number of this process, from 0, and that of all.
+    on_cards : CardSums or None
+        Adds up arrays that lie on cards, where the ranks have some.
     """
 
     def __init__(self, comm: Communicator | None = None) -> None:
         self._comm = comm
+        self.on_cards: CardSums | None = None
         self.rank = 0 if comm is None else comm.Get_rank()
         self.size = 1 if comm is None else comm.Get_size()
 
@@ -136,13 +148,20 @@ class Ranks:
         """Return the sum of all ranks' arrays, which are alike."""
         if self._comm is None:
             return x
-        x, out = np.ascontiguousarray(x), np.empty_like(x, order="C")
-        self._comm.Allreduce(x, out)
+        x = x if x.flags.c_contiguous else x.copy()
+        out = np.empty_like(x)
+        if on_device(x):
+            self.begin_total(x, out).Wait()
+        else:
+            self._comm.Allreduce(x, out)
         return out
 
     def begin_total(self, x: np.ndarray, out: np.ndarray) -> Request:
         """Begin to write the sum of all ranks' arrays into ``out``; neither may be touched until it has arrived."""
         assert self._comm is not None, "nobody to add up with"
+        if on_device(x):
+            assert self.on_cards is not None, "the ranks have not taken cards"
+            return self.on_cards.begin(x, out)
         return self._comm.Iallreduce(x, out)
 
     def spread(self, work: Callable[[T], S], things: Sequence[T]) -> Iterator[S]:

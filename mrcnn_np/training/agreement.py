@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
+
+from kernels import to_host
+
 from ..config import Config
 from ..errors import UserError
 from ..parallel.ranks import Ranks
@@ -36,9 +40,9 @@ def alike(params: Params, velocity: Params, ranks: Ranks) -> None:
     if not ranks.several:
         return
     everything = (params, velocity)
-    own = [checksum(tensor) for tensors in everything for tensor in tensors.values()]
+    own = [checksum(to_host(tensor)) for tensors in everything for tensor in tensors.values()]
     if len({tuple(sums) for sums in ranks.gather(own)}) == 1:
         return
-    for tensors, firsts in zip(everything, ranks.of_first(lambda: everything)):
+    for tensors, firsts in zip(everything, ranks.of_first(lambda: to_host(everything))):
         for name, value in firsts.items():
-            tensors[name][...] = value
+            tensors[name][...] = np.array(value, like=tensors[name])

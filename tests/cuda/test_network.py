@@ -8,13 +8,16 @@ from dataclasses import fields, replace
 
 import numpy as np
 import pytest
+from fake_ranks import on_cards
 
 import kernels
 from kernels.cuda.machine import device
 from mrcnn_np import MaskRCNN, backbone, presets
 from mrcnn_np.errors import ConfigError, DeviceMemoryError, NonFiniteError
 from mrcnn_np.layers import shown
-from mrcnn_np.synthetic import batch, params_that_detect, picture, sample
+from mrcnn_np.molding import make_batch
+from mrcnn_np.parallel.ranks import Ranks
+from mrcnn_np.synthetic import batch, params_that_detect, picture, sample, sample_from
 from mrcnn_np.training.checkpoint import load_checkpoint
 from mrcnn_np.training.loop import train, train_step
 from mrcnn_np.training.optim import zero_velocity
@@ -214,6 +217,31 @@ def test_a_step_from_two_batches_is_that_of_the_bigger_one():
     assert parts == pytest.approx(whole, rel=1e-3)
     for name, v in expected.items():
         close(velocity[name], v, 1e-3)
+
+
+@pytest.mark.parametrize("bn_mode, worst", [("frozen", 2e-5), ("train", 5e-4)])  # 1e-6; 1.2e-4: maps of one cell
+def test_a_step_of_two_ranks_is_that_of_one_process(bn_mode, worst):
+    config = small("tiny", learning_rate=0.01, warmup_steps=0, batch_size=2, bn_mode=bn_mode)
+    seen = [sample_from(picture((SIDE, SIDE), seed), config, seed=seed) for seed in range(2)]
+
+    def step(ranks):
+        model = MaskRCNN(config, rng=np.random.default_rng(0))
+        velocity = zero_velocity(model.params, config)
+        own = make_batch([seen[i] for i in ranks.share(2)], config)
+        record = train_step(model, own, velocity, step=0, rng=np.random.default_rng(1), ranks=ranks)
+        assert all(map(kernels.on_device, velocity.values()))
+        return record, kernels.to_host(velocity)
+
+    with kernels.use("cuda"):
+        whole, expected = step(Ranks())
+    found = on_cards(2, step)
+    largest = max(float(np.abs(v).max()) for v in expected.values())
+    for record, velocity in found:
+        assert record == pytest.approx(whole, rel=1e-3)
+        for name, v in expected.items():
+            np.testing.assert_allclose(velocity[name], v, rtol=1e-3, atol=worst * largest, err_msg=name)
+    (_, first), (_, second) = found
+    assert all(first[name].tobytes() == second[name].tobytes() for name in first)
 
 
 def test_training_writes_checkpoints_that_another_backend_reads(tmp_path):

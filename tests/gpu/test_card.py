@@ -12,11 +12,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fake_ranks import on_cards
 
 import kernels
 from kernels.cuda.machine import require
 from mrcnn_np import MaskRCNN, presets
-from mrcnn_np.synthetic import batch, params_that_detect, picture
+from mrcnn_np.molding import make_batch
+from mrcnn_np.parallel.ranks import Ranks
+from mrcnn_np.synthetic import batch, params_that_detect, picture, sample_from
 from mrcnn_np.training.loop import train_step
 from mrcnn_np.training.optim import zero_velocity
 
@@ -103,3 +106,46 @@ def test_compute_sanitizer_finds_nothing(tool):
     assert not [name for name in places if not name.startswith("cupy_")], said[-6000:]
     assert done.returncode == 0 or places, said[-6000:]
     assert re.search(r"SUMMARY: .*\b0 errors", said), said[-6000:]
+
+
+def test_sums_from_card_to_card():
+    """One rank by itself, since two may not share a card: the sum is what there was, in the order of the streams."""
+    import cupy
+
+    from kernels.cuda.machine import cards
+
+    if not cards.has_nccl():
+        pytest.skip("NCCL is not installed (extra cuda-mpi)")
+    cards.take_card(0)
+    sums = cards.CardSums(0, 1, cards.new_key())
+    for dtype in (np.float32, np.float64):
+        x = cupy.zeros(1 << 22, dtype)
+        for _ in range(20):  # still being written when the sum is asked for
+            x += 1
+        out = cupy.empty_like(x)
+        arrival = sums.begin(x, out)
+        arrival.Wait()
+        twice = out * 2
+        assert (kernels.to_host(twice) == 40).all() and arrival.Test()
+    assert sums.version.count(".") == 2
+
+
+@pytest.mark.parametrize("bn_mode", ["frozen", "train"])
+def test_two_ranks_on_one_card_are_one_process(bn_mode):
+    config = presets.by_name("tiny", batch_size=2, bn_mode=bn_mode, image_min_size=128, image_max_size=128)
+    with kernels.use("numpy"):
+        images = [sample_from(picture((128, 128), seed), config, seed=seed) for seed in range(2)]
+
+    def step(ranks):
+        model = MaskRCNN(config, rng=np.random.default_rng(0))
+        velocity = zero_velocity(model.params, config)
+        own = make_batch([images[i] for i in ranks.share(2)], config)
+        record = train_step(model, own, velocity, step=0, rng=np.random.default_rng(1), ranks=ranks)
+        return record, kernels.to_host(velocity)
+
+    with kernels.use("cuda"):
+        whole, expected = step(Ranks())
+    largest = max(float(np.abs(v).max()) for v in expected.values())
+    for record, velocity in on_cards(2, step):
+        assert record == pytest.approx(whole, rel=1e-3)
+        assert max(float(np.abs(velocity[name] - v).max()) for name, v in expected.items()) < 1e-3 * largest

@@ -82,3 +82,33 @@ def on_ranks(size, work):
     if errors:
         raise errors[0]
     return results
+
+
+def on_cards(size, work):
+    """Do ``work(ranks)`` on so many ranks that share one card; in the simulator a kernel of one after the other."""
+    import kernels
+    from kernels.cuda.machine import device
+    from mrcnn_np.parallel.cards import take_cards
+
+    if device.SIMULATED:
+        _one_at_a_time(device.simulator)
+
+    def one(ranks):
+        with kernels.use("cuda"):
+            take_cards(ranks)
+            return work(ranks)
+
+    return on_ranks(size, one)
+
+
+def _one_at_a_time(simulator):
+    """Numba's simulator is for one thread at a time."""
+    run, lock = simulator.run, threading.Lock()
+    if getattr(run, "alone", False):
+        return
+
+    def alone(*args):
+        with lock:
+            run(*args)
+
+    alone.alone, simulator.run = True, alone
