@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..backbone import map_channels
 from ..config import Config
 from ..layers import LayerCache, Observe, OpCache, accumulate, conv_bn, conv_bn_backward, shown
 from ..ops.conv import conv2d_transpose, conv2d_transpose_backward, crop_maps, pad_maps
@@ -23,7 +24,7 @@ def keypoint_head_spec(config: Config) -> dict[str, Spec]:
     spec: dict[str, Spec] = {}
     if not config.keypoints:
         return spec
-    c_in = config.fpn_channels
+    c_in = map_channels(config)
     for i in range(1, config.keypoint_head_convs + 1):
         spec |= conv_spec(f"keypoint_head.conv{i}", 3, c_in, config.keypoint_head_channels, bias=True)
         c_in = config.keypoint_head_channels

@@ -15,6 +15,7 @@ from mrcnn_np.keypoints.pose import Pose
 from mrcnn_np.molding import make_batch
 from mrcnn_np.network import initialise
 from mrcnn_np.params import count, draw, shapes, trainable
+from mrcnn_np.synthetic import picture, sample_from
 from mrcnn_np.training import accumulate
 
 SMALL = {"keypoints": 3, "keypoint_head_convs": 1, "keypoint_head_channels": 8, "keypoint_pool_size": 4}
@@ -139,6 +140,21 @@ def test_the_masks_do_not_notice(samples):
     losses, _ = MaskRCNN(config, params).losses(make_batch(samples, config), 5)
     plain, _ = MaskRCNN(config.replace(keypoints=0), without).losses(make_batch(samples, config), 5)
     assert {name: losses[name] for name in plain} == plain and set(losses) - set(plain) == {"head_keypoint"}
+
+
+def test_beside_the_only_map():
+    """The head reads maps of another number of channels than the pyramid would have."""
+    config = presets.tiny_c4(
+        num_classes=2, keypoints=3, box_head="fc", box_pool_size=7, fpn_channels=5, image_min_size=64, image_max_size=64,
+        keypoint_head_convs=1, keypoint_head_channels=4,
+    )  # fmt: skip
+    image = picture((64, 64))
+    model, batch = MaskRCNN(config), make_batch([sample_from(image, config)], config)
+    losses, cache = model.losses(batch, 0)
+    assert losses["head_keypoint"] > 0
+    assert set(model.backward(cache)) == {name for name in model.params if trainable(name)}
+    (found,) = model.detect(image)
+    assert len(found) and found.keypoints.shape == (len(found), 3, 2)
 
 
 @pytest.mark.parametrize("offset", [0.0, 0.5])
