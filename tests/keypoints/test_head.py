@@ -145,8 +145,8 @@ def test_the_masks_do_not_notice(samples):
 def test_beside_the_only_map():
     """The head reads maps of another number of channels than the pyramid would have."""
     config = presets.tiny_c4(
-        num_classes=2, keypoints=3, box_head="fc", box_pool_size=7, fpn_channels=5, image_min_size=64, image_max_size=64,
-        keypoint_head_convs=1, keypoint_head_channels=4,
+        num_classes=2, keypoints=3, box_head="fc", box_pool_size=7, fpn_channels=5, image_min_size=64,
+        image_max_size=64, keypoint_head_convs=1, keypoint_head_channels=4,
     )  # fmt: skip
     image = picture((64, 64))
     model, batch = MaskRCNN(config), make_batch([sample_from(image, config)], config)

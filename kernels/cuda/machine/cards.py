@@ -112,7 +112,7 @@ class CardSums:
         """
         if not isinstance(x, Array) or x.dtype not in self._types:
             what = f"{type(x).__name__} of {x.dtype}"
-            raise TypeError(f"to be added up from card to card is {what}; expected an array of float32 or float64 there")
+            raise TypeError(f"what is added up from card to card is {what}; expected an array of float32 or float64")
         self._stream.wait_event(cupy.cuda.get_current_stream().record())
         if x.size:
             how = self._types[x.dtype], self._nccl.NCCL_SUM, self._stream.ptr
