@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .augment import augment
-from .check import Report, check_dataset, describe
+from .check import Report, check_dataset, describe, few_pictures
 from .coco import COCO_CATEGORIES, COCODataset
 from .download import download_voc2012
 from .findings import require_teachable
@@ -30,6 +30,7 @@ __all__ = [
     "compare_splits",
     "describe",
     "download_voc2012",
+    "few_pictures",
     "generate",
     "look_at",
     "open_dataset",

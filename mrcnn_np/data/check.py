@@ -16,6 +16,11 @@ from .photographs import Photographs, name_of
 from .sample import Dataset
 from .splits import Overview
 
+#: a class that is seen in fewer images is not learned from random weights (27 photographs of VOC's classes)
+FEW = 20
+#: classes that are named
+_NAMED = 5
+
 
 @dataclass
 class Report:
@@ -52,6 +57,8 @@ class Report:
         Of each image that could be read, its id and file.
     image_of : ndarray of shape (instances,), int64
         The place in ``names`` and ``image_sizes`` of each instance's image.
+    pictures : ndarray of shape (classes,), int64
+        In how many images each class is seen.
     """
 
     class_names: tuple[str, ...]
@@ -70,6 +77,7 @@ class Report:
     names: list[str] = field(default_factory=list)
     image_of: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     remarks: list[str] = field(default_factory=list)
+    pictures: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
     @property
     def ok(self) -> bool:
@@ -97,6 +105,7 @@ def check_dataset(
     report = Report(tuple(dataset.class_names))
     sizes, boxes = [], [np.zeros((0, 4))]
     report.instances = np.zeros(len(dataset.class_names), dtype=np.int64)
+    report.pictures = np.zeros_like(report.instances)
     inspection, photographs, percent, image_of = Inspection(), Photographs(), Percent(), []
     report.overview = Overview.of(dataset, getattr(dataset, "split", ""))
     notes = getattr(dataset, "notes", None)
@@ -122,6 +131,7 @@ def check_dataset(
         report.difficult += int(sample.gt_difficult.sum())
         report.crowd += int(sample.gt_crowd.sum())
         report.instances += np.bincount(sample.gt_class_ids, minlength=len(report.instances))
+        report.pictures[np.unique(sample.gt_class_ids)] += 1
         sizes.append(sample.image.shape[:2])
         boxes.append(sample.gt_boxes.astype(np.float64))
     report.image_sizes = np.array(sizes, dtype=np.int64).reshape(-1, 2)
@@ -132,6 +142,22 @@ def check_dataset(
     report.advice = percent.findings() + photographs.findings()
     report.remarks = [] if notes is None else notes.lines()
     return report
+
+
+def few_pictures(report: Report) -> list[Finding]:
+    """Say which classes are seen in too few images to be learned without weights that know pictures already."""
+    seen = np.flatnonzero(report.instances[1:]) + 1
+    few = [k for k in seen if report.pictures[k] < FEW]
+    if not few:
+        return []
+    text = (
+        f"are seen in fewer than {FEW} images: from random weights such a class is hardly found in new pictures, "
+        "however long it is trained; more pictures, fewer classes, or pretrained weights (--weights)"
+    )
+    examples = [f"{report.class_names[k]}: {report.pictures[k]}" for k in few[:_NAMED]]
+    return [
+        Finding(text, len(few), len(seen), ", ".join(examples) + (", ..." if len(few) > _NAMED else ""), unit="classes")
+    ]
 
 
 def describe(report: Report) -> str:

@@ -19,7 +19,7 @@ LOOKED_AT = 64
 _FITS, _SLACK = 0.5, 4.0
 #: ... and fits it closely if they overlap by this
 _FITS_CLOSELY = 0.8
-#: objects that are named where coordinates are fractions
+#: objects that are named where coordinates are fractions, or classes without objects
 _NAMED = 3
 
 _WRITE_IT_SO = (
@@ -81,6 +81,7 @@ class Inspection:
         self.images = self.objects = self.with_mask = self.teachable = 0
         self._found: dict[str, tuple[int, list[str]]] = {}
         self._all_fractions = 0  # images of several objects
+        self.classes: set[int] = set()
 
     def add(self, sample: Sample) -> None:
         """Look at a sample."""
@@ -113,7 +114,9 @@ class Inspection:
         self.objects += len(boxes)
         self.with_mask += int(compared.sum())
         self._all_fractions += int((~crowd).sum()) > 1 and bool(fraction[~crowd].all())
-        self.teachable += int((~crowd & seen & ~fraction & (~flat | self.boxes_from_masks)).sum())
+        teaches = ~crowd & seen & ~fraction & (~flat | self.boxes_from_masks)
+        self.teachable += int(teaches.sum())
+        self.classes.update(np.unique(sample.gt_class_ids[teaches]).tolist())
 
     def _note(self, kind: str, which: np.ndarray, sample: Sample, boxes: np.ndarray, tight: np.ndarray) -> None:
         count, examples = self._found.get(kind, (0, []))
@@ -271,4 +274,10 @@ def require_teachable(dataset: Dataset, *, boxes_from_masks: bool = False, limit
         said = "; ".join(str(finding) for finding in found)
         why = "" if inspection.teachable else broken
         raise DataError(f"the data set cannot teach what is meant. {said}{where}{why}")
-    return [f"{finding}{where}" for finding in found]
+    warnings = [f"{finding}{where}" for finding in found]
+    absent = [name for k, name in enumerate(dataset.class_names) if k and k not in inspection.classes]
+    if absent and not some:
+        named = ", ".join(map(printable, absent[:_NAMED])) + (", ..." if len(absent) > _NAMED else "")
+        many = f"{len(absent)} of {len(dataset.class_names) - 1} classes"
+        warnings.append(f"{many}: no object in these {len(dataset)} images is one, so they are never found ({named})")
+    return warnings

@@ -37,11 +37,17 @@ from .report import Explanation, Mistake
 
 _GOOD, _MISSED, _FALSE = (np.array(to_rgb(c)) for c in ("#009E73", "#D62728", "#3A86FF"))
 _TITLE, _GAP, _SIDE = 20, 10, 480
+#: pixels of a panel whose title has room for what green is
+_WIDE = 400
 #: false detections that are drawn and told of for one image, at most; and the score from which even those are that
 #: cost nothing: `detect` shows what is above
 _MOST, SHOWN_SCORE = 12, 0.5
 #: a cost that is written as 0
 _NOTHING = 0.00005
+LEGEND = (
+    "Left the objects: missed ones red, found ones green. Right the detections: false ones blue, right ones green. Of "
+    "what is wrong the mask is filled."
+)
 _STYLE = "li.missed::marker { color: #d62728; } li.false::marker { color: #3a86ff; } .cost { color: #777; }\n"
 
 
@@ -68,6 +74,8 @@ def draw_mistakes(
     told = worth_telling(mistakes)
     some = f", {len(told)} of them drawn" if len(told) < len(mistakes) else ""
     titles = (f"objects: {len(misses)} missed (red)", f"detections: {len(mistakes)} false (blue){some}")
+    if cell >= _WIDE:
+        titles = (f"{titles[0]}, found ones green", f"{titles[1]}, right ones green")
     lost = {one.number: f"{one.number} {class_names[one.class_id]}: {one.stage}" for one in misses}
     wrong = {one.number: f"{class_names[one.class_id]} {one.score:.2f}: {one.kind}" for one in told}
     right = np.setdiff1d(np.arange(len(found.scores)), [one.number for one in mistakes])
@@ -143,6 +151,8 @@ def write_page(
     parts = [f"<pre>{html.escape(in_full(report, steps=steps, images=images))}</pre>"]
     if len(shown) < len(costs):
         parts.append(f"<p>The {len(shown)} dearest of {len(costs)} images with mistakes.</p>")
+    if shown:
+        parts.append(f"<p>{LEGEND}</p>")
     for image_id in shown:
         sample = dataset.load(rows[image_id])
         (found,) = model.detect([sample.image])

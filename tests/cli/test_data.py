@@ -45,11 +45,14 @@ def test_check_advises_for_a_preset_and_a_size(tmp_path, capsys):
     assert main(["data", "check", "--data", root, "--quiet", "--size", "32"]) == 0
     said = capsys.readouterr().out
     assert (
-        "advice     1\n  1 of 3 objects: are too small for the mask head: at the training size (preset tiny, 32" in said
+        "advice     2\n  1 of 3 objects: are too small for the mask head: at the training size (preset tiny, 32" in said
     )
+    assert "1 of 1 classes: are seen in fewer than 20 images" in said
     assert "problems   none" in said
     assert main(["data", "check", "--data", root, "--quiet", "--preset", "small"]) == 0
-    assert "advice" not in capsys.readouterr().out
+    assert "advice     1\n  1 of 1 classes: are seen in fewer than 20 images" in capsys.readouterr().out
+    assert main(["data", "check", "--data", root, "--quiet", "--preset", "small", "--split", "val"]) in (0, 2)
+    assert "fewer than" not in capsys.readouterr().out
 
 
 def test_problems_say_what_to_do(tmp_path, capsys):

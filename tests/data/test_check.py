@@ -5,7 +5,8 @@ import pytest
 from annotated_trees import BUILDERS, HEIGHT, WIDTH, masks_of, pixels, save
 from voc_tree import Tree, xml_text
 
-from mrcnn_np.data import VOCDataset, check_dataset, describe, generate, open_dataset
+from mrcnn_np.data import VOCDataset, check_dataset, describe, few_pictures, generate, open_dataset
+from mrcnn_np.data.check import FEW
 
 
 def test_report_of_a_good_data_set(tmp_path):
@@ -102,3 +103,14 @@ def test_boxes_and_masks_that_disagree_in_voc(tmp_path):
     tree.xml("b").write_text(xml_text([("cat", 1, 20, 9, 28), ("dog", 1, 21, 5, 30)]))
     report = check_dataset(VOCDataset(tree.split()))
     assert not report.ok and "b" in describe(report).split("problems")[1]
+
+
+def test_classes_of_few_pictures(tmp_path):
+    root = generate(tmp_path / "d", train=21, val=1, size=64)
+    report = check_dataset(open_dataset("shapes", root))
+    few = [k for k in (1, 2, 3) if 0 < report.pictures[k] < FEW]
+    (finding,) = few_pictures(report)
+    assert finding.count == len(few) and finding.of == np.count_nonzero(report.instances) and not finding.fatal
+    assert f"{report.class_names[few[0]]}: {report.pictures[few[0]]}" in finding.example
+    report.pictures[:] = FEW
+    assert few_pictures(report) == []

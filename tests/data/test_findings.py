@@ -19,7 +19,9 @@ PLACES = [(2, 3, 14, 9), (20, 4, 9, 11), (24, 18, 12, 8)]
 
 @pytest.fixture
 def tree(tmp_path):
-    return CocoTree(tmp_path / "coco")
+    tree = CocoTree(tmp_path / "coco")
+    del tree.content["categories"][0]  # of which there is no object
+    return tree
 
 
 def filled(tree, change=lambda annotation: annotation, *, images=4):
@@ -114,6 +116,15 @@ WRONG = {  # what is said, and whether training is refused where all objects are
     exchanged: ("x and y are exchanged", True),
     elsewhere: ("box and mask disagree", False),
 }
+
+
+def test_classes_without_an_object_are_named_if_all_images_were_looked_at(tree):
+    dataset = COCODataset(filled(tree).save())
+    assert require_teachable(dataset) == []
+    tree.content["categories"].append({"id": 8, "name": "zebra"})
+    (warning,) = require_teachable(COCODataset(tree.save()))
+    assert warning == "1 of 2 classes: no object in these 4 images is one, so they are never found (zebra)"
+    assert require_teachable(COCODataset(tree.save()), limit=2) == []
 
 
 @pytest.mark.parametrize("change", WRONG, ids=lambda f: f.__name__)
