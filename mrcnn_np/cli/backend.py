@@ -66,13 +66,13 @@ def _loaded(name: str, args: argparse.Namespace) -> Iterator[None]:
             import numba
 
             numba.get_num_threads()  # starts the threads: a threading layer that cannot be had shows now
-    if name == "cuda" and args.ranks.several and args.ranks.on_cards is None:
-        from ..parallel.cards import take_cards
-
-        said = take_cards(args.ranks)
-        if not getattr(args, "quiet", False):
-            print(said, file=sys.stderr)
     try:
+        if name == "cuda" and args.ranks.several and args.ranks.card_sums is None:
+            from ..parallel.cards import take_cards
+
+            said = take_cards(args.ranks)
+            if not getattr(args, "quiet", False):
+                print(said, file=sys.stderr)
         yield
     finally:
         chosen.__exit__(None, None, None)

@@ -153,9 +153,9 @@ def run_check(args: argparse.Namespace) -> int:
         prepare_file(Path(args.good_ids))
     report = data.check_dataset(dataset, progress=_bar(f"check {args.split}", args))
     report.advice += small_objects(report, config)
-    if args.split == Options.split:
-        report.advice += data.few_pictures(report)
     if args.subset is None and args.ids is None:
+        if args.split == Options.split:
+            report.advice += data.few_pictures(report)
         wrong, advice = data.compare_splits(report.overview, _other_splits(args))
         report.findings += wrong
         report.advice += advice

@@ -145,7 +145,18 @@ def check_dataset(
 
 
 def few_pictures(report: Report) -> list[Finding]:
-    """Say which classes are seen in too few images to be learned without weights that know pictures already."""
+    """Say which classes are seen in too few images to be learned without weights that know pictures already.
+
+    Parameters
+    ----------
+    report : Report
+        Of all images of a split that is trained on.
+
+    Returns
+    -------
+    list of Finding
+        One, or none.
+    """
     seen = np.flatnonzero(report.instances[1:]) + 1
     few = [k for k in seen if report.pictures[k] < FEW]
     if not few:

@@ -41,7 +41,7 @@ class Request(Protocol):
         """Wait until it has arrived."""
 
 
-class CardSums(Protocol):
+class SumsOnCards(Protocol):
     """What adds up arrays that lie on the ranks' cards: ``parallel/cards.py`` makes it."""
 
     def begin(self, x: Any, out: Any) -> Request:
@@ -88,13 +88,13 @@ class Ranks:
     ----------
     rank, size : int
         The number of this process, from 0, and that of all.
-    on_cards : CardSums or None
+    card_sums : SumsOnCards or None
         Adds up arrays that lie on cards, where the ranks have some.
     """
 
     def __init__(self, comm: Communicator | None = None) -> None:
         self._comm = comm
-        self.on_cards: CardSums | None = None
+        self.card_sums: SumsOnCards | None = None
         self.rank = 0 if comm is None else comm.Get_rank()
         self.size = 1 if comm is None else comm.Get_size()
 
@@ -160,8 +160,8 @@ class Ranks:
         """Begin to write the sum of all ranks' arrays into ``out``; neither may be touched until it has arrived."""
         assert self._comm is not None, "nobody to add up with"
         if on_device(x):
-            assert self.on_cards is not None, "the ranks have not taken cards"
-            return self.on_cards.begin(x, out)
+            assert self.card_sums is not None, "the ranks have not taken cards"
+            return self.card_sums.begin(x, out)
         return self._comm.Iallreduce(x, out)
 
     def spread(self, work: Callable[[T], S], things: Sequence[T]) -> Iterator[S]:

@@ -14,6 +14,7 @@ from fake_ranks import on_cards, on_ranks
 
 import kernels
 from kernels.cuda.machine import cards
+from mrcnn_np.errors import UserError
 from mrcnn_np.parallel.buckets import GradientSum
 from mrcnn_np.parallel.cards import ThroughTheHost, take_cards
 from mrcnn_np.parallel.norm import batch_statistics_norm, batch_statistics_norm_backward, of_all
@@ -24,28 +25,40 @@ from mrcnn_np.training.agreement import alike
 
 @pytest.mark.parametrize("there, size, taken", [(4, 3, ["0", "1", "2"]), (2, 4, ["0", "1", "0", "1"])])
 def test_neighbours_take_one_card_each_as_long_as_there_are_some(monkeypatch, there, size, taken):
-    names = {}
+    cards_of = {}
     monkeypatch.setattr(cards, "number_of_cards", lambda: there)
-    monkeypatch.setattr(cards, "take_card", str)
 
     def work(ranks):
-        names[ranks.rank] = ranks.on_cards
-        return take_cards(ranks)
+        monkeypatch.setattr(cards, "take_card", lambda number: cards_of.setdefault(threading.get_ident(), str(number)))
+        return take_cards(ranks), cards_of[threading.get_ident()]
 
-    said = on_ranks(size, work)
-    assert len(set(said)) == 1
+    said, mine = zip(*on_ranks(size, work))
+    assert list(mine) == taken and len(set(said)) == 1
     shared = "2 cards" if there < size else "3 cards"
-    assert said[0].startswith(f"{size} ranks on {shared} add up through the host's memory")
+    assert said[0].startswith(f"{size} ranks on {shared}; sums go through the host's memory")
     assert ("share a card" in said[0]) == (there < size)
-    assert ("pip install 'mrcnn-np[cuda-mpi]'" in said[0]) == (there >= size)
+    assert ("simulator has none; pip install 'mrcnn-np[cuda-mpi]'" in said[0]) == (there >= size)
 
 
 def test_a_process_that_sees_one_card_only_has_its_own(monkeypatch):
-    monkeypatch.setattr(cards, "take_card", lambda number: f"0000:0{threading.get_ident()}:00.0")
+    monkeypatch.setattr(cards, "take_card", lambda number: f"card of {threading.get_ident()}")
     assert all("on 3 cards" in said for said in on_ranks(3, take_cards))
 
 
+def test_a_card_that_is_too_old(monkeypatch):
+    def refuse(number):
+        raise OSError("GPU 1, Tesla V100, has compute capability 70; expected 8.0")
+
+    monkeypatch.setattr(cards, "take_card", refuse)
+    with pytest.raises(UserError, match="Tesla V100, has compute capability 70"):
+        on_ranks(2, take_cards)
+
+
 # --- from card to card ---
+
+
+def layout_of(values):
+    return {"c_contiguous": values.flags.c_contiguous}
 
 
 class FakeArray:
@@ -54,7 +67,7 @@ class FakeArray:
     def __init__(self, values):
         self.values = values
         self.dtype, self.size, self.shape = values.dtype, values.size, values.shape
-        self.data = SimpleNamespace(ptr=values.ctypes.data)
+        self.data, self.flags = SimpleNamespace(ptr=values.ctypes.data), SimpleNamespace(**layout_of(values))
 
 
 class FakeStream:
@@ -121,12 +134,15 @@ def test_sums_begin_when_the_array_is_there_and_are_read_when_they_are(nccl, dty
         arrival.Wait()
         nothing = np.empty((0, 3), dtype)
         ranks.begin_total(FakeArray(nothing), FakeArray(nothing.copy())).Wait()
-        with pytest.raises(TypeError, match="FakeArray of int64; expected an array of float32"):
+        with pytest.raises(TypeError, match="FakeArray of int64, into FakeArray of int64; expected"):
             ranks.begin_total(FakeArray(np.arange(3)), FakeArray(np.arange(3)))
+        for odd in (out.T, out[:1], out.astype(np.float16)):
+            with pytest.raises(TypeError, match="expected arrays of float32 or float64, alike"):
+                ranks.begin_total(FakeArray(x), FakeArray(odd))
         return said, out
 
     for said, out in on_ranks(3, work):
-        assert said == "3 ranks on as many cards add up from card to card (NCCL 2.28.7)"
+        assert said == "3 ranks take a card each; sums go from card to card (NCCL 2.28.7)"
         assert (out == 6).all()
     for rank, log in logs.items():
         assert log[0] == (3, (1, 2, 3), rank)
@@ -134,17 +150,34 @@ def test_sums_begin_when_the_array_is_there_and_are_read_when_they_are(nccl, dty
         assert log[1:] == [*before, "sums", *after, *before, *after]
 
 
-def test_ranks_without_nccl_of_whom_one_has_it_go_through_the_host(nccl, monkeypatch):
+def test_ranks_of_whom_one_has_nccl_go_through_the_host(nccl):
     begin, _ = nccl
 
     def work(ranks):
         begin(ranks)
-        own = ranks._comm
-        cards._nccl().available = own.Get_rank() == 0
-        return take_cards(ranks), ranks.on_cards
+        cards._nccl().available = ranks.rank == 0
+        return take_cards(ranks), ranks.card_sums
 
     for said, way in on_ranks(2, work):
-        assert "through the host's memory (NCCL is not installed" in said and isinstance(way, ThroughTheHost)
+        assert "through the host's memory (NCCL cannot be loaded: CuPy does not find it" in said
+        assert isinstance(way, ThroughTheHost)
+
+
+def test_nothing_is_connected_before_the_first_sum_and_failing_is_said(nccl):
+    begin, logs = nccl
+
+    def fail(*args):
+        raise RuntimeError("NCCL_ERROR_SYSTEM_ERROR: unhandled system error")
+
+    def work(ranks):
+        begin(ranks)
+        take_cards(ranks)
+        assert logs[ranks.rank] == []
+        cards._nccl().NcclCommunicator = fail
+        with pytest.raises(UserError, match=r"by NCCL: NCCL_ERROR_SYSTEM_ERROR.*NCCL_DEBUG=INFO"):
+            ranks.begin_total(FakeArray(np.ones(2)), FakeArray(np.ones(2)))
+
+    on_ranks(2, work)
 
 
 # --- through the host, in the simulator or on the one card there is ---
@@ -190,7 +223,7 @@ def test_batch_norm_over_ranks_is_that_of_all_maps(sizes):
 
     def of(x, dy, ranks):
         own = [p.copy() for p in parameters]
-        if ranks.on_cards is not None:
+        if ranks.card_sums is not None:
             x, dy, own = kernels.to_device((x, dy, own))
         with of_all(ranks):
             y, cache = batch_statistics_norm(x, *own, eps=1e-3, momentum=0.1)

@@ -2,16 +2,18 @@
 
 NCCL, NVIDIA's library for this, is called through CuPy and works on a stream of its own, so that a sum travels while
 the card computes on. Events keep the order: a sum begins when its array has been written, and whoever reads the result
-waits for it on the card. The host waits for neither.
+waits for it, on the card and not on the host.
 """
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
 
 from .device import SIMULATED, Array, cupy
+from .require import LEAST_CAPABILITY
 
 
 def number_of_cards() -> int:
@@ -20,20 +22,49 @@ def number_of_cards() -> int:
 
 
 def take_card(number: int) -> str:
-    """Let this thread's arrays and kernels be on a card from now on, and return which it is among all of the machine.
+    """Let this thread's arrays and kernels be on a card from now on.
 
-    Where every process sees only its own, all call it number 0; the name that is returned tells them apart.
+    Parameters
+    ----------
+    number : int
+        Among the cards that this process sees.
+
+    Returns
+    -------
+    str
+        Which card it is, whatever number other processes give it.
+
+    Raises
+    ------
+    OSError
+        The kernels cannot run on it.
     """
     if SIMULATED:
         return "simulated"
     card = cupy.cuda.Device(number)
     card.use()
-    return str(card.pci_bus_id)
+    facts, capability = cupy.cuda.runtime.getDeviceProperties(number), str(card.compute_capability)
+    if (int(capability[:-1]), int(capability[-1])) < LEAST_CAPABILITY:
+        least = ".".join(map(str, LEAST_CAPABILITY))
+        raise OSError(f"GPU {number}, {facts['name'].decode()}, has compute capability {capability}; expected {least}")
+    return bytes(facts["uuid"]).hex()
 
 
-def has_nccl() -> bool:
-    """Tell whether NCCL is installed."""
-    return not SIMULATED and bool(_nccl().available)
+def why_no_nccl() -> str | None:
+    """Return what keeps NCCL from being used, None if nothing does."""
+    if SIMULATED:
+        return "the simulator has none"
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        there = _nccl().available
+    reason = " ".join(str(said[-1].message).split()) if said else "CuPy does not find it"
+    return None if there else reason
+
+
+def nccl_version() -> str:
+    """Return the version of NCCL."""
+    number = int(_nccl().get_version())
+    return f"{number // 10000}.{number // 100 % 100}.{number % 100}"
 
 
 def new_key() -> tuple[int, ...]:
@@ -72,7 +103,7 @@ class Arrival:
         self._arrays = ()
 
 
-class CardSums:
+class NcclSums:
     """Sums of arrays that lie on the cards of several processes.
 
     Parameters
@@ -96,12 +127,6 @@ class CardSums:
             np.dtype(np.float64): self._nccl.NCCL_FLOAT64,
         }
 
-    @property
-    def version(self) -> str:
-        """The version of NCCL."""
-        number = int(self._nccl.get_version())
-        return f"{number // 10000}.{number // 100 % 100}.{number % 100}"
-
     def begin(self, x: Any, out: Any) -> Arrival:
         """Begin to write the sum of all processes' arrays ``x`` into ``out``.
 
@@ -110,11 +135,17 @@ class CardSums:
         x, out : cupy.ndarray
             float32 or float64, C-contiguous, of the same shape in all processes; not to be touched before the arrival.
         """
-        if not isinstance(x, Array) or x.dtype not in self._types:
-            what = f"{type(x).__name__} of {x.dtype}"
-            raise TypeError(f"what is added up from card to card is {what}; expected an array of float32 or float64")
+        if not isinstance(x, Array) or x.dtype not in self._types or not alike(x, out):
+            what = f"{type(x).__name__} of {x.dtype}, into {type(out).__name__} of {out.dtype}"
+            raise TypeError(f"what is to be added up is {what}; expected arrays of float32 or float64, alike")
         self._stream.wait_event(cupy.cuda.get_current_stream().record())
         if x.size:
             how = self._types[x.dtype], self._nccl.NCCL_SUM, self._stream.ptr
             self._communicator.allReduce(x.data.ptr, out.data.ptr, x.size, *how)
         return Arrival(self._stream.record(), (x, out))
+
+
+def alike(x: Any, out: Any) -> bool:
+    """Tell whether two arrays lie in memory alike, without gaps."""
+    same = x.dtype == out.dtype and x.shape == out.shape
+    return bool(same and x.flags.c_contiguous and out.flags.c_contiguous)

@@ -20,6 +20,7 @@ import os
 import re
 import struct
 import threading
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -102,7 +103,7 @@ def machine_code(kernel: Kernel, capability: tuple[int, int]) -> tuple[bytes, st
     if not (code.exists() and name.exists()):
         ptx = to_ptx(kernel, capability)
         for path, content in ((code, link(ptx, capability)[0]), (name, entry(ptx)[0].encode())):
-            part = path.with_name(f"{path.name}.{os.getpid()}")
+            part = path.with_name(f"{path.name}.{uuid.uuid4().hex}")  # of this process and thread, on whatever machine
             part.write_bytes(content)
             part.replace(path)  # whole, or not at all
     return code.read_bytes(), name.read_text()
