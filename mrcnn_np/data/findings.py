@@ -279,7 +279,5 @@ def require_teachable(dataset: Dataset, *, boxes_from_masks: bool = False, limit
     if absent and not some:
         named = ", ".join(map(printable, absent[:_NAMED])) + (", ..." if len(absent) > _NAMED else "")
         many = f"{len(absent)} of {len(dataset.class_names) - 1} classes"
-        warnings.append(
-            f"{many}: nothing in these {len(dataset)} images teaches them, so they are never found ({named})"
-        )
+        warnings.append(f"{many}: never to be found, as nothing in these {len(dataset)} images teaches them ({named})")
     return warnings

@@ -123,7 +123,7 @@ def test_classes_without_an_object_are_named_if_all_images_were_looked_at(tree):
     assert require_teachable(dataset) == []
     tree.content["categories"].append({"id": 8, "name": "zebra"})
     (warning,) = require_teachable(COCODataset(tree.save()))
-    assert warning == "1 of 2 classes: never found, as nothing in these 4 images shows them (zebra)"
+    assert warning == "1 of 2 classes: never to be found, as nothing in these 4 images teaches them (zebra)"
     assert require_teachable(COCODataset(tree.save()), limit=2) == []
 
 
