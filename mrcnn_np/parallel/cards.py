@@ -56,7 +56,7 @@ class FromCardToCard:
             except RuntimeError as error:
                 raise UserError(
                     f"the cards cannot reach each other by NCCL: {error}. NCCL_DEBUG=INFO says more; usual reasons are "
-                    "a small /dev/shm in a container, and the wrong network (NCCL_SOCKET_IFNAME)"
+                    "too little shared memory in a container, and the wrong network (NCCL_SOCKET_IFNAME)"
                 ) from error
         request: Request = self._sums.begin(x, out)
         return request
