@@ -27,6 +27,7 @@ from mrcnn_np.training.agreement import alike
 def test_neighbours_take_one_card_each_as_long_as_there_are_some(monkeypatch, there, size, taken):
     cards_of = {}
     monkeypatch.setattr(cards, "number_of_cards", lambda: there)
+    monkeypatch.setattr(cards, "why_no_nccl", lambda: "there is none")
 
     def work(ranks):
         monkeypatch.setattr(cards, "take_card", lambda number: cards_of.setdefault(threading.get_ident(), str(number)))
@@ -37,11 +38,12 @@ def test_neighbours_take_one_card_each_as_long_as_there_are_some(monkeypatch, th
     shared = "2 cards" if there < size else "3 cards"
     assert said[0].startswith(f"{size} ranks on {shared}; sums go through the host's memory")
     assert ("share a card" in said[0]) == (there < size)
-    assert ("simulator has none; pip install 'mrcnn-np[cuda-mpi]'" in said[0]) == (there >= size)
+    assert ("there is none; pip install 'mrcnn-np[cuda-mpi]'" in said[0]) == (there >= size)
 
 
 def test_a_process_that_sees_one_card_only_has_its_own(monkeypatch):
     monkeypatch.setattr(cards, "take_card", lambda number: f"card of {threading.get_ident()}")
+    monkeypatch.setattr(cards, "why_no_nccl", lambda: "there is none")
     assert all("on 3 cards" in said for said in on_ranks(3, take_cards))
 
 

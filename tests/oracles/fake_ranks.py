@@ -85,13 +85,15 @@ def on_ranks(size, work):
 
 
 def on_cards(size, work):
-    """Do ``work(ranks)`` on so many ranks that share one card; in the simulator a kernel of one after the other."""
+    """Do ``work(ranks)`` on so many ranks that share one card."""
     import kernels
-    from kernels.cuda.machine import device
+    from kernels.cuda.machine import compiled, device
     from mrcnn_np.parallel.cards import take_cards
 
     if device.SIMULATED:
-        _one_at_a_time(device.simulator)
+        _one_at_a_time(device.simulator, "run")
+    else:
+        _one_at_a_time(compiled, "machine_code")
 
     def one(ranks):
         with kernels.use("cuda"):
@@ -101,14 +103,15 @@ def on_cards(size, work):
     return on_ranks(size, one)
 
 
-def _one_at_a_time(simulator):
-    """Numba's simulator is for one thread at a time."""
-    run, lock = simulator.run, threading.Lock()
-    if getattr(run, "alone", False):
+def _one_at_a_time(module, name):
+    """Let one thread after the other call a function: neither Numba's simulator nor its compiler is for several."""
+    function, lock = getattr(module, name), threading.Lock()
+    if getattr(function, "alone", False):
         return
 
     def alone(*args):
         with lock:
-            run(*args)
+            return function(*args)
 
-    alone.alone, simulator.run = True, alone
+    alone.alone = True
+    setattr(module, name, alone)
