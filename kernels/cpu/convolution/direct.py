@@ -81,7 +81,7 @@ def correlate_panels(
     direct_loops.correlate(
         x.reshape(-1), x.shape, packed, panel_places, panel_channels, kw, stride, top, left, y.reshape(-1), out_shape,
         places, c_out, scale, shift, NONE if residual is None else residual.reshape(-1), floor, stream,
-        rounds * threads,
+        rounds * threads, threads,
     )  # fmt: skip
     return y
 

@@ -28,6 +28,7 @@ from ..machine.product import GAP
 from ..machine.rows import array_at
 from ..machine.simd import MR, NR, fence
 from ..machine.tiles import gemm_tile_finish
+from ..machine.turns import take
 
 STRETCH = 8  # tiles that meet a panel of weights, one after the other, while it is in the first-level cache
 SAME_SET = 4096  # bytes: lines so far apart share one set of a first-level cache of 64 sets, which has 8 or 12 places
@@ -262,7 +263,7 @@ def _multiply(
 @njit(cache=True, parallel=True, error_model="numpy")
 def correlate(
     x, x_shape, packed, panel_places, panel_channels, kw, stride, top, left, y, out_shape, places, c_out, scale, shift,
-    residual, floor, stream, tasks,
+    residual, floor, stream, tasks, threads,
 ):  # fmt: skip
     """Slide a kernel over maps, as if padded, and write every output pixel where it belongs.
 
@@ -281,16 +282,20 @@ def correlate(
     taps = np.empty((2, kernel[0]), np.int64)  # from one kernel row to the next, in x and in copied windows
     for i in range(kernel[0]):
         taps[0, i], taps[1, i] = i * width * c_in * 4, i * packed.shape[2] * 4
-    for task in prange(tasks):
-        begin, stop = tiles_in_all * task // tasks, tiles_in_all * (task + 1) // tasks
-        many = stop - begin
-        tiles, targets = np.empty((many, 5), np.int64), np.empty((many, MR), np.int64)
-        windows = np.empty(many * MR * size, np.float32)
-        begin, end = begin * MR, min(stop * MR, pixels)
-        _plan(x, x_shape, begin, end, out_shape, kernel, stride, top, left, places, tiles, targets, windows)
-        _multiply(
-            tiles, targets, windows, taps, packed, panel_places, panel_channels, dense, places[3], y, c_out, scale,
-            shift, residual, floor, stream,
-        )  # fmt: skip
+    turns = np.zeros(1, np.int64)
+    for _thread in prange(threads):
+        task = take(turns)
+        while task < tasks:
+            begin, stop = tiles_in_all * task // tasks, tiles_in_all * (task + 1) // tasks
+            many = stop - begin
+            tiles, targets = np.empty((many, 5), np.int64), np.empty((many, MR), np.int64)
+            windows = np.empty(many * MR * size, np.float32)
+            begin, end = begin * MR, min(stop * MR, pixels)
+            _plan(x, x_shape, begin, end, out_shape, kernel, stride, top, left, places, tiles, targets, windows)
+            _multiply(
+                tiles, targets, windows, taps, packed, panel_places, panel_channels, dense, places[3], y, c_out, scale,
+                shift, residual, floor, stream,
+            )  # fmt: skip
+            task = take(turns)
         if stream:
             fence()

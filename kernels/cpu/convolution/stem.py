@@ -43,6 +43,7 @@ from ..machine.simd import (
 from ..machine.simd_python import with_twin
 from ..machine.threads import shares
 from ..machine.tiles import gemm_tile_still
+from ..machine.turns import take
 from .geometry import Geometry
 from .winograd import toom_cook
 
@@ -218,30 +219,34 @@ def _multiply(ring, taps, begin, count, u, y, at, out_w, c_out, scale, shift, re
 
 
 @njit(cache=True, parallel=True, error_model="numpy")
-def _convolve(x, u, weights, top, left, y, out_shape, scale, shift, residual, floor, stream, chunks):
+def _convolve(x, u, weights, top, left, y, out_shape, scale, shift, residual, floor, stream, chunks, threads):
     n_maps, height = x.shape[:2]
     out_h, out_w, c_out = out_shape
     points, kh, k = u.shape[1:4]
     pairs = ((out_w + 1) // 2 + MR - 1) // MR * MR
     slot = points * pairs * LANES
-    for task in prange(n_maps * chunks):
-        n, chunk = task // chunks, task % chunks
-        ring = np.empty((kh, points, pairs, LANES), np.float32)
-        line = np.zeros((2 * pairs + SIZE) * k + LANES, np.float32)
-        taps = np.empty(kh, np.int64)
-        done = 0  # rows of the map up to here are in the ring
-        for p in range(out_h * chunk // chunks, out_h * (chunk + 1) // chunks):
-            row = p * STRIDE - top
-            begin, end = min(max(0, row), height), min(max(0, row + kh), height)
-            for line_number in range(max(done, begin), end):
-                _transform(x, n, line_number, left, line, weights, ring)
-            done = end
-            for i in range(end - begin):
-                taps[i] = (begin + i) % kh * slot * 4
-            _multiply(
-                ring, taps, begin - row, end - begin, u, y, (n * out_h + p) * out_w * c_out, out_w, c_out, scale,
-                shift, residual, floor, stream,
-            )  # fmt: skip
+    turns = np.zeros(1, np.int64)
+    for _thread in prange(threads):
+        task = take(turns)
+        while task < n_maps * chunks:
+            n, chunk = task // chunks, task % chunks
+            ring = np.empty((kh, points, pairs, LANES), np.float32)
+            line = np.zeros((2 * pairs + SIZE) * k + LANES, np.float32)
+            taps = np.empty(kh, np.int64)
+            done = 0  # rows of the map up to here are in the ring
+            for p in range(out_h * chunk // chunks, out_h * (chunk + 1) // chunks):
+                row = p * STRIDE - top
+                begin, end = min(max(0, row), height), min(max(0, row + kh), height)
+                for line_number in range(max(done, begin), end):
+                    _transform(x, n, line_number, left, line, weights, ring)
+                done = end
+                for i in range(end - begin):
+                    taps[i] = (begin + i) % kh * slot * 4
+                _multiply(
+                    ring, taps, begin - row, end - begin, u, y, (n * out_h + p) * out_w * c_out, out_w, c_out, scale,
+                    shift, residual, floor, stream,
+                )  # fmt: skip
+            task = take(turns)
         if stream:
             fence()
 
@@ -265,6 +270,6 @@ def convolve(
     chunks = shares() * max(1, sizes.out[1] // (shares() * CHUNK))
     _convolve(
         x, transform_weights(w), _line_weights(c_in), sizes.top, sizes.left, y.reshape(-1), sizes.out[1:], scale, shift,
-        beside, floor, int(memory.streams(y)), chunks,
+        beside, floor, int(memory.streams(y)), chunks, shares(),
     )  # fmt: skip
     return y

@@ -33,6 +33,7 @@ from ..machine.arguments import scale_and_shift
 from ..machine.simd import MR, NR, VL, make_transform, make_transform_finish, make_transform_from
 from ..machine.threads import shares
 from ..machine.tiles import gemm_tile_panels
+from ..machine.turns import take
 from ..machine.weight_cache import kept
 from .geometry import Geometry
 from .winograd_tiles import N, addresses, lay_out
@@ -167,9 +168,11 @@ def convolve_many(x, u, y, scale, shift, residual, floor, sheets, block, threads
     scratch_v = np.empty((threads, P * P * v_plane), np.float32)
     scratch_m = np.empty((threads, P * P * m_plane), np.float32)
     no_taps = np.zeros(1, np.int64)
+    turns = np.zeros(1, np.int64)
     for thread in prange(threads):
         v, m = scratch_v[thread], scratch_m[thread]
-        for number in range(thread, blocks, threads):
+        number = take(turns)
+        while number < blocks:
             first, last = number * block, min((number + 1) * block, tiles)
             gather_tiles(x, first, last, sheets, v, v_plane, False)
             # The last rows of a tile may lie past the last patch: products of old scratch, which nobody reads
@@ -183,6 +186,7 @@ def convolve_many(x, u, y, scale, shift, residual, floor, sheets, block, threads
                             m_at + (row * columns + panel * NR) * 4, columns * 4, 0,
                         )  # fmt: skip
             scatter_tiles(m, m_plane, columns, first, last, sheets, y, (0, y.shape[3]), scale, shift, residual, floor)
+            number = take(turns)
 
 
 @njit(cache=True, error_model="numpy", inline="never")
@@ -221,16 +225,21 @@ def convolve_few(x, w, turned, y, scale, shift, residual, floor, sheets, threads
     v_plane, u_plane, m_plane = rows * c_in + PAD, c_in * NR + PAD, rows * NR + PAD
     v = np.empty(P * P * v_plane, np.float32)
     share = min(4 * threads, tiles)
-    for part in prange(share):
-        begin, end = tiles * part // share, tiles * (part + 1) // share
-        gather_tiles(x, begin, end, sheets, v[begin * c_in :], v_plane, False)
+    gathering, turns = np.zeros(1, np.int64), np.zeros(1, np.int64)
+    for _thread in prange(threads):
+        part = take(gathering)
+        while part < share:
+            begin, end = tiles * part // share, tiles * (part + 1) // share
+            gather_tiles(x, begin, end, sheets, v[begin * c_in :], v_plane, False)
+            part = take(gathering)
     scratch_u = np.zeros((threads, P * P * u_plane), np.float32)
     scratch_m = np.empty((threads, P * P * m_plane), np.float32)
     no_taps = np.zeros(1, np.int64)
     for thread in prange(threads):
         u, m = scratch_u[thread], scratch_m[thread]
         piece = np.empty((R, R, c_in, NR) if turned else (R, R, 0, NR), np.float32)
-        for panel in range(thread, panels, threads):
+        panel = take(turns)
+        while panel < panels:
             _transform_panel(w, panel, turned, piece, u, u_plane)
             for point in range(P * P):
                 u_at = u.ctypes.data + point * u_plane * 4
@@ -241,6 +250,7 @@ def convolve_few(x, w, turned, y, scale, shift, residual, floor, sheets, threads
                     )  # fmt: skip
             channels = (panel * NR, min(panel * NR + NR, c_out))
             scatter_tiles(m, m_plane, NR, 0, sheets.tiles, sheets, y, channels, scale, shift, residual, floor)
+            panel = take(turns)
 
 
 def block_size(tiles: int, threads: int, largest: int = 96) -> int:

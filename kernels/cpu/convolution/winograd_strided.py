@@ -24,6 +24,7 @@ from ..machine.arguments import scale_and_shift
 from ..machine.simd import MR, NR, VL, make_transform, make_transform_finish, make_transform_from
 from ..machine.threads import shares
 from ..machine.tiles import gemm_tile_still
+from ..machine.turns import take
 from .geometry import Geometry
 from .winograd import PAD, block_size
 
@@ -161,13 +162,16 @@ def _convolve(x, u, top, left, y, scale, shift, residual, floor, block, threads)
     tile_size, m_plane = P * c_in + PAD, block * columns + PAD
     scratch_v = np.empty((threads, P * block * tile_size), np.float32)
     scratch_m = np.empty((threads, S * S * m_plane), np.float32)
+    turns = np.zeros(1, np.int64)
     for thread in prange(threads):
         v, m = scratch_v[thread], scratch_m[thread]
-        for number in range(thread, (tiles + block - 1) // block, threads):
+        number = take(turns)
+        while number * block < tiles:
             first, last = number * block, min((number + 1) * block, tiles)
             _gather(x, first, last, tiles_y, tiles_x, top, left, v, block * tile_size, tile_size)
             _multiply(v, block * tile_size, tile_size, last - first, u, c_in, m, m_plane, columns)
             _scatter(m, m_plane, columns, first, last, tiles_y, tiles_x, y, scale, shift, residual, floor)
+            number = take(turns)
 
 
 def convolve(

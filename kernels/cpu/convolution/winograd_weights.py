@@ -13,6 +13,7 @@ from numba import njit, prange
 from ..machine.simd import MR, NR, VL, make_transform
 from ..machine.threads import shares
 from ..machine.tiles import gemm_tile_columns
+from ..machine.turns import take
 from .geometry import Geometry
 from .winograd import FEW_TILES, PAD, G, P, R, gather_tiles
 from .winograd_tiles import lay_out
@@ -37,20 +38,27 @@ def _correlate_points(x, dy, c_out_wide, sheets, block, threads):
     share = 4 * threads
     for first in range(0, tiles, block):
         last = min(first + block, tiles)
-        for part in prange(share):
-            begin, end = first + (last - first) * part // share, first + (last - first) * (part + 1) // share
-            skip = begin - first  # the tiles of this chunk that lie before those of the part
-            gather_tiles(x, begin, end, sheets, v[skip * c_in :], v_plane, False)
-            gather_tiles(dy, begin, end, sheets, m[skip * c_out :], m_plane, True)
-        for task in prange(P * P * rows):
-            point, row = task // rows, task % rows
-            a = v.ctypes.data + (point * v_plane + row * MR) * 4
-            for panel in range(panels):
-                gemm_tile_columns(
-                    1, no_taps.ctypes.data, last - first, a, c_in * 4,
-                    m.ctypes.data + (point * m_plane + panel * NR) * 4, 0, c_out * 4,
-                    du.ctypes.data + ((point * rows + row) * MR * c_out_wide + panel * NR) * 4, c_out_wide * 4, 1,
-                )  # fmt: skip
+        gathering, turns = np.zeros(1, np.int64), np.zeros(1, np.int64)
+        for _thread in prange(threads):
+            part = take(gathering)
+            while part < share:
+                begin, end = first + (last - first) * part // share, first + (last - first) * (part + 1) // share
+                skip = begin - first  # the tiles of this chunk that lie before those of the part
+                gather_tiles(x, begin, end, sheets, v[skip * c_in :], v_plane, False)
+                gather_tiles(dy, begin, end, sheets, m[skip * c_out :], m_plane, True)
+                part = take(gathering)
+        for _thread in prange(threads):
+            task = take(turns)
+            while task < P * P * rows:
+                point, row = task // rows, task % rows
+                a = v.ctypes.data + (point * v_plane + row * MR) * 4
+                for panel in range(panels):
+                    gemm_tile_columns(
+                        1, no_taps.ctypes.data, last - first, a, c_in * 4,
+                        m.ctypes.data + (point * m_plane + panel * NR) * 4, 0, c_out * 4,
+                        du.ctypes.data + ((point * rows + row) * MR * c_out_wide + panel * NR) * 4, c_out_wide * 4, 1,
+                    )  # fmt: skip
+                task = take(turns)
     return du
 
 
@@ -75,16 +83,21 @@ def _gradient_few(x, dy, c_out_wide, sheets, threads):
     v_plane, m_plane, u_plane = tiles * c_in + PAD, tiles * c_out + PAD, MR * c_out_wide + PAD
     v, m = np.empty(P * P * v_plane + NR, np.float32), np.empty(P * P * m_plane + NR, np.float32)
     share = min(4 * threads, tiles)
-    for part in prange(share):
-        begin, end = tiles * part // share, tiles * (part + 1) // share
-        gather_tiles(x, begin, end, sheets, v[begin * c_in :], v_plane, False)
-        gather_tiles(dy, begin, end, sheets, m[begin * c_out :], m_plane, True)
+    gathering, turns = np.zeros(1, np.int64), np.zeros(1, np.int64)
+    for _thread in prange(threads):
+        part = take(gathering)
+        while part < share:
+            begin, end = tiles * part // share, tiles * (part + 1) // share
+            gather_tiles(x, begin, end, sheets, v[begin * c_in :], v_plane, False)
+            gather_tiles(dy, begin, end, sheets, m[begin * c_out :], m_plane, True)
+            part = take(gathering)
     dw = np.empty((R, R, c_in, c_out), np.float32)
     scratch = np.empty((threads, P * P * u_plane), np.float32)
     no_taps = np.zeros(1, np.int64)
     for thread in prange(threads):
         du = scratch[thread]
-        for row in range(rows * thread // threads, rows * (thread + 1) // threads):
+        row = take(turns)
+        while row < rows:
             for point in range(P * P):
                 for panel in range(panels):
                     gemm_tile_columns(
@@ -97,6 +110,7 @@ def _gradient_few(x, dy, c_out_wide, sheets, threads):
                     source = du.ctypes.data + ((k - row * MR) * c_out_wide + first) * 4
                     target = dw.ctypes.data + (k * c_out + first) * 4
                     _transform_dw(source, P * u_plane * 4, u_plane * 4, target, R * c_in * c_out * 4, c_in * c_out * 4)
+            row = take(turns)
     return dw
 
 

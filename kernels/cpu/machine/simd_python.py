@@ -64,6 +64,12 @@ def nothing(*args: Any) -> None:
     """Stand in for ``fence`` and ``prefetch``."""
 
 
+def take(turns: np.ndarray) -> int:
+    """Return the first number of an array and add one to it."""
+    turns[0] += 1
+    return int(turns[0]) - 1
+
+
 def check_aligned(address: int, vl: int) -> None:
     """Raise if a vector cannot be streamed to an address; the processor would end the program."""
     if address % (4 * vl):
