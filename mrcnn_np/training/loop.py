@@ -155,8 +155,9 @@ def train_step(
         every_grad = accumulate.backward(model, left, velocity)  # frees the activations on its way
         # in the order of the backward pass, which is that of the dictionary
         grads = {name: g for name, g in every_grad.items() if name in velocity}
-        require_finite("gradient of", grads.items())
-    grad_norm = clip_gradients(grads, model.config.clip_norm)
+        grad_norm = clip_gradients(grads, model.config.clip_norm)
+        if not np.isfinite(grad_norm):  # clipped or not, what was NaN or infinite is so still, and nothing else
+            require_finite("gradient of", grads.items())
     learning_rate = learning_rate_at(step, model.config)
     update(model.params, grads, velocity, learning_rate=learning_rate, config=model.config)
     numbers = {name: float(loss) for name, loss in losses.items()}
