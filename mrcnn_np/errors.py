@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class UserError(Exception):
@@ -58,6 +58,12 @@ class WeightFileError(UserError):
 
 class WeightMismatchError(WeightFileError):
     """Weights do not fit the network or its conventions; the message is a table."""
+
+
+def some_of(words: Sequence[str], shown: int = 12) -> str:
+    """Return the first words, and how many are left out: ``a, b and 3 more``."""
+    rest = len(words) - shown
+    return ", ".join(words[:shown]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def printable(text: object, keep: str = "") -> str:

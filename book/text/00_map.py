@@ -293,9 +293,9 @@ print(f"{(ids == 3).sum()} of 50 detections are triangles; the lowest score is {
 # C5 with 120; large maps give large logits, and the softmax of large logits is near 0 or 1. A score is what the network
 # says. It is no measurement.
 #
-# The next two figures show the *trained* network of this book. It has about 1.2 million weights and was trained for half a
-# minute. It finds some objects, misplaces others and invents a few. That makes it worth looking at: a perfect network hides
-# what each part does.
+# The next two figures show the *trained* network of this book. It has about 1.2 million weights and was trained for three
+# and a half minutes. On this image it finds four of the five objects, misses one, and says more than is there. That makes
+# it worth looking at: a perfect network hides what each part does.
 
 # %% mystnb={"image": {"alt": "One channel of the maps C2 and P2 to P4 of the trained network, drawn over the image: fine cells first, coarse ones last."}}
 model = network()
@@ -314,7 +314,7 @@ show(figure)
 # *Figure 0.2. Of each map of the trained network the channel that varies most, over the image: dark is large. A cell of P4
 # stands for 16 × 16 pixels.*
 
-# %% mystnb={"image": {"alt": "Three panels: the true boxes, the twenty best proposals scattered around the objects, and the detections with a score of at least 0.3."}}
+# %% mystnb={"image": {"alt": "Three panels: the true boxes; the twenty best proposals, on whole objects and on pieces of the large triangle; the detections with a score of at least 0.3. Four objects have a box of their class, three of these a second box of another class; the large triangle has only a square at its left tip."}}
 found = model.detect(sample.image)[0].above(0.3)
 assert len(seen["proposals"]) <= 200 and len(seen["detection_boxes"]) <= 50
 assert round(sum(p.size for p in model.params.values()) / 1e6, 1) == 1.2
@@ -336,9 +336,23 @@ show(figure)
 
 # %% [markdown]
 # *Figure 0.3. Truth, proposals, detections. Blue circles, orange squares, green triangles; proposals have no class.*
-#
-# Proposals crowd around objects, and around whatever looks a little like one. The box head then decides. Where two
-# detections of different classes lie on one object, NMS has not chosen between them: it works class by class.
+
+# %%
+best20, on = iou(seen["proposals"][:20], sample.gt_boxes), iou(found.boxes, sample.gt_boxes)
+its_class = found.class_ids[:, None] == sample.gt_class_ids
+assert (best20.argmax(axis=1) == 3).sum() == 9 and best20[:, 3].max() < 0.5  # object 3: the large triangle
+assert ((on > 0.75) & its_class).sum(axis=0).tolist() == [1, 1, 1, 0, 1]
+assert ((on > 0.4) & ~its_class).sum(axis=0).tolist() == [0, 1, 1, 0, 1]
+assert found.scores[3] > 0.95 and found.scores[4] < 0.7 and on.max(axis=1).argmin() == 7
+for k in range(len(found.scores)):
+    print(f"{names[found.class_ids[k]]:<8} {found.scores[k]:.2f}, IoU with the nearest object {on[k].max():.2f}")
+
+# %% [markdown]
+# Proposals crowd on objects, and on pieces of objects: nine of these twenty belong to the large triangle, and not one of
+# them has an IoU of a half with it. The box head then decides. Four objects get a box of their class, with scores above
+# 0.95. The large triangle, partly hidden by the square, gets none; a "square" sits on its left tip. Both circles and the
+# square have a second box, of another class and with a score below 0.7. NMS has not chosen between the two: it works class
+# by class.
 #
 # ## Two graphs
 #
@@ -602,9 +616,9 @@ results = [both_masks(held_out.load(i)) for i in range(len(held_out))]
 on_proposals, on_detections = np.concatenate([quality for quality, _ in results], axis=1).mean(axis=1)
 runs = np.sum([counts for _, counts in results], axis=0)
 assert len(held_out) == 26 and runs[0] == 26 * 200
-assert on_detections > on_proposals + 0.005 and runs[0] > 4 * runs[1]
+assert on_detections > on_proposals + 0.05 and runs[0] > 20 * runs[1]
 print(f"mean mask IoU: {on_proposals:.2f} on proposals, {on_detections:.2f} on moved boxes")
-print("and the mask head would have run more than four times as often")
+print("and the mask head would have run more than twenty times as often")
 
 # %% [markdown]
 # The right order is better and cheaper. Better, because a mask lives inside its box: what the box cuts off, no mask can

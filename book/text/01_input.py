@@ -669,9 +669,9 @@ with warnings.catch_warnings(record=True) as said:
     wrong = make_batch([exchanged], config)
 assert "expected (y1, x1, y2, x2)" in str(said[0].message)  # here it is noticed, because the masks disagree
 right_sum, wrong_sum = (sum(network().losses(b, 0)[0].values()) for b in (batch, wrong))
-assert wrong_sum > 1.5 * right_sum
+assert wrong_sum > 5 * right_sum
 print("IoU with the true boxes:", *(f"{v:.2f}" for v in overlap))
-print("the losses of the same network grow by more than a half")
+print("the losses of the same network grow more than fivefold")
 
 # %% [markdown]
 # Three of five objects are missed altogether. A network trained like that would learn to look at mirrored places; on an

@@ -460,8 +460,8 @@ check("5.5", widest_factor)
 # For 0.7 the sizes may grow by 1.43 at most. RetinaNet has three sizes per level for this reason.
 # </details>
 #
-# Real objects are neither squares nor centred. Count them: all objects of the 96 images that the book's network was
-# trained on.
+# Real objects are neither squares nor centred. Count them: all objects of 96 of the 600 images that the book's network
+# was trained on.
 
 
 # %%
@@ -639,10 +639,10 @@ as_trained, moved = reached(model), reached(model.with_config(anchor_offset=0.0)
 assert np.isclose(10**2 / (2 * 12**2 - 10**2), 0.532, atol=5e-4) and np.isclose(
     52**2 / (2 * 84**2 - 52**2), 0.237, atol=5e-4
 )
-assert as_trained.mean() - moved.mean() > 0.04
-assert (moved >= 0.7).mean() < 0.8 * (as_trained >= 0.7).mean()
+assert as_trained.mean() - moved.mean() > 0.15
+assert (as_trained >= 0.7).mean() > 0.8 and (moved >= 0.7).mean() < (as_trained >= 0.7).mean() / 3
 print("an anchor and its old place: 0.532 on P2, 0.237 on P6")
-print("half a cell costs more than 0.04 of the mean IoU, and a fifth or more of the objects found at 0.7")
+print("half a cell costs more than 0.15 of the mean IoU, and two of three of the objects found at 0.7")
 
 # %% mystnb={"image": {"alt": "Two falling curves: share of objects that a proposal reaches, against the IoU asked for; the curve of the moved anchors lies below."}}
 thresholds = np.linspace(0.4, 0.95, 100)

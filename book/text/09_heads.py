@@ -178,16 +178,25 @@ ledger.expect("class logits", class_logits, (5, 4))
 ledger.expect("deltas", deltas, (5, 4, 4))
 probabilities = softmax(class_logits)[0]
 assert np.allclose(probabilities.sum(axis=1), 1, atol=1e-5)
-used = deltas[np.arange(5), classes]
-ledger.expect("deltas that are used", used, (5, 4))
+ledger.expect("deltas that are used", deltas[np.arange(5), classes], (5, 4))
 assert np.allclose(softmax(np.array([[0, np.log(2), np.log(5)]]))[0], [[1 / 8, 2 / 8, 5 / 8]])
 twelve = box_head(np.repeat(seven, 3, axis=0)[:12], model.params, config)
 assert [part.shape for part in twelve[:2]] == [(12, 4), (12, 4, 4)]
-assert config.box_head == "fc" and (probabilities.argmax(axis=1) == classes).sum() <= 2
+assert config.box_head == "fc"
 print("softmax 1/8, 2/8, 5/8; 12 regions have logits (12, 4) and deltas (12, 4, 4)")
 
 
-# %% mystnb={"image": {"alt": "Left: bars with the class probabilities of the five objects of the scene. Right: the scene with its five true boxes, numbered."}}
+# %%
+held_out = open_dataset("shapes", DATA / "shapes", "val")
+many = make_batch([held_out.load(i) for i in range(26)], config)
+at = np.repeat(np.arange(26), [len(b) for b in many.gt_boxes])
+everything, maps = np.concatenate(many.gt_boxes), model.first_stage(many.images)[0]
+crops, _ = model.roi_features(maps, everything, at, config.box_pool_size, many.images.shape)
+named = box_head(crops, model.params, config)[0].argmax(axis=1) == np.concatenate(many.gt_class_ids)
+assert len(named) == 84 and abs(named.mean() - 5 / 6) < 0.05
+assert (probabilities.argmax(axis=1) == [*classes[:3], 0, classes[4]]).all() and probabilities.max(axis=1).min() > 0.8
+
+# %% mystnb={"image": {"alt": "Left: bars with the class probabilities of the five objects of the scene: four have one high bar at their own class, the large triangle at background. Right: the scene with its five true boxes, numbered."}}
 figure = Figure(figsize=(8, 3.4), layout="constrained")
 left, right = figure.subplots(1, 2)
 for k, name in enumerate(SHAPES_CLASSES):
@@ -204,9 +213,10 @@ right.set(xticks=[], yticks=[])
 show(figure)
 
 # %% [markdown]
-# *Figure 9.1. The true boxes given to the class head; the highest bar is its answer. After half a minute of training it
-# takes most of the five for background or for another shape. Chapter 7 had a proposal for nine objects in ten: the weak
-# link of this small network is the class. Keep that in mind for figure 9.3.*
+# *Figure 9.1. The true boxes given to the class head; the highest bar is its answer. Four of five are right. The large
+# triangle, on which a square lies, is taken for background. The head gives each of its five answers more than 0.8, also
+# the wrong one: a high probability is no proof. Of all 84 objects of 26 held-out images it names about five in six.
+# Chapter 7 had a proposal for nearly every one of them: to find a place is easier than to say what is there.*
 #
 # ### The way back through two outputs
 #
@@ -395,10 +405,8 @@ def transposed(x, w, b):
 x = rng.normal(size=(2, 3, 4, 5))
 check_gradients(transposed, x, w, b, rng=rng, tol=1e-6)
 turned = w.swapaxes(2, 3)  # the same kernel as a convolution: channels exchanged
-error = adjoint_error(
-    lambda u: conv2d_transpose(u, w)[0], lambda v: conv2d(v, turned, stride=2)[0], (2, 3, 4, 5), (2, 6, 8, 3), rng
-)
-assert error < 1e-14
+both_ways = lambda u: conv2d_transpose(u, w)[0], lambda v: conv2d(v, turned, stride=2)[0]
+assert adjoint_error(*both_ways, (2, 3, 4, 5), (2, 6, 8, 3), rng) < 1e-14
 print("finite differences agree, and a convolution of stride 2 is its adjoint")
 
 # %% [markdown]
@@ -561,14 +569,14 @@ ious = {
     "softmax, half the probability": overlap(own, goals),
     "softmax, beats the background": overlap(own / (own + background), goals),
 }
-assert ious["sigmoid, a mask per class"] > ious["softmax, half the probability"] + 0.15
-assert abs(ious["sigmoid, a mask per class"] - ious["sigmoid, one mask for all"]) < 0.15
-assert ious["sigmoid, a mask per class"] > ious["softmax, beats the background"]
-assert (own >= 0.5)[goals >= 0.5].mean() < 1 / 3 and (own < 0.5).all(axis=(1, 2)).mean() > 0.2
+assert abs(ious["softmax, half the probability"] / ious["sigmoid, a mask per class"] - 1 / 2) < 0.1
+assert abs(ious["sigmoid, a mask per class"] - ious["sigmoid, one mask for all"]) < 0.05
+assert 0.02 < ious["sigmoid, a mask per class"] - ious["softmax, beats the background"] < 0.1
+assert (own >= 0.5)[goals >= 0.5].mean() < 1 / 2 and abs((own < 0.5).all(axis=(1, 2)).mean() - 1 / 20) < 0.03
 for name, value in ious.items():
     print(f"{name:<30} mean IoU {value:.1f}")
 
-# %% mystnb={"image": {"alt": "Bars: mean IoU of held-out masks. The two sigmoids are about equal, softmax is far behind."}}
+# %% mystnb={"image": {"alt": "Bars: mean IoU of held-out masks. The two sigmoids are about equal. Softmax has half of that where a class needs half of the probability, and comes close where it only has to beat the background."}}
 figure = Figure(figsize=(7, 2.4), layout="constrained")
 ax = figure.subplots()
 ax.barh(list(ious)[::-1], list(ious.values())[::-1], color=[COLOURS[1], COLOURS[1], COLOURS[0], COLOURS[0]])
@@ -579,9 +587,11 @@ show(figure)
 # *Figure 9.3. Three losses, one network, regions of held-out images: for each, the IoU of the painted cells and of those
 # that the object covers by half. Softmax is last, as in the paper; the distances are those of a short training.*
 #
-# What happened? With softmax a pixel has to know the class. This backbone is young and often does not (figure 9.1), so no
-# class gets half of the probability: less than a third of the objects' cells are painted, and every fifth mask or more
-# stays empty. The sigmoid never asks. After the paper's long training softmax is still 5.5 points behind.
+# What happened? With softmax a pixel has to know the class. The backbone's features would tell (figure 9.1), but a fresh
+# mask head does not learn to read that from them in 120 steps. So at many pixels no class gets half of the probability:
+# less than half of the objects' cells are painted, and about one mask in twenty stays empty. Read kindly, where the class
+# only has to beat the background, softmax comes within 0.1 of the sigmoid. The sigmoid never asks for the class. After
+# the paper's long training softmax is still 5.5 points behind.
 #
 # That *one* mask for all does about as well teaches something, too: not the number of masks matters, but that they do
 # not compete. The paper says the same (29.7 against 30.3), and a mask per class costs almost nothing.
@@ -610,28 +620,23 @@ def oracle(masks, frames, m):
 
 bar = np.zeros((1, 28, 28), bool)
 bar[:, :, 9:12] = True
-quarter = crop_masks(
-    bar, np.zeros(1, int), np.array([[0.0, 0, 28, 28]]), output_size=4, method="roi_align", aligned=True
-)
-assert np.allclose(quarter[0], [[0, 3 / 7, 0, 0]] * 4) and oracle(bar, np.array([[0.0, 0, 28, 28]]), 4) == 0
+whole = np.array([[0.0, 0, 28, 28]])
+quarter = crop_masks(bar, np.zeros(1, int), whole, output_size=4, method="roi_align", aligned=True)
+assert np.allclose(quarter[0], [[0, 3 / 7, 0, 0]] * 4) and oracle(bar, whole, 4) == 0
 print("the bar: 3/7 is less than a half, so nothing is painted")
 
 # %%
-dataset, sizes, found = open_dataset("shapes", DATA / "shapes", "val"), (4, 7, 14, 28, 56), []
-for sample in (dataset.load(i) for i in range(26)):
-    masks, frames = np.asarray(sample.gt_masks), sample.gt_boxes.astype(float)
-    if len(masks):
-        found.append(np.stack([oracle(masks, frames, m) for m in sizes]))
-curve = np.concatenate(found, axis=1).mean(axis=1)
-widths = np.concatenate([dataset.load(i).gt_boxes[:, 3] - dataset.load(i).gt_boxes[:, 1] for i in range(26)])
-assert np.median(widths) <= 28
+sizes, images = (4, 7, 14, 28, 56), [(m, b.astype(float)) for m, b in zip(many.gt_masks, many.gt_boxes)]
+curve = np.concatenate([[oracle(*image, m) for m in sizes] for image in images], axis=1).mean(axis=1)
+widths = everything[:, 3] - everything[:, 1]
+assert np.median(widths) <= 28 and abs(1 - max(ious.values()) - 1 / 5) < 0.05
 assert curve[0] < 0.93 and 0.94 < curve[1] < 0.97 and curve[2] > 0.98 and curve[3] > 0.998
 print("m:  ", "  ".join(f"{m:>5}" for m in sizes))
 print("IoU:", "  ".join(f"{v:5.3f}" for v in curve))
 
 # %% [markdown]
 # With 28 cells a perfect head would lose a thousandth; with 7, the number that one document gives for $m$, four
-# hundredths. This young head itself loses far more (figure 9.3): the cells are not what limits it. But our objects are
+# hundredths. The best head of figure 9.3 loses about a fifth: the cells are not what limits it. But our objects are
 # small: half of them are at most 28 pixels wide. A large object with thin parts is harder. Take a star of seven rays:
 
 

@@ -246,8 +246,8 @@ ax.set(xlabel="positive regions of 48; 12 are allowed", xlim=(0, 13))
 show(figure)
 
 # %% [markdown]
-# *Figure 10.2. Positive regions of one image. The first bar has length 0. After 240 steps of training the twelve places
-# are taken without the truth, too.*
+# *Figure 10.2. Positive regions of one image. The first bar has length 0. By the end of training the twelve places are
+# taken without the truth, too.*
 #
 # Five with the true boxes, none without: the fresh network's heads have nothing to learn masks and boxes from. Its
 # proposals improve, because the proposal network has its own targets, but until then the heads wait.
@@ -559,8 +559,9 @@ wrong = {
 results = {name: trained(goals) for name, goals in wrong.items()}
 for name, (first, last, overlap) in results.items():
     assert last < first - 0.05, "every loss falls, also the wrong ones"
-    assert name == "right" or overlap < results["right"][2] - 0.01
+    assert name == "right" or overlap < results["right"][2] - 0.1
     print(f"{name:<18} loss {first:.2f}, then {last:.2f}; mean IoU {overlap:.2f}")
+assert results["3 cells off"][1] < results["right"][1] + 0.1 < results["x and y exchanged"][1]
 
 # %% mystnb={"image": {"alt": "Left: loss at the start and at the end of training for right and for two kinds of wrong targets; it falls in all cases. Right: mean IoU on new images; right targets are best."}}
 figure = Figure(figsize=(8.5, 2.6), layout="constrained")
@@ -580,8 +581,9 @@ show(figure)
 # *Figure 10.5. The price of a wrong target. The loss compares with the target, so it cannot say that the target is wrong.*
 #
 # All three losses fall. The wrong ones end higher, because those masks fit the features worse, but only who has the right
-# curve beside them can see that. On new images the right targets are best, but not by much: the masks of so short a
-# training are rough anyway, and the mistakes hide in their roughness. They will not go away when the masks get better.
+# curve beside them can see that. With the shifted targets even that is hard: that loss ends less than 0.1 above the right
+# one. On new images, where the masks are compared with the truth, both mistakes cost more than 0.1 of IoU. No loss says so:
+# the head with the shifted targets has learned what it was told, to paint three cells beside the object.
 #
 # So before training, draw a dozen targets over their regions and look at them, as in figure 10.4. A shift of three cells
 # is visible there at once.

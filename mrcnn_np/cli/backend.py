@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import kernels
 
+from ..bench.machine import cpu_count
 from ..errors import UserError
 from ..parallel.ranks import Ranks
 from .surroundings import check, kernels_loaded, require_gpu
@@ -131,7 +132,7 @@ def _blas_threads() -> int:
         text = os.environ.get(name, "")
         if text.isdecimal() and int(text) > 0:
             return int(text)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cpu_count()
 
 
 @contextmanager

@@ -26,6 +26,7 @@ import numpy as np
 
 import kernels
 
+from ..bench.machine import cpu_count
 from ..config import Config
 from ..network import spec
 from .first_run import warm_up
@@ -77,8 +78,7 @@ def compiling_ahead(config: Config, *, wanted: bool = True) -> Iterator[list[sub
         False for one of several ranks, which keep all cores busy already.
     """
     started: list[subprocess.Popen[bytes]] = []
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    count = helpers_for(config, cores)
+    count = helpers_for(config, cpu_count())
     if not wanted or kernels.backend() != "cpu" or not count:
         yield started
         return

@@ -21,7 +21,7 @@ from ..data.masks import in_runs
 from ..data.notes import Notes
 from ..data.to_correct import FolderToCorrect, LabelImageFolder, LabelmeFolder, numbered
 from ..detections import Detections
-from ..errors import DataError, UserError, printable
+from ..errors import DataError, UserError, printable, some_of
 from ..evaluate.split import DetectionLimit
 from ..files import atomic_write, prepare, write_json
 from ..model import MaskRCNN
@@ -201,12 +201,10 @@ def _report(given: Given, notes: Notes) -> int:
 def _hidden_in(folder: FolderToCorrect) -> str:
     """Say which detections are missing in a folder, and why."""
     some = [f"{name} ({count})" for name, count in folder.hidden_in.items()]
-    rest = f" and {len(some) - _MOST_NAMED} more" if len(some) > _MOST_NAMED else ""
-    named = ", ".join(map(printable, some[:_MOST_NAMED]))
     what = "1 detection has" if folder.hidden == 1 else f"{folder.hidden} detections have"
     return (
         f"{what} no pixel in {folder.folder}, because {folder.why_hidden}; they are in the JSON of --out, in these "
-        f"pictures: {named}{rest}"
+        f"pictures: {printable(some_of(some, _MOST_NAMED))}"
     )
 
 

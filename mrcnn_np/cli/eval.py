@@ -14,7 +14,7 @@ from ..data.coco import COCODataset
 from ..data.coco_json import Instances
 from ..data.coco_results import read_results
 from ..data.sample import Dataset
-from ..errors import UserError
+from ..errors import UserError, some_of
 from ..evaluate.classes import in_classes_of
 from ..evaluate.results import evaluate_results
 from ..evaluate.split import evaluate_split, kinds_of
@@ -151,7 +151,7 @@ def _map_classes(theirs: tuple[str, ...], ours: tuple[str, ...], path: Path) -> 
     found = {row: k for k, row in enumerate(rows) if row > 0}
     if not found:
         raise UserError(
-            f"no class of {path} ({_some(theirs[1:])}) has the name of one of the data set ({_some(ours[1:])})"
+            f"no class of {path} ({some_of(theirs[1:])}) has the name of one of the data set ({some_of(ours[1:])})"
         )
     print(f"{len(found)} of the data set's {len(ours) - 1} classes are among the {len(theirs) - 1} of {path}")
     missing = [name for name, row in zip(ours, rows) if row < 0]
@@ -159,12 +159,8 @@ def _map_classes(theirs: tuple[str, ...], ours: tuple[str, ...], path: Path) -> 
         print(f"not in the weights, so never found (AP 0): {', '.join(missing)}")
     unused = [name for k, name in enumerate(theirs) if k > 0 and k not in found and name != "unused"]
     if unused:
-        print(f"not in the data set, so left out: {_some(unused)}")
+        print(f"not in the data set, so left out: {some_of(unused)}")
     return found
-
-
-def _some(names: tuple[str, ...] | list[str], shown: int = 12) -> str:
-    return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")
 
 
 # --- detections in a file ---------------------------------------------------------------------------------------------

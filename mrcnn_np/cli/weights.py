@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import UserError
+from ..errors import UserError, some_of
 from ..model import MaskRCNN
 from ..onnx.export import PARTS, write_onnx
 from ..onnx.graph import require_onnx
@@ -35,18 +35,14 @@ def run_info(args: argparse.Namespace) -> int:
     print(manifest.describe())
     print(f"found {len(loaded)} tensors, {count(loaded):,} parameters, {dtype}; they fit {config.name!r}")
     if weights.aside:
-        print(f"left aside: {_some(weights.aside)}")
+        print(f"left aside: {some_of(weights.aside, 4)}")
     if weights.drawn:
-        print(f"not in the file, to be drawn at random: {len(weights.drawn)} tensors, {_some(weights.drawn)}")
+        print(f"not in the file, to be drawn at random: {len(weights.drawn)} tensors, {some_of(weights.drawn, 4)}")
     for line in _not_finite(loaded):
         print(line)
     if manifest.presumed:
         print("presumed: does not stand in the file; change it with --config FIELD=VALUE where it is wrong")
     return 0
-
-
-def _some(names: tuple[str, ...], shown: int = 4) -> str:
-    return ", ".join(names[:shown]) + (" ..." if len(names) > shown else "")
 
 
 def _not_finite(params: Params, shown: int = 8) -> list[str]:

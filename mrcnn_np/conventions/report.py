@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..errors import some_of
 from ..files import write_json, write_text
 from ..objective import LOSSES
 from ..tables import markdown_table, text_table
@@ -116,9 +117,8 @@ def _assembled(board: Switchboard, class_names: Sequence[str], title: str, table
 
 def _baseline(board: Switchboard, class_names: Sequence[str]) -> str:
     found = [f"{class_names[int(k)]} {s:.2f}" for k, s in zip(board.baseline.class_ids, board.baseline.scores)]
-    shown = ", ".join(found[:12]) + (f" and {len(found) - 12} more" if len(found) > 12 else "")
     count = f"{len(found)} detection" + ("" if len(found) == 1 else "s")
-    return f"Unchanged, it finds {count} with a score of {board.score:g} or more: {shown or 'nothing'}."
+    return f"Unchanged, it finds {count} with a score of {board.score:g} or more: {some_of(found) or 'nothing'}."
 
 
 def _names(flip: Flip) -> tuple[str, str, str, str]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..errors import DataError, DataWarning, printable
+from ..errors import DataError, DataWarning, printable, some_of
 from ..tables import text_table
 from .findings import Finding, Inspection
 from .percent import Percent
@@ -165,10 +165,8 @@ def few_pictures(report: Report) -> list[Finding]:
         f"are seen in fewer than {FEW} images: from random weights such a class is hardly found in new pictures, "
         "however long it is trained; more pictures, fewer classes, or pretrained weights (--weights)"
     )
-    examples = [f"{report.class_names[k]}: {report.pictures[k]}" for k in few[:_NAMED]]
-    return [
-        Finding(text, len(few), len(seen), ", ".join(examples) + (", ..." if len(few) > _NAMED else ""), unit="classes")
-    ]
+    examples = [f"{report.class_names[k]}: {report.pictures[k]}" for k in few]
+    return [Finding(text, len(few), len(seen), some_of(examples, _NAMED), unit="classes")]
 
 
 def describe(report: Report) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ..boxes import clip_boxes
-from ..errors import DataError, printable
+from ..errors import DataError, printable, some_of
 from .fractions import REMEDY, are_fractions
 from .masks import Masks
 from .sample import Dataset, Sample
@@ -277,7 +277,7 @@ def require_teachable(dataset: Dataset, *, boxes_from_masks: bool = False, limit
     warnings = [f"{finding}{where}" for finding in found]
     absent = [name for k, name in enumerate(dataset.class_names) if k and k not in inspection.classes]
     if absent and not some:
-        named = ", ".join(map(printable, absent[:_NAMED])) + (", ..." if len(absent) > _NAMED else "")
         many = f"{len(absent)} of {len(dataset.class_names) - 1} classes"
+        named = printable(some_of(absent, _NAMED))
         warnings.append(f"{many}: never to be found, as nothing in these {len(dataset)} images teaches them ({named})")
     return warnings

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import DataError, DataWarning
+from ..errors import DataError, DataWarning, some_of
 from .findings import Finding
 from .near import Thumbnail, nearest, thumbnail
 from .photographs import is_plain, name_of
@@ -181,7 +181,7 @@ def _numbered_differently(one: Overview, other: Overview) -> list[Finding]:
         f"are numbered or named differently in splits {one.split!r} and {other.split!r}; classes are paired by name "
         "here, but other programs go by number, so give each class one number and one name in all files"
     )
-    return [Finding(text, len(moved), len(one.numbers), _listed(moved), unit="classes")]
+    return [Finding(text, len(moved), len(one.numbers), some_of(moved, _NAMED), unit="classes")]
 
 
 def _missing(there: Overview, here: Overview) -> list[Finding]:
@@ -193,7 +193,7 @@ def _missing(there: Overview, here: Overview) -> list[Finding]:
         f"have objects in {there.where} and none in {here.where}: what is not trained on is never found, and what "
         "is not held out is not measured; move some images from one to the other"
     )
-    return [Finding(text, len(names), used, _listed(names), unit="classes")]
+    return [Finding(text, len(names), used, some_of(names, _NAMED), unit="classes")]
 
 
 def _spelt_twice(overviews: Sequence[Overview]) -> list[Finding]:
@@ -204,8 +204,4 @@ def _spelt_twice(overviews: Sequence[Overview]) -> list[Finding]:
     if not twice:
         return []
     text = "have names that differ by capitals, spaces or dashes only; if they are one class, spell it one way"
-    return [Finding(text, len(twice), len(spellings), _listed(twice), unit="classes")]
-
-
-def _listed(words: Sequence[str]) -> str:
-    return ", ".join(words[:_NAMED]) + (", ..." if len(words) > _NAMED else "")
+    return [Finding(text, len(twice), len(spellings), some_of(twice, _NAMED), unit="classes")]

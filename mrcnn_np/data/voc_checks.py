@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import DataError
+from ..errors import DataError, some_of
 from .annotation import VOCObject, empty_box_message
 from .fractions import REMEDY, are_fractions
 from .masks import Masks
@@ -84,8 +84,7 @@ def check_object(
         return DataError(message, path=path, image_id=image_id)
 
     if obj.name not in class_names[1:]:
-        names = class_names[1:]
-        known = ", ".join(names[:40]) + (f" and {len(names) - 40} more" if len(names) > 40 else "")
+        known = some_of(class_names[1:], 40)
         raise error(
             f"object {number} of image {image_id} has the unknown class {obj.name!r}; expected one of {known} (a "
             f"data set of your own lists its classes in {path.parents[1] / CLASSES}, one on each line)"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..data.sample import Dataset, Sample
-from ..errors import UserError
+from ..errors import UserError, some_of
 from ..weights.class_names import class_rows
 
 
@@ -42,11 +42,13 @@ class ClassMatch:
             lines.append(f"{what} numbers the classes otherwise: they are matched by name")
         if self.missing:
             lines.append(
-                f"{what} lacks {_some(self.missing)}: no AP of these classes, and the mean is that of the others"
+                f"{what} lacks {some_of(self.missing)}: no AP of these classes, and the mean is that of the others"
             )
         if self.unknown:
-            lines.append(f"{what} has {_some(self.unknown)}, which the network does not know: objects of these classes "
-                         "are left out")  # fmt: skip
+            lines.append(
+                f"{what} has {some_of(self.unknown)}, which the network does not know: objects of these classes "
+                "are left out"
+            )
         return lines
 
 
@@ -77,7 +79,8 @@ def match_classes(network: Sequence[str], data: Sequence[str], what: str) -> Cla
             lookup[i] = row
     if not lookup.any():
         raise UserError(
-            f"the network was trained on the classes {_some(network)}; {what} has {_some(data[1:])}, none of which has "
+            f"the network was trained on the classes {some_of(network)}; "
+            f"{what} has {some_of(data[1:])}, none of which has "
             "the name of one of those"
         )
     missing = tuple(name for k, name in enumerate(network) if k > 0 and k not in lookup)
@@ -132,7 +135,3 @@ def in_classes_of(dataset: Dataset, class_names: tuple[str, ...], what: str, say
     for line in match.describe(what):
         say(line)
     return dataset if match.same else Renumbered(dataset, class_names, match)
-
-
-def _some(names: Sequence[str], shown: int = 12) -> str:
-    return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")

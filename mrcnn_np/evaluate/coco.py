@@ -10,6 +10,7 @@ import numpy as np
 
 from ..data.sample import Sample
 from ..detections import Detections
+from ..errors import some_of
 from ..tables import text_table
 from .matching import FALSE_POSITIVE, IGNORED, ClassOverlaps, check_options, class_overlaps, match_detections, pairs
 from .ranking import average_precision, precision_recall
@@ -62,8 +63,7 @@ class CocoEvaluation:
         lines = [line.rstrip() for line in text_table((), rows, align="<><", least=(6, 7), gap=" ").splitlines()]
         missing = [name for name, ap in zip(self.class_names[1:], self.ap[1:]) if np.isnan(ap)]
         if missing and len(missing) < len(self.class_names) - 1:
-            shown = ", ".join(missing[:12]) + (f" and {len(missing) - 12} more" if len(missing) > 12 else "")
-            lines.append(f"no objects of {shown}: the means are over the other classes")
+            lines.append(f"no objects of {some_of(missing)}: the means are over the other classes")
         return "\n".join([*lines, f"(COCO, {self.iou_type}, {self.images} images)"])
 
 

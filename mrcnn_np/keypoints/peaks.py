@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 #: of the cubic convolution kernel; PyTorch's and OpenCV's
-_A = -0.75
+CUBIC = -0.75
 
 
 def heatmap_peaks(logits: np.ndarray, boxes: np.ndarray, *, method: str = "bicubic") -> tuple[np.ndarray, np.ndarray]:
@@ -116,8 +116,8 @@ def cubic_weights(n: int, m: int) -> np.ndarray:
     weights = np.zeros((m, n))
     for step in (-1, 0, 1, 2):
         t = np.abs(u - (first + step))
-        near = ((_A + 2) * t - (_A + 3)) * t**2 + 1
-        far = ((_A * t - 5 * _A) * t + 8 * _A) * t - 4 * _A
+        near = ((CUBIC + 2) * t - (CUBIC + 3)) * t**2 + 1
+        far = ((CUBIC * t - 5 * CUBIC) * t + 8 * CUBIC) * t - 4 * CUBIC
         # several steps may end at the same border cell, but each row meets each step once
         weights[np.arange(m), np.clip(first + step, 0, n - 1)] += np.where(t <= 1, near, far)
     return weights

@@ -29,7 +29,7 @@ from kernels import to_host
 
 from ..backbone import map_channels
 from ..config import Config
-from ..errors import UserError
+from ..errors import UserError, some_of
 from ..files import atomic_write
 from ..keypoints.head import ENLARGED
 from ..keypoints.pose import pose_of
@@ -89,8 +89,7 @@ def onnx_file(model: MaskRCNN, *, part: str = "whole") -> bytes:
     }[part](g, config)  # fmt: skip
     left_out = [name for name in model.params if name not in g.used]
     if part == "whole" and left_out:
-        some = ", ".join(left_out[:3]) + (" ..." if len(left_out) > 3 else "")
-        raise UserError(f"parameters that have no place in the ONNX graph: {some} ({len(left_out)} of them)")
+        raise UserError(f"parameters that have no place in the ONNX graph: {some_of(left_out, 3)}")
     facts = {
         "part": part,
         "class_names": json.dumps(list(model.class_names), ensure_ascii=False),

@@ -6,12 +6,10 @@ import numpy as np
 
 from ..config import Config
 from ..keypoints.head import ENLARGED
+from ..keypoints.peaks import CUBIC
 from .boxes import corners
 from .graph import Graph, Operand, Tensor
 from .layers import TRANSPOSED, conv_bn, to_nhwc
-
-#: of the cubic convolution kernel
-_A = -0.75
 
 
 def keypoint_head(g: Graph, features: Tensor, config: Config) -> Tensor:
@@ -158,7 +156,7 @@ def _cubic_weights(g: Graph, n: int, m: Tensor) -> Tensor:
     m : str
         (1,), int64.
     """
-    half, a = np.float64(0.5), np.float64(_A)
+    half, a = np.float64(0.5), np.float64(CUBIC)
     scale = g.Div(np.float64(n), g.cast(m, np.float64))
     place = g.Sub(g.Mul(g.Add(g.arange(m, np.float64), half), scale), half)
     t = g.Abs(g.Sub(g.Unsqueeze(place, [1]), np.arange(-2, n + 2, dtype=np.float64)[None]))

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from ..data.sample import Sample
 from ..detections import Detections
-from ..errors import UserError
+from ..errors import UserError, some_of
 from ..evaluate import Evaluation
 from ..evaluate.split import SHOWN_SCORE, SplitReport
 from ..files import write_text
@@ -234,5 +234,4 @@ def in_words(sample: Sample, found: Detections, class_names: tuple[str, ...]) ->
 def _listed(what: str, names: list[str]) -> str:
     if not names:
         return f"no {what}s"
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return f"{len(names)} {what}{'s' if len(names) > 1 else ''}: {', '.join(names[:_NAMED])}{more}"
+    return f"{len(names)} {what}{'s' if len(names) > 1 else ''}: {some_of(names, _NAMED)}"

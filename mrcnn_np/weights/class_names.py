@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..data.coco import COCO_CATEGORIES
-from ..errors import UserError
+from ..errors import UserError, some_of
 
 
 def coco_names(num_classes: int | None) -> tuple[str, ...]:
@@ -77,9 +77,8 @@ def read_class_names(text: str, num_classes: int) -> tuple[str, ...]:
     if names and names[0].casefold() == "background":
         names = names[1:]
     if len(names) != num_classes - 1:
-        some = ", ".join(names[:4]) + (" ..." if len(names) > 4 else "")
         raise UserError(
-            f"--class-names has {len(names)} names ({some}); the network has {num_classes - 1} classes besides the "
-            "background"
+            f"--class-names has {len(names)} names ({some_of(names, 4)}); the network has {num_classes - 1} classes "
+            "besides the background"
         )
     return ("background", *names)

@@ -66,7 +66,7 @@ def test_names_from_the_command_line(tmp_path):
     expected = ("background", "cat", "traffic light", "tv")
     assert read_class_names("cat, traffic light ,tv", 4) == expected
     assert read_class_names(str(tmp_path / "names.txt"), 4) == expected
-    with pytest.raises(UserError, match=r"has 5 names \(a, b, c, d \.\.\.\); the network has 3 classes"):
+    with pytest.raises(UserError, match=r"has 5 names \(a, b, c, d and 1 more\); the network has 3 classes"):
         read_class_names("a,b,c,d,e", 4)
     (tmp_path / "names.txt").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UserError, match="cannot read the class names in"):

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import ConfigError, WeightFileError
+from ...errors import ConfigError, WeightFileError, some_of
 from ...files import atomic_write
 from ...params import Params, shapes
 from ...schema import one_line, shown
@@ -248,4 +248,4 @@ def _read(dataset: Any) -> np.ndarray:
 
 def _some(names: Mapping[str, Any]) -> str:
     layers = list(dict.fromkeys(one_line(name.rpartition("/")[0], 60) for name in names))
-    return ", ".join(layers[:5]) + (f" and {len(layers) - 5} more" if len(layers) > 5 else "") or "none"
+    return some_of(layers, 5) or "none"
