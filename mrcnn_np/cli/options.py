@@ -117,7 +117,8 @@ def recorded_options(folder: Path) -> dict[str, Any]:
 def require_run(args: argparse.Namespace, folder: Path, recorded: dict[str, Any]) -> None:
     """Raise ``UserError`` if a run is to go on that is not there, and nothing says what else to train on.
 
-    With ``--data`` the same line begins a run and goes on with it, as ``make train`` does.
+    With ``--data`` the same line begins a run and goes on with it, as ``make train`` does; but not where the folder's
+    name was made up and a run on the same data has another preset, which is then meant.
 
     Parameters
     ----------
@@ -129,10 +130,18 @@ def require_run(args: argparse.Namespace, folder: Path, recorded: dict[str, Any]
         Its options; empty if there are none.
     """
     told = args.data is not None or args.root is not None
-    if not args.resume or recorded or told or (folder / CHECKPOINT).exists():
+    if not args.resume or recorded or (folder / CHECKPOINT).exists():
         return
     near = folder.parent.iterdir() if folder.parent.is_dir() else ()
     runs = [path.name for path in near if (path / CHECKPOINT).exists()]
+    if told:
+        same_data = sorted(name for name in runs if name.rpartition("-")[0] == folder.name.rpartition("-")[0])
+        if args.out is None and same_data:
+            raise UserError(
+                f"--resume: there is no run in {folder}, but there is {folder.parent / same_data[0]}; to go on with it "
+                f"add --out {folder.parent / same_data[0]}, to begin a new one leave --resume out"
+            )
+        return
     hint = did_you_mean(folder.name, runs)
     raise UserError(
         f"--resume: there is no run in {folder}{hint or '; expected the folder of one'} "

@@ -14,7 +14,7 @@ from ..config.config import BY_NAME
 from ..errors import UserError
 from ..files import prepare_file, write_json
 from ..tables import text_table
-from ..training.finished import Measured, Result, read_result
+from ..training.finished import Measured, Result, read_result, worth
 from .options import Options, recorded_options
 
 #: options that configuration fields do not tell already, and that change what comes out
@@ -25,8 +25,6 @@ OPTIONS_SHOWN = (
 #: which images were trained on and which were held out
 _DATA, _PART, _HELD_OUT = ("data", "root"), ("split", "subset", "ids"), ("val_split", "val_fraction", "val_subset")
 _MACHINE = ("backend", "threads", "vector", "processes")
-#: on fewer held-out objects it is said that small differences mean little
-FEW_OBJECTS = 500
 
 
 class Run(NamedTuple):
@@ -325,29 +323,13 @@ def how_far_to_trust(runs: Sequence[Run]) -> list[str]:
     for run in runs:
         for split, kinds in run.result.evaluation.items():
             if kinds:
-                sentence = _worth_of_one(next(iter(kinds.values())))
+                sentence = worth(next(iter(kinds.values())))
                 said.setdefault((split, sentence), []).append(run.name)
     same = len(said) == len({split for split, _ in said})
     return [
         f"{split}: AP was measured {'' if same else 'in ' + ' and '.join(names) + ' '}on {sentence}"
         for (split, sentence), names in said.items()
     ]
-
-
-def _worth_of_one(measured: Measured) -> str:
-    """Say on how much was measured, and what one object of the rarest class there is worth."""
-    images = "1 image" if measured.images == 1 else f"{measured.images} images"
-    trust = "a difference counts if it is there with another --seed, too"
-    if not measured.objects:
-        return f"{images}; on few images small differences mean little: {trust}"
-    objects, classes = sum(measured.objects.values()), len(measured.objects)
-    rarest, least = min(measured.objects.items(), key=lambda one: one[1])
-    few = ": so few that small differences mean little" if objects < FEW_OBJECTS else ""
-    share = "" if classes == 1 else f"; {rarest!r}, of which there is least ({least}), is 1/{classes} of AP"
-    return (
-        f"{objects} objects in {images}{few}{share}; one object found more or less is up to about "
-        f"{1 / (classes * least):.3f}; {trust}"
-    )
 
 
 def _plain(runs: Sequence[Run], settings: dict[str, list[Any]], notes: Sequence[str]) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -14,7 +13,6 @@ import kernels
 
 from ..bench import machine
 from ..config import Config
-from ..data import require_teachable
 from ..data.sample import Dataset
 from ..errors import CheckpointError, DataError, UserError
 from ..evaluate.split import SplitReport, evaluate_split, require_pose, require_readable
@@ -50,6 +48,7 @@ from .first_run import warm_detection
 from .options import Options, open_dataset, recognise_data, recorded_options, require_run
 from .splits import open_splits
 from .train_config import PRESET, make_config, with_pose
+from .train_words import ap50_of_own_pictures, last_words, too_few, warn
 from .warmup import compiling
 
 #: share of the images that is held out, if no split is
@@ -222,12 +221,11 @@ def _plan(
             class_names=dataset.class_names,
             images=image_checksum(dataset),
         )
-    for warning in require_teachable(dataset, boxes_from_masks=config.gt_boxes_from_masks):
-        print(f"warning: {warning}", file=sys.stderr)
     params, said, kept = _parameters(options, config, origin, checkpoint, dataset.class_names)
     model = MaskRCNN(config, params)
     if not trained_names(model.params, config):  # which also finds a misspelt pattern of config.frozen
         raise UserError("everything is frozen, so there is nothing to train; expected some part that is not")
+    warn(dataset, options, config, random=origin is None and checkpoint is None)
     if not options.skip_bad and ranks.first:
         for name, split in (splits if held_out is None else splits | {"val": held_out.dataset}).items():
             require_readable(split, f"check {name}", progress=not args.quiet)
@@ -392,9 +390,9 @@ def _train_and_report(args: argparse.Namespace, folder: Path, plan: Plan, page: 
     print((folder / REPORT).read_text(encoding="utf-8"))
     for path in pictures:
         print(f"picture: {path}")
-    run = shlex.quote(str(folder))
-    for split in list(reports)[-1:]:
-        print(f"what it misses and why:  mrcnn-np explain --run {run} --split {split}")
-    print(f"find objects elsewhere:  mrcnn-np detect --run {run} PICTURES --out found")
-    print(f"train it for longer:     mrcnn-np train --out {run} --resume --steps {2 * result.step}")
+    own = None
+    if not plan.ranks.several and "train" not in reports:
+        own = ap50_of_own_pictures(model, dataset, reports, skip_bad=options.skip_bad, progress=not args.quiet)
+    few = options.weights is None and too_few(options, dataset) is not None
+    print(*last_words(folder, reports, own, steps=result.step, few=few), sep="\n")
     return 0

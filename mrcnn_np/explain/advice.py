@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 
@@ -56,6 +57,7 @@ AGAINST_FALSE = {
 FEW_STEPS, LOW_AP = 500, 0.5
 #: fewer pictures for each class are too few to begin with random weights
 FEW_IMAGES = 20
+_LONGER = re.compile(r"train longer; |; (else )?train longer$")
 #: the score from which pictures show a detection
 SHOWN = 0.5
 #: so many scores that lie so close together, none of them high, do not rank anything
@@ -73,7 +75,9 @@ def in_full(report: Explanation, *, steps: int | None = None, images: int | None
     images : int, optional
         On how many pictures, if it began with random weights.
     """
-    parts = [*hardly_trained(report, steps, images), report.table(), *notes_on_costs(report), what_to_try(report)]
+    few = _too_few(report, images)
+    parts = [*hardly_trained(report, steps, images), report.table(), *notes_on_costs(report)]
+    parts.append(what_to_try(report, longer=not few))
     return "\n\n".join(part for part in parts if part)
 
 
@@ -90,7 +94,7 @@ def hardly_trained(report: Explanation, steps: int | None, images: int | None = 
     """
     said, scores = [], np.array(report.scores)
     classes = len(report.class_names) - 1
-    if images is not None and images < FEW_IMAGES * classes and report.mean_ap < LOW_AP:
+    if _too_few(report, images):
         kinds = "class" if classes == 1 else "classes"
         said.append(
             f"the network began with random weights and has seen {images} pictures of {classes} {kinds}: too few for "
@@ -113,15 +117,22 @@ def hardly_trained(report: Explanation, steps: int | None, images: int | None = 
     return said
 
 
-def what_to_try(report: Explanation) -> str:
+def _too_few(report: Explanation, images: int | None) -> bool:
+    classes = len(report.class_names) - 1
+    return images is not None and images < FEW_IMAGES * classes and report.mean_ap < LOW_AP
+
+
+def what_to_try(report: Explanation, *, longer: bool = True) -> str:
     """Return what to try against the mistakes that there are, the dearest kind first; empty without mistakes.
 
     Parameters
     ----------
     report : Explanation
+    longer : bool
+        Training longer may help; where it cannot, it is left out.
     """
     rows = [
-        (kind, cost, advice[kind])
+        (kind, cost, advice[kind] if longer else _LONGER.sub("", advice[kind]))
         for counts, advice in ((report.stages, AGAINST_MISSES), (report.kinds, AGAINST_FALSE))
         for kind, (count, cost) in counts.items()
         if count

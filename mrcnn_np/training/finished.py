@@ -27,6 +27,8 @@ _AP = (float, None)
 #: the same of one kind of overlap: VOC's mean AP, or COCO's AP50, which is -1 where there are no objects
 _EVALUATION = {"images": _COUNT, "mean_ap": Optional(_AP), "AP50": Optional(_AP), "classes": {str: object}, ...: object}
 _KINDS = ("box", "mask", "keypoints")
+#: on fewer held-out objects it is said that small differences mean little
+FEW_OBJECTS = 500
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,22 @@ class Result:
     losses: dict[str, float] = field(default_factory=dict)
     evaluation: dict[str, dict[str, Measured]] = field(default_factory=dict)
     missing: str = ""
+
+
+def worth(measured: Measured) -> str:
+    """Say on how much was measured, and what one object of the rarest class there is worth."""
+    images = "1 image" if measured.images == 1 else f"{measured.images} images"
+    trust = "a difference counts if it is there with another --seed, too"
+    if not measured.objects:
+        return f"{images}; on few images small differences mean little: {trust}"
+    objects, classes = sum(measured.objects.values()), len(measured.objects)
+    rarest, least = min(measured.objects.items(), key=lambda one: one[1])
+    few = ": so few that small differences mean little" if objects < FEW_OBJECTS else ""
+    share = "" if classes == 1 else f"; {rarest!r}, of which there is least ({least}), is 1/{classes} of AP"
+    return (
+        f"{objects} object{'' if objects == 1 else 's'} in {images}{few}{share}; one object found more or less is up "
+        f"to about {1 / (classes * least):.3f}; {trust}"
+    )
 
 
 def read_result(folder: Path) -> Result:

@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 from staged import NAMES, Stage
 
-from mrcnn_np.explain.advice import AGAINST_FALSE, AGAINST_MISSES, hardly_trained, in_full, notes_on_costs, what_to_try
+from mrcnn_np.explain.advice import (
+    _LONGER,
+    AGAINST_FALSE,
+    AGAINST_MISSES,
+    hardly_trained,
+    in_full,
+    notes_on_costs,
+    what_to_try,
+)
 from mrcnn_np.explain.deaths import STAGES
 from mrcnn_np.explain.judge import KINDS, Rules
 from mrcnn_np.explain.page import left_out, worth_telling
@@ -102,3 +110,9 @@ def test_what_costs_nothing_and_scores_low_is_only_counted():
     many = [mistake(n, 0.9, 0.1) for n in range(15)] + [low]
     told = worth_telling(many)
     assert len(told) == 12 and left_out(many, told) == "and 4 more false detections, of which 3 cost something"
+
+
+def test_longer_training_is_no_advice_where_it_cannot_help():
+    for advice in (*AGAINST_MISSES.values(), *AGAINST_FALSE.values()):
+        without = _LONGER.sub("", advice)
+        assert without and "train longer" not in without and not without.startswith(";") and not without.endswith(";")
