@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, SupportsIndex, overload
@@ -16,6 +17,7 @@ from kernels import accelerated
 from .boxes import clip_boxes, decode_boxes, enter_frame, has_sides, leave_frame, require_finite
 from .config import Config
 from .data.coco_writing import detection_records
+from .errors import did_you_mean, some_of
 from .keypoints.pose import Pose, Skeletons
 from .layers import Observe, shown
 from .molding import Molding
@@ -59,8 +61,8 @@ class Detection(NamedTuple):
 class Detections:
     """What was found in one image, best score first.
 
-    ``len(found)`` is their number, ``found[0]`` the first as a ``Detection``, ``found[:3]`` and ``found[found.scores >
-    0.9]`` are ``Detections`` again.
+    ``len(found)`` is their number, ``found[0]`` the first as a ``Detection``; ``found[:3]``, ``found[found.scores >
+    0.9]``, ``found.above(0.9)`` and ``found.only("cat")`` are ``Detections`` again.
 
     Attributes
     ----------
@@ -101,11 +103,34 @@ class Detections:
         """Return those whose score is at least ``score``."""
         return self[self.scores >= score]
 
+    def only(self, *names: str) -> Detections:
+        """Return those of these classes: ``found.only("cat", "dog")``.
+
+        Raises
+        ------
+        ValueError
+            There is no class of such a name, whether it was found or not.
+        """
+        known = self.class_names[1:]
+        for name in names:
+            if known and name not in known:
+                raise ValueError(
+                    f"there is no class {name!r}; expected one of {some_of(known)}{did_you_mean(name, known)}"
+                )
+            if not known and not re.fullmatch(r"class \d+", name):
+                raise ValueError(f"there is no class {name!r}, as no names are known; expected such as 'class 1'")
+        return self[np.array([name in names for name in self.names], bool)]
+
     def of_classes(self, class_ids: np.ndarray) -> Detections:
         """Return them under other numbers: class k becomes ``class_ids[k]``, and is left out where that is 0.
 
-        The names, which went with the old numbers, are gone.
+        The names, which went with the old numbers, are gone. Those of some classes alone returns ``only``.
         """
+        if np.asarray(class_ids).dtype.kind in "US":
+            raise TypeError(
+                f"class_ids is {class_ids!r}; expected the new number of each class. The detections of some classes "
+                "by name returns found.only(NAME, ...)"
+            )
         ids = class_ids[self.class_ids]
         return replace(self, class_ids=ids, class_names=())[ids > 0]
 

@@ -81,6 +81,12 @@ def printable(text: object, keep: str = "") -> str:
 
 def did_you_mean(wrong: object, known: Iterable[str]) -> str:
     """Return "; did you mean 'that'?" with the most similar of the known names, an empty text if none is similar."""
+    similar = most_similar(wrong, known)
+    return "" if similar is None else f"; did you mean {similar!r}?"
+
+
+def most_similar(wrong: object, known: Iterable[str]) -> str | None:
+    """Return the most similar of the known names, None if none is similar."""
     names = {name.lower(): name for name in known}
     similar = difflib.get_close_matches(str(wrong)[:100].lower(), names, n=1) if isinstance(wrong, str) else []
-    return f"; did you mean {names[similar[0]]!r}?" if similar else ""
+    return names[similar[0]] if similar else None

@@ -14,11 +14,13 @@ import re
 import secrets
 import stat
 import time
+from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
 from . import schema as schemas
-from .errors import UserError
+from .errors import UserError, most_similar
 
 #: opening a pipe or a device does not wait (some systems lack these flags)
 _AT_ONCE = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
@@ -28,6 +30,8 @@ _NO_LINK = getattr(os, "O_NOFOLLOW", 0) | _AT_ONCE
 _STALE = 3600
 #: the largest JSON file of our own that is read; theirs have a few kilobytes
 _MOST_JSON = 64 << 20
+#: names of a folder that a wrong one is compared with: more would take seconds
+_MOST_COMPARED = 5000
 
 
 _TEMPORARY = re.compile(r"\.mrcnn-np\.[0-9a-f]{16}\.tmp")
@@ -290,3 +294,16 @@ def read_json(path: Path, schema: Any = object) -> Any:
         return schemas.loads(text, schema, str(path))
     except ValueError as error:
         raise UserError(str(error)) from error
+
+
+def did_you_mean_path(path: str | Path, names: Iterable[str] = ()) -> str:
+    """Return "; did you mean 'folder/that'?" for a path that does not exist, an empty text if nothing is similar.
+
+    Compared are the last part of the path with what lies beside it, and with ``names``, which are no paths.
+    """
+    path, known = Path(path), {}
+    with contextlib.suppress(OSError, ValueError), os.scandir(path.parent) as entries:
+        known = {entry.name: str(path.parent / entry.name) for entry in islice(entries, _MOST_COMPARED)}
+    known |= {name: name for name in names}
+    similar = most_similar(path.name, known)
+    return "" if similar is None else f"; did you mean {known[similar]!r}?"

@@ -40,7 +40,7 @@ from .backbone import BackboneCache, BlockCache, backbone, backbone_backward
 from .boxes import whole_boxes
 from .config import Config
 from .detections import Detections, own_masks, paste_masks, refine, unmold
-from .errors import CheckpointError, ConfigError, NonFiniteError, WeightFileError, did_you_mean
+from .errors import CheckpointError, ConfigError, NonFiniteError, WeightFileError
 from .fpn import FpnCache, fpn, fpn_backward
 from .heads import (
     BoxHeadCache,
@@ -211,21 +211,10 @@ class MaskRCNN:
         UserError
             There is no such file, it cannot be read, or it holds a backbone only; the message says which.
         """
-        from .training.run_folder import CHECKPOINT
         from .weights.network import open_network
+        from .weights.place import file_of
 
-        path = Path(path)
-        if path.is_dir():
-            runs = [run.name for run in sorted(path.iterdir()) if (run / CHECKPOINT).is_file()]
-            if not (path / CHECKPOINT).is_file():
-                meant = f"; the runs in it are {', '.join(runs[:5])}" if runs else ""
-                raise CheckpointError(
-                    f"{path} holds no {CHECKPOINT}; it is a folder, expected that of a training run{meant}"
-                )
-            path = path / CHECKPOINT
-        elif not path.exists() and path.parent.is_dir():
-            meant = did_you_mean(path.name, [p.name for p in path.parent.iterdir()])
-            raise CheckpointError(f"cannot read {path}: it does not exist{meant}")
+        path = file_of(path)
         text = class_names if isinstance(class_names, str) else None
         config, params, names = open_network(path, preset, overrides, text, **changes)
         if class_names is not None and text is None:

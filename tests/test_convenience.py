@@ -15,7 +15,7 @@ from mrcnn_np.config import Config
 from mrcnn_np.data.rle import decode
 from mrcnn_np.data.segmentation import from_coco
 from mrcnn_np.detections import Detections
-from mrcnn_np.errors import CheckpointError, ConfigError, DataError
+from mrcnn_np.errors import ConfigError, DataError, WeightFileError
 from mrcnn_np.molding import make_batch
 from mrcnn_np.proposals import propose
 from mrcnn_np.training.checkpoint import Checkpoint, save_checkpoint
@@ -68,6 +68,26 @@ def test_detections_are_counted_indexed_and_named(model, image, found):
     assert len(found.above(2.0)) == 0 and found.above(2.0).image is image
     renumbered = found.of_classes(np.array([0, 2, 1, 3]))
     assert renumbered.names[0].startswith("class ")  # the names went with the old numbers
+
+
+def test_detections_of_some_classes(model, image, found):
+    name = found.names[0]
+    part = found.only(name)
+    assert part.names == [name] * found.names.count(name) and part.scores[0] == found.scores[0]
+    every = found.only("a", "<b>", "c")
+    np.testing.assert_array_equal(every.boxes, found.boxes)
+    assert len(found.only()) == 0 and len(found[:0].only("a")) == 0 and found[:0].only("a").image is image
+    with pytest.raises(ValueError, match=r"there is no class '<b'; expected one of a, <b>, c; did you mean '<b>'"):
+        found.only("a", "<b")
+    with pytest.raises(ValueError, match="there is no class 'background'; expected one of a"):
+        found.only("background")
+    nameless = model.detect(image)[0]
+    assert len(nameless.only(nameless.names[0])) == nameless.names.count(nameless.names[0])
+    with pytest.raises(ValueError, match="no class 'cat', as no names are known; expected such as 'class 1'"):
+        nameless.only("cat")
+    for given in ("a", ["a", "c"]):
+        with pytest.raises(TypeError, match=r"expected the new number of each class.*found\.only\(NAME, \.\.\.\)"):
+            found.of_classes(given)
 
 
 def test_detections_go_to_coco_and_back(model, found, tmp_path):
@@ -163,9 +183,9 @@ def test_load_takes_a_run_or_its_checkpoint(model, image, tmp_path):
         assert loaded.class_names == NAMES and loaded.config == model.config.replace(detections_per_image=2)
         assert len(loaded.detect(image)[0].boxes) == 2
     assert MaskRCNN.load(run, class_names=["background", "x", "y", "z"]).class_names[1] == "x"
-    with pytest.raises(CheckpointError, match=r"runs holds no checkpoint\.safetensors.*the runs in it are first"):
+    with pytest.raises(WeightFileError, match=r"runs holds no checkpoint\.safetensors.*the runs in .*runs are first"):
         MaskRCNN.load(tmp_path / "runs")
-    with pytest.raises(CheckpointError, match="does not exist; did you mean 'first'"):
+    with pytest.raises(WeightFileError, match=f"cannot read .*frst: No such file.*; did you mean '{run}'"):
         MaskRCNN.load(tmp_path / "runs" / "frst")
 
 

@@ -11,6 +11,7 @@ import mrcnn_np
 from mrcnn_np.errors import UserError
 from mrcnn_np.files import (
     atomic_write,
+    did_you_mean_path,
     open_own,
     own_folder,
     prepare,
@@ -259,3 +260,13 @@ def test_nothing_is_written_past_this_module():
     code = "open(p, 'w'); p.write_text(x); f.savefig(p); im.save(p); np.savez(p, a); open(p, mode='ab+')"
     assert [name for name, _ in writers(code)] == ["open", "write_text", "savefig", "save", "savez", "open"]
     assert not list(writers("open(p); open(p, 'rb'); im.save(png, format='png'); safetensors.numpy.save(t)"))
+
+
+def test_a_wrong_path_names_what_lies_beside_it(tmp_path, monkeypatch):
+    (tmp_path / "holiday").mkdir()
+    assert did_you_mean_path(tmp_path / "holidays") == f"; did you mean {str(tmp_path / 'holiday')!r}?"
+    assert did_you_mean_path(tmp_path / "zzz") == did_you_mean_path(tmp_path / "no" / "holidays") == ""
+    assert did_you_mean_path("lableme", ["voc", "labelme"]) == "; did you mean 'labelme'?"
+    assert did_you_mean_path("a\0b/x") == ""
+    monkeypatch.chdir(tmp_path)
+    assert did_you_mean_path("holidays") == "; did you mean 'holiday'?"

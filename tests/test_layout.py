@@ -81,7 +81,7 @@ LEANS = {
     ("mrcnn_np.model", "mrcnn_np.training.freezing"): "the same",
     ("mrcnn_np.evaluate.classes", "mrcnn_np.weights.class_names"): "classes are paired by the same names there",
     ("mrcnn_np.parallel.buckets", "mrcnn_np.params"): "what gradients are",
-    ("mrcnn_np.model", "mrcnn_np.training.run_folder"): "load opens the folder of a run",
+    ("mrcnn_np.model", "mrcnn_np.weights.place"): "load opens the folder of a run",
     ("mrcnn_np.model", "mrcnn_np.weights.network"): "load opens any file of weights",
     ("mrcnn_np.model", "mrcnn_np.compare.trace"): "trace returns the tensors by the names of the comparison",
     ("mrcnn_np.detections", "mrcnn_np.pictures.overlay"): "plot draws them",

@@ -167,8 +167,15 @@ def _add_group(commands: Commands, name: str, summary: str, kinds: str) -> argpa
     return parser.add_subparsers(dest=f"{name}_command", required=True, metavar=kinds)
 
 
-def _add_source(command: argparse.ArgumentParser, *, split: str, default: str) -> None:
-    """Add the options that choose images."""
+def _add_source(command: argparse.ArgumentParser, *, split: str, default: str, subset: str = "all") -> None:
+    """Add the options that choose images.
+
+    Parameters
+    ----------
+    command : ArgumentParser
+    split, default, subset : str
+        What the help says is chosen by default: of --split, --data and --subset.
+    """
     command.add_argument(
         "--data",
         metavar="PATH",
@@ -182,7 +189,7 @@ def _add_source(command: argparse.ArgumentParser, *, split: str, default: str) -
         "the environment variable VOC_ROOT, COCO_ROOT, DSB_ROOT, ...)",
     )
     command.add_argument("--split", help=f"train, val or trainval (default: {split})")
-    command.add_argument("--subset", type=at_least(1), metavar="N", help="the first N images only (default: all)")
+    command.add_argument("--subset", type=at_least(1), metavar="N", help=f"the first N images only (default: {subset})")
     command.add_argument("--ids", metavar="FILE", help="only the images whose ids stand in this file, one on a line")
 
 
@@ -524,7 +531,7 @@ def _add_data(commands: Commands) -> None:
         "  mrcnn-np data show --data my-pictures --subset 4 --out looked-at\n"
         "  mrcnn-np data show --data my-pictures --augmented 3 --config quarter_turns=1",
     )
-    _add_source(show, split="train", default="shapes")
+    _add_source(show, split="train", default="shapes", subset="8")
     show.set_defaults(data="shapes", split="train", subset=8)
     _add_val_fraction(show, "`train` would hold out if there is no split val: --split val shows it (default: 0)")
     show.add_argument(

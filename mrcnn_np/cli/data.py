@@ -114,18 +114,21 @@ def run_show(args: argparse.Namespace) -> int:
     """Draw the first images of a split with their ground truth, and ways in which training may see them."""
     if args.augmented is None and (args.config or args.preset):
         raise UserError("--config and --preset say how images are augmented; expected --augmented with them")
+    shown, args.subset = args.subset, None  # all are opened, which reads no picture, to know how many are left out
     dataset = _open_part(args)
     config = presets.by_name(args.preset or "tiny", num_classes=len(dataset.class_names))
     config = config.with_overrides(args.config or [])
     out = Path(args.out)
     prepare(out)
-    for index in range(len(dataset)):
+    for index in range(min(shown, len(dataset))):
         sample = dataset.load(index)
         _draw_truth(sample, dataset.class_names, out, "truth")
         rng = np.random.default_rng([args.seed, index])
         for way in range(1, 1 + (args.augmented or 0)):
             seen = augmented_as(for_training(sample), rng, config)
             _draw_truth(seen, dataset.class_names, out, f"augmented_{way}")
+    if shown < len(dataset):
+        print(f"{shown} of {len(dataset)} images; --subset N shows more")
     return 0
 
 

@@ -104,7 +104,10 @@ def run_detect(args: argparse.Namespace) -> int:
     weights = "" if args.weights else f" --weights {shlex.quote(str(checkpoint_path(args)))}"
     for folder in folders:
         where = shlex.quote(str(folder.folder))
-        print(f"{count} images written to {folder.folder}; train with: mrcnn-np train --data {where}{weights}")
+        train = f"mrcnn-np train --data {where}{weights}"
+        print(f"{count} images written to {folder.folder}; correct them in {folder.program} first, then: {train}")
+        if folder.beside:
+            print(f"if you have {folder.beside} already, copy these beside them and train on that folder instead")
         if folder.hidden:
             print(_hidden_in(folder), file=sys.stderr)
     for line in limit.describe():

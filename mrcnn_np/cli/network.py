@@ -9,16 +9,32 @@ from typing import Any
 
 from ..config import Config
 from ..errors import CheckpointError, ConfigError, NonFiniteError, UserError
+from ..files import did_you_mean_path
 from ..model import MaskRCNN
 from ..network import spec
 from ..params import shapes
 from ..training.checkpoint import Checkpoint, load_checkpoint
 from ..training.run_folder import CHECKPOINT
+from ..weights.place import file_of, runs_in
 
 
 def checkpoint_path(args: argparse.Namespace) -> Path:
-    """Return the checkpoint that --run or --checkpoint names."""
-    return Path(args.checkpoint) if args.checkpoint else Path(args.run) / CHECKPOINT
+    """Return the checkpoint that --run or --checkpoint names.
+
+    Raises
+    ------
+    UserError
+        --run names no run; the message says which there are.
+    """
+    if args.checkpoint:
+        return Path(args.checkpoint)
+    folder = Path(args.run)
+    if folder.is_file():
+        run = f", such as {folder.parent}" if folder.name == CHECKPOINT else ""
+        raise UserError(f"--run {folder} is a file; expected the folder of a run{run}. --weights FILE takes a file")
+    if not folder.exists():
+        raise UserError(f"there is no run {folder}{did_you_mean_path(folder) or runs_in(folder.parent)}")
+    return file_of(folder)
 
 
 def load_model(path: Path, overrides: Sequence[str] = (), **changes: Any) -> tuple[MaskRCNN, Checkpoint]:

@@ -20,6 +20,7 @@ from ..errors import UserError, did_you_mean
 from ..files import read_json
 from ..schema import OneOf, Optional
 from ..training.run_folder import CHECKPOINT, OPTIONS
+from ..weights.place import of_run
 
 _COUNT, _TEXT = (range(1, 2**63), None), (str, None)
 _OPTIONS = {
@@ -81,6 +82,8 @@ class Options:
         names = [f.name for f in fields(cls)]
         values = {name: recorded[name] for name in names if name in recorded}
         values |= {name: getattr(given, name) for name in names if getattr(given, name, None) is not None}
+        if getattr(given, "weights", None) is not None:
+            values["weights"] = str(of_run(given.weights))  # a run keeps the file that it began with, not a folder
         # what is given now comes after what the run was started with: it changes that, and need not repeat it
         config = [*recorded.get("config", ()), *(getattr(given, "config", None) or ())]
         values["config"] = tuple(reversed(dict.fromkeys(reversed(config))))

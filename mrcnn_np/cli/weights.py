@@ -12,10 +12,10 @@ from ..model import MaskRCNN
 from ..onnx.export import PARTS, write_onnx
 from ..onnx.graph import require_onnx
 from ..params import Params, count
-from ..training.run_folder import CHECKPOINT
 from ..weights.download import download_weights, listing, published, sha256
 from ..weights.load import save_weights
 from ..weights.network import open_weights
+from ..weights.place import file_of
 
 SUFFIXES = {".safetensors": "safetensors", ".pth": "torchvision", ".pt": "torchvision", ".onnx": "onnx"}
 
@@ -27,7 +27,7 @@ def run_weights(args: argparse.Namespace) -> int:
 
 def run_info(args: argparse.Namespace) -> int:
     """Print what a file holds and under which conventions."""
-    path = Path(args.file)
+    path = file_of(args.file)
     weights, manifest, config = open_weights(path, args.preset, args.config)
     loaded = weights.loaded
     dtype = next(iter(loaded.values())).dtype
@@ -57,9 +57,7 @@ def _not_finite(params: Params, shown: int = 8) -> list[str]:
 
 def run_convert(args: argparse.Namespace) -> int:
     """Write weights of any kind as safetensors with a manifest, for torchvision, or a whole network as ONNX."""
-    source, target = Path(args.source), Path(args.target)
-    if (source / CHECKPOINT).is_file():  # the folder of a run
-        source = source / CHECKPOINT
+    source, target = file_of(args.source), Path(args.target)
     format = args.to or SUFFIXES.get(target.suffix)
     if format is None:
         raise UserError(

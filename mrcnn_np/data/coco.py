@@ -98,7 +98,8 @@ class COCODataset:
         path = find_instances(root, split)
         self.notes = Notes()
         if split not in path.stem and split not in path.parent.name and path != root:
-            self.notes.add(f"the file stands for all images, and so for split {split!r}", path)
+            # several tools write one file always: nobody has to mend it
+            self.notes.add(f"the file stands for all images, and so for split {split!r}", path, quiet=True)
         self.split, self.instances = split, Instances(path, skip_bad=skip_bad, notes=self.notes)
         if not self.instances.images:
             raise DataError("lists no image; expected at least one", path=path)

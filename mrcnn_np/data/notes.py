@@ -10,8 +10,8 @@ from ..errors import DataWarning, printable
 class Notes:
     """A collection of remarks about files.
 
-    The first remark of a kind is a `DataWarning` at once; all are kept, so that they can be counted at the end. A file
-    that is read again, in the next epoch say, counts once.
+    The first remark of a kind is a `DataWarning` at once, unless it is a quiet one; all are kept, so that they can be
+    counted at the end. A file that is read again, in the next epoch say, counts once.
 
     Parameters
     ----------
@@ -27,11 +27,19 @@ class Notes:
         """Say whether there are any."""
         return bool(self._files)
 
-    def add(self, kind: str, where: object) -> None:
-        """Note that the rule ``kind``, a sentence, was applied to ``where``: a file, or a place in one."""
+    def add(self, kind: str, where: object, *, quiet: bool = False) -> None:
+        """Note that the rule ``kind``, a sentence, was applied to ``where``: a file, or a place in one.
+
+        Parameters
+        ----------
+        kind : str
+        where : object
+        quiet : bool
+            It is no warning: nothing can be done about it, and only who asks what was noted hears of it.
+        """
         first = kind not in self._files
         self._files.setdefault(kind, {})[str(where)] = None
-        if first and not self._quiet:
+        if first and not (quiet or self._quiet):
             warnings.warn(f"{printable(where)}: {kind}", DataWarning, stacklevel=3)
 
     def take_over(self, others: Notes) -> None:

@@ -8,7 +8,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..errors import DataError, did_you_mean, printable
+from ..errors import DataError, printable
+from ..files import did_you_mean_path
 from .choice import choose_ids
 from .formats import RECOGNISED, UNPACKED, Format, by_name, names
 from .held_out import drawn
@@ -43,7 +44,7 @@ def recognise(path: str | Path) -> Recognised:
     if not path.exists():
         raise DataError(
             f"is no folder, zip or JSON that exists, and no name of a data set; expected one of "
-            f"{', '.join(names())}, or a path{did_you_mean(str(path), names())}",
+            f"{', '.join(names())}, or a path{did_you_mean_path(path, names())}",
             path=path,
         )
     if path.is_file() and path.suffix.lower() not in (".zip", ".json"):
@@ -96,7 +97,8 @@ def find_root(kind: str, root: str | Path | None) -> Path:
         return unpacked(path)
     if path is None or not (path.is_dir() or (kind not in ("shapes", "voc") and path.is_file())):
         where = "no folder is given" if path is None else "does not exist"
-        raise DataError(f"{where}; expected the {kind} data set: {form.advice}", path=path)
+        meant = "" if path is None or path.exists() else did_you_mean_path(path)
+        raise DataError(f"{where}; expected the {kind} data set: {form.advice}{meant}", path=path)
     return path
 
 

@@ -41,6 +41,10 @@ class FolderToCorrect:
         Pictures with detections that have no pixel of their own, which the format cannot say, and how many each.
     why_hidden : str
         What it means to have no pixel.
+    program : str
+        With what the folder is corrected.
+    beside : str
+        What it may be copied beside and trained on with; empty where numbers or classes would get mixed up.
 
     Raises
     ------
@@ -48,7 +52,7 @@ class FolderToCorrect:
         The folder holds something, or cannot be written.
     """
 
-    why_hidden = ""
+    why_hidden = program = beside = ""
 
     def __init__(self, folder: str | Path, class_names: tuple[str, ...]) -> None:
         self.folder, self.class_names = Path(folder), class_names
@@ -105,6 +109,7 @@ class LabelmeFolder(FolderToCorrect):
     """labelme's JSON beside each picture; an object is a polygon, or several of one ``group_id``."""
 
     why_hidden = "their masks are empty, only their boxes are there"
+    program, beside = "labelme", "labelme files"
 
     def _write(self, name: str, file: GivenFile, frame: int | None, image: np.ndarray, found: Detections) -> int:
         picture = self._copy(name, file, frame, image)
@@ -162,6 +167,7 @@ class LabelImageFolder(FolderToCorrect):
         return self.class_names[1:] if len(self.class_names) == 2 else ()
 
     why_hidden = "better detections cover them, or their masks are empty"
+    program = "a program that paints label images"
 
     def _write(self, name: str, file: GivenFile, frame: int | None, image: np.ndarray, found: Detections) -> int:
         self._copy(f"{name}_image", file, frame, image)

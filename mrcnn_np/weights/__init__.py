@@ -1,6 +1,7 @@
 """Weights of other implementations, and ours: read safely, with the conventions that belong to them; written back.
 
 - ``load``: any file to parameters, and back; ``network``: any file to the network that it belongs to
+- ``place``: the file for a path, which may be the folder of a run
 - ``manifest``: the conventions that belong to weights, and the tables that say what does not fit
 - ``torchvision``, ``detectron2``, ``matterport``, ``imagenet``: their names and layouts, and ours
 - ``architecture``: which network tensors of these shapes belong to

@@ -26,6 +26,7 @@ from .architecture import SIZES
 from .class_names import coco_names
 from .formats.files import Contents, naming, read, sniff
 from .manifest import KEY, Manifest, match
+from .place import file_of
 
 FORMATS = ("mrcnn-np", "torchvision", "detectron2", "imagenet", "matterport")
 
@@ -70,7 +71,8 @@ def load_weights(
     ----------
     path : path
         Of ``torch.save`` (torchvision's or detectron2's names), safetensors, a detectron2 ``.pkl``, a Keras ``.h5``, or
-        weights or a checkpoint of this package. The contents decide, not the name.
+        weights or a checkpoint of this package. The contents decide, not the name. The folder of a run stands for its
+        checkpoint.
     config : Config, optional
         The network they are for. Without it they say themselves, see ``Manifest.config``.
     preset : str, optional
@@ -95,7 +97,7 @@ def load_weights(
     WeightMismatchError
         The weights are those of another network, or of other conventions than ``config`` has.
     """
-    path = Path(path)
+    path = file_of(path)
     if format not in ("auto", *FORMATS):
         raise UserError(f"unknown format of weights {format!r}; expected auto or one of {', '.join(FORMATS)}")
     params, manifest, aside = _read(path, format, config or (None if preset is None else by_name(preset)))

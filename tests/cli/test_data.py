@@ -1,5 +1,6 @@
 """``mrcnn-np data``: check, and what does nothing."""
 
+import pytest
 from annotated_trees import labelme
 from coco_tree import CocoTree
 from small_run import copy_shapes
@@ -94,3 +95,20 @@ def test_a_copy_in_the_drawn_share_is_found(tmp_path, capsys):
         (root / f"copy{k}.json").write_text((root / "a.json").read_text().replace("a.png", f"copy{k}.png"))
     assert main(["data", "check", "--data", str(root), "--quiet", "--val-fraction", "0.3"]) == 2
     assert "of split 'train': are in split 'val', too" in capsys.readouterr().out
+
+
+def test_show_says_how_many_images_it_leaves_out(tmp_path, capsys):
+    root, out = labelme(tmp_path / "mine", names="a"), tmp_path / "out"
+    for k in range(9):
+        (root / f"b{k}.png").write_bytes((root / "a.png").read_bytes())
+        (root / f"b{k}.json").write_text((root / "a.json").read_text().replace("a.png", f"b{k}.png"))
+    show = ["data", "show", "--data", str(root), "--out", str(out)]
+    assert main(show) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "8 of 10 images; --subset N shows more"
+    assert len(list(out.iterdir())) == 8
+    assert main([*show, "--subset", "10"]) == main([*show, "--subset", "11"]) == 0
+    assert "--subset N" not in capsys.readouterr().out and len(list(out.iterdir())) == 10
+    for command, default in (("show", "8"), ("check", "all")):
+        with pytest.raises(SystemExit):
+            main(["data", command, "--help"])
+        assert f"the first N images only (default: {default})" in " ".join(capsys.readouterr().out.split())

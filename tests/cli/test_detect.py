@@ -104,3 +104,21 @@ def test_bad_checkpoints(trained, tmp_path, capsys):
         error = capsys.readouterr().err
         assert message in error
         assert "c.safetensors" in error
+
+
+@pytest.mark.parametrize("command", ["detect", "eval", "explain", "conventions"])
+def test_what_is_no_run(trained, tmp_path, capsys, command):
+    runs, checkpoint = trained.parent, trained / "checkpoint.safetensors"
+    (tmp_path / "shapes-tiny").mkdir()
+    given = ["x.png"] if command == "detect" else []
+    for run, message in (
+        (runs / "nope", f"there is no run {runs / 'nope'}; the runs in {runs} are {trained.name}"),
+        (tmp_path / "shape-tiny", f"there is no run {tmp_path / 'shape-tiny'}; did you mean '{tmp_path}/shapes-tiny'?"),
+        (tmp_path / "no" / "nope", f"there is no run {tmp_path / 'no' / 'nope'}"),
+        (checkpoint, f"--run {checkpoint} is a file; expected the folder of a run, such as {trained}. --weights FILE "
+                     "takes a file"),
+        (runs, f"{runs} holds no checkpoint.safetensors; it is a folder, expected that of a training run, or a file of "
+               f"weights; the runs in {runs} are {trained.name}"),
+    ):  # fmt: skip
+        assert main([command, "--run", str(run), *given]) == 2
+        assert capsys.readouterr().err.splitlines()[0] == f"error: {message}"

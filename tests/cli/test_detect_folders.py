@@ -106,8 +106,12 @@ def test_what_was_found_can_be_corrected_and_trained_on(trained, folder, tmp_pat
     os.remove(folder / "b.png")
     where = tmp_path / "correct"
     assert run(trained, folder, "--out", tmp_path / "out", "--no-pictures", option, where) == 0
-    line = f"5 images written to {where}; train with: mrcnn-np train --data {where} --weights {trained}/checkpoint"
-    assert line in capsys.readouterr().out
+    said = capsys.readouterr().out
+    first = "labelme" if kind == "labelme" else "a program that paints label images"
+    train = f"mrcnn-np train --data {where} --weights {trained}/checkpoint"
+    assert f"5 images written to {where}; correct them in {first} first, then: {train}" in said
+    beside = "if you have labelme files already, copy these beside them and train on that folder instead"
+    assert (beside in said) == (kind == "labelme")
     assert main(["data", "check", "--data", str(where), "--quiet"]) in (0, 2)  # equal pictures are remarked on
     said = capsys.readouterr().out
     assert kind in said or "label images" in said

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 from PIL import Image
+from small_run import train
 from weight_files import attack, save_like_torch
 
 from mrcnn_np import MaskRCNN, presets
@@ -258,3 +259,18 @@ def test_onnx_is_refused(theirs, params, tmp_path, capsys, monkeypatch):
     backbone.write_bytes(safetensors.numpy.save(body))
     assert "holds the backbone tiny only" in refused(capsys, "weights", "convert", str(backbone), str(path))
     assert not path.exists()
+
+
+def test_the_folder_of_a_run_is_weights(trained, shapes, tmp_path, capsys):
+    checkpoint, run = trained / "checkpoint.safetensors", tmp_path / "run"
+    assert main(["weights", "info", str(trained)]) == 0
+    assert f"{checkpoint}: " in capsys.readouterr().out
+    assert train(shapes, run, "--weights", str(trained)) == 0
+    assert f"start: {checkpoint} (" in capsys.readouterr().out
+    assert json.loads((run / "options.json").read_text())["weights"] == str(checkpoint)
+    assert train(shapes, run, "--weights", str(trained), "--resume") == 0  # the same start, named as before
+    for command in (["weights", "info"], ["train", "--root", shapes, "--out", str(tmp_path / "b"), "--weights"]):
+        assert main([*command, str(trained.parent)]) == 2
+        said = capsys.readouterr().err
+        assert "it is a folder, expected that of a training run, or a file of weights; the runs in" in said
+        assert said.rstrip().endswith(f" are {trained.name}")

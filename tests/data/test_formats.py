@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import time
 from pathlib import Path
@@ -120,6 +121,12 @@ def test_what_is_none_or_several(tmp_path):
         recognise(tmp_path / "notes.txt")
     with pytest.raises(DataError, match=r"expected one of shapes, voc, .*; did you mean 'labelme'"):
         recognise("lableme")
+    (tmp_path / "task_12_coco.zip").touch()
+    meant = re.escape(str(tmp_path / "task_12_coco.zip"))
+    with pytest.raises(DataError, match=f"or a path; did you mean '{meant}'"):
+        recognise(tmp_path / "task_12_cocos.zip")
+    with pytest.raises(DataError, match=f"does not exist; expected the coco data set: .*; did you mean '{meant}'"):
+        open_dataset("coco", tmp_path / "task_12_cocos.zip")
     for kind in ("labelme", "via"):
         BUILDERS[kind](tmp_path)
     with pytest.raises(DataError, match=r"may be labelme's JSON files .*; VIA's JSON.* Say which: --data labelme or"):

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import WeightFileError
+from ...files import did_you_mean_path
 from ...schema import one_line
 from . import torch_files
 from .npz import EXPANSION, read_npz
@@ -74,7 +75,8 @@ def sniff(path: Path) -> str:
         with open(path, "rb") as file:
             head = file.read(512)
     except OSError as error:
-        raise WeightFileError(f"cannot read {path}: {error.strerror or error}") from error
+        meant = did_you_mean_path(path) if isinstance(error, FileNotFoundError) else ""
+        raise WeightFileError(f"cannot read {path}: {error.strerror or error}{meant}") from error
     if not head:
         raise WeightFileError(f"{path} is empty; {EXPECTED}")
     if head.startswith(HDF5):
