@@ -210,7 +210,9 @@ def _add_network(command: argparse.ArgumentParser, *, required: bool) -> argpars
     which.add_argument("--run", metavar="DIR", help="folder of a training run")
     which.add_argument("--checkpoint", metavar="FILE", help="a checkpoint file itself")
     which.add_argument(
-        "--weights", metavar="FILE", help="weights of torchvision, detectron2, matterport or this package"
+        "--weights",
+        metavar="FILE",
+        help="weights of torchvision, detectron2, matterport or this package, or the folder of a run",
     )
     return which
 
@@ -759,7 +761,9 @@ def _add_weights(commands: Commands) -> None:
         "print what a file holds, and the conventions that belong to it; nothing in it is executed",
         "  mrcnn-np weights info maskrcnn_resnet50_fpn_coco-bf2d0c1e.pth",
     )
-    info.add_argument("file", metavar="FILE", help="of torch.save, safetensors, detectron2 (.pkl), Keras (.h5) ...")
+    info.add_argument(
+        "file", metavar="FILE", help="of torch.save, safetensors, detectron2 (.pkl), Keras (.h5) ..., or a run's folder"
+    )
     _add_conventions_of_weights(info)
 
     convert = _add_command(

@@ -33,7 +33,8 @@ def checkpoint_path(args: argparse.Namespace) -> Path:
         run = f", such as {folder.parent}" if folder.name == CHECKPOINT else ""
         raise UserError(f"--run {folder} is a file; expected the folder of a run{run}. --weights FILE takes a file")
     if not folder.exists():
-        raise UserError(f"there is no run {folder}{did_you_mean_path(folder) or runs_in(folder.parent)}")
+        near = did_you_mean_path(folder) or runs_in(folder.parent) or "; expected the folder of a training run"
+        raise UserError(f"there is no run {folder}{near}")
     return file_of(folder)
 
 

@@ -114,7 +114,7 @@ def test_what_is_no_run(trained, tmp_path, capsys, command):
     for run, message in (
         (runs / "nope", f"there is no run {runs / 'nope'}; the runs in {runs} are {trained.name}"),
         (tmp_path / "shape-tiny", f"there is no run {tmp_path / 'shape-tiny'}; did you mean '{tmp_path}/shapes-tiny'?"),
-        (tmp_path / "no" / "nope", f"there is no run {tmp_path / 'no' / 'nope'}"),
+        (tmp_path / "no" / "no", f"there is no run {tmp_path}/no/no; expected the folder of a training run"),
         (checkpoint, f"--run {checkpoint} is a file; expected the folder of a run, such as {trained}. --weights FILE "
                      "takes a file"),
         (runs, f"{runs} holds no checkpoint.safetensors; it is a folder, expected that of a training run, or a file of "

@@ -10,7 +10,7 @@ def test_too_little_memory_is_a_message(monkeypatch, tmp_path, capsys):
         raise MemoryError("Unable to allocate 8 TiB")
 
     monkeypatch.setattr("mrcnn_np.cli.network.load_checkpoint", fail)
-    assert main(["detect", "--run", str(tmp_path), "x.png"]) == 2
+    assert main(["detect", "--checkpoint", str(tmp_path), "x.png"]) == 2
     assert capsys.readouterr().err.startswith("error: not enough memory (Unable to allocate 8 TiB)")
 
 
@@ -52,7 +52,7 @@ def test_debug_shows_the_traceback(tmp_path):
     from mrcnn_np.errors import CheckpointError
 
     with pytest.raises(CheckpointError):
-        main(["detect", "--run", str(tmp_path), "x.png", "--debug"])
+        main(["detect", "--checkpoint", str(tmp_path), "x.png", "--debug"])
 
 
 def test_threads_that_are_not_there_are_refused(tmp_path, capsys):
