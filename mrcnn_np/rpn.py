@@ -153,7 +153,7 @@ def rpn_head_backward(
         objectness = conv2d_fused_backward(dmap, level.objectness, plus=box.dx)
         accumulate(grads, "rpn.objectness", w=objectness.dw, b=objectness.db)
         dhidden = objectness.dx
-        del box, objectness  # of P2 a gradient is as large as the map: at this moment memory is at its peak
+        del box, objectness  # else box.dx, as large as the map, lives on where memory is at its peak: on P2
         for conv_cache in reversed(level.convs):
             dhidden, _ = conv_bn_backward(dhidden, conv_cache, grads)
         dpyramid.append(dhidden)

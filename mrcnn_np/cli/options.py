@@ -121,7 +121,7 @@ def require_run(args: argparse.Namespace, folder: Path, recorded: dict[str, Any]
     """Raise ``UserError`` if a run is to go on that is not there, and nothing says what else to train on.
 
     With ``--data`` the same line begins a run and goes on with it, as ``make train`` does; but not where the folder's
-    name was made up and a run on the same data has another preset, which is then meant.
+    name was made up and there is a run on the same data of another name, which may be meant.
 
     Parameters
     ----------
@@ -138,12 +138,15 @@ def require_run(args: argparse.Namespace, folder: Path, recorded: dict[str, Any]
     near = folder.parent.iterdir() if folder.parent.is_dir() else ()
     runs = [path.name for path in near if (path / CHECKPOINT).exists()]
     if told:
-        same_data = sorted(name for name in runs if name.rpartition("-")[0] == folder.name.rpartition("-")[0])
-        if args.out is None and same_data:
-            raise UserError(
-                f"--resume: there is no run in {folder}, but there is {folder.parent / same_data[0]}; to go on with it "
-                f"add --out {folder.parent / same_data[0]}, to begin a new one leave --resume out"
-            )
+        given = Options(data=args.data or Options.data, root=args.root).absolute()
+        others = [folder.parent / name for name in sorted(runs)] if args.out is None else []
+        for other in others:
+            begun = recorded_options(other)
+            if (begun.get("data"), begun.get("root")) == (given.data, given.root):
+                raise UserError(
+                    f"--resume: there is no run in {folder}, but there is {other} on the same data; to go on with it "
+                    f"add --out {other}, to begin a new one leave --resume out"
+                )
         return
     hint = did_you_mean(folder.name, runs)
     raise UserError(

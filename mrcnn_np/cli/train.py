@@ -48,7 +48,7 @@ from .first_run import warm_detection
 from .options import Options, open_dataset, recognise_data, recorded_options, require_run
 from .splits import open_splits
 from .train_config import PRESET, make_config, with_pose
-from .train_words import ap50_of_own_pictures, last_words, too_few, warn
+from .train_words import ap50_of_own_pictures, last_words, warn
 from .warmup import compiling
 
 #: share of the images that is held out, if no split is
@@ -97,6 +97,8 @@ class Plan(NamedTuple):
         What is measured while training.
     ranks : Ranks
         Who shares it.
+    few : bool
+        There are too few pictures for the random weights that it begins with.
     """
 
     options: Options
@@ -108,6 +110,7 @@ class Plan(NamedTuple):
     kept: dict[str, Any] | None
     held_out: HeldOut | None
     ranks: Ranks
+    few: bool
 
 
 def run_train(args: argparse.Namespace) -> int:
@@ -225,11 +228,11 @@ def _plan(
     model = MaskRCNN(config, params)
     if not trained_names(model.params, config):  # which also finds a misspelt pattern of config.frozen
         raise UserError("everything is frozen, so there is nothing to train; expected some part that is not")
-    warn(dataset, options, config, random=origin is None and checkpoint is None)
+    few = warn(dataset, config, random=origin is None and checkpoint is None)
     if not options.skip_bad and ranks.first:
         for name, split in (splits if held_out is None else splits | {"val": held_out.dataset}).items():
             require_readable(split, f"check {name}", progress=not args.quiet)
-    return Plan(options, dataset, splits, checkpoint, model, said, kept, held_out, ranks)
+    return Plan(options, dataset, splits, checkpoint, model, said, kept, held_out, ranks, few)
 
 
 def _within_budget(plan: Plan, minutes: float) -> Plan:
@@ -390,9 +393,6 @@ def _train_and_report(args: argparse.Namespace, folder: Path, plan: Plan, page: 
     print((folder / REPORT).read_text(encoding="utf-8"))
     for path in pictures:
         print(f"picture: {path}")
-    own = None
-    if not plan.ranks.several and "train" not in reports:
-        own = ap50_of_own_pictures(model, dataset, reports, skip_bad=options.skip_bad, progress=not args.quiet)
-    few = options.weights is None and too_few(options, dataset) is not None
-    print(*last_words(folder, reports, own, steps=result.step, few=few), sep="\n")
+    own = None if plan.ranks.several else ap50_of_own_pictures(model, dataset, reports, progress=not args.quiet)
+    print(*last_words(folder, reports, own, steps=result.step, few=plan.few), sep="\n")
     return 0

@@ -4,37 +4,45 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ..config import Config
 from ..data import Dataset, Sample, require_teachable
+from ..data.check import FEW
+from ..errors import DataError
 from ..evaluate.split import SplitReport, ap50_of, evaluate_split
-from ..explain.advice import FEW_IMAGES
+from ..explain.advice import LOW_AP
 from ..model import MaskRCNN
 from ..training.finished import read_result, worth
-from .options import Options
 
 #: pictures of the training set that are looked at afterwards
 OWN_PICTURES = 20
-#: a network that finds so much of its own pictures, and so much less of others, knows its own by heart
-WELL, LESS = 0.7, 0.25
+#: a network that finds so much of its own pictures, and so much less of as many others, knows its own by heart
+WELL, LESS, LEAST = 0.7, 0.25, 5
+#: of more pictures than so many it is not asked whether they are too few
+LOOKED_AT = 300
 
 
-def warn(dataset: Dataset, options: Options, config: Config, *, random: bool) -> None:
+def warn(dataset: Dataset, config: Config, *, random: bool) -> bool:
     """Look at some pictures before hours are spent on them, and print what speaks against it.
 
     Parameters
     ----------
     dataset : Dataset
         To train on.
-    options : Options
     config : Config
     random : bool
         The run begins with random weights.
+
+    Returns
+    -------
+    bool
+        There are too few pictures for random weights.
 
     Raises
     ------
@@ -42,25 +50,30 @@ def warn(dataset: Dataset, options: Options, config: Config, *, random: bool) ->
         Nothing can be learned, or only the wrong thing.
     """
     warnings = require_teachable(dataset, boxes_from_masks=config.gt_boxes_from_masks)
-    few = too_few(options, dataset) if random else None
+    few = too_few(dataset) if random else None
     for warning in [*warnings, *([few] if few else [])]:
         print(f"warning: {warning}", file=sys.stderr)
+    return few is not None
 
 
-def too_few(options: Options, dataset: Dataset) -> str | None:
-    """Say that a network with random weights cannot learn from so few pictures, and what to type instead."""
-    images, classes = len(dataset), len(dataset.class_names) - 1
-    if images >= FEW_IMAGES * classes:
+def too_few(dataset: Dataset) -> str | None:
+    """Say if most classes are seen in too few pictures for random weights, and what to type instead."""
+    if len(dataset) > LOOKED_AT:
         return None
-    data = shlex.quote(str(options.root or options.data))
-    kinds = "1 class" if classes == 1 else f"{classes} classes"
+    pictures: Counter[int] = Counter()
+    for index in range(len(dataset)):
+        with suppress(DataError):  # training says which, or leaves them out
+            pictures.update(set(dataset.load(index).gt_class_ids.tolist()))
+    few = [k for k, count in pictures.items() if count < FEW]
+    if 2 * len(few) <= len(pictures):
+        return None
+    classes = "the class is" if len(pictures) == 1 else f"{len(few)} of {len(pictures)} classes are"
     return (
-        f"{images} pictures of {kinds} are too few to begin with random weights, however long it trains: about "
-        f"{FEW_IMAGES} of each class are the least. Take more pictures or fewer classes, or begin with trained "
-        "weights:\n"
+        f"{classes} seen in fewer than {FEW} of the {len(dataset)} pictures: too few to begin with random weights, "
+        "however long it trains. More pictures or fewer classes help, and trained weights may:\n"
         "  mrcnn-np weights download resnet18\n"
-        f"  mrcnn-np train --data {data} --preset small --weights weights/resnet18-f37072fd.pth --freeze stem,c2,norm\n"
-        "  (docs/training.md shows what that brings, docs/weights.md which other files there are)"
+        "  and the same command with --preset small --weights weights/resnet18-f37072fd.pth --freeze stem,c2,norm\n"
+        "  (docs/training.md, Fine-tune; docs/weights.md says which other files there are)"
     )
 
 
@@ -80,7 +93,7 @@ class _Some:
 
 
 def ap50_of_own_pictures(
-    model: MaskRCNN, dataset: Dataset, reports: Mapping[str, SplitReport], **how: Any
+    model: MaskRCNN, dataset: Dataset, reports: Mapping[str, SplitReport], *, progress: bool = True
 ) -> tuple[float, int] | None:
     """Measure a network on pictures that it was trained on: as many as were held out, at most OWN_PICTURES.
 
@@ -90,23 +103,28 @@ def ap50_of_own_pictures(
     dataset : Dataset
         What it was trained on.
     reports : mapping of str to SplitReport
-        What was measured; nothing is, if that is nothing.
-    **how
-        As in ``evaluate_split``.
+        What was measured; nothing is, if that is nothing. If the split "train" was, that is the answer.
+    progress : bool
+        Show a bar.
 
     Returns
     -------
     tuple of float and int, or None
-        Mask AP50 (box AP50 of a network without masks) and the number of pictures; None without objects.
+        AP50 of masks (boxes, keypoints: what the network has) and the number of pictures; None without objects.
     """
     if not reports:
         return None
-    held_out = list(reports.values())[-1]
-    images = max((evaluation.images for evaluation in held_out.evaluations.values()), default=0)
-    some = _Some(dataset, min(OWN_PICTURES, max(1, images), len(dataset)))
-    own = evaluate_split(model, some, label=f"evaluate {len(some)} of its own", **how)
+    own = reports.get("train")
+    if own is None:
+        some = _Some(dataset, min(OWN_PICTURES, max(1, _images(list(reports.values())[-1])), len(dataset)))
+        # a picture that cannot be read must not end a run that is done
+        own = evaluate_split(model, some, skip_bad=True, progress=progress, label=f"evaluate {len(some)} of its own")
     ap50 = _ap50(own)
-    return None if ap50 is None else (ap50, len(some))
+    return None if ap50 is None else (ap50, _images(own))
+
+
+def _images(report: SplitReport) -> int:
+    return max((evaluation.images for evaluation in report.evaluations.values()), default=0)
 
 
 def _ap50(report: SplitReport) -> float | None:
@@ -117,12 +135,7 @@ def _ap50(report: SplitReport) -> float | None:
 
 
 def last_words(
-    folder: Path,
-    reports: Mapping[str, SplitReport],
-    own: tuple[float, int] | None,
-    *,
-    steps: int,
-    few: bool,
+    folder: Path, reports: Mapping[str, SplitReport], own: tuple[float, int] | None, *, steps: int, few: bool
 ) -> list[str]:
     """Return what the numbers of a run are worth, and the commands that come next, as lines.
 
@@ -143,21 +156,21 @@ def last_words(
     for split, kinds in read_result(folder).evaluation.items():
         if kinds:
             lines.append(f"{split}: AP was measured on {worth(next(iter(kinds.values())))}")
-    elsewhere = _ap50(list(reports.values())[-1]) if reports else None
+    others = [report for split, report in reports.items() if split != "train"]
+    elsewhere = _ap50(others[-1]) if others else None
     if own is not None and elsewhere is not None:
-        by_heart = own[0] >= WELL and own[0] - elsewhere >= LESS
+        by_heart = min(own[1], _images(others[-1])) >= LEAST and own[0] >= WELL and own[0] - elsewhere >= LESS
         lines.append(
             f"on {own[1]} of the pictures it was trained on AP50 is {own[0]:.3f}, on the held-out ones {elsewhere:.3f}"
-            + (": it knows its own by heart. More steps do not help, more pictures do, or a changed copy in each step "
-               "(--config quarter_turns=0.75 --config scale_jitter=0.75,1.33 --config colour_jitter=0.3,0.3,0.3)"
-               if by_heart else "")
+            + (": it seems to know its own by heart. Then more steps do not help, but more pictures, or such as are "
+               "turned, scaled and coloured anew in each step (docs/training.md, Augmentation)" if by_heart else "")
         )  # fmt: skip
     run = shlex.quote(str(folder))
     for split in list(reports)[-1:]:
         lines.append(f"what it misses and why:  mrcnn-np explain --run {run} --split {split}")
     lines.append(f"find objects elsewhere:  mrcnn-np detect --run {run} PICTURES --out found")
-    if few:
-        lines.append("too few pictures for random weights: more steps do not help, trained ones do (docs/training.md)")
+    if few and (elsewhere is None or elsewhere < LOW_AP):
+        lines.append("too few pictures for random weights: more of them help, or trained weights; more steps hardly do")
     elif not by_heart:
         lines.append(f"train it for longer:     mrcnn-np train --out {run} --resume --steps {2 * steps}")
     return lines

@@ -7,6 +7,7 @@ import re
 
 import numpy as np
 
+from ..data.check import FEW
 from ..tables import text_table
 from .deaths import (
     ANCHOR,
@@ -55,8 +56,6 @@ AGAINST_FALSE = {
 }
 #: a network of fewer steps that does not reach this AP is hardly trained
 FEW_STEPS, LOW_AP = 500, 0.5
-#: fewer pictures for each class are too few to begin with random weights
-FEW_IMAGES = 20
 _LONGER = re.compile(r"train longer; |; (else )?train longer$")
 #: the score from which pictures show a detection
 SHOWN = 0.5
@@ -100,7 +99,8 @@ def hardly_trained(report: Explanation, steps: int | None, images: int | None = 
             f"the network began with random weights and has seen {images} pictures of {classes} {kinds}: too few for "
             "that, however long it trains; begin with trained weights (train --weights) or add pictures"
         )
-    elif steps is not None and steps < FEW_STEPS and report.mean_ap < LOW_AP:
+        return said  # whatever else is seen, longer training does not mend it
+    if steps is not None and steps < FEW_STEPS and report.mean_ap < LOW_AP:
         said.append(f"the network was trained for {steps} steps only: train longer before anything else")
     which = f"all {len(scores)} detections"
     if (scores < SHOWN).any() and (scores >= SHOWN).sum() >= _LEAST_SCORES:
@@ -119,7 +119,7 @@ def hardly_trained(report: Explanation, steps: int | None, images: int | None = 
 
 def _too_few(report: Explanation, images: int | None) -> bool:
     classes = len(report.class_names) - 1
-    return images is not None and images < FEW_IMAGES * classes and report.mean_ap < LOW_AP
+    return images is not None and images < FEW * classes and report.mean_ap < LOW_AP
 
 
 def what_to_try(report: Explanation, *, longer: bool = True) -> str:

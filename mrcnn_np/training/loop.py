@@ -156,7 +156,7 @@ def train_step(
         # in the order of the backward pass, which is that of the dictionary
         grads = {name: g for name, g in every_grad.items() if name in velocity}
         grad_norm = clip_gradients(grads, model.config.clip_norm)
-        if not np.isfinite(grad_norm):  # clipped or not, what was NaN or infinite is so still, and nothing else
+        if not np.isfinite(grad_norm):  # clipped or not, what was NaN or infinite is still no number
             require_finite("gradient of", grads.items())
     learning_rate = learning_rate_at(step, model.config)
     update(model.params, grads, velocity, learning_rate=learning_rate, config=model.config)

@@ -1,57 +1,117 @@
 """What ``train`` says before and after: too few pictures, known by heart, what AP is worth, which run is meant."""
 
+import json
 import re
-import shutil
 
+import numpy as np
 import pytest
 from made_runs import make_run
 from small_run import SMALL
 
 from mrcnn_np.cli import train_words
 from mrcnn_np.cli.main import main
-from mrcnn_np.cli.options import Options
-from mrcnn_np.cli.train_words import last_words, too_few
+from mrcnn_np.cli.train_words import LEAST, ap50_of_own_pictures, last_words, too_few
 from mrcnn_np.data import open_dataset
+from mrcnn_np.errors import DataError
+from mrcnn_np.evaluate.split import SplitReport
 
 
-def test_too_few_pictures_for_random_weights(shapes):
-    dataset = open_dataset("shapes", shapes, "train")  # 6 pictures of 3 classes
-    said = too_few(Options(data="labelme", root="my photos"), dataset)
-    assert "6 pictures of 3 classes are too few to begin with random weights" in said
-    assert "train --data 'my photos' --preset small --weights" in said and "mrcnn-np weights download resnet18" in said
+class Classes:
+    """A data set of which only the classes of the pictures are known; None for one that cannot be read."""
+
+    def __init__(self, *pictures):
+        self.pictures = pictures
+
+    def __len__(self):
+        return len(self.pictures)
+
+    def load(self, index):
+        if self.pictures[index] is None:
+            raise DataError("broken")
+
+        class Picture:
+            gt_class_ids = np.array(self.pictures[index], int)
+
+        return Picture
 
 
-def test_enough_pictures(shapes, monkeypatch):
-    monkeypatch.setattr(train_words, "FEW_IMAGES", 2)
-    assert too_few(Options(), open_dataset("shapes", shapes, "train")) is None
+@pytest.mark.parametrize(
+    ("pictures", "expected"),
+    [
+        ([[1]] * 19, "the class is seen in fewer than 20 of the 19 pictures"),
+        ([[1]] * 20, None),
+        ([[1, 2, 3, 3]] * 20, None),  # a picture counts for each of its classes
+        ([[1]] * 30 + [[2]] * 3 + [[3]] * 3, "2 of 3 classes are seen in fewer than 20 of the 36 pictures"),
+        ([[1]] * 30 + [[2]] * 3, None),  # `data check` names the one; the other can be learned
+        ([[1]] * 19 + [None] * 5, "the class is"),
+        ([[1]] * 400, None),
+        ([[]] * 5, None),  # without objects: that is said by require_teachable
+    ],
+)
+def test_too_few_pictures_for_random_weights(pictures, expected):
+    said = too_few(Classes(*pictures))
+    assert (said is None) == (expected is None)
+    if expected:
+        assert said.startswith(expected) and "mrcnn-np weights download resnet18" in said
 
 
 def test_said_before_and_after_a_training(shapes, tmp_path, capsys):
     run = tmp_path / "run"
     assert main(["train", "--root", shapes, "--out", str(run), *SMALL]) == 0
     said = capsys.readouterr()
-    assert "warning: 6 pictures of 3 classes are too few" in said.err
+    assert re.search(r"warning: .* seen in fewer than 20 of the 6 pictures: too few to begin with random", said.err)
     assert re.search(r"val: AP was measured on \d+ objects? in 2 images: so few that small differences", said.out)
     assert re.search(r"on 2 of the pictures it was trained on AP50 is [01]\.\d{3}, on the held-out ones", said.out)
-    assert "trained ones do" in said.out and "train it for longer" not in said.out
+    assert "trained weights; more steps hardly do" in said.out and "train it for longer" not in said.out
+
+
+class Report(SplitReport):
+    """One of which only AP50 and the number of images are known."""
+
+    def __init__(self, ap50, images):
+        super().__init__()
+        self.evaluations = {"mask": type("E", (), {"images": images, "numbers": {"AP50": ap50}})()}
 
 
 @pytest.mark.parametrize(
-    ("own", "few", "by_heart", "longer"),
+    ("own", "elsewhere", "images", "few", "by_heart", "advice"),
     [
-        ((1.0, 5), False, True, False),
-        ((0.5, 5), False, False, True),  # the held-out ones: 0.25
-        ((0.8, 5), True, True, False),
-        (None, False, False, True),
+        ((1.0, LEAST), 0.25, LEAST, False, True, ""),
+        ((1.0, LEAST), 0.25, LEAST - 1, False, False, "longer"),  # one picture more or less decides there
+        ((1.0, LEAST - 1), 0.25, LEAST, False, False, "longer"),
+        ((0.5, LEAST), 0.25, LEAST, False, False, "longer"),  # it does not know its own yet
+        ((0.8, LEAST), 0.25, LEAST, True, True, "few"),
+        ((0.8, LEAST), 0.7, LEAST, True, False, "longer"),  # few pictures, but they did
+        (None, 0.25, LEAST, False, False, "longer"),
+        ((0.9, LEAST), -1.0, LEAST, False, False, "longer"),  # nothing to find on the held-out ones
     ],
 )
-def test_more_steps_are_advised_where_they_help(tmp_path, monkeypatch, own, few, by_heart, longer):
+def test_more_steps_are_advised_where_they_help(tmp_path, own, elsewhere, images, few, by_heart, advice):
     run = make_run(tmp_path / "a", box=0.5, mask=0.25)
-    monkeypatch.setattr(train_words, "_ap50", lambda report: 0.25)
-    said = "\n".join(last_words(tmp_path / "a", {"val": None}, own, steps=4, few=few))
+    reports = {"train": Report(1.0, 9), "val": Report(elsewhere, images)}
+    said = "\n".join(last_words(tmp_path / "a", reports, own, steps=4, few=few))
     assert "val: AP was measured on 4 objects in 4 images" in said and f"explain --run {run} --split val" in said
     assert ("by heart" in said) == by_heart
-    assert (f"train --out {run} --resume --steps 8" in said) == longer
+    assert (f"train --out {run} --resume --steps 8" in said) == (advice == "longer")
+    assert ("too few pictures" in said) == (advice == "few")
+
+
+def test_own_pictures_that_were_measured_are_not_measured_again():
+    assert ap50_of_own_pictures(None, None, {"train": Report(0.75, 7), "val": Report(0.25, 3)}) == (0.75, 7)
+    assert ap50_of_own_pictures(None, None, {}) is None
+
+
+def test_a_broken_picture_does_not_end_a_run_that_is_done(monkeypatch):
+    seen = {}
+
+    def evaluate(model, dataset, **how):
+        seen.update(how, images=len(dataset))
+        return Report(0.5, len(dataset))
+
+    monkeypatch.setattr(train_words, "evaluate_split", evaluate)
+    dataset = type("D", (Classes,), {"class_names": (), "ids": tuple("abcdefgh")})(*[[1]] * 8)
+    assert ap50_of_own_pictures(None, dataset, {"val": Report(0.5, 3)}) == (0.5, 3)
+    assert seen["skip_bad"] and seen["images"] == 3
 
 
 def test_own_pictures_are_spread_over_the_data_set(shapes):
@@ -62,14 +122,17 @@ def test_own_pictures_are_spread_over_the_data_set(shapes):
     assert train_words._Some(dataset, 1).ids == (dataset.ids[0],)
 
 
-def test_resuming_under_another_preset_is_no_new_run(shapes, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("same", [True, False])
+def test_resuming_under_another_preset_is_no_new_run(shapes, tmp_path, monkeypatch, capsys, same):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs").mkdir()
-    make_run(tmp_path / "runs" / "shapes-tiny")
-    (tmp_path / "runs" / "shapes-tiny" / "checkpoint.safetensors").touch()
-    shutil.copytree(shapes, tmp_path / "shapes")
-    assert main(["train", "--data", "shapes", "--preset", "small", "--resume"]) == 2
+    make_run(tmp_path / "runs" / "other-tiny")
+    run = tmp_path / "runs" / "other-tiny"
+    (run / "checkpoint.safetensors").touch()
+    options = json.loads((run / "options.json").read_text())
+    (run / "options.json").write_text(json.dumps(options | {"data": "shapes", "root": shapes if same else "/other"}))
+    code = main(["train", "--data", "shapes", "--root", shapes, "--resume", *SMALL])
     said = capsys.readouterr().err
-    assert "there is no run in runs/shapes-small, but there is runs/shapes-tiny" in said
-    assert "add --out runs/shapes-tiny" in said and "leave --resume out" in said
-    assert not (tmp_path / "runs" / "shapes-small").exists()
+    assert code == (2 if same else 0)
+    assert ("there is runs/other-tiny on the same data" in said) == same
+    assert (tmp_path / "runs" / "shapes-tiny").exists() != same

@@ -28,7 +28,7 @@ from ..machine.product import GAP
 from ..machine.rows import array_at
 from ..machine.simd import MR, NR, fence
 from ..machine.tiles import gemm_tile_finish
-from ..machine.turns import take
+from ..machine.turns import new_turns, take
 
 STRETCH = 8  # tiles that meet a panel of weights, one after the other, while it is in the first-level cache
 SAME_SET = 4096  # bytes: lines so far apart share one set of a first-level cache of 64 sets, which has 8 or 12 places
@@ -282,7 +282,7 @@ def correlate(
     taps = np.empty((2, kernel[0]), np.int64)  # from one kernel row to the next, in x and in copied windows
     for i in range(kernel[0]):
         taps[0, i], taps[1, i] = i * width * c_in * 4, i * packed.shape[2] * 4
-    turns = np.zeros(1, np.int64)
+    turns = new_turns()
     for _thread in prange(threads):
         task = take(turns)
         while task < tasks:

@@ -43,7 +43,7 @@ from ..machine.simd import (
 from ..machine.simd_python import with_twin
 from ..machine.threads import shares
 from ..machine.tiles import gemm_tile_still
-from ..machine.turns import take
+from ..machine.turns import new_turns, take
 from .geometry import Geometry
 from .winograd import toom_cook
 
@@ -225,7 +225,7 @@ def _convolve(x, u, weights, top, left, y, out_shape, scale, shift, residual, fl
     points, kh, k = u.shape[1:4]
     pairs = ((out_w + 1) // 2 + MR - 1) // MR * MR
     slot = points * pairs * LANES
-    turns = np.zeros(1, np.int64)
+    turns = new_turns()
     for _thread in prange(threads):
         task = take(turns)
         while task < n_maps * chunks:

@@ -33,7 +33,7 @@ from ..machine.arguments import scale_and_shift
 from ..machine.simd import MR, NR, VL, make_transform, make_transform_finish, make_transform_from
 from ..machine.threads import shares
 from ..machine.tiles import gemm_tile_panels
-from ..machine.turns import take
+from ..machine.turns import new_turns, take
 from ..machine.weight_cache import kept
 from .geometry import Geometry
 from .winograd_tiles import N, addresses, lay_out
@@ -168,7 +168,7 @@ def convolve_many(x, u, y, scale, shift, residual, floor, sheets, block, threads
     scratch_v = np.empty((threads, P * P * v_plane), np.float32)
     scratch_m = np.empty((threads, P * P * m_plane), np.float32)
     no_taps = np.zeros(1, np.int64)
-    turns = np.zeros(1, np.int64)
+    turns = new_turns()
     for thread in prange(threads):
         v, m = scratch_v[thread], scratch_m[thread]
         number = take(turns)
@@ -225,7 +225,7 @@ def convolve_few(x, w, turned, y, scale, shift, residual, floor, sheets, threads
     v_plane, u_plane, m_plane = rows * c_in + PAD, c_in * NR + PAD, rows * NR + PAD
     v = np.empty(P * P * v_plane, np.float32)
     share = min(4 * threads, tiles)
-    gathering, turns = np.zeros(1, np.int64), np.zeros(1, np.int64)
+    gathering, turns = new_turns(), new_turns()
     for _thread in prange(threads):
         part = take(gathering)
         while part < share:

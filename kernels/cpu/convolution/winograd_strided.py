@@ -24,7 +24,7 @@ from ..machine.arguments import scale_and_shift
 from ..machine.simd import MR, NR, VL, make_transform, make_transform_finish, make_transform_from
 from ..machine.threads import shares
 from ..machine.tiles import gemm_tile_still
-from ..machine.turns import take
+from ..machine.turns import new_turns, take
 from .geometry import Geometry
 from .winograd import PAD, block_size
 
@@ -162,7 +162,7 @@ def _convolve(x, u, top, left, y, scale, shift, residual, floor, block, threads)
     tile_size, m_plane = P * c_in + PAD, block * columns + PAD
     scratch_v = np.empty((threads, P * block * tile_size), np.float32)
     scratch_m = np.empty((threads, S * S * m_plane), np.float32)
-    turns = np.zeros(1, np.int64)
+    turns = new_turns()
     for thread in prange(threads):
         v, m = scratch_v[thread], scratch_m[thread]
         number = take(turns)

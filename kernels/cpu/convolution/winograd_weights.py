@@ -13,7 +13,7 @@ from numba import njit, prange
 from ..machine.simd import MR, NR, VL, make_transform
 from ..machine.threads import shares
 from ..machine.tiles import gemm_tile_columns
-from ..machine.turns import take
+from ..machine.turns import new_turns, take
 from .geometry import Geometry
 from .winograd import FEW_TILES, PAD, G, P, R, gather_tiles
 from .winograd_tiles import lay_out
@@ -38,7 +38,7 @@ def _correlate_points(x, dy, c_out_wide, sheets, block, threads):
     share = 4 * threads
     for first in range(0, tiles, block):
         last = min(first + block, tiles)
-        gathering, turns = np.zeros(1, np.int64), np.zeros(1, np.int64)
+        gathering, turns = new_turns(), new_turns()
         for _thread in prange(threads):
             part = take(gathering)
             while part < share:
@@ -83,7 +83,7 @@ def _gradient_few(x, dy, c_out_wide, sheets, threads):
     v_plane, m_plane, u_plane = tiles * c_in + PAD, tiles * c_out + PAD, MR * c_out_wide + PAD
     v, m = np.empty(P * P * v_plane + NR, np.float32), np.empty(P * P * m_plane + NR, np.float32)
     share = min(4 * threads, tiles)
-    gathering, turns = np.zeros(1, np.int64), np.zeros(1, np.int64)
+    gathering, turns = new_turns(), new_turns()
     for _thread in prange(threads):
         part = take(gathering)
         while part < share:
