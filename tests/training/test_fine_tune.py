@@ -228,6 +228,7 @@ def test_weights_for_a_run_that_had_none(shapes, torchvision_file, tmp_path, cap
     command = ["train", "--root", shapes, "--out", str(out), *FEW, "--steps", "0"]
     assert main(command) == 0
     assert not (out / "weights.json").exists()
+    capsys.readouterr()
     assert "was started without it" in refused(capsys, *command, "--resume", "--weights", str(torchvision_file))
     assert main([*command, "--overwrite", "--weights", str(torchvision_file)]) == 0
     (out / "weights.json").write_text("{}")
