@@ -56,7 +56,7 @@ def _run(args: argparse.Namespace) -> int:
     except (Exception, KeyboardInterrupt) as error:
         if caused_by_interrupt(error):
             print("\ninterrupted", file=sys.stderr)
-            stop_others(args, INTERRUPTED, "interrupted")
+            stop_others(args, INTERRUPTED, (isinstance(error, KeyboardInterrupt) and str(error)) or "interrupted")
             return INTERRUPTED
         message = _message(error)
         if message is None or args.debug:

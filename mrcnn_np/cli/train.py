@@ -48,7 +48,7 @@ from .first_run import warm_detection
 from .options import Options, open_dataset, recognise_data, recorded_options, require_run
 from .splits import open_splits
 from .train_config import PRESET, make_config, with_pose
-from .train_words import ap50_of_own_pictures, last_words, warn
+from .train_words import ap50_of_own_pictures, go_on, last_words, warn
 from .warmup import compiling
 
 #: share of the images that is held out, if no split is
@@ -135,7 +135,10 @@ def run_train(args: argparse.Namespace) -> int:
             if options.minutes is not None and not recorded:
                 plan = _within_budget(plan, options.minutes)
             if not ranks.first:
-                _train_and_evaluate(args, folder, plan, None, None)
+                try:
+                    _train_and_evaluate(args, folder, plan, None, None)
+                except KeyboardInterrupt as error:  # the first rank may hang in a call that waits for this one
+                    raise KeyboardInterrupt(go_on(folder, ranks)) from error
                 return 0
             prepare(folder)
             if not options.no_pictures:
@@ -292,13 +295,7 @@ def _run(args: argparse.Namespace, folder: Path, plan: Plan) -> int:
         with page, opened(folder, names, wanted=plan.options.tensorboard, pictures=pictures) as events:
             return _train_and_report(args, folder, plan, page, events)
     except KeyboardInterrupt:
-        step = load_checkpoint(folder / CHECKPOINT).step if (folder / CHECKPOINT).exists() else 0
-        launcher = f"mpirun -n {plan.ranks.size} " if plan.ranks.several else ""
-        print(
-            f"\ninterrupted; the checkpoint of step {step} is kept. Continue with:\n"
-            f"  {launcher}mrcnn-np train --out {folder} --resume",
-            file=sys.stderr,
-        )
+        print(f"\n{go_on(folder, plan.ranks)}", file=sys.stderr)
         return 130
 
 

@@ -18,7 +18,10 @@ from ..errors import DataError
 from ..evaluate.split import SplitReport, ap50_of, evaluate_split
 from ..explain.advice import LOW_AP
 from ..model import MaskRCNN
+from ..parallel.ranks import Ranks
+from ..training.checkpoint import load_checkpoint
 from ..training.finished import read_result, worth
+from ..training.run_folder import CHECKPOINT
 
 #: pictures of the training set that are looked at afterwards
 OWN_PICTURES = 20
@@ -74,6 +77,16 @@ def too_few(dataset: Dataset) -> str | None:
         "  mrcnn-np weights download resnet18\n"
         "  and the same command with --preset small --weights weights/resnet18-f37072fd.pth --freeze stem,c2,norm\n"
         "  (docs/training.md, Fine-tune; docs/weights.md says which other files there are)"
+    )
+
+
+def go_on(folder: Path, ranks: Ranks) -> str:
+    """Say how an interrupted run goes on."""
+    step = load_checkpoint(folder / CHECKPOINT).step if (folder / CHECKPOINT).exists() else 0
+    launcher = f"mpirun -n {ranks.size} " if ranks.several else ""
+    return (
+        f"interrupted; the checkpoint of step {step} is kept. Continue with:\n"
+        f"  {launcher}mrcnn-np train --out {folder} --resume"
     )
 
 

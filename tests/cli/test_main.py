@@ -77,3 +77,18 @@ def test_the_nearest_name_is_said(arguments, meant, capsys):
         main(arguments)
     said = capsys.readouterr().err
     assert ended.value.code == 2 and f"did you mean {meant!r}?" in said.replace('"', "'"), said
+
+
+@pytest.mark.parametrize(
+    ("error", "said"), [(KeyboardInterrupt("go on so"), "go on so"), (KeyboardInterrupt(), "interrupted")]
+)
+def test_an_interrupted_rank_passes_on_what_to_do(monkeypatch, error, said):
+    """The first rank may hang in a call that waits for the one that was interrupted, and say nothing itself."""
+    told = []
+
+    def command(args):
+        raise error
+
+    monkeypatch.setattr("mrcnn_np.cli.main._command", lambda args: command)
+    monkeypatch.setattr("mrcnn_np.cli.main.stop_others", lambda args, code, message: told.append((code, message)))
+    assert main(["runs", "a"]) == 130 and told == [(130, said)]

@@ -10,7 +10,7 @@ from small_run import SMALL
 
 from mrcnn_np.cli import train_words
 from mrcnn_np.cli.main import main
-from mrcnn_np.cli.train_words import LEAST, ap50_of_own_pictures, last_words, too_few
+from mrcnn_np.cli.train_words import LEAST, ap50_of_own_pictures, go_on, last_words, too_few
 from mrcnn_np.data import open_dataset
 from mrcnn_np.errors import DataError
 from mrcnn_np.evaluate.split import SplitReport
@@ -136,3 +136,11 @@ def test_resuming_under_another_preset_is_no_new_run(shapes, tmp_path, monkeypat
     assert code == (2 if same else 0)
     assert ("there is runs/other-tiny on the same data" in said) == same
     assert (tmp_path / "runs" / "shapes-tiny").exists() != same
+
+
+def test_how_an_interrupted_run_goes_on(tmp_path):
+    run = make_run(tmp_path / "a")
+    said = go_on(tmp_path / "a", type("R", (), {"several": True, "size": 3})())
+    assert (
+        said.startswith("interrupted; the checkpoint of step 0") and f"mpirun -n 3 mrcnn-np train --out {run}" in said
+    )
