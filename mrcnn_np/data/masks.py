@@ -1,8 +1,9 @@
 """The masks of one image, kept as run lengths: 450 objects of a large photograph take kilobytes, not gigabytes.
 
-`Masks` can be used like an array (G, H, W) of booleans. What can be answered from the runs alone is (areas, boxes, a
-choice of objects, a flip, a turn, another size); what needs pixels is decoded one object at a time, inside its box; and
-only what no method here knows is done on the whole array, which `numpy.asarray` makes.
+`Masks` can be used like an array (G, H, W) of booleans. Areas, boxes and a choice of objects come from the runs alone.
+A flip, a turn or another size moves pixels, one object at a time, within its box; what it returns keeps these pixels,
+so that the next move finds them, and makes run lengths of them when somebody asks. Only what no method here knows is
+done on the whole array, which `numpy.asarray` makes.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 from .rle import RLE, decode, encode, from_changes
 
 Box = tuple[int, int, int, int]
+#: pixels (h, w) of one object, and the row and column of their left upper one; outside of them the object has none
+Crop = tuple[np.ndarray, tuple[int, int]]
 
 
 class Masks(NDArrayOperatorsMixin):
@@ -33,11 +36,20 @@ class Masks(NDArrayOperatorsMixin):
     ndim = 3
 
     def __init__(self, rles: Iterable[RLE], size: tuple[int, int]) -> None:
-        self.rles, self.size = tuple(rles), (int(size[0]), int(size[1]))
-        for rle in self.rles:
+        self.size = (int(size[0]), int(size[1]))
+        self._rles: tuple[RLE, ...] | None = tuple(rles)
+        for rle in self._rles:
             if tuple(rle.size) != self.size:
                 raise ValueError(f"a mask has the size {rle.size}; expected {self.size}")
+        self._crops: tuple[Crop, ...] | None = None
         self._boxes: np.ndarray | None = None
+
+    @classmethod
+    def of_crops(cls, crops: Iterable[Crop], size: tuple[int, int]) -> Masks:
+        """Make them from the pixels of each object and where they lie, all within an image of ``size`` (H, W)."""
+        masks = cls((), size)
+        masks._rles, masks._crops = None, tuple(crops)
+        return masks
 
     @classmethod
     def of_array(cls, masks: np.ndarray) -> Masks:
@@ -74,29 +86,46 @@ class Masks(NDArrayOperatorsMixin):
     @property
     def shape(self) -> tuple[int, int, int]:
         """(G, H, W)."""
-        return (len(self.rles), *self.size)
+        return (len(self), *self.size)
 
     def __len__(self) -> int:
         """Return the number of objects."""
-        return len(self.rles)
+        return len(self._crops if self._rles is None else self._rles)  # type: ignore[arg-type]
 
     def __repr__(self) -> str:
         """Return the shape: the pixels are too many."""
         return f"Masks of shape {self.shape}"
 
-    # --- from the runs alone ---
+    @property
+    def rles(self) -> tuple[RLE, ...]:
+        """Run lengths of each object."""
+        if self._rles is None:
+            self._rles = tuple(placed(pixels, corner, self.size) for pixels, corner in self._crops or ())
+        return self._rles
+
+    @property
+    def crops(self) -> tuple[Crop, ...]:
+        """Pixels of each object within a box around all of them, and the row and column where it begins."""
+        if self._crops is not None:
+            return self._crops  # decoded anew each time otherwise: who keeps masks keeps run lengths
+        return tuple((self.crop(k, box), (box[0], box[1])) for k, box in enumerate(self.boxes.tolist()))
 
     @property
     def areas(self) -> np.ndarray:
         """Pixels of each object, (G,) of int64."""
+        if self._crops is not None:
+            return np.array([np.count_nonzero(pixels) for pixels, _ in self._crops], np.int64)
         return np.array([rle.area for rle in self.rles], np.int64)
 
     @property
     def boxes(self) -> np.ndarray:
         """The tight box ``(y1, x1, y2, x2)`` of each object, (G, 4) of int64, half-open; 0 0 0 0 for no pixel."""
         if self._boxes is None:
-            self._boxes = np.array([rle.box() for rle in self.rles], np.int64).reshape(-1, 4)
+            found = map(_tight, self._crops) if self._crops is not None else (rle.box() for rle in self.rles)
+            self._boxes = np.array(list(found), np.int64).reshape(-1, 4)
         return self._boxes
+
+    # --- moved ---
 
     def flipped(self) -> Masks:
         """Mirror them left to right."""
@@ -105,7 +134,7 @@ class Masks(NDArrayOperatorsMixin):
     def turned(self) -> Masks:
         """Turn them counterclockwise by a quarter, as ``numpy.rot90`` does: (G, H, W) becomes (G, W, H)."""
         height, width = self.size
-        return self.mapped(lambda crop, box: (np.rot90(crop), (width - box[3], box[0])), (width, height))
+        return self.mapped(lambda crop, box: (crop.T[::-1], (width - box[3], box[0])), (width, height))
 
     def picked(self, rows: np.ndarray, columns: np.ndarray) -> Masks:
         """Return ``masks[:, rows[:, None], columns]``, what every resizing to the nearest pixel is.
@@ -146,32 +175,30 @@ class Masks(NDArrayOperatorsMixin):
     def mapped(
         self, change: Callable[[np.ndarray, Box], tuple[np.ndarray, tuple[int, int]]], size: tuple[int, int]
     ) -> Masks:
-        """Change each mask within its tight box.
+        """Change each mask within a box around it.
 
         Parameters
         ----------
         change : callable
             Takes the pixels (h, w) of a box and the box, returns other pixels and where their left upper corner
-            (row, column) lies. Called for objects with at least one pixel.
+            (row, column) lies. Called for boxes with at least one pixel.
         size : tuple of int
             (H, W) of the new masks; all that is returned must lie within.
         """
-        empty = RLE(size, np.array([size[0] * size[1]], np.int64))
         changed = []
-        for k, box in enumerate(self.boxes):
-            y1, x1, y2, x2 = (int(v) for v in box)
-            if y2 <= y1:
-                changed.append(empty)
-                continue
-            pixels, corner = change(self.crop(k, (y1, x1, y2, x2)), (y1, x1, y2, x2))
-            changed.append(placed(pixels, corner, size))
-        return Masks(changed, size)
+        for pixels, (top, left) in self.crops:
+            height, width = pixels.shape
+            whole = (top, left, top + height, left + width)
+            changed.append(change(pixels, whole) if pixels.size else _NOTHING)
+        return Masks.of_crops(changed, size)
 
     # --- pixels ---
 
     def crop(self, k: int, box: Sequence[int]) -> np.ndarray:
         """Decode object ``k`` inside a box ``(y1, x1, y2, x2)`` of whole pixels within the image: (h, w)."""
         y1, x1, y2, x2 = (int(v) for v in box)
+        if self._crops is not None:
+            return _window(self._crops[k], (y1, x1, y2, x2))
         height = self.size[0]
         starts, ends = self.rles[k].runs()
         near = (ends > x1 * height) & (starts < x2 * height)
@@ -194,13 +221,17 @@ class Masks(NDArrayOperatorsMixin):
         if copy is False:
             raise ValueError("run lengths become an array only by a copy")
         dense = np.zeros(self.shape, bool)
-        for out, rle in zip(dense, self.rles):
-            out[...] = decode(rle)
+        for k, out in enumerate(dense):
+            if self._crops is not None:
+                pixels, (top, left) = self._crops[k]
+                out[top : top + pixels.shape[0], left : left + pixels.shape[1]] = pixels
+            else:
+                out[...] = decode(self.rles[k])
         return dense if dtype is None else dense.astype(dtype)
 
     def __iter__(self) -> Iterator[np.ndarray]:
         """Yield one mask (H, W) after the other."""
-        return (decode(rle) for rle in self.rles)
+        return (self[k] for k in range(len(self)))
 
     def __getitem__(self, key: Any) -> Any:
         """Index like an array.
@@ -210,11 +241,12 @@ class Masks(NDArrayOperatorsMixin):
         if isinstance(key, tuple) and len(key) == 1:
             key = key[0]
         if isinstance(key, int | np.integer):
-            return decode(self.rles[key])
+            k = range(len(self))[key]
+            return decode(self.rles[k]) if self._crops is None else self.crop(k, (0, 0, *self.size))
         if isinstance(key, tuple):
             return self._inside(key)
         if isinstance(key, slice):
-            return Masks(self.rles[key], self.size)
+            return self._chosen(range(len(self))[key])
         if key is None or key is Ellipsis:
             return np.asarray(self)[key]
         chosen = np.asarray(key)
@@ -222,7 +254,12 @@ class Masks(NDArrayOperatorsMixin):
             return np.asarray(self)[key]
         if not chosen.size:
             chosen = chosen.astype(bool) if chosen.dtype == bool else chosen.astype(np.intp)
-        return Masks((self.rles[k] for k in np.arange(len(self))[chosen]), self.size)
+        return self._chosen(np.arange(len(self))[chosen].tolist())
+
+    def _chosen(self, rows: Iterable[int]) -> Masks:
+        if self._crops is not None:
+            return Masks.of_crops((self._crops[k] for k in rows), self.size)
+        return Masks((self.rles[k] for k in rows), self.size)
 
     def _inside(self, key: tuple[Any, ...]) -> Any:
         k, *rest = key
@@ -231,7 +268,7 @@ class Masks(NDArrayOperatorsMixin):
             if len(slices) == len(rest) == 2 and all(step == 1 and start <= stop for start, stop, step in slices):
                 (y1, y2, _), (x1, x2, _) = slices
                 return self.crop(range(len(self))[k], (y1, x1, y2, x2))
-            return decode(self.rles[k])[tuple(rest)]
+            return self[k][tuple(rest)]
         if isinstance(k, slice) and len(rest) == 2 and all(isinstance(part, slice) for part in rest):
             rows, columns = (np.arange(side)[part] for part, side in zip(rest, self.size))
             if all((np.diff(places) > 0).all() for places in (rows, columns)):
@@ -248,6 +285,30 @@ class Masks(NDArrayOperatorsMixin):
         """Compute decoded."""
         dense = (np.asarray(x) if isinstance(x, Masks) else x for x in inputs)
         return getattr(ufunc, method)(*dense, **options)
+
+
+_NOTHING: Crop = (np.zeros((0, 0), bool), (0, 0))
+
+
+def _tight(crop: Crop) -> Box:
+    """Return the tight box of an object, 0 0 0 0 for no pixel."""
+    pixels, (top, left) = crop
+    rows, columns = (np.flatnonzero(pixels.any(axis=axis)) for axis in (1, 0))
+    if not len(rows):
+        return 0, 0, 0, 0
+    return top + int(rows[0]), left + int(columns[0]), top + int(rows[-1]) + 1, left + int(columns[-1]) + 1
+
+
+def _window(crop: Crop, box: Box) -> np.ndarray:
+    """Return what of an object lies in a box, (h, w), a new array."""
+    (pixels, (top, left)), (y1, x1, y2, x2) = crop, box
+    out = np.zeros((y2 - y1, x2 - x1), bool)
+    rows = slice(max(top, y1), min(top + pixels.shape[0], y2))
+    columns = slice(max(left, x1), min(left + pixels.shape[1], x2))
+    if rows.start < rows.stop and columns.start < columns.stop:
+        seen = pixels[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
+        out[rows.start - y1 : rows.stop - y1, columns.start - x1 : columns.stop - x1] = seen
+    return out
 
 
 def in_runs(masks: np.ndarray | Masks) -> Masks:

@@ -22,6 +22,7 @@ from kernels import backend, on_device, place, to_host
 
 from ..config import Config
 from ..data.augment import augmented_as, leave_out
+from ..data.remembered import Remembered
 from ..data.sample import Dataset, Sample, for_training
 from ..errors import CheckpointError, DataError, NonFiniteError
 from ..files import remove_leftovers
@@ -228,6 +229,7 @@ def train(
     model : MaskRCNN
         Changes in place; with ``resume``, it first takes over the checkpoint's parameters.
     dataset : Dataset
+        As many samples as fit into `remembered.ROOM` bytes are read once and kept.
     out_dir : Path
         An existing folder; the checkpoint, ``metrics.jsonl`` and ``timings.jsonl`` go there.
     seed : int
@@ -268,6 +270,7 @@ def train(
     if len(dataset) == 0:
         raise DataError("the data set has no images to train on")
     require_shares(model.config, ranks)
+    dataset = Remembered(dataset)
     config, images = model.config, image_checksum(dataset)
     velocity, start, skipped = zero_velocity(model.params, config), 0, {}
     if resume is not None:

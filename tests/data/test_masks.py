@@ -26,10 +26,16 @@ def random_masks(rng, shape, count=5):
     return rng.random((count, *shape)) < density[:, None, None]
 
 
-@pytest.fixture(params=SHAPES, ids=str)
+@pytest.fixture(params=[(shape, moved) for shape in SHAPES for moved in (False, True)], ids=str)
 def pair(request):
-    dense = random_masks(np.random.default_rng(3), request.param)
-    return dense, Masks.of_array(dense)
+    """The same masks as pixels and as `Masks`, of run lengths or of what a move leaves."""
+    shape, moved = request.param
+    dense = random_masks(np.random.default_rng(3), shape)
+    masks = Masks.of_array(dense)
+    if moved:  # the boxes are no tight ones then
+        masks = masks.mapped(lambda crop, box: (crop, box[:2]), shape)
+        masks = Masks.of_crops([(dense[0], (0, 0)), *masks.crops[1:]], shape)
+    return dense, masks
 
 
 def test_they_can_be_used_like_an_array(pair):
@@ -90,6 +96,30 @@ def test_other_sizes_and_places(pair):
         shifted = masks.shifted(tuple(corner.tolist()), tuple(size.tolist()))
         np.testing.assert_array_equal(shifted, canvas[:, 10 : 10 + size[0], 10 : 10 + size[1]])
     np.testing.assert_array_equal(masks.flipped(), dense[:, :, ::-1])
+
+
+def test_a_chain_of_moves(pair):
+    """Flips, turns, places and sizes in any order, each on what the one before it left."""
+    dense, masks = pair
+    rng = np.random.default_rng(12)
+    for _ in range(12):
+        height, width = dense.shape[1:]
+        rows, columns = (np.sort(rng.integers(0, side, int(rng.integers(1, 30)))) for side in (height, width))
+        void = rng.random((height, width)) < 0.1
+        moves = [
+            (masks.flipped(), dense[:, :, ::-1]),
+            (masks.turned(), np.rot90(dense, axes=(1, 2))),
+            (masks.picked(rows, columns), dense[:, rows[:, None], columns]),
+            (masks.shifted((-1, 2), (height, width)), np.pad(dense, ((0, 0), (0, 1), (2, 0)))[:, 1:, :width]),
+            (masks.without(void), dense & ~void),
+            (masks[::-1], dense[::-1]),
+        ]
+        masks, dense = moves[rng.integers(len(moves))]
+        np.testing.assert_array_equal(masks, dense)
+        assert masks.areas.tolist() == dense.sum(axis=(1, 2)).tolist()
+        np.testing.assert_array_equal(masks.boxes, enclosing_boxes(dense, np.int64))
+        for rle, mask in zip(masks.rles, dense, strict=True):
+            assert rle.counts.tolist() == encode(mask).counts.tolist()
 
 
 def test_run_lengths_do_not_depend_on_the_way(pair):
