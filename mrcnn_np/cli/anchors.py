@@ -10,8 +10,7 @@ import kernels
 from ..files import prepare, write_json
 from ..fit import measure
 from ..pictures.fit import save_fit
-from ..training.finished import read_config
-from ..training.run_folder import CONFIG
+from .network import config_of_run, folder_of_run
 from .options import Options, open_dataset, recognise_data, recorded_options
 from .train_config import make_config
 
@@ -20,12 +19,13 @@ REPORT, PICTURE = "anchors.json", "anchors.png"
 
 def run_anchors(args: argparse.Namespace) -> int:
     """Measure, print the table, and write it with its picture."""
-    recorded = recorded_options(Path(args.run)) if args.run else {}
+    run = folder_of_run(args.run) if args.run else None
+    base = None if run is None else config_of_run(run)
+    recorded = {} if run is None else recorded_options(run)
     recognise_data(args)
     same_data = args.data is None or args.data == recorded.get("data")
     known = {k: v for k, v in recorded.items() if k in ("data", "root", "split", "val_fraction") and same_data}
     options = Options.merge(known, args)
-    base = read_config(Path(args.run) / CONFIG) if args.run else None
     out = Path(args.out)
     prepare(out)
     dataset = open_dataset(options, options.split, subset=args.subset, ids=args.ids)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from ..model import MaskRCNN
 from ..network import spec
 from ..params import shapes
 from ..training.checkpoint import Checkpoint, load_checkpoint
-from ..training.run_folder import CHECKPOINT
+from ..training.finished import read_config
+from ..training.run_folder import CHECKPOINT, CONFIG
 from ..weights.place import file_of, runs_in
 
 
@@ -26,16 +28,43 @@ def checkpoint_path(args: argparse.Namespace) -> Path:
     UserError
         --run names no run; the message says which there are.
     """
-    if args.checkpoint:
-        return Path(args.checkpoint)
-    folder = Path(args.run)
+    return Path(args.checkpoint) if args.checkpoint else file_of(folder_of_run(args.run))
+
+
+def config_of_run(folder: Path) -> Config:
+    """Return the configuration of a run, also of one that was stopped before its first checkpoint.
+
+    Parameters
+    ----------
+    folder : Path
+        As ``folder_of_run`` returns it.
+
+    Raises
+    ------
+    UserError
+        It is not the folder of a run, or a file in it is damaged.
+    """
+    if os.path.lexists(folder / CONFIG):
+        return read_config(folder / CONFIG)
+    return load_checkpoint(file_of(folder)).config
+
+
+def folder_of_run(text: str) -> Path:
+    """Return the folder that --run names.
+
+    Raises
+    ------
+    UserError
+        There is none; the message says which runs there are.
+    """
+    folder = Path(text)
     if folder.is_file():
         run = f", such as {folder.parent}" if folder.name == CHECKPOINT else ""
         raise UserError(f"--run {folder} is a file; expected the folder of a run{run}. --weights FILE takes a file")
     if not folder.exists():
         near = did_you_mean_path(folder) or runs_in(folder.parent) or "; expected the folder of a training run"
         raise UserError(f"there is no run {folder}{near}")
-    return file_of(folder)
+    return folder
 
 
 def load_model(path: Path, overrides: Sequence[str] = (), **changes: Any) -> tuple[MaskRCNN, Checkpoint]:

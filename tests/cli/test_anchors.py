@@ -2,7 +2,9 @@
 
 import json
 import shlex
+import shutil
 
+import pytest
 from annotated_trees import labelme
 
 from mrcnn_np.cli.main import main
@@ -47,7 +49,6 @@ def test_anchors_of_a_folder(tmp_path, capsys):
 def test_what_is_wrong_is_said(shapes, tmp_path, capsys):
     out = ["--out", str(tmp_path / "out"), "--root", shapes]
     for given, said in (
-        (["--run", str(tmp_path / "none")], "config.json"),
         (["--config", "anchor_sizes=[1, 2]"], "anchor_sizes is (1, 2); expected 5 sizes"),
         (["--config", "anchor_size=3"], "did you mean 'anchor_sizes'"),
         (["--split", "test"], "test"),
@@ -55,3 +56,35 @@ def test_what_is_wrong_is_said(shapes, tmp_path, capsys):
         assert main(["data", "anchors", *given, *out]) == 2
         message = capsys.readouterr().err
         assert said in message and "Traceback" not in message
+
+
+def test_a_run_that_is_none_is_answered_as_by_other_commands(trained, shapes, tmp_path, capsys):
+    run = tmp_path / "runs" / "shapes"
+    run.mkdir(parents=True)
+    for name in ("checkpoint.safetensors", "config.json"):
+        shutil.copy(trained / name, run)
+    (tmp_path / "empty").mkdir()
+    for given, said in (
+        (run.parent / "shape", f"there is no run {run.parent / 'shape'}; did you mean {str(run)!r}?"),
+        (run.parent / "other", f"there is no run {run.parent / 'other'}; the runs in {run.parent} are shapes"),
+        (run / "checkpoint.safetensors", f"is a file; expected the folder of a run, such as {run}"),
+        (run.parent, f"holds no checkpoint.safetensors; it is a folder, expected that of a training run, or a file of "
+                     f"weights; the runs in {run.parent} are shapes"),
+        (tmp_path / "empty", "holds no checkpoint.safetensors; it is a folder"),
+    ):  # fmt: skip
+        messages = []
+        for command in (["data", "anchors", "--out", str(tmp_path / "out")], ["eval"]):
+            assert main([*command, "--root", shapes, "--data", "shapes", "--run", str(given)]) == 2
+            messages.append(capsys.readouterr().err)
+        assert said in messages[0] and messages[0] == messages[1]
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("kept", ["checkpoint.safetensors", "config.json"])
+def test_a_run_says_its_configuration_in_either_file(trained, shapes, tmp_path, capsys, kept):
+    (tmp_path / "run").mkdir()
+    shutil.copy(trained / kept, tmp_path / "run")
+    given = ["data", "anchors", "--root", shapes, "--out", str(tmp_path / "out"), "--quiet"]
+    assert main([*given, "--run", str(tmp_path / "run")]) == 0
+    now = json.loads((tmp_path / "out" / "anchors.json").read_text())["now"]
+    assert now["anchor_sizes"] == json.loads((trained / "config.json").read_text())["anchor_sizes"]
