@@ -249,7 +249,6 @@ TESTED_IN: dict[str, tuple[str, str]] = {
     "mrcnn_np.data.sample": ("tests/data/test_augment.py", "what every data set yields"),
     "mrcnn_np.data.scene": ("tests/data/test_shapes.py", "what shapes.py draws"),
     "mrcnn_np.data.segmentation": ("tests/data/test_rle.py", "polygons and run lengths"),
-    "mrcnn_np.training.bar": ("tests/training/test_loop.py", "what it shows of a step"),
     "mrcnn_np.evaluate": ("tests/evaluate/test_voc.py", "only hands on names"),
     "mrcnn_np.evaluate.*": ("tests/evaluate/test_voc.py", "the whole of an evaluation"),
     "mrcnn_np.fit": ("tests/fit/test_report.py", "only hands on names"),
