@@ -17,6 +17,7 @@ from ..data.augment import augmented_as
 from ..data.coco_json import dump_json, instances_of
 from ..data.importing import write_as_coco
 from ..data.opening import draws, find_root, has_split
+from ..data.photographs import name_of
 from ..data.sample import Dataset, for_training
 from ..data.well_known import by_name, download_set
 from ..errors import DataError, UserError
@@ -133,14 +134,16 @@ def run_show(args: argparse.Namespace) -> int:
 
 
 def _draw_truth(sample: data.Sample, class_names: tuple[str, ...], out: Path, what: str) -> None:
-    """Draw one image with its objects as ``ID_WHAT.png``, and say so."""
-    path = out / f"{sample.image_id.replace('/', '_')}_{what}.png"
+    """Draw one image with its objects as ``ID_WHAT.png`` or ``ID_FILE_WHAT.png``, and say so."""
+    name = name_of(sample)
+    file = "" if name == sample.image_id else f"_{Path(sample.path).stem}"
+    path = out / f"{sample.image_id.replace('/', '_')}{file}_{what}.png"
     objects = len(sample.gt_boxes)
-    title = f"{sample.image_id}: {objects} object{'s' if objects != 1 else ''}"
+    title = f"{name}: {objects} object{'s' if objects != 1 else ''}"
     truth = (sample.gt_boxes, sample.gt_class_ids, sample.gt_masks)
     skeletons = annotated_skeletons(sample)
     draw_instances(sample.image, *truth, class_names, title=title, path=path, skeletons=skeletons)
-    print(f"{sample.image_id}: {_counted(sample, class_names)} -> {path}")
+    print(f"{name}: {_counted(sample, class_names)} -> {path}")
 
 
 def _counted(sample: data.Sample, class_names: tuple[str, ...]) -> str:

@@ -8,8 +8,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..data.photographs import with_file
 from ..data.sample import Dataset, Sample
-from ..errors import UserError, did_you_mean
+from ..errors import UserError, did_you_mean, some_of
 from ..evaluate.classes import in_classes_of
 from ..evaluate.split import image_place
 from ..explain.advice import in_full
@@ -112,7 +113,7 @@ def _print_image(report: Explanation, image_id: str) -> None:
 
 def _print_mistakes(report: Explanation, mistakes: Sequence[Miss | Mistake]) -> None:
     for one in mistakes:
-        print(f"{one.cost:+.4f}  {one.image_id}  {in_words(one, report.class_names)}")
+        print(f"{one.cost:+.4f}  {report.named(one.image_id)}  {in_words(one, report.class_names)}")
 
 
 def _cost(one: Miss | Mistake) -> float:
@@ -156,9 +157,9 @@ def _subject(args: argparse.Namespace) -> tuple[MaskRCNN, Dataset, Path, str, tu
         index = _find(dataset, args.image, split)
         if index is None:
             raise _not_there(chosen, dataset, args.image, split)
+        title += f", image {_named(dataset, dataset.ids[index])}"
         dataset = OneImage(dataset, index)
         name += "-" + re.sub(r"[^\w.-]+", "_", dataset.ids[0])
-        title += f", image {dataset.ids[0]}"
     return model, dataset, Path(args.out) if args.out else folder / name, title, trained
 
 
@@ -177,9 +178,14 @@ def _find(dataset: Dataset, text: str, split: str) -> int | None:
         if len(found) == 1:
             return found[0]
         if found:
-            ids = ", ".join(dataset.ids[i] for i in found[:5])
+            ids = some_of([_named(dataset, dataset.ids[i]) for i in found], 5)
             raise UserError(f"--image {text} may be one of several images of split {split!r}: {ids}; expected an id")
     return None
+
+
+def _named(dataset: Dataset, image_id: str) -> str:
+    """Return the id of an image, and its file's name where the id does not tell it."""
+    return with_file(image_id, str(image_place(getattr(dataset, "dataset", dataset), image_id)))
 
 
 def _not_there(chosen: Options, dataset: Dataset, text: str, split: str) -> UserError:

@@ -57,8 +57,21 @@ class Photographs:
 
 def name_of(sample: Sample) -> str:
     """Return the id of an image, and its file's name if that is another."""
-    file = Path(sample.path).name
-    return f"{sample.image_id} ({file})" if file and Path(file).stem != sample.image_id else sample.image_id
+    return with_file(sample.image_id, sample.path)
+
+
+def with_file(image_id: str, path: str) -> str:
+    """Return the id of an image, and the name of the file at ``path`` if that is another: ``139 (000000000139.jpg)``.
+
+    Parameters
+    ----------
+    image_id : str
+        With folders or without.
+    path : str
+        With folders or without; empty if nobody knows.
+    """
+    file = Path(path).name
+    return f"{image_id} ({file})" if file and Path(image_id).name not in (file, Path(file).stem) else image_id
 
 
 def is_plain(image: np.ndarray) -> bool:

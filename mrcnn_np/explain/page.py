@@ -158,7 +158,7 @@ def write_page(
         (found,) = model.detect([sample.image])
         misses, mistakes = mistakes_in(report, image_id)
         picture = draw_mistakes(sample, found, misses, mistakes, report.class_names)
-        parts.append(_card(image_id, costs[image_id], picture, misses, mistakes, report.class_names))
+        parts.append(_card(report.named(image_id), costs[image_id], picture, misses, mistakes, report.class_names))
     write_text(path, page(title, parts, style=_STYLE))
     return len(shown)
 
@@ -195,7 +195,7 @@ def costs_something(one: Miss | Mistake) -> bool:
 
 
 def _card(
-    image_id: str,
+    name: str,
     cost: float,
     picture: np.ndarray,
     misses: list[Miss],
@@ -208,7 +208,7 @@ def _card(
     told = worth_telling(mistakes)
     lines += [f"<li class=false>{_sentence(one, class_names)}" for one in told]
     more = f"<p>{html.escape(left_out(mistakes, told))}</p>" if len(told) < len(mistakes) else ""
-    name = html.escape(image_id)
+    name = html.escape(name)
     return (
         f"<section><h2>{name} <span class=cost>{cost:+.4f} AP</span></h2>"
         f"<img alt='{name}' src='data:image/png;base64,{data}'><ul>{''.join(lines)}</ul>{more}</section>"

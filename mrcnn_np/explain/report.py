@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
 from ..data.masks import in_runs
+from ..data.photographs import with_file
 from ..data.sample import Dataset, Sample
 from ..detections import Detections
 from ..errors import DataError
@@ -97,6 +99,8 @@ class Explanation:
         Of all detections, right and false ones.
     lost_classes : dict of str to int
         Classes of which no object is found, and how many were to be found.
+    files : dict of str to str
+        For each image that was looked at the name of its file, empty where it has none.
     """
 
     class_names: tuple[str, ...]
@@ -115,6 +119,11 @@ class Explanation:
     skipped: dict[str, str] = field(default_factory=dict)
     scores: list[float] = field(default_factory=list)
     lost_classes: dict[str, int] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)
+
+    def named(self, image_id: str) -> str:
+        """Return the id of an image, and its file's name where the id does not tell it."""
+        return with_file(image_id, self.files.get(image_id, ""))
 
     def costs_of_images(self) -> dict[str, float]:
         """Return what the mistakes in each image cost together, dearest first, without images that have none."""
@@ -131,7 +140,7 @@ class Explanation:
             return {name: {"count": count, "ap_cost": _plain(cost)} for name, (count, cost) in table.items()}
 
         both: list[Miss | Mistake] = [*self.misses, *self.mistakes]
-        named = [{**asdict(one), "class": self.class_names[one.class_id], "cost": _plain(one.cost)} for one in both]
+        named = [self._of_one(one) for one in both]
         oracles = {n: {kind: _plain(ap) for kind, ap in row.items()} for n, row in self.oracles.items()}
         return {
             **asdict(self.rules), "score_threshold": self.score_threshold, "images": self.images,
@@ -140,6 +149,10 @@ class Explanation:
             "all_false_ap_cost": _plain(self.all_false), "oracles": oracles, "missed": named[: len(self.misses)],
             "false": named[len(self.misses) :], "skipped": self.skipped, "lost_classes": self.lost_classes,
         }  # fmt: skip
+
+    def _of_one(self, one: Miss | Mistake) -> dict[str, Any]:
+        more = {"class": self.class_names[one.class_id], "file": self.files.get(one.image_id, "")}
+        return {**asdict(one), **more, "cost": _plain(one.cost)}
 
     def table(self) -> str:
         """Return the counts and costs as text."""
@@ -209,6 +222,7 @@ def explain_split(
                 raise
             report.skipped[dataset.ids[index]] = str(error)
             continue
+        report.files[sample.image_id] = Path(sample.path).name
         trail = follow(model, sample.image)
         found = trail.detections
         runs: Any = in_runs(found.masks)

@@ -14,6 +14,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from ..data.photographs import name_of
 from ..data.sample import Sample
 from ..detections import Detections
 from ..keypoints.pose import Skeletons
@@ -115,7 +116,7 @@ def gallery(
             )
             labelled &= all_labels
             x, y = left / (columns * pair), 1 - (top - 4) / (sum(heights) + foot)
-            add_title(figure, x, y, sample.image_id, f": {kind}", cell_width, va="bottom")
+            add_title(figure, x, y, name_of(sample), f": {kind}", cell_width, va="bottom")
     if foot > _GAP:
         x, width = 1.5 * _GAP / (columns * pair), columns * pair - 2 * _GAP
         add_title(figure, x, 5 / (sum(heights) + foot), legend(labelled), "", width, va="bottom")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from coco_tree import CocoTree
 from PIL import Image
 
 from mrcnn_np.cli.main import main
@@ -129,6 +130,26 @@ def test_the_page_of_the_documents_shows_python_that_runs(trained, shapes, tmp_p
     monkeypatch.chdir(tmp_path)
     exec(block, {})
     assert "IoU" in capsys.readouterr().out
+
+
+def test_numbers_of_coco_stand_beside_the_names_of_files(trained, tmp_path, capsys):
+    tree = CocoTree(tmp_path / "coco")
+    tree.content["categories"] = [{"id": n, "name": name} for n, name in enumerate(("circle", "square", "triangle"), 1)]
+    for number in (7, 139):
+        tree.image(number, height=64, width=64).rectangle(number, 8, 8, 30, 24, category=1)
+    command = ["explain", "--weights", str(trained), "--data", "coco", "--root", str(tree.save()), "--split", "train"]
+    command += ["--out", str(tmp_path / "o"), "--quiet", "--no-oracles"]
+    assert main(command) == 0
+    said, name = capsys.readouterr().out, "139 (000000000139.png)"
+    assert f"  {name}  false: " in said or f"  {name}  missed: " in said
+    assert f"<h2>{name} " in (tmp_path / "o" / "explain.html").read_text()
+    record = json.loads((tmp_path / "o" / "explain.json").read_text())
+    assert {(one["image_id"], one["file"]) for one in record["missed"]} == {
+        ("7", "000000000007.png"), ("139", "000000000139.png"),
+    }  # fmt: skip
+    assert main([*command, "--image", "139"]) == 0
+    assert f"  {name}  " in capsys.readouterr().out
+    assert json.loads((tmp_path / "o" / "explain.json").read_text())["title"].endswith(f"split train, image {name}")
 
 
 def test_a_broken_image_is_named_or_left_out(trained, shapes, tmp_path, capsys):

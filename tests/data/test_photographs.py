@@ -12,6 +12,7 @@ from PIL import Image
 from voc_tree import Tree
 
 from mrcnn_np.data import COCODataset, VOCDataset, check_dataset, describe, open_dataset
+from mrcnn_np.data.photographs import with_file
 
 ORIENTATION = 0x0112
 
@@ -87,3 +88,18 @@ def test_sixteen_bit_picture_inside_a_json(tmp_path):
     document = json.loads((root / "a.json").read_text())
     (root / "a.json").write_text(json.dumps(document | {"imageData": base64.b64encode(file.getvalue()).decode()}))
     advice(open_dataset("labelme", root), "nearly black")
+
+
+@pytest.mark.parametrize(
+    ("image_id", "path", "named"),
+    [
+        ("139", "val2017/000000000139.jpg", "139 (000000000139.jpg)"),
+        ("a", "mine/a.jpg", "a"),
+        ("day/a.b", "mine/day/a.b.png", "day/a.b"),  # the folder is told, too
+        ("a.png", "a.png", "a.png"),
+        ("a", "", "a"),
+        ("1", "mine.zip/x/00.png", "1 (00.png)"),
+    ],
+)
+def test_a_file_is_named_where_the_id_does_not_tell_it(image_id, path, named):
+    assert with_file(image_id, path) == named

@@ -67,6 +67,16 @@ def test_the_text_and_the_json_have_every_number():
     assert record["oracles"]["as it is"] == dict.fromkeys(("box", "mask", "coco_box", "coco_mask"), 0.5)
 
 
+def test_an_image_whose_id_tells_no_file_is_named_with_it():
+    stage = wrong_class()
+    places = ("", "mine/i1.jpg", "coco/val2017/000000000139.jpg")
+    report = explain(stage, *(stage.sample.replace(path=path) for path in places), oracles=False)
+    assert [report.named(f"i{n}") for n in range(4)] == ["i0", "i1", "i2 (000000000139.jpg)", "i3"]
+    record = report.as_dict()
+    for one in record["missed"] + record["false"]:
+        assert one["file"] == {"i0": "", "i1": "i1.jpg", "i2": "000000000139.jpg"}[one["image_id"]]
+
+
 def test_dearest_first():
     """What costs nothing comes last: a detection of background below all right ones."""
     stage = wrong_class()

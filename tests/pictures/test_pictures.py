@@ -34,6 +34,7 @@ from mrcnn_np.pictures.curves import running_mean
 from mrcnn_np.pictures.instances import (
     draw_instances,
     draw_on,
+    gallery,
     plot_losses,
     plot_precision_recall,
     save_anchors,
@@ -284,6 +285,13 @@ def test_a_comparison_shows_truth_left_and_detections_right(tmp_path):
     coloured = np.ptp(picture[20:].astype(int), axis=2) > 30
     assert coloured[:, :half].sum() > 10000
     assert not coloured[:, half:].any()
+
+
+def test_a_number_stands_beside_the_name_of_its_file():
+    sample, found = make_pair()
+    sample = sample.replace(image_id="139", path="val2017/000000000139.jpg")
+    titles = [text.get_text() for text in gallery([sample], [found], NAMES).texts]
+    assert any(title.startswith("139 (000000000139.jpg): ground truth") for title in titles)
 
 
 def test_void_pixels_are_pale_in_the_ground_truth_only(tmp_path):
