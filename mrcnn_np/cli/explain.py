@@ -5,15 +5,17 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..data.few import LOOKED_AT, Few, too_few
 from ..data.photographs import with_file
 from ..data.sample import Dataset, Sample
-from ..errors import UserError, did_you_mean, some_of
+from ..errors import DataWarning, UserError, did_you_mean, some_of
 from ..evaluate.classes import in_classes_of
 from ..evaluate.split import image_place
-from ..explain.advice import in_full
+from ..explain.advice import LOW_AP, in_full
 from ..explain.deaths import Miss
 from ..explain.judge import BACKGROUND_IOU, Rules
 from ..explain.page import draw_mistakes, in_words, left_out, mistakes_in, save_picture, worth_telling, write_page
@@ -22,7 +24,7 @@ from ..files import prepare, read_json, write_json
 from ..model import MaskRCNN
 from ..training.run_folder import SUMMARY
 from .network import checkpoint_path, load_model, of_weights, refuse_options_of_weights
-from .options import Options, images_named, images_of_run, open_dataset
+from .options import Options, images_named, images_of_run, open_dataset, recorded_options
 
 #: where an image is looked for that the split lacks
 _SPLITS = ("train", "val", "trainval", "test")
@@ -58,7 +60,7 @@ def run_explain(args: argparse.Namespace) -> int:
     if args.iou is not None and not BACKGROUND_IOU < args.iou <= 1:
         raise UserError(f"--iou is {args.iou:g}; expected a number above {BACKGROUND_IOU:g} and up to 1")
     rules = Rules(args.method or "voc10", args.iou_type, 0.5 if args.iou is None else args.iou)
-    model, dataset, out, title, (steps, images) = _subject(args)
+    model, dataset, out, title, (steps, run) = _subject(args)
     if model.config.keypoints and not model.config.mask_branch:
         raise UserError(
             "explain follows boxes and masks, not keypoints, and this network has no mask branch; `mrcnn-np eval` "
@@ -68,7 +70,8 @@ def run_explain(args: argparse.Namespace) -> int:
     report = explain_split(
         model, dataset, rules=rules, oracles=not args.no_oracles, skip_bad=args.skip_bad, progress=not args.quiet
     )
-    print(in_full(report, steps=steps, images=images))
+    few = _too_few_to_begin(run) if run is not None and report.mean_ap < LOW_AP else None
+    print(in_full(report, steps=steps, few=few))
     if args.image is None:
         _print_dearest(report)
     else:
@@ -85,7 +88,7 @@ def run_explain(args: argparse.Namespace) -> int:
         written.append(str(out / "explain.png"))
     else:
         count = write_page(
-            out / "explain.html", report, model, dataset, most=args.pictures, title=title, steps=steps, images=images
+            out / "explain.html", report, model, dataset, most=args.pictures, title=title, steps=steps, few=few
         )
         written.append(f"{out / 'explain.html'} ({count} pictures)")
     print("\nwritten to " + ", ".join(written))
@@ -120,29 +123,37 @@ def _cost(one: Miss | Mistake) -> float:
     return -one.cost
 
 
-def _pictures_from_random(folder: Path) -> int | None:
-    """Return on how many pictures a run learnt from random weights; None if it did not, or nobody says."""
+def _too_few_to_begin(run: Path) -> Few | None:
+    """Return how few pictures a run had for its random weights; None if it had enough, or weights, or nobody can say.
+
+    Its pictures are looked at again, if they are still there.
+    """
     try:
-        facts = read_json(folder / SUMMARY)
-        return int(facts["images"]) if facts["weights"] is None else None
+        facts = read_json(run / SUMMARY)
+        options = Options.merge(recorded_options(run), argparse.Namespace())
+        if facts["weights"] is not None or facts["images"] > LOOKED_AT or not Path(options.place or ".").exists():
+            return None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DataWarning)  # the training said so
+            return too_few(open_dataset(options, options.split, subset=options.subset, ids=options.ids))
     except (UserError, OSError, KeyError, TypeError, ValueError):
         return None
 
 
-def _subject(args: argparse.Namespace) -> tuple[MaskRCNN, Dataset, Path, str, tuple[int | None, int | None]]:
+def _subject(args: argparse.Namespace) -> tuple[MaskRCNN, Dataset, Path, str, tuple[int | None, Path | None]]:
     """Open the network and the images.
 
-    Return with them where to write, a title, and of the training its steps and its pictures, if all came from these.
+    Return with them where to write, a title, and of a run the steps that it was trained for and its folder.
     """
     changes = {} if args.score is None else {"detection_score_threshold": args.score}
-    trained: tuple[int | None, int | None] = (None, None)
+    trained: tuple[int | None, Path | None] = (None, None)
     if args.weights is None:
         refuse_options_of_weights(args)
         path = checkpoint_path(args)
         chosen, split = images_of_run(args, path.parent)
         folder = path.parent
         model, checkpoint = load_model(path, args.config or (), **changes)
-        class_names, trained = checkpoint.class_names, (checkpoint.step, _pictures_from_random(folder))
+        class_names, trained = checkpoint.class_names, (checkpoint.step, folder)
     else:
         chosen, split = images_named(args)
         path, folder = Path(args.weights), Path("runs")

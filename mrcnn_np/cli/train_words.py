@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections import Counter
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
 from ..config import Config
 from ..data import Dataset, Sample, require_teachable
-from ..data.check import FEW
-from ..errors import DataError
+from ..data.few import Few, too_few
 from ..evaluate.split import SplitReport, ap50_of, evaluate_split
 from ..explain.advice import LOW_AP
 from ..model import MaskRCNN
@@ -27,8 +24,6 @@ from ..training.run_folder import CHECKPOINT
 OWN_PICTURES = 20
 #: a network that finds so much of its own pictures, and so much less of as many others, knows its own by heart
 WELL, LESS, LEAST = 0.7, 0.25, 5
-#: of more pictures than so many it is not asked whether they are too few
-LOOKED_AT = 300
 
 
 def warn(dataset: Dataset, config: Config, *, random: bool) -> bool:
@@ -54,25 +49,15 @@ def warn(dataset: Dataset, config: Config, *, random: bool) -> bool:
     """
     warnings = require_teachable(dataset, boxes_from_masks=config.gt_boxes_from_masks)
     few = too_few(dataset) if random else None
-    for warning in [*warnings, *([few] if few else [])]:
+    for warning in [*warnings, *([in_words(few)] if few else [])]:
         print(f"warning: {warning}", file=sys.stderr)
     return few is not None
 
 
-def too_few(dataset: Dataset) -> str | None:
-    """Say if most classes are seen in too few pictures for random weights, and what to type instead."""
-    if len(dataset) > LOOKED_AT:
-        return None
-    pictures: Counter[int] = Counter()
-    for index in range(len(dataset)):
-        with suppress(DataError):  # training says which, or leaves them out
-            pictures.update(set(dataset.load(index).gt_class_ids.tolist()))
-    few = [k for k, count in pictures.items() if count < FEW]
-    if 2 * len(few) <= len(pictures):
-        return None
-    classes = "the class is" if len(pictures) == 1 else f"{len(few)} of {len(pictures)} classes are"
+def in_words(few: Few) -> str:
+    """Say that there are too few pictures for random weights, and what to type instead."""
     return (
-        f"{classes} seen in fewer than {FEW} of the {len(dataset)} pictures: too few to begin with random weights, "
+        f"{few}: too few to begin with random weights, "
         "however long it trains. More pictures or fewer classes help, and trained weights may:\n"
         "  mrcnn-np weights download resnet18\n"
         "  and the same command with --preset small --weights weights/resnet18-f37072fd.pth --freeze stem,c2,norm\n"

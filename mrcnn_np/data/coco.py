@@ -127,6 +127,10 @@ class COCODataset:
         """Return the number of images."""
         return len(self.ids)
 
+    def classes_in(self, index: int) -> set[int]:
+        """Return the classes of one image's annotations, without reading the image."""
+        return self.instances.classes_in(int(self.ids[index]))
+
     def load(self, index: int) -> Sample:
         """Read one image with its instances; anything wrong with its files is a ``DataError`` that names them."""
         image_id = self.ids[index]

@@ -220,6 +220,14 @@ class Instances:
                 named = {"id": place if number is None else number, "category_id": category_id}
                 self._annotations[image_id].append(annotation | named)
 
+    def classes_in(self, image_id: int) -> set[int]:
+        """Return the classes of an image's annotations, broken ones included."""
+        return {
+            self.class_of[annotation["category_id"]]
+            for annotation in self._annotations[image_id]
+            if self.pose is not None or not is_empty(annotation.get("segmentation"))
+        }
+
     def objects(self, image_id: int, *, masks: bool = True, size: tuple[int, int] | None = None) -> list[CocoObject]:
         """Return the annotations of one image in the file's order; a broken one is a ``DataError`` that names it.
 

@@ -111,6 +111,10 @@ class Labelme(ListedDataset[Annotated]):
             raise DataError("names no class in any shape; expected at least one shape with a label", path=self.root)
         return ("background", *sorted(found))
 
+    def classes_in(self, index: int) -> set[int]:
+        """Return the classes of one image's shapes, without reading the image."""
+        return {self.class_names.index(k) for k in self._entry(index).labels if k in self.class_names[1:]}
+
     # --- one image ---
 
     def picture(self, index: int) -> Picture:

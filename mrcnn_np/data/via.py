@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -126,6 +127,14 @@ class VIA(ListedDataset[Annotated]):
         if label not in self.class_names[1:]:
             raise ValueError(f"is of the class {label!r:.60}; expected {', '.join(self.class_names[1:40])}")
         return self.class_names.index(label)
+
+    def classes_in(self, index: int) -> set[int]:
+        """Return the classes of one image's regions, without reading the image."""
+        found = set()
+        for region in self._entry(index).regions:
+            with suppress(ValueError):  # loading says what is wrong
+                found.add(self._class_of(region))
+        return found
 
     # --- one image ---
 

@@ -109,6 +109,12 @@ class VOCDataset:
         """Return the objects of one image's XML file as they stand there, with the truncated flags."""
         return read_annotation(self.layout.annotation(self.ids[index]), image_id=self.ids[index])
 
+    def classes_in(self, index: int) -> set[int] | None:
+        """Return the classes that one image's XML file names, without reading pixels; None if there is no such file."""
+        if not self.layout.annotation(self.ids[index]).exists():
+            return None
+        return {self.class_names.index(obj.name) for obj in self.info(index) if obj.name in self.class_names}
+
     def load(self, index: int) -> Sample:
         """Read one image with its instances; anything wrong with its files is a ``DataError`` that names them."""
         image_id = self.ids[index]

@@ -7,7 +7,7 @@ import re
 
 import numpy as np
 
-from ..data.check import FEW
+from ..data.few import Few
 from ..tables import text_table
 from .deaths import (
     ANCHOR,
@@ -63,7 +63,7 @@ SHOWN = 0.5
 _LEAST_SCORES, _SPREAD, _HIGH = 5, 0.1, 0.9
 
 
-def in_full(report: Explanation, *, steps: int | None = None, images: int | None = None) -> str:
+def in_full(report: Explanation, *, steps: int | None = None, few: Few | None = None) -> str:
     """Return the tables with all that is to be said of them: first if the network is hardly trained, last what to try.
 
     Parameters
@@ -71,16 +71,15 @@ def in_full(report: Explanation, *, steps: int | None = None, images: int | None
     report : Explanation
     steps : int, optional
         For how long the network was trained; None if nobody knows.
-    images : int, optional
-        On how many pictures, if it began with random weights.
+    few : Few, optional
+        It began with random weights, and its pictures were too few for that.
     """
-    few = _too_few(report, images)
-    parts = [*hardly_trained(report, steps, images), report.table(), *notes_on_costs(report)]
-    parts.append(what_to_try(report, longer=not few))
+    parts = [*hardly_trained(report, steps, few), report.table(), *notes_on_costs(report)]
+    parts.append(what_to_try(report, longer=not _in_vain(report, few)))
     return "\n\n".join(part for part in parts if part)
 
 
-def hardly_trained(report: Explanation, steps: int | None, images: int | None = None) -> list[str]:
+def hardly_trained(report: Explanation, steps: int | None, few: Few | None = None) -> list[str]:
     """Return why it is too early for any other advice, as sentences; empty for a network that is trained.
 
     Parameters
@@ -88,16 +87,14 @@ def hardly_trained(report: Explanation, steps: int | None, images: int | None = 
     report : Explanation
     steps : int or None
         For how long the network was trained; None if nobody knows.
-    images : int, optional
-        On how many pictures, if it began with random weights.
+    few : Few, optional
+        It began with random weights, and its pictures were too few for that.
     """
     said, scores = [], np.array(report.scores)
-    classes = len(report.class_names) - 1
-    if _too_few(report, images):
-        kinds = "class" if classes == 1 else "classes"
+    if _in_vain(report, few):
         said.append(
-            f"the network began with random weights and has seen {images} pictures of {classes} {kinds}: too few for "
-            "that, however long it trains; begin with trained weights (train --weights) or add pictures"
+            f"the network began with random weights, and {few} that it learned from: too few for that, however long it "
+            "trains; begin with trained weights (train --weights) or add pictures"
         )
         return said  # whatever else is seen, longer training does not mend it
     if steps is not None and steps < FEW_STEPS and report.mean_ap < LOW_AP:
@@ -117,9 +114,9 @@ def hardly_trained(report: Explanation, steps: int | None, images: int | None = 
     return said
 
 
-def _too_few(report: Explanation, images: int | None) -> bool:
-    classes = len(report.class_names) - 1
-    return images is not None and images < FEW * classes and report.mean_ap < LOW_AP
+def _in_vain(report: Explanation, few: Few | None) -> bool:
+    """Say whether longer training does not help: the pictures were too few, and it shows."""
+    return few is not None and report.mean_ap < LOW_AP
 
 
 def what_to_try(report: Explanation, *, longer: bool = True) -> str:

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from PIL import Image
 
+from ..data.few import Few
 from ..data.masks import Masks
 from ..data.sample import Dataset, Sample
 from ..detections import Detections
@@ -126,7 +127,7 @@ def write_page(
     most: int,
     title: str,
     steps: int | None = None,
-    images: int | None = None,
+    few: Few | None = None,
 ) -> int:
     """Write the page as one HTML file with its pictures inside, complete or not at all; return how many it shows.
 
@@ -142,13 +143,13 @@ def write_page(
     title : str
     steps : int, optional
         For how long the network was trained.
-    images : int, optional
-        On how many pictures, if it began with random weights.
+    few : Few, optional
+        It began with random weights, and its pictures were too few for that.
     """
     rows = {image_id: index for index, image_id in enumerate(dataset.ids)}
     costs = report.costs_of_images()
     shown = list(costs)[:most]
-    parts = [f"<pre>{html.escape(in_full(report, steps=steps, images=images))}</pre>"]
+    parts = [f"<pre>{html.escape(in_full(report, steps=steps, few=few))}</pre>"]
     if len(shown) < len(costs):
         parts.append(f"<p>The {len(shown)} dearest of {len(costs)} images with mistakes.</p>")
     if shown:

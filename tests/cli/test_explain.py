@@ -12,7 +12,10 @@ import pytest
 from coco_tree import CocoTree
 from PIL import Image
 
+from mrcnn_np.cli.explain import _too_few_to_begin
 from mrcnn_np.cli.main import main
+from mrcnn_np.data import open_dataset
+from mrcnn_np.data.few import LOOKED_AT, too_few
 
 
 @pytest.fixture(scope="module")
@@ -63,8 +66,22 @@ def test_one_image(trained, tmp_path, capsys):
         assert text.count("missed: object") == len(record["missed"])
         left = re.search(r"and (\d+) more false detections?, .*; explain.json has all", text)
         assert text.count("false: detection") + (int(left[1]) if left else 0) == len(record["false"])
-        assert "has seen 6 pictures of 3 classes" in text.splitlines()[0] and "what to try" in text
+        assert " of the 6 pictures that it learned from: too few for that" in text.splitlines()[0]
+        assert "what to try" in text
         assert Image.open(out / "explain.png").size[0] > 600
+
+
+@pytest.mark.parametrize(
+    ("changes", "known"),
+    [({}, True), ({"root": "/gone"}, False), ({"weights": "w.pth"}, False), ({"images": LOOKED_AT + 1}, False)],
+)
+def test_whether_pictures_were_too_few_is_asked_of_the_pictures(trained, shapes, tmp_path, changes, known):
+    """Not of the number of classes that are listed, and only where they are still there."""
+    for name in ("options.json", "summary.json"):
+        facts = json.loads((trained / name).read_text())
+        (tmp_path / name).write_text(json.dumps(facts | {k: v for k, v in changes.items() if k in facts}))
+    judged = too_few(open_dataset("shapes", shapes))
+    assert judged is not None and _too_few_to_begin(tmp_path) == (judged if known else None)
 
 
 def test_the_default_place_is_the_run(trained, monkeypatch, capsys, tmp_path):
