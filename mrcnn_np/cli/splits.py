@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from ..data.opening import draws
+from ..data.held_out import fraction_for
+from ..data.opening import draws, image_names
 from ..data.sample import Dataset
 from ..errors import DataError, UserError
 from ..evaluate.classes import in_classes_of
 from ..evaluate.split import shared_images
 from .options import Options, open_dataset
 
+#: on fewer held-out images AP says little; for so many at most one in MOST is held out
+LEAST, MOST = 5, 3
 
-def open_splits(names: str, options: Options, dataset: Dataset) -> dict[str, Dataset]:
+
+def open_splits(names: str, options: Options, dataset: Dataset, *, begins: bool = True) -> dict[str, Dataset]:
     """Open what is evaluated: "train" is what is trained on, "val" is the split of --val-split.
 
     Parameters
@@ -20,6 +24,8 @@ def open_splits(names: str, options: Options, dataset: Dataset) -> dict[str, Dat
     options : Options
     dataset : Dataset
         What is trained on.
+    begins : bool
+        The run has not begun, so that another share can be held out.
 
     Raises
     ------
@@ -32,7 +38,7 @@ def open_splits(names: str, options: Options, dataset: Dataset) -> dict[str, Dat
             splits[name] = dataset
         elif name == "val":
             held_out = _open_held_out(options)
-            _say_what_is_held_out(options, dataset, held_out)
+            _say_what_is_held_out(options, dataset, held_out, begins)
             _say_what_is_shared(options, dataset, held_out)
             what = f"the held-out split {options.val_split!r}"
             splits[name] = in_classes_of(held_out, tuple(dataset.class_names), what, print)
@@ -41,18 +47,35 @@ def open_splits(names: str, options: Options, dataset: Dataset) -> dict[str, Dat
     return splits
 
 
-def _say_what_is_held_out(options: Options, dataset: Dataset, held_out: Dataset) -> None:
+def _say_what_is_held_out(options: Options, dataset: Dataset, held_out: Dataset, begins: bool) -> None:
     if options.val_split == "val" and draws(options.data, options.root, options.val_fraction):
         images = len(held_out) + len(dataset)
         said = (
             f"held out: {len(held_out)} of {images} images, drawn by a hash of their names "
             f"(--val-fraction {options.val_fraction:g}), as there is no split {options.val_split!r}"
         )
-        if abs(len(held_out) / images - options.val_fraction) > options.val_fraction / 3:
-            said += f"; that is {len(held_out) / images:.0%}: hashes of few names fall unevenly; another share helps"
-        print(said)
+        whole = options.subset is None and options.val_subset is None and options.ids is None
+        uneven = whole and abs(len(held_out) / images - options.val_fraction) > options.val_fraction / 3
+        if uneven:
+            said += f"; that is {len(held_out) / images:.0%}: hashes of few names fall unevenly"
+        print(said + (_better_share(options, dataset, held_out, uneven) if begins and whole else ""))
     else:
         print(f"held out: the split {options.val_split!r}, {len(held_out)} images")
+
+
+def _better_share(options: Options, dataset: Dataset, held_out: Dataset, uneven: bool) -> str:
+    """Return which share holds out as many as were asked for, and enough to measure on; empty if this one does."""
+    names = [*image_names(dataset), *image_names(held_out)]
+    asked = round(options.val_fraction * len(names))
+    wanted = max(1, min(max(asked, LEAST), len(names) // MOST))
+    few = len(held_out) < min(LEAST, wanted)
+    if not (few or uneven):
+        return ""
+    fraction, held = fraction_for(names, wanted)
+    if held == len(held_out):
+        return ""
+    why = "; on so few AP says little" if few else ""
+    return f"{why}; the same command with --val-fraction {fraction:g} holds out {held}"
 
 
 def _say_what_is_shared(options: Options, dataset: Dataset, held_out: Dataset) -> None:

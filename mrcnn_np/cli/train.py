@@ -215,8 +215,8 @@ def _plan(
     config = make_config(options, dataset.class_names, None if origin is None else origin.base)
     config = with_pose(config, dataset)
     require_shares(config, ranks)
-    splits = {} if options.no_eval else open_splits(options.eval_splits, options, dataset)
-    held_out = _held_out(options, dataset, splits, ranks)
+    splits = {} if options.no_eval else open_splits(options.eval_splits, options, dataset, begins=checkpoint is None)
+    held_out = _held_out(options, dataset, splits, ranks, begins=checkpoint is None)
     for name, split in (splits if held_out is None else splits | {"val": held_out.dataset}).items():
         require_pose(split, config, f"what is measured as {name!r}")
     if checkpoint is not None:
@@ -323,11 +323,13 @@ def _parameters(
     return start.params, describe(origin, start, config, class_names), record(origin, start)
 
 
-def _held_out(options: Options, dataset: Dataset, splits: Mapping[str, Dataset], ranks: Ranks) -> HeldOut | None:
+def _held_out(
+    options: Options, dataset: Dataset, splits: Mapping[str, Dataset], ranks: Ranks, *, begins: bool
+) -> HeldOut | None:
     """Return what is measured every --eval-every steps: the held-out split, evaluated at the end or not."""
     if options.eval_every is None:
         return None
-    split = (splits if "val" in splits else open_splits("val", options, dataset))["val"]
+    split = (splits if "val" in splits else open_splits("val", options, dataset, begins=begins))["val"]
     return HeldOut(split, options.eval_every, seed=options.seed, skip_bad=options.skip_bad, ranks=ranks)
 
 

@@ -6,6 +6,7 @@ An image stays where it is when others are added, on every machine and in every 
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from collections.abc import Sequence
 
@@ -46,6 +47,31 @@ def drawn(names: Sequence[str], fraction: float) -> list[bool]:
     elif all(held):
         held[places.index(max(places))] = False
     return held
+
+
+def fraction_for(names: Sequence[str], count: int) -> tuple[float, int]:
+    """Return a share that holds out at least so many images, of few digits, and how many it does.
+
+    Parameters
+    ----------
+    names : sequence of str
+        As for ``drawn``.
+    count : int
+        From 1 to one less than there are names. Images of one name are on one side, so that it may be more.
+
+    Returns
+    -------
+    fraction : float
+        The smallest of two digits, where one of two does not hold out all, else of more.
+    held : int
+    """
+    places = sorted(map(_place, names))
+    least = places[count - 1]
+    for digits in (2, 3, 4, 6, 9):
+        fraction = (math.floor(least * 10**digits) + 1) / 10**digits
+        if fraction < 1:
+            break
+    return fraction, sum(drawn(names, fraction))
 
 
 def _place(name: str) -> float:

@@ -1,6 +1,7 @@
 """``mrcnn-np train``, end to end with the real network: a few steps on a few generated images."""
 
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -139,6 +140,14 @@ def test_no_held_out_images(shapes, tmp_path, capsys):
     said = capsys.readouterr().out
     assert "held out: 1 of 6 images, drawn by a hash of their names (--val-fraction 0.1)" in said
     assert "; that is 17%: hashes of few names fall unevenly" in said
+    (share, count) = re.search(
+        r"on so few AP says little; the same command with --val-fraction (\S+) holds out (\d)", said
+    ).groups()
+    assert int(count) == 2
+    assert main([*command, "--overwrite", "--steps", "1", "--val-fraction", share]) == 0
+    said = capsys.readouterr().out
+    assert f"held out: 2 of 6 images, drawn by a hash of their names (--val-fraction {share})" in said
+    assert "says little" not in said and "the same command" not in said
 
 
 def test_a_run_goes_on_from_any_folder(shapes, tmp_path, monkeypatch, capsys):

@@ -6,7 +6,7 @@ import pytest
 from coco_tree import CocoTree
 
 from mrcnn_np.data import open_dataset
-from mrcnn_np.data.held_out import drawn
+from mrcnn_np.data.held_out import drawn, fraction_for
 from mrcnn_np.errors import DataError
 
 NAMES = [f"photo_{k}.jpg" for k in range(2000)]
@@ -35,6 +35,18 @@ def test_only_the_name_counts():
         stem = name.removesuffix(".jpg")
         others = [f"images\\{stem}.PNG", f"a/b/{stem}", f"{stem}.rf.0a1b2c.jpg", f"{stem.upper()}.JPG"]
         assert {drawn([*NAMES[50:], one], 0.3)[-1] for one in (name, *others)} == {drawn(NAMES, 0.3)[NAMES.index(name)]}
+
+
+def test_the_share_that_holds_out_enough():
+    """It holds out so many, one of a hundredth less does not; few digits as long as they do."""
+    for total in (2, 7, 34, 300):
+        for count in range(1, total, 1 + total // 9):
+            fraction, held = fraction_for(NAMES[:total], count)
+            assert 0 < fraction < 1 and held == sum(drawn(NAMES[:total], fraction)) >= count
+            assert sum(drawn(NAMES[:total], max(fraction - 0.01, 0.0))) < max(count, 2)
+    assert len(f"{fraction_for(NAMES[:34], 11)[0]:g}") <= 4
+    versions = [f"a.rf.{k}.jpg" for k in range(5)] + NAMES[:2]  # of one photograph: all or none
+    assert {fraction_for(versions, count)[1] for count in range(1, 7)} <= {1, 2, 5, 6}
 
 
 def test_a_coco_file_of_one_split(tmp_path):
