@@ -802,7 +802,7 @@ def _add_warmup(commands: Commands) -> None:
     command = _add_command(
         commands,
         "warmup",
-        "compile ahead what training and detection need, which else the first run waits for",
+        "compile ahead what training, detection and explain need, which else the first run waits for",
         "  mrcnn-np warmup --preset tiny",
     )
     command.add_argument("--preset", choices=tuple(PRESETS), default="tiny", help="default: %(default)s")

@@ -41,6 +41,16 @@ def warm_up(config: Config, *, say: Say = lambda line: None) -> None:
     warm_detection(model, picture((side, side)))
 
 
+def warm_the_rest() -> None:
+    """Do what ``warm_up`` does not come to: resize a picture, and compare as many boxes as ``explain`` does."""
+    from ..boxes import iou
+    from ..ops.resize import resize_bilinear
+
+    resize_bilinear(np.zeros((128, 128, 3), np.float32), (160, 160))
+    boxes = np.tile(np.array([0, 0, 8, 8], np.float32), (128, 1))
+    iou(boxes, boxes)
+
+
 def warm_detection(model: MaskRCNN, image: np.ndarray) -> list[Detections]:
     """Detect once in an image with a copy of a model that finds something everywhere, and draw its masks.
 

@@ -1,4 +1,4 @@
-"""``mrcnn-np warmup``: compile ahead what training and detection need, so that they need not stop for it."""
+"""``mrcnn-np warmup``: compile ahead what training, detection and explain need, so that they need not stop for it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 from ..config import presets
 from .compile_ahead import compiling_ahead
-from .first_run import Say, warm_up
+from .first_run import Say, warm_the_rest, warm_up
 
 
 def run_warmup(args: argparse.Namespace) -> int:
@@ -22,6 +22,8 @@ def run_warmup(args: argparse.Namespace) -> int:
     config = presets.by_name(args.preset)
     with compiling_ahead(config), compiling(say) as seconds:
         warm_up(config, say=say)
+        say("resizing, explain")
+        warm_the_rest()
     total = time.perf_counter() - began
     compiled = f"{len(seconds)} kernels compiled in {sum(seconds):.1f} s" if seconds else "all was compiled already"
     print(f"preset {args.preset} is warm after {total:.1f} s: {compiled}")

@@ -5,9 +5,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from numba.core import event
+from scenes import sample_of
 
+import kernels
 from mrcnn_np import MaskRCNN, presets
 from mrcnn_np.cli import first_run, warmup
+from mrcnn_np.explain import explain_split
 from mrcnn_np.synthetic import picture
 
 
@@ -58,3 +61,35 @@ def test_a_model_that_is_warmed_up_stays_as_it_is():
     (found,) = first_run.warm_detection(model, picture((64, 64)))
     assert len(found.scores) == 10  # masks are drawn, too
     assert all((model.params[name] == p).all() for name, p in before.items())
+
+
+class OnePicture:
+    class_names, ids = ("background", "thing"), ("a",)
+
+    def __len__(self):
+        return 1
+
+    def load(self, index):
+        return sample_of([(8, 8, 30, 30), (20, 30, 40, 58)], shape=(48, 72))
+
+
+def test_explain_calls_nothing_that_is_not_warm(monkeypatch):
+    """Two kernels are needed by neither a step nor a detection in pictures of the canvas's size."""
+    config = presets.tiny(num_classes=2, image_min_size=64, image_max_size=64, detection_score_threshold=0.0)
+
+    def called(work):
+        names = set()
+        with kernels.use("numpy"), kernels.watch(lambda name, *rest: names.add(name)):
+            work()
+        return names
+
+    model = MaskRCNN(config, rng=np.random.default_rng(0))
+    explained = called(lambda: explain_split(model, OnePicture(), progress=False))
+    before = called(lambda: first_run.warm_up(config))
+    assert explained - before <= {"iou", "resize_bilinear"} == called(first_run.warm_the_rest)
+    compiled = []
+    for kernel in ("boxes._iou", "resize._bilinear"):
+        monkeypatch.setattr(f"kernels.cpu.{kernel}", lambda *args, kernel=kernel: compiled.append(kernel))
+    with kernels.use("cpu"):
+        first_run.warm_the_rest()
+    assert sorted(compiled) == ["boxes._iou", "resize._bilinear"]
