@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from ..data.photographs import name_of
 from ..data.sample import Sample
 from ..detections import Detections
 from ..errors import UserError, some_of
@@ -228,7 +229,7 @@ def in_words(sample: Sample, found: Detections, class_names: tuple[str, ...]) ->
     objects = [class_names[k] for k in sample.gt_class_ids]
     order = np.argsort(-found.scores, kind="stable")
     seen = [f"{class_names[found.class_ids[i]]} {found.scores[i]:.2f}" for i in order]
-    return f"{sample.image_id}: {_listed('object', objects)}; {_listed('detection', seen)}"
+    return f"{name_of(sample)}: {_listed('object', objects)}; {_listed('detection', seen)}"
 
 
 def _listed(what: str, names: list[str]) -> str:
