@@ -565,7 +565,9 @@ def _add_data(commands: Commands) -> None:
     )
     check.add_argument("--preset", choices=tuple(PRESETS), help="for which objects may be too small (default: tiny)")
     check.add_argument("--size", type=at_least(1), metavar="PIXELS", help="image size (default: the preset's)")
-    check.add_argument("--good-ids", metavar="FILE", help="write the ids of the images without problems here")
+    check.add_argument(
+        "--good-ids", metavar="FILE", help="write the ids of the images without problems here, of copies the first"
+    )
     _add_anchors(kinds)
 
 

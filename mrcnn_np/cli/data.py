@@ -167,10 +167,11 @@ def run_check(args: argparse.Namespace) -> int:
         report.advice += advice
     print(data.describe(report))
     if args.good_ids is not None:
-        bad = set(report.bad_ids)
+        bad = {*report.bad_ids, *report.spare_ids}
         good = "".join(f"{i}\n" for i in dataset.ids if i not in bad)
         atomic_write(Path(args.good_ids), good.encode(errors="surrogateescape"))  # an id may be a file's name
-        print(f"the ids of the images without problems are in {args.good_ids} (for --ids)")
+        spare = f" (copies left out: {len(report.spare_ids)})" if report.spare_ids else ""
+        print(f"the ids of the images without problems are in {args.good_ids}, for --ids{spare}")
     return 0 if report.ok else 2
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..errors import DataError, DataWarning, printable, some_of
 from ..tables import text_table
+from .copies import Copies
 from .findings import Finding, Inspection
 from .percent import Percent
 from .photographs import Photographs, name_of
@@ -45,6 +46,8 @@ class Report:
         One message per image that cannot be used.
     bad_ids : list of str
         Their ids.
+    spare_ids : list of str
+        Ids of images that are an earlier one, pixel for pixel and with the same objects.
     findings : list of Finding
         What is wrong with the annotations of images that can be read.
     advice : list of Finding
@@ -71,6 +74,7 @@ class Report:
     box_sizes: np.ndarray = field(default_factory=lambda: np.zeros((0, 2)))
     problems: list[str] = field(default_factory=list)
     bad_ids: list[str] = field(default_factory=list)
+    spare_ids: list[str] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     advice: list[Finding] = field(default_factory=list)
     overview: Overview = field(default_factory=Overview)
@@ -106,7 +110,7 @@ def check_dataset(
     sizes, boxes = [], [np.zeros((0, 4))]
     report.instances = np.zeros(len(dataset.class_names), dtype=np.int64)
     report.pictures = np.zeros_like(report.instances)
-    inspection, photographs, percent, image_of = Inspection(), Photographs(), Percent(), []
+    inspection, photographs, percent, image_of, read_ids = Inspection(), Photographs(), Percent(), [], []
     report.overview = Overview.of(dataset, getattr(dataset, "split", ""))
     notes = getattr(dataset, "notes", None)
     for index in progress(range(len(dataset))):
@@ -121,6 +125,7 @@ def check_dataset(
             report.bad_ids.append(dataset.ids[index])
             continue
         report.images += 1
+        read_ids.append(dataset.ids[index])
         inspection.add(sample)
         photographs.add(sample, notes)
         percent.add(sample)
@@ -138,8 +143,10 @@ def check_dataset(
     corners = np.concatenate(boxes)
     report.box_sizes = corners[:, 2:] - corners[:, :2]
     report.image_of = np.array(image_of, dtype=np.int64)
-    report.findings = inspection.findings()
-    report.advice = percent.findings() + photographs.findings()
+    copies = Copies(report.overview.seen, report.class_names)
+    report.spare_ids = [read_ids[place] for place in copies.spare]
+    report.findings = inspection.findings() + copies.wrong
+    report.advice = percent.findings() + photographs.findings() + copies.advice
     report.remarks = [] if notes is None else notes.lines()
     return report
 

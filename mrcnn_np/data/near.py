@@ -78,3 +78,31 @@ def nearest(ones: Sequence[Thumbnail], others: Sequence[Thumbnail]) -> list[tupl
         best = alike.argmax(axis=1)
         pairs += [(start + int(k), int(best[k])) for k in np.flatnonzero(alike.max(axis=1) >= SAME)]
     return pairs
+
+
+def earlier(pictures: Sequence[Thumbnail]) -> list[tuple[int, int]]:
+    """Return each picture that is nearly the same as an earlier one, with the most similar of these.
+
+    Parameters
+    ----------
+    pictures : sequence of Thumbnail
+
+    Returns
+    -------
+    list of (int, int)
+        Places in the sequence, the later one first; each picture at most once as the later one.
+    """
+    if not pictures:
+        return []
+    cells = np.stack([picture.cells for picture in pictures])
+    ratios = np.array([picture.shape for picture in pictures], np.float32)
+    pairs: list[tuple[int, int]] = []
+    for start in range(0, len(pictures), _BLOCK):
+        stop = min(start + _BLOCK, len(pictures))
+        alike = cells[start:stop] @ cells[:stop].T
+        alike[np.abs(ratios[start:stop, None] - ratios[:stop]) > _SHAPE] = -1
+        block = alike[:, start:]
+        block[np.triu_indices(stop - start)] = -1  # itself, and what comes later
+        best = alike.argmax(axis=1)
+        pairs += [(start + int(k), int(best[k])) for k in np.flatnonzero(alike.max(axis=1) >= SAME)]
+    return pairs

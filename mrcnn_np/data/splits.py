@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 
 from ..errors import DataError, DataWarning, some_of
+from .copies import Picture
 from .findings import Finding
-from .near import Thumbnail, nearest, thumbnail
-from .photographs import is_plain, name_of
+from .near import Thumbnail, nearest
 from .sample import Dataset, Sample
 
 #: images of another split that are looked at, evenly chosen
@@ -39,6 +37,8 @@ class Overview:
         For each photograph of which Roboflow wrote versions (``NAME.rf.HASH``) its name, and that of one version.
     thumbnails : dict of str to Thumbnail
         Of each picture that shows enough, by its name.
+    seen : list of Picture
+        Each that was looked at.
     images, looked_at : int
     """
 
@@ -48,6 +48,7 @@ class Overview:
     pictures: dict[str, str] = field(default_factory=dict)
     photographs: dict[str, str] = field(default_factory=dict)
     thumbnails: dict[str, Thumbnail] = field(default_factory=dict)
+    seen: list[Picture] = field(default_factory=list)
     images: int = 0
     looked_at: int = 0
     _names: tuple[str, ...] = ()
@@ -65,14 +66,14 @@ class Overview:
         self.looked_at += 1
         for k in sample.gt_class_ids:
             self.objects[self._names[k]] += 1
-        if not is_plain(sample.image):
-            digest = hashlib.blake2b(sample.image.tobytes(), digest_size=16)
-            self.pictures.setdefault(f"{digest.hexdigest()} {sample.image.shape}", name_of(sample))
-        if (small := thumbnail(sample.image)) is not None:
-            self.thumbnails.setdefault(name_of(sample), small)
-        version = re.match(r"(.+)\.rf\.\w+", Path(sample.path).name)
-        if version:
-            self.photographs.setdefault(version[1], name_of(sample))
+        one = Picture.of(sample)
+        self.seen.append(one)
+        if one.digest:
+            self.pictures.setdefault(one.digest, one.name)
+        if one.thumbnail is not None:
+            self.thumbnails.setdefault(one.name, one.thumbnail)
+        if one.photograph:
+            self.photographs.setdefault(one.photograph, one.name)
 
     @property
     def where(self) -> str:

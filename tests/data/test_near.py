@@ -1,6 +1,5 @@
 """Pictures that are nearly the same are found, and different ones are not, however alike a data set's pictures are."""
 
-import io
 import os
 from dataclasses import replace
 
@@ -8,40 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 from scenes import sample_of
+from stored_again import SECOND, as_jpeg, photograph, resized
 
 from mrcnn_np.data import Overview, compare_splits, open_dataset
-from mrcnn_np.data.near import SAME, nearest, thumbnail
-
-
-def photograph(seed, shape=(90, 120)):
-    """A made picture: soft blobs of light and some noise."""
-    rng = np.random.default_rng(seed)
-    y, x = np.mgrid[: shape[0], : shape[1]] / shape[0]
-    light = sum(np.exp(-((y - a) ** 2 + (x - b) ** 2) / c) for a, b, c in rng.uniform(0.02, 1, (6, 3)) * [1, 1.3, 0.1])
-    colour = 20 + 160 * light[..., None] / light.max() * rng.uniform(0.6, 1, 3) + rng.normal(0, 4, (*shape, 3))
-    return colour.clip(0, 255).astype(np.uint8)
-
-
-def as_jpeg(image, quality):
-    file = io.BytesIO()
-    Image.fromarray(image).save(file, "JPEG", quality=quality)
-    return np.asarray(Image.open(file).convert("RGB"))
-
-
-def resized(image, factor):
-    height, width = image.shape[:2]
-    size = max(round(width * factor), 24), max(round(height * factor), 24)
-    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
-
-
-SECOND = {
-    "JPEG of quality 20": lambda image: as_jpeg(image, 20),
-    "half the size": lambda image: resized(image, 0.5),
-    "twice the size": lambda image: resized(image, 2),
-    "a third, as JPEG": lambda image: as_jpeg(resized(image, 1 / 3), 60),
-    "brighter": lambda image: (image * 1.3).clip(0, 255).astype(np.uint8),
-    "darker": lambda image: (image * 0.7).astype(np.uint8),
-}
+from mrcnn_np.data.near import SAME, earlier, nearest, thumbnail
 
 
 def correlation(a, b):
@@ -111,3 +80,12 @@ def test_it_is_advice_and_said_once():
     again.add(sample(photograph(3), "b"))
     (sure,), advice = compare_splits(one, [again])
     assert "pixel for pixel" in sure.text and advice == []
+
+
+def test_each_with_the_most_similar_before_it(monkeypatch):
+    pictures = [photograph(0), photograph(1), as_jpeg(photograph(0), 20), photograph(0), photograph(2), photograph(1)]
+    small = [thumbnail(picture) for picture in pictures]
+    assert earlier(small) == [(2, 0), (3, 0), (5, 1)] and earlier([]) == [] and earlier(small[:1]) == []
+    monkeypatch.setattr("mrcnn_np.data.near._BLOCK", 2)
+    assert earlier(small) == [(2, 0), (3, 0), (5, 1)]
+    assert earlier([small[0], thumbnail(resized(photograph(0, (90, 150)), 1))]) == []
