@@ -58,7 +58,7 @@ class Annotation(NamedTuple):
         return bool(same.any(axis=0).all() and same.any(axis=1).all())
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Picture:
     """What of a picture is compared with others.
 

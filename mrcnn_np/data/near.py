@@ -18,7 +18,8 @@ SAME = 0.96
 _LEAST_CONTRAST = 3.0
 #: how far the ratios of the sides may be apart, as logarithm: a resized picture has whole pixels
 _SHAPE = 0.03
-_BLOCK = 1024
+#: pictures that are compared with all others at a time: with 10,000 these are 10 MB
+_BLOCK = 256
 
 
 class Thumbnail(NamedTuple):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import re
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -14,6 +14,7 @@ from .copies import Picture
 from .findings import Finding
 from .near import Thumbnail, nearest
 from .sample import Dataset, Sample
+from .spelling import spelt_twice
 
 #: images of another split that are looked at, evenly chosen
 LOOKED_AT = 5000
@@ -31,6 +32,8 @@ class Overview:
         The number that the files give to each class.
     objects : dict of str to int
         How many objects of each class there are in the images that were looked at.
+    first : dict of str to str
+        The name of the first image that has objects of each class.
     pictures : dict of str to str
         For each picture a digest of its pixels, and its name; pictures of one colour are left out.
     photographs : dict of str to str
@@ -45,6 +48,7 @@ class Overview:
     split: str = ""
     numbers: dict[str, int] = field(default_factory=dict)
     objects: dict[str, int] = field(default_factory=dict)
+    first: dict[str, str] = field(default_factory=dict)
     pictures: dict[str, str] = field(default_factory=dict)
     photographs: dict[str, str] = field(default_factory=dict)
     thumbnails: dict[str, Thumbnail] = field(default_factory=dict)
@@ -64,9 +68,10 @@ class Overview:
     def add(self, sample: Sample) -> None:
         """Look at a sample."""
         self.looked_at += 1
+        one = Picture.of(sample)
         for k in sample.gt_class_ids:
             self.objects[self._names[k]] += 1
-        one = Picture.of(sample)
+            self.first.setdefault(self._names[k], one.name)
         self.seen.append(one)
         if one.digest:
             self.pictures.setdefault(one.digest, one.name)
@@ -120,7 +125,7 @@ def compare_splits(one: Overview, others: Sequence[Overview]) -> tuple[list[Find
         Pictures that are in two splits; classes that are numbered differently.
     advice : list of Finding
         Pictures that look like one of another split; classes that have objects in one of two splits only, or names that
-        differ by capitals or spaces only.
+        differ by their spelling only.
     """
     wrong, advice = [], []
     for other in others:
@@ -198,11 +203,27 @@ def _missing(there: Overview, here: Overview) -> list[Finding]:
 
 
 def _spelt_twice(overviews: Sequence[Overview]) -> list[Finding]:
-    spellings: dict[str, dict[str, None]] = {}
-    for name in (name for overview in overviews for name in overview.numbers):
-        spellings.setdefault(re.sub(r"[\s_-]+", "", name).casefold(), {})[name] = None
-    twice = [" and ".join(map(repr, names)) for names in spellings.values() if len(names) > 1]
-    if not twice:
-        return []
-    text = "have names that differ by capitals, spaces or dashes only; if they are one class, spell it one way"
-    return [Finding(text, len(twice), len(spellings), some_of(twice, _NAMED), unit="classes")]
+    """Find classes that may be one; the objects of all splits count."""
+    objects: Counter[str] = Counter(dict.fromkeys((name for one in overviews for name in one.numbers), 0))
+    places: dict[str, str] = {}
+    for one in overviews:
+        objects.update(one.objects)
+        for name, image in one.first.items():
+            places.setdefault(name, f"{image} of split {one.split!r}")
+    found: dict[str, list[str]] = {}
+    for how, names in spelt_twice(objects):
+        counts = [f"{name!r} ({objects[name]} object{'' if objects[name] == 1 else 's'})" for name in names]
+        where = f", the first in image {places[names[-1]]}" if names[-1] in places else ""
+        found.setdefault(how, []).append(f"{' and '.join(counts)}{where}")
+    return [
+        Finding(
+            f"have names that differ by {how} only; if they are one class, spell it one way in all files (labelme's "
+            "label, VIA's attribute, VOC's name; in COCO's JSON also the category_id of its objects), as else each "
+            "learns from its own objects, and the other's count as background",
+            len(examples),
+            len(objects),
+            "; ".join(examples[:_NAMED]),
+            unit="classes",
+        )
+        for how, examples in found.items()
+    ]

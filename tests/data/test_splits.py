@@ -123,7 +123,22 @@ def test_names_that_differ_by_their_spelling(tmp_path):
     relabel(root / "val" / "b.json", "fire_truck")
     _, advice = compared("labelme", root)
     (finding,) = [f for f in advice if "capitals" in f.text]
-    assert (finding.count, finding.of, finding.example) == (1, 2, "'Fire truck' and 'fire_truck'")
+    assert (finding.count, finding.of) == (1, 3)
+    assert finding.example == (
+        "'Fire truck' (1 object) and 'fire_truck' (1 object), the first in image b of split 'val'"
+    )
+
+
+def test_a_misspelt_name_is_found_in_one_split_by_its_rareness(tmp_path):
+    root = labelme(tmp_path / "mine")
+    document = labelme_document("b")
+    document["shapes"] = [document["shapes"][0] | {"label": name} for name in ["person"] * 20 + ["persn", "car"]]
+    (root / "b.json").write_text(json.dumps(document))
+    relabel(root / "a.json", "person", "person")
+    _, (finding,) = compare_splits(check_dataset(open_dataset("labelme", root)).overview, [])
+    assert (finding.count, finding.of, finding.unit) == (1, 3, "classes")
+    assert finding.example == "'person' (22 objects) and 'persn' (1 object), the first in image b of split 'train'"
+    assert "differ by one letter only; if they are one class" in finding.text and "labelme's label" in finding.text
 
 
 def test_large_splits_are_looked_at_in_part_and_say_so(tmp_path, monkeypatch):
