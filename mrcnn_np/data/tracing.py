@@ -8,19 +8,22 @@ from scipy import ndimage
 from .rle import encode, mask_overlaps, merge
 from .segmentation import polygon
 
-LEAST_IOU = 0.97
+LEAST_IOU = 0.98
 """How well polygons, drawn again, agree with the mask at least."""
 
 #: a part of a mask is a speck if it has less than this share of the mask's pixels, and fewer pixels than this; if all
 #: specks together are more than the last share, they are what the mask is made of, and stay
 SPECK_SHARE, SPECK_PIXELS, MOST_SPECKS = 0.01, 256, 0.05
 
-#: pixels by which corners that are left out may lie beside the outline, and whether holes are drawn; the first that
-#: agrees well enough is taken, and the last is exact
-_TRIES = ((1.0, False), (1.0, True), (0.5, True), (0.0, True))
+#: how far corners that are left out may lie beside the outline: this share of the root of the mask's area, or so many
+#: pixels if that is more; then ever less by a factor, until the polygons agree well enough, or are hardly simpler
+_MOST_SHARE, _MOST_PIXELS, _FINER, _LEAST_PIXELS = 0.02, 1.2, 0.8, 0.35
 #: of an edge that goes right, down, left, up: its step, and where the object's pixel lies from its start
 _STEP = ((1, 0), (0, 1), (-1, 0), (0, -1))
 _INSIDE = ((0, 0), (-1, 0), (-1, -1), (0, -1))
+
+#: the outline of a part of a mask, and those of its holes
+Part = tuple[np.ndarray, list[np.ndarray]]
 
 
 def polygons_of(mask: np.ndarray, *, least_iou: float = LEAST_IOU) -> list[np.ndarray]:
@@ -36,26 +39,53 @@ def polygons_of(mask: np.ndarray, *, least_iou: float = LEAST_IOU) -> list[np.nd
     Returns
     -------
     list of ndarray of shape (P, 2)
-        ``(x, y)`` of corners in pixels, the left upper corner of the image being (0, 0); one polygon for each part of
-        the mask whose pixels touch with a side. A hole hangs on its polygon by an edge that is there twice. None for
-        an empty mask.
+        ``(x, y)`` of corners in pixels, the left upper corner of the image being (0, 0); one polygon of three corners
+        or more for each part of the mask whose pixels touch with a side. A hole hangs on its polygon by an edge that is
+        there twice; it is left out if the others agree well enough without it. None for an empty mask.
+
+    Notes
+    -----
+    The outline between pixels is a staircase. Corners chosen among its own lie all outside or all inside, so that the
+    mask becomes larger or smaller, and a small one needs them all. The middles of its edges lie on both sides alike:
+    the polygon through them has the same pixels, and slanting edges become straight. Of these, corners are left out by
+    Douglas and Peucker's way. Of 1811 nuclei, whose boxes have a side of 13 pixels, half need 11 corners or fewer of 30
+    at an IoU of 0.98; it would be 20 of the outline's own at 0.97. Of a thin mask with holes, edges may cross.
     """
     rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
     if not len(rows):
         return []
     top, left = int(rows[0]), int(columns[0])
     crop = np.asarray(mask[top : rows[-1] + 1, left : columns[-1] + 1], bool)
-    truth, parts = encode(crop), _parts(crop)
-    found: list[np.ndarray] = []
-    for tolerance, holes in _TRIES:
-        found = [
-            _with_holes(_simplified(outer, tolerance), [_simplified(h, tolerance) for h in inner] if holes else [])
-            for outer, inner in parts
-        ]
-        drawn = merge([polygon(ring.ravel(), crop.shape) for ring in found])
-        if mask_overlaps([drawn], [truth])[0, 0] >= least_iou:
-            break
-    return [ring + np.array([left, top]) for ring in found]
+    parts = _parts(crop)
+    found = _fewer(crop, parts, least_iou) if least_iou < 1 else None
+    return [ring + np.array([left, top]) for ring in found or [_with_holes(*part) for part in parts]]
+
+
+def _fewer(mask: np.ndarray, parts: list[Part], least_iou: float) -> list[np.ndarray] | None:
+    """Return polygons of fewer corners than the outlines, by the largest tolerance that agrees well enough, or None."""
+    truth, count = encode(mask), sum(len(ring) for outer, inner in parts for ring in (outer, *inner))
+    smooth = [(_middles(outer), [_middles(hole) for hole in inner]) for outer, inner in parts]
+    tolerance = max(_MOST_PIXELS, _MOST_SHARE * float(np.sqrt(truth.area)))
+    while tolerance >= _LEAST_PIXELS:
+        for holes in (False, True) if any(inner for _, inner in parts) else (False,):
+            found = [
+                _with_holes(_simplified(outer, tolerance), [_simplified(h, tolerance) for h in inner] if holes else [])
+                for outer, inner in smooth
+            ]
+            drawn = merge([polygon(ring.ravel(), mask.shape) for ring in found])
+            if mask_overlaps([drawn], [truth])[0, 0] >= least_iou:
+                return found if sum(map(len, found)) < count else None
+        tolerance *= _FINER
+    return None
+
+
+def _middles(ring: np.ndarray) -> np.ndarray:
+    """Return the middles of the first and the last pixel's side of each edge, of one only where it is that long."""
+    step = np.roll(ring, -1, axis=0) - ring
+    step = step / np.abs(step).sum(axis=1, keepdims=True)
+    both = np.stack([ring + step / 2, np.roll(ring, -1, axis=0) - step / 2], axis=1)
+    short = np.abs(both[:, 0] - both[:, 1]).sum(axis=1) == 0
+    return both[np.stack([np.ones(len(ring), bool), ~short], axis=1)]
 
 
 def without_specks(mask: np.ndarray) -> np.ndarray:
@@ -83,7 +113,7 @@ def without_specks(mask: np.ndarray) -> np.ndarray:
     return kept
 
 
-def _parts(mask: np.ndarray) -> list[tuple[np.ndarray, list[np.ndarray]]]:
+def _parts(mask: np.ndarray) -> list[Part]:
     """Return of each part of a mask its outline and those of its holes."""
     labels, count = ndimage.label(mask)
     outlines: list[np.ndarray | None] = [None] * count

@@ -1,9 +1,12 @@
 """Masks as polygons: drawn again they are the masks."""
 
+import os
+
 import numpy as np
 import pytest
 from scipy import ndimage
 
+from mrcnn_np.data import open_dataset
 from mrcnn_np.data.rle import decode, merge
 from mrcnn_np.data.segmentation import polygon
 from mrcnn_np.data.tracing import LEAST_IOU, polygons_of, without_specks
@@ -44,7 +47,47 @@ def test_few_corners_of_a_disc_with_a_hole():
     for mask in (disc, ring):
         (only,) = polygons_of(mask)
         assert iou(drawn([only], mask.shape), mask) >= LEAST_IOU
-        assert len(only) < 70 < len(polygons_of(mask, least_iou=1)[0])
+        assert len(only) < 40 < 90 < len(polygons_of(mask, least_iou=1)[0])
+
+
+def test_small_and_large_things_need_few():
+    """A small disc's outline is a staircase; of a large one, what is seen from afar counts, not a pixel."""
+    y, x = np.mgrid[:700, :700]
+    for radius, most in ((2, 8), (6.5, 16), (30, 16), (300, 24)):
+        disc = np.hypot(y - 350, x - 350) < radius
+        (only,) = polygons_of(disc)
+        assert 3 <= len(only) <= most and iou(drawn([only], disc.shape), disc) >= LEAST_IOU
+    slanted = np.abs(y - x) < 40
+    (only,) = polygons_of(slanted)
+    assert len(only) <= 8 and iou(drawn([only], slanted.shape), slanted) >= LEAST_IOU
+
+
+def test_a_rectangle_stays_one_and_thin_things_stay():
+    for size in ((1, 1), (1, 9), (9, 1), (2, 3), (40, 50)):
+        mask = np.zeros((60, 70), bool)
+        mask[5 : 5 + size[0], 7 : 7 + size[1]] = True
+        (only,) = polygons_of(mask)
+        assert len(only) == 4
+        np.testing.assert_array_equal(drawn([only], mask.shape), mask)
+    line = np.eye(40, dtype=bool) | np.eye(40, k=1, dtype=bool)
+    assert iou(drawn(polygons_of(line), line.shape), line) >= LEAST_IOU
+
+
+@pytest.mark.parametrize(("kind", "most"), [("dsb", 0.4), ("voc", 0.25), ("coco", 0.2)])
+def test_real_masks_keep_few_corners(kind, most):
+    if not os.environ.get(f"{kind.upper()}_ROOT"):
+        pytest.skip(f"{kind.upper()}_ROOT is not set")
+    dataset = open_dataset(kind, None, "train", skip_bad=True)
+    kept = corners = 0
+    for index in np.linspace(0, len(dataset) - 1, min(len(dataset), 12)).astype(int):
+        for mask in np.asarray(dataset.load(index).gt_masks):
+            polygons = polygons_of(mask)
+            assert iou(drawn(polygons, mask.shape), mask) >= LEAST_IOU or not mask.any()
+            assert all(len(points) >= 3 for points in polygons)
+            assert len(polygons) == ndimage.label(mask)[1]
+            kept += sum(map(len, polygons))
+            corners += sum(map(len, polygons_of(mask, least_iou=1)))
+    assert 0 < kept < most * corners
 
 
 @pytest.mark.parametrize("seed", range(10))
