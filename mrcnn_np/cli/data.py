@@ -103,6 +103,10 @@ def run_import(args: argparse.Namespace) -> int:
             print(f"left out: {reason}", file=sys.stderr)
         if one.void:
             print(f"{one.void} images have void pixels, which COCO's format does not know; they are background now")
+        if one.tightened:
+            print(
+                f"{one.tightened} boxes fitted their masks only with void pixels; they are those around the masks now"
+            )
         written = Path(args.out) / "annotations" / f"instances_{one.split}.json"
         print(f"{one.objects} objects in {one.images} images written to {written}")
     for dataset in opened.values():

@@ -253,4 +253,8 @@ def read_ids(path: str | None) -> list[str] | None:
         lines = Path(path).read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines()
         return [line.strip() for line in lines if line.strip()]
     except (OSError, ValueError) as error:
-        raise UserError(f"cannot read the image ids in {path}: {error}") from error
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(
+            f"cannot read the image ids in {path}: {reason}; expected a text file with one id on each line, as "
+            "`mrcnn-np data check --good-ids FILE` writes it"
+        ) from error

@@ -98,7 +98,7 @@ class Inspection:
         for kind, fits in _other_readings(boxes, tight, closely, in_box).items():
             misread[kind] = rest & fits
             rest = rest & ~fits
-        apart = rest & (closely < _FITS) & (np.abs(boxes - tight) > _SLACK).any(axis=1)
+        apart = rest & far_apart(boxes, tight)
         for g in np.flatnonzero(apart) if sample.void.any() else ():
             apart[g] = not _fits_with_void(boxes[g], tight[g], sample.void)
         for kind, flags in (
@@ -208,6 +208,11 @@ def _other_readings(
     found = {kind: _overlaps(box, tight) >= _FITS_CLOSELY for kind, box in readings.items()}
     found["centred"] &= (closely < _FITS) & (sides.max(axis=1) > 2)  # half a side is far, but for a pixel or two
     return {"fraction_box": in_box & (closely < _FITS)} | found
+
+
+def far_apart(boxes: np.ndarray, tight: np.ndarray) -> np.ndarray:
+    """Say which boxes (G, 4) do not fit those around their masks (G, 4), whatever void there is; flags (G,)."""
+    return (_overlaps(boxes, tight) < _FITS) & (np.abs(boxes - tight) > _SLACK).any(axis=1)
 
 
 def _overlaps(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 from PIL import Image
 
 from ..errors import DataError, UserError
@@ -17,7 +18,9 @@ from ..files import atomic_write, make_folder
 from .coco import category_ids_of
 from .coco_layout import name_parts
 from .coco_writing import dump_json, instances_of
+from .findings import far_apart
 from .images import FORMATS, SUFFIXES
+from .masks import Masks
 from .sample import Dataset, Sample
 
 
@@ -32,6 +35,8 @@ class Imported(NamedTuple):
         Images with pixels that nobody labelled, which COCO's format cannot say.
     left_out : list of str
         Why images are left out.
+    tightened : int
+        Objects of such images whose box fitted their mask only with those pixels: it is the box around the mask now.
     """
 
     split: str
@@ -39,6 +44,7 @@ class Imported(NamedTuple):
     objects: int
     void: int
     left_out: list[str]
+    tightened: int
 
 
 def write_as_coco(
@@ -100,10 +106,10 @@ def _write(
 ) -> Imported:
     names: dict[str, str] = {}
     left_out: list[str] = []
-    void = 0
+    void = tightened = 0
 
     def samples() -> Iterator[Sample]:
-        nonlocal void
+        nonlocal void, tightened
         for index in progress(range(len(dataset)), split):
             try:
                 sample = dataset.load(index)
@@ -113,7 +119,10 @@ def _write(
                 left_out.append(str(error))
                 continue
             names[sample.image_id] = _copy(dataset, index, sample, folder / "images" / split)
-            void += bool(sample.void.any())
+            if sample.void.any():
+                void += 1
+                sample, count = _tightened(sample)
+                tightened += count
             yield sample
 
     content = instances_of(
@@ -126,7 +135,15 @@ def _write(
     if not content["images"]:
         raise DataError(f"no image of the split {split!r} can be read; the first error: {left_out[0]}")
     atomic_write(folder / "annotations" / f"instances_{split}.json", dump_json(content))
-    return Imported(split, len(content["images"]), len(content["annotations"]), void, left_out)
+    return Imported(split, len(content["images"]), len(content["annotations"]), void, left_out, tightened)
+
+
+def _tightened(sample: Sample) -> tuple[Sample, int]:
+    """Without its void pixels, a box that counted them as the object's would be wrong: take that around the mask."""
+    masks = sample.gt_masks if isinstance(sample.gt_masks, Masks) else Masks.of_array(sample.gt_masks)
+    tight = masks.boxes.astype(sample.gt_boxes.dtype)
+    apart = (masks.areas > 0) & ~sample.gt_crowd & far_apart(sample.gt_boxes, tight)
+    return sample.replace(gt_boxes=np.where(apart[:, None], tight, sample.gt_boxes)), int(apart.sum())
 
 
 def _copy(dataset: Dataset, index: int, sample: Sample, folder: Path) -> str:

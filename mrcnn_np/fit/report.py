@@ -74,7 +74,8 @@ class FitReport:
 
     def _objects(self) -> str:
         config = self.now.config
-        crowds = f", and {self.crowds} crowds, which are no targets" if self.crowds else ""
+        many = "1 crowd, which is no target" if self.crowds == 1 else f"{self.crowds} crowds, which are no targets"
+        crowds = f", and {many}" if self.crowds else ""
         lines = [f"{len(self.boxes)} objects in {self.images} images{crowds}; preset {config.name}"]
         if len(self.boxes):
             small, middle, large = np.quantile(sizes_of(self.boxes), (0.05, 0.5, 0.95))

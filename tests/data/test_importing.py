@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from annotated_trees import BUILDERS, labelme
 from coco_tree import CocoTree
+from voc_tree import Tree
 
-from mrcnn_np.data import COCODataset, open_dataset
+from mrcnn_np.cli.main import main
+from mrcnn_np.data import COCODataset, VOCDataset, check_dataset, open_dataset
 from mrcnn_np.data.importing import write_as_coco
 from mrcnn_np.errors import DataError, UserError
 
@@ -30,7 +32,7 @@ def test_there_and_back(kind, tmp_path):
     root = BUILDERS[kind](tmp_path / "mine")
     dataset = open_dataset(kind, root)
     (done,) = write_as_coco({"train": dataset}, tmp_path / "coco")
-    assert done == ("train", 2, 3, 0, [])
+    assert done == ("train", 2, 3, 0, [], 0)
     again = check_round_trip(dataset, tmp_path / "coco")
     assert [again.name_of(i) for i in again.ids] == ["a.png", "b.png"]
     assert (tmp_path / "coco" / "images" / "train" / "a.png").read_bytes() == next(root.rglob("a.png")).read_bytes()
@@ -84,3 +86,25 @@ def test_nothing_is_overwritten_and_nothing_left_behind(tmp_path):
     (root / "a.png").write_bytes(b"")
     with pytest.raises(DataError, match="no image of the split 'train' can be read; the first error: "):
         write_as_coco({"train": dataset}, tmp_path / "none", skip_bad=True)
+
+
+def test_a_box_that_needs_void_pixels_is_drawn_around_the_mask(tmp_path):
+    """Else what is right in VOC's layout, where void may be the object's, would be wrong in COCO's."""
+    tree, indices = Tree(tmp_path), np.zeros((30, 40), np.uint8)
+    indices[4:24, 10:30] = 255
+    indices[9:19, 15:25], indices[0:9, 0:9] = 1, 2
+    dataset = VOCDataset(tree.add("a", [("cat", 11, 5, 30, 24), ("dog", 1, 1, 10, 10)], indices).split())
+    assert check_dataset(dataset).ok
+    (done,) = write_as_coco({"train": dataset}, tmp_path / "coco")
+    assert (done.void, done.tightened) == (1, 1)
+    again = COCODataset(tmp_path / "coco", "train")
+    assert again.load(0).gt_boxes.tolist() == [[9, 15, 19, 25], [0, 0, 10, 10]] and check_dataset(again).ok
+
+
+def test_voc_as_imported_has_no_problem(tmp_path, capsys):
+    if not os.environ.get("VOC_ROOT"):
+        pytest.skip("VOC_ROOT is not set")
+    out = tmp_path / "coco"
+    assert main(["data", "import", os.environ["VOC_ROOT"], "--split", "train", "--out", str(out), "--quiet"]) == 0
+    assert "boxes fitted their masks only with void pixels" in capsys.readouterr().out
+    assert check_dataset(COCODataset(out, "train")).ok

@@ -52,7 +52,7 @@ def test_what_is_suggested_stands_by_itself():
 def test_crowds_and_images_without_objects(tmp_path):
     crowd = sample_of([[2, 2, 40, 40], [1, 1, 60, 60]], shape=(64, 64), crowd=[False, True])
     report = measure(Samples([crowd, sample_of([], shape=(64, 64))]), CONFIG)
-    assert (len(report.boxes), report.crowds) == (1, 1) and "1 crowds" in report.table()
+    assert (len(report.boxes), report.crowds) == (1, 1) and "and 1 crowd, which is no target" in report.table()
     nothing = measure(Samples([sample_of([], shape=(64, 64))]), CONFIG)
     assert "there is no object to fit anchors to" in nothing.table() and nothing.options == ""
     assert save_fit(tmp_path / "a.png", nothing).is_file()
