@@ -128,9 +128,9 @@ class Copies:
             self.wrong.append(self._finding(text, len(contradicting), self._compared(contradicting)))
         if equal:
             text = (
-                "are another image of this split, pixel for pixel, with the same objects: it counts that often, and "
-                "where a share is held out by a draw (--val-fraction), what is measured may have been trained on; "
-                "remove all but one, or --good-ids FILE writes the ids without them, for `train --ids FILE`"
+                "are another image of this split, pixel for pixel, with the same objects: these count twice, and where "
+                "a share is held out by a draw (--val-fraction), what is measured may have been trained on; remove "
+                "the copies, or --good-ids FILE writes the ids without them, for `train --ids FILE`"
             )
             self.advice.append(self._finding(text, len(equal), self._named(equal, "is")))
         if differing or agreeing:

@@ -211,16 +211,18 @@ def _spelt_twice(overviews: Sequence[Overview]) -> list[Finding]:
         for name, image in one.first.items():
             places.setdefault(name, f"{image} of split {one.split!r}")
     found: dict[str, list[str]] = {}
+    count: Counter[str] = Counter()
     for how, names in spelt_twice(objects):
         counts = [f"{name!r} ({objects[name]} object{'' if objects[name] == 1 else 's'})" for name in names]
         where = f", the first in image {places[names[-1]]}" if names[-1] in places else ""
+        count[how] += len(names) - 1
         found.setdefault(how, []).append(f"{' and '.join(counts)}{where}")
     return [
         Finding(
-            f"have names that differ by {how} only; if they are one class, spell it one way in all files (labelme's "
-            "label, VIA's attribute, VOC's name; in COCO's JSON also the category_id of its objects), as else each "
-            "learns from its own objects, and the other's count as background",
-            len(examples),
+            f"have a name that differs from another class's by {how} only; if they are one class, spell it one way in "
+            "all files (labelme's label, VIA's attribute, VOC's name; in COCO's JSON give the objects the category_id "
+            "of the other), as else each learns from its own objects, and those of the other are background to it",
+            count[how],
             len(objects),
             "; ".join(examples[:_NAMED]),
             unit="classes",

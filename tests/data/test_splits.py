@@ -138,7 +138,7 @@ def test_a_misspelt_name_is_found_in_one_split_by_its_rareness(tmp_path):
     _, (finding,) = compare_splits(check_dataset(open_dataset("labelme", root)).overview, [])
     assert (finding.count, finding.of, finding.unit) == (1, 3, "classes")
     assert finding.example == "'person' (22 objects) and 'persn' (1 object), the first in image b of split 'train'"
-    assert "differ by one letter only; if they are one class" in finding.text and "labelme's label" in finding.text
+    assert "by one letter only; if they are one class" in finding.text and "labelme's label" in finding.text
 
 
 def test_large_splits_are_looked_at_in_part_and_say_so(tmp_path, monkeypatch):
