@@ -27,7 +27,9 @@ from .boxes import boxes_from_xyxy, enter_frame, has_sides, leave_frame
 from .config import Config
 from .data.images import read_image
 from .data.masks import Masks
+from .data.pixels import to_rgb
 from .data.sample import Sample, check_sample
+from .errors import DataWarning
 from .resizing import enclosing_boxes, nearest, resize_image, resize_masks, resize_with_border
 
 
@@ -197,16 +199,22 @@ def plan(shape: tuple[int, int], config: Config) -> Molding:
 
 
 def as_images(images: Any) -> Iterator[np.ndarray]:
-    """Yield arrays for whatever stands for one image or several: arrays, pictures that Pillow opened, paths.
+    """Yield arrays (H, W, 3) of uint8 for whatever stands for one image or several.
+
+    Parameters
+    ----------
+    images : array, Pillow image, path, or several of these
+        Grey arrays (H, W) of 8 or 16 bits, arrays (H, W, 4) with alpha and Pillow's images become colours by the rules
+        of `data.images.read_image`; each change of pixels is a `DataWarning`.
 
     Raises
     ------
     TypeError
         Something else was given.
     DataError
-        A file cannot be read.
+        A file cannot be read, or a Pillow image holds floating-point values.
     """
-    expected = "expected an array (H, W, 3) of uint8, a Pillow image, or a path"
+    expected = "expected an array (H, W, 3) of uint8, a grey one (H, W), a Pillow image, or a path"
     one = isinstance(images, (str, os.PathLike, Image.Image)) or (isinstance(images, np.ndarray) and images.ndim <= 3)
     try:
         several = iter([images] if one else images)
@@ -216,14 +224,24 @@ def as_images(images: Any) -> Iterator[np.ndarray]:
         if isinstance(image, (str, os.PathLike)):
             yield read_image(Path(image))
         elif isinstance(image, Image.Image):
-            if image.mode.startswith(("I", "F")):
-                raise TypeError(f"image {n} has Pillow's mode {image.mode}; expected 8 bits a channel, or its path")
-            yield np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+            yield _as_colours(ImageOps.exif_transpose(image), n)
         elif isinstance(image, np.ndarray):
+            grey = (image.ndim == 2 or image.shape[2:] == (1,)) and image.dtype in (np.uint8, np.uint16, bool)
+            if 0 not in image.shape and (grey or (image.shape[2:] == (4,) and image.dtype == np.uint8)):
+                image = _as_colours(Image.fromarray(image[:, :, 0] if image.shape[2:] == (1,) else image), n)
             yield image
         else:
             kind = type(image).__name__
             raise TypeError(f"image {n} is {kind}; {expected}")
+
+
+def _as_colours(picture: Image.Image, n: int) -> np.ndarray:
+    """Return image ``n`` as a file with these pixels would be read."""
+
+    def note(kind: str) -> None:
+        warnings.warn(f"image {n}: {kind}", DataWarning, stacklevel=5)
+
+    return to_rgb(picture, note, f"image {n}", None)
 
 
 def mold_image(

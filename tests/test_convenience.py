@@ -12,11 +12,13 @@ from mrcnn_np import MaskRCNN, presets
 from mrcnn_np.boxes import boxes_from_xyxy, boxes_to_xyxy
 from mrcnn_np.compare.trace import trace_ours
 from mrcnn_np.config import Config
+from mrcnn_np.data.images import read_image
+from mrcnn_np.data.notes import Notes
 from mrcnn_np.data.rle import decode
 from mrcnn_np.data.segmentation import from_coco
 from mrcnn_np.detections import Detections
-from mrcnn_np.errors import ConfigError, DataError, WeightFileError
-from mrcnn_np.molding import make_batch
+from mrcnn_np.errors import ConfigError, DataError, DataWarning, WeightFileError
+from mrcnn_np.molding import as_images, make_batch
 from mrcnn_np.proposals import propose
 from mrcnn_np.training.checkpoint import Checkpoint, save_checkpoint
 
@@ -141,6 +143,25 @@ def test_reprs_are_short(model, image, found):
     assert repr(found[0]).startswith(f"Detection({found.names[0]} ") and repr(found[0]).endswith(" pixels)")
 
 
+def test_pictures_of_a_microscope(model, tmp_path):
+    """Grey of 8 and 16 bits, as array, Pillow image and file: the same pixels for the network."""
+    grey = np.random.default_rng(3).integers(0, 256, (64, 64), np.uint8)
+    twelve = grey.astype(np.uint16) * 16
+    Image.fromarray(twelve).save(tmp_path / "twelve.png")
+    alpha = np.dstack([grey, grey, grey, np.full_like(grey, 255)])
+    for given in (grey, grey[:, :, None], Image.fromarray(grey), alpha, Image.fromarray(alpha), [grey], grey > 127):
+        (seen,) = as_images(given)
+        expected = grey if np.asarray(given).dtype != bool else 255 * (grey > 127)
+        np.testing.assert_array_equal(seen, np.repeat(np.asarray(expected, np.uint8)[:, :, None], 3, axis=2))
+    for given in (twelve, Image.fromarray(twelve), tmp_path / "twelve.png"):
+        with pytest.warns(DataWarning, match="16-bit grey is divided"):
+            (seen,) = as_images(given)
+        np.testing.assert_array_equal(seen, read_image(tmp_path / "twelve.png", notes=Notes(quiet=True)))
+    with pytest.raises(DataError, match="image 1: holds floating-point values"):
+        list(as_images([grey, Image.fromarray(np.zeros((4, 4), np.float32))]))
+    assert len(model.detect([grey, grey])) == 2
+
+
 def test_wrong_images_are_told(model, image, tmp_path):
     for given, kind, message in (
         (image.transpose(2, 0, 1), ValueError, r"shape \(3, 64, 64\).*looks like \(3, H, W\)"),
@@ -208,9 +229,7 @@ def test_boxes_in_the_other_order_are_warned_of(model):
 
 @pytest.mark.parametrize("given", [3, None, 2.5, object(), np.float32(1)])
 def test_what_is_no_image_and_not_several(model, given):
-    with pytest.raises(
-        TypeError, match=r"images is .*; expected an array \(H, W, 3\) of uint8, a Pillow image, or a path,"
-    ):
+    with pytest.raises(TypeError, match=r"images is .*; expected an array \(H, W, 3\) of uint8, a grey one"):
         model.detect(given)
     with pytest.raises(TypeError, match="image 0 is "):
         model.detect([given])

@@ -377,6 +377,13 @@ def _add_detect(commands: Commands) -> None:
     command.add_argument("--out", default="detections", metavar="DIR", help="default: %(default)s")
     command.add_argument("--score", type=probability, metavar="S", help="keep detections of S or more (default: 0.5)")
     command.add_argument(
+        "--size",
+        type=at_least(1),
+        metavar="PIXELS",
+        help="resize pictures to this size instead of that of the training, for larger (smaller) pictures with objects "
+        "of as many pixels; with more proposals and detections, as many times as the area is larger",
+    )
+    command.add_argument(
         "--every-class",
         action="store_true",
         help="let a region be an object of every class whose score suffices, not of the best class alone",

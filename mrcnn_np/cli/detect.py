@@ -19,6 +19,7 @@ from tqdm import tqdm
 from ..data.given import Given, GivenFile, find_given
 from ..data.masks import in_runs
 from ..data.notes import Notes
+from ..data.photographs import DARK, is_dark
 from ..data.to_correct import FolderToCorrect, LabelImageFolder, LabelmeFolder, numbered
 from ..detections import Detections
 from ..errors import DataError, UserError, printable, some_of
@@ -27,6 +28,7 @@ from ..files import atomic_write, prepare, write_json
 from ..model import MaskRCNN
 from ..parallel.ranks import Ranks
 from ..pictures.instances import draw_instances
+from .looking_size import Scales, fields_for, scale_in_training
 from .network import checkpoint_path, load_model, of_weights, refuse_options_of_weights
 from .results_file import ResultsFile
 
@@ -85,12 +87,15 @@ def run_detect(args: argparse.Namespace) -> int:
     job = ranks.after_first(lambda: _prepared(args))
     model, class_names, out, given, _, results, folders = job
     limit, notes, count = DetectionLimit(model.config.detections_per_image), Notes(), 0
+    training = scale_in_training(checkpoint_path(args).parent) if args.weights is None and args.size is None else None
+    scales = Scales(model.config, training)
     for looked in _looked_at(job, args, notes):
         if isinstance(looked, str):
             given.bad.append(looked)
             continue
         picture, found, count = looked.picture, looked.found, count + 1
         limit.add(looked.objects)
+        scales.add(str(picture), (picture.image.shape[0], picture.image.shape[1]))
         written = _write_record(out, looked, results, drawn=not args.no_pictures)
         for folder in folders:
             folder.add(picture.name, picture.file, picture.frame, picture.image, found)
@@ -110,7 +115,7 @@ def run_detect(args: argparse.Namespace) -> int:
             print(f"if you have {folder.beside} already, copy these beside them and train on that folder instead")
         if folder.hidden:
             print(_hidden_in(folder), file=sys.stderr)
-    for line in limit.describe():
+    for line in (*limit.describe(), *scales.describe()):
         print(line)
     return _report(given, notes)
 
@@ -165,6 +170,8 @@ def _looks(file: GivenFile, job: Job, args: argparse.Namespace, notes: Notes) ->
             if frame is not None:
                 name = _unlike(_FRAME.format(name, frame), taken)
                 taken.add(name)
+            if is_dark(image, file.path, notes):
+                notes.add(DARK, file.path)
             picture = Picture(name, file, frame, image)
             found = job.model.detect([image])[0]
             objects, found = len(found.scores), within_limits(found, args)
@@ -249,11 +256,19 @@ def _detector(args: argparse.Namespace) -> tuple[MaskRCNN, tuple[str, ...]]:
     if args.every_class:
         changes["detection_classes"] = "all"
     if args.weights is not None:
-        model = of_weights(args, **changes)
+        model = _sized(of_weights(args, **changes), args)
         return model, model.class_names or ("background", *(f"class {i}" for i in range(1, model.config.num_classes)))
     refuse_options_of_weights(args)
     model, checkpoint = load_model(checkpoint_path(args), args.config or (), **changes)
-    return model, checkpoint.class_names
+    return _sized(model, args), checkpoint.class_names
+
+
+def _sized(model: MaskRCNN, args: argparse.Namespace) -> MaskRCNN:
+    """Let a network look at pictures at --size."""
+    if args.size is None:
+        return model
+    given = tuple(text.partition("=")[0].strip() for text in args.config or ())
+    return model.with_config(**fields_for(args.size, model.config, given))
 
 
 def within_limits(found: Detections, args: argparse.Namespace) -> Detections:

@@ -90,9 +90,7 @@ def load_model(path: Path, overrides: Sequence[str] = (), **changes: Any) -> tup
     if len(checkpoint.class_names) != checkpoint.config.num_classes:
         names, classes = len(checkpoint.class_names), checkpoint.config.num_classes
         raise CheckpointError(f"{path}: it names {names} classes, but its network has {classes}")
-    config = checkpoint.config
-    for text in overrides:
-        config = _changed(config, text, path)
+    config = _changed(checkpoint.config, overrides, path) if overrides else checkpoint.config
     try:
         return MaskRCNN(config.replace(**changes), checkpoint.params), checkpoint
     except (CheckpointError, NonFiniteError) as error:
@@ -106,16 +104,17 @@ def of_weights(args: argparse.Namespace, **changes: Any) -> MaskRCNN:
     )
 
 
-def _changed(config: Config, text: str, path: Path) -> Config:
-    """Change one field for inference; ``ConfigError`` names the first parameter that would be another."""
-    changed = config.with_overrides([text])
+def _changed(config: Config, overrides: Sequence[str], path: Path) -> Config:
+    """Change fields for inference, all at once; ``ConfigError`` names the first parameter that would be another."""
+    changed = config.with_overrides(list(overrides))
     there, here = shapes(spec(config)), shapes(spec(changed))
     for name in dict.fromkeys((*there, *here)):
         if there.get(name) != here.get(name):
             now, then = (str(s[name]) if name in s else "not there" for s in (there, here))
             raise ConfigError(
-                f"--config {text} changes the parameters: {name} is {now} in {path} and would be {then}; expected a "
-                "field that changes none, such as detections_per_image, detection_nms_iou or image_max_size"
+                f"{' '.join(f'--config {text}' for text in overrides)} changes the parameters: {name} is {now} in "
+                f"{path} and would be {then}; expected fields that change none, such as detections_per_image, "
+                "detection_nms_iou or image_max_size"
             )
     return changed
 

@@ -45,6 +45,7 @@ from ..training.summary import draw, peak_memory_mib, summarise
 from .backend import remembered, threads_of
 from .compile_ahead import compiling_ahead
 from .first_run import warm_detection
+from .looking_size import SCALE, typical_scale
 from .options import Options, open_dataset, recognise_data, recorded_options, require_run
 from .splits import open_splits
 from .train_config import PRESET, make_config, with_pose
@@ -383,6 +384,7 @@ def _train_and_report(args: argparse.Namespace, folder: Path, plan: Plan, page: 
         "steps": result.step,
         "batch_size": model.config.batch_size * model.config.accumulate,
         "images": len(dataset),
+        SCALE: typical_scale(dataset, model.config),
         "parameters": count(model.params),
         "skipped": result.skipped,
         "machine": machine.info(machine.cpu_count()),

@@ -8,7 +8,6 @@ The Data Science Bowl 2018 has this form ::
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -80,30 +79,32 @@ class MaskFolders(ListedDataset[Folder]):
     def load(self, index: int) -> Sample:
         """Read one image with its instances; anything wrong with its files is a ``DataError`` that names them."""
         image = self._image(index)
-        masks = list(self._masks(index))
+        masks = self._masks(index, (image.shape[0], image.shape[1]))
         size = masks[0][1].size if masks else image.shape[:2]
         objects = (Instance(f"{path}: the mask", 1, rle) for path, rle in masks)
         return self._sample(index, objects, size=size, image=image)
 
-    def _masks(self, index: int) -> Iterator[tuple[Path, RLE]]:
-        """Yield the mask of each object; all have the size of the first."""
-        image_id, size = self.ids[index], None
+    def _masks(self, index: int, shape: tuple[int, int]) -> list[tuple[Path, RLE]]:
+        """Return the mask of each object, all of one size: the picture's (H, W), or that on its side, if any has it."""
+        image_id, found = self.ids[index], []
         for name in self._entry(index).masks:
             path = self.tree.path(name)
             try:
                 pixels = read_silhouette(path, image_id=image_id, content=self.tree.content(name))
-                if size is not None and pixels.shape != size:
-                    raise DataError(
-                        f"is {pixels.shape[1]} x {pixels.shape[0]} pixels; expected {size[1]} x {size[0]}, the size of "
-                        "the mask before it",
-                        path=path,
-                        image_id=image_id,
-                    )
             except DataError as error:
                 self._bad(error)
                 continue
-            size = pixels.shape
-            yield path, Masks.of_array(pixels[None]).rles[0]
+            found.append((path, Masks.of_array(pixels[None]).rles[0]))
+        sizes = [rle.size for _, rle in found]
+        size = next((s for s in (shape, shape[::-1], *sizes) if s in sizes), shape)
+        for path, rle in found:
+            if rle.size != size:
+                whose = "picture" if size == shape else "other masks"
+                wrong = (
+                    f"is {rle.size[1]} x {rle.size[0]} pixels; expected {size[1]} x {size[0]}, the size of the {whose}"
+                )
+                self._bad(DataError(wrong, path=path, image_id=image_id))
+        return [(path, rle) for path, rle in found if rle.size == size]
 
 
 def _folders(tree: Tree) -> dict[str, Folder]:

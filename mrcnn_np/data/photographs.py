@@ -16,6 +16,11 @@ from .sample import Sample
 #: a picture is nearly black if so many of its pixels are no brighter than this, of 255
 _BLACK_SHARE, _BLACK = 0.99, 16
 
+#: said of a picture
+DARK = (
+    "holds 16 bits and is nearly black as it is read, so that little is found; stretch such pictures to their full "
+    "range, all by the rule by which those were that the network was trained on, and save them as 8-bit"
+)
 _TEXTS = {
     "black": "hold 16 bits and are nearly black as they are read; stretch them to their full range, all by one rule, "
     "and save them as 8-bit",
@@ -42,8 +47,7 @@ class Photographs:
         for kind, rule in (("ignored", TURNED_WITH), ("turned", TURNED)):
             if notes.concerns(rule, sample.path):
                 self._found[kind].append(name_of(sample))
-        deep = any(notes.concerns(rule, sample.path) for rule in (SCALED, UPPER_BITS, LOW_VALUES))
-        if deep and (sample.image.max(axis=2) <= _BLACK).mean() >= _BLACK_SHARE:
+        if is_dark(sample.image, sample.path, notes):
             self._found["black"].append(name_of(sample))
 
     def findings(self) -> list[Finding]:
@@ -72,6 +76,21 @@ def with_file(image_id: str, path: str) -> str:
     """
     file = Path(path).name
     return f"{image_id} ({file})" if file and Path(image_id).name not in (file, Path(file).stem) else image_id
+
+
+def is_dark(image: np.ndarray, path: str | Path, notes: Notes) -> bool:
+    """Say whether a picture of 16 bits is nearly black as it was read: one bright pixel may have decided the scale.
+
+    Parameters
+    ----------
+    image : ndarray of shape (H, W, 3), uint8
+    path : path
+        Where it came from, for ``notes``.
+    notes : Notes
+        Of its reader.
+    """
+    deep = any(notes.concerns(rule, path) for rule in (SCALED, UPPER_BITS, LOW_VALUES))
+    return bool(deep and image.size and (image.max(axis=2) <= _BLACK).mean() >= _BLACK_SHARE)
 
 
 def is_plain(image: np.ndarray) -> bool:

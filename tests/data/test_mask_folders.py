@@ -90,6 +90,18 @@ def test_masks_of_another_size_than_the_picture(root):
     path.unlink()
 
 
+def test_the_mask_that_is_unlike_the_picture_is_blamed(root):
+    """Also where it comes first, and is what the others would be compared with."""
+    first, second = sorted((root / "a" / "masks").iterdir())
+    save(first, np.ones((HEIGHT, 5), np.uint8))
+    with pytest.raises(DataError, match=f"^{first}: is 5 x {HEIGHT} pixels; expected {WIDTH} x .* of the picture"):
+        MaskFolders(root).load(0)
+    for path in (first, second):
+        save(path, np.ones((9, 5 if path == first else 6), np.uint8))
+    with pytest.raises(DataError, match=f"^{second}: is 6 x 9 pixels; expected 5 x 9, the size of the other masks"):
+        MaskFolders(root).load(0)
+
+
 def test_two_pictures_in_one_folder(root):
     save(root / "a" / "images" / "another.png", pixels("a"))
     with pytest.raises(DataError, match=rf"{root / 'a' / 'images'}: holds 2 images \(a.png, another.png, ...\)"):
