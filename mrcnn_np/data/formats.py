@@ -26,12 +26,15 @@ class Format(NamedTuple):
         In a few words.
     advice : str
         What to say when there is none.
+    layout : str
+        What lies in it.
     """
 
     name: str
     reader: str
     what: str
     advice: str
+    layout: str = ""
 
     @property
     def variable(self) -> str:
@@ -42,17 +45,23 @@ class Format(NamedTuple):
 FORMATS = (
     Format("shapes", "voc.VOCDataset", "generated shapes", "run `mrcnn-np data shapes` to generate it"),
     Format("voc", "voc.VOCDataset", "Pascal VOC's folders",
-           "set VOC_ROOT to the VOCdevkit folder, or run `mrcnn-np data voc --download`"),
+           "set VOC_ROOT to the VOCdevkit folder, or run `mrcnn-np data voc --download`",
+           "JPEGImages/NAME.jpg, Annotations/NAME.xml, SegmentationObject/NAME.png"),
     Format("coco", "coco.COCODataset", "COCO's instances JSON",
-           "set COCO_ROOT to the folder that holds annotations/ and the images"),
+           "set COCO_ROOT to the folder that holds annotations/ and the images",
+           "a JSON with images, annotations and categories, and the pictures"),
     Format("dsb", "mask_folders.MaskFolders", "mask folders, as of the Data Science Bowl 2018",
-           "set DSB_ROOT to the folder, or the zip, that holds ID/images/ and ID/masks/ for each image"),
+           "set DSB_ROOT to the folder, or the zip, that holds ID/images/ and ID/masks/ for each image",
+           "ID/images/ID.png and, one for each object, ID/masks/*.png"),
     Format("labels", "label_images.LabelImages", "label images, as of PennFudan and Cityscapes",
-           "set LABELS_ROOT to the folder that holds the pictures and their images of numbers"),
+           "set LABELS_ROOT to the folder that holds the pictures and their images of numbers",
+           "images/NAME.png and masks/NAME.png, or NAME.png and NAME_masks.png"),
     Format("labelme", "labelme.Labelme", "labelme's JSON files",
-           "set LABELME_ROOT to the folder that holds the JSON files and the pictures"),
+           "set LABELME_ROOT to the folder that holds the JSON files and the pictures",
+           "NAME.json beside NAME.jpg"),
     Format("via", "via.VIA", "VIA's JSON, as of matterport's balloons",
-           "set VIA_ROOT to the folder that holds the JSON and the pictures"),
+           "set VIA_ROOT to the folder that holds the JSON and the pictures",
+           "a JSON of regions beside the pictures"),
 )  # fmt: skip
 
 #: a zip of these is unpacked, as their readers open files by their path; the others read inside it

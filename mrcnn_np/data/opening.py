@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..errors import DataError, printable
+from ..errors import DataError, printable, some_of
 from ..files import did_you_mean_path
 from .choice import choose_ids
 from .formats import RECOGNISED, UNPACKED, Format, by_name, names
@@ -59,11 +60,22 @@ def recognise(path: str | Path) -> Recognised:
             f"may be {said}. Say which: --data {' or --data '.join(one.kind for one in found)}, with --root", path=path
         )
     if not found:
-        some = sorted(p.name for p in path.iterdir())[:5] if path.is_dir() else []
-        holds = f"holds {', '.join(some) or 'nothing'}" if path.is_dir() else "holds something else"
-        known = "; ".join(f"{form.name}, {form.what}" for form in RECOGNISED)
-        raise DataError(f"{printable(holds)}; expected one of these: {known}", path=path)
+        known = "; ".join(f"{form.name}, {form.what} ({form.layout})" for form in RECOGNISED)
+        raise DataError(f"{printable(_contents(path))}; expected one of these: {known}", path=path)
     return found[0]
+
+
+def _contents(path: Path) -> str:
+    """Say what lies in a folder or a zip, at its top."""
+    if path.is_dir():
+        names = {p.name + "/" * p.is_dir() for p in path.iterdir()}
+    else:
+        try:
+            with zipfile.ZipFile(path) as archive:
+                names = {name.partition("/")[0] + "/" * ("/" in name) for name in archive.namelist()}
+        except (OSError, ValueError, zipfile.BadZipFile):
+            return "holds something else"
+    return f"holds {some_of(sorted(names), 5) or 'nothing'}"
 
 
 def _taken_for(path: Path) -> list[Recognised]:

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import time
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -115,8 +116,13 @@ def test_both_ways_of_coco_are_recognised(tmp_path):
 
 def test_what_is_none_or_several(tmp_path):
     (tmp_path / "notes.txt").write_text("hello")
-    with pytest.raises(DataError, match=r"holds notes\.txt; expected one of these: voc, Pascal VOC's folders; coco, "):
+    with pytest.raises(DataError, match=r"holds notes\.txt; expected one of these: voc, .* \(JPEG.*; coco, "):
         recognise(tmp_path)
+    with zipfile.ZipFile(tmp_path / "mine.zip", "w") as archive:
+        for name in ("images/a.png", "images/b.png", "outlines/x.svg", "readme.md"):
+            archive.writestr(name, "")
+    with pytest.raises(DataError, match=r"mine\.zip: holds images/, outlines/, readme\.md; expected one of .*ID/masks"):
+        recognise(tmp_path / "mine.zip")
     with pytest.raises(DataError, match="is a file; expected a folder, a zip, or a JSON"):
         recognise(tmp_path / "notes.txt")
     with pytest.raises(DataError, match=r"expected one of shapes, voc, .*; did you mean 'labelme'"):
