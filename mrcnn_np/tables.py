@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from .errors import printable
@@ -91,3 +92,16 @@ def one_of(name: str) -> str:
     name : str
     """
     return f"{'an' if name[:1].lower() in tuple('aeiou') else 'a'} {name}"
+
+
+def of_each_class(class_ids: Iterable[int], class_names: Sequence[str]) -> list[str]:
+    """Return how many there are of each class, in the order of the ids: "47 x nucleus"; no name needs a plural so.
+
+    Parameters
+    ----------
+    class_ids : iterable of int
+        Of the objects; an array of shape (D,), say.
+    class_names : sequence of str
+        Entry 0 is background.
+    """
+    return [f"{count} x {class_names[k]}" for k, count in sorted(Counter(map(int, class_ids)).items())]

@@ -3,10 +3,11 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import mrcnn_np
-from mrcnn_np.tables import markdown_row, markdown_table, one_of, text_table
+from mrcnn_np.tables import markdown_row, markdown_table, of_each_class, one_of, text_table
 
 PACKAGE = Path(mrcnn_np.__file__).parent
 
@@ -42,6 +43,12 @@ def test_markdown():
 
 def test_articles():
     assert [one_of(n) for n in ("object", "kite", "Apple", "")] == ["an object", "a kite", "an Apple", "a "]
+
+
+def test_how_many_of_each_class():
+    names = ("background", "nucleus", "box", "sheep")
+    assert of_each_class([3, 1, 1, 3, 1], names) == ["3 x nucleus", "2 x sheep"]
+    assert of_each_class(np.array([2]), names) == ["1 x box"] and of_each_class([], names) == []
 
 
 def test_nobody_else_writes_tables():

@@ -24,6 +24,7 @@ from ..errors import DataError, UserError
 from ..files import atomic_write, prepare, prepare_file
 from ..fit.small import small_objects
 from ..pictures.instances import annotated_skeletons, draw_instances
+from ..tables import of_each_class
 from .anchors import run_anchors
 from .options import Options, read_ids, recognise_data
 from .results_file import dataset_category_ids
@@ -151,8 +152,7 @@ def _draw_truth(sample: data.Sample, class_names: tuple[str, ...], out: Path, wh
 
 
 def _counted(sample: data.Sample, class_names: tuple[str, ...]) -> str:
-    ids, counts = np.unique(sample.gt_class_ids, return_counts=True)
-    return ", ".join(f"{n} {class_names[k]}" for k, n in zip(ids, counts)) or "nothing"
+    return ", ".join(of_each_class(sample.gt_class_ids, class_names)) or "nothing"
 
 
 def run_check(args: argparse.Namespace) -> int:

@@ -28,6 +28,7 @@ from ..files import atomic_write, prepare, write_json
 from ..model import MaskRCNN
 from ..parallel.ranks import Ranks
 from ..pictures.instances import draw_instances
+from ..tables import of_each_class
 from .looking_size import Scales, fields_for, scale_in_training
 from .network import checkpoint_path, load_model, of_weights, refuse_options_of_weights
 from .results_file import ResultsFile
@@ -304,8 +305,7 @@ def _unlike(stem: str, taken: set[str]) -> str:
 
 
 def _in_words(found: Detections, class_names: tuple[str, ...]) -> str:
-    ids, counts = np.unique(found.class_ids, return_counts=True)
-    return ", ".join(f"{n} {class_names[i]}" for i, n in zip(ids, counts)) or "nothing found"
+    return ", ".join(of_each_class(found.class_ids, class_names)) or "nothing found"
 
 
 def _draw(out: Path, picture: Picture, found: Detections, class_names: tuple[str, ...], *, pictures: bool) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 
 from ..boxes import iou
 from ..errors import some_of
+from ..tables import of_each_class
 from .findings import Finding
 from .near import Thumbnail, earlier, thumbnail
 from .photographs import is_plain, name_of
@@ -181,5 +181,5 @@ class Copies:
         return said
 
     def _counted(self, place: int) -> str:
-        counts = Counter(abs(int(k)) for k in self._pictures[place].annotation.class_ids)
-        return some_of([f"{n} {self._class_names[k]}" for k, n in sorted(counts.items())], _NAMED) or "nothing"
+        ids = (abs(int(k)) for k in self._pictures[place].annotation.class_ids)
+        return some_of(of_each_class(ids, self._class_names), _NAMED) or "nothing"

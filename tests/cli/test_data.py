@@ -70,7 +70,7 @@ def test_pictures_of_numbers_are_called_like_their_files(tmp_path, capsys):
     root = CocoTree(tmp_path / "coco").image(139).rectangle(139, 2, 3, 9, 9).save()
     assert main(["data", "show", "--data", str(root), "--out", str(tmp_path / "out")]) == 0
     path = tmp_path / "out" / "139_000000000139_truth.png"
-    assert f"139 (000000000139.png): 1 cat -> {path}" in capsys.readouterr().out and path.is_file()
+    assert f"139 (000000000139.png): 1 x cat -> {path}" in capsys.readouterr().out and path.is_file()
 
 
 def test_a_drawn_share_is_checked_and_shown(tmp_path, capsys):

@@ -122,7 +122,7 @@ def test_check_show_and_import(kind, tmp_path, capsys):
     assert main(["data", "check", "--data", str(root)]) == 0
     assert "problems   none" in capsys.readouterr().out
     assert main(["data", "show", "--data", str(root), "--subset", "1", "--out", str(out)]) == 0
-    assert f"a: 2 object -> {out / 'a_truth.png'}" in capsys.readouterr().out
+    assert f"a: 2 x object -> {out / 'a_truth.png'}" in capsys.readouterr().out
     assert os.listdir(out) == ["a_truth.png"] and np.asarray(Image.open(out / "a_truth.png")).std() > 0
     command = ["data", "import", str(root), "--out", str(tmp_path / "coco"), "--quiet"]
     assert main(command) == 0

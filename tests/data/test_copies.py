@@ -42,10 +42,10 @@ def test_the_same_pixels_and_objects_are_advice():
 @pytest.mark.parametrize(
     ("boxes", "class_ids", "example"),
     [
-        ([], [], "b has nothing, and a has 1 cat"),
-        ([(1, 1, 9, 9)], [2], "b has 1 dog, and a has 1 cat"),
-        ([(1, 1, 9, 9), (30, 30, 60, 60)], [1, 2], "b has 1 cat, 1 dog, and a has 1 cat"),
-        ([(50, 50, 90, 90)], [1], "b and a, which have 1 cat each, in other places"),
+        ([], [], "b has nothing, and a has 1 x cat"),
+        ([(1, 1, 9, 9)], [2], "b has 1 x dog, and a has 1 x cat"),
+        ([(1, 1, 9, 9), (30, 30, 60, 60)], [1, 2], "b has 1 x cat, 1 x dog, and a has 1 x cat"),
+        ([(50, 50, 90, 90)], [1], "b and a, which have 1 x cat each, in other places"),
     ],
 )
 def test_other_objects_on_the_same_pixels_are_wrong(boxes, class_ids, example):
@@ -78,7 +78,7 @@ def test_one_photograph_stored_again(kind):
     assert wrong == spare == [] and (finding.count, finding.of) == (1, 3)
     assert finding.example == "b, which looks like a" and "none of them with other objects" in finding.text
     _, (finding,), _ = found(picture(one, [(10, 10, 60, 60)]), picture(again, [], name="b"))
-    assert finding.example == "b has nothing, and a has 1 cat" and "(1 of them with other objects)" in finding.text
+    assert finding.example == "b has nothing, and a has 1 x cat" and "(1 of them with other objects)" in finding.text
 
 
 def test_it_is_said_once_and_not_of_versions_or_plain_pictures():
@@ -101,7 +101,8 @@ def test_every_format(kind, tmp_path):
             shutil.copyfile(next(iter(root.rglob(path.name.replace("b", "a")))), path)
     report = check_dataset(open_dataset(kind, root))
     (finding,) = report.findings
-    assert not report.ok and finding.example.startswith("b has 1 object, and a has 2 object") and not report.spare_ids
+    example = "b has 1 x object, and a has 2 x object"
+    assert not report.ok and finding.example.startswith(example) and not report.spare_ids
 
 
 def test_the_command_leaves_copies_out(tmp_path, capsys):
