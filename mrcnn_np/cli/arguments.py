@@ -408,6 +408,18 @@ def _add_detect(commands: Commands) -> None:
         metavar="DIR",
         help="write images whose pixels are the numbers of objects, and copies of the images, into a new folder",
     )
+    command.add_argument(
+        "--table",
+        metavar="FILE.csv",
+        help="write one line for each object (class, score, box, pixels, centroid, grey level), and into "
+        "FILE-pictures.csv one for each picture with its count",
+    )
+    command.add_argument(
+        "--pixel-size",
+        type=positive,
+        metavar="MICROMETRES",
+        help="side of a pixel of the pictures: --table says areas in square micrometres, too",
+    )
     numbers = "an instances JSON from which --coco-results takes the ids of images (by file name) and categories"
     _add_coco_results(command, numbers)
 

@@ -31,6 +31,7 @@ from ..pictures.instances import draw_instances
 from ..tables import of_each_class
 from .looking_size import Scales, fields_for, scale_in_training
 from .network import checkpoint_path, load_model, of_weights, refuse_options_of_weights
+from .object_table import Measured, ObjectTable, measured
 from .results_file import ResultsFile
 
 #: what --score is by default; evaluation uses the configuration's own, which is lower
@@ -62,12 +63,13 @@ class Picture(NamedTuple):
 
 
 class Looked(NamedTuple):
-    """What was found in a picture: how many objects, those within the limits of the options, and its record."""
+    """What was found in a picture: how many objects, those within the limits of the options, its record, its rows."""
 
     picture: Picture
     objects: int
     found: Detections
     record: dict[str, object]
+    rows: list[Measured]
 
 
 class Job(NamedTuple):
@@ -79,6 +81,7 @@ class Job(NamedTuple):
     given: Given
     names: dict[Path, str]
     results: ResultsFile | None
+    table: ObjectTable | None
     folders: list[FolderToCorrect]
 
 
@@ -86,7 +89,7 @@ def run_detect(args: argparse.Namespace) -> int:
     """Detect objects in image files; a bad file is reported, and the others are done all the same."""
     ranks: Ranks = args.ranks
     job = ranks.after_first(lambda: _prepared(args))
-    model, class_names, out, given, _, results, folders = job
+    model, class_names, out, given, _, results, table, folders = job
     limit, notes, count = DetectionLimit(model.config.detections_per_image), Notes(), 0
     training = scale_in_training(checkpoint_path(args).parent) if args.weights is None and args.size is None else None
     scales = Scales(model.config, training)
@@ -98,6 +101,9 @@ def run_detect(args: argparse.Namespace) -> int:
         limit.add(looked.objects)
         scales.add(str(picture), (picture.image.shape[0], picture.image.shape[1]))
         written = _write_record(out, looked, results, drawn=not args.no_pictures)
+        if table is not None:
+            size, full = (picture.image.shape[0], picture.image.shape[1]), looked.objects >= limit.limit
+            table.add(picture.file.path, picture.name, looked.rows, size=size, frame=picture.frame, limit_reached=full)
         for folder in folders:
             folder.add(picture.name, picture.file, picture.frame, picture.image, found)
         tqdm.write(f"{picture}: {_in_words(found, class_names)} -> {written}")
@@ -107,6 +113,8 @@ def run_detect(args: argparse.Namespace) -> int:
         return 0
     if results is not None:
         results.write()
+    if table is not None:
+        table.write()
     weights = "" if args.weights else f" --weights {shlex.quote(str(checkpoint_path(args)))}"
     for folder in folders:
         where = shlex.quote(str(folder.folder))
@@ -128,11 +136,12 @@ def _prepared(args: argparse.Namespace) -> Job:
     given = find_given(args.images, without=[Path(p) for p in (out, args.labelme, args.label_images) if p is not None])
     names = _unique_names([file.path for file in given.files])
     if not args.ranks.first:
-        return Job(model, class_names, out, given, names, None, [])
+        return Job(model, class_names, out, given, names, None, None, [])
     prepare(out)
     results = _results(args, names, class_names)
+    table = _table(args)
     _refuse_overwriting(out, names, args.coco_results)
-    return Job(model, class_names, out, given, names, results, _folders_to_correct(args, class_names))
+    return Job(model, class_names, out, given, names, results, table, _folders_to_correct(args, class_names))
 
 
 def _looked_at(job: Job, args: argparse.Namespace, notes: Notes) -> Iterator[Looked | str]:
@@ -177,7 +186,8 @@ def _looks(file: GivenFile, job: Job, args: argparse.Namespace, notes: Notes) ->
             found = job.model.detect([image])[0]
             objects, found = len(found.scores), within_limits(found, args)
             _draw(job.out, picture, found, job.class_names, pictures=not args.no_pictures)
-            yield Looked(picture, objects, found, _record(picture, found, job.class_names))
+            rows = [] if args.table is None else measured(found, image, job.class_names)
+            yield Looked(picture, objects, found, _record(picture, found, job.class_names), rows)
     except DataError as error:
         yield str(error)
 
@@ -224,6 +234,14 @@ def _results(args: argparse.Namespace, names: dict[Path, str], class_names: tupl
         return ResultsFile.of_files(args.coco_results, names, class_names, args.ground_truth)
     if args.ground_truth is not None:
         raise UserError("--ground-truth numbers the images of --coco-results; expected that option, too")
+    return None
+
+
+def _table(args: argparse.Namespace) -> ObjectTable | None:
+    if args.table is not None:
+        return ObjectTable(args.table, pixel_size=args.pixel_size)
+    if args.pixel_size is not None:
+        raise UserError("--pixel-size is for the areas of --table; expected that option, too")
     return None
 
 
