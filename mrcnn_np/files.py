@@ -93,9 +93,14 @@ def write_text(path: Path, text: str) -> None:
     atomic_write(path, text.encode(errors="backslashreplace"))
 
 
+def json_bytes(value: Any) -> bytes:
+    """Return what ``write_json`` writes."""
+    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode(errors="backslashreplace")
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write a value as readable JSON, atomically; a file name that is no UTF-8 is read back as it was."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    atomic_write(path, json_bytes(value))
 
 
 def open_own(path: Path, *, keep: bool = True) -> IO[bytes]:

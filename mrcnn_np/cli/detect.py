@@ -120,6 +120,10 @@ def run_detect(args: argparse.Namespace) -> int:
         where = shlex.quote(str(folder.folder))
         train = f"mrcnn-np train --data {where}{weights}"
         print(f"{count} images written to {folder.folder}; correct them in {folder.program} first, then: {train}")
+        if folder.earlier:
+            print(
+                f"{folder.folder} holds what an earlier detection wrote of other pictures ({len(folder.earlier)}), too"
+            )
         if folder.beside:
             print(f"if you have {folder.beside} already, copy these beside them and train on that folder instead")
         if folder.hidden:

@@ -15,23 +15,26 @@ from PIL import Image
 
 from ..detections import Detections
 from ..errors import DataError, UserError
-from ..files import atomic_write, prepare, read_bytes, write_json, write_text
+from ..files import json_bytes, prepare, read_bytes
 from .given import GivenFile
 from .images import MAX_PIXELS, SUFFIXES
 from .tracing import polygons_of, without_specks
 from .voc_labels import VOID
+from .written import WrittenFiles
 
 #: bytes of a picture that is copied: more than the largest, uncompressed
 _MOST_BYTES = 16 * MAX_PIXELS
+_EXPECTED = "expected the name of a folder that is new or empty"
 
 
 class FolderToCorrect:
-    """A new folder with a copy of each picture and what was found in it.
+    """A folder with a copy of each picture and what was found in it.
 
     Parameters
     ----------
     folder : path
-        New or empty: what was corrected there is not overwritten.
+        New, empty, or as an earlier detection left it, to which pictures are added, and those of the same content are
+        written once more: what was corrected there is not overwritten.
     class_names : tuple of str
         Background first.
 
@@ -45,24 +48,35 @@ class FolderToCorrect:
         With what the folder is corrected.
     beside : str
         What it may be copied beside and trained on with; empty where numbers or classes would get mixed up.
+    ends : str
+        How the names of its annotations end.
+    earlier : dict of str to str
+        The pictures of an earlier detection that this one has not come across yet, by their names without suffix.
 
     Raises
     ------
     UserError
-        The folder holds something, or cannot be written.
+        The folder holds something that no detection wrote, or that was changed since, or other classes; or it cannot
+        be written. Of ``add``, too: another picture of that name is there.
     """
 
-    why_hidden = program = beside = ""
+    why_hidden = program = beside = ends = ""
 
     def __init__(self, folder: str | Path, class_names: tuple[str, ...]) -> None:
         self.folder, self.class_names = Path(folder), class_names
         self.hidden_in: dict[str, int] = {}
-        if os.path.lexists(self.folder) and (not self.folder.is_dir() or any(self.folder.iterdir())):
-            raise UserError(f"{folder} is there already; expected the name of a folder that is new or empty")
-        prepare(self.folder)
+        if os.path.lexists(self.folder) and not self.folder.is_dir():
+            raise UserError(f"{folder} is no folder; {_EXPECTED}")
+        self._files = WrittenFiles(self.folder)
         names = self._listed()
+        classes = "".join(f"{name}\n" for name in names).encode(errors="backslashreplace")
+        self.earlier = {Path(n).stem: n for n in self._files.names if self._is_picture(n)}
+        against = self._files.changed() or self._of_others(classes)
+        if against:
+            raise UserError(f"{folder} is there already, and {against}; {_EXPECTED}")
+        prepare(self.folder)
         if names:
-            write_text(self.folder / "classes.txt", "".join(f"{name}\n" for name in names))
+            self._files.write("classes.txt", classes)
 
     @property
     def hidden(self) -> int:
@@ -90,6 +104,20 @@ class FolderToCorrect:
         if hidden:
             self.hidden_in[name] = hidden
 
+    def _of_others(self, classes: bytes) -> str:
+        """Say why what an earlier detection left cannot be added to; empty if it can."""
+        ends = ".json" if any(name.endswith(".json") for name in self._files.names) else "_mask.png"
+        if any(name.endswith(ends) for name in self._files.names) and ends != self.ends:
+            return "it is not of this option's format"
+        listed = "classes.txt" in self._files.names
+        if self.earlier and (listed != bool(classes) or (listed and not self._files.same("classes.txt", classes))):
+            return "a network of other classes wrote it"
+        return ""
+
+    def _is_picture(self, name: str) -> bool:
+        """Say whether a file of ours is the copy of a picture."""
+        return name.lower().endswith(SUFFIXES)
+
     def _write(self, name: str, file: GivenFile, frame: int | None, image: np.ndarray, found: Detections) -> int:
         """Write one picture; return how many detections have no pixel of their own."""
         raise NotImplementedError
@@ -101,19 +129,23 @@ class FolderToCorrect:
             content = read_bytes(file.path, most=_MOST_BYTES) if content is None else content
         else:
             suffix, content = ".png", _png(image)
-        atomic_write(self.folder / f"{name}{suffix}", content)
-        return f"{name}{suffix}"
+        copy = f"{name}{suffix}"
+        before = self.earlier.pop(name, None)
+        if before is not None and (before != copy or not self._files.same(copy, content)):
+            raise UserError(f"{self.folder / before} is a copy of another picture than {file.path}; {_EXPECTED}")
+        self._files.write(copy, content)
+        return copy
 
 
 class LabelmeFolder(FolderToCorrect):
     """labelme's JSON beside each picture; an object is a polygon, or several of one ``group_id``."""
 
     why_hidden = "their masks are empty, only their boxes are there"
-    program, beside = "labelme", "labelme files"
+    program, beside, ends = "labelme", "labelme files", ".json"
 
     def _write(self, name: str, file: GivenFile, frame: int | None, image: np.ndarray, found: Detections) -> int:
         picture = self._copy(name, file, frame, image)
-        write_json(self.folder / f"{name}.json", labelme_document(found, self.class_names, picture))
+        self._files.write(f"{name}.json", json_bytes(labelme_document(found, self.class_names, picture)))
         return int((~found.masks.any(axis=(1, 2))).sum())
 
 
@@ -166,15 +198,18 @@ class LabelImageFolder(FolderToCorrect):
     def _listed(self) -> tuple[str, ...]:
         return self.class_names[1:] if len(self.class_names) == 2 else ()
 
+    def _is_picture(self, name: str) -> bool:
+        return Path(name).stem.endswith("_image")
+
     why_hidden = "better detections cover them, or their masks are empty"
-    program = "a program that paints label images"
+    program, ends = "a program that paints label images", "_mask.png"
 
     def _write(self, name: str, file: GivenFile, frame: int | None, image: np.ndarray, found: Detections) -> int:
         self._copy(f"{name}_image", file, frame, image)
         numbers = numbered(found)
         # 255, and in 16 bits 65535, stand for pixels that nobody labelled
         depth = np.uint8 if len(found) < VOID else np.uint16
-        atomic_write(self.folder / f"{name}_mask.png", _png(numbers.astype(depth)))
+        self._files.write(f"{name}_mask.png", _png(numbers.astype(depth)))
         return len(found) - len(np.unique(numbers[numbers > 0]))
 
 

@@ -120,9 +120,20 @@ def test_what_was_found_can_be_corrected_and_trained_on(trained, folder, tmp_pat
     assert main(["train", "--data", str(where), "--out", str(run_folder), *few]) == 0
     summary = json.loads((run_folder / "summary.json").read_text())
     assert summary["images"] == 5
-    # a second time it would overwrite what was corrected
+    # a second time nothing is lost
+    before = {path.name: path.read_bytes() for path in where.iterdir()}
+    assert run(trained, folder, "--out", tmp_path / "out", "--no-pictures", option, where) == 0
+    assert {path.name: path.read_bytes() for path in where.iterdir()} == before
+    assert "earlier detection" not in capsys.readouterr().out
+    assert run(trained, folder / "a.png", "--out", tmp_path / "out", "--no-pictures", option, where) == 0
+    assert f"{where} holds what an earlier detection wrote of other pictures (4), too" in capsys.readouterr().out
+    # now it would overwrite what was corrected
+    corrected = "a.json" if kind == "labelme" else "a_mask.png"
+    (where / corrected).write_bytes(before[corrected] + b" ")
     assert run(trained, folder, "--out", tmp_path / "out", "--no-pictures", option, where) == 2
-    assert "expected the name of a folder that is new or empty" in capsys.readouterr().err
+    refused = f"{where} is there already, and {corrected} in it was changed since detect wrote it; expected the name"
+    assert refused in capsys.readouterr().err
+    assert (where / corrected).read_bytes() == before[corrected] + b" "
 
 
 def test_empty_masks_are_named_with_their_pictures(trained, folder, tmp_path, monkeypatch, capsys):

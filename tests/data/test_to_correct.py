@@ -144,8 +144,35 @@ def test_from_a_zip_and_under_a_name_that_is_no_text(photo, tmp_path):
     assert open_dataset("labelme", tmp_path / "out", "train").load(0).gt_class_ids.tolist() == [1, 3]
 
 
-def test_what_was_corrected_is_not_overwritten(tmp_path):
-    (tmp_path / "a.json").write_text("{}")
-    for kind in (LabelmeFolder, LabelImageFolder):
-        with pytest.raises(UserError, match="expected the name of a folder that is new or empty"):
-            kind(tmp_path, CLASSES)
+@pytest.mark.parametrize("kind", [LabelmeFolder, LabelImageFolder])
+def test_what_was_corrected_is_not_overwritten(photo, tmp_path, kind):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "a.json").write_text("{}")
+    with pytest.raises(UserError, match=r"holds a\.json, of which there is no record .* that is new or empty"):
+        kind(tmp_path / "mine", CLASSES)
+    with pytest.raises(UserError, match=r"photo\.png is no folder; expected"):
+        kind(photo[0], CLASSES)
+    where, args = tmp_path / "out", (GivenFile(photo[0]), None, photo[1])
+    kind(where, CLASSES[:2]).add("a", *args, found_of([np.ones(SHAPE, bool)]))
+    again = kind(where, CLASSES[:2])
+    assert set(again.earlier) == {"a" if kind is LabelmeFolder else "a_image"}
+    again.add("a", *args, found_of([]))  # other numbers for the same picture
+    assert not again.earlier
+    again = kind(where, CLASSES[:2])
+    again.add("b", *args, found_of([]))
+    assert len(again.earlier) == 1
+    Image.fromarray(255 - photo[1]).save(tmp_path / "other.png")
+    Image.fromarray(photo[1]).save(tmp_path / "other.bmp")
+    for name in ("other.png", "other.bmp"):
+        with pytest.raises(
+            UserError, match=rf"is a copy of another picture than .*{name}; expected the name of a folder"
+        ):
+            kind(where, CLASSES[:2]).add("a", GivenFile(tmp_path / name), *args[1:], found_of([]))
+    for classes in (CLASSES, ("background", "other")):
+        with pytest.raises(UserError, match="a network of other classes wrote it"):
+            kind(where, classes)
+    with pytest.raises(UserError, match="it is not of this option's format"):
+        (LabelImageFolder if kind is LabelmeFolder else LabelmeFolder)(where, CLASSES[:2])
+    (where / "classes.txt").write_text("square\nmore\n")
+    with pytest.raises(UserError, match=r"classes\.txt in it was changed since detect wrote it; expected"):
+        kind(where, CLASSES[:2])
