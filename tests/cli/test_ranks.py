@@ -131,10 +131,11 @@ def test_two_processes_train_detect_and_evaluate_like_one(shapes, tmp_path):
         out, found = tmp_path / name, tmp_path / f"{name}.json"
         pictures = shapes / "VOC2012" / "JPEGImages"
         done = started("detect", "--run", two, pictures, "--out", out, "--score", 0, "--coco-results", found,
-                       "--no-pictures", "--quiet", ranks=n)  # fmt: skip
+                       "--no-pictures", "--quiet", "--table", tmp_path / f"{name}.csv", ranks=n)  # fmt: skip
         assert done.returncode == 0, done.stderr
         files = {p.name: p.read_bytes() for p in out.iterdir()}
-        detected.append((done.stdout.replace(str(tmp_path / name), "OUT"), files, found.read_bytes()))
+        tables = [(tmp_path / f"{name}{end}.csv").read_bytes() for end in ("", "-pictures")]
+        detected.append((done.stdout.replace(str(tmp_path / name), "OUT"), files, found.read_bytes(), tables))
     assert detected[0] == detected[1] and len(detected[0][1]) == 18
 
     evaluated = []
