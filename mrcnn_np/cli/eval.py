@@ -23,7 +23,7 @@ from ..model import MaskRCNN
 from ..parallel.ranks import Ranks
 from ..weights.class_names import class_rows
 from .network import checkpoint_path, load_model, of_weights, refuse_options_of_weights
-from .options import images_named, images_of_run, open_dataset, recognise_data
+from .options import images_named, images_of_run, open_dataset, recognise_data, recorded_options
 from .results_file import ResultsFile
 
 
@@ -41,6 +41,8 @@ class Subject(NamedTuple):
         Where the numbers go.
     facts : dict
         What the file says of where they come from.
+    learned_from : bool
+        These are the images that the model was trained on.
     """
 
     model: MaskRCNN
@@ -49,6 +51,7 @@ class Subject(NamedTuple):
     class_ids: np.ndarray | None
     out: Path | None
     facts: dict[str, Any]
+    learned_from: bool = False
 
 
 def run_eval(args: argparse.Namespace) -> int:
@@ -80,6 +83,7 @@ def run_eval(args: argparse.Namespace) -> int:
         class_ids=subject.class_ids,
         skip_bad=args.skip_bad,
         progress=not args.quiet,
+        learned_from=subject.learned_from,
         on_image=None if results is None else results.add,
         ranks=ranks,
     )
@@ -87,6 +91,8 @@ def run_eval(args: argparse.Namespace) -> int:
         return 0
     for kind, evaluation in report.evaluations.items():
         print(f"{kind}\n{evaluation.table()}\n")
+    if report.counts is not None:
+        print(f"what detect finds\n{report.counts.table()}\n")
     for line in report.notes:
         print(line)
     for image_id, reason in report.skipped.items():
@@ -110,7 +116,10 @@ def _of_run(args: argparse.Namespace) -> Subject:
     _prepare(out, args.coco_results)
     dataset = open_dataset(chosen, split, subset=args.subset, ids=args.ids)
     dataset = in_classes_of(dataset, checkpoint.class_names, f"split {split!r}", print)
-    return Subject(model, dataset, split, None, out, _facts(path, checkpoint.step, args.config))
+    recorded = recorded_options(folder)
+    own = (recorded.get("data"), recorded.get("root"), recorded.get("split", "train"))
+    learned_from = (chosen.data, chosen.root, split) == own
+    return Subject(model, dataset, split, None, out, _facts(path, checkpoint.step, args.config), learned_from)
 
 
 def _of_weights(args: argparse.Namespace) -> Subject:

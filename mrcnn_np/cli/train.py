@@ -365,6 +365,7 @@ def _train_and_evaluate(
     reports: dict[str, SplitReport] = {}
     for name, split in plan.splits.items():
         shown: dict[str, Any] = {"progress": not args.quiet, "label": f"evaluate {name}"}
+        shown["learned_from"] = name == options.split
         reports[name] = evaluate_split(model, split, skip_bad=options.skip_bad, ranks=plan.ranks, **shown)
     return Outcome(result, reports, (after_training, peak_memory_mib()))
 

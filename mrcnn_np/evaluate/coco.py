@@ -12,6 +12,7 @@ from ..data.sample import Sample
 from ..detections import Detections
 from ..errors import some_of
 from ..tables import text_table
+from .counting import Matches
 from .matching import FALSE_POSITIVE, IGNORED, ClassOverlaps, check_options, class_overlaps, match_detections, pairs
 from .ranking import average_precision, precision_recall
 
@@ -140,6 +141,22 @@ class CocoEvaluator:
             self._ranks[k].append(np.arange(count))
             self._outcomes[k].append(outcomes)
         self.images += 1
+
+    def matches(self) -> Matches:
+        """Return what became of every detection so far, at an IoU of 0.5, of objects of all sizes."""
+        limit = self.limits[-1]
+        cut = any(len(scores) >= limit for of_class in self._scores for scores in of_class)
+        return Matches(
+            class_names=self.class_names,
+            iou_type=self.iou_type,
+            scores=tuple(np.concatenate([np.zeros(0), *parts]) for parts in self._scores),
+            outcomes=tuple(
+                np.concatenate([np.zeros(0, np.int8), *(part[0, 0] for part in parts)]) for parts in self._outcomes
+            ),
+            gt=self._gt[:, 0].copy(),
+            images=self.images,
+            limit=limit if cut else None,
+        )
 
     def result(self) -> CocoEvaluation:
         """Sum up what was added so far; more images may follow."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,6 +19,7 @@ from ..keypoints.pose import COCO_PERSON, Pose
 from ..model import MaskRCNN
 from ..parallel.ranks import ALONE, Ranks
 from .coco import CocoEvaluation, CocoEvaluator
+from .counting import Counts, count_from_scores
 from .oks import OksEvaluator
 from .voc import Evaluation, Evaluator
 
@@ -42,6 +43,8 @@ class SplitReport:
         Images that could not be read, and why.
     notes : list of str
         What has to be known to read the numbers, a sentence each: limits that were reached.
+    counts : Counts or None
+        What is found from a score on: of masks, where they were measured, else of boxes; None if neither was.
     seconds : float
     """
 
@@ -50,12 +53,20 @@ class SplitReport:
     detections: list[Detections] = field(default_factory=list)
     skipped: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    counts: Counts | None = None
     seconds: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
         numbers = {kind: evaluation.as_dict() for kind, evaluation in self.evaluations.items()}
-        return {**numbers, "seconds": round(self.seconds, 2), "skipped": self.skipped, "notes": self.notes}
+        counts = None if self.counts is None else self.counts.as_dict()
+        return {
+            **numbers,
+            "counts": counts,
+            "seconds": round(self.seconds, 2),
+            "skipped": self.skipped,
+            "notes": self.notes,
+        }
 
 
 class DetectionLimit:
@@ -186,6 +197,7 @@ def evaluate_split(
     skip_bad: bool = False,
     progress: bool = True,
     label: str = "evaluate",
+    learned_from: bool = False,
     on_image: Callable[[str, Detections], None] | None = None,
     ranks: Ranks = ALONE,
 ) -> SplitReport:
@@ -206,6 +218,8 @@ def evaluate_split(
         Show a progress bar.
     label : str
         What the bar says.
+    learned_from : bool
+        The network was trained on these images, so that no score is proposed by them.
     on_image : callable, optional
         Called with the id and the detections of every image.
     ranks : Ranks
@@ -265,6 +279,21 @@ def evaluate_split(
             f"none of the {len(dataset)} images can be read; the last error: {[*report.skipped.values()][-1]}"
         )
     report.evaluations = {kind: evaluator.result() for kind, evaluator in evaluators.items()}
+    report.counts = _counts(evaluators, model.config, learned_from)
     report.notes += limit.describe()
     report.seconds = time.perf_counter() - began
     return report
+
+
+def _counts(evaluators: Mapping[str, Evaluator | CocoEvaluator], config: Config, learned_from: bool) -> Counts | None:
+    """Count what is found from a score on, of masks if they are measured, else of boxes."""
+    evaluator = evaluators.get("mask") or evaluators.get("box")
+    if evaluator is None or not evaluator.images:
+        return None
+    counts = count_from_scores(
+        evaluator.matches(),
+        threshold=config.detection_score_threshold,
+        inclusive=config.detection_score_inclusive,
+    )
+    why = "the network has learnt these images; held-out ones are asked for that"
+    return counts.not_proposing(why) if learned_from else counts

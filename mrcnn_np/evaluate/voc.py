@@ -11,6 +11,7 @@ import numpy as np
 from ..data.sample import Sample
 from ..detections import Detections
 from ..tables import text_table
+from .counting import Matches
 from .matching import FALSE_POSITIVE, TRUE_POSITIVE, check_options, class_overlaps, match_detections, pairs
 from .ranking import METHODS, average_precision, precision_recall
 
@@ -151,10 +152,23 @@ class Evaluator:
             self._gt[found.class_id] += (~(found.difficult | found.crowd)).sum()
         self.images += 1
 
+    def matches(self) -> Matches:
+        """Return what became of every detection so far, at ``iou_threshold``."""
+        cut = self.method == "coco" and any(len(s) >= 100 for of_class in self._scores for s in of_class)
+        return Matches(
+            class_names=self.class_names,
+            iou_type=self.iou_type,
+            scores=tuple(np.concatenate([np.zeros(0), *parts]) for parts in self._scores),
+            outcomes=tuple(np.concatenate([np.zeros(0, np.int8), *parts]) for parts in self._outcomes),
+            gt=self._gt.copy(),
+            images=self.images,
+            limit=100 if cut else None,
+        )
+
     def result(self) -> Evaluation:
         """Rank what was added so far; more images may follow."""
-        outcomes = [np.concatenate([np.zeros(0, np.int8), *parts]) for parts in self._outcomes]
-        scores = [np.concatenate([np.zeros(0), *parts]) for parts in self._scores]
+        matches = self.matches()
+        scores, outcomes = matches.scores, matches.outcomes
         curves = [precision_recall(s, o, int(n)) for s, o, n in zip(scores, outcomes, self._gt)]
         ap = np.array(
             [average_precision(*c, method=self.method) if n else np.nan for c, n in zip(curves, self._gt)], np.float64

@@ -90,6 +90,8 @@ def _markdown(summary: dict[str, Any], splits: dict[str, SplitReport]) -> str:
     for name, report in splits.items():
         for kind, evaluation in report.evaluations.items():
             lines += ["", f"## {name}: {kind}", "", "```", evaluation.table(), "```"]
+        if report.counts is not None:
+            lines += ["", f"## {name}: what detect finds", "", "```", report.counts.table(), "```"]
     return printable("\n".join(lines), keep="\n") + "\n"
 
 
