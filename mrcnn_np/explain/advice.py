@@ -26,33 +26,35 @@ from .deaths import (
 )
 from .judge import BACKGROUND, BADLY_PLACED, BOTH, DUPLICATE, WRONG_CLASS
 from .report import Explanation
+from .values import fill_in
 
-#: what to try against each way to miss an object
+#: what to try against each way to miss an object; what stands in braces, ``values.fill_in`` replaces by numbers
 AGAINST_MISSES = {
-    ANCHOR: "anchor_sizes and anchor_ratios that fit (`mrcnn-np data anchors`), or larger images (--size); train again",
+    ANCHOR: "{now anchor_sizes} and {now anchor_ratios} that fit: `mrcnn-np data anchors` says which; or larger "
+    "images: {more size}; train again",
     RPN_BOX: "train longer; anchors closer to such shapes",
-    RANKED: "--config proposals_pre_nms_test=... (more)",
-    RPN_SIZE: "--config proposals_min_size=... (less)",
-    RPN_NMS: "--config proposals_nms_iou=... (more)",
-    RPN_LIMIT: "--config proposals_post_nms_test=... (more)",
-    CLASS: "more images with such objects; look for wrong annotations; a lower --score",
+    RANKED: "{more proposals_pre_nms_test}",
+    RPN_SIZE: "{less proposals_min_size}",
+    RPN_NMS: "{more proposals_nms_iou}",
+    RPN_LIMIT: "{more proposals_post_nms_test}",
+    CLASS: "more images with such objects; look for wrong annotations; a lower score: {less score}",
     BOX: "train longer; look at how its boxes were annotated",
-    BOX_SIZE: "--config detection_min_size=... (less)",
-    SUPPRESSED: "--config detection_nms_iou=... (more), for objects that lie close together",
-    CUT: "--config detections_per_image=... (more)",
-    MASK: "if a perfect mask would not fit either, mask_pool_size (more); else train longer",
+    BOX_SIZE: "{less detection_min_size}",
+    SUPPRESSED: "{more detection_nms_iou}, for objects that lie close together",
+    CUT: "{more detections_per_image}",
+    MASK: "if a perfect mask would not fit either, train again with {more mask_pool_size}; else train longer",
     SHARED: "look whether two objects are annotated where there is one",
 }
 #: what to try against each kind of false detection
 AGAINST_FALSE = {
-    DUPLICATE: "--config detection_nms_iou=... (less), so that a second box on an object is suppressed",
+    DUPLICATE: "{less detection_nms_iou}, so that a second box on an object is suppressed",
     WRONG_CLASS: "more images of the classes that are mistaken for each other; look for wrong annotations; with one "
     "class for both nothing can be mistaken",
-    BADLY_PLACED: "train longer; if the boxes fit (see `perfect masks`), masks of more cells (mask_pool_size); else "
-    "look at how boxes were annotated",
-    BOTH: "train longer; a higher --score leaves most of them out",
+    BADLY_PLACED: "train longer; if the boxes fit (see `perfect masks`), masks of more cells, trained again with {more "
+    "mask_pool_size}; else look at how boxes were annotated",
+    BOTH: "train longer; a higher score leaves most of them out: {more score}",
     BACKGROUND: "look whether objects there were left out of the annotation; images without objects to train on; "
-    "train longer; a higher --score leaves out the low ones",
+    "train longer; a higher score leaves out the low ones: {more score}",
 }
 #: a network of fewer steps that does not reach this AP is hardly trained
 FEW_STEPS, LOW_AP = 500, 0.5
@@ -129,7 +131,7 @@ def what_to_try(report: Explanation, *, longer: bool = True) -> str:
         Training longer may help; where it cannot, it is left out.
     """
     rows = [
-        (kind, cost, advice[kind] if longer else _LONGER.sub("", advice[kind]))
+        (kind, cost, fill_in(advice[kind] if longer else _LONGER.sub("", advice[kind]), report))
         for counts, advice in ((report.stages, AGAINST_MISSES), (report.kinds, AGAINST_FALSE))
         for kind, (count, cost) in counts.items()
         if count

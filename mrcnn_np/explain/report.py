@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from ..config import Config
 from ..data.masks import in_runs
 from ..data.photographs import with_file
 from ..data.sample import Dataset, Sample
@@ -101,6 +102,8 @@ class Explanation:
         Classes of which no object is found, and how many were to be found.
     files : dict of str to str
         For each image that was looked at the name of its file, empty where it has none.
+    config : Config or None
+        Of the network, from whose values advice starts; None if it is not known.
     """
 
     class_names: tuple[str, ...]
@@ -120,6 +123,7 @@ class Explanation:
     scores: list[float] = field(default_factory=list)
     lost_classes: dict[str, int] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
+    config: Config | None = None
 
     def named(self, image_id: str) -> str:
         """Return the id of an image, and its file's name where the id does not tell it."""
@@ -158,7 +162,9 @@ class Explanation:
         """Return the counts and costs as text."""
         head = [
             f"AP {_cell(self.mean_ap)} ({self.rules.method}, {self.rules.iou_type} IoU >= "
-            f"{self.rules.iou_threshold:g}, scores above {self.score_threshold:g}, {self.images} images)"
+            f"{self.rules.iou_threshold:g}, scores above {self.score_threshold:g}, {self.images} images)",
+            "AP cost: by how much AP would rise if mistakes of this kind were set right; one mistake hides another, so "
+            "costs do not add up",
         ]
         parts = [
             (f"{len(self.misses)} of {self.objects} objects missed", self.stages, self.all_missed, STAGES),
@@ -173,7 +179,12 @@ class Explanation:
                 (name, *(_cell(row[kind]) for kind in ORACLE_COLUMNS), ORACLES.get(name, ""))
                 for name, row in self.oracles.items()
             ]
-            head += ["", text_table(("oracle", *ORACLE_COLUMNS.values(), ""), reached, align="<>>>><")]
+            head += [
+                "",
+                "oracle: one part of the network replaced by the truth, the rest as it is; its AP says what a perfect "
+                "part would bring",
+                text_table(("oracle", *ORACLE_COLUMNS.values(), ""), reached, align="<>>>><"),
+            ]
         return "\n".join(head)
 
 
@@ -210,7 +221,7 @@ def explain_split(
     """
     rules = rules or Rules()
     config, names = model.config, dataset.class_names
-    report = Explanation(names, rules, config.detection_score_threshold)
+    report = Explanation(names, rules, config.detection_score_threshold, config=config)
     ledger = Ledger(len(names), rules.method)
     rows: list[tuple[int, Miss | Mistake]] = []
     measured = {name: _Measured(names, rules) for name in ("as it is", *ORACLES)} if oracles else {}

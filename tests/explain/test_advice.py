@@ -1,9 +1,13 @@
 """What to try: one line for each kind of mistake, and first of all whether the network is trained at all."""
 
+import dataclasses
+import re
+
 import numpy as np
 import pytest
 from staged import NAMES, Stage
 
+from mrcnn_np import presets
 from mrcnn_np.data.few import Few
 from mrcnn_np.explain.advice import (
     _LONGER,
@@ -18,6 +22,7 @@ from mrcnn_np.explain.deaths import STAGES
 from mrcnn_np.explain.judge import KINDS, Rules
 from mrcnn_np.explain.page import left_out, worth_telling
 from mrcnn_np.explain.report import Explanation, Mistake, explain_image
+from mrcnn_np.explain.values import fill_in
 
 
 def report_of(scores=(), mean_ap=0.2, **fields):
@@ -32,7 +37,7 @@ def test_every_kind_has_its_advice():
     assert set(AGAINST_MISSES) == set(STAGES) and set(AGAINST_FALSE) == set(KINDS)
     for kind in KINDS:
         text = what_to_try(report_of(kinds={kind: (3, 0.01)}))
-        assert kind in text and AGAINST_FALSE[kind] in text
+        assert kind in text and fill_in(AGAINST_FALSE[kind], report_of()) in text and "{" not in text
     assert what_to_try(report_of(kinds={"both": (0, 0.0)}, stages={"no anchor": (0, 0.0)})) == ""
 
 
@@ -117,3 +122,25 @@ def test_longer_training_is_no_advice_where_it_cannot_help():
     for advice in (*AGAINST_MISSES.values(), *AGAINST_FALSE.values()):
         without = _LONGER.sub("", advice)
         assert without and "train longer" not in without and not without.startswith(";") and not without.endswith(";")
+
+
+def test_every_field_that_is_named_comes_with_its_value():
+    """A name of a field in advice has its present value beside it, so that nobody has to look for it."""
+    config = presets.tiny(detection_min_size=2.0)  # there is less than that
+    fields = {field.name for field in dataclasses.fields(config)}
+    for advice in (*AGAINST_MISSES.values(), *AGAINST_FALSE.values()):
+        text = fill_in(advice, report_of(config=config))
+        for name in re.findall(r"\w+_\w+", text):
+            assert name not in fields or re.search(rf"{name}(=\S+)? \([\d., ]+ now\)", text), text
+        for option in re.findall(r"--(?:score|size)[^;]*", text):
+            assert " now" in option, text
+
+
+def test_words_that_are_not_common_are_explained_where_they_come_first():
+    as_it_is = dict.fromkeys(("box", "mask", "coco_box", "coco_mask"), 0.5)
+    text = report_of(config=presets.tiny(), oracles={"as it is": as_it_is}).table()
+    assert text.index("AP cost: by how much AP would rise") < text.index("count  AP cost")
+    assert (
+        text.index("oracle: one part of the network replaced by the truth") < re.search("oracle +box AP", text).start()
+    )
+    assert "oracle" not in report_of().table()
