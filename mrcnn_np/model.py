@@ -57,7 +57,7 @@ from .keypoints.labels import head_keypoint_loss, head_keypoint_loss_backward
 from .keypoints.peaks import heatmap_peaks
 from .keypoints.pose import pose_of
 from .layers import Observe, shown
-from .molding import Batch, Molding, as_images, mold_image, plan
+from .molding import Batch, Molding, as_images, at_size, mold_image, plan
 from .network import check, initialise
 from .objective import (
     KEYPOINT_LOSS,
@@ -485,7 +485,8 @@ class MaskRCNN:
         Parameters
         ----------
         images : image, or sequence of images
-            An image is an ndarray of shape (H, W, 3), uint8, RGB; a picture that Pillow opened; or the path of a file.
+            An image is an ndarray of shape (H, W, 3), uint8, RGB, or grey (H, W) of 8 or 16 bits; a picture that Pillow
+            opened; or the path of a file.
 
         Returns
         -------
@@ -734,6 +735,19 @@ class MaskRCNN:
         config, params = changed(self.config, to_host(self.params), changes)
         names = self.class_names if len(self.class_names) == config.num_classes else ()
         return MaskRCNN(config, params, class_names=names)
+
+    def at_size(self, size: int) -> MaskRCNN:
+        """Return this network for pictures that are resized to another size: ``model.at_size(1024).detect(slide)``.
+
+        It finds objects of as many pixels as those of the training had, whatever the size of the picture. With a larger
+        area there are as many times more proposals and detections; weights are shared.
+
+        Raises
+        ------
+        ConfigError
+            A square's side must be a multiple of 32.
+        """
+        return MaskRCNN(at_size(self.config, size), self.params, class_names=self.class_names)
 
 
 @lru_cache(maxsize=4)

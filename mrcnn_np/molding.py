@@ -29,7 +29,7 @@ from .data.images import read_image
 from .data.masks import Masks
 from .data.pixels import to_rgb
 from .data.sample import Sample, check_sample
-from .errors import DataWarning
+from .errors import ConfigError, DataWarning
 from .resizing import enclosing_boxes, nearest, resize_image, resize_masks, resize_with_border
 
 
@@ -186,6 +186,33 @@ def resized_shape(shape: tuple[int, int], config: Config) -> tuple[int, int]:
             h, w = h * scale, w * scale
         h, w = h + 0.5, w + 0.5  # halves up
     return max(1, int(h)), max(1, int(w))
+
+
+def at_size(config: Config, size: int, keep: Sequence[str] = ()) -> Config:
+    """Return a configuration that looks at pictures of another size, with as many more proposals as the area is larger.
+
+    Parameters
+    ----------
+    config : Config
+    size : int
+        Pixels: of the square, or of the short side; then the longest side grows along.
+    keep : sequence of str
+        Fields that stay as they are.
+
+    Raises
+    ------
+    ConfigError
+        A square's side must be a multiple of 32.
+    """
+    square, stride = config.resize_mode == "square", 32
+    if square and size % stride:
+        near = max(stride, size // stride * stride)
+        raise ConfigError(f"size is {size}; expected a multiple of {stride}, such as {near} or {near + stride}")
+    longest = size if square else round(size * config.image_max_size / config.image_min_size)
+    more = max(1.0, (longest / config.image_max_size) ** 2)
+    limits = ("proposals_pre_nms_test", "proposals_post_nms_test", "detections_per_image")
+    changes = {name: round(getattr(config, name) * more) for name in limits if name not in keep}
+    return config.replace(image_min_size=size, image_max_size=longest, **changes)
 
 
 def plan(shape: tuple[int, int], config: Config) -> Molding:

@@ -11,8 +11,11 @@ from scenes import sample_of
 
 import kernels
 from mrcnn_np.config import presets
+from mrcnn_np.errors import ConfigError
+from mrcnn_np.model import MaskRCNN
 from mrcnn_np.molding import (
     Molding,
+    at_size,
     compose_meta,
     expand_masks,
     make_batch,
@@ -469,3 +472,22 @@ def test_memory_of_a_large_image():
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 150 << 20
+
+
+def test_at_another_size():
+    square, edge = presets.small(num_classes=2), presets.torchvision(num_classes=2)
+    assert at_size(square, square.image_max_size) == square
+    larger = at_size(square, 2 * square.image_max_size, ("detections_per_image",))
+    assert larger.image_min_size == larger.image_max_size == 2 * square.image_max_size
+    assert larger.proposals_pre_nms_test == 4 * square.proposals_pre_nms_test
+    assert larger.proposals_post_nms_test == 4 * square.proposals_post_nms_test
+    assert larger.detections_per_image == square.detections_per_image
+    assert at_size(square, 64).detections_per_image == square.detections_per_image
+    assert (at_size(edge, 1600).image_min_size, at_size(edge, 1600).image_max_size) == (1600, 2666)
+    for size, near in ((250, "224 or 256"), (5, "32 or 64")):
+        with pytest.raises(ConfigError, match=f"^size is {size}; expected a multiple of 32, such as {near}"):
+            at_size(square, size)
+    model = MaskRCNN(presets.tiny(num_classes=2), rng=np.random.default_rng(0))
+    slide = np.zeros((256, 256, 3), np.uint8)
+    assert model.at_size(256).config == at_size(model.config, 256) and model.at_size(256).params is model.params
+    assert len(model.at_size(256).detect(slide)) == 1

@@ -26,10 +26,11 @@ from ..errors import DataError, UserError, printable, some_of
 from ..evaluate.split import DetectionLimit
 from ..files import atomic_write, prepare, write_json
 from ..model import MaskRCNN
+from ..molding import at_size
 from ..parallel.ranks import Ranks
 from ..pictures.instances import draw_instances
 from ..tables import of_each_class
-from .looking_size import Scales, fields_for, scale_in_training
+from .looking_size import Scales, scale_in_training
 from .network import checkpoint_path, load_model, of_weights, refuse_options_of_weights
 from .object_table import Measured, ObjectTable, measured
 from .results_file import ResultsFile
@@ -128,8 +129,10 @@ def run_detect(args: argparse.Namespace) -> int:
             print(f"if you have {folder.beside} already, copy these beside them and train on that folder instead")
         if folder.hidden:
             print(_hidden_in(folder), file=sys.stderr)
-    for line in (*limit.describe(), *scales.describe()):
+    for line in limit.describe():
         print(line)
+    for line in scales.describe():
+        print(f"warning: {line}", file=sys.stderr)
     return _report(given, notes)
 
 
@@ -291,7 +294,7 @@ def _sized(model: MaskRCNN, args: argparse.Namespace) -> MaskRCNN:
     if args.size is None:
         return model
     given = tuple(text.partition("=")[0].strip() for text in args.config or ())
-    return model.with_config(**fields_for(args.size, model.config, given))
+    return MaskRCNN(at_size(model.config, args.size, given), model.params, class_names=model.class_names)
 
 
 def within_limits(found: Detections, args: argparse.Namespace) -> Detections:

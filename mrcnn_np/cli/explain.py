@@ -6,7 +6,7 @@ import argparse
 import re
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ..data.few import LOOKED_AT, Few, too_few
@@ -26,6 +26,8 @@ from ..training.run_folder import SUMMARY
 from .network import checkpoint_path, load_model, of_weights, refuse_options_of_weights
 from .options import Options, images_named, images_of_run, open_dataset, recorded_options
 
+#: so many letters of a long name are enough, if no other begins so
+_BEGINNING = 4
 #: where an image is looked for that the split lacks
 _SPLITS = ("train", "val", "trainval", "test")
 #: sentences on the terminal; the files have all
@@ -175,7 +177,7 @@ def _subject(args: argparse.Namespace) -> tuple[MaskRCNN, Dataset, Path, str, tu
 
 
 def _find(dataset: Dataset, text: str, split: str) -> int | None:
-    """Return which image of a data set is meant: by its id, the name of its file, or that without its ending.
+    """Return which image of a data set is meant: by its id, its file's name with or without ending, or its beginning.
 
     None if it has none of that name.
     """
@@ -184,8 +186,13 @@ def _find(dataset: Dataset, text: str, split: str) -> int | None:
     inner = getattr(dataset, "dataset", dataset)
     names = [Path(str(image_place(inner, image_id))).name for image_id in dataset.ids]
     wanted = Path(text).name
-    for of_name in (str, lambda name: Path(name).stem):
-        found = [i for i, name in enumerate(names) if of_name(name) in (wanted, Path(wanted).stem)]
+    same: tuple[Callable[[str], bool], ...] = (
+        lambda name: name in (wanted, Path(wanted).stem),
+        lambda name: Path(name).stem in (wanted, Path(wanted).stem),
+        lambda name: len(wanted) >= _BEGINNING and name.startswith(wanted),
+    )
+    for is_meant in same:
+        found = [i for i, name in enumerate(names) if is_meant(name)]
         if len(found) == 1:
             return found[0]
         if found:

@@ -1,4 +1,4 @@
-"""At what size ``detect`` looks at pictures: ``--size``, and what to say of pictures at another scale than in training.
+"""What ``detect`` says of pictures at another scale than those of the training, which ``--size`` is for.
 
 A network knows objects of the size in pixels that they had in training, after pictures were resized to the
 configuration's size. A slide of 4000 pixels that is shrunk like a training picture of 500 has objects an eighth as
@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ..config import Config
 from ..data.sample import Dataset
-from ..errors import ConfigError, DataError, UserError, some_of
+from ..errors import DataError, UserError, some_of
 from ..files import read_json
 from ..molding import plan
 from ..training.run_folder import SUMMARY
@@ -28,8 +27,6 @@ LOOKED_AT = 20
 FAR = 2.0
 #: pictures that are named
 _NAMED = 3
-#: what has to grow with the picture: a larger one has more objects
-_LIMITS = ("proposals_pre_nms_test", "proposals_post_nms_test", "detections_per_image")
 
 
 def scale_of(shape: tuple[int, int], config: Config) -> float:
@@ -53,38 +50,6 @@ def scale_in_training(run: Path) -> float | None:
         scale = float(read_json(run / SUMMARY)[SCALE])
         return scale if np.isfinite(scale) and scale > 0 else None
     return None
-
-
-def fields_for(size: int, config: Config, given: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Return the fields that let a network look at larger or smaller pictures.
-
-    Parameters
-    ----------
-    size : int
-        Pixels: of a square, or of the short side.
-    config : Config
-        Of the network.
-    given : tuple of str
-        Fields that the user has set, which stay.
-
-    Returns
-    -------
-    dict
-        The size; and for a larger area as many times more proposals and detections.
-
-    Raises
-    ------
-    ConfigError
-        A square's side must be a multiple of 32.
-    """
-    square, stride = config.resize_mode == "square", 32
-    if square and size % stride:
-        near = max(stride, size // stride * stride)
-        raise ConfigError(f"--size is {size}; expected a multiple of {stride}, such as {near} or {near + stride}")
-    longest = size if square else round(size * config.image_max_size / config.image_min_size)
-    more = max(1.0, (longest / config.image_max_size) ** 2)
-    limits = {name: round(getattr(config, name) * more) for name in _LIMITS if name not in given}
-    return {"image_min_size": size, "image_max_size": longest, **limits}
 
 
 class Scales:

@@ -137,7 +137,10 @@ def what_to_try(report: Explanation, *, longer: bool = True) -> str:
         if count
     ]
     rows.sort(key=lambda row: 0.0 if math.isnan(row[1]) else -row[1])
-    return text_table(("against", "what to try"), [(kind, text) for kind, _, text in rows]) if rows else ""
+    if not rows:
+        return ""
+    table = text_table(("against", "what to try"), [(kind, text) for kind, _, text in rows])
+    return f"{table}\n(one at a time: an object that is saved from one of these may be lost to the next)"
 
 
 def notes_on_costs(report: Explanation) -> list[str]:

@@ -12,10 +12,11 @@ import pytest
 from coco_tree import CocoTree
 from PIL import Image
 
-from mrcnn_np.cli.explain import _too_few_to_begin
+from mrcnn_np.cli.explain import _find, _too_few_to_begin
 from mrcnn_np.cli.main import main
 from mrcnn_np.data import open_dataset
 from mrcnn_np.data.few import LOOKED_AT, too_few
+from mrcnn_np.errors import UserError
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +70,16 @@ def test_one_image(trained, tmp_path, capsys):
         assert " of the 6 pictures that it learned from: too few for that" in text.splitlines()[0]
         assert "what to try" in text
         assert Image.open(out / "explain.png").size[0] > 600
+
+
+def test_the_beginning_of_a_long_name_is_enough():
+    class Named:
+        ids = ("3b3f5168a0", "3b3f52", "00ae65c1c6", "00ae")
+
+    assert _find(Named(), "3b3f516", "val") == 0 and _find(Named(), "00ae", "val") == 3
+    assert _find(Named(), "00a", "val") is None and _find(Named(), "00ae65c2", "val") is None
+    with pytest.raises(UserError, match="one of several images of split 'val': 3b3f5168a0, 3b3f52; expected an id"):
+        _find(Named(), "3b3f5", "val")
 
 
 @pytest.mark.parametrize(

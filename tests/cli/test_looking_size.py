@@ -7,11 +7,11 @@ import pytest
 from PIL import Image
 
 from mrcnn_np import MaskRCNN, presets
-from mrcnn_np.cli.looking_size import Scales, fields_for, scale_in_training, scale_of, typical_scale
+from mrcnn_np.cli.looking_size import Scales, scale_in_training, scale_of, typical_scale
 from mrcnn_np.cli.main import main
 from mrcnn_np.data.sample import without_objects
 from mrcnn_np.detections import Detections
-from mrcnn_np.errors import ConfigError, DataError
+from mrcnn_np.errors import DataError
 
 SQUARE, EDGE = presets.small(num_classes=2), presets.torchvision(num_classes=2)
 
@@ -42,24 +42,6 @@ def test_scales():
     assert typical_scale(Sizes(None, None), SQUARE) is None
     many = Sizes(*([(512, 512)] * 1000))
     assert typical_scale(many, SQUARE) == 0.5 and len(many.read) == 20
-
-
-def test_fields():
-    assert fields_for(256, SQUARE) == {
-        "image_min_size": 256,
-        "image_max_size": 256,
-        "proposals_pre_nms_test": SQUARE.proposals_pre_nms_test,
-        "proposals_post_nms_test": SQUARE.proposals_post_nms_test,
-        "detections_per_image": SQUARE.detections_per_image,
-    }
-    larger = fields_for(512, SQUARE, ("detections_per_image",))
-    assert larger["proposals_post_nms_test"] == 4 * SQUARE.proposals_post_nms_test
-    assert "detections_per_image" not in larger
-    assert fields_for(64, SQUARE)["detections_per_image"] == SQUARE.detections_per_image
-    assert fields_for(1600, EDGE)["image_max_size"] == 2666 and fields_for(1600, EDGE)["image_min_size"] == 1600
-    for size, near in ((250, "224 or 256"), (5, "32 or 64")):
-        with pytest.raises(ConfigError, match=f"--size is {size}; expected a multiple of 32, such as {near}"):
-            fields_for(size, SQUARE)
 
 
 def test_what_is_far_from_training():
@@ -116,17 +98,17 @@ def test_the_command(trained, asked, tmp_path, capsys):
     Image.new("RGB", (large, large), (90, 20, 20)).save(picture)
     command = ["detect", "--run", str(trained), str(picture), "--out", str(tmp_path / "out"), "--quiet"]
     assert main(command) == 0
-    said = capsys.readouterr().out
-    assert "1 picture is looked at with objects smaller" in said and f"{picture}. Of " in said
+    said = capsys.readouterr().err
+    assert "warning: 1 picture is looked at with objects smaller" in said and f"{picture}. Of " in said
     size = int(said.partition("--size ")[2].split()[0])
     assert main([*command, "--size", str(size), "--config", "detections_per_image=7"]) == 0
-    assert "looked at with objects" not in capsys.readouterr().out
+    assert "looked at with objects" not in capsys.readouterr().err
     before, after = asked[0][0], asked[1][0]
     assert after.image_max_size == after.image_min_size == size and after.detections_per_image == 7
     times = (size / side) ** 2
     assert after.proposals_post_nms_test == round(times * before.proposals_post_nms_test)
     assert main([*command, "--size", "100"]) == 2
-    assert "--size is 100; expected a multiple of 32, such as 96 or 128" in capsys.readouterr().err
+    assert "size is 100; expected a multiple of 32, such as 96 or 128" in capsys.readouterr().err
 
 
 def test_fields_that_fit_only_together(trained, asked, tmp_path, capsys):

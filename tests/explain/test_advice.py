@@ -45,7 +45,9 @@ def test_the_dearest_kind_comes_first():
     text = what_to_try(
         report_of(kinds={"duplicate": (1, 0.01), "background": (9, 0.2)}, stages={"bad mask": (1, 0.05)})
     )
-    assert [line.split("  ")[0] for line in text.splitlines()] == ["against", "background", "bad mask", "duplicate"]
+    *table, remark = text.splitlines()
+    assert [line.split("  ")[0] for line in table] == ["against", "background", "bad mask", "duplicate"]
+    assert remark.startswith("(one at a time")
 
 
 def test_scores_that_tell_nothing_apart_are_said_first():
