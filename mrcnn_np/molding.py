@@ -210,7 +210,7 @@ def at_size(config: Config, size: int, keep: Sequence[str] = ()) -> Config:
         raise ConfigError(f"size is {size}; expected a multiple of {stride}, such as {near} or {near + stride}")
     longest = size if square else round(size * config.image_max_size / config.image_min_size)
     more = max(1.0, (longest / config.image_max_size) ** 2)
-    limits = ("proposals_pre_nms_test", "proposals_post_nms_test", "detections_per_image")
+    limits = [name for name in config.to_dict() if name.endswith("_nms_test") or name == "detections_per_image"]
     changes = {name: round(getattr(config, name) * more) for name in limits if name not in keep}
     return config.replace(image_min_size=size, image_max_size=longest, **changes)
 

@@ -32,8 +32,7 @@ NUCLEI = (
     "two pictures a step: batch_size=2",
     "boxes and masks count twice, half of the regions positive: loss_weights=[1,1,1,2,2] roi_positive_fraction=0.5",
     "falling along a cosine: decay=cosine",
-    "flips, turns, colours, scales: flip_vertical=0.5 quarter_turns=0.75 colour_jitter=[0.3,0.3,0.3] "
-    "scale_jitter=[0.75,1.33]",
+    "flips, turns, colours: flip_vertical=0.5 quarter_turns=0.75 colour_jitter=[0.3,0.3,0.3]",
     "closer neighbours, wider masks: detection_nms_iou=0.6 mask_threshold=0.45",
 )
 

@@ -117,6 +117,6 @@ def test_another_process_may_be_first(coco, monkeypatch):
 def test_a_zip_of_something_else_is_not_unpacked(tmp_path):
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.writestr("notes.txt", "hello")
-    with pytest.raises(DataError, match="holds something else"):
+    with pytest.raises(DataError, match=r"holds notes\.txt; expected one of these"):
         recognise(tmp_path / "a.zip")
     assert os.listdir(tmp_path) == ["a.zip"]
