@@ -23,7 +23,7 @@ help:
 	@echo 'make setup         install into .venv; then `. .venv/bin/activate`, and `mrcnn-np` is a command'
 	@echo 'make train         train on generated shapes, evaluate, draw: runs/shapes-tiny/'
 	@echo 'make train-voc     the same on Pascal VOC; VOC_ROOT names the VOCdevkit folder'
-	@echo 'make train-nuclei  nuclei under the microscope: 24 minutes on two free cores; DSB_ROOT names the data'
+	@echo 'make train-nuclei  nuclei under the microscope: 20 minutes on two free cores; DSB_ROOT names the data'
 	@echo 'make test          the tests'
 	@echo 'make test-compare  beside the frameworks that are installed'
 	@echo 'make test-nojit    the kernels as plain Python, with coverage'
