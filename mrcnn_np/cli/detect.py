@@ -23,6 +23,7 @@ from ..data.photographs import DARK, is_dark
 from ..data.to_correct import FolderToCorrect, LabelImageFolder, LabelmeFolder, numbered
 from ..detections import Detections
 from ..errors import DataError, UserError, printable, some_of
+from ..evaluate.counting import DEFAULT_SCORE
 from ..evaluate.split import DetectionLimit
 from ..files import atomic_write, prepare, write_json
 from ..model import MaskRCNN
@@ -35,8 +36,6 @@ from .network import checkpoint_path, load_model, of_weights, refuse_options_of_
 from .object_table import Measured, ObjectTable, measured
 from .results_file import ResultsFile
 
-#: what --score is by default; evaluation uses the configuration's own, which is lower
-DEFAULT_SCORE = 0.5
 DETECT_WRITES = ("detections.png", "detections.json", "instances.png")
 #: what is written of frames
 _FRAME = "{}_frame{:05d}"
@@ -100,10 +99,11 @@ def run_detect(args: argparse.Namespace) -> int:
             continue
         picture, found, count = looked.picture, looked.found, count + 1
         limit.add(looked.objects)
-        scales.add(str(picture), (picture.image.shape[0], picture.image.shape[1]))
+        size = picture.image.shape[0], picture.image.shape[1]
+        scales.add(str(picture), size)
         written = _write_record(out, looked, results, drawn=not args.no_pictures)
         if table is not None:
-            size, full = (picture.image.shape[0], picture.image.shape[1]), looked.objects >= limit.limit
+            full = looked.objects >= limit.limit
             table.add(picture.file.path, picture.name, looked.rows, size=size, frame=picture.frame, limit_reached=full)
         for folder in folders:
             folder.add(picture.name, picture.file, picture.frame, picture.image, found)

@@ -1,7 +1,6 @@
 """Pictures that one split holds twice: how many, which, and whether their objects contradict each other."""
 
 import json
-import os
 import shutil
 from dataclasses import replace
 
@@ -10,7 +9,7 @@ import pytest
 from annotated_trees import BUILDERS, labelme
 from PIL import Image
 from scenes import sample_of
-from stored_again import SECOND, photograph
+from stored_again import SECOND, photograph, real_pictures
 
 from mrcnn_np.cli.main import main
 from mrcnn_np.data import Overview, check_dataset, open_dataset
@@ -120,10 +119,7 @@ def test_the_command_leaves_copies_out(tmp_path, capsys):
 
 @pytest.mark.parametrize("kind", ["voc", "coco", "dsb"])
 def test_no_false_alarm_on_real_pictures(kind):
-    variable = f"{kind.upper()}_ROOT"
-    if not os.environ.get(variable):
-        pytest.skip(f"{variable} is not set")
-    dataset = open_dataset(kind, None, "train")
+    dataset = real_pictures(kind)
     overview = Overview.of(dataset, "train")
     for index in range(len(dataset)):
         overview.add(dataset.load(index))

@@ -1,15 +1,14 @@
 """Pictures that are nearly the same are found, and different ones are not, however alike a data set's pictures are."""
 
-import os
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 from scenes import sample_of
-from stored_again import SECOND, as_jpeg, photograph, resized
+from stored_again import SECOND, as_jpeg, photograph, real_pictures, resized
 
-from mrcnn_np.data import Overview, compare_splits, open_dataset
+from mrcnn_np.data import Overview, compare_splits
 from mrcnn_np.data.near import SAME, earlier, nearest, thumbnail
 
 
@@ -42,10 +41,7 @@ def test_pictures_that_show_too_little_are_left_out():
 
 @pytest.mark.parametrize("kind", ["voc", "coco", "dsb"])
 def test_no_false_alarm_on_real_pictures(kind):
-    variable = f"{kind.upper()}_ROOT"
-    if not os.environ.get(variable):
-        pytest.skip(f"{variable} is not set")
-    dataset = open_dataset(kind, None, "train")
+    dataset = real_pictures(kind)
     images = [dataset.load(i).image for i in np.linspace(0, len(dataset) - 1, min(len(dataset), 100)).astype(int)]
     cells = np.stack([small.cells for small in map(thumbnail, images) if small is not None])
     alike = cells @ cells.T - 2 * np.eye(len(cells))

@@ -3,9 +3,21 @@
 from __future__ import annotations
 
 import io
+import os
 
 import numpy as np
+import pytest
 from PIL import Image
+
+from mrcnn_np.data import open_dataset
+
+
+def real_pictures(kind):
+    """The train split of a real data set; the test is skipped where there is none."""
+    variable = f"{kind.upper()}_ROOT"
+    if not os.environ.get(variable):
+        pytest.skip(f"{variable} is not set")
+    return open_dataset(kind, None, "train")
 
 
 def photograph(seed, shape=(90, 120)):
