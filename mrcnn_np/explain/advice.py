@@ -25,6 +25,7 @@ from .deaths import (
     SUPPRESSED,
 )
 from .judge import BACKGROUND, BADLY_PLACED, BOTH, DUPLICATE, WRONG_CLASS
+from .outlines import drawn_otherwise
 from .report import Explanation
 from .values import fill_in
 
@@ -165,6 +166,9 @@ def notes_on_costs(report: Explanation) -> list[str]:
             "proposals each object has one proposal, not many, and is lost if the class head calls that one background "
             "or the box head moves it away; boxes that are moved together suppress each other"
         )
+    if report.config is not None:
+        names = {name: report.named(name) for name in report.areas}
+        said += drawn_otherwise(report.areas, names, report.config.mask_threshold)
     return said
 
 

@@ -25,6 +25,7 @@ from .costs import Costs, Ledger
 from .deaths import STAGES, Miss, find_deaths
 from .judge import BACKGROUND, KINDS, Judged, Rules, judge
 from .oracles import ORACLES, oracle_detections
+from .outlines import area_ratios
 from .trail import follow
 
 #: what is measured under each oracle: by the rules that are asked for, and COCO's mean over IoU 0.5 .. 0.95
@@ -100,6 +101,9 @@ class Explanation:
         Of all detections, right and false ones.
     lost_classes : dict of str to int
         Classes of which no object is found, and how many were to be found.
+    areas : dict of str to list of float
+        For each image the areas of its right detections' masks, as shares of their objects'; empty if boxes are
+        compared.
     files : dict of str to str
         For each image that was looked at the name of its file, empty where it has none.
     config : Config or None
@@ -122,6 +126,7 @@ class Explanation:
     skipped: dict[str, str] = field(default_factory=dict)
     scores: list[float] = field(default_factory=list)
     lost_classes: dict[str, int] = field(default_factory=dict)
+    areas: dict[str, list[float]] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
     config: Config | None = None
 
@@ -152,6 +157,7 @@ class Explanation:
             "kinds": kinds(self.kinds), "all_missed_ap_cost": _plain(self.all_missed),
             "all_false_ap_cost": _plain(self.all_false), "oracles": oracles, "missed": named[: len(self.misses)],
             "false": named[len(self.misses) :], "skipped": self.skipped, "lost_classes": self.lost_classes,
+            "mask_areas": {name: [round(ratio, 3) for ratio in ratios] for name, ratios in self.areas.items()},
         }  # fmt: skip
 
     def _of_one(self, one: Miss | Mistake) -> dict[str, Any]:
@@ -240,6 +246,8 @@ def explain_split(
         found = replace(found, masks=runs)
         trail = replace(trail, detections=found)
         judged = judge(found, sample, len(names), rules)
+        if rules.iou_type == "mask":
+            report.areas[sample.image_id] = area_ratios(found, sample, judged)
         first, objects = ledger.add(found.class_ids, found.scores, sample.gt_class_ids, judged)
         deaths = find_deaths(trail, sample, judged, rules, config, names)
         wrong = _mistakes(found, sample, judged, names, rules)
