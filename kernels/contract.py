@@ -172,6 +172,20 @@ class BatchNormCache(NamedTuple):
     training: bool
 
 
+class GroupNormCache(NamedTuple):
+    """Of ``group_norm``.
+
+    ``x``; ``gamma``; the mean ``mu`` that was subtracted from each channel of each map and the inverse deviation that
+    was multiplied with, each (N, C), the same for all channels of a group; how many groups.
+    """
+
+    x: np.ndarray
+    gamma: np.ndarray
+    mu: np.ndarray
+    inverse_std: np.ndarray
+    groups: int
+
+
 class MaxPoolCache(NamedTuple):
     """Of ``max_pool2d``: of the shape of ``y``, the cell ``i kw + j`` of the window that won; ``x.shape``; options."""
 

@@ -97,7 +97,7 @@ def backbone_spec(config: Config) -> dict[str, Spec]:
         return vgg_spec(config)
     arch, bias = architecture(config), config.conv_bias
     spec = conv_spec("backbone.stem.conv", arch.stem_kernel, 3, arch.stem, bias=bias)
-    spec |= norm_spec("backbone.stem.bn", arch.stem)
+    spec |= norm_spec("backbone.stem.bn", arch.stem, config.norm)
     c_in = arch.stem
     stages = (2, 3, 4, 5) if config.box_head == "c5" else stages_on_the_image(config)
     for stage, blocks, width, c_out in zip(stages, arch.blocks, arch.width, arch.out_channels):
@@ -105,11 +105,11 @@ def backbone_spec(config: Config) -> dict[str, Spec]:
             name = f"backbone.c{stage}.{i}"
             for j, (kernel, a, b) in enumerate(_block_convs(arch, c_in, width, c_out), start=1):
                 spec |= conv_spec(f"{name}.conv{j}", kernel, a, b, bias=bias)
-                spec |= norm_spec(f"{name}.bn{j}", b)
+                spec |= norm_spec(f"{name}.bn{j}", b, config.norm)
             # The first block projects, except where neither size nor channels change (C2 of ResNet-18 and -34)
             if i == 0 and (stage > 2 or c_in != c_out):
                 spec |= conv_spec(f"{name}.shortcut.conv", 1, c_in, c_out, bias=bias)
-                spec |= norm_spec(f"{name}.shortcut.bn", c_out)
+                spec |= norm_spec(f"{name}.shortcut.bn", c_out, config.norm)
             c_in = c_out
     return spec
 

@@ -44,7 +44,7 @@ def fpn_spec(config: Config) -> dict[str, Spec]:
         # Without a ReLU behind it a layer keeps its variance with 1 / fan_in
         spec |= conv_spec(name, kernel, c_in, channels, bias=bias, std=(kernel * kernel * c_in) ** -0.5)
         if config.fpn_norm:
-            spec |= norm_spec(f"{name}.bn", channels)
+            spec |= norm_spec(f"{name}.bn", channels, config.norm)
     return spec
 
 

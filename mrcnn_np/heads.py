@@ -40,7 +40,7 @@ def box_head_spec(config: Config) -> dict[str, Spec]:
         convs = [(3, c, c)] * (config.box_head_convs if config.box_head == "conv_fc" else 0)
     for i, (kernel, c_in, c_out) in enumerate(convs, start=1):
         spec |= conv_spec(f"box_head.conv{i}", kernel, c_in, c_out, bias=config.conv_bias)
-        spec |= norm_spec(f"box_head.bn{i}", c_out)
+        spec |= norm_spec(f"box_head.bn{i}", c_out, config.norm)
     if config.box_head == "c5":
         hidden = c
     elif config.box_head != "conv":
@@ -60,7 +60,7 @@ def mask_head_spec(config: Config) -> dict[str, Spec]:
     for i in range(1, config.mask_head_convs + 1):
         spec |= conv_spec(f"mask_head.conv{i}", 3, c_in, c, bias=bias)
         if config.mask_head_norm:
-            spec |= norm_spec(f"mask_head.bn{i}", c)
+            spec |= norm_spec(f"mask_head.bn{i}", c, config.norm)
         c_in = c
     spec |= conv_spec("mask_head.deconv", 2, c_in, c, bias=True, std=(2.0 / c_in) ** 0.5)
     spec |= conv_spec("mask_head.logits", 1, c, config.num_classes, bias=True, std=0.01)

@@ -1,4 +1,4 @@
-"""The unit that most of the network is made of: convolution, batch norm, ReLU; and what all parts have in common.
+"""The unit that most of the network is made of: convolution, norm, ReLU; and what all parts have in common.
 
 That is how gradients are collected, and how a tensor on the way is shown to whoever watches a run.
 """
@@ -11,11 +11,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kernels import on_device, to_device, to_host
+from kernels.contract import GroupNormCache
 
 from .config import Config
 from .ops.activation import relu, relu_backward
 from .ops.conv import conv2d, conv2d_backward
 from .ops.fused import conv2d_fused, conv2d_fused_backward
+from .ops.group_norm import group_norm, group_norm_backward
 from .parallel.norm import batch_statistics_norm, batch_statistics_norm_backward
 from .params import Params, matches
 
@@ -45,14 +47,14 @@ class FusedLayerCache(NamedTuple):
 
 
 class BatchLayerCache(NamedTuple):
-    """What ``conv_bn_backward`` needs of a layer whose norm uses the statistics of the batch.
+    """What ``conv_bn_backward`` needs of a layer whose norm uses the statistics of the batch, or of each map.
 
     Attributes
     ----------
     conv, bn : str
         The two names.
     convolution, norm : tuple
-        Of ``conv2d`` and ``batch_statistics_norm``.
+        Of ``conv2d`` and ``batch_statistics_norm`` or ``group_norm``.
     has_residual : bool
     relu : tuple or None
         Of ``relu``; None without one.
@@ -89,11 +91,12 @@ def conv_bn(
     ----------
     x : ndarray of shape (N, H, W, C_in)
     params : dict
-        Holds ``{conv}.w`` (and ``.b``) and ``{bn}.gamma``, ``.beta``, ``.mean``, ``.var``.
+        Holds ``{conv}.w`` (and ``.b``) and ``{bn}.gamma``, ``.beta``; of batch norm also ``.mean``, ``.var``.
     conv, bn : str
         The two names; None for ``bn`` if no norm follows.
     config : Config
-        Supplies ``bn_mode``, ``bn_eps`` and ``bn_momentum``; ``frozen`` may keep single norms out of ``"train"``.
+        Supplies ``norm``, ``norm_groups``, ``bn_mode``, ``bn_eps`` and ``bn_momentum``; ``frozen`` may keep single
+        batch norms out of ``"train"``.
     stride, padding, groups : int
         As in ``conv2d``.
     activate : bool
@@ -103,7 +106,7 @@ def conv_bn(
     training : bool
         Keep what ``conv_bn_backward`` needs and, with ``bn_mode="train"``, use batch statistics and update the running
         ones (``bn_mode="frozen"`` uses the running ones as they are). In inference they are constants, and nothing is
-        kept.
+        kept. Group norm and instance norm compute the same in both.
 
     Returns
     -------
@@ -112,24 +115,29 @@ def conv_bn(
     """
     weight, bias = params[f"{conv}.w"], params.get(f"{conv}.b")
     how: dict[str, Any] = {"stride": stride, "padding": padding, "groups": groups}
-    norm = None
-    if bn is not None:
-        gamma, beta, mean, var = (params[f"{bn}.{s}"] for s in ("gamma", "beta", "mean", "var"))
-        norm = (gamma, beta, mean, var, config.bn_eps)
+    of_batch = bn is None or config.norm == "batch"
     constant = not training or config.bn_mode == "frozen" or matches(f"{bn}.mean", config.frozen)
-    if bn is None or constant:
+    if bn is None or (of_batch and constant):
+        norm = bn and (*(params[f"{bn}.{s}"] for s in ("gamma", "beta", "mean", "var")), config.bn_eps)
         y, fused = conv2d_fused(x, weight, bias, norm=norm, residual=residual, activate=activate, **how)
-        cache = FusedLayerCache(conv, bn, fused) if training else None
-        return y, cache
+        return y, FusedLayerCache(conv, bn, fused) if training else None
     y, conv_cache = conv2d(x, weight, bias, **how)
-    how = {"eps": config.bn_eps, "momentum": config.bn_momentum}
-    y, bn_cache = batch_statistics_norm(y, gamma, beta, mean, var, **how)
+    gamma, beta = params[f"{bn}.gamma"], params[f"{bn}.beta"]
+    norm_cache: OpCache
+    if of_batch:
+        running = params[f"{bn}.mean"], params[f"{bn}.var"]
+        y, norm_cache = batch_statistics_norm(y, gamma, beta, *running, eps=config.bn_eps, momentum=config.bn_momentum)
+    else:
+        parts = config.norm_groups if config.norm == "group" else y.shape[-1]
+        y, norm_cache = group_norm(y, gamma, beta, groups=parts, eps=config.bn_eps)
     if residual is not None:
-        y = y + residual
+        y += residual
     relu_cache = None
     if activate:
         y, relu_cache = relu(y)
-    return y, BatchLayerCache(conv, bn, conv_cache, bn_cache, residual is not None, relu_cache)
+    if not training:
+        return y, None
+    return y, BatchLayerCache(conv, bn, conv_cache, norm_cache, residual is not None, relu_cache)
 
 
 def conv_bn_backward(
@@ -165,7 +173,8 @@ def conv_bn_backward(
     if cache.relu is not None:
         dy = relu_backward(dy, cache.relu)
     dresidual = dy if cache.has_residual else None
-    dy, dgamma, dbeta = batch_statistics_norm_backward(dy, cache.norm)
+    of_each = isinstance(cache.norm, GroupNormCache)
+    dy, dgamma, dbeta = (group_norm_backward if of_each else batch_statistics_norm_backward)(dy, cache.norm)
     dx, dw, db = conv2d_backward(dy, cache.convolution, need_dx=need_dx)
     if plus is not None:
         dx = dx + plus

@@ -8,7 +8,7 @@ import numpy as np
 
 from .backbone import backbone_spec
 from .config import Config
-from .errors import CheckpointError
+from .errors import CheckpointError, ConfigError
 from .fpn import fpn_spec
 from .heads import box_head_spec, mask_head_spec
 from .keypoints.head import keypoint_head_spec
@@ -17,8 +17,14 @@ from .rpn import rpn_spec
 
 
 def spec(config: Config) -> dict[str, Spec]:
-    """List every tensor of the network that ``config`` describes, in the order of the data flow."""
-    return {
+    """List every tensor of the network that ``config`` describes, in the order of the data flow.
+
+    Raises
+    ------
+    ConfigError
+        ``norm_groups`` does not divide the channels of a layer that has a group norm.
+    """
+    tensors = {
         **backbone_spec(config),
         **(fpn_spec(config) if config.neck == "fpn" else {}),
         **rpn_spec(config),
@@ -26,6 +32,14 @@ def spec(config: Config) -> dict[str, Spec]:
         **(mask_head_spec(config) if config.mask_branch else {}),
         **keypoint_head_spec(config),
     }
+    if config.norm == "group":
+        for name, tensor in tensors.items():
+            if name.endswith(".gamma") and tensor.shape[0] % config.norm_groups:
+                raise ConfigError(
+                    f"norm_groups is {config.norm_groups}; expected a divisor of the {tensor.shape[0]} channels of "
+                    f"{name.removesuffix('.gamma')}"
+                )
+    return tensors
 
 
 def initialise(config: Config, rng: np.random.Generator, dtype: type = np.float32) -> Params:

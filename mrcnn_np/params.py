@@ -8,8 +8,8 @@ suffix meaning                                             shape
 ====== =================================================== =========================================
 w      weight                                              (kh, kw, C_in, C_out) or (C_in, C_out)
 b      bias                                                (C_out,)
-gamma  batch-norm scale                                    (C,)
-beta   batch-norm shift                                    (C,)
+gamma  scale after normalisation                           (C,)
+beta   shift after normalisation                           (C,)
 mean   batch-norm running mean (not trained)               (C,)
 var    batch-norm running variance (not trained)           (C,)
 ====== =================================================== =========================================
@@ -69,15 +69,21 @@ def conv_spec(
     return spec
 
 
-def norm_spec(name: str, channels: int) -> dict[str, Spec]:
-    """Return the tensors of a batch normalisation."""
+def norm_spec(name: str, channels: int, norm: str = "batch") -> dict[str, Spec]:
+    """Return the tensors of a normalisation.
+
+    Parameters
+    ----------
+    name : str
+        Of the layer.
+    channels : int
+    norm : str
+        ``config.norm``: batch norm has running statistics, group norm and instance norm have none.
+    """
     shape = (channels,)
-    return {
-        f"{name}.gamma": Spec(shape, "ones"),
-        f"{name}.beta": Spec(shape, "zeros"),
-        f"{name}.mean": Spec(shape, "zeros"),
-        f"{name}.var": Spec(shape, "ones"),
-    }
+    learned = {f"{name}.gamma": Spec(shape, "ones"), f"{name}.beta": Spec(shape, "zeros")}
+    running = {f"{name}.mean": Spec(shape, "zeros"), f"{name}.var": Spec(shape, "ones")}
+    return learned | running if norm == "batch" else learned
 
 
 def linear_spec(name: str, c_in: int, c_out: int, *, std: float | None = None) -> dict[str, Spec]:

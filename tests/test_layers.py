@@ -6,19 +6,21 @@ from gradcheck import check_gradients
 from nets import make_sample, small_config
 
 from mrcnn_np import MaskRCNN
+from mrcnn_np.errors import ConfigError
 from mrcnn_np.layers import BatchLayerCache, FusedLayerCache, accumulate, conv_bn, conv_bn_backward, shown
 from mrcnn_np.molding import mold_image
 from mrcnn_np.params import conv_spec, draw, norm_spec
 
 
-@pytest.mark.parametrize("mode", ["frozen", "train"])
+@pytest.mark.parametrize("mode", ["frozen", "train", "group", "instance"])
 @pytest.mark.parametrize("residual", [False, True])
 @pytest.mark.parametrize("activate", [False, True])
 @pytest.mark.parametrize("norm", [False, True])
 def test_gradients_of_a_layer(mode, residual, activate, norm):
-    config = small_config(bn_mode=mode)
+    of_each = {"norm": mode, "norm_groups": 2}
+    config = small_config(**of_each if mode in ("group", "instance") else {"bn_mode": mode})
     rng = np.random.default_rng(0)
-    spec = conv_spec("a.conv", 3, 3, 4, bias=not norm) | (norm_spec("a.bn", 4) if norm else {})
+    spec = conv_spec("a.conv", 3, 3, 4, bias=not norm) | (norm_spec("a.bn", 4, config.norm) if norm else {})
     params = {name: p + rng.uniform(0.1, 0.5, p.shape) for name, p in draw(spec, rng, np.float64).items()}
     names = [name for name in params if not name.endswith((".mean", ".var"))]
     x, added, plus = rng.standard_normal((2, 5, 4, 3)), rng.standard_normal((2, 5, 4, 4)), None
@@ -28,7 +30,7 @@ def test_gradients_of_a_layer(mode, residual, activate, norm):
             x, params | dict(zip(names, values)), "a.conv", "a.bn" if norm else None, config,
             padding=1, activate=activate, residual=added if residual else None, training=True,
         )  # fmt: skip
-        assert isinstance(cache, BatchLayerCache if norm and mode == "train" else FusedLayerCache)
+        assert isinstance(cache, BatchLayerCache if norm and mode != "frozen" else FusedLayerCache)
 
         def back(dy):
             grads = {}
@@ -43,6 +45,29 @@ def test_gradients_of_a_layer(mode, residual, activate, norm):
     alone = f(x, added, *(params[name] for name in names))[1](dy)[0]
     plus = rng.standard_normal(x.shape)
     np.testing.assert_allclose(f(x, added, *(params[name] for name in names))[1](dy)[0], alone + plus, atol=1e-12)
+
+
+def test_norms_of_each_map():
+    """Training and inference compute the same; of four channels 4 groups are instance norm, and 2 are not."""
+    rng = np.random.default_rng(0)
+    params = draw(conv_spec("a", 1, 3, 4, bias=False) | norm_spec("n", 4, "group"), rng)
+    assert set(params) == {"a.w", "n.gamma", "n.beta"}
+    x = rng.standard_normal((2, 5, 4, 3)).astype(np.float32)
+    found = {}
+    for norm, groups in (("group", 2), ("group", 4), ("instance", 32)):
+        config = small_config(norm=norm, norm_groups=groups, bn_mode="train")
+        found[norm, groups], cache = conv_bn(x, params, "a", "n", config)
+        assert cache is None
+        trained, cache = conv_bn(x, params, "a", "n", config, training=True)
+        assert isinstance(cache, BatchLayerCache) and cache.norm.groups == min(groups, 4)
+        np.testing.assert_array_equal(trained, found[norm, groups])
+    np.testing.assert_array_equal(found["group", 4], found["instance", 32])
+    assert np.abs(found["group", 2] - found["group", 4]).max() > 0.1
+
+
+def test_groups_that_do_not_divide_a_layer_are_named():
+    with pytest.raises(ConfigError, match=r"norm_groups is 32; expected a divisor of the 16 channels of backbone"):
+        MaskRCNN(small_config(norm="group"), rng=np.random.default_rng(0))
 
 
 def test_inference_keeps_nothing():

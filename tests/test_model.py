@@ -41,6 +41,8 @@ VARIANTS = {
         "mask_head_norm": True,
         "mask_head_convs": 2,
     },
+    "group norm": {"norm": "group", "norm_groups": 4, "fpn_norm": True, "mask_head_norm": True, "box_head": "conv"},
+    "instance norm": {"norm": "instance", "fpn_norm": True, "mask_head_norm": True},
     "max, sampled": {"roi_reduce": "max", "box_loss_denominator": "sampled", "loss_weights": (1.0, 2.0, 0.5, 1.5, 3.0)},
     "adaptive, L1, mini masks": {
         "roi_sampling_ratio": 0,

@@ -33,6 +33,7 @@ from mrcnn_np.layers import conv_bn, conv_bn_backward
 from mrcnn_np.molding import make_batch
 from mrcnn_np.network import spec
 from mrcnn_np.ops.conv import conv2d
+from mrcnn_np.ops.group_norm import group_norm, group_norm_backward
 from mrcnn_np.params import conv_spec, count, draw, linear_spec, norm_spec
 from mrcnn_np.training.optim import clip_gradients, update, zero_velocity
 
@@ -502,10 +503,8 @@ show(figure)
 # whose statistics were learned on large batches of small images, and *freeze* them: in training, too, mean and variance are
 # these constants.
 #
-# There are other ways out. Group norm takes its statistics within one image, over groups of channels, and needs no batch.
-# Its statistics are never constants, so it costs time in inference: constants can be multiplied into the weights of the
-# convolution before, and then the norm is gone. Synchronised batch norm adds up the sums of all machines; it costs time in
-# training.
+# There are other ways out. Group norm takes its statistics within one image and needs no batch; we come to it below.
+# Synchronised batch norm adds up the sums of all machines; it costs time in training.
 #
 # We train both. The task is small so that it takes seconds: crops of the objects, 16 × 16 pixels, three classes; a stem,
 # two residual blocks, a mean over the map, a matrix. First 400 steps with batches of 16 and statistics of the batch. From
@@ -618,6 +617,68 @@ show(figure)
 # With eight images of 128 pixels, as the network of this book was trained, batch statistics work; that is
 # why `tiny` has `bn_mode="train"`. And note what freezing means: the *statistics* are constants, while $\gamma$ and
 # $\beta$ may learn on. torchvision's version 1 fixes these, too.
+#
+# ## A norm that needs no batch
+#
+# Frozen statistics need somebody who has learned them. From random weights there is nobody, and this is where *group norm*
+# comes from: mean and variance of one map by itself, over a group of neighbouring channels. 32 groups are usual. With one
+# channel to a group it is *instance norm*, with one group for all channels *layer norm*. $\gamma$ and $\beta$ belong to
+# single channels, as before.
+#
+# $$\hat x = \frac{x - \mu_{n,g}}{\sqrt{\sigma^2_{n,g} + \epsilon}}, \qquad y = \gamma \hat x + \beta$$
+#
+# The gradient is chapter 2's, with sums over one group of one map; because the channels of a group differ in $\gamma$, it
+# begins with $g = \gamma\, dy$. There are no running averages, so training and inference compute the same. The price is
+# paid in inference: constants can be multiplied into the weights of the convolution before, and then the norm is gone;
+# these statistics are never constants.
+#
+# **On paper first.** Behind the stem a crop has a map of 8 × 8 with 12 channels. From how many numbers does a mean come in
+# 4 groups, and in 12? What changes if the crop has half its contrast?
+
+
+# %%
+def norm_of_each(x, gamma, beta, groups=4, eps=1e-5):
+    y, kept = group_norm(x, gamma, beta, groups=groups, eps=eps)
+    return y, lambda dy: group_norm_backward(dy, kept)
+
+
+maps = conv2d(objects[:3], first["in.conv.w"], stride=2, padding=1)[0].astype(np.float64)
+scale, shift = rng.uniform(0.5, 2, 12), rng.normal(size=12)
+assert maps.shape == (3, 8, 8, 12) and (8 * 8 * 12 // 4, 8 * 8 * 12 // 12) == (192, 64)
+close(
+    "group norm and plain loops",
+    norm_of_each(maps, scale, shift)[0],
+    naive.group_norm(maps, scale, shift, groups=4, eps=1e-5),
+)
+check_gradients(norm_of_each, maps[:2, :3], scale, shift, rng=rng, tol=1e-6)
+
+dull, with_others, alone = (norm_of_each(x, scale, shift, eps=0.0)[0] for x in (maps / 2, maps, maps[:1]))
+assert np.array_equal(with_others[:1], alone) and np.abs(dull - with_others).max() < 1e-12
+print("a neighbour changes nothing, and half the contrast changes nothing")
+
+# %% [markdown]
+# The task of figure 3.5 again, from random weights: 400 steps with 16 crops, then 100 with one at a time.
+
+# %%
+ours = config.replace(norm="instance", learning_rate=0.05)
+with kernels.use("numpy"):
+    fresh = new_weights(2)
+    again = train(fresh, ours, 400, 16)
+    singly = train(fresh, ours.replace(learning_rate=0.003), 100, 1)
+assert again[-40:].mean() < 0.5 * before[-40:].mean() and singly[-40:].mean() < 0.5 * late["frozen"]
+print("the loss is below half of batch norm's, and a batch of one is as good as any other")
+
+# %% [markdown]
+# With a single image in the batch, statistics of the batch *are* instance norm: the orange curve above computed the same
+# function. What failed there was to take weights that had been trained under another norm. And batch norm pays here for what
+# it draws with every batch: a crop's features depend on fifteen others.
+#
+# A loss in training is not yet a network that finds more. How bright a map is, and how much contrast it has, is taken away
+# before anybody can use it, and detection may need it: on the nuclei of the [recipe](../docs/recipes.md) instance norm is
+# better on dark, blurred pictures and worse on all others.
+#
+# `norm="group"` and `norm="instance"` choose it, also for pyramid and heads that have a norm. detectron2's models that were
+# trained from random weights have group norm everywhere.
 #
 # ## Break it
 #

@@ -46,7 +46,7 @@ def pixels_in_row(count: int, channels: int) -> int:
 
 
 @njit(cache=True, error_model="numpy")
-def _join(means, squares, counts, mean, square):
+def join_parts(means, squares, counts, mean, square):
     """Join means, sums of squared distances to them, and counts of parts of the rows (Chan et al. 1983).
 
     With d the distance of a part's mean to that of all: sum (x - mu)^2 = sum over parts of (their own sum + count d^2).
@@ -87,10 +87,10 @@ def _statistics(x, rows):
             for j in range(c):
                 block_squares[i, j] = square[j]
             block_counts[i] = count
-        _join(block_means, block_squares, block_counts, means[task], squares[task])
+        join_parts(block_means, block_squares, block_counts, means[task], squares[task])
         counts[task] = block_counts.sum()
     whole_mean, whole_square = np.empty(c), np.empty(c)
-    _join(means, squares, counts, whole_mean, whole_square)
+    join_parts(means, squares, counts, whole_mean, whole_square)
     return whole_mean, whole_square / m
 
 

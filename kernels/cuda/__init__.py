@@ -30,6 +30,7 @@ _FUNCTIONS = {
     "crop_and_resize": ("crop_and_resize", "crop_and_resize_backward"),
     "detections": ("paste_into_boxes",),
     "fused": ("conv2d_fused", "conv2d_fused_backward"),
+    "group_norm": ("group_norm", "group_norm_backward"),
     "linear": ("channel_sum", "linear", "linear_backward"),
     "losses": (
         "sigmoid_cross_entropy",

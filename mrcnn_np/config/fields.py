@@ -157,14 +157,20 @@ class BackboneFields:
         Which convolution of a down-sampling bottleneck has stride 2: its first 1x1 (the original paper, matterport,
         detectron2's MSRA weights) or its 3x3 (torchvision, and detectron2's ResNeXt). Basic blocks have no 1x1. [104]
     conv_bias : bool
-        Convolutions before batch norm, of the backbone and elsewhere, have a bias, which the norm makes redundant
+        Convolutions before a norm, of the backbone and elsewhere, have a bias, which the norm makes redundant
         (matterport only).
+    norm : "batch", "group" or "instance"
+        What follows the convolutions that have a norm. "batch": all three, statistics of the batch or running ones
+        (``bn_mode``). "group": those of each map by itself, over groups of channels, in training as in ``detect``
+        (Wu and He 2018; detectron2's GN models). "instance": each channel of each map by itself.
+    norm_groups : groups
+        Of "group": 32 in the paper and in detectron2. It divides the channels of every layer.
     bn_mode : "frozen" or "train"
         "frozen": running statistics are constants, in training too (all three frameworks when they fine-tune). "train":
         batch statistics in ``losses``, running ones in ``detect`` (torchvision's v2).
     bn_eps : variance
-        Added to it: 1e-3 matterport (Keras' default), 1e-5 torchvision and detectron2. torchvision's published COCO
-        weights are an exception: 0.
+        Added to it, whatever the norm: 1e-3 matterport (Keras' default), 1e-5 torchvision and detectron2. torchvision's
+        published COCO weights are an exception: 0.
     bn_momentum : fraction
         running = (1 - momentum) * running + momentum * batch, in "train" mode. 0.1 is PyTorch's; Keras' 0.99 is 0.01
         in these terms. None of the three uses it with frozen statistics.
@@ -174,7 +180,7 @@ class BackboneFields:
     fpn_channels : channels
         Of every level of the pyramid: 256 in all three. [105]
     fpn_norm : bool
-        Batch norm after each convolution of the pyramid, before the sum: torchvision's v2. In all three the
+        A norm after each convolution of the pyramid, before the sum: torchvision's v2. In all three the
         convolutions have a bias instead.
     """
 
@@ -184,6 +190,10 @@ class BackboneFields:
     conv_bias: bool = convention(
         False, matterport=True, weights="backbone", in_tensors=True, built_in=("matterport", "torchvision")
     )
+    norm: Literal["batch", "group", "instance"] = size(
+        "batch", weights="backbone", in_tensors=True, built_in=("matterport",)
+    )
+    norm_groups: int = size(32, CHANNELS, weights="backbone", in_tensors=True)
     bn_mode: Literal["frozen", "train"] = convention("frozen", built_in=("matterport",))
     bn_eps: float = convention(1e-5, Range(0, 1), matterport=0.001, weights="backbone")
     bn_momentum: float = schedule(0.1, FRACTION)
@@ -404,8 +414,8 @@ class HeadFields:
     Attributes
     ----------
     box_head : "fc", "conv", "conv_fc" or "c5"
-        "fc": two fully connected layers (torchvision, detectron2). "conv": a 7x7 and a 1x1 convolution with batch norm
-        (matterport). "conv_fc": 3x3 convolutions with batch norm, then one fully connected layer (torchvision's v2).
+        "fc": two fully connected layers (torchvision, detectron2). "conv": a 7x7 and a 1x1 convolution with a norm
+        (matterport). "conv_fc": 3x3 convolutions with a norm, then one fully connected layer (torchvision's v2).
         [78] "c5", only without a pyramid: the last stage of the ResNet, run on each RoI, and the mean of its map
         (detectron2's C4 configurations); the mask head reads the same map.
     box_head_convs : layers
@@ -423,7 +433,7 @@ class HeadFields:
     mask_head_channels : channels
         256 in all three. [79]
     mask_head_norm : bool
-        Batch norm after each of these convolutions: matterport, whose convolutions keep their bias, and torchvision's
+        A norm after each of these convolutions: matterport, whose convolutions keep their bias, and torchvision's
         v2, where they have none, see ``conv_bias``. [79]
     """
 

@@ -7,10 +7,11 @@ over exactly, up to rounding:
 field                            how
 ================================ ====================================================================================
 ``rpn_objectness``               softmax(a, b) says what sigmoid(b - a) says: (0, w) one way, b - a the other
-``conv_bias``                    zeros are added; a bias before a norm moves into its mean: (x + b) - m = x - (m - b)
+``conv_bias``                    zeros are added; a bias before a norm moves into its mean: (x + b) - m = x - (m - b);
+                                 instance norm takes it away by itself, before group norm only zeros can go
 ``box_head``, ``mask_head_norm`` a norm that changes nothing but, without ``conv_bias``, adds the bias is put in; a norm
 and ``fpn_norm``                 with constant statistics is a scale and a shift, which go into the weights and the bias
-                                 of the layer before it
+                                 of the layer before it; group and instance norm depend on the map: no conversion
 ================================ ====================================================================================
 
 A 7x7 convolution of a 7x7 map without padding is a fully connected layer: its weights only change their shape. The
@@ -25,6 +26,7 @@ from typing import Any
 import numpy as np
 
 from ..config import Config
+from ..errors import CheckpointError
 from ..network import check, spec
 from ..params import Params
 
@@ -71,18 +73,18 @@ def convert(params: Params, old: Config, new: Config) -> Params:
     -------
     dict of str to ndarray
         The names and shapes of ``spec(new)``. Equal in effect as long as batch norm uses its running statistics: in
-        ``detect``, and in ``losses`` with ``bn_mode="frozen"``.
+        ``detect``, and in ``losses`` with ``bn_mode="frozen"``; other norms compute the same in both.
 
     Raises
     ------
     CheckpointError
-        ``new`` needs other weights: the message is a table of names and shapes.
+        ``new`` needs other weights: the message is a table of names and shapes, or says which norm stands in the way.
     """
     params = dict(params)
     if old.rpn_objectness != new.rpn_objectness:
         _convert_objectness(params, new)
     if old.conv_bias and not new.conv_bias:
-        _drop_biases(params)
+        _drop_biases(params, old)
     elif new.conv_bias and not old.conv_bias:
         _add_biases(params)
     if (old.box_head, new.box_head) == ("fc", "conv"):
@@ -95,7 +97,7 @@ def convert(params: Params, old: Config, new: Config) -> Params:
     if old.fpn_norm != new.fpn_norm:
         changed += [n.removesuffix(".w") for n in params if n.startswith("fpn.") and n.endswith(".w")]
     for conv in changed:
-        if f"{_norm_of(conv)}.mean" in params:
+        if f"{_norm_of(conv)}.gamma" in params:
             _fold_norm(params, conv, old)
         else:
             _add_norm(params, conv, new)
@@ -115,18 +117,35 @@ def _convert_objectness(params: Params, new: Config) -> None:
             params[f"rpn.objectness.{suffix}"] = pairs[..., 1] - pairs[..., 0]
 
 
-def _drop_biases(params: Params) -> None:
+def _drop_biases(params: Params, old: Config) -> None:
     for name in [n for n in params if n.endswith(".b")]:
-        mean = f"{_norm_of(name.removesuffix('.b'))}.mean"
-        if mean in params:
-            params[mean] = params[mean] - params.pop(name)
+        norm = _norm_of(name.removesuffix(".b"))
+        if f"{norm}.gamma" not in params:
+            continue
+        bias = params.pop(name)
+        if old.norm == "batch":
+            params[f"{norm}.mean"] = params[f"{norm}.mean"] - bias
+        elif old.norm == "group" and bias.any():  # the mean of a group takes away one number of all its channels
+            raise CheckpointError(
+                f"{name} cannot be left out:\n  {name} is not zero, and norm = 'group' keeps a bias; "
+                "expected conv_bias = yes"
+            )
 
 
 def _add_biases(params: Params) -> None:
     for conv in [n.removesuffix(".w") for n in params if n.endswith(".w")]:
-        mean = params.get(f"{_norm_of(conv)}.mean")
-        if mean is not None:
-            params[f"{conv}.b"] = np.zeros_like(mean)
+        gamma = params.get(f"{_norm_of(conv)}.gamma")
+        if gamma is not None:
+            params[f"{conv}.b"] = np.zeros_like(gamma)
+
+
+def _require_batch(bn: str, config: Config) -> None:
+    """Refuse to make a scale and a shift of another norm than a batch norm, or the other way round."""
+    if config.norm != "batch":
+        raise CheckpointError(
+            f"{bn} cannot be put in or left out:\n  {bn} computes its statistics from each map (norm = "
+            f"{config.norm!r}), so no weights take its place; expected norm = 'batch'"
+        )
 
 
 def _norm_of(conv: str) -> str:
@@ -175,6 +194,7 @@ def _add_norm(params: Params, conv: str, new: Config) -> None:
         Of the network to be: its epsilon, and whether the layer keeps its bias.
     """
     bn, bias = _norm_of(conv), params[f"{conv}.b"]
+    _require_batch(bn, new)
     params[f"{bn}.gamma"] = np.full_like(bias, np.sqrt(1.0 + new.bn_eps))
     params[f"{bn}.var"] = np.ones_like(bias)
     params[f"{bn}.beta"] = np.zeros_like(bias) if new.conv_bias else params.pop(f"{conv}.b")
@@ -194,6 +214,7 @@ def _fold_norm(params: Params, conv: str, old: Config) -> None:
         Of the network as it was: its epsilon.
     """
     bn = _norm_of(conv)
+    _require_batch(bn, old)
     gamma, beta, mean, var = (params.pop(f"{bn}.{part}") for part in ("gamma", "beta", "mean", "var"))
     scale = gamma / np.sqrt(var + var.dtype.type(old.bn_eps))
     params[f"{conv}.w"] = params[f"{conv}.w"] * scale

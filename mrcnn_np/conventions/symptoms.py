@@ -158,7 +158,7 @@ SYMPTOMS = (
     Symptom(
         "Weights do not fit: names or shapes",
         (
-            "conv_bias", "box_head", "mask_head_norm", "fpn_norm", "rpn_objectness", "rpn_convs", "backbone",
+            "conv_bias", "box_head", "mask_head_norm", "fpn_norm", "norm", "rpn_objectness", "rpn_convs", "backbone",
             "num_classes",
         ),
         "`mrcnn-np weights info FILE` says what a file holds; `model.with_config` rewrites where nothing is lost.",

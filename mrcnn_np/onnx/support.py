@@ -17,7 +17,7 @@ FOLLOWED = {
         "pixel_mean", "pixel_std", "detection_rounded",
     ),
     "backbone": ("backbone", "stride_in_1x1", "conv_bias", "bn_eps", "stem_pool_padding"),
-    "fpn": ("fpn_channels", "fpn_norm"),
+    "fpn": ("fpn_channels", "fpn_norm", "norm", "norm_groups"),
     "rpn": ("rpn_channels", "rpn_convs", "rpn_objectness"),
     "anchors": (
         "anchor_sizes", "anchor_strides", "anchor_stride_from_grid", "anchor_ratios", "anchor_ratio_meaning",

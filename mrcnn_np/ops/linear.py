@@ -66,5 +66,5 @@ def channel_sum(x: np.ndarray) -> np.ndarray:
     As products with a row of ones these sums also are several times faster if there are few channels.
     """
     while x.ndim > 1:
-        x = np.ones(x.shape[-2], x.dtype) @ x
+        x = np.ones_like(x, shape=x.shape[-2]) @ x
     return x

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Container, Mapping
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ SIZES = fields_where(lambda d: bool(d.shown_by or d.counted_by))
 
 
 def sizes(params: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Return the config fields that names and shapes show: backbone, classes, channels, numbers of convolutions.
+    """Return the config fields that names and shapes show: backbone, norm, classes, channels, numbers of convolutions.
 
     What is missing in the file, or a number that its field cannot have, leaves the field at the preset's value;
     ``manifest.match`` then reports the tensors.
@@ -26,10 +26,10 @@ def sizes(params: Mapping[str, np.ndarray]) -> dict[str, Any]:
     Raises
     ------
     WeightMismatchError
-        The residual blocks are those of no backbone known here.
+        The residual blocks are those of no backbone known here, or there are norms of two kinds.
     """
     shapes = {name: a.shape for name, a in params.items()}
-    return lengths(shapes) | counts(shapes) | {"backbone": backbone_name(params)}
+    return lengths(shapes) | counts(shapes) | norm_kind(params) | {"backbone": backbone_name(params)}
 
 
 def lengths(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
@@ -51,6 +51,39 @@ def counts(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
         if numbers:
             found[field] = min(max(numbers), len(shapes))  # a number in a name may be anything
     return _possible(found)
+
+
+def norm_kind(names: Collection[str]) -> dict[str, str]:
+    """Tell the norm by its running statistics, which only batch norm has; nothing if no layer has a norm.
+
+    Without them it is taken for group norm: instance norm looks the same, and no published model has it.
+
+    Raises
+    ------
+    WeightMismatchError
+        One part of the network has running statistics and another has none.
+    """
+    running: dict[str, bool] = {}
+    for name in names:
+        layer, _, suffix = name.rpartition(".")
+        if suffix == "gamma":
+            part = name.partition(".")[0]
+            running[part] = running.get(part, False) or f"{layer}.mean" in names or f"{layer}.var" in names
+    batch = [part for part, has in running.items() if has]
+    without = [part for part in running if part not in batch]
+    if batch and without:
+        raise WeightMismatchError(
+            f"the norms of its {', '.join(batch)} have running statistics, as batch norm has, and those of its "
+            f"{', '.join(without)} have none, as group norm; expected one kind of norm in the whole network"
+        )
+    return {"norm": "batch" if batch else "group"} if running else {}
+
+
+def normed_layers(names: Container[str]) -> dict[str, Any]:
+    """Return the config fields that say where, besides the backbone, norms are."""
+    found: dict[str, Any] = {"fpn_norm": "fpn.lateral2.bn.gamma" in names}
+    found["mask_head_norm"] = "mask_head.bn1.gamma" in names
+    return found | ({"box_head": "conv_fc"} if "box_head.conv1.w" in names else {})
 
 
 def _possible(found: dict[str, int]) -> dict[str, int]:

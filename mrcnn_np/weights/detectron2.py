@@ -13,7 +13,12 @@ file                            order mean                         std          
 R50, R101 (MSRA's backbones)    BGR   (103.53, 116.28, 123.675)    (1, 1, 1)                    first 1x1
 X101-32x8d                      BGR   the same                     (57.375, 57.12, 58.395)      3x3
 R50 converted from torchvision  RGB   (123.675, 116.28, 103.53)    (58.395, 57.12, 57.375)      3x3
+R50, R101 with group norm       BGR   (103.53, 116.28, 123.675)    (1, 1, 1)                    3x3
 =============================== ===== ============================ ============================ ============
+
+A norm without running statistics is either group norm (of 32 groups) or Caffe2's batch norm folded into scale and
+shift. In a backbone alone Caffe2's names tell (``_gn_s``, ``_bn_s``), and detectron2's mean the latter. In a whole
+model it is group norm where pyramid or heads have such norms, too; where only the backbone has, nothing tells.
 """
 
 from __future__ import annotations
@@ -29,7 +34,7 @@ from ..config.presets import detectron2, detectron2_c4
 from ..errors import WeightFileError
 from ..params import Params
 from ..schema import shown
-from .architecture import sizes
+from .architecture import norm_kind, normed_layers, sizes
 from .class_names import coco_names
 from .manifest import PRESUMED, Manifest
 from .torchvision import Renames, from_torch_layout, renamed
@@ -38,6 +43,10 @@ BGR_MEAN, BGR_STD = (103.53, 116.28, 123.675), (57.375, 57.12, 58.395)
 #: the preset of those who converted torchvision's backbone
 converted = partial(
     detectron2, channel_order="rgb", pixel_mean=BGR_MEAN[::-1], pixel_std=BGR_STD[::-1], stride_in_1x1=False
+)
+#: and that of FAIR's backbones with group norm, which detectron2 continues with norms everywhere
+group_normed = partial(
+    detectron2, norm="group", stride_in_1x1=False, fpn_norm=True, box_head="conv_fc", mask_head_norm=True
 )
 
 RENAMED: Renames = [
@@ -49,6 +58,7 @@ RENAMED: Renames = [
     (r"\.shortcut\.(?!norm)", ".shortcut.conv."),
     (r"\.conv(\d)?\.norm\.", r".bn\1."),
     (r"\.shortcut\.norm\.", ".shortcut.bn."),
+    (r"^backbone\.fpn_(lateral|output)(\d)\.norm\.", r"fpn.\1\2.bn."),
     (r"^backbone\.fpn_(lateral|output)(\d)\.", r"fpn.\1\2."),
     (r"^proposal_generator\.rpn_head\.conv\.", "rpn.conv."),
     (r"^proposal_generator\.rpn_head\.objectness_logits\.", "rpn.objectness."),
@@ -56,6 +66,7 @@ RENAMED: Renames = [
     (r"^roi_heads\.box_head\.", "box_head."),
     (r"^roi_heads\.box_predictor\.cls_score\.", "box_head.class."),
     (r"^roi_heads\.box_predictor\.bbox_pred\.", "box_head.deltas."),
+    (r"^roi_heads\.mask_head\.mask_fcn(\d)\.norm\.", r"mask_head.bn\1."),
     (r"^roi_heads\.mask_head\.mask_fcn(\d)\.", r"mask_head.conv\1."),
     (r"^roi_heads\.mask_head\.deconv\.", "mask_head.deconv."),
     (r"^roi_heads\.mask_head\.predictor\.", "mask_head.logits."),
@@ -68,8 +79,8 @@ CAFFE2: Renames = [
     (r"^conv1_", "stem.conv1_"),
     (r"^res(\d)_(\d+)_branch1_", r"res\1.\2.shortcut_"),
     (r"^res(\d)_(\d+)_branch2([abc])_", lambda m: f"res{m[1]}.{m[2]}.conv{'abc'.index(m[3]) + 1}_"),
-    (r"_bn_(s|gamma)$", ".norm.weight"),
-    (r"_bn_(b|beta)$", ".norm.bias"),
+    (r"_[bg]n_(s|gamma)$", ".norm.weight"),
+    (r"_[bg]n_(b|beta)$", ".norm.bias"),
     (r"_bn_(rm|running_mean)$", ".norm.running_mean"),
     (r"_bn_(riv|running_var)$", ".norm.running_var"),
     (r"_w$", ".weight"),
@@ -119,10 +130,13 @@ def from_detectron2(
     Raises
     ------
     WeightFileError
-        A tensor of an unknown name, or of a shape that its layer cannot have.
+        A tensor of an unknown name, or of a shape that its layer cannot have; norms of two kinds, or of a kind that
+        nothing tells.
     """
     aside = dict.fromkeys(name for name in tensors if ASIDE.search(name))
-    lateral = next((a for name, a in tensors.items() if re.search(r"fpn_lateral\d\.bias$", name)), None)
+    # whose convolutions have a bias or a norm: any of these has the channels first
+    width = re.compile(r"fpn_lateral\d\.(weight|(norm\.)?bias)$")
+    lateral = next((a for name, a in tensors.items() if width.search(name)), None)
     channels = 256 if lateral is None else len(lateral)
     params: Params = {}
     for old, a in tensors.items():
@@ -139,8 +153,9 @@ def from_detectron2(
         params[f"{layer}.{suffix}"] = _background_first(layer, a)
     if any(name.startswith("roi_heads.res5.") for name in tensors):
         _ratios_first(params)
-    _complete_norms(params)
     whole = any(not name.startswith("backbone.") for name in params)
+    if norm_kind(params) == {"norm": "group"} and not _is_group_norm(params, tensors, whole=whole):
+        _complete_norms(params)
     return params, _manifest(params, tensors, metadata or {}, whole=whole), list(aside)
 
 
@@ -178,13 +193,42 @@ def _ratios_first(params: Params, ratios: int = 3) -> None:
             params[name] = np.ascontiguousarray(np.swapaxes(cells, -3, -2)).reshape(a.shape)
 
 
+def _is_group_norm(params: Params, tensors: Mapping[str, np.ndarray], *, whole: bool) -> bool:
+    """Tell group norms from batch norms that were folded into scale and shift; neither has running statistics.
+
+    Parameters
+    ----------
+    params : dict of str to ndarray
+        Ours.
+    tensors : mapping of str to ndarray
+        The file's.
+    whole : bool
+        Whether the heads are there too.
+
+    Raises
+    ------
+    WeightFileError
+        Nothing tells, or Caffe2's names have both.
+    """
+    named = {kind for kind in ("_bn_", "_gn_") if any(kind in name for name in tensors if "." not in name)}
+    if len(named) == 2:
+        raise WeightFileError("its norms are called both _bn_ and _gn_; expected one kind of norm in the whole network")
+    if named or not whole:
+        return "_gn_" in named
+    if not any(name.endswith(".gamma") and not name.startswith("backbone.") for name in params):
+        raise WeightFileError(
+            "its backbone's norms have no running statistics, and nothing tells group norm from a batch norm folded "
+            "into scale and shift; expected running statistics, or norms in the pyramid or the heads too"
+        )
+    return True
+
+
 def _complete_norms(params: Params, eps: float = 1e-5) -> None:
-    """Give an affine layer (batch norm folded into scale and shift) the statistics under which it stays what it is."""
+    """Give affine layers (batch norm folded into scale and shift) statistics under which they stay what they are."""
     for name in [name for name in params if name.endswith(".gamma")]:
         norm, gamma = name.removesuffix(".gamma"), params[name]
-        if f"{norm}.mean" not in params and f"{norm}.var" not in params:
-            params[f"{norm}.mean"] = np.zeros_like(gamma)
-            params[f"{norm}.var"] = np.full_like(gamma, 1.0 - eps)
+        params[f"{norm}.mean"] = np.zeros_like(gamma)
+        params[f"{norm}.var"] = np.full_like(gamma, 1.0 - eps)
 
 
 def _manifest(
@@ -205,13 +249,20 @@ def _manifest(
     """
     found = sizes(params)
     one_map = any(name.startswith("roi_heads.res5.") for name in tensors)
+    grouped = found.get("norm") == "group"
     preset, conventions = detectron2_c4 if one_map else detectron2, dict[str, Any]()
+    if whole:
+        conventions |= normed_layers(params)
+    elif grouped:
+        preset = group_normed
     if one_map and "mask_head.deconv.w" not in params:
         conventions["mask_branch"] = False
     if metadata.get("__author__") == "torchvision":
         preset = partial(preset, **converted.keywords)
     elif found["backbone"].startswith("resnext"):
         conventions |= {"pixel_std": BGR_STD, "stride_in_1x1": False}
+    elif grouped:
+        conventions["stride_in_1x1"] = False
     for name in ("pixel_mean", "pixel_std"):  # training runs of 2019 and 2020 kept them with the weights
         if name in tensors and tensors[name].size == 3:
             conventions[name] = tuple(round(float(v), 4) for v in tensors[name].ravel())
@@ -230,6 +281,8 @@ def _manifest(
         background="last",
         flatten_order="C H W",
         presumed=tuple(
-            name for name in (*PRESUMED, "class_names") if not (name.startswith("pixel_") and name in tensors)
+            name
+            for name in (*PRESUMED, *(["norm_groups"] if grouped else []), "class_names")
+            if not (name.startswith("pixel_") and name in tensors)
         ),
     )

@@ -41,11 +41,12 @@ def from_imagenet(tensors: Mapping[str, np.ndarray]) -> tuple[Params, Manifest, 
         return _from_vgg(tensors)
     aside = dict.fromkeys(name for name in tensors if name.startswith("fc.") or name.endswith("num_batches_tracked"))
     params = from_torchvision({f"backbone.body.{name}": a for name, a in tensors.items() if name not in aside})
+    found = sizes(params)
     manifest = Manifest.from_config(
-        torchvision(**sizes(params)),
+        torchvision(**found),
         source="torchvision ImageNet",
         backbone_only=True,
-        presumed=PRESUMED,
+        presumed=(*PRESUMED, *(("norm", "norm_groups") if found.get("norm") == "group" else ())),
     )
     return params, manifest, [name for name in aside if name.startswith("fc.")]
 

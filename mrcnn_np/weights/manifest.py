@@ -251,7 +251,18 @@ def match(found: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int
         if len(kind) > SHOWN:
             rows.append((f"... and {len(kind) - SHOWN} more", "", ""))
     lines = text_table(("tensor", "expected", "found"), rows, indent="  ")
-    raise WeightMismatchError(f"{source} does not fit the network: of {len(expected)} tensors {summary}\n{lines}")
+    hint = _about_norms([row[0] for row in missing], [row[0] for row in unexpected])
+    raise WeightMismatchError(f"{source} does not fit the network: of {len(expected)} tensors {summary}\n{lines}{hint}")
+
+
+def _about_norms(missing: list[str], unexpected: list[str]) -> str:
+    """Say what it means if the running statistics of norms, and nothing else, are missing or too many."""
+    statistics = (".mean", ".var")
+    if unexpected and not missing and all(name.endswith(statistics) for name in unexpected):
+        return "\nthese weights have batch norm (norm = batch); the network has a norm without running statistics"
+    if missing and not unexpected and all(name.endswith(statistics) for name in missing):
+        return "\nthe network has batch norm (norm = batch); these weights have a norm without running statistics"
+    return ""
 
 
 def _text(value: Any) -> str:

@@ -24,7 +24,7 @@ from ..keypoints.pose import COCO_PERSON
 from ..network import spec as network_spec
 from ..params import Params
 from ..schema import shown
-from .architecture import sizes
+from .architecture import normed_layers, sizes
 from .class_names import coco_names
 from .manifest import PRESUMED, Manifest, match
 
@@ -196,6 +196,8 @@ def read_torchvision(tensors: Mapping[str, np.ndarray]) -> tuple[Params, Manifes
         with a batch-norm epsilon of 0. A model that was fine-tuned from them and saved by a newer torchvision looks
         like any other; there ``bn_eps=0.0`` has to be said. Weights of the second version, which is another preset,
         are told by its additional layers, and those of ``keypointrcnn_resnet50_fpn`` by the branch that they have.
+        Norms without running statistics, in models that were put together with another ``norm_layer``, are taken for
+        group norms of 32 groups.
     aside : list of str
         Empty: every tensor is used, but for the counters of batches.
 
@@ -203,16 +205,24 @@ def read_torchvision(tensors: Mapping[str, np.ndarray]) -> tuple[Params, Manifes
     ------
     CheckpointError
         A tensor that neither version of ``maskrcnn_resnet50_fpn`` has.
+    WeightMismatchError
+        Norms of two kinds.
     ValueError, IndexError
         A shape that such a layer cannot have.
     """
     lateral = next((a for name, a in tensors.items() if re.search(r"inner_blocks\.\d\.(0\.)?weight$", name)), None)
     params = from_torchvision(tensors, channels=256 if lateral is None else len(lateral))
-    published = (
-        "backbone.fpn.inner_blocks.0.weight" in tensors and "backbone.body.bn1.num_batches_tracked" not in tensors
-    )
-    preset = presets.torchvision_v2 if V2 & set(params) else presets.torchvision
     found = sizes(params)
+    grouped = found.get("norm") == "group"  # which has no counters of batches in any version
+    published = (
+        "backbone.fpn.inner_blocks.0.weight" in tensors
+        and "backbone.body.bn1.num_batches_tracked" not in tensors
+        and not grouped
+    )
+    second = set(params) >= V2 if grouped else V2 & set(params)
+    preset = presets.torchvision_v2 if second else presets.torchvision
+    if grouped:  # put together by hand: any of its parts may have norms
+        found |= normed_layers(params)
     masks = "mask_head.deconv.w" in params or not found.get("keypoints")
     config = preset(**found, mask_branch=masks, bn_eps=0.0 if published else 1e-5)
     manifest = Manifest.from_config(
@@ -222,7 +232,7 @@ def read_torchvision(tensors: Mapping[str, np.ndarray]) -> tuple[Params, Manifes
         delta_order="dx dy dw dh",
         box_order="x1 y1 x2 y2",
         flatten_order="C H W",
-        presumed=(*PRESUMED, "class_names"),
+        presumed=(*PRESUMED, *(("norm", "norm_groups") if grouped else ()), "class_names"),
     )
     return params, manifest, []
 

@@ -22,6 +22,7 @@ PACKAGE = Path(mrcnn_np.__file__).parent
 MAY_LIST = {
     "mrcnn_np/bench/worker.py": "the values of one task, not a list of fields",
     "mrcnn_np/onnx/support.py": "which field is followed by which file of the graph; a field in no list is refused",
+    "mrcnn_np/training/freezing.py": "parts of the network, three of which are called as fields are",
     "mrcnn_np/conventions/symptoms.py": "an index in order of likelihood; test_symptoms.py holds it to the fields",
 }
 

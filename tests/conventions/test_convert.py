@@ -87,6 +87,59 @@ def test_what_needs_other_weights_says_which():
         convert(initialise(old, np.random.default_rng(0)), old, old.replace(rpn_channels=16))
 
 
+# --- norms of each map ---
+
+OF_EACH = {"norm_groups": 4, "fpn_norm": True, "mask_head_norm": True}
+
+
+@pytest.mark.parametrize("norm", ["group", "instance"])
+def test_biases_before_a_norm_of_each_map(norm):
+    """Zeros come and go; other biases count before group norm, but not before instance norm, which takes them away."""
+    old = small_config(norm=norm, **OF_EACH)
+    biased, params = old.replace(conv_bias=True), as_float64(params_that_detect(old))
+    there = convert(params, old, biased)
+    assert list(there) == list(spec(biased)) and not there["backbone.c3.0.conv1.b"].any()
+    back = convert(there, biased, old)
+    assert list(back) == list(params) and all(back[name] is p for name, p in params.items())
+    before = MaskRCNN(old, params).detect([IMAGE])[0]
+    np.testing.assert_array_equal(MaskRCNN(biased, there).detect([IMAGE])[0].boxes, before.boxes)
+
+    rng = np.random.default_rng(0)
+    added = {name: rng.normal(0, 0.1, p.shape) if name not in params else p for name, p in there.items()}
+    if norm == "group":
+        with pytest.raises(CheckpointError, match=r"\.b is not zero, and norm = 'group' keeps a bias"):
+            convert(added, biased, old)
+        return
+    found = [MaskRCNN(c, p).detect([IMAGE])[0] for c, p in ((biased, added), (old, convert(added, biased, old)))]
+    assert len(before.scores) >= 5
+    for a in found:
+        np.testing.assert_allclose(a.boxes, before.boxes, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("norm", ["group", "instance"])
+@pytest.mark.parametrize("field, values, bn", [
+    ("fpn_norm", (False, True), r"fpn\.lateral2\.bn"), ("mask_head_norm", (False, True), r"mask_head\.bn1"),
+    ("box_head", ("fc", "conv"), r"box_head\.bn1"),
+])  # fmt: skip
+def test_a_norm_of_each_map_is_no_scale_and_shift(norm, field, values, bn):
+    """Where a norm has to come or go, both ways are refused."""
+    for old, new in (values, values[::-1]):
+        config = small_config(norm=norm, norm_groups=4, **{field: old})
+        with pytest.raises(CheckpointError, match=rf"{bn} computes its statistics from each map \(norm = '{norm}'\)"):
+            convert(params_that_detect(config), config, config.replace(**{field: new}))
+
+
+def test_one_kind_of_norm_does_not_become_another():
+    batch, group = small_config(), small_config(norm="group", norm_groups=4)
+    with pytest.raises(CheckpointError, match=r"unexpected +backbone\.stem\.bn\.mean"):
+        convert(params_that_detect(batch), batch, group)
+    with pytest.raises(CheckpointError, match=r"missing +backbone\.stem\.bn\.mean"):
+        convert(params_that_detect(group), group, batch)
+    with pytest.raises(CheckpointError, match=r"unexpected +backbone\.stem\.bn\.mean"):  # the head alone would fold
+        normed = batch.replace(mask_head_norm=True)
+        convert(params_that_detect(normed), normed, group)
+
+
 # --- one call ---
 
 

@@ -180,6 +180,8 @@ ROWS = [
     ]),
     ("which parts there are", (), [
         ("neck", ("fpn",) * 3),
+        ("norm", ("batch",) * 3),
+        ("norm_groups", (32,) * 3),
         ("keypoints", (0,) * 3),
         ("keypoint_head_convs", (8,) * 3),
         ("keypoint_head_channels", (512,) * 3),
@@ -401,6 +403,8 @@ class Images:
 # what needs other fields of the same moment, or samples with keypoints
 ELSEWHERE = {
     "neck": "tests/test_vgg.py",
+    "norm": "tests/test_layers.py",
+    "norm_groups": "tests/test_layers.py",
     "keypoint_names": "tests/cli/test_keypoints.py",
     "keypoint_skeleton": "tests/cli/test_keypoints.py",
     "keypoint_loss_denominator": "tests/keypoints/test_labels.py",

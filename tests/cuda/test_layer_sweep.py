@@ -15,9 +15,9 @@ spec = importlib.util.spec_from_file_location("cpu_sweep", Path(__file__).parent
 sweep = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(sweep)
 
-NAMES = ["batch_norm", "clip_gradients", "global_norm", "max_pool2d", "momentum_step", "relu", "resize_bilinear"]
-NAMES += ["resize_nearest", "sigmoid", "sigmoid_cross_entropy", "smooth_l1", "softmax", "softmax_cross_entropy"]
-NAMES += ["upsample_nearest"]
+NAMES = ["batch_norm", "clip_gradients", "global_norm", "group_norm", "max_pool2d", "momentum_step", "relu"]
+NAMES += ["resize_bilinear", "resize_nearest", "sigmoid", "sigmoid_cross_entropy", "smooth_l1", "softmax"]
+NAMES += ["softmax_cross_entropy", "upsample_nearest"]
 
 
 def moved(value, function):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from kernels import use
 from kernels.cuda import linear
 from kernels.cuda.machine.device import to_device, to_host
 from kernels.cuda.machine.simulator import shuffled
@@ -68,3 +69,5 @@ def test_masked_sum_keeps_nan():
 def test_float64_is_declined():
     x = to_device(np.ones((2, 2)))
     assert linear.linear(x, x) is NotImplemented and linear.channel_sum(x) is NotImplemented
+    with use("cuda"):  # what is declined NumPy's text does with the device's arrays
+        assert to_host(reference.channel_sum(x)).tolist() == [2, 2]

@@ -59,6 +59,8 @@ def norms():
     for training in (False, True):
         yield from pair("batch_norm", x, *four, training=training)
         yield from pair("batch_norm", draw(13, 5), *(positive(5) for _ in range(4)), training=training)
+    yield from pair("group_norm", x, *four[:2], groups=3)
+    yield from pair("group_norm", draw(3, 13, 10), positive(10), draw(10), groups=5)
 
 
 def classes():

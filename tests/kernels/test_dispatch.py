@@ -15,6 +15,7 @@ import kernels
 import kernels.cpu as cpu
 from kernels import coverage
 from kernels.cpu import activation as fast_activation
+from kernels.cpu import group_norm as fast_group_norm
 from kernels.cpu import linear as fast_linear
 from kernels.cpu import losses as fast_losses
 from kernels.cpu import norm as fast_norm
@@ -22,16 +23,17 @@ from kernels.cpu import optim as fast_optim
 from kernels.cpu import pool as fast_pool
 from kernels.cpu import resize as fast_resize
 from kernels.cpu.machine.exponential import exp_negative, log_one_plus
-from mrcnn_np.ops import activation, linear, losses, norm, pool, resize
+from mrcnn_np.ops import activation, group_norm, linear, losses, norm, pool, resize
 from mrcnn_np.training.optim import clip_gradients, global_norm, momentum_step
 
 ACCELERATED = """
 batch_norm batch_norm_backward batched_nms channel_sum clip_gradients conv2d conv2d_backward conv2d_fused
 conv2d_fused_backward conv2d_transpose conv2d_transpose_backward crop_and_resize crop_and_resize_backward crop_masks
-decode_boxes global_norm iou label_anchors linear linear_backward max_pool2d max_pool2d_backward momentum_step nms
-paste_into_boxes relu relu_backward resize_bilinear resize_bilinear_backward resize_nearest roi_align roi_align_backward
-roi_pool roi_pool_backward sigmoid sigmoid_cross_entropy sigmoid_cross_entropy_backward smooth_l1 smooth_l1_backward
-softmax softmax_cross_entropy softmax_cross_entropy_backward upsample_nearest upsample_nearest_backward
+decode_boxes global_norm group_norm group_norm_backward iou label_anchors linear linear_backward max_pool2d
+max_pool2d_backward momentum_step nms paste_into_boxes relu relu_backward resize_bilinear resize_bilinear_backward
+resize_nearest roi_align roi_align_backward roi_pool roi_pool_backward sigmoid sigmoid_cross_entropy
+sigmoid_cross_entropy_backward smooth_l1 smooth_l1_backward softmax softmax_cross_entropy softmax_cross_entropy_backward
+upsample_nearest upsample_nearest_backward
 """.split()  # noqa: SIM905  (a literal would take forty lines)
 FEW_NUMBERS = "a few hundred boxes or labels: NumPy is done before the threads have started"
 WITHOUT_CPU = {
@@ -43,12 +45,14 @@ WITHOUT_CPU = {
 }
 LARGE = (1, 20, 20, 24) if INTERPRETED else (1, 64, 40, 24)  # more than one block
 MAPS = [(2, 5, 7, 3), (1, 1, 1, 1), (1, 33, 18, 16), (3, 4, 4, 70), (2, 1, 9, 1), LARGE]
+GROUPED = [(shape, groups) for shape in MAPS for groups in (1, shape[-1])]
+GROUPED += [(LARGE, 8), ((40, 3, 3, 12), 4), ((300, 6), 2), ((3, 50, 8), 2)]
 
 
 @pytest.fixture(autouse=True)
 def no_size_is_too_small(monkeypatch):
     """Tests use small arrays, which the kernels otherwise leave to NumPy."""
-    for module in (fast_activation, fast_linear, fast_losses, fast_norm, fast_pool, fast_resize):
+    for module in (fast_activation, fast_group_norm, fast_linear, fast_losses, fast_norm, fast_pool, fast_resize):
         monkeypatch.setattr(module, "SMALL", 0)
     monkeypatch.setattr(fast_linear, "SMALL_SUM", 0)
     monkeypatch.setattr(fast_activation, "SMALL_EXPONENTIAL", 0)
@@ -295,6 +299,37 @@ def test_batch_statistics_far_from_zero():
     mu, sigma2 = fast_norm._statistics(x.reshape(-1, 4), fast_norm.block_rows(4))
     np.testing.assert_allclose(mu, x.astype(np.float64).mean((0, 1, 2)), rtol=1e-7)
     np.testing.assert_allclose(sigma2, x.astype(np.float64).var((0, 1, 2)), rtol=2e-5)
+
+
+@pytest.mark.parametrize(("shape", "groups"), GROUPED)
+def test_group_norm(shape, groups):
+    rng = np.random.default_rng(14)
+    x, c = draw(rng, *shape) * 3 + 2, shape[-1]
+    args, options = (x, draw(rng, c), draw(rng, c)), {"groups": groups, "eps": 1e-3}
+    kernels = (fast_group_norm.group_norm, fast_group_norm.group_norm_backward)
+    if x[0].size > 2 * groups:  # one or two numbers have no gradient but that of rounding
+        pair = group_norm.group_norm, group_norm.group_norm_backward
+        check_pair(*pair, kernels, args, options, rng, slack=4e-6)  # sums that cancel, as above
+    exact = group_norm.group_norm.reference(*to_float64(args), **options)[1]
+    _, cache = kernels[0](*args, **options)
+    np.testing.assert_allclose(cache.mu, exact.mu, rtol=2e-6, atol=2e-6)
+    np.testing.assert_allclose(cache.inverse_std, exact.inverse_std, rtol=4e-6)
+    assert cache.groups == groups and cache.x is x and cache.gamma is args[1]
+    for wrong in (0, -1, c + 1, 1.5):
+        assert kernels[0](*args, groups=wrong) is NotImplemented
+    assert kernels[0](x, args[1][:-1], args[2], groups=groups) is NotImplemented
+    assert kernels[0](x[:0], *args[1:], groups=groups) is NotImplemented
+
+
+@pytest.mark.parametrize("groups", [1, 2, 4])
+def test_group_statistics_far_from_zero(groups):
+    # Each map and each channel has a mean of its own, up to a thousand deviations away
+    rng = np.random.default_rng(15)
+    x = draw(rng, 3, 50, 50, 4) + np.float32([0, 1, 1, 2]) + np.float32([1000, 10, -1000])[:, None, None, None]
+    _, cache = fast_group_norm.group_norm(x, np.ones(4, np.float32), np.zeros(4, np.float32), groups=groups, eps=0.0)
+    cut = x.astype(np.float64).reshape(3, 2500, groups, -1)
+    np.testing.assert_allclose(cache.mu[:, :: 4 // groups], cut.mean((1, 3)), rtol=2e-7)
+    np.testing.assert_allclose(cache.inverse_std[:, :: 4 // groups], 1 / cut.std((1, 3)), rtol=2e-5)
 
 
 @pytest.mark.parametrize("shape", [(2, 5, 7, 3), (1, 33, 18, 16), (1, 3, 3, 70), (2, 12, 9, 1)])

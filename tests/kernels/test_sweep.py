@@ -115,6 +115,13 @@ def batch_norm(rng: np.random.Generator, n: int, side: int, c: int) -> Iterator[
 
 
 @cases
+def group_norm(rng: np.random.Generator, n: int, side: int, c: int) -> Iterator[Arguments]:
+    for x in (draw(rng, n, side, side, c), draw(rng, n, side, c), draw(rng, n, c)):
+        for groups in {1, 2 if c % 2 == 0 else 1, c}:
+            yield (x, *per_channel(rng, c)[:2]), {"groups": groups, "eps": 1e-3}
+
+
+@cases
 def max_pool2d(rng: np.random.Generator, n: int, side: int, c: int) -> Iterator[Arguments]:
     yield (draw(rng, n, side, side, c),), {"kernel_size": 3, "stride": 2, "padding": 1}
     yield (draw(rng, n, side, side, c),), {"kernel_size": 1, "stride": 2}

@@ -63,6 +63,8 @@ CHANGES = {
                    "detection_min_size": 8.0, "mask_paste": "resize", "mask_threshold": 0.3},
     "layers": {"conv_bias": True, "fpn_norm": True, "rpn_convs": 2, "rpn_objectness": "softmax", "box_head": "conv_fc",
                "box_head_convs": 2, "mask_head_convs": 2, "mask_head_norm": True, "box_pool_size": 5},
+    "group norm": {"norm": "group", "norm_groups": 4, "fpn_norm": True, "mask_head_norm": True, "box_head": "conv"},
+    "instance norm": {"norm": "instance", "fpn_norm": True, "mask_head_norm": True},
     "widths": {"fpn_channels": 12, "rpn_channels": 12, "box_head": "conv", "box_head_channels": 24,
                "mask_head_channels": 12, "num_classes": 6, "mask_head_convs": 0},
     "keypoints": {**KEYPOINTS, "keypoint_decode": "quarter", "keypoint_offset": 0.0, "keypoint_pool_size": 5},
@@ -154,8 +156,14 @@ def test_each_field_changes_the_graph(params):
     followed = {name for names in FOLLOWED.values() for name in names} - ELSEWHERE
     changed = {(name, value) for group in CHANGES.values() for name, value in group.items()}
     assert {name for name, _ in changed} == followed
-    needed = {"pad_multiple": SHORTEST, "resize_rounding": SHORTEST, "box_head_convs": {"box_head": "conv_fc"}}
+    needed = {
+        "pad_multiple": SHORTEST,
+        "resize_rounding": SHORTEST,
+        "box_head_convs": {"box_head": "conv_fc"},
+        "norm_groups": {"norm": "group", "norm_groups": 2},
+    }
     needed |= {name: {"keypoints": 3} for name in ("keypoint_head_convs", "keypoint_head_channels")}
+    needed["norm"] = {"norm_groups": 4}
     needed |= dict.fromkeys(("keypoint_decode", "keypoint_offset", "keypoint_pool_size"), KEYPOINTS)
     for name, value in sorted(changed, key=str):
         before = BASE.replace(**needed.get(name, {}))
@@ -183,6 +191,10 @@ def test_nothing_is_found(params):
         found = Exported(MaskRCNN(BASE.replace(**changes), params))(picture((40, 60)))
         assert found["boxes"].shape == (0, 4) and found["masks"].shape == (0, 40, 60) and len(found["scores"]) == 0
         assert found["mask_probabilities"].shape[0] == 0 and found["class_ids"].dtype == np.int64
+        of_each = {"norm_groups": 4, "mask_head_norm": True, "box_head": "conv"}
+        for norm in ("group", "instance"):
+            found = Exported(MaskRCNN(BASE.replace(**changes | of_each, norm=norm)))(picture((40, 60)))
+            assert found["boxes"].shape == (0, 4) and found["masks"].shape == (0, 40, 60)
         for others in (KEYPOINTS, KEYPOINTS | {"keypoint_decode": "quarter"}):
             found = Exported(MaskRCNN(BASE.replace(**changes | others)))(picture((40, 60)))
             assert found["keypoints"].shape == (0, 3, 2) and found["keypoint_scores"].shape == (0, 3)

@@ -56,6 +56,21 @@ def rcnn_shapes(depth=50, *, classes=80, groups=1, width=64, keypoints=0):
     return shapes
 
 
+def with_norms(shapes, kind="GN", convs=4):
+    """mask_rcnn_R_50_FPN_3x_gn: norms for biases in pyramid and mask head; ``convs`` and one fully connected layer."""
+    head, found = "roi_heads.box_head", {}
+    shapes = shapes | {f"{head}.conv{i}.weight": (256, 256, 3, 3) for i in range(1, convs + 1)}
+    for name, shape in shapes.items():
+        layer, _, suffix = name.rpartition(".")
+        normed = "fpn_" in layer or "mask_fcn" in layer or layer.startswith(f"{head}.conv")
+        if layer == f"{head}.fc2" or (normed and suffix == "bias"):
+            continue
+        found[name] = shape
+        if normed:
+            found |= norm(layer, shape[0])
+    return {name: s for name, s in found.items() if kind == "BN" or "running" not in name}
+
+
 def draw(shapes, dtype=np.float32, seed=0):
     """Numbers with which features keep their size from layer to layer."""
     rng = np.random.default_rng(seed)

@@ -51,6 +51,21 @@ def conv2d_transpose(x, w, b=None, *, stride=(2, 2)):
     return y if b is None else y + b
 
 
+def group_norm(x, gamma, beta, *, groups, eps):
+    """Every number of a group of one map by itself, one group after the other."""
+    y = np.zeros(x.shape)
+    size = x.shape[-1] // groups
+    for n in range(len(x)):
+        flat, out = x[n].reshape(-1, x.shape[-1]), y[n].reshape(-1, x.shape[-1])
+        for g in range(groups):
+            members = [(row, c) for row in range(len(flat)) for c in range(g * size, (g + 1) * size)]
+            mean = math.fsum(float(flat[m]) for m in members) / len(members)
+            var = math.fsum((float(flat[m]) - mean) ** 2 for m in members) / len(members)
+            for row, c in members:
+                out[row, c] = float(gamma[c]) * (float(flat[row, c]) - mean) / math.sqrt(var + eps) + float(beta[c])
+    return y
+
+
 def batch_norm(x, gamma, beta, mean, var, *, training, eps, momentum):
     """Return ``(y, new running mean, new running variance)``."""
     rows = x.reshape(-1, x.shape[-1])

@@ -25,6 +25,7 @@ CONVENTIONS = {
     "sampled": {"box_loss_denominator": "sampled", "rois_padded": False},
     "active only": {"class_loss_active_only": True, "active_classes": "own"},
     "ratio": {"roi_negatives": "ratio", "loss_weights": (1.0, 2.0, 0.5, 1.5, 3.0)},
+    "group norm": {"norm": "group", "norm_groups": 4, "bn_mode": "train", "mask_head_norm": True},
 }
 
 

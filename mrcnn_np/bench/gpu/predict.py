@@ -115,7 +115,7 @@ def library(op: Any, direction: str, card: Card = H100) -> float | None:
     if flop is not None and op.group != "NMS":
         most = max(flop / card.tflops / card.library, (nbytes or 0.0) / card.tbytes / card.copy)
         return float(most) + card.launch / 1e3
-    if nbytes is not None and op.group.lower().startswith(("batch", "relu", "max", "sgd")):
+    if nbytes is not None and op.group.lower().startswith(("batch", "group norm", "relu", "max", "sgd")):
         return float(nbytes / card.tbytes / card.copy) + card.launch / 1e3
     return None
 

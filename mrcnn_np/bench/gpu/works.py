@@ -24,7 +24,7 @@ TARGETS: dict[str, tuple[float, float]] = {
     "match anchors": (1.0, 1.0),
 }
 #: of these rows the share of the measured copy bandwidth counts instead
-BANDWIDTH = ("batch norm", "max pool", "upsample 2x", "SGD")
+BANDWIDTH = ("batch norm", "group norm", "max pool", "upsample 2x", "SGD")
 SHARE = 0.8
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from ...ops.activation import relu, relu_backward
 from ...ops.conv import conv2d, conv2d_backward, conv2d_transpose, conv2d_transpose_backward
 from ...ops.fused import conv2d_fused, conv2d_fused_backward
+from ...ops.group_norm import group_norm, group_norm_backward
 from ...ops.linear import linear, linear_backward
 from ...ops.norm import batch_norm, batch_norm_backward
 from ...ops.pool import max_pool2d, max_pool2d_backward
@@ -184,6 +185,36 @@ class BatchNorm(_Elementwise):
             return F.batch_norm(x, mean, var, gamma, beta, training=self.training)
 
         return in_torch(normalise, [maps(self.x, variant), gamma, beta], maps(self.dy, variant))
+
+
+class GroupNorm(_Elementwise):
+    """Group normalisation, 32 groups."""
+
+    group = "group norm"
+
+    def prepare(self, rng: np.random.Generator) -> None:
+        super().prepare(rng)
+        self.vectors = [normal(rng, self.shape[-1:]), normal(rng, self.shape[-1:])]
+        one = self.x.nbytes / 1e9  # as for batch norm with the statistics of the batch
+        self.gbytes = {"forward": 3 * one, "backward": 5 * one}
+
+    def ours(self, dtype: type) -> Runs:
+        x, dy, gamma, beta = in_dtype(dtype, self.x, self.dy, *self.vectors)
+        _, cache = group_norm(x, gamma, beta)
+        return {
+            "forward": lambda: group_norm(x, gamma, beta)[:1],
+            "backward": lambda: group_norm_backward(dy, cache),
+        }
+
+    def theirs(self, variant: str) -> Runs:
+        import torch
+        import torch.nn.functional as F
+
+        def normalise(x: Any, gamma: Any, beta: Any) -> Any:
+            return F.group_norm(x, 32, gamma, beta)
+
+        vectors = (torch.from_numpy(v) for v in self.vectors)
+        return in_torch(normalise, [maps(self.x, variant), *vectors], maps(self.dy, variant))
 
 
 class MaxPool(_Elementwise):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from .layers import BatchNorm, Conv, ConvTranspose, Linear, MaxPool, Relu, UpsampleAdd
+from .layers import BatchNorm, Conv, ConvTranspose, GroupNorm, Linear, MaxPool, Relu, UpsampleAdd
 from .objectives import Activation, ClassLoss, CropMasks, LabelAnchors, MaskLoss
 from .op import Op
 from .regions import Iou, Nms, Paste, RoiAlign, Sgd
@@ -53,6 +53,7 @@ def _others(s: int, quick: bool) -> Iterator[Op]:
     yield Linear(1000 // s, 12544 // s, 1024 // s)
     yield BatchNorm(size(200, 272), 256, training=False)
     yield BatchNorm(size(200, 272), 256, training=True)
+    yield GroupNorm(size(200, 272), 256)
     yield MaxPool(size(400, 544), 64)
     yield UpsampleAdd(size(200, 272), 256 // s, 256)
     yield Relu(size(200, 272), 256)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ...ops import activation, conv, fused, linear, losses, norm, pool, resize
+from ...ops import activation, conv, fused, group_norm, linear, losses, norm, pool, resize
 from .case import Case, nchw, nhwc, normal, oihw, only_forward, with_gradients
 
 
@@ -100,6 +100,13 @@ def layers() -> Iterator[Case]:
             return nhwc(F.batch_norm(nchw(x), running[0], running[1], gamma, beta, training=training, eps=1e-5))
 
         yield Case("batch_norm", "of the batch" if training else "frozen", inputs, ours, theirs)
+
+    for groups in (2, 6):
+        ours = with_gradients(group_norm.group_norm, group_norm.group_norm_backward, 3, groups=groups)
+        yield Case(
+            "group_norm", f"{groups} groups", inputs, ours,
+            lambda x, gamma, beta, groups=groups: nhwc(F.group_norm(nchw(x), groups, gamma, beta)),
+        )  # fmt: skip
 
     x = normal(0, 2, 17, 24, 16)
     ours = with_gradients(pool.max_pool2d, pool.max_pool2d_backward, kernel_size=3, stride=2, padding=1)

@@ -17,6 +17,7 @@ from ...config import Config, presets
 from ...errors import ConfigError
 from ...weights.torchvision import ORDER, VGG16, to_torchvision
 from ..trace import Trace
+from . import norms
 from .one_map import one_map_parts, use_roi_pool
 
 BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnext50_32x4d", "resnext101_32x8d")
@@ -136,16 +137,13 @@ def build(params: Mapping[str, np.ndarray], config: Config) -> Any:
     shapes = {name: tuple(t.shape) for name, t in model.state_dict().items()}
     state = to_torchvision(params, shapes, channels=map_channels(config))
     model.load_state_dict({name: torch.from_numpy(a) for name, a in state.items()}, assign=True)
-    for module in model.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.eps, module.momentum = config.bn_eps, config.bn_momentum
+    norms.set_constants(model, config)
     return model.eval()
 
 
 def _parts(config: Config) -> dict[str, Any]:
     """Assemble what ``maskrcnn_resnet50_fpn`` or its ``_v2`` puts together, over any backbone."""
     import torchvision.models
-    from torch.nn import BatchNorm2d
     from torchvision.models.detection.backbone_utils import _resnet_fpn_extractor
     from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead
     from torchvision.models.detection.keypoint_rcnn import KeypointRCNNHeads, KeypointRCNNPredictor
@@ -153,9 +151,10 @@ def _parts(config: Config) -> dict[str, Any]:
     from torchvision.models.detection.rpn import RPNHead
     from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelMaxPool
 
-    body = torchvision.models.get_model(config.backbone, weights=None, norm_layer=BatchNorm2d)
+    norm = norms.norm_layer(config)
+    body = torchvision.models.get_model(config.backbone, weights=None, norm_layer=norm)
     channels, side = config.fpn_channels, config.box_pool_size
-    pyramid_norm = BatchNorm2d if config.fpn_norm else None
+    pyramid_norm = norm if config.fpn_norm else None
     backbone = _resnet_fpn_extractor(body, 5, norm_layer=pyramid_norm)
     if channels != backbone.out_channels:  # which is no argument
         inputs = [block[0].in_channels for block in backbone.fpn.inner_blocks]
@@ -171,23 +170,14 @@ def _parts(config: Config) -> dict[str, Any]:
         )
         parts["keypoint_predictor"] = KeypointRCNNPredictor(config.keypoint_head_channels, config.keypoints)
     else:
-        mask_layers, norm = [config.mask_head_channels] * config.mask_head_convs, BatchNorm2d
+        mask_layers = [config.mask_head_channels] * config.mask_head_convs
         parts["mask_head"] = MaskRCNNHeads(channels, mask_layers, 1, norm_layer=norm if config.mask_head_norm else None)
     if config.box_head == "conv_fc":
         box_layers = [channels] * config.box_head_convs
         parts["box_head"] = FastRCNNConvFCHead(
-            (channels, side, side), box_layers, [config.box_head_channels], norm_layer=BatchNorm2d
+            (channels, side, side), box_layers, [config.box_head_channels], norm_layer=norm
         )
     return parts
-
-
-def freeze_norms(model: Any) -> None:
-    """Put every batch norm of a model that is being trained into evaluation mode: it uses its running statistics."""
-    import torch
-
-    for module in model.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.eval()
 
 
 def trace(params: Mapping[str, np.ndarray], config: Config, image: np.ndarray, *, model: Any = None) -> Trace:

@@ -10,6 +10,7 @@ from typing import Any
 
 from ...backbone import architecture, map_channels
 from ...config import Config
+from .norms import norm_layer
 
 
 def one_map_parts(config: Config, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -70,7 +71,7 @@ def _resnet(config: Config) -> tuple[Any, Any]:
         def forward(self, x: Any) -> Any:
             return self.body(x)
 
-    net = torchvision.models.get_model(config.backbone, weights=None, norm_layer=nn.BatchNorm2d)
+    net = torchvision.models.get_model(config.backbone, weights=None, norm_layer=norm_layer(config))
     layer4 = net.layer4
     return Body(net), layer4
 

@@ -37,7 +37,7 @@ from ...training.optim import clip_gradients, learning_rate_at, sgd_step, zero_v
 from ...weights.torchvision import from_torchvision
 from ..report import Report, Table
 from ..rows import HEAD, Row, cells, errors, number
-from . import model, their_training
+from . import model, norms, their_training
 
 #: largest relative error of a loss in any step, and of a gradient in the first, by precision
 LOSS_BOUND = {"float32": 1e-3, "float64": 1e-8}
@@ -174,7 +174,7 @@ def compare_training(
     ours.settle()
     theirs = model.build(params, config).train()
     if config.bn_mode == "frozen":
-        model.freeze_norms(theirs)
+        norms.freeze_norms(theirs)
     velocity, optimiser = zero_velocity(ours.params, config), their_training.optimiser(theirs, config)
     batch = make_batch(samples, config, dtype.type)
     result = TrainingComparison([], [], [], [], str(dtype))
@@ -249,9 +249,10 @@ def _facts(batch: Batch, config: Config, dtype: str, targets: Targets | None) ->
         Of the last step.
     """
     n, height, width = batch.images.shape[:3]
+    norm = f"{config.norm} norm" + (f" {config.bn_mode}" if config.norm == "batch" else "")
     facts = {
         "images": f"{n} of {height} × {width} pixels, {sum(len(b) for b in batch.gt_boxes)} objects",
-        "network": f"{config.backbone}, {config.num_classes} classes, batch norm {config.bn_mode}, {dtype}",
+        "network": f"{config.backbone}, {config.num_classes} classes, {norm}, {dtype}",
         "optimiser": f"rate {config.learning_rate:g}, momentum {config.momentum:g}, decay {config.weight_decay:g}",
     }
     if targets is not None:
