@@ -11,6 +11,7 @@ from kernels.cpu import fused as fast_fused
 from kernels.cpu.convolution import direct, few_channels, winograd, winograd_tiles, winograd_weights
 from kernels.cpu.convolution.geometry import measure
 from kernels.cpu.machine import memory
+from kernels.cpu.machine.simd import NR
 from mrcnn_np.ops.conv import conv2d, conv2d_backward, conv2d_transpose, conv2d_transpose_backward
 from mrcnn_np.ops.fused import conv2d_fused, conv2d_fused_backward
 
@@ -108,6 +109,40 @@ def test_winograd_on_small_maps_that_share_a_sheet(maps):
     assert error(winograd.convolve(x, w, sizes), exact) <= 1e-5  # measured: 3e-6
     assert error(winograd.input_gradient(dy, w, sizes), dx) <= 1e-5
     assert error(winograd_weights.weight_gradient(x, dy, sizes), dw) <= 1e-5
+
+
+@pytest.mark.parametrize("wide", [winograd_weights.WIDE, 1])
+def test_the_sums_of_a_winograd_gradient_do_not_depend_on_the_threads(wide, monkeypatch):
+    """Parts of the tiles, each by one thread or by all together; columns of the result, or again all together."""
+    ways, (maps, c_in, c_out) = [], ((2, 40, 44), 32, 160)
+    for name in ("_correlate_apart", "_correlate_together", "_correlate_columns"):
+        way = getattr(winograd_weights, name)
+        monkeypatch.setattr(
+            winograd_weights, name, lambda *args, way=way, name=name: (ways.append(name), way(*args))[1]
+        )
+    monkeypatch.setattr(winograd_weights, "FEW_TILES", 0)
+    monkeypatch.setattr(winograd_weights, "WIDE", wide)
+    rng, found = np.random.default_rng(6), []
+    x, dy = draw(rng, *maps, c_in), draw(rng, *maps, c_out)
+    sizes = measure(x.shape, (3, 3, c_in, c_out), padding=1)
+    for threads in (1, 2, 3, 5):
+        monkeypatch.setattr(winograd_weights, "shares", lambda threads=threads: threads)
+        found.append(winograd_weights.weight_gradient(x, dy, sizes))
+    assert all(other.tobytes() == found[0].tobytes() for other in found)
+    few = min(winograd_weights.FEW_THREADS, -(-c_out // NR) // 2) if wide == 1 else 0
+    parts = 0 if wide == 1 else 2
+    assert ways == [
+        "_correlate_columns" if 2 <= threads <= few else "_correlate_" + ("apart" if threads <= parts else "together")
+        for threads in (1, 2, 3, 5)
+    ]
+    _, cache = conv2d.reference(to_float64(x), np.zeros((3, 3, c_in, c_out)), padding=1)
+    assert error(found[0], conv2d_backward.reference(to_float64(dy), cache)[1]) <= 1e-5
+
+
+def test_parts_of_tiles():
+    """Adding up the sums of the parts costs an eighth of what the tiles cost, or there are two."""
+    assert [winograd_weights.parts_of(*case) for case in ((2048, 64, 64), (512, 64, 64), (850, 128, 128))] == [8, 2, 2]
+    assert winograd_weights.parts_of(8192, 16, 32) == 16
 
 
 @pytest.mark.parametrize("stride", [1, 2, 3])

@@ -117,15 +117,15 @@ def turn(w):
 
 
 @njit(cache=True, error_model="numpy", inline="never")
-def gather_tiles(x, first, last, sheets, v, plane, is_dy):
-    """Transform the patches of tiles first..last into ``v``: point planes of (tile, channel)."""
-    channels = x.shape[3]
+def gather_tiles(x, first, last, channels, sheets, v, plane, is_dy):
+    """Transform some channels of the patches of tiles first..last into ``v``: point planes of (tile, channel)."""
+    begin, end = channels
     size, offset = (N, 0) if is_dy else (P, 1)
-    table, zeros = np.empty((size, size), np.int64), np.zeros(channels, np.float32)
+    table, zeros = np.empty((size, size), np.int64), np.zeros(x.shape[3], np.float32)
     for tile in range(first, last):
         addresses(x, sheets, tile, offset, zeros.ctypes.data, table)
-        for channel in range(0, channels, VL):
-            target = v.ctypes.data + ((tile - first) * channels + channel) * 4
+        for channel in range(begin, end, VL):
+            target = v.ctypes.data + ((tile - first) * (end - begin) + channel - begin) * 4
             if is_dy:
                 _transform_dy(table.ctypes.data, channel * 4, target, P * plane * 4, plane * 4)
             else:
@@ -174,7 +174,7 @@ def convolve_many(x, u, y, scale, shift, residual, floor, sheets, block, threads
         number = take(turns)
         while number < blocks:
             first, last = number * block, min((number + 1) * block, tiles)
-            gather_tiles(x, first, last, sheets, v, v_plane, False)
+            gather_tiles(x, first, last, (0, c_in), sheets, v, v_plane, False)
             # The last rows of a tile may lie past the last patch: products of old scratch, which nobody reads
             for point in range(P * P):
                 v_at, m_at = v.ctypes.data + point * v_plane * 4, m.ctypes.data + point * m_plane * 4
@@ -230,7 +230,7 @@ def convolve_few(x, w, turned, y, scale, shift, residual, floor, sheets, threads
         part = take(gathering)
         while part < share:
             begin, end = tiles * part // share, tiles * (part + 1) // share
-            gather_tiles(x, begin, end, sheets, v[begin * c_in :], v_plane, False)
+            gather_tiles(x, begin, end, (0, c_in), sheets, v[begin * c_in :], v_plane, False)
             part = take(gathering)
     scratch_u = np.zeros((threads, P * P * u_plane), np.float32)
     scratch_m = np.empty((threads, P * P * m_plane), np.float32)

@@ -18,58 +18,158 @@ from .geometry import Geometry
 from .winograd import FEW_TILES, PAD, G, P, R, gather_tiles
 from .winograd_tiles import lay_out
 
+WIDE = 128 * 128  # input times output channels from which on the sums of one part are too large for a core's cache
+BLOCK, LARGE_BLOCK = 48, 144  # tiles that are transformed before they are multiplied: of few channels, of many
+
+FEW_THREADS = 4  # that may transform the same maps, each for itself
+
 _transform_dw = make_transform([list(column) for column in zip(*G)])
 
 
-@njit(cache=True, parallel=True, error_model="numpy")
-def _correlate_points(x, dy, c_out_wide, sheets, block, threads):
-    """Return, for each of the 36 points, the sum over tiles of (B^T x B) (A dy A^T): (36, C_in, C_out), filled up.
+def parts_of(tiles: int, c_in: int, c_out: int) -> int:
+    """Return into how many parts to cut the tiles: so many that adding the parts up costs an eighth at most, or two.
 
-    All threads transform a chunk of tiles; then each adds up its own share of the results, in the order of the tiles.
+    A part's sums are 36 C_in C_out numbers, what is transformed for it 36 (C_in + C_out) for each of its tiles.
+    """
+    return max(2, min(16, tiles * (c_in + c_out) // (8 * c_in * c_out)))
+
+
+# Results are (parts, 36, C_in, C_out), filled up: the sums over the tiles of each part, block by block, at each of the
+# 36 points. The order in which numbers are added depends on parts and blocks, not on who adds them.
+
+
+@njit(cache=True, error_model="numpy", inline="never")
+def _multiply(points, rows, panels, planes, block, pitches, sums, add):
+    """Add the products of a block of tiles to some points, rows and panels of ``sums`` (36, C_in, C_out).
+
+    ``points``, ``rows`` and ``panels`` are (first, last); ``planes`` the addresses of the two sides, of which the right
+    one holds just these panels, and the distances of their points in bytes; ``block`` the first tile in them and how
+    many; ``pitches`` the channels of a tile. The first block (``add`` is 0) begins the sums.
+    """
+    v, m, v_plane, m_plane = planes
+    first, size = block
+    v_pitch, m_pitch = pitches
+    no_taps = np.zeros(1, np.int64)
+    _, height, width = sums.shape
+    for point in range(points[0], points[1]):
+        for row in range(rows[0], rows[1]):
+            for panel in range(panels[0], panels[1]):
+                gemm_tile_columns(
+                    1, no_taps.ctypes.data, size, v + point * v_plane + (first * v_pitch + row * MR) * 4, v_pitch * 4,
+                    m + point * m_plane + (first * m_pitch + (panel - panels[0]) * NR) * 4, 0, m_pitch * 4,
+                    sums.ctypes.data + ((point * height + row * MR) * width + panel * NR) * 4, width * 4, add,
+                )  # fmt: skip
+
+
+@njit(cache=True, parallel=True, error_model="numpy")
+def _correlate_together(x, dy, c_out_wide, sheets, chunk, block, parts, threads):
+    """Correlate: all threads transform a chunk of tiles; then each adds up its own share of the results.
+
+    That keeps many threads busy, but each reads from the caches of all others what they have transformed.
     """
     c_in, c_out = x.shape[3], dy.shape[3]
-    rows, panels = (c_in + MR - 1) // MR, c_out_wide // NR
-    tiles = sheets.tiles
-    v_plane, m_plane = block * c_in + PAD, block * c_out + PAD
+    rows, panels, tiles = (c_in + MR - 1) // MR, c_out_wide // NR, sheets.tiles
+    v_plane, m_plane = chunk * c_in + PAD, chunk * c_out + PAD
     # NR floats to spare: whole tiles read past the last channel, and what they compute there is left behind
     v, m = np.empty(P * P * v_plane + NR, np.float32), np.empty(P * P * m_plane + NR, np.float32)
-    du = np.zeros((P * P, rows * MR, c_out_wide), np.float32)
-    no_taps = np.zeros(1, np.int64)
+    planes = v.ctypes.data, m.ctypes.data, v_plane * 4, m_plane * 4
+    sums = np.empty((parts, P * P, rows * MR, c_out_wide), np.float32)
     share = 4 * threads
-    for first in range(0, tiles, block):
-        last = min(first + block, tiles)
-        gathering, turns = new_turns(), new_turns()
-        for _thread in prange(threads):
-            part = take(gathering)
-            while part < share:
-                begin, end = first + (last - first) * part // share, first + (last - first) * (part + 1) // share
-                skip = begin - first  # the tiles of this chunk that lie before those of the part
-                gather_tiles(x, begin, end, sheets, v[skip * c_in :], v_plane, False)
-                gather_tiles(dy, begin, end, sheets, m[skip * c_out :], m_plane, True)
-                part = take(gathering)
-        for _thread in prange(threads):
-            task = take(turns)
-            while task < P * P * rows:
-                point, row = task // rows, task % rows
-                a = v.ctypes.data + (point * v_plane + row * MR) * 4
-                for panel in range(panels):
-                    gemm_tile_columns(
-                        1, no_taps.ctypes.data, last - first, a, c_in * 4,
-                        m.ctypes.data + (point * m_plane + panel * NR) * 4, 0, c_out * 4,
-                        du.ctypes.data + ((point * rows + row) * MR * c_out_wide + panel * NR) * 4, c_out_wide * 4, 1,
-                    )  # fmt: skip
+    for part in range(parts):
+        start, stop = tiles * part // parts, tiles * (part + 1) // parts
+        for first in range(start, stop, chunk):
+            last = min(first + chunk, stop)
+            gathering, turns = new_turns(), new_turns()
+            for _thread in prange(threads):
+                task = take(gathering)
+                while task < share:
+                    begin, end = first + (last - first) * task // share, first + (last - first) * (task + 1) // share
+                    skip = begin - first  # the tiles of this chunk that lie before those of the task
+                    gather_tiles(x, begin, end, (0, c_in), sheets, v[skip * c_in :], v_plane, False)
+                    gather_tiles(dy, begin, end, (0, c_out), sheets, m[skip * c_out :], m_plane, True)
+                    task = take(gathering)
+            for _thread in prange(threads):
                 task = take(turns)
-    return du
+                while task < P * P * rows:
+                    point, row = task // rows, task % rows
+                    for begin in range(first, last, block):
+                        _multiply(
+                            (point, point + 1), (row, row + 1), (0, panels), planes,
+                            (begin - first, min(block, last - begin)), (c_in, c_out), sums[part], begin - start,
+                        )  # fmt: skip
+                    task = take(turns)
+    return sums
 
 
 @njit(cache=True, parallel=True, error_model="numpy")
-def _transform_gradient(du, c_in, c_out):
-    """Return G^T du G, (3, 3, C_in, C_out)."""
+def _correlate_apart(x, dy, c_out_wide, sheets, block, parts, threads):
+    """Correlate: a part belongs to one thread, from which nobody else reads; a block and its sums stay in its cache.
+
+    Only where there are few channels, so that several sums are not too many.
+    """
+    c_in, c_out = x.shape[3], dy.shape[3]
+    rows, panels, tiles = (c_in + MR - 1) // MR, c_out_wide // NR, sheets.tiles
+    v_plane, m_plane = block * c_in + PAD, block * c_out + PAD
+    v, m = np.empty((threads, P * P * v_plane + NR), np.float32), np.empty((threads, P * P * m_plane + NR), np.float32)
+    sums = np.empty((parts, P * P, rows * MR, c_out_wide), np.float32)
+    turns = new_turns()
+    for thread in prange(threads):
+        left, right = v[thread], m[thread]
+        planes = left.ctypes.data, right.ctypes.data, v_plane * 4, m_plane * 4
+        part = take(turns)
+        while part < parts:
+            start, stop = tiles * part // parts, tiles * (part + 1) // parts
+            for first in range(start, stop, block):
+                last = min(first + block, stop)
+                gather_tiles(x, first, last, (0, c_in), sheets, left, v_plane, False)
+                gather_tiles(dy, first, last, (0, c_out), sheets, right, m_plane, True)
+                _multiply(
+                    (0, P * P), (0, rows), (0, panels), planes, (0, last - first), (c_in, c_out), sums[part],
+                    first - start,
+                )  # fmt: skip
+            part = take(turns)
+    return sums
+
+
+@njit(cache=True, parallel=True, error_model="numpy")
+def _correlate_columns(x, dy, c_out_wide, sheets, block, threads):
+    """Correlate, in one part: each thread has columns of the result of its own, and transforms what they need itself.
+
+    That is all of x, so only a few threads gain by it; they read nothing that another has written.
+    """
+    c_in, c_out = x.shape[3], dy.shape[3]
+    rows, panels, tiles = (c_in + MR - 1) // MR, c_out_wide // NR, sheets.tiles
+    v_plane, m_plane = block * c_in + PAD, block * ((panels + threads - 1) // threads * NR) + PAD
+    v, m = np.empty((threads, P * P * v_plane + NR), np.float32), np.empty((threads, P * P * m_plane + NR), np.float32)
+    sums = np.empty((1, P * P, rows * MR, c_out_wide), np.float32)
+    for thread in prange(threads):
+        left, right, own = v[thread], m[thread], (panels * thread // threads, panels * (thread + 1) // threads)
+        planes = left.ctypes.data, right.ctypes.data, v_plane * 4, m_plane * 4
+        columns = own[0] * NR, min(own[1] * NR, c_out)
+        for first in range(0, tiles, block):
+            last = min(first + block, tiles)
+            gather_tiles(x, first, last, (0, c_in), sheets, left, v_plane, False)
+            gather_tiles(dy, first, last, columns, sheets, right, m_plane, True)
+            _multiply(
+                (0, P * P), (0, rows), own, planes, (0, last - first), (c_in, columns[1] - columns[0]), sums[0], first
+            )
+    return sums
+
+
+@njit(cache=True, parallel=True, error_model="numpy")
+def _transform_gradient(sums, c_in, c_out):
+    """Return G^T du G, (3, 3, C_in, C_out), of the sum of all parts, which is left in the first."""
     dw = np.empty((R, R, c_in, c_out), np.float32)
-    plane, line = du.shape[1] * du.shape[2] * 4, du.shape[2]
+    parts, points, height, width = sums.shape
+    plane = height * width * 4
     for k in prange(c_in):
+        for part in range(1, parts):
+            for point in range(points):
+                total, more = sums[0, point, k], sums[part, point, k]
+                for j in range(c_out):
+                    total[j] += more[j]
         for first in range(0, c_out, VL):
-            source, target = du.ctypes.data + (k * line + first) * 4, dw.ctypes.data + (k * c_out + first) * 4
+            source, target = sums.ctypes.data + (k * width + first) * 4, dw.ctypes.data + (k * c_out + first) * 4
             _transform_dw(source, P * plane, plane, target, R * c_in * c_out * 4, c_in * c_out * 4)
     return dw
 
@@ -88,8 +188,8 @@ def _gradient_few(x, dy, c_out_wide, sheets, threads):
         part = take(gathering)
         while part < share:
             begin, end = tiles * part // share, tiles * (part + 1) // share
-            gather_tiles(x, begin, end, sheets, v[begin * c_in :], v_plane, False)
-            gather_tiles(dy, begin, end, sheets, m[begin * c_out :], m_plane, True)
+            gather_tiles(x, begin, end, (0, c_in), sheets, v[begin * c_in :], v_plane, False)
+            gather_tiles(dy, begin, end, (0, c_out), sheets, m[begin * c_out :], m_plane, True)
             part = take(gathering)
     dw = np.empty((R, R, c_in, c_out), np.float32)
     scratch = np.empty((threads, P * P * u_plane), np.float32)
@@ -120,5 +220,15 @@ def weight_gradient(x: np.ndarray, dy: np.ndarray, sizes: Geometry) -> np.ndarra
     sheets, threads, wide = lay_out(*sizes.maps[:3]), shares(), -(-c_out // NR) * NR
     if sheets.tiles <= FEW_TILES:
         return _gradient_few(x, dy, wide, sheets, threads)
-    block = min(sheets.tiles, 288 if max(c_in, c_out) <= 128 else 144)
-    return _transform_gradient(_correlate_points(x, dy, wide, sheets, block, threads), c_in, c_out)
+    if c_in * c_out > WIDE:
+        if 2 <= threads <= min(FEW_THREADS, wide // NR // 2):
+            sums = _correlate_columns(x, dy, wide, sheets, LARGE_BLOCK, threads)
+        else:
+            sums = _correlate_together(x, dy, wide, sheets, LARGE_BLOCK, LARGE_BLOCK, 1, threads)
+        return _transform_gradient(sums, c_in, c_out)
+    parts = parts_of(sheets.tiles, c_in, c_out)
+    if threads <= parts:
+        sums = _correlate_apart(x, dy, wide, sheets, BLOCK, parts, threads)
+    else:
+        sums = _correlate_together(x, dy, wide, sheets, 6 * BLOCK, BLOCK, parts, threads)
+    return _transform_gradient(sums, c_in, c_out)
