@@ -37,8 +37,7 @@ from mrcnn_np.ops.group_norm import group_norm, group_norm_backward
 from mrcnn_np.params import conv_spec, count, draw, linear_spec, norm_spec
 from mrcnn_np.training.optim import clip_gradients, update, zero_velocity
 
-ledger, rng = Ledger(), np.random.default_rng(0)
-model = network()
+ledger, rng, model = Ledger(), np.random.default_rng(0), network()
 config, params = model.config.replace(bn_mode="frozen"), model.params
 images = ledger.expect("the molded image", make_batch([scene()], config).images, (1, 128, 128, 3))
 arch = package.architecture(config)
@@ -645,11 +644,8 @@ def norm_of_each(x, gamma, beta, groups=4, eps=1e-5):
 maps = conv2d(objects[:3], first["in.conv.w"], stride=2, padding=1)[0].astype(np.float64)
 scale, shift = rng.uniform(0.5, 2, 12), rng.normal(size=12)
 assert maps.shape == (3, 8, 8, 12) and (8 * 8 * 12 // 4, 8 * 8 * 12 // 12) == (192, 64)
-close(
-    "group norm and plain loops",
-    norm_of_each(maps, scale, shift)[0],
-    naive.group_norm(maps, scale, shift, groups=4, eps=1e-5),
-)
+expected = naive.group_norm(maps, scale, shift, groups=4, eps=1e-5)
+close("group norm and plain loops", norm_of_each(maps, scale, shift)[0], expected)
 check_gradients(norm_of_each, maps[:2, :3], scale, shift, rng=rng, tol=1e-6)
 
 dull, with_others, alone = (norm_of_each(x, scale, shift, eps=0.0)[0] for x in (maps / 2, maps, maps[:1]))
