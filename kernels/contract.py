@@ -49,6 +49,15 @@ def as_padding(value: Any) -> Sides | None:
     return sides if min(*sides[0], *sides[1]) >= 0 else None
 
 
+def as_groups(value: Any, channels: int) -> int | None:
+    """Return the number of groups, or None if it is no positive whole number, or does not divide the channels."""
+    try:
+        groups = index(value)
+    except TypeError:
+        return None
+    return groups if groups >= 1 and channels % groups == 0 else None
+
+
 class PoolSizes(NamedTuple):
     """Of a pooling: windows, steps and padding in full, and the shape of the result."""
 

@@ -4,7 +4,7 @@ Without a pyramid (``neck="none"``) the network reads C4 alone: C5 is left out, 
 heads (``box_head="c5"``, ``heads.c5_head``). A VGG, the backbone before, is in ``vgg.py``; ``backbone`` runs either.
 
 A stage is a row of residual blocks, ``y = relu(F(x) + shortcut(x))``. The first block of a stage changes the number of
-channels (and, from C3 on, halves the map), so its shortcut is a 1x1 convolution with batch norm, a *projection*; the
+channels (and, from C3 on, halves the map), so its shortcut is a 1x1 convolution with a norm, a *projection*; the
 others add ``x`` itself, an *identity*.
 
 ==========  ====================================================  =================

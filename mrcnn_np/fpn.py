@@ -49,7 +49,7 @@ def fpn_spec(config: Config) -> dict[str, Spec]:
 
 
 def _names(layer: str, level: int, config: Config) -> tuple[str, str | None]:
-    """Return the names of a convolution and of the batch norm behind it, if there is one."""
+    """Return the names of a convolution and of the norm behind it, if there is one."""
     conv = f"fpn.{layer}{level}"
     return conv, f"{conv}.bn" if config.fpn_norm else None
 
@@ -100,7 +100,7 @@ def fpn(
         ``[c2, c3, c4, c5]``, each (N, H_l, W_l, C_l), every map half the size of the one before.
     params : dict
     config : Config
-        ``fpn_norm`` puts batch norm behind every convolution, without ReLU.
+        ``fpn_norm`` puts a norm behind every convolution, without ReLU.
     training : bool
         As in ``layers.conv_bn``.
     observe : callable, optional

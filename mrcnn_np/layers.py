@@ -46,7 +46,7 @@ class FusedLayerCache(NamedTuple):
     fused: OpCache
 
 
-class BatchLayerCache(NamedTuple):
+class NormLayerCache(NamedTuple):
     """What ``conv_bn_backward`` needs of a layer whose norm uses the statistics of the batch, or of each map.
 
     Attributes
@@ -68,7 +68,7 @@ class BatchLayerCache(NamedTuple):
     relu: OpCache | None
 
 
-LayerCache = FusedLayerCache | BatchLayerCache
+LayerCache = FusedLayerCache | NormLayerCache
 
 
 def conv_bn(
@@ -111,13 +111,14 @@ def conv_bn(
     Returns
     -------
     y : ndarray of shape (N, H', W', C_out)
-    cache : FusedLayerCache or BatchLayerCache, or None in inference
+    cache : FusedLayerCache or NormLayerCache, or None in inference
     """
     weight, bias = params[f"{conv}.w"], params.get(f"{conv}.b")
     how: dict[str, Any] = {"stride": stride, "padding": padding, "groups": groups}
-    of_batch = bn is None or config.norm == "batch"
-    constant = not training or config.bn_mode == "frozen" or matches(f"{bn}.mean", config.frozen)
-    if bn is None or (of_batch and constant):
+    of_batch = config.norm == "batch"
+    if bn is None or (
+        of_batch and (not training or config.bn_mode == "frozen" or matches(f"{bn}.mean", config.frozen))
+    ):
         norm = bn and (*(params[f"{bn}.{s}"] for s in ("gamma", "beta", "mean", "var")), config.bn_eps)
         y, fused = conv2d_fused(x, weight, bias, norm=norm, residual=residual, activate=activate, **how)
         return y, FusedLayerCache(conv, bn, fused) if training else None
@@ -137,7 +138,7 @@ def conv_bn(
         y, relu_cache = relu(y)
     if not training:
         return y, None
-    return y, BatchLayerCache(conv, bn, conv_cache, norm_cache, residual is not None, relu_cache)
+    return y, NormLayerCache(conv, bn, conv_cache, norm_cache, residual is not None, relu_cache)
 
 
 def conv_bn_backward(
@@ -148,7 +149,7 @@ def conv_bn_backward(
     Parameters
     ----------
     dy : ndarray of shape (N, H', W', C_out)
-    cache : FusedLayerCache or BatchLayerCache
+    cache : FusedLayerCache or NormLayerCache
     grads : dict
         Receives the parameter gradients.
     need_dx : bool

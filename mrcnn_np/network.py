@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -22,7 +23,8 @@ def spec(config: Config) -> dict[str, Spec]:
     Raises
     ------
     ConfigError
-        ``norm_groups`` does not divide the channels of a layer that has a group norm.
+        ``norm_groups`` does not divide the channels of a layer that has a group norm, or a norm of each map would leave
+        nothing of maps of one pixel.
     """
     tensors = {
         **backbone_spec(config),
@@ -32,14 +34,27 @@ def spec(config: Config) -> dict[str, Spec]:
         **(mask_head_spec(config) if config.mask_branch else {}),
         **keypoint_head_spec(config),
     }
-    if config.norm == "group":
-        for name, tensor in tensors.items():
-            if name.endswith(".gamma") and tensor.shape[0] % config.norm_groups:
-                raise ConfigError(
-                    f"norm_groups is {config.norm_groups}; expected a divisor of the {tensor.shape[0]} channels of "
-                    f"{name.removesuffix('.gamma')}"
-                )
+    _check_norms({n.removesuffix(".gamma"): t.shape[0] for n, t in tensors.items() if n.endswith(".gamma")}, config)
     return tensors
+
+
+def _check_norms(channels: Mapping[str, int], config: Config) -> None:
+    """Refuse a norm of each map that cannot be, or of which nothing would be left; given the channels of each norm."""
+    if config.norm == "batch":
+        return
+    for name, count in channels.items():
+        if config.norm == "group" and count % config.norm_groups:
+            common = math.gcd(*channels.values())
+            raise ConfigError(
+                f"norm_groups is {config.norm_groups}; expected a divisor of the {count} channels of {name}, and of "
+                f"all others: {common} or a divisor of it"
+            )
+        single = config.norm == "instance" or config.norm_groups == count
+        if single and config.box_head == "conv" and name.startswith("box_head."):
+            raise ConfigError(
+                f"norm takes the mean of each channel away, and the maps of {name} have one pixel, of which nothing "
+                "would be left; expected norm = 'batch', fewer norm_groups, or box_head = 'fc' or 'conv_fc'"
+            )
 
 
 def initialise(config: Config, rng: np.random.Generator, dtype: type = np.float32) -> Params:

@@ -185,10 +185,11 @@ def batch(size: tuple[int, int], config: Config) -> Batch:
 def params_that_detect(config: Config, seed: int = 0, image: np.ndarray | None = None) -> Params:
     """Return random float32 weights that make every head decide something.
 
-    Every bias is random, batch norm has random scales and statistics around those of a picture, and each predictor is
-    shifted and scaled so that its outputs spread about 0 on this picture; the classes' more widely if otherwise fewer
-    than 20 would pass ``config.detection_score_threshold``. Without an image of its own the picture is noise; for a
-    photograph, whose contrasts are others, such weights give logits of 40, and probabilities that float32 rounds to 1.
+    Every bias is random, norms have random scales, batch norm statistics around those of a picture, and each
+    predictor is shifted and scaled so that its outputs spread about 0 on this picture; the classes' more widely if
+    otherwise fewer than 20 would pass ``config.detection_score_threshold``. Without an image of its own the picture
+    is noise; for a photograph, whose contrasts are others, such weights give logits of 40, and probabilities that
+    float32 rounds to 1.
 
     Parameters
     ----------

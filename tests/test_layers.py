@@ -7,7 +7,8 @@ from nets import make_sample, small_config
 
 from mrcnn_np import MaskRCNN
 from mrcnn_np.errors import ConfigError
-from mrcnn_np.layers import BatchLayerCache, FusedLayerCache, accumulate, conv_bn, conv_bn_backward, shown
+from mrcnn_np.heads import box_head
+from mrcnn_np.layers import FusedLayerCache, NormLayerCache, accumulate, conv_bn, conv_bn_backward, shown
 from mrcnn_np.molding import mold_image
 from mrcnn_np.params import conv_spec, draw, norm_spec
 
@@ -30,7 +31,7 @@ def test_gradients_of_a_layer(mode, residual, activate, norm):
             x, params | dict(zip(names, values)), "a.conv", "a.bn" if norm else None, config,
             padding=1, activate=activate, residual=added if residual else None, training=True,
         )  # fmt: skip
-        assert isinstance(cache, BatchLayerCache if norm and mode != "frozen" else FusedLayerCache)
+        assert isinstance(cache, NormLayerCache if norm and mode != "frozen" else FusedLayerCache)
 
         def back(dy):
             grads = {}
@@ -59,15 +60,37 @@ def test_norms_of_each_map():
         found[norm, groups], cache = conv_bn(x, params, "a", "n", config)
         assert cache is None
         trained, cache = conv_bn(x, params, "a", "n", config, training=True)
-        assert isinstance(cache, BatchLayerCache) and cache.norm.groups == min(groups, 4)
+        assert isinstance(cache, NormLayerCache) and cache.norm.groups == min(groups, 4)
         np.testing.assert_array_equal(trained, found[norm, groups])
     np.testing.assert_array_equal(found["group", 4], found["instance", 32])
     assert np.abs(found["group", 2] - found["group", 4]).max() > 0.1
 
 
 def test_groups_that_do_not_divide_a_layer_are_named():
-    with pytest.raises(ConfigError, match=r"norm_groups is 32; expected a divisor of the 16 channels of backbone"):
+    told = r"norm_groups is 32; expected a divisor of the 16 channels of backbone\.stem\.bn, and of all others: 8 or a"
+    with pytest.raises(ConfigError, match=told):
         MaskRCNN(small_config(norm="group"), rng=np.random.default_rng(0))
+    MaskRCNN(small_config(norm="group", norm_groups=8), rng=np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("changes", [{"norm": "instance"}, {"norm": "group", "norm_groups": 8}], ids=str)
+def test_a_norm_of_maps_of_one_pixel_is_refused(changes):
+    """A channel of one number is its own mean: all regions would look alike to the box head."""
+    config = small_config(box_head="conv", box_head_channels=8, **changes)
+    with pytest.raises(ConfigError, match=r"the maps of box_head\.bn1 have one pixel, of which nothing would be left"):
+        MaskRCNN(config, rng=np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("norm", ["batch", "group", "instance"])
+@pytest.mark.parametrize("head", ["conv", "conv_fc"])
+def test_regions_do_not_look_alike_behind_a_norm(norm, head):
+    if (norm, head) == ("instance", "conv"):
+        return  # refused
+    config = small_config(norm=norm, norm_groups=4, box_head=head, box_head_convs=2)
+    model = MaskRCNN(config, rng=np.random.default_rng(0))
+    rois = np.random.default_rng(1).standard_normal((3, 7, 7, config.fpn_channels)).astype(np.float32)
+    logits, *_ = box_head(rois, model.params, config)
+    assert np.ptp(logits, axis=0).max() > 1e-3
 
 
 def test_inference_keeps_nothing():

@@ -619,8 +619,8 @@ show(figure)
 #
 # ## A norm that needs no batch
 #
-# Frozen statistics need somebody who has learned them. From random weights there is nobody, and this is where *group norm*
-# comes from: mean and variance of one map by itself, over a group of neighbouring channels. 32 groups are usual. With one
+# Frozen statistics need somebody who has learned them. From random weights there is nobody. *Group norm*, made for small
+# batches, needs nobody: it takes mean and variance of one map by itself, over a group of neighbouring channels. 32 groups are usual. With one
 # channel to a group it is *instance norm*, with one group for all channels *layer norm*. $\gamma$ and $\beta$ belong to
 # single channels, as before.
 #
@@ -670,11 +670,13 @@ print("the loss is below half of batch norm's, and a batch of one is as good as 
 # it draws with every batch: a crop's features depend on fifteen others.
 #
 # A loss in training is not yet a network that finds more. How bright a map is, and how much contrast it has, is taken away
-# before anybody can use it, and detection may need it: on the nuclei of the [recipe](../docs/recipes.md) instance norm is
-# better on dark, blurred pictures and worse on all others.
+# before anybody can use it, and detection may need it: on the nuclei of the [recipe](../docs/recipes.md) instance norm found
+# more in dark, blurred pictures and less in the mean of the others. And padding is a part of a map: an image that is
+# padded to its neighbour's size gives other numbers than without.
 #
-# `norm="group"` and `norm="instance"` choose it, also for pyramid and heads that have a norm. detectron2's models that were
-# trained from random weights have group norm everywhere.
+# `norm="group"` and `norm="instance"` choose it, also for pyramid and heads that have a norm; the groups have to divide the
+# channels, so `tiny` wants `norm_groups=8`. Of detectron2's models that were trained from random weights most have group
+# norm in backbone, pyramid and heads.
 #
 # ## Break it
 #

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numba import njit, prange
 
-from ..contract import GroupNormCache
+from ..contract import GroupNormCache, as_groups
 from .machine.arguments import is_float32
 from .machine.memory import empty, streams
 from .machine.rows import (
@@ -127,12 +127,13 @@ def _cut(x: np.ndarray) -> tuple[np.ndarray, int, int, int]:
 
 def group_norm(x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, *, groups: int = 32, eps: float = 1e-5) -> Any:
     """See ``mrcnn_np.ops.group_norm.group_norm``."""
-    channels = x.shape[-1]
-    if not is_float32(x, gamma, beta) or x.size < max(1, SMALL) or any(p.shape != (channels,) for p in (gamma, beta)):
+    if not is_float32(x, gamma, beta) or x.ndim < 2 or x.size < max(1, SMALL):
         return NotImplemented
-    if not isinstance(groups, int) or groups < 1 or channels % groups:
+    n, channels = len(x), x.shape[-1]
+    cut = as_groups(groups, channels)
+    if cut is None or any(p.shape != (channels,) for p in (gamma, beta)):
         return NotImplemented
-    n = len(x)
+    groups = cut
     x = np.ascontiguousarray(x)
     flat, pixels, rows, parts = _cut(x)
     means, squares = np.empty((2, n, parts, flat.shape[2]))

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..contract import GroupNormCache
+from ..contract import GroupNormCache, as_groups
 from .group_norm_sums import (
     block_of_maps,
     finish_group_statistics,
@@ -143,8 +143,10 @@ def group_norm(x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, *, groups: in
     if not is_float32(x, gamma, beta) or not can_compute(x) or any(p.shape != x.shape[-1:] for p in (gamma, beta)):
         return NotImplemented
     n, channels = len(x), x.shape[-1]
-    if not isinstance(groups, int) or groups < 1 or channels % groups:
+    cut = as_groups(groups, channels)
+    if cut is None:
         return NotImplemented
+    groups = cut
     x = aligned(x)
     flat, width = x.reshape(n, -1, channels), group_width(channels)
     y, mu, inverse_std = empty(x.shape), empty((n, channels)), empty((n, channels))

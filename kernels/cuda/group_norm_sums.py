@@ -282,7 +282,7 @@ def map_sums_backward(width: int) -> Kernel:
 
 @kernel("f4[:,:,::1]", "f4[:,:,::1]", "f4[:,::1]", "f4[::1]", "i4", "i4", "f4[:,::1]", "f4[:,::1]")
 def group_slopes(products, sums, inverse_std, gamma, rows, of_group, slope, shift):
-    """Add up parts and channels of each group, times gamma; write what ``gradient`` takes away beside each channel.
+    """Add up parts and channels of each group, times gamma; write what ``map_gradient`` takes away.
 
     That is slope per x - mu, and shift.
 

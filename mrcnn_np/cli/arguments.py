@@ -281,7 +281,7 @@ def _add_train(commands: Commands) -> None:
     command.add_argument(
         "--freeze",
         metavar="PARTS",
-        help=f"parts that stay as they are, with commas between them: {', '.join(PARTS)} (batch norm of the backbone: "
+        help=f"parts that stay as they are, with commas between them: {', '.join(PARTS)} (norms of the backbone: "
         "norm). stem,c2,norm is what torchvision and detectron2 do with pre-trained backbones, backbone what "
         "matterport calls heads",
     )

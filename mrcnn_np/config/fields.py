@@ -164,10 +164,11 @@ class BackboneFields:
         (``bn_mode``). "group": those of each map by itself, over groups of channels, in training as in ``detect``
         (Wu and He 2018; detectron2's GN models). "instance": each channel of each map by itself.
     norm_groups : groups
-        Of "group": 32 in the paper and in detectron2. It divides the channels of every layer.
+        Of "group": 32 in the paper and in detectron2. It divides the channels of every layer that has a norm, so the
+        presets tiny and small need 8, 4, 2 or 1; any other value is refused.
     bn_mode : "frozen" or "train"
-        "frozen": running statistics are constants, in training too (all three frameworks when they fine-tune). "train":
-        batch statistics in ``losses``, running ones in ``detect`` (torchvision's v2).
+        Of "batch". "frozen": running statistics are constants, in training too (all three frameworks when they
+        fine-tune). "train": batch statistics in ``losses``, running ones in ``detect`` (torchvision's v2).
     bn_eps : variance
         Added to it, whatever the norm: 1e-3 matterport (Keras' default), 1e-5 torchvision and detectron2. torchvision's
         published COCO weights are an exception: 0.

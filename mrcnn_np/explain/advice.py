@@ -166,7 +166,7 @@ def notes_on_costs(report: Explanation) -> list[str]:
             "proposals each object has one proposal, not many, and is lost if the class head calls that one background "
             "or the box head moves it away; boxes that are moved together suppress each other"
         )
-    if report.config is not None:
+    if report.config is not None and report.config.mask_branch:
         names = {name: report.named(name) for name in report.areas}
         said += drawn_otherwise(report.areas, names, report.config.mask_threshold)
     return said

@@ -20,7 +20,7 @@ from .judge import Judged
 
 #: right detections from which on the median of an image says something
 LEAST = 5
-#: share of the area by which an image has to differ from the rest to be named
+#: an image is named if its median is below 1 - APART of that of all right detections, or above 1 / (1 - APART) of it
 APART = 0.15
 #: images that are named
 NAMED = 6
@@ -44,7 +44,7 @@ def area_ratios(found: Detections, sample: Sample, judged: Judged) -> list[float
 
 
 def drawn_otherwise(ratios: Mapping[str, Sequence[float]], names: Mapping[str, str], threshold: float) -> list[str]:
-    """Return what is to be said of areas as sentences; empty where all masks are about as large as their objects.
+    """Return what is to be said of areas as sentences; empty where no image differs, and masks fit on the whole.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def drawn_otherwise(ratios: Mapping[str, Sequence[float]], names: Mapping[str, s
     usual, said = float(np.median([ratio for values in ratios.values() for ratio in values])), []
     if abs(usual - 1) >= APART:
         lower = usual < 1
-        better = threshold - 0.1 if lower else threshold + 0.1
+        better = max(threshold / 2, threshold - 0.1) if lower else min((1 + threshold) / 2, threshold + 0.1)
         said.append(
             f"masks have {usual:.0%} of the area of their objects (median of the right ones): a "
             f"{'lower' if lower else 'higher'} threshold, --config mask_threshold={better:.2g} ({threshold:g} now); or "

@@ -37,7 +37,7 @@ def fpn(g: Graph, features: list[Tensor], config: Config) -> list[Tensor]:
 
 
 def _names(layer: str, level: int, config: Config) -> tuple[str, str | None]:
-    """Return the names of a convolution and of the batch norm behind it, if there is one."""
+    """Return the names of a convolution and of the norm behind it, if there is one."""
     conv = f"fpn.{layer}{level}"
     return conv, f"{conv}.bn" if config.fpn_norm else None
 

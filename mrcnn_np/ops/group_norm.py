@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from operator import index
+
 import numpy as np
 
 from kernels import accelerated
@@ -38,8 +40,9 @@ def group_norm(
 
     .. math:: \hat x = \frac{x - \mu_{n,g}}{\sqrt{\sigma^2_{n,g} + \epsilon}}, \qquad y = \gamma \hat x + \beta
 
-    Nothing depends on what else is in the batch, and training and inference compute the same: there are no running
-    statistics. With one channel to a group it is *instance normalisation*, with one group *layer normalisation*.
+    Nothing depends on what else is in the batch (but padding does count, if maps were padded to one size), and training
+    and inference compute the same: there are no running statistics. With one channel to a group it is *instance
+    normalisation*, with one group *layer normalisation*.
 
     Parameters
     ----------
@@ -59,13 +62,18 @@ def group_norm(
     Raises
     ------
     ValueError
-        If a parameter does not have one number per channel, or ``groups`` does not divide the channels.
+        If x has one axis only, a parameter does not have one number per channel, or ``groups`` does not divide the
+        channels.
+    TypeError
+        If ``groups`` is no whole number.
 
     References
     ----------
     Wu and He, "Group Normalization", section 3.
     """
-    channels = x.shape[-1]
+    if x.ndim < 2:
+        raise ValueError(f"group_norm: x has shape {x.shape}, expected (N, ..., C)")
+    groups, channels = index(groups), x.shape[-1]  # a NumPy integer would turn float32 into float64
     for name, parameter in (("gamma", gamma), ("beta", beta)):
         if parameter.shape != (channels,):
             raise ValueError(f"group_norm: {name} has shape {parameter.shape}, expected {(channels,)} (channels of x)")

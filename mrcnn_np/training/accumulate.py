@@ -92,7 +92,8 @@ def forward(
     -----
     With ``bn_mode="train"`` each part is normalised by its own statistics and moves the running ones once, so there a
     step is not that of the bigger batch. Ranks share the statistics of a part (``parallel/norm.py``). Group norm and
-    instance norm have none of this: their statistics are each map's own, so a step in parts is that of the bigger one.
+    instance norm have none of this: their statistics are each map's own (its padding included), so where the parts'
+    canvases are equal a step in parts is that of the bigger one.
     """
     with of_all(ranks):
         return _forward(model, parts, rng, ranks)

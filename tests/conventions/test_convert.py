@@ -116,10 +116,12 @@ def test_biases_before_a_norm_of_each_map(norm):
         np.testing.assert_allclose(a.boxes, before.boxes, rtol=0, atol=1e-10)
 
 
-@pytest.mark.parametrize("norm", ["group", "instance"])
-@pytest.mark.parametrize("field, values, bn", [
-    ("fpn_norm", (False, True), r"fpn\.lateral2\.bn"), ("mask_head_norm", (False, True), r"mask_head\.bn1"),
-    ("box_head", ("fc", "conv"), r"box_head\.bn1"),
+@pytest.mark.parametrize("norm, field, values, bn", [
+    ("group", "fpn_norm", (False, True), r"fpn\.lateral2\.bn"),
+    ("group", "mask_head_norm", (False, True), r"mask_head\.bn1"),
+    ("group", "box_head", ("fc", "conv"), r"box_head\.bn1"),
+    ("instance", "fpn_norm", (False, True), r"fpn\.lateral2\.bn"),
+    ("instance", "mask_head_norm", (False, True), r"mask_head\.bn1"),
 ])  # fmt: skip
 def test_a_norm_of_each_map_is_no_scale_and_shift(norm, field, values, bn):
     """Where a norm has to come or go, both ways are refused."""

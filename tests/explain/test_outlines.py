@@ -47,6 +47,12 @@ LOWER = "a lower threshold, --config mask_threshold=0.35 (0.45 now)"
 HIGHER = "a higher threshold, --config mask_threshold=0.55 (0.45 now)"
 
 
+@pytest.mark.parametrize("threshold, share, advised", [(0.1, 0.5, 0.05), (0.05, 0.5, 0.025), (0.95, 2.0, 0.97)])
+def test_a_threshold_that_is_advised_is_one(threshold, share, advised):
+    (said,) = drawn_otherwise({"a": [share] * LEAST}, NAMES, threshold)
+    assert f"mask_threshold={advised:g} " in said
+
+
 @pytest.mark.parametrize("share, words", [(0.8, LOWER), (1.3, HIGHER)])
 def test_all_masks_too_small_or_too_large(share, words):
     (said,) = drawn_otherwise({name: [share] * 5 for name in "abc"}, NAMES, 0.45)

@@ -111,8 +111,10 @@ def test_winograd_on_small_maps_that_share_a_sheet(maps):
     assert error(winograd_weights.weight_gradient(x, dy, sizes), dw) <= 1e-5
 
 
-@pytest.mark.parametrize("wide", [winograd_weights.WIDE, 1])
-def test_the_sums_of_a_winograd_gradient_do_not_depend_on_the_threads(wide, monkeypatch):
+@pytest.mark.parametrize(
+    "wide, block", [(winograd_weights.WIDE, winograd_weights.BLOCK), (winograd_weights.WIDE, 8), (1, 48)]
+)
+def test_the_sums_of_a_winograd_gradient_do_not_depend_on_the_threads(wide, block, monkeypatch):
     """Parts of the tiles, each by one thread or by all together; columns of the result, or again all together."""
     ways, (maps, c_in, c_out) = [], ((2, 40, 44), 32, 160)
     for name in ("_correlate_apart", "_correlate_together", "_correlate_columns"):
@@ -122,6 +124,7 @@ def test_the_sums_of_a_winograd_gradient_do_not_depend_on_the_threads(wide, monk
         )
     monkeypatch.setattr(winograd_weights, "FEW_TILES", 0)
     monkeypatch.setattr(winograd_weights, "WIDE", wide)
+    monkeypatch.setattr(winograd_weights, "BLOCK", block)  # 8: several chunks to a part
     rng, found = np.random.default_rng(6), []
     x, dy = draw(rng, *maps, c_in), draw(rng, *maps, c_out)
     sizes = measure(x.shape, (3, 3, c_in, c_out), padding=1)

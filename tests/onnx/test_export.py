@@ -191,7 +191,7 @@ def test_nothing_is_found(params):
         found = Exported(MaskRCNN(BASE.replace(**changes), params))(picture((40, 60)))
         assert found["boxes"].shape == (0, 4) and found["masks"].shape == (0, 40, 60) and len(found["scores"]) == 0
         assert found["mask_probabilities"].shape[0] == 0 and found["class_ids"].dtype == np.int64
-        of_each = {"norm_groups": 4, "mask_head_norm": True, "box_head": "conv"}
+        of_each = {"norm_groups": 4, "mask_head_norm": True, "box_head": "conv_fc"}
         for norm in ("group", "instance"):
             found = Exported(MaskRCNN(BASE.replace(**changes | of_each, norm=norm)))(picture((40, 60)))
             assert found["boxes"].shape == (0, 4) and found["masks"].shape == (0, 40, 60)

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from gradcheck import check_gradients
 
+import kernels
 from mrcnn_np.ops.group_norm import group_norm, group_norm_backward
 from mrcnn_np.ops.norm import batch_norm
 
@@ -92,3 +93,22 @@ def test_groups_that_do_not_divide_are_refused(groups):
 def test_parameters_of_another_length_are_refused():
     with pytest.raises(ValueError, match=r"group_norm: beta has shape \(5,\), expected \(6,\)"):
         group_norm(np.ones((1, 2, 2, 6)), np.ones(6), np.zeros(5), groups=2)
+
+
+@pytest.mark.parametrize("backend", ["numpy", "cpu"])
+def test_groups_may_be_a_numpy_integer(backend):
+    """NumPy's integers would make float64 of float32."""
+    x = np.random.default_rng(5).normal(size=(2, 40, 40, 8)).astype(np.float32)
+    one, zero = np.ones(8, np.float32), np.zeros(8, np.float32)
+    with kernels.use(backend):
+        y, cache = group_norm(x, one, zero, groups=np.int64(2))
+        gradients = group_norm_backward(y, cache)
+        np.testing.assert_array_equal(y, group_norm(x, one, zero, groups=2)[0])
+        assert all(a.dtype == np.float32 for a in (y, *gradients))
+        with pytest.raises(TypeError, match="integer"):
+            group_norm(x, one, zero, groups=2.0)
+
+
+def test_one_axis_is_refused():
+    with pytest.raises(ValueError, match=r"x has shape \(200000,\), expected \(N, \.\.\., C\)"):
+        group_norm(np.ones(200_000, np.float32), np.ones(200_000, np.float32), np.ones(200_000, np.float32), groups=2)

@@ -18,18 +18,18 @@ from .geometry import Geometry
 from .winograd import FEW_TILES, PAD, G, P, R, gather_tiles
 from .winograd_tiles import lay_out
 
-WIDE = 128 * 128  # input times output channels from which on the sums of one part are too large for a core's cache
+WIDE = 128 * 128  # input times output channels above which the sums of one part are too large for a core's cache
 BLOCK, LARGE_BLOCK = 48, 144  # tiles that are transformed before they are multiplied: of few channels, of many
-
-FEW_THREADS = 4  # that may transform the same maps, each for itself
+FEW_THREADS = 4  # threads up to which each may transform all of x for itself
 
 _transform_dw = make_transform([list(column) for column in zip(*G)])
 
 
 def parts_of(tiles: int, c_in: int, c_out: int) -> int:
-    """Return into how many parts to cut the tiles: so many that adding the parts up costs an eighth at most, or two.
+    """Return into how many parts to cut the tiles.
 
-    A part's sums are 36 C_in C_out numbers, what is transformed for it 36 (C_in + C_out) for each of its tiles.
+    As many as cost at most an eighth of what the transformed tiles cost, at most 16, and at least 2, so that two
+    threads have work. A part's sums are 36 C_in C_out numbers, what is transformed for it 36 (C_in + C_out) a tile.
     """
     return max(2, min(16, tiles * (c_in + c_out) // (8 * c_in * c_out)))
 
