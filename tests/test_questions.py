@@ -52,7 +52,7 @@ THEMES = {
 }
 SLUGS = {slug: phrase for rows in THEMES.values() for slug, phrase in rows.items()}
 #: what is not, or not wholly, answered says so
-OPEN = ("map", "voc", "weights", "initialisation", "batch-norm")
+OPEN = ("map", "voc", "weights", "initialisation")
 LINK = re.compile(r"\[([^\]]+)\]\(([^)]+)\)")
 
 
