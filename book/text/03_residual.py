@@ -670,7 +670,7 @@ print("the loss is below half of batch norm's, and a batch of one is as good as 
 # it draws with every batch: a crop's features depend on fifteen others.
 #
 # A loss in training is not yet a network that finds more. How bright a map is, and how much contrast it has, is taken away
-# before anybody can use it, and detection may need it: on the nuclei of the [recipe](../docs/recipes.md) instance norm found
+# before anybody can use it, and detection may need it: on the nuclei of `docs/recipes.md` instance norm found
 # more in dark, blurred pictures and less in the mean of the others. And padding is a part of a map: an image that is
 # padded to its neighbour's size gives other numbers than without.
 #
