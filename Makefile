@@ -46,7 +46,7 @@ train: $(STAMP)
 train-voc: $(STAMP)
 	$(BIN)/mrcnn-np train --data voc --preset small --eval-splits train,val --out runs/voc $(if $(ARGS),$(ARGS),--resume)
 
-# Nuclei under the microscope: about 24 minutes on two free cores, 35 on one. DSB_ROOT names the folder or zip of the Data
+# Nuclei under the microscope: about 19 minutes on two free cores, 26 on one. DSB_ROOT names the folder or zip of the Data
 # Science Bowl 2018, stage 1, which `mrcnn-np data get dsb2018` downloads. docs/recipes.md
 train-nuclei: $(STAMP)
 	$(BIN)/mrcnn-np train --data dsb --preset small --config recipes/nuclei.json --val-fraction 0.16 --out runs/nuclei \
