@@ -11,6 +11,7 @@ import numpy as np
 from ..errors import DataError, DataWarning, printable, some_of
 from ..tables import text_table
 from .copies import Copies
+from .edge_levels import EdgeLevels
 from .findings import Finding, Inspection
 from .percent import Percent
 from .photographs import Photographs, name_of
@@ -110,7 +111,8 @@ def check_dataset(
     sizes, boxes = [], [np.zeros((0, 4))]
     report.instances = np.zeros(len(dataset.class_names), dtype=np.int64)
     report.pictures = np.zeros_like(report.instances)
-    inspection, photographs, percent, image_of, read_ids = Inspection(), Photographs(), Percent(), [], []
+    inspection, photographs, percent, levels = Inspection(), Photographs(), Percent(), EdgeLevels()
+    image_of, read_ids = [], []
     report.overview = Overview.of(dataset, getattr(dataset, "split", ""))
     notes = getattr(dataset, "notes", None)
     for index in progress(range(len(dataset))):
@@ -129,6 +131,7 @@ def check_dataset(
         inspection.add(sample)
         photographs.add(sample, notes)
         percent.add(sample)
+        levels.add(sample)
         report.overview.add(sample)
         report.names.append(name_of(sample))
         image_of += [len(report.names) - 1] * len(sample.gt_boxes)
@@ -146,7 +149,7 @@ def check_dataset(
     copies = Copies(report.overview.seen, report.class_names)
     report.spare_ids = [read_ids[place] for place in copies.spare]
     report.findings = inspection.findings() + copies.wrong
-    report.advice = percent.findings() + photographs.findings() + copies.advice
+    report.advice = percent.findings() + photographs.findings() + levels.findings() + copies.advice
     report.remarks = [] if notes is None else notes.lines()
     return report
 
