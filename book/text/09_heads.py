@@ -585,7 +585,8 @@ show(figure)
 
 # %% [markdown]
 # *Figure 9.3. Three losses, one network, regions of held-out images: for each, the IoU of the painted cells and of those
-# that the object covers by half. Softmax is last, as in the paper; the distances are those of a short training.*
+# that the object covers by half. Softmax is last, as in the paper; the distances are those of a short training. Printed is
+# one digit, as the next changes with the processor: the assertions say how far apart they are.*
 #
 # What happened? With softmax a pixel has to know the class. The backbone's features would tell (figure 9.1), but a fresh
 # mask head does not learn to read that from them in 120 steps. So at many pixels no class gets half of the probability:
