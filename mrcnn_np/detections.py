@@ -270,8 +270,8 @@ def refine(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Turn the box head's output for one image into its final boxes.
 
-    Classify, drop what scores low, apply the deltas of the class, clip, drop what is too small, suppress per class,
-    keep the best ``detections_per_image``.
+    Classify, drop what scores low, apply the deltas of the class, clip, drop what is too small, suppress (per class,
+    or whatever the class), keep the best ``detections_per_image``.
 
     Parameters
     ----------
@@ -318,7 +318,8 @@ def refine(
     boxes = clip_boxes(boxes, enter_frame(np.array(window, boxes.dtype), frame))
     large = np.flatnonzero(has_sides(boxes, config.detection_min_size))
     boxes, class_ids, scores = boxes[large], class_ids[large], scores[large]
-    kept = batched_nms(boxes, scores, class_ids, config.detection_nms_iou)[: config.detections_per_image]
+    groups = class_ids if config.detection_nms_per_class else np.zeros_like(class_ids)
+    kept = batched_nms(boxes, scores, groups, config.detection_nms_iou)[: config.detections_per_image]
     boxes = require_finite("a detected box", leave_frame(boxes[kept], frame))
     return (
         shown(observe, "detection_boxes", boxes),

@@ -138,20 +138,35 @@ def naive_refine(proposals, logits, deltas, window, config):
                 candidates.append((scores[k], k, box))
     kept = []
     for score, k, box in sorted(candidates, key=lambda c: -c[0]):
-        if all(k != other or naive_boxes.iou(box, b) <= config.detection_nms_iou for _, other, b in kept):
+        apart = [k != other and config.detection_nms_per_class for _, other, _ in kept]
+        if all(far or naive_boxes.iou(box, b) <= config.detection_nms_iou for far, (_, _, b) in zip(apart, kept)):
             kept.append((score, k, box))
     kept = kept[: config.detections_per_image]
     return np.array([b for _, _, b in kept]).reshape(-1, 4), [k for _, k, _ in kept], [s for s, _, _ in kept]
 
 
-@given(seeds, st.integers(0, 30), st.sampled_from(DIALECTS))
-@settings(max_examples=40, deadline=None)
-def test_refine_equals_a_loop(seed, count, config):
+def test_one_object_under_two_names():
+    """Per class both stay; else the better, whatever its class."""
+    proposals = boxes_of([0, 0, 10, 10], [0, 0, 10, 9.5], [50, 50, 60, 60])
+    logits = logits_of([0.1, 0.7, 0.2], [0.05, 0.05, 0.9], [0.1, 0.1, 0.8])
+    config = DETECTRON2.replace(detection_score_threshold=0.5)
+    _, class_ids, _ = refine(proposals, logits, np.zeros((3, 3, 4)), WINDOW, config)
+    assert class_ids.tolist() == [2, 2, 1]
+    config = config.replace(detection_nms_per_class=False)
+    boxes, class_ids, scores = refine(proposals, logits, np.zeros((3, 3, 4)), WINDOW, config)
+    assert class_ids.tolist() == [2, 2] and class_ids.dtype == np.int64
+    np.testing.assert_array_equal(boxes, proposals[1:])
+    np.testing.assert_allclose(scores, [0.9, 0.8])
+
+
+@given(seeds, st.integers(0, 30), st.sampled_from(DIALECTS), st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_refine_equals_a_loop(seed, count, config, per_class):
     rng = np.random.default_rng(seed)
     corner = rng.uniform(-10, 90, (count, 2))
     proposals = np.concatenate([corner, corner + rng.uniform(5, 40, (count, 2))], axis=1)
     logits, deltas = 3 * rng.normal(size=(count, 4)), rng.normal(size=(count, 4, 4))
-    config = config.replace(detections_per_image=10, detection_score_threshold=0.3)
+    config = config.replace(detections_per_image=10, detection_score_threshold=0.3, detection_nms_per_class=per_class)
     boxes, class_ids, scores = refine(proposals, logits, deltas, (5, 0, 80, 100), config)
     expected_boxes, expected_ids, expected_scores = naive_refine(proposals, logits, deltas, (5, 0, 80, 100), config)
     assert class_ids.tolist() == expected_ids

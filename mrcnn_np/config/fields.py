@@ -560,6 +560,9 @@ class DetectionFields:
         Keep a score equal to the threshold (matterport; the others ask for more). [85]
     detection_nms_iou : fraction
         NMS per class: 0.3 matterport, 0.5 torchvision and detectron2. [85]
+    detection_nms_per_class : bool
+        A detection suppresses those of its own class only, so that an object may be found under two names (all three).
+        False: of those that overlap the best is kept, whatever its class.
     detections_per_image : boxes
         Best ones that are kept: 100 in all three. [85, 86]
     detection_min_size : molded pixels or None
@@ -579,6 +582,7 @@ class DetectionFields:
     detection_score_threshold: float = convention(0.05, FRACTION, matterport=0.7)
     detection_score_inclusive: bool = convention(False, matterport=True)
     detection_nms_iou: float = convention(0.5, FRACTION, matterport=0.3)
+    detection_nms_per_class: bool = convention(True)
     detections_per_image: int = convention(100, COUNT)
     detection_min_size: float | None = convention(0.0, Range(0, 1e5), matterport=None, torchvision=0.01)
     detection_rounded: bool = convention(False, matterport=True)

@@ -97,9 +97,10 @@ SYMPTOMS = (
         "Objects are missing, or there are far more",
         (
             "detection_score_threshold", "detection_nms_iou", "detections_per_image", "detection_classes",
-            "detection_min_size", "detection_score_inclusive",
+            "detection_min_size", "detection_score_inclusive", "detection_nms_per_class",
         ),
-        "One region stands for one class only: `detection_classes`. Neighbours vanish: `detection_nms_iou`.",
+        "One region stands for one class only: `detection_classes`. Neighbours vanish: `detection_nms_iou`. One object "
+        "is found under two names: `detection_nms_per_class`.",
     ),
     Symptom(
         "There are fewer or other proposals",

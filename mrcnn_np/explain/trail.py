@@ -203,9 +203,9 @@ def second_fates(
     scores = probabilities.reshape(-1)
     fate = np.where(candidates.reshape(-1), SIZE, SCORE).astype(np.int8)
     alive = chosen[has_sides(boxes[chosen], config.detection_min_size)]
-    class_ids = np.tile(np.arange(classes), count)
+    groups = np.tile(np.arange(classes), count) if config.detection_nms_per_class else np.zeros(len(scores), np.int64)
     by, kept = _suppress(
-        boxes, scores, class_ids, alive, config.detection_nms_iou, config.detections_per_image, fate
+        boxes, scores, groups, alive, config.detection_nms_iou, config.detections_per_image, fate
     )  # fmt: skip
     return Fates(leave_frame(boxes, frame), scores, fate, by, kept)
 

@@ -15,7 +15,7 @@ NONE, ABOVE = -1.0, -0.5
 def refine(
     g: Graph, proposals: Tensor, class_logits: Tensor, box_deltas: Tensor, window: Tensor, config: Config
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Classify, drop what scores low, apply the deltas of the class, clip, suppress per class, keep the best.
+    """Classify, drop what scores low, apply the deltas of the class, clip, suppress, keep the best.
 
     Parameters
     ----------
@@ -45,21 +45,39 @@ def refine(
     boxes = clip_boxes(g, boxes, enter_frame(g, window, config))  # (P, K - 1, 4)
     scores = g.Where(_candidates(g, class_logits, scores, boxes, config), scores, NONE)
 
-    # A class is to NonMaxSuppression what an image of a batch is: boxes of its own
-    shown = g.Transpose(for_suppression(g, boxes, config), perm=[1, 0, 2])
-    by_class = g.Unsqueeze(g.Transpose(scores, perm=[1, 0]), [1])  # (K - 1, 1, P)
-    limit = [config.detections_per_image]  # of one class; more of it cannot be among the best of all
-    kept = g.NonMaxSuppression(shown, by_class, limit, [config.detection_nms_iou], [ABOVE])
-    # (class, 0, proposal) -> (proposal, class), in ascending order, in which equal scores are ranked
-    pairs = g.Gather(kept, [2, 0], axis=1)
-    flags = g.ScatterND(g.zeros(g.Shape(scores)), pairs, g.zeros(g.side(pairs, 0), value=1))
-    pairs = g.Transpose(g.NonZero(flags), perm=[1, 0])
+    suppressed = _suppressed_per_class if config.detection_nms_per_class else _suppressed_together
+    flags = suppressed(g, boxes, scores, config)
+    pairs = g.Transpose(g.NonZero(flags), perm=[1, 0])  # in ascending order, in which equal scores are ranked
     found = g.GatherND(scores, pairs)
-    best, index = g.TopK(found, g.Min(g.Shape(found), limit), outputs=2)
+    best, index = g.TopK(found, g.Min(g.Shape(found), [config.detections_per_image]), outputs=2)
     pairs = g.Gather(pairs, index)
     boxes = g.Identity(leave_frame(g, g.GatherND(boxes, pairs), config), name="detection_boxes")
     class_ids = g.Add(g.Squeeze(g.cut(pairs, 1, 2, 1), [1]), 1, name="class_ids")
     return boxes, class_ids, g.Identity(best, name="scores")
+
+
+def _suppressed_per_class(g: Graph, boxes: Tensor, scores: Tensor, config: Config) -> Tensor:
+    """Return 1 where a proposal's box of a class, (P, K - 1), survives those of its class.
+
+    A class is to NonMaxSuppression what an image of a batch is: boxes of its own.
+    """
+    shown = g.Transpose(for_suppression(g, boxes, config), perm=[1, 0, 2])
+    by_class = g.Unsqueeze(g.Transpose(scores, perm=[1, 0]), [1])  # (K - 1, 1, P)
+    limit = [config.detections_per_image]  # of one class; more of it cannot be among the best of all
+    kept = g.NonMaxSuppression(shown, by_class, limit, [config.detection_nms_iou], [ABOVE])
+    pairs = g.Gather(kept, [2, 0], axis=1)  # (class, 0, proposal) -> (proposal, class)
+    return g.ScatterND(g.zeros(g.Shape(scores)), pairs, g.zeros(g.side(pairs, 0), value=1))
+
+
+def _suppressed_together(g: Graph, boxes: Tensor, scores: Tensor, config: Config) -> Tensor:
+    """Return 1 where a proposal's box of a class, (P, K - 1), survives those of all classes."""
+    shown = g.Reshape(for_suppression(g, boxes, config), [1, -1, 4])
+    flat = g.Reshape(scores, [1, 1, -1])
+    limit = [config.detections_per_image]
+    kept = g.NonMaxSuppression(shown, flat, limit, [config.detection_nms_iou], [ABOVE])
+    places = g.Gather(kept, [2], axis=1)  # (0, 0, place)
+    flags = g.ScatterND(g.zeros(g.Shape(g.Reshape(scores, [-1]))), places, g.zeros(g.side(places, 0), value=1))
+    return g.Reshape(flags, g.Shape(scores))
 
 
 def _candidates(g: Graph, class_logits: Tensor, scores: Tensor, boxes: Tensor, config: Config) -> Tensor:

@@ -41,7 +41,7 @@ FOLLOWED = {
     ),
     "detections": (
         "head_box_std", "detection_classes", "detection_score_threshold", "detection_score_inclusive",
-        "detection_nms_iou", "detections_per_image", "detection_min_size",
+        "detection_nms_iou", "detection_nms_per_class", "detections_per_image", "detection_min_size",
     ),
     "pasting": ("mask_paste", "mask_threshold"),
     "export": ("neck", "mask_branch", "keypoint_offset", "keypoint_names", "keypoint_skeleton"),

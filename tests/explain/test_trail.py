@@ -20,6 +20,7 @@ CONFIGS = {
         "proposals_window": "canvas", "proposals_min_size": None, "detection_min_size": None,
     },
     "small boxes go": {"proposals_min_size": 20.0, "detection_min_size": 20.0},
+    "one name each": {"detection_nms_per_class": False, "detection_nms_iou": 0.2, "detections_per_image": 5},
     "strict": {"proposals_nms_iou": 0.3, "detection_nms_iou": 0.1, "detections_per_image": 3},
     "nothing": {"detection_score_threshold": 1.0},
 }  # fmt: skip

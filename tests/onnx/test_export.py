@@ -61,6 +61,7 @@ CHANGES = {
     "detections": {"head_box_std": (0.2, 0.1, 0.2, 0.2), "detection_classes": "argmax", "detection_nms_iou": 0.2,
                    "detection_score_threshold": 0.1, "detection_score_inclusive": True, "detections_per_image": 5,
                    "detection_min_size": 8.0, "mask_paste": "resize", "mask_threshold": 0.3},
+    "one name each": {"detection_nms_per_class": False, "detection_nms_iou": 0.3, "detection_score_threshold": 0.1},
     "layers": {"conv_bias": True, "fpn_norm": True, "rpn_convs": 2, "rpn_objectness": "softmax", "box_head": "conv_fc",
                "box_head_convs": 2, "mask_head_convs": 2, "mask_head_norm": True, "box_pool_size": 5},
     "group norm": {"norm": "group", "norm_groups": 4, "fpn_norm": True, "mask_head_norm": True, "box_head": "conv"},
