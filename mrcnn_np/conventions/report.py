@@ -87,6 +87,11 @@ def _assembled(board: Switchboard, class_names: Sequence[str], title: str, table
     rows = [row for row in board.rows if row.effect == MOVES]
     if rows:
         parts.append(table(MOVES_HEADER, [_cells(row) for row in rows]))
+        if any(row.kept + row.lost > len(board.baseline) for row in rows):
+            parts.append(
+                f"A pair is kept if either of its scores, before or after, is {board.score:g} or more, so kept and lost "
+                f"may be more than the {len(board.baseline)} above."
+            )
         if any(row.converted for row in rows):
             parts.append(
                 "Rows marked * change the shapes of parameters, which were rewritten exactly: what moves is rounding."

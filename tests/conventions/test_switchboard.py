@@ -1,6 +1,7 @@
 """The convention switchboard: pairs, rows, tables, pictures, the command."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -234,6 +235,16 @@ def test_tables_hold_every_row(board):
             assert row.flip.field in written
     lines = [line for line in markdown(board, NAMES, "t").splitlines() if line.startswith("| `roi_aligned`")]
     assert len(lines) == 1 and lines[0].count("|") == 13
+
+
+def test_it_is_said_why_more_are_kept_than_were_found(board):
+    """A pair counts as soon as one of its scores does; the table would seem to contradict the line above it."""
+    why = "A pair is kept if either of its scores, before or after, is 0.3 or more"
+    rows = [row for row in board.rows if row.effect == MOVES]
+    for kept, said in ((len(board.baseline) + 1, True), (len(board.baseline), False)):
+        shown = replace(board, rows=[replace(rows[0], kept=kept, lost=0)])
+        for written in (text(shown, NAMES, "a title"), markdown(shown, NAMES, "a title")):
+            assert (f"{why}, so kept and lost may be more than the {len(board.baseline)} above." in written) == said
 
 
 def test_what_is_written_is_whole(board, tmp_path):
