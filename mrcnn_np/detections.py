@@ -222,7 +222,8 @@ class Detections:
         image : ndarray of shape (H, W, 3), uint8, optional
             In the place of the picture in which they were found; grey if there is neither.
         size : int
-            Longer side of the drawn image in pixels.
+            Longer side of the drawn image in pixels, or less: an image that grows to twice its size or more does so by
+            a whole factor, so that its pixels stay squares. Below it there may be a line on what the dashes mean.
 
         Returns
         -------

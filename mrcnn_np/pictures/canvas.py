@@ -184,9 +184,10 @@ def add_title(figure: Figure, x: float, y: float, name: str, after: str, width: 
 
 
 def fit_size(shape: tuple[int, ...], size: float) -> tuple[float, float]:
-    """Return the drawn (height, width) in pixels of an image whose longer side shall have about ``size``.
+    """Return the drawn (height, width) in pixels of an image whose longer side shall have ``size``, or less.
 
-    Small images grow by a whole factor, so that every pixel of theirs stays a square; both sides have at least 1 pixel.
+    An image that grows to twice its size or more does so by a whole factor, so that every pixel of it stays a square:
+    128 become 384, not 500. Both sides have at least 1 pixel.
     """
     height, width = shape[:2]
     factor = size / max(height, width)

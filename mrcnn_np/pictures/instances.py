@@ -43,7 +43,7 @@ def save_comparison(
     class_names : sequence of str
         Entry 0 is background.
     size : int
-        Longer side of each drawn image in pixels.
+        Longer side of each drawn image in pixels, or less (``fit_size``).
     """
     return save_gallery(path, [sample], [detections], class_names, columns=1, size=size)
 
@@ -69,7 +69,7 @@ def save_gallery(
     columns : int
         Pairs in a row.
     size : int
-        Longer side of one drawn image in pixels.
+        Longer side of one drawn image in pixels, or less (``fit_size``).
     """
     return save(gallery(samples, detections, class_names, columns=columns, size=size), path)
 

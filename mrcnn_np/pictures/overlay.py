@@ -137,8 +137,8 @@ def draw_instances(
 ) -> np.ndarray:
     """Return a picture of an image with its instances, and save it if a path is given.
 
-    See ``draw_on`` for the parameters. ``size`` is the longer side of the drawn image in pixels; small images are
-    enlarged, because a label needs about 60 pixels whatever the image.
+    See ``draw_on`` for the parameters. Small images are enlarged, because a label needs about 60 pixels whatever the
+    image.
 
     Parameters
     ----------
@@ -149,7 +149,8 @@ def draw_instances(
     path : path, optional
         Where it is saved.
     size : int
-        Longer side of the drawn image in pixels.
+        Longer side of the drawn image in pixels, or less: an image that grows to twice its size or more does so by a
+        whole factor (``fit_size``). The title, and the line on what dashes mean, add to the height.
     skeletons : Skeletons, optional
         As in ``draw_on``.
 

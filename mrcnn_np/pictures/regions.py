@@ -56,7 +56,7 @@ def save_anchors(
     first_level : int
         Number of the first level, for the legend.
     size : int
-        Longer side of the drawn image in pixels.
+        Longer side of the drawn image in pixels, or less (``fit_size``).
     """
     image, gt_boxes = as_rgb(image), np.asarray(gt_boxes, np.float64).reshape(-1, 4)
     levels = [np.asarray(level, np.float64).reshape(-1, 4) for level in anchors]
@@ -99,7 +99,7 @@ def save_proposals(
     top : int
         How many are drawn.
     size : int
-        Longer side of the drawn image in pixels.
+        Longer side of the drawn image in pixels, or less (``fit_size``).
     """
     image, gt_boxes = as_rgb(image), np.asarray(gt_boxes, np.float64).reshape(-1, 4)
     proposals, scores = np.asarray(proposals, np.float64).reshape(-1, 4), np.asarray(scores, np.float64)
