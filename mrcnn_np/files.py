@@ -14,7 +14,7 @@ import re
 import secrets
 import stat
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any
@@ -33,6 +33,9 @@ _MOST_JSON = 64 << 20
 #: names of a folder that a wrong one is compared with: more would take seconds
 _MOST_COMPARED = 5000
 
+
+#: folders that were made here, which `only_filled` removes if nothing came into them
+_made: list[Path] = []
 
 _TEMPORARY = re.compile(r"\.mrcnn-np\.[0-9a-f]{16}\.tmp")
 
@@ -152,9 +155,29 @@ def prepare(folder: Path) -> None:
 def make_folder(folder: Path) -> None:
     """Create a folder and those above it, unless it is there; a ``UserError`` names it if it cannot be made."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        mkdir(folder)
     except (OSError, ValueError) as error:
         raise UserError(f"cannot write into {folder}: {_reason(error)}") from error
+
+
+def mkdir(folder: Path) -> None:
+    """Do what ``make_folder`` does, but raise the ``OSError`` or ``ValueError`` of a folder that cannot be made."""
+    where = Path(folder).absolute()
+    new = [path for path in (where, *where.parents) if not os.path.lexists(path)]
+    where.mkdir(parents=True, exist_ok=True)
+    _made.extend(reversed(new))
+
+
+@contextlib.contextmanager
+def only_filled() -> Iterator[None]:
+    """Remove in the end the folders that were made meanwhile and hold nothing: a command that failed leaves none."""
+    _made.clear()
+    try:
+        yield
+    finally:
+        for folder in reversed(_made):
+            with contextlib.suppress(OSError):  # something is in it
+                folder.rmdir()
 
 
 def prepare_file(path: Path) -> None:

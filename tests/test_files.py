@@ -12,6 +12,7 @@ from mrcnn_np.errors import UserError
 from mrcnn_np.files import (
     atomic_write,
     did_you_mean_path,
+    only_filled,
     open_own,
     own_folder,
     prepare,
@@ -83,6 +84,17 @@ def test_prepare_makes_folders_and_names_what_is_in_the_way(tmp_path):
     for hopeless in (tmp_path / "file", tmp_path / "file" / "run"):
         with pytest.raises(UserError, match="cannot write into"):
             prepare(hopeless)
+
+
+def test_folders_that_stay_empty_go_again(tmp_path):
+    """But not those that were there before, nor what is in them."""
+    (tmp_path / "there").mkdir()
+    with pytest.raises(UserError, match="^it fails$"), only_filled():
+        for folder in ("there", "a/b", "c/d", "c/e"):
+            prepare(tmp_path / folder)
+        (tmp_path / "c" / "e" / "file").write_text("x")
+        raise UserError("it fails")
+    assert sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*")) == ["c", "c/e", "c/e/file", "there"]
 
 
 def test_prepare_finds_a_read_only_folder(tmp_path):

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 
 from ..errors import UserError
+from ..files import only_filled
 from .arguments import build_parser
 from .interrupts import INTERRUPTED, caused_by_interrupt, raise_from_now_on
 from .ranks import first_speaks, joined, stop_others
@@ -32,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     if isinstance(sys.stdout, io.TextIOWrapper):  # a file name that the terminal cannot show is no reason to stop
         sys.stdout.reconfigure(errors="backslashreplace")
-    with first_speaks(), escaped():
+    with first_speaks(), escaped(), only_filled():
         return _run(build_parser().parse_args(argv))
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
-from ..files import open_own
+from ..files import mkdir, open_own
 
 VOC2012_URL = "http://host.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar"
 VOC2012_HASH = "md5:6cd6e144f989b92b3379bac3b3de84fd"
@@ -103,7 +103,7 @@ def fetch(
     import requests
 
     try:
-        dest.mkdir(parents=True, exist_ok=True)
+        mkdir(dest)
         downloader = ResumingDownloader(progress, timeout)
         name = url.rsplit("/", 1)[-1]
         return Path(pooch.retrieve(url, known_hash, fname=name, path=dest, downloader=downloader))

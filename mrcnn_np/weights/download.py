@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ..data.download import ResumingDownloader
 from ..errors import UserError, WeightFileError
+from ..files import mkdir
 from ..tables import text_table
 
 TORCHVISION = "https://download.pytorch.org/models/"
@@ -143,7 +144,7 @@ def download_weights(file: Published, dest: str | Path, *, progress: bool = True
     path = folder / file.filename
     unchecked = folder / f"{file.filename}.unchecked"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        mkdir(folder)
         if path.exists():
             _check(path, file, "it is there already; remove it to download it again")
             return path

@@ -75,6 +75,15 @@ def test_detect_never_overwrites_an_image_it_was_given(trained, tmp_path, capsys
     assert [path.read_bytes() for path in images] == before
 
 
+@pytest.mark.parametrize("given", [["no/such/folder"], ["no*.png"], []])
+def test_a_detection_of_nothing_leaves_no_folder(trained, tmp_path, monkeypatch, capsys, given):
+    monkeypatch.chdir(tmp_path)
+    given = given or [str(tmp_path)]  # which holds no picture
+    for out in ([], ["--out", "new/x"]):
+        assert main(["detect", "--run", str(trained), *given, *out, "--quiet"]) == 2
+    assert not list(tmp_path.iterdir()) and "error: " in capsys.readouterr().err
+
+
 def test_bad_checkpoints(trained, tmp_path, capsys):
     path = tmp_path / "c.safetensors"
     whole = (trained / "checkpoint.safetensors").read_bytes()

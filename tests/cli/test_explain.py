@@ -96,11 +96,15 @@ def test_whether_pictures_were_too_few_is_asked_of_the_pictures(trained, shapes,
 
 
 def test_the_default_place_is_the_run(trained, monkeypatch, capsys, tmp_path):
-    monkeypatch.setattr("mrcnn_np.cli.explain.explain_split", lambda *a, **k: (_ for _ in ()).throw(RuntimeError))
+    def explain(*args, **options):
+        there.append((trained / "explain-val").is_dir())
+        raise RuntimeError
+
+    there = []
+    monkeypatch.setattr("mrcnn_np.cli.explain.explain_split", explain)
     with pytest.raises(RuntimeError):
         main(["explain", "--run", str(trained)])
-    assert (trained / "explain-val").is_dir()
-    (trained / "explain-val").rmdir()
+    assert there == [True] and not (trained / "explain-val").exists()  # it failed
 
 
 def test_pictures_may_be_few(trained, tmp_path):
