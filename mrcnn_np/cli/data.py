@@ -23,7 +23,7 @@ from ..data.well_known import by_name, download_set
 from ..errors import DataError, UserError
 from ..files import atomic_write, prepare, prepare_file
 from ..fit.small import small_objects
-from ..pictures.instances import annotated_skeletons, draw_instances
+from ..pictures.instances import annotated_skeletons, draw_instances, truth_captions
 from ..tables import of_each_class
 from .anchors import run_anchors
 from .options import Options, read_ids, recognise_data
@@ -143,16 +143,25 @@ def _draw_truth(sample: data.Sample, class_names: tuple[str, ...], out: Path, wh
     name = name_of(sample)
     file = "" if name == sample.image_id else f"_{Path(sample.path).stem}"
     path = out / f"{sample.image_id.replace('/', '_')}{file}_{what}.png"
-    objects = len(sample.gt_boxes)
-    title = f"{name}: {objects} object{'s' if objects != 1 else ''}"
+    title = f"{name}: {_number(sample)}"
     truth = (sample.gt_boxes, sample.gt_class_ids, sample.gt_masks)
-    skeletons = annotated_skeletons(sample)
-    draw_instances(sample.image, *truth, class_names, title=title, path=path, skeletons=skeletons)
+    captions, skeletons = truth_captions(sample, class_names), annotated_skeletons(sample)
+    draw_instances(sample.image, *truth, class_names, captions=captions, title=title, path=path, skeletons=skeletons)
     print(f"{name}: {_counted(sample, class_names)} -> {path}")
 
 
+def _number(sample: data.Sample) -> str:
+    crowds = int(sample.gt_crowd.sum())
+    objects = len(sample.gt_boxes) - crowds
+    text = f"{objects} object{'s' if objects != 1 else ''}"
+    return text + (f", {crowds} crowd{'s' if crowds != 1 else ''}" if crowds else "")
+
+
 def _counted(sample: data.Sample, class_names: tuple[str, ...]) -> str:
-    return ", ".join(of_each_class(sample.gt_class_ids, class_names)) or "nothing"
+    """Return how many objects and, apart from them, crowds there are of each class."""
+    objects = of_each_class(sample.gt_class_ids[~sample.gt_crowd], class_names)
+    crowds = of_each_class(sample.gt_class_ids[sample.gt_crowd], class_names)
+    return ", ".join([*objects, *(f"{text} (crowd)" for text in crowds)]) or "nothing"
 
 
 def run_check(args: argparse.Namespace) -> int:

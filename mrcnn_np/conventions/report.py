@@ -89,8 +89,8 @@ def _assembled(board: Switchboard, class_names: Sequence[str], title: str, table
         parts.append(table(MOVES_HEADER, [_cells(row) for row in rows]))
         if any(row.kept + row.lost > len(board.baseline) for row in rows):
             parts.append(
-                f"A pair is kept if either of its scores, before or after, is {board.score:g} or more, so kept and lost "
-                f"may be more than the {len(board.baseline)} above."
+                f"A pair is kept if either of its scores, before or after, is {board.score:g} or more, so kept and "
+                f"lost may be more than the {len(board.baseline)} above."
             )
         if any(row.converted for row in rows):
             parts.append(

@@ -19,6 +19,7 @@ from ..detections import Detections
 from ..files import atomic_write, write_text
 from ..model import MaskRCNN
 from ..pictures.canvas import (
+    LINE,
     NARROW,
     add_axes,
     add_box,
@@ -29,6 +30,7 @@ from ..pictures.canvas import (
     new_figure,
     pixels,
     show_image,
+    wrapped,
 )
 from ..pictures.html import page
 from ..tables import one_of
@@ -38,8 +40,6 @@ from .report import Explanation, Mistake
 
 _GOOD, _MISSED, _FALSE = (np.array(to_rgb(c)) for c in ("#009E73", "#D62728", "#3A86FF"))
 _TITLE, _GAP, _SIDE = 20, 10, 480
-#: pixels of a panel whose title has room for what green is
-_WIDE = 400
 #: false detections that are drawn and told of for one image, at most; and the score from which even those are that
 #: cost nothing: `detect` shows what is above
 _MOST, SHOWN_SCORE = 12, 0.5
@@ -71,12 +71,14 @@ def draw_mistakes(
     """
     height, width = fit_size(sample.image.shape, _SIDE)
     cell = max(width, NARROW)
-    figure = new_figure(2 * cell + 3 * _GAP, height + _TITLE + _GAP)
     told = worth_telling(mistakes)
     some = f", {len(told)} of them drawn" if len(told) < len(mistakes) else ""
-    titles = (f"objects: {len(misses)} missed (red)", f"detections: {len(mistakes)} false (blue){some}")
-    if cell >= _WIDE:
-        titles = (f"{titles[0]}, found ones green", f"{titles[1]}, right ones green")
+    titles = (
+        wrapped(f"objects: {len(misses)} missed (red), found ones green", cell),
+        wrapped(f"detections: {len(mistakes)} false (blue){some}, right ones green", cell),
+    )
+    top = _TITLE + LINE * max(title.count("\n") for title in titles)
+    figure = new_figure(2 * cell + 3 * _GAP, height + top + _GAP)
     lost = {one.number: f"{one.number} {class_names[one.class_id]}: {one.stage}" for one in misses}
     wrong = {one.number: f"{class_names[one.class_id]} {one.score:.2f}: {one.kind}" for one in told}
     right = np.setdiff1d(np.arange(len(found.scores)), [one.number for one in mistakes])
@@ -86,11 +88,9 @@ def draw_mistakes(
     )
     for side, (boxes, masks, captions, others, colour) in enumerate(panels):
         left = _GAP + side * (cell + _GAP)
-        ax = add_axes(figure, left + (cell - width) / 2, _TITLE, width, height)
+        ax = add_axes(figure, left + (cell - width) / 2, top, width, height)
         _panel(ax, sample.image, boxes, masks, captions, others, colour)
-        add_text(
-            figure, left / (2 * cell + 3 * _GAP), 1 - 15 / (height + _TITLE + _GAP), titles[side], va="bottom"
-        )  # fmt: skip
+        add_text(figure, left / (2 * cell + 3 * _GAP), 1 - 4 / (height + top + _GAP), titles[side], va="top")
     return pixels(figure)
 
 

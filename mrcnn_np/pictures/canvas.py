@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import textwrap
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -33,6 +34,7 @@ LINE_PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
 DASHES = ("solid", "dashed", "dotted", "dashdot")
 NARROW = 160.0  # pixels a panel has at least, so that a label fits beside a narrow image
 CHARACTER = 6.2  # pixels per character of 8 point text, rounded up
+LINE = 14  # pixels from one line of such text to the next
 #: more objects than this have smaller labels, or none, if these would hide more than this share of the objects
 MANY, _COVERED, _SMALL = 8, 0.35, 0.7
 _WIDEST = 12.0  # pixels of the widest letters
@@ -159,6 +161,11 @@ def shorten_middle(text: str, length: int) -> str:
         return text
     kept = max(length - 1, 0)
     return text[: kept - kept // 2] + "…" + text[len(text) - kept // 2 :]
+
+
+def wrapped(text: str, width: float) -> str:
+    """Break 8 point text between its words into lines of so many pixels at most."""
+    return "\n".join(textwrap.wrap(printable(text), max(int(width / CHARACTER), 1)))
 
 
 def add_title(figure: Figure, x: float, y: float, name: str, after: str, width: float, **style: Any) -> None:

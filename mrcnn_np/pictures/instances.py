@@ -21,7 +21,7 @@ from ..keypoints.pose import Skeletons
 from .canvas import NARROW, add_axes, add_text, add_title, fit_size, new_figure, save
 from .curves import plot_losses as plot_losses
 from .curves import plot_precision_recall as plot_precision_recall
-from .overlay import TITLE, caption, draw_on, has_legend, legend
+from .overlay import TITLE, caption, draw_on, legend, legend_height
 from .overlay import draw_instances as draw_instances
 from .regions import save_anchors as save_anchors
 from .regions import save_proposals as save_proposals
@@ -100,7 +100,8 @@ def gallery(
     rows = [sizes[i : i + columns] for i in range(0, len(sizes), columns)]
     heights = [max(h for h, _ in row) + TITLE + _GAP for row in rows]
     counts = [len(boxes) for s, found in zip(samples, detections) for boxes in (s.gt_boxes, found.boxes)]
-    foot = _GAP + (TITLE if has_legend(max(counts, default=0)) else 0)
+    room = columns * pair - 2 * _GAP
+    foot = _GAP + legend_height(max(counts, default=0), room)
     figure, labelled = new_figure(columns * pair, sum(heights) + foot if rows else 60), True
     if not rows:
         add_text(figure, 0.5, 0.5, "no images", ha="center", va="center")
@@ -118,8 +119,8 @@ def gallery(
             x, y = left / (columns * pair), 1 - (top - 4) / (sum(heights) + foot)
             add_title(figure, x, y, name_of(sample), f": {kind}", cell_width, va="bottom")
     if foot > _GAP:
-        x, width = 1.5 * _GAP / (columns * pair), columns * pair - 2 * _GAP
-        add_title(figure, x, 5 / (sum(heights) + foot), legend(labelled), "", width, va="bottom")
+        x, y = 1.5 * _GAP / (columns * pair), (foot - _GAP - 4) / (sum(heights) + foot)
+        add_text(figure, x, y, legend(labelled, room), va="top")
     return figure
 
 
@@ -130,15 +131,20 @@ def annotated_skeletons(sample: Sample) -> Skeletons | None:
     return Skeletons.of(sample.gt_keypoints, sample.gt_keypoints[..., 2] > 0, sample.pose)
 
 
-def _draw_truth(ax: Axes, sample: Sample, class_names: Sequence[str]) -> tuple[str, bool]:
+def truth_captions(sample: Sample, class_names: Sequence[str]) -> list[str]:
+    """Return what to write at each annotated object of a sample: its class, and whether it is a crowd or difficult."""
     captions = []
     for i in range(len(sample.gt_boxes)):
         flags = [n for n, flag in (("crowd", sample.gt_crowd), ("difficult", sample.gt_difficult)) if flag[i]]
         words = [caption(i, sample.gt_class_ids, class_names, None), *(f"({n})" for n in flags)]
         captions.append(" ".join(word for word in words if word))
+    return captions
+
+
+def _draw_truth(ax: Axes, sample: Sample, class_names: Sequence[str]) -> tuple[str, bool]:
     labelled = draw_on(
         ax, sample.image, sample.gt_boxes, sample.gt_class_ids, sample.gt_masks, class_names,
-        captions=captions, void=sample.void, skeletons=annotated_skeletons(sample),
+        captions=truth_captions(sample, class_names), void=sample.void, skeletons=annotated_skeletons(sample),
     )  # fmt: skip
     return f"ground truth ({len(sample.gt_boxes)})", labelled
 

@@ -16,11 +16,13 @@ from ..data.masks import Masks
 from ..keypoints.pose import Pose, Skeletons
 from .canvas import (
     DASHES,
+    LINE,
     NARROW,
     PALETTE,
     add_axes,
     add_box,
     add_labels,
+    add_text,
     add_title,
     as_rgb,
     fit_size,
@@ -29,6 +31,7 @@ from .canvas import (
     pixels,
     save,
     show_image,
+    wrapped,
 )
 
 TITLE = 20  # pixels above a panel
@@ -130,6 +133,7 @@ def draw_instances(
     class_names: Sequence[str],
     *,
     scores: np.ndarray | None = None,
+    captions: Sequence[str] | None = None,
     title: str | None = None,
     path: str | os.PathLike[str] | None = None,
     size: int = 640,
@@ -142,7 +146,7 @@ def draw_instances(
 
     Parameters
     ----------
-    image, boxes, class_ids, masks, class_names, scores
+    image, boxes, class_ids, masks, class_names, scores, captions
         As in ``draw_on``.
     title : str, optional
         Above the picture.
@@ -164,17 +168,18 @@ def draw_instances(
     if skeletons is not None and image.shape[1] < before:
         skeletons = skeletons.scaled(image.shape[1] / before)
     full_width = max(width, NARROW)
-    top, bottom = TITLE if title else 0, TITLE if has_legend(len(boxes)) else 0
+    top, bottom = TITLE if title else 0, legend_height(len(boxes), full_width - 4)
     figure = new_figure(full_width, height + top + bottom)
     ax = add_axes(figure, (full_width - width) / 2, top, width, height)
-    labelled = draw_on(ax, image, boxes, class_ids, masks, class_names, scores=scores, skeletons=skeletons)
+    labelled = draw_on(
+        ax, image, boxes, class_ids, masks, class_names, scores=scores, captions=captions, skeletons=skeletons
+    )
     if title:
         y = 1 - 4 / (height + top + bottom)
         add_title(figure, 0.5, y, title, "", full_width - 4, ha="center", va="top")
     if bottom:
-        add_title(
-            figure, 0.5, 5 / (height + top + bottom), legend(labelled), "", full_width - 4, ha="center", va="bottom"
-        )
+        y = (bottom - 4) / (height + top + bottom)
+        add_text(figure, 0.5, y, legend(labelled, full_width - 4), ha="center", va="top")
     picture = pixels(figure)
     if path is not None:
         save(figure, path)
@@ -211,21 +216,30 @@ def caption(i: int, class_ids: np.ndarray, class_names: Sequence[str], scores: n
     return name if scores is None else f"{name} {float(scores[i]):.2f}"
 
 
-def has_legend(count: int) -> bool:
-    """Say whether a picture of so many instances needs a line below that says what the dashes are."""
-    return count > len(PALETTE)
+def legend_height(count: int, width: float) -> int:
+    """Return how many pixels a picture of so many instances needs below for what dashes mean; 0 if it needs none.
+
+    Parameters
+    ----------
+    count : int
+    width : float
+        Pixels that there are for it.
+    """
+    return TITLE + LINE * legend(False, width).count("\n") if count > len(PALETTE) else 0
 
 
-def legend(labelled: bool) -> str:
-    """Return the line below a picture in which colours repeat.
+def legend(labelled: bool, width: float) -> str:
+    """Return what stands below a picture in which colours repeat.
 
     Parameters
     ----------
     labelled : bool
         Whether labels are drawn.
+    width : float
+        Pixels that there are for it.
     """
-    dashes = "solid, dashed, dotted: drawn so only to tell objects of one colour apart"
-    return dashes if labelled else f"{dashes}; no labels where they would hide the objects"
+    dashes = "solid or dashed only tells objects of one colour apart"
+    return wrapped(dashes if labelled else f"{dashes}; no labels where they would hide the objects", width)
 
 
 def _within_box(masks: np.ndarray | Masks, i: int) -> tuple[tuple[int, int], np.ndarray]:

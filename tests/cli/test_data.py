@@ -5,6 +5,7 @@ from annotated_trees import labelme
 from coco_tree import CocoTree
 from small_run import copy_shapes
 
+from mrcnn_np.cli import data as commands
 from mrcnn_np.cli.main import main
 from mrcnn_np.data import open_dataset
 
@@ -71,6 +72,16 @@ def test_pictures_of_numbers_are_called_like_their_files(tmp_path, capsys):
     assert main(["data", "show", "--data", str(root), "--out", str(tmp_path / "out")]) == 0
     path = tmp_path / "out" / "139_000000000139_truth.png"
     assert f"139 (000000000139.png): 1 x cat -> {path}" in capsys.readouterr().out and path.is_file()
+
+
+def test_a_crowd_is_told_from_an_object(tmp_path, capsys, monkeypatch):
+    tree = CocoTree(tmp_path / "coco").image(139).rectangle(139, 2, 3, 9, 9).rectangle(139, 5, 5, 20, 20, iscrowd=1)
+    drawn = []
+    monkeypatch.setattr(commands, "draw_instances", lambda *args, **words: drawn.append(words))
+    assert main(["data", "show", "--data", str(tree.save()), "--out", str(tmp_path / "out")]) == 0
+    assert "139 (000000000139.png): 1 x cat, 1 x cat (crowd) -> " in capsys.readouterr().out
+    assert drawn[0]["captions"] == ["cat", "cat (crowd)"]
+    assert drawn[0]["title"] == "139 (000000000139.png): 1 object, 1 crowd"
 
 
 def test_a_drawn_share_is_checked_and_shown(tmp_path, capsys):

@@ -7,9 +7,10 @@ import pytest
 from staged import NAMES, Stage
 
 from mrcnn_np.errors import DataError
-from mrcnn_np.explain import explain_image, explain_split
+from mrcnn_np.explain import explain_image, explain_split, page
 from mrcnn_np.explain.judge import KINDS, Rules
 from mrcnn_np.explain.page import draw_mistakes, in_words, mistakes_in
+from mrcnn_np.pictures.canvas import add_text
 
 A, B = (20, 20, 60, 60), (70, 70, 110, 110)
 
@@ -133,13 +134,16 @@ def test_the_same_bits_twice():
     assert reports[0] == reports[1]
 
 
-def test_a_picture_shows_both_sides():
-    stage = wrong_class()
+def test_a_picture_shows_both_sides(monkeypatch):
+    stage, written = wrong_class(), []
+    monkeypatch.setattr(page, "add_text", lambda *args, **style: written.append(args[3]) or add_text(*args, **style))
     report = explain(stage, stage.sample, oracles=False)
     (found,) = stage.model.detect([stage.sample.image])
     picture = draw_mistakes(stage.sample, found, *mistakes_in(report, "i0"), NAMES)
     half = picture.shape[1] // 2
     for side, colour in ((picture[:, :half], (0xD6, 0x27, 0x28)), (picture[:, half:], (0x3A, 0x86, 0xFF))):
         assert (side == colour).all(axis=2).any()
+    told = [text.replace("\n", " ") for text in written if "green" in text]
+    assert told == ["objects: 1 missed (red), found ones green", "detections: 1 false (blue), right ones green"]
     empty = draw_mistakes(stage.sample.of_objects([]), found.above(2.0), [], [], NAMES)
     assert empty.shape == picture.shape

@@ -22,6 +22,7 @@ from mrcnn_np.pictures.canvas import (
     PALETTE,
     _free_place,
     add_axes,
+    add_text,
     add_title,
     as_rgb,
     fit_size,
@@ -42,7 +43,7 @@ from mrcnn_np.pictures.instances import (
     save_gallery,
     save_proposals,
 )
-from mrcnn_np.pictures.overlay import _outline
+from mrcnn_np.pictures.overlay import _outline, legend, legend_height
 
 NAMES = ("background", "cat", "dog")
 pytestmark = pytest.mark.filterwarnings("error")  # no overflow, no missing letter: nothing may warn
@@ -173,7 +174,21 @@ def test_dashes_are_explained_where_colours_repeat(tmp_path):
         picture = draw_instances(sample.image, found.boxes, found.class_ids, found.masks, NAMES, title="im")
         assert picture.shape == (660 + strip, 640, 3)
         assert (picture[660:] < 128).any() == bool(strip)  # letters
+        strip = legend_height(count, 2 * 256 + 2 * 8)
         assert read(save_gallery(tmp_path / "g.png", [sample], [found], NAMES)).shape[0] == 256 + 20 + 2 * 8 + strip
+
+
+@pytest.mark.parametrize("width", [156, 300, 636])
+def test_what_dashes_mean_is_broken_between_words_and_fits(width):
+    for labelled in (True, False):
+        figure, told = new_figure(width, legend_height(8, width)), legend(labelled, width)
+        words = "solid or dashed only tells objects of one colour apart" + (
+            "" if labelled else "; no labels where they would hide the objects"
+        )
+        assert " ".join(told.splitlines()) == words
+        box = add_text(figure, 0, 1, told, va="top").get_window_extent(figure.canvas.get_renderer())
+        assert box.width <= width and box.height <= legend_height(8, width)
+    assert legend_height(7, width) == 0 and (legend_height(8, width) == 20) == (width > 600)
 
 
 @pytest.mark.parametrize("name", ["0" * 64, "W" * 64, "a_name"])
