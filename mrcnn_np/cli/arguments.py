@@ -14,7 +14,7 @@ from .. import __version__
 from ..config.presets import PRESETS
 from ..errors import did_you_mean
 from ..training.freezing import PARTS
-from .hints import assignment, option_meant
+from .hints import assignment, options_meant
 
 Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
 
@@ -32,11 +32,11 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """End with exit code 2."""
         choice = re.search(r"invalid choice: (.*) \(choose from (.*)\)", message)
-        option = re.search(r"unrecognized arguments: .*?(--[^\s=]+)", message)
+        unknown = message.partition("unrecognized arguments: ")[2]
         if choice:
             message += did_you_mean(choice[1].strip("'"), [name.strip("' ") for name in choice[2].split(",")])
-        elif option:
-            message += option_meant(option[1], self.options())
+        elif options := re.findall(r"(?<!\S)(--[^\s=]+)", unknown):
+            message += options_meant(options, self.options())
         super().error(message)
 
     def format_help(self) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from argparse import ArgumentTypeError
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from difflib import SequenceMatcher
 
 from ..config.config import DECLARATIONS
 from ..errors import did_you_mean
@@ -15,6 +16,24 @@ ELSEWHERE = {
     "bs": "batch_size", "img_size": "size", "image_size": "size", "imgsz": "size", "device": "backend",
     "output": "out", "save_dir": "out", "dataset": "data",
 }  # fmt: skip
+#: how alike an option and a field of the configuration are at least; `--class` is not num_classes
+_ALIKE = 0.75
+
+
+def options_meant(wrong: Sequence[str], options: Sequence[str]) -> str:
+    """Say of every option that a command has not which one is the nearest, as `option_meant` does of one.
+
+    Parameters
+    ----------
+    wrong : sequence of str
+        As they were typed, with their dashes.
+    options : sequence of str
+        The long options that the command has.
+    """
+    said = {name: option_meant(name, options).removeprefix("; ") for name in wrong}
+    if len(said) > 1:
+        said = {name: text and f"{name}: {text}" for name, text in said.items()}
+    return "".join(f"{' ' if k else '; '}{text}" for k, text in enumerate(filter(None, said.values())))
 
 
 def option_meant(wrong: str, options: Sequence[str]) -> str:
@@ -37,8 +56,12 @@ def option_meant(wrong: str, options: Sequence[str]) -> str:
         return f"; did you mean '--config {field}=VALUE'?"
     if near := did_you_mean(typed.replace("_", "-"), known):
         return near.replace("'", "'--", 1)
-    near = did_you_mean(field, DECLARATIONS) if "config" in known else ""
+    near = did_you_mean(field, _alike(field, DECLARATIONS)) if "config" in known else ""
     return near.replace("'", "'--config ", 1).replace("'?", "=VALUE'?")
+
+
+def _alike(typed: str, names: Iterable[str]) -> list[str]:
+    return [name for name in names if SequenceMatcher(None, name, typed).ratio() >= _ALIKE]
 
 
 def assignment(text: str) -> str:

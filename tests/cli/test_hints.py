@@ -41,6 +41,18 @@ def test_an_option_that_train_has_not(capsys, option, meant):
     assert f"did you mean {meant}?" in refused(capsys, "train", f"{option}=1")
 
 
+def test_every_misspelled_option_is_named(capsys):
+    said = refused(capsys, "train", "--presets", "small", "--minute", "1", "--seed", "3", "--zzz")
+    assert "--zzz; --presets: did you mean '--preset'? --minute: did you mean '--minutes'?" in said
+    assert "--minute 1 --minute 2; did you mean '--minutes'?" in refused(
+        capsys, "train", "--minute", "1", "--minute", "2"
+    )
+
+
+def test_a_field_that_shares_a_few_letters_is_not_meant(capsys):
+    assert "did you mean" not in refused(capsys, "data", "show", "--class", "sheep")
+
+
 def test_an_option_of_another_command_is_not_named(capsys):
     assert "did you mean '--val'?" not in refused(capsys, "train", "--vall", "1")
     said = refused(capsys, "data", "shapes", "--vall", "1")
