@@ -108,12 +108,14 @@ def plan_steps(
         if len(times) >= LEAST and clock() - began > SHARE * 60 * minutes:
             break
     seconds = statistics.median(times)
-    left = 60 * minutes - (clock() - began)
+    took = clock() - began
+    left = 60 * minutes - took
     steps = int(left / (seconds + seconds_between))
     if steps < 1:
+        enough = 1.1 * (took + seconds + seconds_between) / 60
         raise UserError(
-            f"a step takes {seconds:.2g} s{_beside(seconds_between)}, and of --minutes {minutes:g} "
-            f"{max(left, 0):.2g} s are left after timing {len(times)} of them: expected time for at least one"
+            f"--minutes {minutes:g} is too short: timing {len(times)} steps took {took:.2g} s, and one takes "
+            f"{seconds:.2g} s{_beside(seconds_between)}; expected at least {enough:.2g} minutes"
         )
     return StepPlan(steps, seconds, len(times))
 

@@ -76,9 +76,13 @@ def test_a_long_budget_times_more_steps_and_an_outlier_moves_nothing():
 
 
 def test_no_step_fits():
-    with pytest.raises(UserError, match=r"a step takes 9 s, and of --minutes 0.1 0 s are left .* at least one"):
+    with pytest.raises(
+        UserError,
+        match=r"^--minutes 0.1 is too short: timing 3 steps took 72 s, and one takes 9 s; "
+        "expected at least 1.5 minutes$",
+    ):
         plan_steps(LinearModel(), Images(), 0.1, seed=0, clock=Clock(9.0))
-    with pytest.raises(UserError, match=r"a step takes 0.5 s and 99 s of held-out evaluation come with each, and of"):
+    with pytest.raises(UserError, match=r"one takes 0.5 s and 99 s of held-out evaluation come with each; expected"):
         plan_steps(LinearModel(), Images(), 1.0, seed=0, clock=Clock(0.5), seconds_between=99.0)
 
 
@@ -168,5 +172,5 @@ def test_a_budget_beside_steps_is_refused(shapes, tmp_path, capsys):
         with pytest.raises(SystemExit):
             main(["train", "--minutes", minutes])
     assert main([*command, "--minutes", "0.0001"]) == 2
-    assert "expected time for at least one" in capsys.readouterr().err
+    assert "--minutes 0.0001 is too short: " in capsys.readouterr().err
     assert not out.exists()
