@@ -208,6 +208,10 @@ def test_load_takes_a_run_or_its_checkpoint(model, image, tmp_path):
         MaskRCNN.load(tmp_path / "runs")
     with pytest.raises(WeightFileError, match=f"cannot read .*frst: No such file.*; did you mean '{run}'"):
         MaskRCNN.load(tmp_path / "runs" / "frst")
+    with pytest.raises(
+        WeightFileError, match=f"cannot read .*task: No such file.*; the runs in {run.parent} are first$"
+    ):
+        MaskRCNN.load(tmp_path / "runs" / "task")
 
 
 def test_boxes_in_the_other_order():

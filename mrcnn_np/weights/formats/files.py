@@ -19,6 +19,7 @@ import numpy as np
 from ...errors import WeightFileError
 from ...files import did_you_mean_path
 from ...schema import one_line
+from ..place import runs_in
 from . import torch_files
 from .npz import EXPANSION, read_npz
 from .pickled import ARRAYS, TENSORS, described, finished
@@ -75,7 +76,8 @@ def sniff(path: Path) -> str:
         with open(path, "rb") as file:
             head = file.read(512)
     except OSError as error:
-        meant = did_you_mean_path(path) if isinstance(error, FileNotFoundError) else ""
+        missing = isinstance(error, FileNotFoundError)
+        meant = (did_you_mean_path(path) or runs_in(path.parent)) if missing else ""
         raise WeightFileError(f"cannot read {path}: {error.strerror or error}{meant}") from error
     if not head:
         raise WeightFileError(f"{path} is empty; {EXPECTED}")
