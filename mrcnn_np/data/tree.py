@@ -61,8 +61,16 @@ class Tree:
         try:
             return zipfile.ZipFile(self.root)
         except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile) as error:
-            raise DataError(f"is no zip file that can be read ({error}); expected a folder, or a zip file that is "
+            cut = "; it begins like one and may be cut off: fetch it again" if self._begins_like_a_zip() else ""
+            raise DataError(f"is no zip file that can be read ({error}){cut}; expected a folder, or a zip file that is "
                             "whole", path=self.root) from error  # fmt: skip
+
+    def _begins_like_a_zip(self) -> bool:
+        try:
+            with open(self.root, "rb") as file:
+                return file.read(2) == b"PK"
+        except OSError:
+            return False
 
     def path(self, name: str) -> Path:
         """Return the path of a file; of one in a zip that of the zip with the file's name behind it, for messages."""

@@ -65,7 +65,7 @@ def test_in_a_zip_without_unpacking(kind, tmp_path):
     np.testing.assert_array_equal(np.asarray(dataset.load(1).gt_masks), masks_of("b"))
     np.testing.assert_array_equal(dataset.load(1).image, pixels("b"))
     path.write_bytes(path.read_bytes()[:-200])
-    with pytest.raises(DataError, match=rf"^{path}: is no zip file that can be read"):
+    with pytest.raises(DataError, match=rf"^{path}: is no zip file .*; it begins like one and may be cut off: "):
         open_dataset(kind, path)
 
 
