@@ -184,7 +184,8 @@ class ImageFolder:
                     return
         shown = dict.fromkeys(str(f.relative_to(root)) for f in folders[:-1] if f != root and f.is_relative_to(root))
         raise DataError(
-            f"holds none of the images that {path.name} lists, such as {names[0]}; looked in {', '.join(shown)}",
+            f"holds none of the images that {path.name} lists, such as {names[0]}; looked in {', '.join(shown)}; put "
+            "them into one of these",
             path=root,
         )
 

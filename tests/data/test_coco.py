@@ -245,7 +245,8 @@ def test_no_image_anywhere(tree):
     tree.image(1)
     for entry in tree.images.iterdir():
         entry.unlink()
-    fails(tree, r"holds none of the images that instances_train\.json lists, such as 000000000001\.png; looked in")
+    where = r"looked in images/train, .*; put them into one of these$"
+    fails(tree, rf"holds none of the images that instances_train\.json lists, such as 000000000001\.png; {where}")
 
 
 # --- writing ---
