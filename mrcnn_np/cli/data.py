@@ -31,6 +31,8 @@ from .results_file import dataset_category_ids
 from .train_config import make_config
 
 SPLITS = ("train", "val", "test")
+#: what `train` holds out where there is no split for it
+_HELD_OUT = "--val-fraction 0.1"
 
 
 def run_data(args: argparse.Namespace) -> int:
@@ -192,9 +194,15 @@ def _open_part(args: argparse.Namespace) -> Dataset:
     """Open what is to be looked at, and say how much it is if a share is held out by a draw."""
     recognise_data(args)
     fraction, ids = args.val_fraction or 0.0, read_ids(args.ids)
-    dataset: Dataset = data.open_dataset(
-        args.data, args.root, args.split, subset=args.subset, ids=ids, val_fraction=fraction
-    )
+    try:
+        dataset: Dataset = data.open_dataset(
+            args.data, args.root, args.split, subset=args.subset, ids=ids, val_fraction=fraction
+        )
+    except DataError as error:
+        there = [args.split != "val" or fraction, *(has_split(args.data, args.root, name) for name in ("val", "train"))]
+        if there != [False, False, True]:
+            raise
+        raise DataError(f"{error}; {_HELD_OUT} takes a part of split 'train' for it, as `train` does") from error
     if args.split in ("train", "val") and draws(args.data, args.root, fraction):
         print(
             f"split {args.split!r}: {len(dataset)} images, drawn by a hash of their names "

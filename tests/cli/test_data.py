@@ -105,6 +105,16 @@ def test_a_drawn_share_is_checked_and_shown(tmp_path, capsys):
     assert "drawn by" not in capsys.readouterr().out
 
 
+def test_how_to_hold_out_where_no_split_is_held_out(tmp_path, capsys):
+    tree = CocoTree(tmp_path / "coco").image(139).image(140).rectangle(139, 2, 3, 9, 9).rectangle(140, 2, 3, 9, 9)
+    show = ["data", "show", "--data", str(tree.save()), "--out", str(tmp_path / "out")]
+    hint = "--val-fraction 0.1 takes a part of split 'train' for it, as `train` does"
+    assert main([*show, "--split", "val"]) == 2
+    assert hint in capsys.readouterr().err and not (tmp_path / "out").exists()
+    assert main([*show, "--split", "test"]) == 2 and "--val-fraction" not in capsys.readouterr().err
+    assert main([*show, "--split", "val", "--val-fraction", "0.5"]) == 0
+
+
 def test_a_copy_in_the_drawn_share_is_found(tmp_path, capsys):
     """One photograph under two names may be drawn into both halves."""
     root = labelme(tmp_path / "mine", names="a")
