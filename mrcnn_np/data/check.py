@@ -22,6 +22,8 @@ from .splits import Overview
 FEW = 20
 #: classes that are named
 _NAMED = 5
+#: images without objects are worth a word from so many and such a share on
+_EMPTY, _EMPTY_SHARE = 2, 0.1
 
 
 @dataclass
@@ -98,8 +100,8 @@ def check_dataset(
     Parameters
     ----------
     dataset : Dataset
-        Where it has a method ``check_classes(index)``, as VOC has, that is called too; where it has ``notes``, these
-        become the remarks.
+        Where it has a method ``check_classes(index)``, as VOC has, that is called too, and where it has ``findings()``,
+        as COCO has; where it has ``notes``, these become the remarks.
     progress : callable, optional
         Wraps the sequence of indices, as tqdm does.
 
@@ -148,10 +150,25 @@ def check_dataset(
     report.image_of = np.array(image_of, dtype=np.int64)
     copies = Copies(report.overview.seen, report.class_names)
     report.spare_ids = [read_ids[place] for place in copies.spare]
-    report.findings = inspection.findings() + copies.wrong
-    report.advice = percent.findings() + photographs.findings() + levels.findings() + copies.advice
+    of_file: list[Finding] = dataset.findings() if hasattr(dataset, "findings") else []
+    report.findings = inspection.findings() + of_file + copies.wrong
+    report.advice = (
+        _without_objects(report) + percent.findings() + photographs.findings() + levels.findings() + copies.advice
+    )
     report.remarks = [] if notes is None else notes.lines()
     return report
+
+
+def _without_objects(report: Report) -> list[Finding]:
+    """Say that images have no object, if that is many of them and not all: nobody may have annotated them yet."""
+    if not report.empty < report.images or report.empty < max(_EMPTY, _EMPTY_SHARE * report.images):
+        return []
+    first = np.setdiff1d(np.arange(report.images), report.image_of)[0]
+    text = (
+        "have no object and train as background. If nobody has annotated them yet, the network learns to find nothing "
+        "in them: annotate them, or leave them out (--ids)"
+    )
+    return [Finding(text, report.empty, report.images, report.names[first], unit="images")]
 
 
 def few_pictures(report: Report) -> list[Finding]:
@@ -221,6 +238,6 @@ def describe(report: Report) -> str:
         lines.append(
             f"{len(report.problems)} of {report.images + len(report.problems)} images cannot be used as they are; mend "
             "them, or leave them out: --good-ids FILE writes the ids of the others, for `train --ids FILE`, and "
-            "`train --skip-bad` leaves out no more than the broken objects of an image that can be read"
+            "`train --skip-bad` leaves out images that cannot be read, and of the others their broken objects alone"
         )
     return "\n".join(lines)

@@ -12,6 +12,7 @@ from .choice import choose_ids
 from .coco_json import CocoObject, ImageEntry, Instances
 from .coco_layout import ImageFolder, has_split, recognise
 from .coco_layout import find_instances as find_instances
+from .findings import Finding
 from .images import exif_orientation, image_size, read_image
 from .masks import Masks
 from .notes import Notes
@@ -130,6 +131,10 @@ class COCODataset:
     def classes_in(self, index: int) -> set[int]:
         """Return the classes of one image's annotations, without reading the image."""
         return self.instances.classes_in(int(self.ids[index]))
+
+    def findings(self) -> list[Finding]:
+        """Return what is wrong with the file, and no fault of an image."""
+        return self.instances.unlisted
 
     def load(self, index: int) -> Sample:
         """Read one image with its instances; anything wrong with its files is a ``DataError`` that names them."""

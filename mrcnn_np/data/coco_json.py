@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..errors import DataError
+from ..errors import DataError, some_of
 from ..keypoints.pose import Pose
 from .coco_keypoints import box_outline, read_keypoints, read_pose
 from .coco_writing import dump_json as dump_json
 from .coco_writing import image_numbers as image_numbers
 from .coco_writing import instances_of as instances_of
 from .coco_writing import to_bbox as to_bbox
+from .findings import Finding
 from .fractions import are_fractions
 from .images import MAX_PIXELS, MAX_SIDE
 from .json_values import check_bbox as check_bbox
@@ -102,6 +104,8 @@ class Instances:
     pose : Pose or None
         The keypoints that the categories have, if some have any.
     notes : Notes
+    unlisted : list of Finding
+        That annotations are of categories which are not listed, if some are: a class that is missing.
 
     Raises
     ------
@@ -197,28 +201,36 @@ class Instances:
     def _assign(self, annotations: list[Any]) -> None:
         """Give every annotation to its image."""
         seen: dict[int, dict[str, Any]] = {}
+        left: dict[str, list[str]] = defaultdict(list)
+        unlisted: list[tuple[str, str]] = []
         for place, annotation in enumerate(annotations):
             where = f"entry {place} of annotations"
             if not isinstance(annotation, dict):
-                self._note("an annotation that is no object is left out", where)
+                left["an annotation that is no object is left out"].append(where)
                 continue
             number = number_of(annotation.get("id"))
             image_id, category_id = number_of(annotation.get("image_id")), number_of(annotation.get("category_id"))
             where = where if number is None else f"annotation {number} of image {image_id}"
             if number is not None and seen.setdefault(number, annotation) != annotation:
-                self._note("different annotations of one id are all read", where)
+                left["different annotations of one id are all read"].append(where)
             elif number is not None and seen[number] is not annotation:
-                self._note("the copy of an annotation is left out", where)
+                left["the copy of an annotation is left out"].append(where)
                 continue
             if image_id is None or image_id not in self._annotations:
-                self._note("an annotation of an image that is not listed is left out", where)
+                left["an annotation of an image that is not listed is left out"].append(where)
             elif category_id in self._background:
-                self._note("an annotation of the background is left out", where)
+                left["an annotation of the background is left out"].append(where)
             elif category_id is None or category_id not in self.class_of:
-                self._note("an annotation of a category that is not listed is left out", where)
+                category = f"{annotation.get('category_id')!r:.40}"
+                unlisted.append((category, where))
+                where += f" (category {category})"
+                left["an annotation of a category that is not listed is left out"].append(where)
             else:
                 named = {"id": place if number is None else number, "category_id": category_id}
                 self._annotations[image_id].append(annotation | named)
+        for kind, places in left.items():
+            self.notes.add_all(kind, [f"{self.path}: {where}" for where in places])
+        self.unlisted = _unlisted(unlisted, len(annotations))
 
     def classes_in(self, image_id: int) -> set[int]:
         """Return the classes of an image's annotations, broken ones included."""
@@ -341,6 +353,27 @@ class Instances:
 
     def _error(self, message: str, *, image_id: str | None = None) -> DataError:
         return DataError(message, path=self.path, image_id=image_id)
+
+
+def _unlisted(found: list[tuple[str, str]], of: int) -> list[Finding]:
+    """Return what is wrong if annotations are of categories that are not listed.
+
+    Parameters
+    ----------
+    found : list of (str, str)
+        Of each such annotation its category, and where it is.
+    of : int
+        How many annotations there are.
+    """
+    if not found:
+        return []
+    counts = Counter(category for category, _ in found)
+    which = some_of([f"{category} ({count})" for category, count in counts.items()])
+    text = (
+        f"their category is not in the file's list, so they are left out: category {which}; list it with its name, or "
+        "remove them"
+    )
+    return [Finding(text, len(found), of, found[0][1], unit="annotations")]
 
 
 def _reason(error: Exception) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 
 from ..errors import DataWarning, printable
 
@@ -41,6 +42,15 @@ class Notes:
         self._files.setdefault(kind, {})[str(where)] = None
         if first and not (quiet or self._quiet):
             warnings.warn(f"{printable(where)}: {kind}", DataWarning, stacklevel=3)
+
+    def add_all(self, kind: str, where: Sequence[object]) -> None:
+        """Note a kind of several places at once; what is said at once tells how many there are."""
+        first = kind not in self._files
+        for one in where:
+            self.add(kind, one, quiet=True)
+        if where and first and not self._quiet:
+            more = f" and {len(where) - 1} more" if len(where) > 1 else ""
+            warnings.warn(f"{printable(where[0])}{more}: {kind}", DataWarning, stacklevel=3)
 
     def take_over(self, others: Notes) -> None:
         """Add what others have, which has been said there."""

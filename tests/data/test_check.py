@@ -24,6 +24,21 @@ def test_report_of_a_good_data_set(tmp_path):
     assert "  dog               2" in text
 
 
+@pytest.mark.parametrize(("empty", "told"), [(1, False), (2, True), (3, False)])
+def test_images_without_objects_may_not_be_annotated_yet(tmp_path, empty, told):
+    """One may be meant so, all are another complaint; and not one of twenty."""
+    tree = Tree(tmp_path)
+    for k, name in enumerate("abc"):
+        tree.add(name, **({"objects": []} if k < empty else {}))
+    report = check_dataset(VOCDataset(tree.split()))
+    said = [str(one) for one in report.advice if "have no object" in str(one)]
+    assert bool(said) == told and not (
+        said and not said[0].startswith("2 of 3 images: have no object and train as background. ")
+    )
+    assert not said or said[0].endswith("(such as a)")
+    assert not report.findings or empty == 3
+
+
 def test_every_problem_is_reported(tmp_path):
     tree = Tree(tmp_path)
     for name in "abcd":

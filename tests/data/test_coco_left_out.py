@@ -5,7 +5,7 @@ import pytest
 from coco_tree import CocoTree
 from PIL import Image
 
-from mrcnn_np.data import COCODataset
+from mrcnn_np.data import COCODataset, check_dataset
 from mrcnn_np.errors import DataError, DataWarning
 
 
@@ -49,6 +49,22 @@ def test_what_has_no_meaning_is_left_out(tree, changes, kind):
     assert dataset.notes.count(kind) == 1 and any(kind in line for line in dataset.notes.lines())
     (said,) = [str(w.message) for w in caught if kind in str(w.message)]
     assert said.startswith(f"{tree.json}: ") and "annotation" in said
+
+
+def test_a_category_that_is_missing_is_a_problem(tree):
+    """Not a remark: its objects are lost. Named and counted, at once and in the check."""
+    tree.image(1).rectangle(1, 4, 5, 6, 7).rectangle(1, 14, 5, 6, 7, category=5)
+    for place in (8, 18):
+        tree.rectangle(1, place, 15, 6, 7, category=12)
+    kind = "an annotation of a category that is not listed is left out"
+    with pytest.warns(DataWarning, match=f"annotation 2 of image 1 .category 5. and 2 more: {kind}$") as caught:
+        dataset = opened(tree)
+    assert len(caught) == 1 and dataset.notes.count(kind) == 3
+    report = check_dataset(dataset)
+    assert not report.ok and [str(finding) for finding in report.findings] == [
+        "3 of 4 annotations: their category is not in the file's list, so they are left out: category 5 (1), 12 (2); "
+        "list it with its name, or remove them (such as annotation 2 of image 1)"
+    ]
 
 
 def test_what_can_be_understood_is_read(tree):
