@@ -18,8 +18,9 @@ from ..evaluate.split import image_place
 from ..explain.advice import LOW_AP, in_full
 from ..explain.deaths import Miss
 from ..explain.judge import BACKGROUND_IOU, Rules
+from ..explain.mistakes import Mistake
 from ..explain.page import draw_mistakes, in_words, left_out, mistakes_in, save_picture, worth_telling, write_page
-from ..explain.report import Explanation, Mistake, explain_split
+from ..explain.report import Explanation, explain_split
 from ..files import prepare, read_json, write_json
 from ..model import MaskRCNN
 from ..training.run_folder import SUMMARY

@@ -36,7 +36,8 @@ from ..pictures.html import page
 from ..tables import one_of
 from .advice import in_full
 from .deaths import Miss
-from .report import Explanation, Mistake
+from .mistakes import Mistake
+from .report import Explanation
 
 _GOOD, _MISSED, _FALSE = (np.array(to_rgb(c)) for c in ("#009E73", "#D62728", "#3A86FF"))
 _TITLE, _GAP, _SIDE = 20, 10, 480

@@ -17,57 +17,19 @@ from ..data.sample import Dataset, Sample
 from ..detections import Detections
 from ..errors import DataError
 from ..evaluate.coco import CocoEvaluator
-from ..evaluate.matching import FALSE_POSITIVE
 from ..evaluate.voc import Evaluator
 from ..model import MaskRCNN
-from ..tables import one_of, text_table
+from ..tables import text_table
 from .costs import Costs, Ledger
 from .deaths import STAGES, Miss, find_deaths
-from .judge import BACKGROUND, KINDS, Judged, Rules, judge
+from .judge import KINDS, Rules, judge
+from .mistakes import Mistake, find_mistakes
 from .oracles import ORACLES, oracle_detections
 from .outlines import area_ratios
 from .trail import follow
 
 #: what is measured under each oracle: by the rules that are asked for, and COCO's mean over IoU 0.5 .. 0.95
 ORACLE_COLUMNS = {"box": "box AP", "mask": "mask AP", "coco_box": "COCO box AP", "coco_mask": "COCO mask AP"}
-
-
-@dataclass
-class Mistake:
-    """One false detection.
-
-    Attributes
-    ----------
-    image_id : str
-    number : int
-        The detection's row in its image, from the best score.
-    class_id : int
-    box : list of 4 floats
-        ``(y1, x1, y2, x2)`` in pixels of the original image.
-    score : float
-    kind : str
-        Of ``KINDS``.
-    object : int or None
-        The row of the object it is about.
-    iou, box_iou : float
-        Overlap with that object, of what is compared and of the boxes.
-    text : str
-        The same as a sentence.
-    cost : float
-        AP gained if this detection alone is set right.
-    """
-
-    image_id: str
-    number: int
-    class_id: int
-    box: list[float]
-    score: float
-    kind: str
-    object: int | None
-    iou: float
-    box_iou: float
-    text: str
-    cost: float = field(default=0.0)
 
 
 @dataclass
@@ -250,7 +212,7 @@ def explain_split(
             report.areas[sample.image_id] = area_ratios(found, sample, judged)
         first, objects = ledger.add(found.class_ids, found.scores, sample.gt_class_ids, judged)
         deaths = find_deaths(trail, sample, judged, rules, config, names)
-        wrong = _mistakes(found, sample, judged, names, rules)
+        wrong = find_mistakes(found, sample, judged, names, rules)
         rows += [(objects + miss.number, miss) for miss in deaths]
         rows += [(first + one.number, one) for one in wrong]
         report.images += 1
@@ -318,40 +280,6 @@ def _settle(report: Explanation, costs: Costs, rows: list[tuple[int, Miss | Mist
     report.stages = {name: (len(of), costs.of_missed(np.array(of, np.int64))) for name, of in stages.items()}
     report.kinds = {kind: (sum(one.kind == kind for one in report.mistakes), costs.of_kind(kind)) for kind in KINDS}
     report.all_missed, report.all_false = costs.of_missed(costs.missed()), costs.of_false()
-
-
-def _mistakes(found: Detections, sample: Sample, judged: Judged, names: tuple[str, ...], rules: Rules) -> list[Mistake]:
-    return [
-        _mistake(int(d), found, sample, judged, names, rules) for d in np.flatnonzero(judged.outcome == FALSE_POSITIVE)
-    ]
-
-
-def _mistake(
-    d: int, found: Detections, sample: Sample, judged: Judged, names: tuple[str, ...], rules: Rules
-) -> Mistake:
-    """Describe one false detection."""
-    kind, g = judged.kinds[d], int(judged.target[d])
-    name, score = names[int(found.class_ids[d])], round(float(found.scores[d]), 4)
-    overlap, box = (0.0, 0.0) if g < 0 else (float(judged.ious[d, g]), float(judged.box_ious[d, g]))
-    text = f"{name} {score}: {kind}"
-    if kind == BACKGROUND:
-        text += f", {KINDS[kind]}"
-    else:
-        text += f"; {rules.iou_type} IoU {overlap:.3f} with object {g}, {one_of(names[int(sample.gt_class_ids[g])])}"
-        if rules.iou_type == "mask":
-            text += f" (box IoU {box:.3f})"
-    return Mistake(
-        image_id=sample.image_id,
-        number=d,
-        class_id=int(found.class_ids[d]),
-        box=[round(float(v), 2) for v in found.boxes[d]],
-        score=score,
-        kind=kind,
-        object=None if g < 0 else g,
-        iou=round(overlap, 4),
-        box_iou=round(box, 4),
-        text=text,
-    )
 
 
 class _Measured:

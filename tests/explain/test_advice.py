@@ -20,8 +20,9 @@ from mrcnn_np.explain.advice import (
 )
 from mrcnn_np.explain.deaths import STAGES
 from mrcnn_np.explain.judge import KINDS, Rules
+from mrcnn_np.explain.mistakes import Mistake
 from mrcnn_np.explain.page import left_out, worth_telling
-from mrcnn_np.explain.report import Explanation, Mistake, explain_image
+from mrcnn_np.explain.report import Explanation, explain_image
 from mrcnn_np.explain.values import fill_in
 
 
@@ -30,7 +31,7 @@ def report_of(scores=(), mean_ap=0.2, **fields):
 
 
 def mistake(number, score, cost=0.0, kind="background"):
-    return Mistake("i", number, 1, [0, 0, 1, 1], score, kind, None, 0.0, 0.0, "text", cost)
+    return Mistake("i", number, 1, [0, 0, 1, 1], score, kind, None, 0.0, 0.0, None, 0.0, "text", cost)
 
 
 def test_every_kind_has_its_advice():
