@@ -20,19 +20,27 @@ class Few(NamedTuple):
     Attributes
     ----------
     few, seen : int
-        How many classes are seen in fewer than ``FEW`` pictures, and how many in any.
+        How many classes are seen in fewer than ``FEW`` pictures, but in one, and how many in any.
     pictures : int
         There are.
+    unseen : int
+        How many classes are listed and seen in none.
+    start : str
+        What training begins with.
     """
 
     few: int
     seen: int
     pictures: int
+    unseen: int = 0
+    start: str = "random weights"
 
     def __str__(self) -> str:
         """Return the beginning of a sentence."""
-        classes = "the class is" if self.seen == 1 else f"{self.few} of {self.seen} classes are"
-        return f"{classes} seen in fewer than {FEW} of the {self.pictures} pictures"
+        listed = self.seen + self.unseen
+        classes = "the class is" if listed == 1 else f"{self.few} of {listed} classes are"
+        none = f", and {self.unseen} in none," if self.unseen else ""
+        return f"{classes} seen in fewer than {FEW}{none} of the {self.pictures} pictures"
 
 
 def too_few(dataset: Dataset) -> Few | None:
@@ -56,14 +64,14 @@ def too_few(dataset: Dataset) -> Few | None:
     listed = len(dataset.class_names) - 1
     for index in range(len(dataset)):
         with suppress(DataError):  # training says which, or leaves them out
-            seen.update(_classes_in(dataset, index))
+            seen.update(classes_in(dataset, index))
         if 2 * sum(count >= FEW for count in seen.values()) >= max(listed, 1):
             return None  # whatever the other pictures show
     few = sum(count < FEW for count in seen.values())
-    return Few(few, len(seen), len(dataset)) if 2 * few > len(seen) else None
+    return Few(few, len(seen), len(dataset), listed - len(seen)) if 2 * few > len(seen) else None
 
 
-def _classes_in(dataset: Any, index: int) -> set[int]:
-    """Return the classes that are seen in a picture."""
+def classes_in(dataset: Any, index: int) -> set[int]:
+    """Return the classes that are seen in a picture, without reading its pixels where that can be known."""
     known = dataset.classes_in(index) if hasattr(dataset, "classes_in") else None
     return set(dataset.load(index).gt_class_ids.tolist()) if known is None else known

@@ -35,18 +35,26 @@ class Classes:
 @pytest.mark.parametrize(
     ("pictures", "expected", "said"),
     [
-        ([[1]] * 19, Few(1, 1, 19), "the class is seen in fewer than 20 of the 19 pictures"),
+        ([[1]] * 19, Few(1, 1, 19, 2), "1 of 3 classes are seen in fewer than 20, and 2 in none, of the 19 pictures"),
         ([[1]] * 20, None, ""),
         ([[1, 2, 3, 3]] * 20, None, ""),  # a picture counts for each of its classes
         ([[1]] * 30 + [[2]] * 3 + [[3]] * 3, Few(2, 3, 36), "2 of 3 classes are seen in fewer than 20 of the 36 "),
         ([[1]] * 30 + [[2]] * 3, None, ""),  # `data check` names the one; the other can be learned
-        ([[1]] * 19 + [None] * 5, Few(1, 1, 24), "the class is seen in fewer than 20 of the 24 pictures"),
+        (
+            [[1]] * 19 + [None] * 5,
+            Few(1, 1, 24, 2),
+            "1 of 3 classes are seen in fewer than 20, and 2 in none, of the",
+        ),
         ([[1]] * LOOKED_AT + [[2], [3]], None, ""),
         ([[]] * 5, None, ""),  # without objects: that is said by require_teachable
     ],
 )
 def test_too_few_pictures_for_random_weights(pictures, expected, said):
     assert too_few(Classes(*pictures)) == expected and str(expected).startswith(said)
+
+
+def test_of_one_class_it_is_said_so():
+    assert str(too_few(Classes([1], [1], listed=1))) == "the class is seen in fewer than 20 of the 2 pictures"
 
 
 def test_no_more_is_read_than_it_takes():
