@@ -323,7 +323,7 @@ def how_far_to_trust(runs: Sequence[Run]) -> list[str]:
     for run in runs:
         for split, kinds in run.result.evaluation.items():
             if kinds:
-                sentence = worth(next(iter(kinds.values())))
+                sentence = worth(next(iter(kinds.values())), run.result.untaught)
                 said.setdefault((split, sentence), []).append(run.name)
     same = len(said) == len({split for split, _ in said})
     return [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -141,6 +141,38 @@ def _advising(error: DataError, image_id: str) -> DataError:
 def _to_be_sent(sample: Sample) -> Sample:
     """Leave out the picture, which is most of a sample; an evaluation asks for its height and width only."""
     return sample.replace(image=sample.image[:, :, :0])
+
+
+def never_taught(report: SplitReport, untaught: Sequence[str]) -> list[str]:
+    """Say which objects of a split cannot be found, as nothing taught their class, and what AP is without them.
+
+    Parameters
+    ----------
+    report : SplitReport
+        With ``Evaluation``s; of COCO's nothing is said.
+    untaught : sequence of str
+        Classes that no picture of the training set taught.
+
+    Returns
+    -------
+    list of str
+        A sentence, or none.
+    """
+    counted = {kind: e for kind, e in report.evaluations.items() if isinstance(e, Evaluation)}
+    if not counted:
+        return []
+    some = next(iter(counted.values()))
+    lost = [k for k, name in enumerate(some.class_names) if name in untaught and some.gt[k]]
+    if not lost:
+        return []
+    objects = ", ".join(f"{some.class_names[k]} ({some.gt[k]} object{'' if some.gt[k] == 1 else 's'})" for k in lost)
+    rest = {kind: np.delete(e.ap, lost) for kind, e in counted.items()}
+    without = [f"{kind} AP {np.nanmean(ap):.3f}" for kind, ap in rest.items() if not np.isnan(ap).all()]
+    mean = f" Without it the mean is: {', '.join(without)}" if without else ""
+    return [
+        f"never taught: {objects}. No picture that the network was trained on shows this, so nothing of it can be "
+        f"found, and its AP of 0 is part of the mean.{mean}"
+    ]
 
 
 def kinds_of(config: Config) -> tuple[str, ...]:

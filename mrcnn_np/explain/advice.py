@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 
 import numpy as np
 
@@ -75,9 +76,9 @@ def in_full(report: Explanation, *, steps: int | None = None, few: Few | None = 
     steps : int, optional
         For how long the network was trained; None if nobody knows.
     few : Few, optional
-        It began with random weights, and its pictures were too few for that.
+        Its pictures were too few for what it began with.
     """
-    parts = [*hardly_trained(report, steps, few), report.table(), *notes_on_costs(report)]
+    parts = [*hardly_trained(report, steps, few), *never_taught(report), report.table(), *notes_on_costs(report)]
     parts.append(what_to_try(report, longer=not _in_vain(report, few)))
     return "\n\n".join(part for part in parts if part)
 
@@ -91,12 +92,12 @@ def hardly_trained(report: Explanation, steps: int | None, few: Few | None = Non
     steps : int or None
         For how long the network was trained; None if nobody knows.
     few : Few, optional
-        It began with random weights, and its pictures were too few for that.
+        Its pictures were too few for what it began with.
     """
     said, scores = [], np.array(report.scores)
-    if _in_vain(report, few):
+    if few is not None and _in_vain(report, few):
         said.append(
-            f"the network began with random weights, and {few} that it learned from: too few for that, however long it "
+            f"the network began with {few.start}, and {few} that it learned from: too few for that, however long it "
             "trains; begin with trained weights (train --weights) or add pictures"
         )
         return said  # whatever else is seen, longer training does not mend it
@@ -117,6 +118,23 @@ def hardly_trained(report: Explanation, steps: int | None, few: Few | None = Non
     return said
 
 
+def never_taught(report: Explanation) -> list[str]:
+    """Return, as a sentence or none, which objects are missed because nothing taught their class.
+
+    Parameters
+    ----------
+    report : Explanation
+    """
+    missed = Counter(report.class_names[miss.class_id] for miss in report.misses)
+    lost = [f"{name} ({missed[name]} missed)" for name in report.untaught if missed[name]]
+    if not lost:
+        return []
+    return [
+        f"never taught: {', '.join(lost)}. No picture that the network was trained on shows this, so that no advice "
+        "helps but to train on pictures that do; at which stage such an object is lost says nothing"
+    ]
+
+
 def _in_vain(report: Explanation, few: Few | None) -> bool:
     """Say whether longer training does not help: the pictures were too few, and it shows."""
     return few is not None and report.mean_ap < LOW_AP
@@ -131,11 +149,15 @@ def what_to_try(report: Explanation, *, longer: bool = True) -> str:
     longer : bool
         Training longer may help; where it cannot, it is left out.
     """
+    stages: dict[bool, set[str]] = {True: set(), False: set()}
+    for miss in report.misses:
+        stages[report.class_names[miss.class_id] in report.untaught].add(miss.stage)
+    in_vain = stages[True] - stages[False]  # nothing helps against these but pictures of the class
     rows = [
         (kind, cost, fill_in(advice[kind] if longer else _LONGER.sub("", advice[kind]), report))
         for counts, advice in ((report.stages, AGAINST_MISSES), (report.kinds, AGAINST_FALSE))
         for kind, (count, cost) in counts.items()
-        if count
+        if count and not (counts is report.stages and kind in in_vain)
     ]
     rows.sort(key=lambda row: 0.0 if math.isnan(row[1]) else -row[1])
     if not rows:

@@ -145,7 +145,7 @@ def write_page(
     steps : int, optional
         For how long the network was trained.
     few : Few, optional
-        It began with random weights, and its pictures were too few for that.
+        Its pictures were too few for what it began with.
     """
     rows = {image_id: index for index, image_id in enumerate(dataset.ids)}
     costs = report.costs_of_images()

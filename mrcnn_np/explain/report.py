@@ -70,6 +70,8 @@ class Explanation:
         For each image that was looked at the name of its file, empty where it has none.
     config : Config or None
         Of the network, from whose values advice starts; None if it is not known.
+    untaught : tuple of str
+        Classes that no picture that the network learned from shows, as far as that is known.
     """
 
     class_names: tuple[str, ...]
@@ -91,6 +93,7 @@ class Explanation:
     areas: dict[str, list[float]] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
     config: Config | None = None
+    untaught: tuple[str, ...] = ()
 
     def named(self, image_id: str) -> str:
         """Return the id of an image, and its file's name where the id does not tell it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ _COUNT = range(2**63)
 #: what is read of ``summary.json``, which holds more
 _SUMMARY = {
     "steps": _COUNT, "images": _COUNT, "training_seconds": float, "losses_of_last_steps": {str: float},
-    "evaluation": {str: {str: object}}, ...: object,
+    "evaluation": {str: {str: object}}, "untaught": Optional([str]), ...: object,
 }  # fmt: skip
 _AP = (float, None)
 #: the same of one kind of overlap: VOC's mean AP, or COCO's AP50, which is -1 where there are no objects
@@ -69,6 +69,8 @@ class Result:
         For each split and kind.
     missing : str
         What is not there, and why; empty for a finished run.
+    untaught : tuple of str
+        Classes that no picture of the training set taught.
     """
 
     folder: Path
@@ -79,16 +81,25 @@ class Result:
     losses: dict[str, float] = field(default_factory=dict)
     evaluation: dict[str, dict[str, Measured]] = field(default_factory=dict)
     missing: str = ""
+    untaught: tuple[str, ...] = ()
 
 
-def worth(measured: Measured) -> str:
-    """Say on how much was measured, and what one object of the rarest class there is worth."""
+def worth(measured: Measured, untaught: Sequence[str] = ()) -> str:
+    """Say on how much was measured, and what one object of the rarest class there is worth.
+
+    Parameters
+    ----------
+    measured : Measured
+    untaught : sequence of str
+        Classes that were never taught, so that none of their objects can be found.
+    """
     images = "1 image" if measured.images == 1 else f"{measured.images} images"
     trust = "a difference counts if it is there with another --seed, too"
     if not measured.objects:
         return f"{images}; on few images small differences mean little: {trust}"
     objects, classes = sum(measured.objects.values()), len(measured.objects)
-    rarest, least = min(measured.objects.items(), key=lambda one: one[1])
+    taught = {name: count for name, count in measured.objects.items() if name not in untaught}
+    rarest, least = min((taught or measured.objects).items(), key=lambda one: one[1])
     few = ": so few that small differences mean little" if objects < FEW_OBJECTS else ""
     share = "" if classes == 1 else f"; {rarest!r}, of which there is least ({least}), is 1/{classes} of AP"
     return (
@@ -149,7 +160,7 @@ def read_result(folder: Path) -> Result:
     }
     losses = {name: float(value) for name, value in summary["losses_of_last_steps"].items()}
     of_summary = summary["steps"], float(summary["training_seconds"]), summary["images"]
-    return Result(folder, config, *of_summary, losses, evaluation, missing)
+    return Result(folder, config, *of_summary, losses, evaluation, missing, tuple(summary.get("untaught") or ()))
 
 
 def read_config(path: Path) -> Config:

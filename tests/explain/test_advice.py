@@ -15,6 +15,7 @@ from mrcnn_np.explain.advice import (
     AGAINST_MISSES,
     hardly_trained,
     in_full,
+    never_taught,
     notes_on_costs,
     what_to_try,
 )
@@ -82,6 +83,23 @@ def test_too_few_pictures_for_random_weights_are_not_told_to_train_longer():
     (said,) = hardly_trained(report_of(mean_ap=0.1), 111, None)  # enough, but trained too short
     assert "train longer" in said
     assert hardly_trained(report_of(mean_ap=0.9), 111, few) == []  # it has learnt all the same
+
+
+def test_what_the_network_began_with_is_named():
+    few = Few(2, 3, 40, start="weights that know generated shapes only (runs/shapes)")
+    (said,) = hardly_trained(report_of(mean_ap=0.1), 111, few)
+    assert said.startswith("the network began with weights that know generated shapes only (runs/shapes), and 2 of 3 ")
+
+
+def test_no_advice_is_given_against_what_was_never_taught():
+    stage = Stage([(20, 20, 60, 60), (70, 70, 110, 110)], [1, 2])
+    stage.named[1] = 1
+    report = explain_image(stage.model, stage.sample)
+    assert len(report.misses) == 1 and never_taught(report) == [] and what_to_try(report)
+    report.untaught = (report.class_names[report.misses[0].class_id], "elephant")
+    (said,) = never_taught(report)
+    assert said.startswith(f"never taught: {report.untaught[0]} (1 missed). No picture") and said in in_full(report)
+    assert report.misses[0].stage not in what_to_try(report)
 
 
 def test_equal_scores_are_remarked_on_among_low_ones():

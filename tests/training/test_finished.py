@@ -7,7 +7,7 @@ import pytest
 from made_runs import LOSSES, make_run
 
 from mrcnn_np.errors import UserError
-from mrcnn_np.training.finished import read_result
+from mrcnn_np.training.finished import Measured, read_result, worth
 
 
 def test_a_finished_run(tmp_path):
@@ -18,6 +18,18 @@ def test_a_finished_run(tmp_path):
     box, mask = (result.evaluation["val"][kind] for kind in ("box", "mask"))
     assert (box.ap50, mask.ap50, box.images) == (0.5, 0.25, 4)
     assert box.objects == {"cat": 3, "dog": 1}, "classes without an object count for nothing"
+
+
+def test_a_class_that_was_never_taught_is_no_measure(tmp_path):
+    """One object of it found more is nothing that can happen."""
+    measured = Measured(0.0, 4, {"person": 21, "sheep": 13})
+    assert "'sheep', of which there is least (13), is 1/2 of AP" in worth(measured)
+    assert "'person', of which there is least (21), is 1/2 of AP" in worth(measured, ("sheep",))
+    assert "'sheep'" in worth(measured, ("person", "sheep"))
+    make_run(tmp_path / "a")
+    facts = json.loads((tmp_path / "a" / "summary.json").read_text())
+    (tmp_path / "a" / "summary.json").write_text(json.dumps(facts | {"untaught": ["sheep"]}))
+    assert read_result(tmp_path / "a").untaught == ("sheep",)
 
 
 def test_an_interrupted_run_says_how_far_it_came_and_how_to_go_on(tmp_path):
