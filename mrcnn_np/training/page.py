@@ -10,7 +10,7 @@ import html
 import sys
 import time
 from array import array
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -69,11 +69,14 @@ class Page:
     ----------
     reports : dict of str to SplitReport
         What was measured, by the name of the split; shown from the next writing on.
+    words : sequence of str
+        What the numbers of a finished run are worth, a sentence each; shown above them.
     """
 
     def __init__(self, folder: Path, class_names: Iterable[str], steps: int, *, pictures: bool = True) -> None:
         self.path, self.class_names, self.steps, self.pictures = folder / PAGE, tuple(class_names), steps, pictures
         self.reports: dict[str, SplitReport] = {}
+        self.words: Sequence[str] = ()
         self._columns = {name: array("d") for name in ("step", *dict.fromkeys(sum(CHARTS.values(), ())))}
         self._drawn: dict[str, tuple[SplitReport, list[str]]] = {}
         self._written, self._warned = -np.inf, False
@@ -132,7 +135,8 @@ class Page:
         """
         self._written = time.monotonic()
         try:
-            parts = [f"<p>{html.escape(self._state(going_on, stopped))}</p>", *self._charts(), *self._measured()]
+            said = [f"<p>{html.escape(line)}</p>" for line in (self._state(going_on, stopped), *self.words)]
+            parts = [*said, *self._charts(), *self._measured()]
             title = self.path.absolute().parent.name
             refresh = REFRESH if going_on else None
             write_text(self.path, page(title, parts, style=chart.STYLE + _STYLE, refresh=refresh))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,22 @@ def summarise(folder: Path, facts: dict[str, Any], splits: dict[str, SplitReport
     write_json(folder / SUMMARY, summary)
     write_text(folder / REPORT, _markdown(summary, splits))
     return summary
+
+
+def add_words(folder: Path, said: Sequence[str]) -> None:
+    """Write at the end of ``summary.md`` what its numbers are worth.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the run.
+    said : sequence of str
+        A sentence each.
+    """
+    if said:
+        before = (folder / REPORT).read_text(encoding="utf-8")
+        lines = "".join(f"- {printable(line)}\n" for line in said)
+        write_text(folder / REPORT, f"{before}\n## what these numbers are worth\n\n{lines}")
 
 
 def _markdown(summary: dict[str, Any], splits: dict[str, SplitReport]) -> str:
