@@ -17,11 +17,12 @@ from ..data.sample import Dataset
 from ..errors import UserError, some_of
 from ..evaluate.classes import in_classes_of
 from ..evaluate.results import evaluate_results
-from ..evaluate.split import evaluate_split, kinds_of
+from ..evaluate.split import evaluate_split, kinds_of, never_taught
 from ..files import prepare_file, write_json
 from ..model import MaskRCNN
 from ..parallel.ranks import Ranks
 from ..weights.class_names import class_rows
+from .beginnings import untaught_by
 from .network import checkpoint_path, load_model, of_weights, refuse_options_of_weights
 from .options import images_named, images_of_run, open_dataset, recognise_data, recorded_options
 from .results_file import ResultsFile
@@ -43,6 +44,8 @@ class Subject(NamedTuple):
         What the file says of where they come from.
     learned_from : bool
         These are the images that the model was trained on.
+    untaught : tuple of str
+        Classes that nothing taught the model, as its run recorded them.
     """
 
     model: MaskRCNN
@@ -52,6 +55,7 @@ class Subject(NamedTuple):
     out: Path | None
     facts: dict[str, Any]
     learned_from: bool = False
+    untaught: tuple[str, ...] = ()
 
 
 def run_eval(args: argparse.Namespace) -> int:
@@ -89,6 +93,7 @@ def run_eval(args: argparse.Namespace) -> int:
     )
     if not ranks.first:
         return 0
+    report.notes += never_taught(report, subject.untaught)
     for kind, evaluation in report.evaluations.items():
         print(f"{kind}\n{evaluation.table()}\n")
     if report.counts is not None:
@@ -119,7 +124,8 @@ def _of_run(args: argparse.Namespace) -> Subject:
     recorded = recorded_options(folder)
     own = (recorded.get("data"), recorded.get("root"), recorded.get("split", "train"))
     learned_from = (chosen.data, chosen.root, split) == own
-    return Subject(model, dataset, split, None, out, _facts(path, checkpoint.step, args.config), learned_from)
+    facts = _facts(path, checkpoint.step, args.config)
+    return Subject(model, dataset, split, None, out, facts, learned_from, untaught_by(folder))
 
 
 def _of_weights(args: argparse.Namespace) -> Subject:

@@ -5,14 +5,12 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ..data.few import LOOKED_AT, Few, too_few
 from ..data.photographs import with_file
 from ..data.sample import Dataset, Sample
-from ..errors import DataWarning, UserError, did_you_mean, some_of
+from ..errors import UserError, did_you_mean, some_of
 from ..evaluate.classes import in_classes_of
 from ..evaluate.split import image_place
 from ..explain.advice import LOW_AP, in_full
@@ -21,11 +19,11 @@ from ..explain.judge import BACKGROUND_IOU, Rules
 from ..explain.mistakes import Mistake
 from ..explain.page import draw_mistakes, in_words, left_out, mistakes_in, save_picture, worth_telling, write_page
 from ..explain.report import Explanation, explain_split
-from ..files import prepare, read_json, write_json
+from ..files import prepare, write_json
 from ..model import MaskRCNN
-from ..training.run_folder import SUMMARY
+from .beginnings import too_few_to_begin, untaught_by
 from .network import checkpoint_path, load_model, of_weights, refuse_options_of_weights
-from .options import Options, images_named, images_of_run, open_dataset, recorded_options
+from .options import Options, images_named, images_of_run, open_dataset
 
 #: so many letters of a long name are enough, if no other begins so
 _BEGINNING = 4
@@ -73,7 +71,8 @@ def run_explain(args: argparse.Namespace) -> int:
     report = explain_split(
         model, dataset, rules=rules, oracles=not args.no_oracles, skip_bad=args.skip_bad, progress=not args.quiet
     )
-    few = _too_few_to_begin(run) if run is not None and report.mean_ap < LOW_AP else None
+    report.untaught = untaught_by(run)
+    few = too_few_to_begin(run) if run is not None and report.mean_ap < LOW_AP else None
     print(in_full(report, steps=steps, few=few))
     if args.image is None:
         _print_dearest(report)
@@ -124,23 +123,6 @@ def _print_mistakes(report: Explanation, mistakes: Sequence[Miss | Mistake]) -> 
 
 def _cost(one: Miss | Mistake) -> float:
     return -one.cost
-
-
-def _too_few_to_begin(run: Path) -> Few | None:
-    """Return how few pictures a run had for its random weights; None if it had enough, or weights, or nobody can say.
-
-    Its pictures are looked at again, if they are still there.
-    """
-    try:
-        facts = read_json(run / SUMMARY)
-        options = Options.merge(recorded_options(run), argparse.Namespace())
-        if facts["weights"] is not None or facts["images"] > LOOKED_AT or not Path(options.place or ".").exists():
-            return None
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DataWarning)  # the training said so
-            return too_few(open_dataset(options, options.split, subset=options.subset, ids=options.ids))
-    except (UserError, OSError, KeyError, TypeError, ValueError):
-        return None
 
 
 def _subject(args: argparse.Namespace) -> tuple[MaskRCNN, Dataset, Path, str, tuple[int | None, Path | None]]:

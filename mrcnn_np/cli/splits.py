@@ -2,16 +2,46 @@
 
 from __future__ import annotations
 
-from ..data.held_out import fraction_for
+import argparse
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+from ..data.few import LOOKED_AT, classes_in
+from ..data.held_out import drawn, fraction_for
 from ..data.opening import draws, image_names
 from ..data.sample import Dataset
-from ..errors import DataError, UserError
+from ..errors import DataError, UserError, some_of
 from ..evaluate.classes import in_classes_of
 from ..evaluate.split import shared_images
 from .options import Options, open_dataset
 
 #: on fewer held-out images AP says little; for so many at most one in MOST is held out
 LEAST, MOST = 5, 3
+#: share of the images that is held out, if no split is
+VAL_FRACTION = 0.1
+#: class names that a message has
+_NAMED = 5
+
+
+def choose_val_fraction(args: argparse.Namespace, recorded: Mapping[str, Any]) -> None:
+    """Decide how much is held out where there is no split for it; runs that do not remember it held out nothing.
+
+    Parameters
+    ----------
+    args : Namespace
+        The command line of ``train``; ``val_fraction`` changes in place.
+    recorded : mapping
+        Options of the run that goes on; empty if none does.
+    """
+    splits = args.eval_splits or Options.eval_splits
+    held_out = args.eval_every is not None or (not args.no_eval and "val" in splits.split(","))
+    if args.val_split not in (None, "val") or args.val_split == (args.split or Options.split):
+        if args.val_fraction:
+            raise UserError(f"--val-split {args.val_split} names what is held out; it does not go with --val-fraction")
+        args.val_fraction = None if recorded else 0.0  # what a run is trained on stays as it was
+    elif args.val_fraction is None and not recorded:
+        args.val_fraction = VAL_FRACTION if held_out else 0.0
 
 
 def open_splits(names: str, options: Options, dataset: Dataset, *, begins: bool = True) -> dict[str, Dataset]:
@@ -75,7 +105,34 @@ def _better_share(options: Options, dataset: Dataset, held_out: Dataset, uneven:
     if held == len(held_out):
         return ""
     why = "; on so few AP says little" if few else ""
-    return f"{why}; the same command with --val-fraction {fraction:g} holds out {held}"
+    said = f"{why}; the same command with --val-fraction {fraction:g} --overwrite holds out {held}"
+    lost = _all_held_out((dataset, held_out), drawn(names, fraction))
+    if lost:
+        said += (
+            f", and every picture of {some_of(lost, _NAMED)} is among them, so that nothing would teach this: choose "
+            "what is held out yourself (docs/your-own-pictures.md, What is held out)"
+        )
+    return said
+
+
+def _all_held_out(parts: tuple[Dataset, Dataset], held: list[bool]) -> list[str]:
+    """Return the classes that are seen in images that would be held out, and in no other.
+
+    Parameters
+    ----------
+    parts : pair of Dataset
+        With the same classes.
+    held : list of bool
+        For each image of the one and then of the other; of more than ``LOOKED_AT`` nothing is said.
+    """
+    if len(held) > LOOKED_AT:
+        return []
+    seen: dict[bool, set[int]] = {True: set(), False: set()}
+    places = [(part, index) for part in parts for index in range(len(part))]
+    for out, (whose, index) in zip(held, places):
+        with suppress(DataError):  # that it cannot be read is said elsewhere
+            seen[out].update(classes_in(whose, index))
+    return [parts[0].class_names[k] for k in sorted(seen[True] - seen[False])]
 
 
 def _say_what_is_shared(options: Options, dataset: Dataset, held_out: Dataset) -> None:

@@ -15,7 +15,7 @@ from ..bench import machine
 from ..config import Config
 from ..data.sample import Dataset
 from ..errors import CheckpointError, DataError, UserError
-from ..evaluate.split import SplitReport, evaluate_split, require_pose, require_readable
+from ..evaluate.split import SplitReport, evaluate_split, never_taught, require_pose, require_readable
 from ..files import own_folder, prepare, write_json
 from ..model import MaskRCNN
 from ..network import initialise
@@ -41,19 +41,18 @@ from ..training.loop import INITIALISE, TrainResult, image_checksum, stream, tra
 from ..training.optim import trained_names
 from ..training.page import Page
 from ..training.run_folder import CHECKPOINT, CONFIG, FILES, METRICS, OPTIONS, PICTURES, REPORT, START, clear, locked
-from ..training.summary import draw, peak_memory_mib, summarise
+from ..training.summary import add_words, draw, peak_memory_mib, summarise
 from .backend import remembered, threads_of
+from .beginnings import recorded_source, start_of
 from .compile_ahead import compiling_ahead
 from .first_run import warm_detection
 from .looking_size import SCALE, typical_scale
 from .options import Options, open_dataset, recognise_data, recorded_options, require_run
-from .splits import open_splits
+from .splits import choose_val_fraction, open_splits
 from .train_config import PRESET, make_config, with_pose
-from .train_words import ap50_of_own_pictures, go_on, last_words, warn
+from .train_words import Outlook, ap50_of_own_pictures, go_on, last_words, look
 from .warmup import compiling
 
-#: share of the images that is held out, if no split is
-VAL_FRACTION = 0.1
 #: seconds of compiling that a plan mentions
 WORTH_SAYING = 5.0
 
@@ -98,8 +97,8 @@ class Plan(NamedTuple):
         What is measured while training.
     ranks : Ranks
         Who shares it.
-    few : bool
-        There are too few pictures for the random weights that it begins with.
+    outlook : Outlook
+        What a look at the pictures said.
     """
 
     options: Options
@@ -111,7 +110,7 @@ class Plan(NamedTuple):
     kept: dict[str, Any] | None
     held_out: HeldOut | None
     ranks: Ranks
-    few: bool
+    outlook: Outlook
 
 
 def run_train(args: argparse.Namespace) -> int:
@@ -122,7 +121,7 @@ def run_train(args: argparse.Namespace) -> int:
     ranks: Ranks = args.ranks
     recorded = ranks.of_first(lambda: recorded_options(folder) if args.resume else {})
     require_run(args, folder, recorded)
-    _choose_val_fraction(args, recorded)
+    choose_val_fraction(args, recorded)
     _check_minutes(args, recorded)
     check_same_start(recorded, asdict(Options.merge({}, args).absolute()), folder)
     with remembered(_machine(recorded, args, folder), args, folder) as machine:
@@ -171,18 +170,6 @@ def _in_words(processes: int) -> str:
     return "one process" if processes == 1 else f"{processes} processes"
 
 
-def _choose_val_fraction(args: argparse.Namespace, recorded: Mapping[str, Any]) -> None:
-    """Decide how much is held out where there is no split for it; runs that do not remember it held out nothing."""
-    splits = args.eval_splits or Options.eval_splits
-    held_out = args.eval_every is not None or (not args.no_eval and "val" in splits.split(","))
-    if args.val_split not in (None, "val") or args.val_split == (args.split or Options.split):
-        if args.val_fraction:
-            raise UserError(f"--val-split {args.val_split} names what is held out; it does not go with --val-fraction")
-        args.val_fraction = None if recorded else 0.0  # what a run is trained on stays as it was
-    elif args.val_fraction is None and not recorded:
-        args.val_fraction = VAL_FRACTION if held_out else 0.0
-
-
 def _check_minutes(args: argparse.Namespace, recorded: Mapping[str, Any]) -> None:
     """Refuse a budget beside a number of steps, or for a run that has begun."""
     if args.minutes is None:
@@ -218,7 +205,8 @@ def _plan(
     require_shares(config, ranks)
     splits = {} if options.no_eval else open_splits(options.eval_splits, options, dataset, begins=checkpoint is None)
     held_out = _held_out(options, dataset, splits, ranks, begins=checkpoint is None)
-    for name, split in (splits if held_out is None else splits | {"val": held_out.dataset}).items():
+    measured = splits if held_out is None else splits | {"val": held_out.dataset}
+    for name, split in measured.items():
         require_pose(split, config, f"what is measured as {name!r}")
     if checkpoint is not None:
         check_resumable(
@@ -232,11 +220,13 @@ def _plan(
     model = MaskRCNN(config, params)
     if not trained_names(model.params, config):  # which also finds a misspelt pattern of config.frozen
         raise UserError("everything is frozen, so there is nothing to train; expected some part that is not")
-    few = warn(dataset, config, random=origin is None and checkpoint is None)
+    source = recorded_source(folder) if kept is None else kept["source"]
+    start = start_of(options, source if options.weights else None)
+    outlook = look(dataset, options, folder, measured, config=config, start=start, begins=checkpoint is None)
     if not options.skip_bad and ranks.first:
-        for name, split in (splits if held_out is None else splits | {"val": held_out.dataset}).items():
+        for name, split in measured.items():
             require_readable(split, f"check {name}", progress=not args.quiet)
-    return Plan(options, dataset, splits, checkpoint, model, said, kept, held_out, ranks, few)
+    return Plan(options, dataset, splits, checkpoint, model, said, kept, held_out, ranks, outlook)
 
 
 def _within_budget(plan: Plan, minutes: float) -> Plan:
@@ -367,6 +357,7 @@ def _train_and_evaluate(
         shown: dict[str, Any] = {"progress": not args.quiet, "label": f"evaluate {name}"}
         shown["learned_from"] = name == options.split
         reports[name] = evaluate_split(model, split, skip_bad=options.skip_bad, ranks=plan.ranks, **shown)
+        reports[name].notes += never_taught(reports[name], plan.outlook.untaught)
     return Outcome(result, reports, (after_training, peak_memory_mib()))
 
 
@@ -387,7 +378,8 @@ def _train_and_report(args: argparse.Namespace, folder: Path, plan: Plan, page: 
         "images": len(dataset),
         SCALE: typical_scale(dataset, model.config),
         "parameters": count(model.params),
-        "skipped": result.skipped,
+        "skipped": {**result.skipped, **plan.outlook.skipped},
+        "untaught": list(plan.outlook.untaught),
         "machine": machine.info(machine.cpu_count()),
         "peak_memory_mib": {"training": after_training, "with_evaluation": with_evaluation},
     }
@@ -396,5 +388,8 @@ def _train_and_report(args: argparse.Namespace, folder: Path, plan: Plan, page: 
     for path in pictures:
         print(f"picture: {path}")
     own = None if plan.ranks.several else ap50_of_own_pictures(model, dataset, reports, progress=not args.quiet)
-    print(*last_words(folder, reports, own, steps=result.step, few=plan.few), sep="\n")
+    said, next_ones = last_words(folder, reports, own, steps=result.step, few=plan.outlook.few)
+    add_words(folder, said)
+    page.words = said
+    print(*said, *next_ones, sep="\n")
     return 0

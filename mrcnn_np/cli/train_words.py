@@ -5,13 +5,17 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
 
 from ..config import Config
 from ..data import Dataset, Sample, require_teachable
-from ..data.few import Few, too_few
+from ..data.few import LOOKED_AT, Few, classes_in, too_few
+from ..errors import DataError, some_of
 from ..evaluate.split import SplitReport, ap50_of, evaluate_split
 from ..explain.advice import LOW_AP
 from ..model import MaskRCNN
@@ -19,6 +23,9 @@ from ..parallel.ranks import Ranks
 from ..training.checkpoint import load_checkpoint
 from ..training.finished import read_result, worth
 from ..training.run_folder import CHECKPOINT
+from ..weights.class_names import class_rows, coco_names
+from ..weights.download import PUBLISHED
+from .options import Options
 
 #: pictures of the training set that are looked at afterwards
 OWN_PICTURES = 20
@@ -26,42 +33,132 @@ OWN_PICTURES = 20
 WELL, LESS, LEAST = 0.7, 0.25, 5
 
 
-def warn(dataset: Dataset, config: Config, *, random: bool) -> bool:
+#: the published networks that are named where pictures are few
+BACKBONE, NETWORK = "resnet18", "maskrcnn_resnet50_fpn"
+#: class names that a message has
+_NAMED = 5
+
+
+class Outlook(NamedTuple):
+    """What a look at the pictures says of a run before it begins.
+
+    Attributes
+    ----------
+    few : Few or None
+        Its pictures are too few for what it begins with.
+    untaught : tuple of str
+        Classes that none of its pictures teaches.
+    skipped : mapping of str to str
+        Pictures that cannot be read, and why.
+    """
+
+    few: Few | None = None
+    untaught: tuple[str, ...] = ()
+    skipped: Mapping[str, str] = MappingProxyType({})
+
+
+def look(
+    dataset: Dataset,
+    options: Options,
+    folder: Path,
+    held_out: Mapping[str, Dataset],
+    *,
+    config: Config,
+    start: str | None,
+    begins: bool,
+) -> Outlook:
     """Look at some pictures before hours are spent on them, and print what speaks against it.
 
     Parameters
     ----------
     dataset : Dataset
         To train on.
+    options : Options
+    folder : Path
+        Of the run.
+    held_out : mapping of str to Dataset
+        What is measured, by split.
     config : Config
-    random : bool
-        The run begins with random weights.
-
-    Returns
-    -------
-    bool
-        There are too few pictures for random weights.
+    start : str or None
+        From ``beginnings.start_of``.
+    begins : bool
+        The run does not go on with a checkpoint; what it begins with can be changed yet.
 
     Raises
     ------
     DataError
-        Nothing can be learned, or only the wrong thing.
+        Nothing can be learned, or only the wrong thing; or a picture cannot be read and --skip-bad is not given.
     """
-    warnings = require_teachable(dataset, boxes_from_masks=config.gt_boxes_from_masks)
-    few = too_few(dataset) if random else None
-    for warning in [*warnings, *([in_words(few)] if few else [])]:
+    skipped, untaught = dict[str, str](), list[str]()
+    warnings = require_teachable(
+        dataset,
+        boxes_from_masks=config.gt_boxes_from_masks,
+        skipped=skipped if options.skip_bad else None,
+        untaught=untaught,
+    )
+    warnings += _only_held_out(untaught, dataset.class_names, held_out)
+    few = None if start == "" else too_few(dataset)
+    if few is not None and begins:
+        warnings.append(in_words(few._replace(start=start or ""), dataset.class_names, folder, options.weights))
+    for warning in warnings:
         print(f"warning: {warning}", file=sys.stderr)
-    return few is not None
+    return Outlook(few._replace(start=start) if few and start else None, tuple(untaught), skipped)
 
 
-def in_words(few: Few) -> str:
-    """Say that there are too few pictures for random weights, and what to type instead."""
+def _only_held_out(untaught: list[str], class_names: tuple[str, ...], held_out: Mapping[str, Dataset]) -> list[str]:
+    """Say which of the classes that nothing teaches are seen in held-out pictures."""
+    seen: set[int] = set()
+    for name, split in held_out.items():
+        for index in range(len(split) if untaught and name != "train" and len(split) <= LOOKED_AT else 0):
+            with suppress(DataError):
+                seen.update(classes_in(split, index))
+    names = [name for name in untaught if class_names.index(name) in seen]
+    if not names:
+        return []
+    return [
+        f"all pictures of {some_of(names, _NAMED)} are held out: they are measured, and never taught. Choose what is "
+        "held out yourself (docs/your-own-pictures.md, What is held out)"
+    ]
+
+
+def in_words(few: Few, class_names: tuple[str, ...], folder: Path, weights: str | None = None) -> str:
+    """Say that there are too few pictures for what a run begins with, and what to type instead.
+
+    Parameters
+    ----------
+    few : Few
+        Without ``start`` if nobody knows what its weights know.
+    class_names : tuple of str
+        The background first.
+    folder : Path
+        Of the run.
+    weights : str, optional
+        The file that it begins with.
+    """
+    file = f"weights/{PUBLISHED[BACKBONE].filename}"
+    verdict = f"too few to begin with {few.start}, however long it trains"
+    if not few.start:
+        verdict = f"enough only if {weights} knows such pictures, and nobody recorded what it learned from"
     return (
-        f"{few}: too few to begin with random weights, "
-        "however long it trains. More pictures or fewer classes help, and trained weights may:\n"
-        "  mrcnn-np weights download resnet18\n"
-        "  and the same command with --preset small --weights weights/resnet18-f37072fd.pth --freeze stem,c2,norm\n"
-        "  (docs/training.md, Fine-tune; docs/weights.md says which other files there are)"
+        f"{few}: {verdict}. More pictures or fewer classes help, and trained weights may:\n"
+        f"  mrcnn-np weights download {BACKBONE}\n"
+        f"  and the same command with --preset small --weights {file} --freeze stem,c2,norm --out "
+        f"{shlex.quote(f'{folder}-{BACKBONE}')}\n{_known_already(class_names)}"
+        "  (docs/training.md, Fine-tune; `mrcnn-np weights download` lists the other files)"
+    )
+
+
+def _known_already(class_names: tuple[str, ...]) -> str:
+    """Say which classes a published network knows without any training, as lines; empty if it knows none."""
+    rows = class_rows(coco_names(81), class_names)
+    known = [name for name, row in zip(class_names[1:], rows[1:]) if row > 0]
+    if not known:
+        return ""
+    return (
+        f"  {some_of(known, _NAMED)} {'is' if len(known) == 1 else 'are'} among COCO's classes, which {NETWORK} finds "
+        "without any training:\n"
+        f"  mrcnn-np weights download {NETWORK}\n"
+        f"  mrcnn-np detect --weights weights/{PUBLISHED[NETWORK].filename} PICTURES --out found\n"
     )
 
 
@@ -133,9 +230,14 @@ def _ap50(report: SplitReport) -> float | None:
 
 
 def last_words(
-    folder: Path, reports: Mapping[str, SplitReport], own: tuple[float, int] | None, *, steps: int, few: bool
-) -> list[str]:
-    """Return what the numbers of a run are worth, and the commands that come next, as lines.
+    folder: Path,
+    reports: Mapping[str, SplitReport],
+    own: tuple[float, int] | None,
+    *,
+    steps: int,
+    few: Few | None,
+) -> tuple[list[str], list[str]]:
+    """Return what the numbers of a run are worth, and the commands that come next, as lines each.
 
     Parameters
     ----------
@@ -147,28 +249,37 @@ def last_words(
         From ``ap50_of_own_pictures``.
     steps : int
         Done.
-    few : bool
-        It began with random weights and had too few pictures for that.
+    few : Few or None
+        It had too few pictures for what it began with.
     """
-    lines, by_heart = [], False
-    for split, kinds in read_result(folder).evaluation.items():
+    said, next_ones, by_heart, result = [], [], False, read_result(folder)
+    for split, kinds in result.evaluation.items():
         if kinds:
-            lines.append(f"{split}: AP was measured on {worth(next(iter(kinds.values())))}")
+            said.append(f"{split}: AP was measured on {worth(next(iter(kinds.values())), result.untaught)}")
     others = [report for split, report in reports.items() if split != "train"]
     elsewhere = _ap50(others[-1]) if others else None
     if own is not None and elsewhere is not None:
         by_heart = min(own[1], _images(others[-1])) >= LEAST and own[0] >= WELL and own[0] - elsewhere >= LESS
-        lines.append(
+        said.append(
             f"on {own[1]} of the pictures it was trained on AP50 is {own[0]:.3f}, on the held-out ones {elsewhere:.3f}"
             + (": it seems to know its own by heart. Then more steps do not help, but more pictures, or such as are "
                "turned, scaled and coloured anew in each step (docs/training.md, Augmentation)" if by_heart else "")
         )  # fmt: skip
+    in_vain = few is not None and (elsewhere is None or elsewhere < LOW_AP)
+    if few is not None and in_vain:
+        said.append(_in_vain(few, None if own is None else own[0]))
     run = shlex.quote(str(folder))
     for split in list(reports)[-1:]:
-        lines.append(f"what it misses and why:  mrcnn-np explain --run {run} --split {split}")
-    lines.append(f"find objects elsewhere:  mrcnn-np detect --run {run} PICTURES --out found")
-    if few and (elsewhere is None or elsewhere < LOW_AP):
-        lines.append("too few pictures for random weights: more of them help, or trained weights; more steps hardly do")
-    elif not by_heart:
-        lines.append(f"train it for longer:     mrcnn-np train --out {run} --resume --steps {2 * steps}")
-    return lines
+        next_ones.append(f"what it misses and why:  mrcnn-np explain --run {run} --split {split}")
+    next_ones.append(f"find objects elsewhere:  mrcnn-np detect --run {run} PICTURES --out found")
+    if not (in_vain or by_heart):
+        next_ones.append(f"train it for longer:     mrcnn-np train --out {run} --resume --steps {2 * steps}")
+    return said, next_ones
+
+
+def _in_vain(few: Few, own: float | None) -> str:
+    """Say what would help a run of too few pictures, which has this AP50 on its own."""
+    said = f"too few pictures for {few.start}: more of them help, or trained weights; more steps "
+    if own is None or own >= WELL:
+        return f"{said}hardly do"
+    return f"{said}teach it its own pictures, which it has not learned yet, but hardly what it has to find in new ones"

@@ -11,7 +11,7 @@ from ..boxes import clip_boxes
 from ..errors import DataError, printable, some_of
 from .fractions import REMEDY, are_fractions
 from .masks import Masks
-from .sample import Dataset, Sample
+from .sample import Dataset, Sample, not_read
 
 #: images that are looked at before a training; `check_dataset` looks at all
 LOOKED_AT = 64
@@ -239,7 +239,14 @@ def _words(box: np.ndarray) -> str:
     return f"x {x1} .. {x2}, y {y1} .. {y2}"
 
 
-def require_teachable(dataset: Dataset, *, boxes_from_masks: bool = False, limit: int = LOOKED_AT) -> list[str]:
+def require_teachable(
+    dataset: Dataset,
+    *,
+    boxes_from_masks: bool = False,
+    limit: int = LOOKED_AT,
+    skipped: dict[str, str] | None = None,
+    untaught: list[str] | None = None,
+) -> list[str]:
     """Look at some images of a data set before hours of training are spent on it.
 
     Parameters
@@ -249,6 +256,10 @@ def require_teachable(dataset: Dataset, *, boxes_from_masks: bool = False, limit
         ``config.gt_boxes_from_masks``.
     limit : int
         Images, spread over the data set; more only as long as none has taught anything.
+    skipped : dict of str to str, or None
+        Receives the ids of images that cannot be read, and why. ``None``: nothing is skipped.
+    untaught : list of str, optional
+        Receives the classes that nothing teaches, if all images that can be read were looked at.
 
     Returns
     -------
@@ -258,11 +269,11 @@ def require_teachable(dataset: Dataset, *, boxes_from_masks: bool = False, limit
     Raises
     ------
     DataError
-        Nothing can be learned, or only the wrong thing. Images that cannot be read are passed over.
+        Nothing can be learned, or only the wrong thing; or an image cannot be read and ``skipped`` is ``None``.
     """
     inspection = Inspection(boxes_from_masks=boxes_from_masks)
     first = list(range(0, len(dataset), max(1, -(-len(dataset) // limit))))
-    chosen, broken = set(first), ""
+    chosen, broken = set(first), dict[str, str]()
     rest = (index for index in range(len(dataset)) if index not in chosen)
     for place, index in enumerate([*first, *rest]):
         if place >= len(first) and inspection.teachable:
@@ -270,19 +281,36 @@ def require_teachable(dataset: Dataset, *, boxes_from_masks: bool = False, limit
         try:
             inspection.add(dataset.load(index))
         except DataError as error:
-            broken = broken or f"; and an image that cannot be read: {error}"
-            continue
-    found = inspection.findings()
-    some = inspection.images < len(dataset)
-    where = f" ({inspection.images} of {len(dataset)} images looked at; `data check` looks at all)" if some else ""
+            broken[dataset.ids[index]] = str(error)
+    found, looked = inspection.findings(), inspection.images + len(broken)
+    some = looked < len(dataset)
+    where = f" ({looked} of {len(dataset)} images looked at; `data check` looks at all)" if some else ""
     if any(finding.fatal for finding in found):
         said = "; ".join(str(finding) for finding in found)
-        why = "" if inspection.teachable else broken
+        first_broken = next(iter(broken.values()), "")
+        why = f"; and an image that cannot be read: {first_broken}" if broken and not inspection.teachable else ""
         raise DataError(f"the data set cannot teach what is meant. {said}{where}{why}")
+    if broken and skipped is None:
+        raise _cannot_be_read(broken, looked)
     warnings = [f"{finding}{where}" for finding in found]
+    if broken and skipped is not None:
+        skipped |= broken
+        name, why = next(iter(broken.items()))
+        unread = Finding("cannot be read, so they are left out", len(broken), looked, f"{name}: {why}", unit="images")
+        warnings.insert(0, f"{unread}{where}")
     absent = [name for k, name in enumerate(dataset.class_names) if k and k not in inspection.classes]
     if absent and not some:
         many = f"{len(absent)} of {len(dataset.class_names) - 1} classes"
         named = printable(some_of(absent, _NAMED))
-        warnings.append(f"{many}: never to be found, as nothing in these {len(dataset)} images teaches them ({named})")
+        warnings.append(f"{many}: never to be found, as nothing in these {looked} images teaches them ({named})")
+        if untaught is not None:
+            untaught += absent
     return warnings
+
+
+def _cannot_be_read(broken: dict[str, str], looked: int) -> DataError:
+    """Return the error that the training would end with, and how many more there are."""
+    image_id, why = next(iter(broken.items()))
+    others = len(broken) - 1
+    more = f"; {others} more of the {looked} images looked at cannot be read either" if others else ""
+    return DataError(f"{not_read(image_id, why)}{more}", image_id=image_id)

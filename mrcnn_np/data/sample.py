@@ -139,6 +139,11 @@ def check_sample(sample: Sample, num_classes: int) -> None:
         raise ValueError(f"{where}: class ids {sample.gt_class_ids.tolist()}, expected 1 .. {num_classes - 1}")
 
 
+def not_read(image_id: str, why: object) -> str:
+    """Say that an image to train on cannot be read, and what to do."""
+    return f"image {image_id}: {why} (mend it, or leave such images out with --skip-bad)"
+
+
 class Dataset(Protocol):
     """A sequence of samples with class names; ``class_names[0]`` is ``"background"``."""
 

@@ -82,6 +82,11 @@ def generate(
     return root
 
 
+def is_generated(root: Path) -> bool:
+    """Say whether a folder holds a data set that ``generate`` wrote."""
+    return (root / _STAMP).is_file()
+
+
 def _already_there(root: Path, stamp: dict[str, int], force: bool) -> bool:
     """Say whether ``root`` holds the wanted data set; refuse if it holds something that must not be replaced."""
     if not root.exists() or (root.is_dir() and not any(root.iterdir())):

@@ -13,7 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ..config import Config
-from ..data.sample import Dataset, Sample
+from ..data.sample import Dataset, Sample, not_read
 from ..errors import DataError
 from ..molding import Batch, make_batch
 from ..parallel.ranks import Ranks
@@ -95,8 +95,7 @@ def load_samples(dataset: Dataset, indices: list[int], skipped: dict[str, str] |
                 break
             except DataError as error:
                 if skipped is None:
-                    message = f"image {image_id}: {error} (mend it, or leave such images out with --skip-bad)"
-                    raise DataError(message, image_id=image_id) from error
+                    raise DataError(not_read(image_id, error), image_id=image_id) from error
                 skipped[image_id] = str(error)
                 tqdm.write(f"skipped image {image_id}: {error}", file=sys.stderr)
         else:

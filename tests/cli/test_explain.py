@@ -12,7 +12,8 @@ import pytest
 from coco_tree import CocoTree
 from PIL import Image
 
-from mrcnn_np.cli.explain import _find, _too_few_to_begin
+from mrcnn_np.cli.beginnings import too_few_to_begin
+from mrcnn_np.cli.explain import _find
 from mrcnn_np.cli.main import main
 from mrcnn_np.data import open_dataset
 from mrcnn_np.data.few import LOOKED_AT, too_few
@@ -92,7 +93,7 @@ def test_whether_pictures_were_too_few_is_asked_of_the_pictures(trained, shapes,
         facts = json.loads((trained / name).read_text())
         (tmp_path / name).write_text(json.dumps(facts | {k: v for k, v in changes.items() if k in facts}))
     judged = too_few(open_dataset("shapes", shapes))
-    assert judged is not None and _too_few_to_begin(tmp_path) == (judged if known else None)
+    assert judged is not None and too_few_to_begin(tmp_path) == (judged if known else None)
 
 
 def test_the_default_place_is_the_run(trained, monkeypatch, capsys, tmp_path):

@@ -6,10 +6,12 @@ import os
 import numpy as np
 import pytest
 from annotated_trees import BUILDERS, labelme, pixels, save
+from coco_tree import CocoTree
 from PIL import Image
 
 from mrcnn_np.cli.main import main
 from mrcnn_np.data import open_dataset
+from mrcnn_np.data.held_out import drawn, fraction_for
 from mrcnn_np.evaluate.split import evaluate_split
 from mrcnn_np.explain.report import explain_split
 
@@ -66,6 +68,37 @@ def test_train_resume_and_eval(folder, tmp_path, capsys, monkeypatch):
     assert "measured on all images, as there is no split 'val'" in capsys.readouterr().out
     expected = open_dataset("labelme", folder, "val", val_fraction=0.3).ids
     assert len(expected) == held_out and measured == [expected, expected, ("a", "b")]
+
+
+def test_a_share_that_leaves_a_class_untaught_is_not_proposed_without_saying_so(tmp_path, monkeypatch, capsys):
+    """Of 20 pictures none is held out but the first; the share that holds out five has all of one class."""
+    tree = CocoTree(tmp_path / "data")
+    for number in range(1, 21):
+        tree.image(number)
+    names = [entry["file_name"] for entry in tree.content["images"]]
+    share, _ = fraction_for(names, 5)
+    held = [number for number, out in enumerate(drawn(names, share), start=1) if out]
+    for number in range(1, 21):
+        tree.rectangle(number, 2, 3, 9, 9, category=7 if number in held else 3)
+    tree.rectangle(held[0], 2, 3, 9, 9, category=3)
+    command = ["train", "--data", "coco", "--root", str(tree.save()), "--out", str(tmp_path / "run"), *FEW]
+    monkeypatch.setattr("mrcnn_np.cli.train.train", lambda *a, **k: (_ for _ in ()).throw(RuntimeError))
+    with pytest.raises(RuntimeError):
+        main([*command, "--val-fraction", "0.01"])
+    said = capsys.readouterr().out
+    assert f"--val-fraction {share:g} --overwrite holds out 5, and every picture of dog is among them" in said
+
+
+def test_a_split_of_ones_own_by_ids(folder, tmp_path, capsys):
+    """What docs/your-own-pictures.md says: one list is trained on, the other is measured."""
+    ids, taught, others = open_dataset(str(folder)).ids, tmp_path / "taught.txt", tmp_path / "others.txt"
+    taught.write_text("\n".join(ids[:7]))
+    others.write_text("\n".join(ids[7:]))
+    run = str(tmp_path / "run")
+    assert main(["train", "--data", str(folder), "--no-eval", "--ids", str(taught), "--out", run, *FEW]) == 0
+    capsys.readouterr()
+    assert main(["eval", "--run", run, "--split", "train", "--ids", str(others), "--quiet"]) == 0
+    assert "3 images" in capsys.readouterr().out
 
 
 def test_explain_looks_at_what_a_run_held_out(folder, tmp_path, capsys, monkeypatch):

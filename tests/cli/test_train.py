@@ -141,7 +141,7 @@ def test_no_held_out_images(shapes, tmp_path, capsys):
     assert "held out: 1 of 6 images, drawn by a hash of their names (--val-fraction 0.1)" in said
     assert "; that is 17%: hashes of few names fall unevenly" in said
     (share, count) = re.search(
-        r"on so few AP says little; the same command with --val-fraction (\S+) holds out (\d)", said
+        r"on so few AP says little; the same command with --val-fraction (\S+) --overwrite holds out (\d)", said
     ).groups()
     assert int(count) == 2
     assert main([*command, "--overwrite", "--steps", "1", "--val-fraction", share]) == 0

@@ -13,6 +13,7 @@ from mrcnn_np.data import COCODataset, VOCDataset, check_dataset, describe, requ
 from mrcnn_np.data.labelme import Labelme
 from mrcnn_np.data.via import VIA
 from mrcnn_np.errors import DataError
+from mrcnn_np.training.batches import load_samples
 
 PLACES = [(2, 3, 14, 9), (20, 4, 9, 11), (24, 18, 12, 8)]
 
@@ -271,15 +272,30 @@ def test_a_sample_is_enough_but_one_good_object_is_looked_for_everywhere(tree):
     (warning,) = require_teachable(dataset, limit=3) or [""]
     assert seen[:3] == [0, 3, 6] and seen[-1] == 4 and len(seen) < 9 and warning == ""
     (tree.images / "000000000001.png").unlink()
-    assert require_teachable(COCODataset(tree.save())) == []
+    (warning,) = require_teachable(COCODataset(tree.save()), skipped={})
+    assert warning.startswith("1 of 9 images: cannot be read")
 
 
-def test_images_that_cannot_be_read_are_passed_over(tree):
-    filled(tree)
-    root = tree.save()
-    for path in sorted(tree.images.iterdir())[1:]:
-        path.write_bytes(b"")
-    assert require_teachable(COCODataset(root)) == []
+def test_images_that_cannot_be_read_are_refused_unless_they_are_skipped(tree):
+    filled(tree).content["categories"].append({"id": 8, "name": "zebra"})
+    dataset = COCODataset(tree.save())
+    sorted(tree.images.iterdir())[3].write_bytes(b"<html>")
+    with pytest.raises(DataError) as training:
+        load_samples(dataset, [3], None)
+    with pytest.raises(DataError) as before:
+        require_teachable(dataset)
+    assert str(before.value) == str(training.value) and before.value.image_id == "4"
+    sorted(tree.images.iterdir())[1].write_bytes(b"<html>")
+    with pytest.raises(DataError, match=r"^image 2: .*; 1 more of the 4 images looked at cannot be read either$"):
+        require_teachable(dataset)
+    skipped, untaught = {}, []
+    first, second = require_teachable(dataset, skipped=skipped, untaught=untaught)
+    assert first.startswith("2 of 4 images: cannot be read, so they are left out (such as 2: ")
+    assert second.startswith("1 of 2 classes: never to be found, as nothing in these 4 images teaches them (zebra)")
+    assert list(skipped) == ["2", "4"] and untaught == ["zebra"]
+    untaught.clear()
+    assert require_teachable(dataset, skipped={}, untaught=untaught, limit=2) == []  # images 1 and 3
+    assert untaught == []
 
 
 def test_void_may_belong_to_the_object(tmp_path):
