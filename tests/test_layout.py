@@ -250,7 +250,6 @@ TESTED_IN: dict[str, tuple[str, str]] = {
     "mrcnn_np.data.scene": ("tests/data/test_shapes.py", "what shapes.py draws"),
     "mrcnn_np.data.segmentation": ("tests/data/test_rle.py", "polygons and run lengths"),
     "mrcnn_np.evaluate": ("tests/evaluate/test_voc.py", "only hands on names"),
-    "mrcnn_np.evaluate.*": ("tests/evaluate/test_voc.py", "the whole of an evaluation"),
     "mrcnn_np.fit": ("tests/fit/test_report.py", "only hands on names"),
     "mrcnn_np.onnx.*": ("tests/onnx/test_export.py", "all nodes together; images, regions and masks beside it"),
     "mrcnn_np.fit.truth": ("tests/fit/test_anchors.py", "what anchors are held against"),
