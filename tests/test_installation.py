@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -84,3 +85,9 @@ def test_without_any(tmp_path, monkeypatch):
     monkeypatch.delitem(sys.modules, "kernels")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert "and Python finds none" in foreign_kernels()
+
+
+def test_setuptools_has_nothing_to_warn_of():
+    """Told where packages lie, it adds that folder to the path; else it writes a finder, and `make setup` shows stars."""
+    table = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    assert table["package-dir"] == {"": "."} and "where" not in table["packages"]["find"]
