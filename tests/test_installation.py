@@ -82,7 +82,7 @@ def test_an_empty_folder_hides_nothing_and_ours_is_ours(tmp_path):
 
 
 def test_without_any(tmp_path, monkeypatch):
-    monkeypatch.delitem(sys.modules, "kernels")
+    monkeypatch.delitem(sys.modules, "kernels", raising=False)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert "and Python finds none" in foreign_kernels()
 

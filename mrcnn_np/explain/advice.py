@@ -28,13 +28,14 @@ from .deaths import (
 from .judge import BACKGROUND, BADLY_PLACED, BOTH, DUPLICATE, WRONG_CLASS
 from .outlines import drawn_otherwise
 from .report import Explanation
+from .seen import as_seen
 from .values import fill_in
 
 #: what to try against each way to miss an object; what stands in braces, ``values.fill_in`` replaces by numbers
 AGAINST_MISSES = {
-    ANCHOR: "{now anchor_sizes} and {now anchor_ratios} that fit: `mrcnn-np data anchors` says which; or larger "
-    "images: {more size}; train again",
-    RPN_BOX: "train longer; anchors closer to such shapes",
+    ANCHOR: "{now anchor_sizes} and {now anchor_ratios} that fit: `mrcnn-np data anchors --run RUN` says which; or "
+    "larger images: {more size}; train again",
+    RPN_BOX: "train longer; anchors that fit better (`mrcnn-np data anchors --run RUN` says which)",
     RANKED: "{more proposals_pre_nms_test}",
     RPN_SIZE: "{less proposals_min_size}",
     RPN_NMS: "{more proposals_nms_iou}",
@@ -52,8 +53,7 @@ AGAINST_FALSE = {
     DUPLICATE: "{less detection_nms_iou}, so that a second box on an object is suppressed",
     WRONG_CLASS: "more images of the classes that are mistaken for each other; look for wrong annotations; with one "
     "class for both nothing can be mistaken",
-    BADLY_PLACED: "train longer; if the boxes fit (see `perfect masks`), masks of more cells, trained again with {more "
-    "mask_pool_size}; else look at how boxes were annotated",
+    BADLY_PLACED: "train longer; look at how boxes and outlines were annotated",
     BOTH: "train longer; a higher score leaves most of them out: {more score}",
     BACKGROUND: "look whether objects there were left out of the annotation; images without objects to train on; "
     "train longer; a higher score leaves out the low ones: {more score}",
@@ -61,6 +61,12 @@ AGAINST_FALSE = {
 #: a network of fewer steps that does not reach this AP is hardly trained
 FEW_STEPS, LOW_AP = 500, 0.5
 _LONGER = re.compile(r"train longer; |; (else )?train longer$")
+#: advice that changes nothing but which of the network's boxes are kept
+_SETTING = re.compile(r"\{(?:more|less) (?!size|mask_pool_size)(\w+)\}")
+#: if no larger share of the objects is found, of so many or without any detection, nothing may have been learned yet
+NEARLY_NOTHING, _ENOUGH_OBJECTS = 0.05, 10
+#: a network that finds nothing from a higher score on may know a lot
+_LOW_SCORE = 0.05
 #: the score from which pictures show a detection
 SHOWN = 0.5
 #: so many scores that lie so close together, none of them high, do not rank anything
@@ -78,8 +84,10 @@ def in_full(report: Explanation, *, steps: int | None = None, few: Few | None = 
     few : Few, optional
         Its pictures were too few for what it began with.
     """
-    parts = [*hardly_trained(report, steps, few), *never_taught(report), report.table(), *notes_on_costs(report)]
-    parts.append(what_to_try(report, longer=not _in_vain(report, few)))
+    early = hardly_trained(report, steps, few)
+    parts = [*early, *never_taught(report), report.table(), *notes_on_costs(report)]
+    settings = not _knows_nothing(report, bool(early))
+    parts.append(what_to_try(report, longer=not _in_vain(report, few), settings=settings))
     return "\n\n".join(part for part in parts if part)
 
 
@@ -140,7 +148,24 @@ def _in_vain(report: Explanation, few: Few | None) -> bool:
     return few is not None and report.mean_ap < LOW_AP
 
 
-def what_to_try(report: Explanation, *, longer: bool = True) -> str:
+def _knows_nothing(report: Explanation, early: bool) -> bool:
+    """Say whether nearly nothing is found, and that is because nothing is learned: no setting can change it.
+
+    Parameters
+    ----------
+    report : Explanation
+    early : bool
+        The network is known to be hardly trained. Else it shows if even perfect proposals do not help.
+    """
+    if not report.objects or report.objects - len(report.misses) > NEARLY_NOTHING * report.objects:
+        return False
+    if report.objects < _ENOUGH_OBJECTS and report.scores:
+        return False
+    given = report.oracles.get("perfect proposals")
+    return early or (given is not None and given["box"] < NEARLY_NOTHING and report.score_threshold <= _LOW_SCORE)
+
+
+def what_to_try(report: Explanation, *, longer: bool = True, settings: bool = True) -> str:
     """Return what to try against the mistakes that there are, the dearest kind first; empty without mistakes.
 
     Parameters
@@ -148,22 +173,38 @@ def what_to_try(report: Explanation, *, longer: bool = True) -> str:
     report : Explanation
     longer : bool
         Training longer may help; where it cannot, it is left out.
+    settings : bool
+        Settings of detection may help; where they cannot, they are left out, and a sentence says so.
     """
     stages: dict[bool, set[str]] = {True: set(), False: set()}
     for miss in report.misses:
         stages[report.class_names[miss.class_id] in report.untaught].add(miss.stage)
     in_vain = stages[True] - stages[False]  # nothing helps against these but pictures of the class
-    rows = [
-        (kind, cost, fill_in(advice[kind] if longer else _LONGER.sub("", advice[kind]), report))
-        for counts, advice in ((report.stages, AGAINST_MISSES), (report.kinds, AGAINST_FALSE))
-        for kind, (count, cost) in counts.items()
-        if count and not (counts is report.stages and kind in in_vain)
-    ]
+    rows, left_out = [], []
+    for counts, advice in ((report.stages, AGAINST_MISSES), (report.kinds, AGAINST_FALSE)):
+        for kind, (count, cost) in counts.items():
+            if not count or (counts is report.stages and kind in in_vain):
+                continue
+            text = as_seen(kind, advice[kind], report)
+            text = text if longer else _LONGER.sub("", text)
+            if not settings:
+                left_out += _SETTING.findall(text)
+                text = "; ".join(piece for piece in text.split("; ") if not _SETTING.search(piece))
+            if text:
+                rows.append((kind, cost, fill_in(text, report)))
     rows.sort(key=lambda row: 0.0 if math.isnan(row[1]) else -row[1])
-    if not rows:
-        return ""
-    table = text_table(("against", "what to try"), [(kind, text) for kind, _, text in rows])
-    return f"{table}\n(one at a time: an object that is saved from one of these may be lost to the next)"
+    said = []
+    if rows:
+        said.append(text_table(("against", "what to try"), [(kind, text) for kind, _, text in rows]))
+    if left_out:
+        names = ", ".join("--score" if name == "score" else name for name in dict.fromkeys(left_out))
+        said.append(
+            f"(no setting is proposed, such as {names}: with {len(report.misses)} of {report.objects} objects missed "
+            "there is nothing yet that another setting would choose)"
+        )
+    elif rows:
+        said.append("(one at a time: an object that is saved from one of these may be lost to the next)")
+    return "\n".join(said)
 
 
 def notes_on_costs(report: Explanation) -> list[str]:

@@ -334,10 +334,10 @@ class _Scene:
             f"overlaps it by {numbers['anchor_iou']}, "
         )
         if near:
-            return RPN_BOX, numbers, text + (
-                f"and no anchor was moved closer than {numbers['best_moved_iou']}; {self.config.roi_positive_iou:g} "
-                "is needed"
-            )  # fmt: skip
+            needed, closest = self.config.roi_positive_iou, numbers["best_moved_iou"]
+            fits = numbers["anchor_iou"] >= needed
+            moved = "but was moved away, and none ended" if fits else "and no anchor was moved"
+            return RPN_BOX, numbers, text + f"{moved} closer than {closest}; {needed:g} is needed"
         return ANCHOR, numbers, text + f"below rpn_negative_iou {self.config.rpn_negative_iou:g}"
 
     # --- small things -----------------------------------------------------------------------------------------------

@@ -199,6 +199,20 @@ def test_a_stricter_overlap_moves_the_death():
     assert miss.stage == "box placed badly" and miss.numbers["iou"] == pytest.approx(0.6, abs=1e-3)
 
 
+@pytest.mark.parametrize(
+    "box, said",
+    [
+        (B, "overlaps it by 0.64, but was moved away, and none ended closer than 0.0063; 0.5 is needed"),
+        ((70, 20, 80, 110), "and no anchor was moved closer than 0.0111; 0.5 is needed"),
+    ],
+)
+def test_whether_the_anchor_was_good_is_said(box, said):
+    stage = Stage([A, box])
+    stage.proposed[1] = stage.moved[1] = (box[0], box[1], box[0] + 2, box[1] + 5)
+    (miss,) = deaths(stage)
+    assert miss.stage == "proposal placed badly" and said in miss.text
+
+
 def test_an_image_of_another_size_is_told_of_in_its_own_pixels():
     stage = Stage([A, B])
     stage.moved[1] = (70, 70, 110, 85)
