@@ -48,7 +48,7 @@ def _masks(report: Explanation) -> str:
     if not coarse:
         return "train longer; look at how outlines were annotated; not more cells: a perfect mask of these would fit"
     which = f"{coarse} of {len(possible)}, which a perfect mask would not fit either"
-    return f"train longer; against {which}: train again with {{more mask_pool_size}}"
+    return f"train longer; for {which}: train again with {{more mask_pool_size}}"
 
 
 def _badly_placed(report: Explanation) -> str:
@@ -56,11 +56,12 @@ def _badly_placed(report: Explanation) -> str:
     overlaps = [one.box_iou for one in report.mistakes if one.kind == BADLY_PLACED]
     if not overlaps:
         return ""
-    boxes_fit = sum(overlap >= report.rules.iou_threshold for overlap in overlaps)
-    if report.rules.iou_type == "box" or not boxes_fit:
+    fit = sum(overlap >= report.rules.iou_threshold for overlap in overlaps)
+    if report.rules.iou_type == "box" or not fit:
         return "train longer; look at how boxes were annotated"
-    advice = f"train longer; {boxes_fit} of {len(overlaps)} have a box that fits and a mask that does not: "
-    advice += "look at how outlines were annotated"
+    if 2 * fit < len(overlaps):
+        return f"train longer; look at how boxes were annotated, of which {fit} of {len(overlaps)} fit"
+    advice = f"train longer; look at how outlines were annotated: {fit} of {len(overlaps)} boxes fit, and no mask"
     return advice + ("; masks of more cells, trained again with {more mask_pool_size}" if _finer(report) else "")
 
 

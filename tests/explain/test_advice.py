@@ -184,8 +184,9 @@ def test_more_cells_are_advice_where_boxes_fit_only():
 
     assert said(badly_placed(0.05, 0.4)) == "train longer; look at how boxes were annotated"
     assert said(badly_placed(0.7), Rules(iou_type="box")) == "train longer; look at how boxes were annotated"
-    text = said(badly_placed(0.05, 0.4, 0.7))
-    assert "1 of 3 have a box that fits and a mask that does not" in text and text.endswith("mask_pool_size=28 (14 now)")
+    assert said(badly_placed(0.05, 0.4, 0.7)).endswith("boxes were annotated, of which 1 of 3 fit")
+    text = said(badly_placed(0.05, 0.6, 0.7))
+    assert "2 of 3 boxes fit, and no mask; " in text and text.endswith("mask_pool_size=28 (14 now)")
     grids = {f"masks of {m} x {m}": {"mask": 0.9, "coco_mask": 0.912} for m in (28, 56)}
     assert "mask_pool_size" not in said(badly_placed(0.7), **grids)  # the oracle was asked, and says no
     grids["masks of 56 x 56"] = {"mask": 0.9, "coco_mask": 0.95}
@@ -198,7 +199,7 @@ def test_more_cells_are_advice_where_perfect_masks_do_not_fit():
         return told(report_of(config=presets.tiny(), misses=misses, stages={"bad mask": (1, 0.1)}), "bad mask")
 
     assert "mask_pool_size" not in said(0.7, 0.9) and "a perfect mask of these would fit" in said(0.7)
-    assert "against 1 of 2, which a perfect mask would not fit either: train again with --config mask" in said(0.4, 0.9)
+    assert "for 1 of 2, which a perfect mask would not fit either: train again with --config mask" in said(0.4, 0.9)
 
 
 def test_no_setting_is_advice_for_a_network_that_finds_nothing():
