@@ -88,6 +88,6 @@ def test_without_any(tmp_path, monkeypatch):
 
 
 def test_setuptools_has_nothing_to_warn_of():
-    """Told where packages lie, it adds that folder to the path; else it writes a finder, and `make setup` shows stars."""
+    """Told where packages lie, it adds that folder to the path; else it writes a finder, and warns in rows of stars."""
     table = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
     assert table["package-dir"] == {"": "."} and "where" not in table["packages"]["find"]

@@ -6,8 +6,8 @@
 4. ``costs.py``: how much average precision each mistake costs, and each kind of them.
 5. ``oracles.py``: what perfect boxes, classes or masks would give.
 6. ``outlines.py``: whether masks are as large as they were drawn, in every image.
-7. ``report.py``: all of it for the images of a data set; ``advice.py``: what to try; ``page.py``: pictures, the dearest
-   first.
+7. ``report.py``: all of it for the images of a data set; ``advice.py`` and ``seen.py``: what to try; ``page.py``:
+   pictures, the dearest first.
 """
 
 from __future__ import annotations

@@ -336,8 +336,8 @@ class _Scene:
         if near:
             needed, closest = self.config.roi_positive_iou, numbers["best_moved_iou"]
             fits = numbers["anchor_iou"] >= needed
-            moved = "but was moved away, and none ended" if fits else "and no anchor was moved"
-            return RPN_BOX, numbers, text + f"{moved} closer than {closest}; {needed:g} is needed"
+            how = "but was moved away, and none ended" if fits else "and no anchor was moved"
+            return RPN_BOX, numbers, text + f"{how} closer than {closest}; {needed:g} is needed"
         return ANCHOR, numbers, text + f"below rpn_negative_iou {self.config.rpn_negative_iou:g}"
 
     # --- small things -----------------------------------------------------------------------------------------------

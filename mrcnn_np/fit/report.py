@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -14,9 +13,9 @@ from ..config import Config
 from ..data.sample import Dataset
 from ..errors import DataError
 from ..tables import text_table
-from .anchor_fit import COUNTS, AnchorFit, fit_anchors, level_names, percent
+from .anchor_fit import COUNTS, AnchorFit, fit_anchors, level_names, mean, percent
 from .masks import mask_losses
-from .suggest import MARGIN, as_options, candidates
+from .suggest import MARGIN, as_options, tried
 from .truth import Truth, truth_of
 
 MASK_SIZES = (14, 28, 56)
@@ -24,6 +23,11 @@ MASK_SIZES = (14, 28, 56)
 MOST_CANDIDATES = 4
 #: images of which positives, proposals and masks are measured, evenly chosen; the best anchor is found for all objects
 MOST_IMAGES = 100
+#: what the table of masks needs said
+OUTLINE_LOST = (
+    "outline lost: edge pixels of the annotated mask that are more than a pixel from the edge of what is left of it;\n"
+    "the first row comes back by the nearest pixel, m x m cells are smoothed: so they may come out a little above it"
+)
 
 
 @dataclass(frozen=True, repr=False)
@@ -39,6 +43,8 @@ class FitReport:
     now : AnchorFit
     better : AnchorFit or None
         Under the sizes and ratios that are suggested; None if none fit clearly better and nothing worse.
+    refused : AnchorFit or None
+        Where nothing is suggested, the best of the others that were found and are worse in something.
     masks : ndarray of shape (4, 2)
         For the training size alone and m = 14, 28, 56: mean IoU and mean share of the outline that is lost.
     """
@@ -49,6 +55,7 @@ class FitReport:
     boxes: np.ndarray
     now: AnchorFit
     better: AnchorFit | None
+    refused: AnchorFit | None
     masks: np.ndarray
 
     @property
@@ -56,8 +63,7 @@ class FitReport:
         """The sizes and ratios that are suggested, as ``Config.replace`` takes them; empty if none are."""
         if self.better is None:
             return {}
-        config = self.better.config
-        return {"anchor_sizes": config.anchor_sizes, "anchor_ratios": config.anchor_ratios}
+        return _anchors_of(self.better)
 
     @property
     def options(self) -> str:
@@ -110,22 +116,38 @@ class FitReport:
         own = 2 * self.now.config.mask_pool_size
         names = ["training size alone", *(f"m = {m}{' (this configuration)' if m == own else ''}" for m in MASK_SIZES)]
         rows = [(name, f"{iou:.3f}", percent(lost)) for name, (iou, lost) in zip(names, self.masks)]
-        return text_table(("perfect masks", "mean IoU", "outline lost"), rows, align="<>", rule=True)
+        table = text_table(("perfect masks", "mean IoU", "outline lost"), rows, align="<>", rule=True)
+        return f"{table}\n{OUTLINE_LOST}"
 
     def _advice(self) -> str:
         if not len(self.boxes):
             return "there is no object to fit anchors to"
-        if self.better is None:
-            return "the present anchors stay: no others were found that fit clearly better and nothing worse"
         few = f" (from {len(self.boxes)} objects only)" if len(self.boxes) < 200 else ""
-        lines = [f"these fit better{few}:", f"  {self.options}"]
-        moved = self.better.compared(self.now)
+        if self.better is not None:
+            return "\n".join([f"these fit better{few}:", f"  {self.options}", *self._moved(self.better)])
+        if self.refused is None:
+            return "the present anchors stay: none of those that were tried fit clearly better"
+        options = as_options(_anchors_of(self.refused))
+        lines = [
+            f"the present anchors stay: the best of those that were tried{few} are worse in something, and such are "
+            "not suggested; if you can spare that:",
+            f"  {options}",
+        ]
+        return "\n".join(lines + self._moved(self.refused))
+
+    def _moved(self, then: AnchorFit) -> list[str]:
+        """Say what is better and what is worse under other anchors."""
+        moved, lines = then.compared(self.now), []
         for word, chosen in (("better", [m for m in moved if m.rise > 0]), ("worse", [m for m in moved if m.rise < 0])):
             if chosen:
                 lines.append(f"{word}: " + ", ".join(f"{m.name} {m.now} -> {m.then}" for m in chosen))
-        if not any(m.rise < 0 for m in moved):
-            lines.append(f"worse: no IoU, share or recall by more than {MARGIN}")
-        return "\n".join(lines)
+        if any(m.rise < 0 for m in moved):
+            return lines
+        least = self.now.config.roi_positive_iou  # the one limit that is no number of the table
+        shares = [mean(fit.best >= least) for fit in (self.now, then)]
+        if shares[0] - shares[1] > MARGIN:
+            return [*lines, f"worse: with one of IoU >= {least:g} {' -> '.join(percent(s) for s in shares)}"]
+        return [*lines, f"worse: no IoU, share or recall by more than {MARGIN}"]
 
     def as_dict(self) -> dict[str, Any]:
         """Return all numbers for JSON."""
@@ -137,6 +159,7 @@ class FitReport:
             "crowds": self.crowds,
             "now": self.now.as_dict(),
             "suggested": self.better.as_dict() if self.better else None,
+            "refused": self.refused.as_dict() if self.refused else None,
             "options": self.options,
             "masks": {n: {"iou": float(i), "outline_lost": float(lost)} for n, (i, lost) in zip(names, self.masks)},
         }
@@ -172,7 +195,7 @@ def measure(dataset: Dataset, config: Config, *, progress: bool = False) -> FitR
             kept.append(truth)
             losses.append(mask_losses(truth, config, MASK_SIZES))
     all_boxes, all_canvases = np.concatenate(boxes), np.concatenate(canvases)
-    now, better = _search(kept, all_boxes, all_canvases, config, progress)
+    now, better, refused = _search(kept, all_boxes, all_canvases, config, progress)
     return FitReport(
         images=len(dataset),
         looked_at=len(kept),
@@ -180,6 +203,7 @@ def measure(dataset: Dataset, config: Config, *, progress: bool = False) -> FitR
         boxes=all_boxes,
         now=now,
         better=better,
+        refused=refused,
         masks=np.concatenate(losses).mean(axis=0)
         if sum(map(len, losses))
         else np.full((1 + len(MASK_SIZES), 2), np.nan),
@@ -188,14 +212,29 @@ def measure(dataset: Dataset, config: Config, *, progress: bool = False) -> FitR
 
 def _search(
     truths: Sequence[Truth], boxes: np.ndarray, canvases: np.ndarray, config: Config, progress: bool
-) -> tuple[AnchorFit, AnchorFit | None]:
-    """Return how the anchors fit now, and how the best candidate does that lowers nothing."""
+) -> tuple[AnchorFit, AnchorFit | None, AnchorFit | None]:
+    """Return how the anchors fit now, how the best candidate does that lowers nothing, and else the best that does."""
     now = fit_anchors(truths, boxes, canvases, config, label="anchors now", progress=progress)
-    for changes in islice(candidates(boxes, canvases, config), MOST_CANDIDATES):
-        then = fit_anchors(truths, boxes, canvases, config.replace(**changes), label="others", progress=progress)
+
+    def fit(changes: dict[str, tuple[float, ...]]) -> AnchorFit:
+        return fit_anchors(truths, boxes, canvases, config.replace(**changes), label="others", progress=progress)
+
+    first, measured = None, 0
+    for one in tried(boxes, canvases, config):
+        first = first or one.changes
+        if one.fall > MARGIN:
+            continue
+        if measured == MOST_CANDIDATES:
+            break
+        then, measured = fit(one.changes), measured + 1
         if not then.falls(now):
-            return now, then
-    return now, None
+            return now, then, None
+    return now, None, fit(first) if first else None
+
+
+def _anchors_of(fit: AnchorFit) -> dict[str, tuple[float, ...]]:
+    """Return the sizes and ratios of a fit, as ``Config.replace`` takes them."""
+    return {"anchor_sizes": fit.config.anchor_sizes, "anchor_ratios": fit.config.anchor_ratios}
 
 
 def sizes_of(boxes: np.ndarray) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 
@@ -37,8 +38,39 @@ def suggest(boxes: np.ndarray, canvases: np.ndarray, config: Config) -> dict[str
     return next(candidates(boxes, canvases, config), {})
 
 
+class Tried(NamedTuple):
+    """Sizes and ratios that fit the objects better by the score.
+
+    Attributes
+    ----------
+    changes : dict
+        The fields that change, as ``Config.replace`` takes them.
+    fall : float
+        By how much the one of the ``limits`` falls that falls most; negative if all rise.
+    """
+
+    changes: dict[str, tuple[float, ...]]
+    fall: float
+
+
 def candidates(boxes: np.ndarray, canvases: np.ndarray, config: Config) -> Iterator[dict[str, tuple[float, ...]]]:
-    """Yield sizes and ratios that fit the objects better, those with the best score first.
+    """Yield sizes and ratios that fit the objects better and nothing worse, those with the best score first.
+
+    Parameters
+    ----------
+    boxes, canvases, config
+        As in ``tried``.
+
+    Yields
+    ------
+    dict
+        The fields that change, of all that were tried and lower none of the ``limits`` by more than ``MARGIN``.
+    """
+    return (one.changes for one in tried(boxes, canvases, config) if one.fall <= MARGIN)
+
+
+def tried(boxes: np.ndarray, canvases: np.ndarray, config: Config) -> Iterator[Tried]:
+    """Yield sizes and ratios that raise the score, those with the best score first.
 
     Logarithms of sizes (square root of the area) are clustered into as many as the configuration has, which for a
     pyramid is one for each level, and logarithms of ratios into as many as it has of these, so that the number of
@@ -59,9 +91,8 @@ def candidates(boxes: np.ndarray, canvases: np.ndarray, config: Config) -> Itera
 
     Yields
     ------
-    dict
-        The fields that change. None are yielded if there are no objects, or where the score would rise by less than
-        ``LEAST_GAIN`` or one of the ``limits`` would fall by more than ``MARGIN``.
+    Tried
+        None are yielded if there are no objects, or where the score would rise by less than ``LEAST_GAIN``.
     """
     if not len(boxes):
         return
@@ -78,9 +109,8 @@ def candidates(boxes: np.ndarray, canvases: np.ndarray, config: Config) -> Itera
             continue
         seen.append(changes)
         then = best_overlaps(boxes, canvases, config.replace(**changes)).max(axis=(1, 2))
-        falls = limits(now, config) - limits(then, config)
-        if score(then, config) - score(now, config) >= LEAST_GAIN and falls.max() <= MARGIN:
-            yield changes
+        if score(then, config) - score(now, config) >= LEAST_GAIN:
+            yield Tried(changes, float((limits(now, config) - limits(then, config)).max()))
 
 
 def as_options(changes: dict[str, tuple[float, ...]]) -> str:

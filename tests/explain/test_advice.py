@@ -149,62 +149,11 @@ def of_stage(stage, **numbers):
     return Miss("i", 0, 1, [0, 0, 1, 1], stage, numbers, "text")
 
 
-def told(report, kind, **options):
-    (line,) = (line for line in what_to_try(report, **options).splitlines() if line.startswith(kind + "  "))
-    return line.removeprefix(kind).strip()
-
-
-def test_other_anchors_are_no_advice_where_anchors_fit():
-    """The network moved them away: it has to learn, whatever anchors there are."""
-
-    def said(*overlaps, **options):
-        misses = [of_stage("proposal placed badly", anchor_iou=v) for v in overlaps]
-        return told(
-            report_of(config=presets.tiny(), misses=misses, stages={"proposal placed badly": (len(misses), 0.1)}),
-            "proposal placed badly", **options,
-        )  # fmt: skip
-
-    assert said(0.8011, 0.5668) == (
-        "train longer; no other anchors: these fit (IoU 0.57 or more) and are moved away"
-    )
-    assert said(0.8, longer=False) == "no other anchors: these fit (IoU 0.80 or more) and are moved away"
-    assert said(0.4).endswith("anchors that fit better (`mrcnn-np data anchors --run RUN` says which)")
-    assert said(0.8, 0.4, 0.4).endswith("says which) for 2 of 3, the others' fit and are moved away")
-
-
-def badly_placed(*box_ious):
-    return [dataclasses.replace(mistake(0, 0.9, kind="badly placed"), box_iou=v) for v in box_ious]
-
-
-def test_more_cells_are_advice_where_boxes_fit_only():
-    def said(mistakes, rules=Rules(), **oracles):
-        report = report_of(config=presets.tiny(), mistakes=mistakes, oracles=oracles, kinds={"badly placed": (1, 0.1)})
-        report.rules = rules
-        return told(report, "badly placed")
-
-    assert said(badly_placed(0.05, 0.4)) == "train longer; look at how boxes were annotated"
-    assert said(badly_placed(0.7), Rules(iou_type="box")) == "train longer; look at how boxes were annotated"
-    assert said(badly_placed(0.05, 0.4, 0.7)).endswith("boxes were annotated, of which 1 of 3 fit")
-    text = said(badly_placed(0.05, 0.6, 0.7))
-    assert "2 of 3 boxes fit, and no mask; " in text and text.endswith("mask_pool_size=28 (14 now)")
-    grids = {f"masks of {m} x {m}": {"mask": 0.9, "coco_mask": 0.912} for m in (28, 56)}
-    assert "mask_pool_size" not in said(badly_placed(0.7), **grids)  # the oracle was asked, and says no
-    grids["masks of 56 x 56"] = {"mask": 0.9, "coco_mask": 0.95}
-    assert "mask_pool_size" in said(badly_placed(0.7), **grids)
-
-
-def test_more_cells_are_advice_where_perfect_masks_do_not_fit():
-    def said(*possible):
-        misses = [of_stage("bad mask", best_possible_mask_iou=v) for v in possible]
-        return told(report_of(config=presets.tiny(), misses=misses, stages={"bad mask": (1, 0.1)}), "bad mask")
-
-    assert "mask_pool_size" not in said(0.7, 0.9) and "a perfect mask of these would fit" in said(0.7)
-    assert "for 1 of 2, which a perfect mask would not fit either: train again with --config mask" in said(0.4, 0.9)
-
-
 def test_no_setting_is_advice_for_a_network_that_finds_nothing():
     few, stages = Few(3, 3, 28), {"no anchor": (1, 0.0), "proposal ranked low": (11, 0.0), "class score": (8, 0.0)}
-    misses = [of_stage("no anchor")] + [of_stage("proposal ranked low", place=6183)] * 11 + [of_stage("class score")] * 8
+    misses = (
+        [of_stage("no anchor")] + [of_stage("proposal ranked low", place=6183)] * 11 + [of_stage("class score")] * 8
+    )
     known = {"config": presets.tiny(), "misses": misses, "stages": stages, "objects": 20}
     nothing = in_full(report_of(mean_ap=0.0, **known), few=few)
     assert "--config proposals" not in nothing and "--score 0" not in nothing and "one at a time" not in nothing

@@ -43,6 +43,16 @@ def test_masks_are_compared_as_if_in_whole_images(preset, paste):
             assert measured[row, 1 + i, 0] == pytest.approx(overlap, abs=1e-12)
 
 
+def test_cells_may_say_more_than_the_nearest_pixel_of_the_training_size():
+    """An image that is halved: its disc comes back with stairs of two pixels, and smoothed from 28 cells."""
+    config = presets.tiny(num_classes=2, image_min_size=64, image_max_size=64)
+    y, x = np.mgrid[:128, :128] + 0.5
+    disc = (y - 64) ** 2 + (x - 64) ** 2 < 45**2
+    truth = truth_of(sample_of([[19, 19, 109, 109]], shape=(128, 128), masks=disc[None]), config)
+    (found,) = mask_losses(truth, config, (28,))
+    assert 0.95 < found[0, 0] < found[1, 0]
+
+
 def test_more_cells_lose_less():
     config = presets.tiny(num_classes=2, image_min_size=256, image_max_size=256)
     y, x = np.mgrid[:256, :256]

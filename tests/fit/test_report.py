@@ -34,6 +34,7 @@ def test_a_report_by_hand(tmp_path):
     np.testing.assert_allclose(report.masks[:, 0], 1, atol=0.02)  # boxes are their own masks
     table = report.table()
     assert "12 objects in 6 images; preset tiny" in table and "suggested" in table and "m = 28 (this conf" in table
+    assert "outline lost: edge pixels of the annotated mask" in table and "a little above it" in table
     assert "these fit better (from 12 objects only):\n  --config 'anchor_sizes=[" in table and repr(report) == table
     numbers = json.loads(json.dumps(report.as_dict()))
     assert numbers["suggested"]["mean_best_iou"] > numbers["now"]["mean_best_iou"]

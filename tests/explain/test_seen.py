@@ -1,0 +1,67 @@
+"""What the mistakes themselves rule out is no advice: anchors that fit, boxes that do not, cells that are enough."""
+
+from staged import NAMES
+
+from mrcnn_np import presets
+from mrcnn_np.explain.advice import what_to_try
+from mrcnn_np.explain.deaths import Miss
+from mrcnn_np.explain.judge import Rules
+from mrcnn_np.explain.report import Explanation, Mistake
+
+
+def report_of(**fields):
+    return Explanation(NAMES, fields.pop("rules", Rules()), 0.05, config=presets.tiny(), **fields)
+
+
+def of_stage(stage, **numbers):
+    return Miss("i", 0, 1, [0, 0, 1, 1], stage, numbers, "text")
+
+
+def told(report, kind, **options):
+    (line,) = (line for line in what_to_try(report, **options).splitlines() if line.startswith(kind + "  "))
+    return line.removeprefix(kind).strip()
+
+
+def test_other_anchors_are_no_advice_where_anchors_fit():
+    """The network moved them away: it has to learn, whatever anchors there are."""
+
+    def said(*overlaps, **options):
+        misses = [of_stage("proposal placed badly", anchor_iou=v) for v in overlaps]
+        return told(
+            report_of(misses=misses, stages={"proposal placed badly": (len(misses), 0.1)}),
+            "proposal placed badly", **options,
+        )  # fmt: skip
+
+    assert said(0.8011, 0.5668) == ("train longer; no other anchors: these fit (IoU 0.57 or more) and are moved away")
+    assert said(0.8, longer=False) == "no other anchors: these fit (IoU 0.80 or more) and are moved away"
+    assert said(0.4).endswith("anchors that fit better (`mrcnn-np data anchors --run RUN` says which)")
+    assert said(0.8, 0.4, 0.4).endswith("says which) for 2 of 3, the others' fit and are moved away")
+
+
+def badly_placed(*box_ious):
+    return [Mistake("i", 0, 1, [0, 0, 1, 1], 0.9, "badly placed", 0, 0.3, overlap, "text") for overlap in box_ious]
+
+
+def test_more_cells_are_advice_where_boxes_fit_only():
+    def said(mistakes, iou_type="mask", **oracles):
+        rules, kinds = Rules(iou_type=iou_type), {"badly placed": (1, 0.1)}
+        return told(report_of(mistakes=mistakes, oracles=oracles, kinds=kinds, rules=rules), "badly placed")
+
+    assert said(badly_placed(0.05, 0.4)) == "train longer; look at how boxes were annotated"
+    assert said(badly_placed(0.7), "box") == "train longer; look at how boxes were annotated"
+    assert said(badly_placed(0.05, 0.4, 0.7)).endswith("boxes were annotated, of which 1 of 3 fit")
+    text = said(badly_placed(0.05, 0.6, 0.7))
+    assert "2 of 3 boxes fit, and no mask; " in text and text.endswith("mask_pool_size=28 (14 now)")
+    grids = {f"masks of {m} x {m}": {"mask": 0.9, "coco_mask": 0.912} for m in (28, 56)}
+    assert "mask_pool_size" not in said(badly_placed(0.7), **grids)  # the oracle was asked, and says no
+    grids["masks of 56 x 56"] = {"mask": 0.9, "coco_mask": 0.95}
+    assert "mask_pool_size" in said(badly_placed(0.7), **grids)
+
+
+def test_more_cells_are_advice_where_perfect_masks_do_not_fit():
+    def said(*possible):
+        misses = [of_stage("bad mask", best_possible_mask_iou=v) for v in possible]
+        return told(report_of(misses=misses, stages={"bad mask": (1, 0.1)}), "bad mask")
+
+    assert "mask_pool_size" not in said(0.7, 0.9) and "a perfect mask of these would fit" in said(0.7)
+    assert "for 1 of 2, which a perfect mask would not fit either: train again with --config mask" in said(0.4, 0.9)
