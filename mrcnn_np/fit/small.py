@@ -43,7 +43,7 @@ def small_objects(report: Report, config: Config) -> list[Finding]:
             there & (roots < for_anchor),
             f"are too small for the smallest anchor: {at} the root of their area is below {for_anchor:.3g} pixels, and "
             f"the anchor of {least:g} pixels counts as background beside them; smaller anchors help, which `mrcnn-np "
-            "data anchors` suggests, or a larger --size, or tiles of the pictures",
+            "data anchors` suggests with the same --preset and --size, or a larger --size, or tiles of the pictures",
         ),
         (
             there & (sides.min(axis=1) < cell) & config.mask_branch,

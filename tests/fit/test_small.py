@@ -27,7 +27,10 @@ def test_by_hand(tmp_path):
     report = folder(tmp_path, (0, 0, 6, 7), (10, 10, 17, 17), (20, 20, 80, 23), (90, 90, 126, 126), (60, 60, 62, 61))
     anchor, mask = small_objects(report, config)
     assert (anchor.count, anchor.of, mask.count, mask.of) == (2, 5, 2, 5)  # 6 x 7 and 2 x 1; 60 x 3 and 2 x 1
-    assert anchor.text.startswith("are too small for the smallest anchor") and "`mrcnn-np data anchors`" in anchor.text
+    assert (
+        anchor.text.startswith("are too small for the smallest anchor")
+        and "`mrcnn-np data anchors` suggests with the same --preset" in anchor.text
+    )
     assert mask.text.startswith("are too small for the mask head") and "--size" in mask.text
     assert anchor.example == mask.example == "one of image a: 1 x 2 pixels, 1 x 2 then"
     # at twice the size only the line and the dot remain, at a size where all are large nothing is said
