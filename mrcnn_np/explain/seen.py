@@ -1,9 +1,9 @@
-"""Advice that the mistakes themselves decide: whether anchors fit, boxes fit, and more cells of masks would help."""
+"""Advice that the mistakes themselves decide: whether anchors fit, boxes fit, objects have two names, cells are few."""
 
 from __future__ import annotations
 
 from .deaths import MASK, RPN_BOX
-from .judge import BADLY_PLACED
+from .judge import BADLY_PLACED, WRONG_CLASS
 from .report import Explanation
 
 #: a finer grid is worth a training if perfect masks through it have a mask AP that is higher by this
@@ -21,8 +21,12 @@ def as_seen(kind: str, advice: str, report: Explanation) -> str:
         What is said of the kind in general.
     report : Explanation
     """
+    if report.config is None:
+        return advice
+    if kind == WRONG_CLASS:
+        return _one_name_each(report) + advice
     decide = {RPN_BOX: _anchors, MASK: _masks, BADLY_PLACED: _badly_placed}.get(kind)
-    return advice if decide is None or report.config is None else decide(report) or advice
+    return advice if decide is None else decide(report) or advice
 
 
 def _anchors(report: Explanation) -> str:
@@ -63,6 +67,17 @@ def _badly_placed(report: Explanation) -> str:
         return f"train longer; look at how boxes were annotated, of which {fit} of {len(overlaps)} fit"
     advice = f"train longer; look at how outlines were annotated: {fit} of {len(overlaps)} boxes fit, and no mask"
     return advice + ("; masks of more cells, trained again with {more mask_pool_size}" if _finer(report) else "")
+
+
+def _one_name_each(report: Explanation) -> str:
+    """Say of wrong classes how many are second names of objects, which suppression across classes would take away."""
+    config, overlaps = report.config, [one.name_iou for one in report.mistakes if one.kind == WRONG_CLASS]
+    assert config is not None
+    second = sum(overlap > config.detection_nms_iou for overlap in overlaps)
+    if not second or not config.detection_nms_per_class:
+        return ""
+    which = f"{second} of {len(overlaps)}, second names of objects that are found rightly"
+    return f"for {which}: --config detection_nms_per_class=false, unless objects of two classes share a box; "
 
 
 def _finer(report: Explanation) -> bool:

@@ -6,11 +6,12 @@ from mrcnn_np import presets
 from mrcnn_np.explain.advice import what_to_try
 from mrcnn_np.explain.deaths import Miss
 from mrcnn_np.explain.judge import Rules
-from mrcnn_np.explain.report import Explanation, Mistake
+from mrcnn_np.explain.mistakes import Mistake
+from mrcnn_np.explain.report import Explanation
 
 
-def report_of(**fields):
-    return Explanation(NAMES, fields.pop("rules", Rules()), 0.05, config=presets.tiny(), **fields)
+def report_of(config=None, **fields):
+    return Explanation(NAMES, fields.pop("rules", Rules()), 0.05, config=config or presets.tiny(), **fields)
 
 
 def of_stage(stage, **numbers):
@@ -39,7 +40,10 @@ def test_other_anchors_are_no_advice_where_anchors_fit():
 
 
 def badly_placed(*box_ious):
-    return [Mistake("i", 0, 1, [0, 0, 1, 1], 0.9, "badly placed", 0, 0.3, overlap, "text") for overlap in box_ious]
+    return [
+        Mistake("i", 0, 1, [0, 0, 1, 1], 0.9, "badly placed", 0, 0.3, overlap, None, 0.0, "text")
+        for overlap in box_ious
+    ]
 
 
 def test_more_cells_are_advice_where_boxes_fit_only():
@@ -65,3 +69,20 @@ def test_more_cells_are_advice_where_perfect_masks_do_not_fit():
 
     assert "mask_pool_size" not in said(0.7, 0.9) and "a perfect mask of these would fit" in said(0.7)
     assert "for 1 of 2, which a perfect mask would not fit either: train again with --config mask" in said(0.4, 0.9)
+
+
+def test_one_name_each_is_advice_where_objects_have_two():
+    def said(*between, **config):
+        mistakes = [
+            Mistake("i", 0, 1, [0, 0, 1, 1], 0.9, "wrong class", 0, 0.9, 0.9, 1 if overlap else None, overlap, "text")
+            for overlap in between
+        ]
+        report = report_of(presets.tiny(**config), mistakes=mistakes, kinds={"wrong class": (len(mistakes), 0.1)})
+        return told(report, "wrong class")
+
+    assert said(0.9, 0.0, 0.3).startswith(
+        "for 1 of 3, second names of objects that are found rightly: --config detection_"
+    )
+    assert said(0.9, 0.8).startswith("for 2 of 2,") and "more images of the classes" in said(0.9)
+    assert "second name" not in said(0.0) + said(0.3)  # the boxes overlap too little to suppress each other
+    assert "second name" not in said(0.9, detection_nms_per_class=False)
