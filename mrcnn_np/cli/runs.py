@@ -160,10 +160,11 @@ def _results(runs: Sequence[Run]) -> list[tuple[str, ...]]:
         label = name if name == "loss" else f"  {name}"
         rows.append((label, *(f"{one.losses[name]:.3f}" if name in one.losses else "-" for one in results)))
     for split, kind in _measurements(results):
-        label = f"{split}: {kind} AP50"
-        first = _ap(results[0], split, kind)
-        cells = [_with_difference(_ap(one, split, kind), None if i == 0 else first) for i, one in enumerate(results)]
-        rows.append((label, *cells))
+        measured = [_of(one, split, kind) for one in results]
+        rows.append((f"{split}: {kind} AP50", *_differences([None if m is None else m.ap50 for m in measured])))
+        coco = [None if m is None else m.coco_ap for m in measured]
+        if any(ap is not None for ap in coco):
+            rows.append((f"{split}: COCO {kind} AP", *_differences(coco)))
     return rows
 
 
@@ -181,9 +182,9 @@ def _of(result: Result, split: str, kind: str) -> Measured | None:
     return result.evaluation.get(split, {}).get(kind)
 
 
-def _ap(result: Result, split: str, kind: str) -> float | None:
-    measured = _of(result, split, kind)
-    return None if measured is None else measured.ap50
+def _differences(aps: Sequence[float | None]) -> list[str]:
+    """Return the AP of every run, all but the first with the difference to it."""
+    return [_with_difference(ap, aps[0] if i else None) for i, ap in enumerate(aps)]
 
 
 def _with_difference(ap: float | None, first: float | None) -> str:

@@ -355,7 +355,7 @@ def _train_and_evaluate(
     reports: dict[str, SplitReport] = {}
     for name, split in plan.splits.items():
         shown: dict[str, Any] = {"progress": not args.quiet, "label": f"evaluate {name}"}
-        shown["learned_from"] = name == options.split
+        shown |= {"learned_from": name == options.split, "with_coco": True}
         reports[name] = evaluate_split(model, split, skip_bad=options.skip_bad, ranks=plan.ranks, **shown)
         reports[name].notes += never_taught(reports[name], plan.outlook.untaught)
     return Outcome(result, reports, (after_training, peak_memory_mib()))

@@ -46,6 +46,8 @@ class SplitReport:
     counts : Counts or None
         What is found from a score on: of masks, where they were measured, else of boxes; None if neither was.
     seconds : float
+    coco : CocoEvaluation or None
+        COCO's numbers of what the network is for, masks or else boxes, if they were asked for.
     """
 
     evaluations: dict[str, Evaluation | CocoEvaluation] = field(default_factory=dict)
@@ -55,6 +57,7 @@ class SplitReport:
     notes: list[str] = field(default_factory=list)
     counts: Counts | None = None
     seconds: float = 0.0
+    coco: CocoEvaluation | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
@@ -62,6 +65,7 @@ class SplitReport:
         counts = None if self.counts is None else self.counts.as_dict()
         return {
             **numbers,
+            **({} if self.coco is None else {"coco": self.coco.as_dict()}),
             "counts": counts,
             "seconds": round(self.seconds, 2),
             "skipped": self.skipped,
@@ -230,6 +234,7 @@ def evaluate_split(
     progress: bool = True,
     label: str = "evaluate",
     learned_from: bool = False,
+    with_coco: bool = False,
     on_image: Callable[[str, Detections], None] | None = None,
     ranks: Ranks = ALONE,
 ) -> SplitReport:
@@ -252,6 +257,8 @@ def evaluate_split(
         What the bar says.
     learned_from : bool
         The network was trained on these images, so that no score is proposed by them.
+    with_coco : bool
+        Say in ``coco`` what the same detections are by COCO's rules, too.
     on_image : callable, optional
         Called with the id and the detections of every image.
     ranks : Ranks
@@ -272,6 +279,8 @@ def evaluate_split(
         else:
             evaluators[kind] = Evaluator(dataset.class_names, method=method, iou_type=kind)
     report, began = SplitReport(), time.perf_counter()
+    best = "mask" if model.config.mask_branch else "box"
+    coco = CocoEvaluator(dataset.class_names, iou_type=best) if with_coco else None
     limit = DetectionLimit(model.config.detections_per_image)
 
     def look(index: int) -> tuple[Sample, Detections] | DataError:
@@ -296,7 +305,7 @@ def evaluate_split(
         limit.add(len(found.scores), int((~sample.gt_crowd).sum()))
         if class_ids is not None:
             found = found.of_classes(class_ids)
-        for evaluator in evaluators.values():
+        for evaluator in (*evaluators.values(), *([] if coco is None else [coco])):
             evaluator.add(found, sample)
         if on_image is not None:
             on_image(sample.image_id, found)
@@ -311,6 +320,7 @@ def evaluate_split(
             f"none of the {len(dataset)} images can be read; the last error: {[*report.skipped.values()][-1]}"
         )
     report.evaluations = {kind: evaluator.result() for kind, evaluator in evaluators.items()}
+    report.coco = None if coco is None else coco.result()
     report.counts = _counts(evaluators, model.config, learned_from)
     report.notes += limit.describe()
     report.seconds = time.perf_counter() - began

@@ -11,6 +11,7 @@ import numpy as np
 from ..data.sample import Sample
 from ..detections import Detections
 from ..tables import text_table
+from .coco import CocoEvaluation
 from .counting import Matches
 from .matching import FALSE_POSITIVE, TRUE_POSITIVE, check_options, class_overlaps, match_detections, pairs
 from .ranking import METHODS, average_precision, precision_recall
@@ -76,20 +77,24 @@ class Evaluation:
             "classes": classes,
         }
 
-    def table(self) -> str:
-        """Return one line of text per class and one for the mean; classes without objects show a dash."""
-        counts = (self.gt, self.tp, self.fp)
+    def table(self, coco: CocoEvaluation | None = None) -> str:
+        """Return one line of text per class and one for the mean; classes without objects show a dash.
+
+        COCO's AP of the same detections, if it is given, has a column of its own.
+        """
+        counts, aps = (self.gt, self.tp, self.fp), [self.ap, *([] if coco is None else [coco.ap])]
         rows = [
-            (name, _cell(self.ap[k]), *(str(count[k]) for count in counts), _cell(self.max_recall[k]))
+            (name, *(_cell(ap[k]) for ap in aps), *(str(count[k]) for count in counts), _cell(self.max_recall[k]))
             for k, name in list(enumerate(self.class_names))[1:]
         ]
         totals = (str(count.sum()) for count in counts)
-        rows.append(("mean", _cell(self.mean_ap), *totals, _cell(_mean(self.max_recall))))
-        head = ("class", "AP", "objects", "right", "wrong", "recall")
-        lines = [text_table(head, rows, align="<>", least=(0, 6, 7, 6, 6, 6))]
+        rows.append(("mean", *(_cell(_mean(ap)) for ap in aps), *totals, _cell(_mean(self.max_recall))))
+        head = ("class", *("AP", "COCO AP")[: len(aps)], "objects", "right", "wrong", "recall")
+        lines = [text_table(head, rows, align="<>", least=(0, *[6] * len(aps), 7, 6, 6, 6))]
         if np.isnan(self.ap[1:]).any():
             lines.append("-: no objects of this class, hence no AP; the mean is over the others")
-        lines.append(f"({self.method}, {self.iou_type} IoU >= {self.iou_threshold:g}, {self.images} images)")
+        also = "" if coco is None else "; COCO AP: mean over IoU 0.5 to 0.95"
+        lines.append(f"({self.method}, {self.iou_type} IoU >= {self.iou_threshold:g}, {self.images} images{also})")
         return "\n".join(lines)
 
 

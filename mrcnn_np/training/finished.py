@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,10 @@ _SUMMARY = {
 }  # fmt: skip
 _AP = (float, None)
 #: the same of one kind of overlap: VOC's mean AP, or COCO's AP50, which is -1 where there are no objects
-_EVALUATION = {"images": _COUNT, "mean_ap": Optional(_AP), "AP50": Optional(_AP), "classes": {str: object}, ...: object}
+_EVALUATION = {"images": _COUNT, "mean_ap": Optional(_AP), "AP50": Optional(_AP), "AP": Optional(_AP),
+               "classes": {str: object}, ...: object}  # fmt: skip
+#: COCO's numbers of one kind beside VOC's, which runs from before do not have
+_COCO = {"iou_type": str, "AP": float, ...: object}
 _KINDS = ("box", "mask", "keypoints")
 #: on fewer held-out objects it is said that small differences mean little
 FEW_OBJECTS = 500
@@ -42,11 +45,14 @@ class Measured:
     images : int
     objects : dict of str to int
         For each class that has any; empty if the file does not count them (keypoints).
+    coco_ap : float or None
+        COCO's AP, the mean over overlaps of 0.5 to 0.95; None where it was not measured, or no class has objects.
     """
 
     ap50: float | None
     images: int
     objects: dict[str, int]
+    coco_ap: float | None = None
 
 
 @dataclass(frozen=True)
@@ -153,10 +159,7 @@ def read_result(folder: Path) -> Result:
             f"time, losses and AP are of the earlier step; `mrcnn-np train --out {folder} --resume` finishes it"
         )
     evaluation = {
-        split: {
-            kind: _measured(kinds[kind], f"{folder / SUMMARY}: {split}, {kind}") for kind in _KINDS if kind in kinds
-        }
-        for split, kinds in summary["evaluation"].items()
+        split: _measurements(kinds, f"{folder / SUMMARY}: {split}") for split, kinds in summary["evaluation"].items()
     }
     losses = {name: float(value) for name, value in summary["losses_of_last_steps"].items()}
     of_summary = summary["steps"], float(summary["training_seconds"]), summary["images"]
@@ -181,20 +184,35 @@ def _losses(rows: list[dict[str, Any]]) -> dict[str, float]:
     return {name: sum(row[name] for row in last) / len(last) for name in names}
 
 
+def _measurements(kinds: Mapping[str, Any], where: str) -> dict[str, Measured]:
+    """Return what was measured of each kind on one split; COCO's AP stands beside, of one kind."""
+    found = {kind: _measured(kinds[kind], f"{where}, {kind}") for kind in _KINDS if kind in kinds}
+    if "coco" in kinds:
+        coco = _checked(kinds["coco"], _COCO, f"{where}, coco")
+        if coco["iou_type"] in found:
+            found[coco["iou_type"]] = replace(found[coco["iou_type"]], coco_ap=_ap(coco["AP"]))
+    return found
+
+
+def _ap(value: float | None) -> float | None:
+    """Return an AP as a number; None where there are no objects, for which COCO's is -1."""
+    return None if value is None or value < 0 else float(value)
+
+
 def _measured(values: Any, where: str) -> Measured:
-    from_file: Mapping[str, Any] = _checked(values, where)
-    ap = from_file.get("mean_ap", from_file.get("AP50"))
+    from_file: Mapping[str, Any] = _checked(values, _EVALUATION, where)
     counts = {
         name: one["gt"]
         for name, one in from_file["classes"].items()
         if isinstance(one, dict) and isinstance(one.get("gt"), int) and one["gt"] > 0
     }
-    return Measured(None if ap is None or ap < 0 else float(ap), from_file["images"], counts)
+    ap50, coco_ap = from_file.get("mean_ap", from_file.get("AP50")), from_file.get("AP")
+    return Measured(_ap(ap50), from_file["images"], counts, _ap(coco_ap))
 
 
-def _checked(values: Any, where: str) -> Any:
+def _checked(values: Any, schema: Any, where: str) -> Any:
     try:
-        require(values, _EVALUATION, where)
+        require(values, schema, where)
     except ValueError as error:
         raise UserError(str(error)) from error
     return values

@@ -23,6 +23,7 @@ from ..data.sample import Sample
 from ..detections import Detections
 from ..errors import UserError, some_of
 from ..evaluate import Evaluation
+from ..evaluate.coco import CocoEvaluation
 from ..evaluate.split import SHOWN_SCORE, SplitReport
 from ..files import write_text
 from ..objective import KEYPOINT_LOSS, LOSSES
@@ -182,9 +183,11 @@ class Page:
         yield f"<section><h2>Split {html.escape(name)}: average precision of every class</h2>"
         found = {k: e for k, e in report.evaluations.items() if isinstance(e, Evaluation)}
         if found:
-            yield class_table(found)
+            yield class_table(found, report.coco)
             some = next(iter(found.values()))
-            yield f"<p>{some.method}, IoU {some.iou_threshold:g}, {some.images} images; -: no objects, hence no AP.</p>"
+            said = f"{some.method}, IoU {some.iou_threshold:g}, {some.images} images"
+            coco = "" if report.coco is None else "; COCO AP: mean over IoU 0.5 to 0.95"
+            yield f"<p>{said}{coco}; -: no objects, hence no AP.</p>"
         yield from (f"<p>{html.escape(note)}</p>" for note in report.notes)
         yield from (f"<p>skipped {html.escape(f'{image}: {why}')}</p>" for image, why in report.skipped.items())
         if self.pictures and report.samples:
@@ -197,27 +200,32 @@ class Page:
         yield "</section>"
 
 
-def class_table(evaluations: Mapping[str, Evaluation]) -> str:
+def class_table(evaluations: Mapping[str, Evaluation], coco: CocoEvaluation | None = None) -> str:
     """Return a table of the classes with the AP of each kind; objects and detections are counted by the last kind.
 
     Parameters
     ----------
     evaluations : mapping of str to Evaluation
         By ``"box"`` and ``"mask"``; at least one.
+    coco : CocoEvaluation, optional
+        Of the same detections.
     """
     last = list(evaluations.values())[-1]
-    head = ["class", *(f"{kind} AP" for kind in evaluations), "objects", "right", "wrong"]
+    columns = {f"{kind} AP": (e.ap, e.mean_ap) for kind, e in evaluations.items()}
+    if coco is not None:
+        columns[f"COCO {coco.iou_type} AP"] = coco.ap, coco.numbers["AP"]
     rows = [
-        [name, *(_number(e.ap[k]) for e in evaluations.values()), *(str(n[k]) for n in (last.gt, last.tp, last.fp))]
+        [name, *(_number(ap[k]) for ap, _ in columns.values()), *(str(n[k]) for n in (last.gt, last.tp, last.fp))]
         for k, name in list(enumerate(last.class_names))[1:]
     ]
     totals = [str(n.sum()) for n in (last.gt, last.tp, last.fp)]
-    rows.append(["mean", *(_number(e.mean_ap) for e in evaluations.values()), *totals])
+    rows.append(["mean", *(_number(mean) for _, mean in columns.values()), *totals])
+    head = ["class", *columns, "objects", "right", "wrong"]
     return table(head, rows)
 
 
 def _number(ap: float) -> str:
-    return "-" if np.isnan(ap) else f"{ap:.3f}"
+    return f"{ap:.3f}" if ap >= 0 else "-"  # NaN, and COCO's -1, where there are no objects
 
 
 def in_words(sample: Sample, found: Detections, class_names: tuple[str, ...]) -> str:

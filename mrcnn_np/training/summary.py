@@ -102,11 +102,16 @@ def _markdown(summary: dict[str, Any], splits: dict[str, SplitReport]) -> str:
         lines.append(f"- mean losses of the last steps: {losses}")
     for name, report in splits.items():
         found = [f"{k} AP50 {_number(ap50_of(e))}" for k, e in report.evaluations.items()]
+        if report.coco is not None:
+            ap = report.coco.numbers["AP"]
+            found.append(f"COCO {report.coco.iou_type} AP {_number(ap if ap >= 0 else None)}")
         lines.append(f"- **{name}: {', '.join(found)}**")
         lines += [f"- {name}: {note}" for note in report.notes]
     for name, report in splits.items():
         for kind, evaluation in report.evaluations.items():
-            lines += ["", f"## {name}: {kind}", "", "```", evaluation.table(), "```"]
+            coco = report.coco if report.coco is not None and report.coco.iou_type == kind else None
+            table = evaluation.table(coco) if isinstance(evaluation, Evaluation) else evaluation.table()
+            lines += ["", f"## {name}: {kind}", "", "```", table, "```"]
         if report.counts is not None:
             lines += ["", f"## {name}: what detect finds", "", "```", report.counts.table(), "```"]
     return printable("\n".join(lines), keep="\n") + "\n"

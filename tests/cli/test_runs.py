@@ -32,6 +32,13 @@ def test_two_runs(tmp_path, capsys):
     assert "warning" not in said.out and "schedule" not in said.out and said.err == ""
 
 
+def test_cocos_ap_tells_runs_apart_whose_ap50_is_the_same(tmp_path, capsys):
+    folders = [make_run(tmp_path / name, mask=0.999, coco=ap) for name, ap in (("a", 0.757), ("b", 0.877), ("c", None))]
+    rows, said = compared(capsys, *folders)
+    assert rows["val: mask AP50"] == ["0.999", "0.999 (+0.000)", "0.999 (+0.000)"]
+    assert rows["val: COCO mask AP"] == ["0.757", "0.877 (+0.120)", "-"] and "COCO box AP" not in said.out
+
+
 def test_one_run_beside_its_preset(tmp_path, capsys):
     a = make_run(tmp_path / "a", seed=3, fields={"learning_rate": 0.01}, backend="cpu", threads=2)
     rows, _ = compared(capsys, a)

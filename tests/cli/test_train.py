@@ -41,6 +41,16 @@ def test_a_run_leaves_everything(trained):
     assert (config["num_classes"], config["image_max_size"], config["warmup_steps"]) == (4, 64, 2)
 
 
+def test_cocos_ap_stands_beside_as_eval_measures_it(trained, tmp_path):
+    beside = json.loads((trained / "summary.json").read_text())["evaluation"]["val"]["coco"]
+    out = tmp_path / "eval.json"
+    assert main(["eval", "--run", str(trained), "--method", "coco", "--out", str(out), "--quiet"]) == 0
+    assert json.loads(out.read_text())["mask"] == beside and beside["iou_type"] == "mask"
+    report, page = ((trained / name).read_text() for name in ("summary.md", "report.html"))
+    assert f", COCO mask AP {beside['AP']:.3f}**" in report and report.count("COCO AP") == 4
+    assert page.count("COCO mask AP") == 2
+
+
 def test_one_seed_one_result_also_from_another_folder(trained, shapes, tmp_path):
     assert train(shapes, tmp_path / "b") == 0
     assert bits(tmp_path / "b") == bits(trained)

@@ -170,6 +170,18 @@ def test_reports_are_json_and_text():
     assert coco.table().splitlines()[1].split() == ["AP50", f"{51 / 101:.4f}"]
 
 
+def test_cocos_ap_has_a_column_beside():
+    samples = [sample_of(THREE[:1]), sample_of(THREE[:1])]
+    detections = [detections_of([THREE[0], (8, 8, 9, 9)], [0.9, 0.5], [1, 3]), detections_of([], [])]
+    found = evaluate_detections(detections, samples, class_names=NAMES)
+    lines = found.table(evaluate_coco(detections, samples, class_names=NAMES)).splitlines()
+    assert lines[0].split() == ["class", "AP", "COCO", "AP", "objects", "right", "wrong", "recall"]
+    assert lines[1].split() == ["cat", "0.500", "0.505", "2", "1", "0", "0.500"]
+    assert lines[2].split() == ["dog", "-", "-", "0", "0", "0", "-"]
+    assert lines[4].split() == ["mean", "0.500", "0.505", "2", "1", "1", "0.500"]
+    assert lines[-1] == "(voc10, mask IoU >= 0.5, 2 images; COCO AP: mean over IoU 0.5 to 0.95)"
+
+
 def test_an_evaluator_can_be_asked_in_between():
     evaluator = Evaluator(NAMES)
     evaluator.add(detections_of(THREE[:1], [0.9]), sample_of(THREE[:1]))

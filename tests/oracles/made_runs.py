@@ -14,11 +14,13 @@ def evaluation(ap, objects=OBJECTS, images=4):
     return {"method": "voc10", "images": images, "mean_ap": ap, "classes": classes}
 
 
-def make_run(folder, *, steps=4, done=None, box=0.5, mask=0.25, objects=OBJECTS, fields=(), finished=True, **options):
+def make_run(
+    folder, *, steps=4, done=None, box=0.5, mask=0.25, coco=None, objects=OBJECTS, fields=(), finished=True, **options
+):
     """Write a run of the preset tiny and return its folder as text.
 
-    ``done`` steps of ``steps``; ``box`` and ``mask`` are AP on "val"; ``fields`` change the configuration, ``options``
-    what was asked for. Without ``finished`` there is no summary.
+    ``done`` steps of ``steps``; ``box`` and ``mask`` are AP on "val", ``coco`` is COCO's of masks, which older runs
+    lack; ``fields`` change the configuration, ``options`` what was asked for. Without ``finished`` there is no summary.
     """
     folder.mkdir(parents=True)
     config = presets.tiny(num_classes=4, steps=steps).replace(**dict(fields))
@@ -30,6 +32,7 @@ def make_run(folder, *, steps=4, done=None, box=0.5, mask=0.25, objects=OBJECTS,
         (folder / f"{name}.jsonl").write_text("".join(lines))
     if finished:
         measured = {"box": evaluation(box, objects), "mask": evaluation(mask, objects), "seconds": 0.1, "notes": []}
+        measured |= {} if coco is None else {"coco": {"method": "coco", "iou_type": "mask", "AP": coco, "classes": {}}}
         summary = {"run": str(folder), "steps": done, "images": 20, "training_seconds": 0.5 * done}
         summary |= {"losses_of_last_steps": LOSSES, "evaluation": {"val": measured}}
         (folder / "summary.json").write_text(json.dumps(summary))

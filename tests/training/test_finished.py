@@ -69,6 +69,13 @@ def test_a_network_with_keypoints_and_no_objects(tmp_path):
     assert (measured.ap50, measured.images, measured.objects) == (None, 2, {})
 
 
+@pytest.mark.parametrize(("written", "read"), [(None, None), (-1.0, None), (0.5, 0.5)])
+def test_cocos_ap_is_of_one_kind_and_older_runs_lack_it(tmp_path, written, read):
+    make_run(tmp_path / "a", coco=written)
+    val = read_result(tmp_path / "a").evaluation["val"]
+    assert (val["box"].coco_ap, val["mask"].coco_ap) == (None, read)
+
+
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
@@ -79,6 +86,8 @@ def test_a_network_with_keypoints_and_no_objects(tmp_path):
          '"evaluation": {}}', "metrics.jsonl ends after step 4, but summary.json beside it is of 9 steps"),
         ("summary.json", '{"steps": 4, "images": 1, "training_seconds": 1, "losses_of_last_steps": {}, '
          '"evaluation": {"val": {"box": 3}}}', "summary.json: val, box is 3; expected an object"),
+        ("summary.json", '{"steps": 4, "images": 1, "training_seconds": 1, "losses_of_last_steps": {}, '
+         '"evaluation": {"val": {"coco": {"iou_type": "mask"}}}}', "summary.json: val, coco"),
         ("config.json", '{"name": "tiny", "num_classes": 4, "colour": 1}', "unknown config field 'colour'"),
         ("config.json", "\x00", "config.json is not JSON"),
         ("metrics.jsonl", '{"step": 1, "loss": "low"}\n', "line 1 of"),

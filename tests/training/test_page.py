@@ -12,6 +12,7 @@ from small_run import SMALL
 
 from mrcnn_np.cli.main import main
 from mrcnn_np.detections import Detections
+from mrcnn_np.evaluate.coco import CocoEvaluator
 from mrcnn_np.evaluate.split import SplitReport
 from mrcnn_np.evaluate.voc import Evaluator
 from mrcnn_np.objective import LOSSES
@@ -96,6 +97,20 @@ def test_it_shows_curves_classes_and_pictures_and_refreshes_until_it_is_finished
         assert image["alt"] == "a: 1 object: cat; 1 detection: cat 0.75" and image["alt"] in seen.text
         assert re.sub(r"\s+", " ", seen.text).count("cat 1.000 1.000 1 1 0 dog - - 0 0 0 mean 1.000 1.000 1 1 0") == 1
     assert "loss: 1.667 at step 3; 5 at step 1, least 1.667 at 3, most 5 at 1" in end.text
+
+
+def test_cocos_ap_has_a_column_where_it_was_measured(tmp_path):
+    names = ("background", "cat", "dog")
+    one = report(names)
+    evaluator = CocoEvaluator(names)
+    evaluator.add(one.detections[0], one.samples[0])
+    one.coco = evaluator.result()
+    with Page(tmp_path, names, 1) as page:
+        page.begin([])
+        page.add(row(1), one)
+    seen = read(tmp_path)
+    assert "COCO mask AP" in seen.text and "COCO AP: mean over IoU 0.5 to 0.95" in seen.text
+    assert "cat 1.000 1.000 1.000 1 1 0 dog - - - 0 0 0 mean 1.000 1.000 1.000 1 1 0" in re.sub(r"\s+", " ", seen.text)
 
 
 def test_every_name_is_text_and_nothing_is_fetched(tmp_path):
