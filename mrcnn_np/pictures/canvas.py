@@ -37,6 +37,7 @@ CHARACTER = 6.2  # pixels per character of 8 point text, rounded up
 LINE = 14  # pixels from one line of such text to the next
 #: more objects than this have smaller labels, or none, if these would hide more than this share of the objects
 MANY, _COVERED, _SMALL = 8, 0.35, 0.7
+_BESIDE = 0.08  # smaller labels that take no more of the ground between the objects find a place there
 _WIDEST = 12.0  # pixels of the widest letters
 _MAX_SIDE = 30000  # pixels; Agg fails beyond 2**16
 
@@ -210,7 +211,9 @@ def add_labels(
     shape: tuple[int, int],
     fontsize: float,
 ) -> None:
-    """Put each label at a corner of its box where it covers no earlier label, as far as there is room; no empty ones.
+    """Put each label at a corner of its box where it covers no earlier label and hides no object; no empty ones.
+
+    Where there is no such place, it goes where it covers least of the labels, then of the objects.
 
     Parameters
     ----------
@@ -247,7 +250,7 @@ def add_labels(
         text = add_text(ax, 0, 0, shorten(caption, room), fontsize=fontsize, color=tone, va="top", bbox=style, zorder=5)
         with _missing_letters():
             size = text.get_window_extent(renderer)
-        x, y = _free_place(boxes[i] * scale, size.width + 2 * pad, size.height + 2 * pad, view, placed)
+        x, y = _free_place(boxes[i] * scale, size.width + 2 * pad, size.height + 2 * pad, view, placed, boxes * scale)
         text.set_position(((x + pad) / scale, (y + pad) / scale))
 
 
@@ -280,7 +283,8 @@ def label_size(
     for size in (1.0, _SMALL):
         if letters * size**2 <= _COVERED * objects:
             return fontsize * size
-    return None
+    ground = float(np.prod(shape)) * scale**2 - objects
+    return fontsize * _SMALL if letters * _SMALL**2 <= min(objects, _BESIDE * ground) else None
 
 
 def _free_place(
@@ -289,22 +293,43 @@ def _free_place(
     height: float,
     view: tuple[float, float, float, float],
     placed: list[tuple[float, float, float, float]],
+    boxes: np.ndarray,
 ) -> tuple[float, float]:
-    """Return the label's top left corner: at a corner of the box or next to a label, covering others least."""
+    """Return the label's top left corner: at a corner of the box or next to a label, covering others least.
+
+    Parameters
+    ----------
+    box : ndarray of shape (4,)
+        ``(y1, x1, y2, x2)`` in pixels of the picture, as all that follows.
+    width, height : float
+        Of the label.
+    view : tuple of float
+        ``(x1, y1, x2, y2)`` in which labels have to stay.
+    placed : list of tuple of float
+        The labels so far, likewise; the new one is added.
+    boxes : ndarray of shape (R, 4)
+        Of all objects, this one too; small ones are not to be hidden.
+    """
     y1, x1, y2, x2 = (float(v) for v in box)
     corners = [(x, y) for y in (y1 - height, y1, y2, y2 - height) for x in (x1, x2 - width)]
     near = [q for q in placed if abs(q[1] - y1) < 6 * height]
     corners += [(x1, y) for q in near for y in (q[3], q[1] - height)]  # stacked below or above another label
-    best, least = (0.0, 0.0), np.inf
+    areas = np.clip(boxes[:, 2:] - boxes[:, :2], 0, None).prod(axis=1)
+    best, least = (0.0, 0.0), (np.inf, np.inf)
     for x, y in corners:
         x = max(min(x, view[2] - width), view[0])
         y = max(min(y, view[3] - height), view[1])
         covered = sum(
             max(min(x + width, q[2]) - max(x, q[0]), 0) * max(min(y + height, q[3]) - max(y, q[1]), 0) for q in placed
         )
-        if covered < least:
-            best, least = (x, y), covered
-        if covered == 0:
+        if covered > least[0]:
+            continue
+        over = np.minimum(boxes[:, 2:], (y + height, x + width)) - np.maximum(boxes[:, :2], (y, x))
+        shared = np.clip(over, 0, None).prod(axis=1)
+        hidden = float(shared[shared > _COVERED * areas].sum())
+        if (covered, hidden) < least:
+            best, least = (x, y), (covered, hidden)
+        if covered == hidden == 0:
             break
     placed.append((best[0], best[1], best[0] + width, best[1] + height))
     return best

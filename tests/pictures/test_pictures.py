@@ -165,6 +165,8 @@ def test_labels_do_not_hide_many_small_objects():
     assert labels_of(small, scores) == []
     assert len(labels_of(small[:8], scores[:8])) == 8  # few objects are always named
     assert labels_of([(5, 5, 5, 5)] * 9, scores[:9]) == []
+    few = [(y, x, y + 26, x + 26) for y, x in corners[:11]]  # in a picture with room between them
+    assert {points for _, points in labels_of(few, scores[:11])} == {8 * 0.7}
 
 
 def test_dashes_are_explained_where_colours_repeat(tmp_path):
@@ -205,12 +207,20 @@ def test_a_long_title_is_cut_in_its_middle_until_it_fits(name):
 def test_labels_stay_inside_and_apart_while_there_is_room():
     placed = []
     for box in np.array([[0, 0, 50, 50], [0, 0, 50, 50], [195, 195, 260, 260], [-50, -50, -10, -10], [0, 5, 40, 45]]):
-        x, y = _free_place(box, 60, 15, (0, 0, 200, 200), placed)
+        x, y = _free_place(box, 60, 15, (0, 0, 200, 200), placed, box[None])
         assert 0 <= x <= 140
         assert 0 <= y <= 185
     for i, a in enumerate(placed):
         for b in placed[:i]:
             assert a[2] <= b[0] or b[2] <= a[0] or a[3] <= b[1] or b[3] <= a[1]
+
+
+def test_a_second_label_of_a_small_object_goes_below_it():
+    boxes, placed = np.array([[80, 80, 100, 105], [80, 80, 100, 105], [80, 110, 100, 135]]), []
+    places = [_free_place(box, 60, 15, (0, 0, 200, 200), placed, boxes) for box in boxes]
+    assert places == [(80, 65), (80, 100), (110, 50)], "none hides its own object, or that beside it"
+    large, placed = np.array([[0, 0, 150, 150]]), []
+    assert _free_place(large[0], 60, 15, (0, 0, 200, 200), placed, large) == (0, 0), "which a label hides little of"
 
 
 def test_the_outline_follows_the_borders_of_pixels():
