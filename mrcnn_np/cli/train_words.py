@@ -31,6 +31,8 @@ from .options import Options
 OWN_PICTURES = 20
 #: a network that finds so much of its own pictures, and so much less of as many others, knows its own by heart
 WELL, LESS, LEAST = 0.7, 0.25, 5
+#: above this AP50 on held-out pictures nobody is told to train for longer
+ENOUGH = 0.95
 
 
 #: the published networks that are named where pictures are few
@@ -272,7 +274,8 @@ def last_words(
     for split in list(reports)[-1:]:
         next_ones.append(f"what it misses and why:  mrcnn-np explain --run {run} --split {split}")
     next_ones.append(f"find objects elsewhere:  mrcnn-np detect --run {run} PICTURES --out found")
-    if not (in_vain or by_heart):
+    enough = elsewhere is not None and elsewhere > ENOUGH
+    if not (in_vain or by_heart or enough):
         next_ones.append(f"train it for longer:     mrcnn-np train --out {run} --resume --steps {2 * steps}")
     return said, next_ones
 

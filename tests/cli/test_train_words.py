@@ -52,6 +52,8 @@ class Report(SplitReport):
         ((0.8, LEAST), 0.25, LEAST, True, True, "few"),
         ((0.8, LEAST), 0.7, LEAST, True, False, "longer"),  # few pictures, but they did
         (None, 0.25, LEAST, False, False, "longer"),
+        ((1.0, LEAST), 0.95, LEAST, False, False, "longer"),
+        ((1.0, LEAST), 0.951, LEAST, False, False, ""),  # AP50 has nowhere to go
         ((0.9, LEAST), -1.0, LEAST, False, False, "longer"),  # nothing to find on the held-out ones
     ],
 )
