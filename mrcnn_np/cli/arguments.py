@@ -298,8 +298,8 @@ def _add_train(commands: Commands) -> None:
         "--minutes",
         type=positive,
         metavar="M",
-        help="instead of --steps: time the first steps, take as many as fit into M minutes, and stretch the schedule "
-        "over them (a warm-up takes a tenth of them at most)",
+        help="instead of --steps: as many as fit into M minutes, planned from the first steps' time (a busy machine "
+        "makes it longer or shorter); the schedule is stretched over them (a warm-up takes a tenth of them at most)",
     )
     command.add_argument("--batch-size", type=at_least(1), metavar="N", help="images per step (default: the preset's)")
     command.add_argument("--size", type=at_least(1), metavar="PIXELS", help="image size (default: the preset's)")

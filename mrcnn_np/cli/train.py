@@ -233,7 +233,7 @@ def _within_budget(plan: Plan, minutes: float) -> Plan:
     """Take as many steps as fit into the minutes, and a warm-up that fits to them."""
     options, dataset, model = plan.options, plan.dataset, plan.model
     whole = "1 minute" if minutes == 1 else f"{minutes:g} minutes"
-    print(f"timing the first steps, to plan {whole}", flush=True)
+    print(f"timing the first steps, to plan {whole} (a busy machine makes it longer or shorter)", flush=True)
     with compiling(lambda line: None) as compiled:
         between = 0.0 if plan.held_out is None else _seconds_between(model, plan.held_out)
         timed = plan_steps(

@@ -23,7 +23,8 @@ from .batches import STEP, as_one_batch, stream
 from .loop import step_samples, train_step
 from .optim import zero_velocity
 
-#: steps that are timed, at least and at most, after one that also compiles; and the share of the budget to stop at
+#: steps that are timed, at least and at most, after one that also compiles; and the share of the budget to stop at.
+#: More are no better: on a busy machine the median of 60 missed a run's mean by as much as that of 25, about a quarter
 LEAST, MOST, SHARE = 3, 25, 0.02
 #: a warm-up takes at most this share of a planned run
 WARMUP = 0.1
