@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 #: a misspelt name has at most this share of the objects of the right one, and at least one
 RARE = 1 / 20
-#: letters of a word in which one is missing, too many or exchanged with the next, and of one in which one is another:
-#: many words of five letters are another word then, as "horse" and "house", "track" and "truck"
-LEAST_LETTERS, LEAST_OTHER = 5, 6
+#: letters of a word in which one is exchanged with the next, of one in which one is missing or too many, and of one in
+#: which one is another: many words of five letters are another word then, as "horse" and "house", "track" and "truck"
+LEAST_EXCHANGED, LEAST_LETTERS, LEAST_OTHER = 4, 5, 6
 
 #: capitals, spaces, dashes; a dash or space that has no letter beside it tells numbers apart: "1-2" is not "12"
 _GAP = re.compile(r"(?<=[^\W\d_])[\s_-]+|[\s_-]+(?=[^\W\d_])")
@@ -105,14 +105,14 @@ def _misspelt(objects: Mapping[str, int]) -> Iterator[tuple[str, str]]:
 def _one_letter(a: str, b: str) -> bool:
     """Say whether two words have one letter more, less, another or two exchanged."""
     shorter, longer = sorted((a, b), key=len)
-    if len(shorter) < LEAST_LETTERS or len(longer) > len(shorter) + 1 or not all(map(_has_case, a + b)):
+    if len(shorter) < LEAST_EXCHANGED or len(longer) > len(shorter) + 1 or not all(map(_has_case, a + b)):
         return False
     first = next((k for k, (x, y) in enumerate(zip(shorter, longer)) if x != y), len(shorter))
     after, last = longer[first + 1 :], shorter[-1] == longer[-1]
     if first == 0:
         return False
     if len(longer) > len(shorter):
-        return last and shorter[first:] == after
+        return last and shorter[first:] == after and len(shorter) >= LEAST_LETTERS
     if shorter[first + 1 :] == after:
         return last and len(shorter) >= LEAST_OTHER
     return shorter[first + 1] == longer[first] and shorter[first] == after[0] and shorter[first + 2 :] == after[1:]

@@ -44,7 +44,7 @@ DIFFERENT = [
     "1-2 12", "horse house", "truck track", "coach couch", "glass grass", "type a|type b", "classa classb",
     "gradeA gradeB", "table cable", "kitten mitten", "typical atypical", "person rider", "glove globe", "bu bus",
     "高速公路桥 高速铁路桥", "as a", "clas class", "inner outer", "male female", "plane planet", "mask1 mask11",
-    "v1.0 v1.1",
+    "v1.0 v1.1", "bolt bolts1", "bolt boat", "bolt colt", "nut nuts2", "mask task", "bolt bol", "cat cta",
 ]  # fmt: skip
 
 
@@ -84,6 +84,7 @@ def test_in_one_of_several_words_and_three_ways_to_spell_one():
     assert spelt_twice({"traffic light": 40, "trafic light": 2}) == [("one letter", ("traffic light", "trafic light"))]
     assert spelt_twice({"traffic light": 40, "trafic lihgt": 2}) == []
     assert spelt_twice({"tabel": 1, "table": 20}) == [("one letter", ("table", "tabel"))]
+    assert spelt_twice({"bolt": 84, "nut": 70, "blot": 1}) == [("one letter", ("bolt", "blot"))]
     three = spelt_twice({"dog": 3, "Dogs": 9, "DOG": 1, "cat": 2})
     assert three == [("the plural", ("Dogs", "dog", "DOG"))]
     assert spelt_twice({}) == []
