@@ -105,3 +105,17 @@ def of_each_class(class_ids: Iterable[int], class_names: Sequence[str]) -> list[
         Entry 0 is background.
     """
     return [f"{count} x {class_names[k]}" for k, count in sorted(Counter(map(int, class_ids)).items())]
+
+
+def counted(count: int, noun: str, many: str | None = None) -> str:
+    """Return a number with its noun: "1 image", "1,000 images".
+
+    Parameters
+    ----------
+    count : int
+    noun : str
+        Of one.
+    many : str, optional
+        Of several; by default ``noun`` with an s.
+    """
+    return f"{count:,} {noun if count == 1 else many or f'{noun}s'}"

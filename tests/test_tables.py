@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import mrcnn_np
-from mrcnn_np.tables import markdown_row, markdown_table, of_each_class, one_of, text_table
+from mrcnn_np.tables import counted, markdown_row, markdown_table, of_each_class, one_of, text_table
 
 PACKAGE = Path(mrcnn_np.__file__).parent
 
@@ -55,3 +55,8 @@ def test_nobody_else_writes_tables():
     own = re.compile(r"\.[lr]just\(|\|\s?---|\" \| \"\.join")
     writers = {path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py") if own.search(path.read_text())}
     assert writers == {"tables.py"}
+
+
+def test_a_number_with_its_noun():
+    assert [counted(n, "image") for n in (0, 1, 2, 1000)] == ["0 images", "1 image", "2 images", "1,000 images"]
+    assert [counted(n, "class", "classes") for n in (1, 3)] == ["1 class", "3 classes"]

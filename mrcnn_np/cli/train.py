@@ -14,6 +14,7 @@ import kernels
 from ..bench import machine
 from ..config import Config
 from ..data.sample import Dataset
+from ..data.splits import names_alike
 from ..errors import CheckpointError, DataError, UserError
 from ..evaluate.split import SplitReport, evaluate_split, never_taught, require_pose, require_readable
 from ..files import own_folder, prepare, write_json
@@ -59,8 +60,7 @@ WORTH_SAYING = 5.0
 
 def refuse_existing(folder: Path) -> None:
     """Raise ``UserError`` if the folder holds a run."""
-    existing = [name for name in FILES if (folder / name).exists()]
-    if existing:
+    if existing := [name for name in FILES if (folder / name).exists()]:
         raise UserError(
             f"{folder} holds a run already ({', '.join(existing)}); continue it with --resume, replace it with "
             "--overwrite, or choose another --out"
@@ -200,8 +200,7 @@ def _plan(
         raise DataError(f"does not exist; {there}. If they moved, say where to by --root", path=options.root)
     dataset = open_dataset(options, options.split, subset=options.subset, ids=options.ids)
     origin = _origin(options, folder, checkpoint, len(dataset.class_names))
-    config = make_config(options, dataset.class_names, None if origin is None else origin.base)
-    config = with_pose(config, dataset)
+    config = with_pose(make_config(options, dataset.class_names, origin.base if origin else None), dataset)
     require_shares(config, ranks)
     splits = {} if options.no_eval else open_splits(options.eval_splits, options, dataset, begins=checkpoint is None)
     held_out = _held_out(options, dataset, splits, ranks, begins=checkpoint is None)
@@ -220,6 +219,8 @@ def _plan(
     model = MaskRCNN(config, params)
     if not trained_names(model.params, config):  # which also finds a misspelt pattern of config.frozen
         raise UserError("everything is frozen, so there is nothing to train; expected some part that is not")
+    for warning in names_alike(dataset):
+        print(f"warning: {warning}", file=sys.stderr)
     source = recorded_source(folder) if kept is None else kept["source"]
     start = start_of(options, source if options.weights else None)
     outlook = look(dataset, options, folder, measured, config=config, start=start, begins=checkpoint is None)
@@ -264,8 +265,7 @@ def _within_budget(plan: Plan, minutes: float) -> Plan:
 
 def _seconds_between(model: MaskRCNN, held_out: HeldOut) -> float:
     """Return the share of a step in the time for held-out images, after all that this needs is compiled."""
-    side = model.config.image_min_size
-    warm_detection(model, picture((side, side)))
+    warm_detection(model, picture((model.config.image_min_size,) * 2))
     return held_out.seconds_a_time(model) / held_out.every
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from ..errors import DataError, DataWarning, some_of
+from ..tables import counted
 from .copies import Picture
 from .findings import Finding
 from .near import Thumbnail, nearest
@@ -228,4 +230,35 @@ def _spelt_twice(overviews: Sequence[Overview]) -> list[Finding]:
             unit="classes",
         )
         for how, examples in found.items()
+    ]
+
+
+def names_alike(dataset: Dataset) -> list[str]:
+    """Say which classes may be one, spelt in two ways, without reading pixels.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        Of one without a method ``classes_in(index)`` nothing is said; of a large one ``LOOKED_AT`` are looked at.
+
+    Returns
+    -------
+    list of str
+        A sentence for each class that has another's name but for the spelling; images are counted, not objects.
+    """
+    if not hasattr(dataset, "classes_in"):
+        return []
+    names, seen, first = dataset.class_names, Counter[str](), dict[str, str]()
+    for index in np.linspace(0, len(dataset) - 1, min(len(dataset), LOOKED_AT)).astype(int).tolist():
+        with suppress(DataError):  # training says which cannot be read
+            for k in dataset.classes_in(index) or ():
+                seen[names[k]] += 1
+                first.setdefault(names[k], dataset.ids[index])
+    alike = spelt_twice({name: seen[name] for name in names[1:] if seen[name]})
+    in_words = {name: f"{name!r} (in {counted(count, 'image')})" for name, count in seen.items()}
+    return [
+        f"classes {' and '.join(in_words[name] for name in spelt)} differ by {how} only, the last first seen in image "
+        f"{first[spelt[-1]]}; if they are one class, spell it one way in all files, as else each learns from its own "
+        "objects, and those of the other are background to it"
+        for how, spelt in alike
     ]

@@ -101,6 +101,17 @@ def test_a_split_of_ones_own_by_ids(folder, tmp_path, capsys):
     assert "3 images" in capsys.readouterr().out
 
 
+def test_train_says_which_names_are_spelt_alike(folder, tmp_path, capsys):
+    for path in folder.glob("*.json"):
+        document = json.loads(path.read_text())
+        for shape in document["shapes"]:
+            shape["label"] = "Bolt" if path.stem == "0a" else "bolt"
+        path.write_text(json.dumps(document))
+    assert main(["train", "--data", str(folder), "--out", str(tmp_path / "run"), "--no-eval", *FEW]) == 0
+    said = capsys.readouterr().err
+    assert "warning: classes 'bolt' (in 9 images) and 'Bolt' (in 1 image) differ by capitals, spaces or dashes" in said
+
+
 def test_explain_looks_at_what_a_run_held_out(folder, tmp_path, capsys, monkeypatch):
     out, looked_at = tmp_path / "run", []
 

@@ -9,6 +9,7 @@ from coco_tree import CocoTree
 from PIL import Image
 
 from mrcnn_np.data import COCODataset, Overview, check_dataset, compare_splits, generate, look_at, open_dataset
+from mrcnn_np.data.splits import names_alike
 
 
 def compared(kind, root, split="train", other="val"):
@@ -139,6 +140,25 @@ def test_a_misspelt_name_is_found_in_one_split_by_its_rareness(tmp_path):
     assert (finding.count, finding.of, finding.unit) == (1, 3, "classes")
     assert finding.example == "'person' (22 objects) and 'persn' (1 object), the first in image b of split 'train'"
     assert "by one letter only; if they are one class" in finding.text and "labelme's label" in finding.text
+
+
+def test_train_is_told_of_a_misspelt_name_without_reading_pixels(tmp_path):
+    root = labelme(tmp_path / "mine")
+    for number in range(20):
+        for suffix in ("json", "png"):
+            (root / f"a{number}.{suffix}").write_bytes((root / f"a.{suffix}").read_bytes())
+        relabel(root / f"a{number}.json", "bolt", "nut")
+    relabel(root / "a.json", "blot", "nut")
+    relabel(root / "b.json", "nut", "nut")
+    for path in root.glob("*.png"):
+        path.write_bytes(b"")
+    (said,) = names_alike(open_dataset("labelme", root))
+    assert said.startswith(
+        "classes 'bolt' (in 20 images) and 'blot' (in 1 image) differ by one letter only, the last first seen in "
+        "image a; if they are one class, spell it one way in all files"
+    )
+    relabel(root / "a.json", "bolt", "nut")
+    assert names_alike(open_dataset("labelme", root)) == []
 
 
 def test_large_splits_are_looked_at_in_part_and_say_so(tmp_path, monkeypatch):
