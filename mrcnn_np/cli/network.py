@@ -68,7 +68,7 @@ def folder_of_run(text: str) -> Path:
 
 
 def load_model(path: Path, overrides: Sequence[str] = (), **changes: Any) -> tuple[MaskRCNN, Checkpoint]:
-    """Load a trained model, with some fields of its configuration changed.
+    """Load a trained model, with some fields of its configuration changed; say so if its training is not finished.
 
     Parameters
     ----------
@@ -92,9 +92,12 @@ def load_model(path: Path, overrides: Sequence[str] = (), **changes: Any) -> tup
         raise CheckpointError(f"{path}: it names {names} classes, but its network has {classes}")
     config = _changed(checkpoint.config, overrides, path) if overrides else checkpoint.config
     try:
-        return MaskRCNN(config.replace(**changes), checkpoint.params), checkpoint
+        model = MaskRCNN(config.replace(**changes), checkpoint.params)
     except (CheckpointError, NonFiniteError) as error:
         raise CheckpointError(f"{path}: {error}") from error
+    if checkpoint.step < checkpoint.config.steps:
+        print(f"{path} is of step {checkpoint.step} of {checkpoint.config.steps}: its training is not finished")
+    return model, checkpoint
 
 
 def of_weights(args: argparse.Namespace, **changes: Any) -> MaskRCNN:

@@ -28,6 +28,8 @@ from ..schema import loads, one_line, shown
 
 FORMAT = 1
 KEY = "mrcnn_np"
+#: differences that a message has
+SHOWN = 5
 #: a value of the configuration; ``Config.from_dict`` knows which field has which
 VALUE = (None, bool, int, float, str)
 #: what a header holds; what a later version adds is left aside
@@ -222,7 +224,9 @@ def check_resumable(
     Only ``config.steps`` may differ: a finished run can be made longer. The learning rate then follows the new
     schedule, so a run of 500 + 500 steps is no run of 1000 if the rate had dropped before step 500.
     """
-    rows = config_differences(checkpoint.config, config, ignore=("steps",))
+    rows, there, here = [], checkpoint.config.name, config.name
+    if there != here:
+        rows.append(f"preset: {there} there, {here} here")
     if checkpoint.seed != seed:
         rows.append(f"seed: {checkpoint.seed} there, {seed} here")
     if checkpoint.class_names != class_names:
@@ -232,7 +236,14 @@ def check_resumable(
             f"images: {checkpoint.images} there, {images} here: other image ids, or another order of them (the last "
             "number is their checksum)"
         )
+    rows += config_differences(checkpoint.config, config, ignore=("name", "steps"))
     if rows:
-        raise CheckpointError("the checkpoint belongs to another run:\n" + "\n".join(f"  {row}" for row in rows))
+        listed = [f"  {row}\n" for row in (rows[:SHOWN] if len(rows) > SHOWN + 1 else rows)]
+        more = f"  and {len(rows) - len(listed)} more\n" if len(listed) < len(rows) else ""
+        raise CheckpointError(
+            f"the checkpoint belongs to another run:\n{''.join(listed)}{more}to go on with it, leave out what differs; "
+            "to begin a new run with what it has learned: --weights RUN/checkpoint.safetensors --out NEW, without "
+            "--resume"
+        )
     if checkpoint.step > config.steps:
         raise CheckpointError(f"the checkpoint is at step {checkpoint.step} already; --steps {config.steps} is too few")

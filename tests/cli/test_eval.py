@@ -2,10 +2,15 @@
 
 import json
 import os
+import shutil
+from dataclasses import replace
 
+import numpy as np
 import pytest
+from annotated_trees import save
 
 from mrcnn_np.cli.main import main
+from mrcnn_np.training.checkpoint import load_checkpoint, save_checkpoint
 
 
 @pytest.mark.parametrize("method", ["voc07", "coco"])
@@ -21,6 +26,20 @@ def test_eval_prints_and_writes(trained, tmp_path, capsys, method):
     assert "what detect finds\ndetect with" in text and "--score 0.5" in text
     assert (counts["iou_type"], counts["default"]["score"], counts["best_f1"]) == ("mask", 0.5, None)
     assert "objects are too few for that" in text and "too few" in counts["no_proposal_because"]
+
+
+def test_an_unfinished_training_is_told(trained, tmp_path, capsys):
+    """By each command that looks at a run, in one line; not by those of a finished run."""
+    path = tmp_path / "half" / "checkpoint.safetensors"
+    shutil.copytree(trained, path.parent)
+    assert main(["eval", "--run", str(path.parent), "--quiet", "--iou-type", "box"]) == 0
+    assert "not finished" not in capsys.readouterr().out
+    checkpoint = load_checkpoint(path)
+    save_checkpoint(path, replace(checkpoint, config=checkpoint.config.replace(steps=9)))
+    save(tmp_path / "a.png", np.zeros((32, 32, 3), np.uint8))
+    for command in (["eval", "--iou-type", "box"], ["explain", "--no-oracles"], ["detect", str(tmp_path / "a.png")]):
+        assert main([*command, "--run", str(path.parent), "--quiet", "--out", str(tmp_path / command[0])]) == 0
+        assert capsys.readouterr().out.count(f"{path} is of step 4 of 9: its training is not finished\n") == 1
 
 
 def test_eval_agrees_with_the_summary(trained, tmp_path):

@@ -18,7 +18,7 @@ from mrcnn_np.cli.options import SCHEMA, Options
 #: another wish for every option of train that changes the bits, and both values as the message has them
 CHANGES = {
     "seed": (["--seed", "1"], ["seed: 0 there, 1 here"]),
-    "preset": (["--preset", "small"], ["name: 'tiny' there, 'small' here"]),
+    "preset": (["--preset", "small"], ["preset: tiny there, small here"]),
     "config": (["--config", "momentum=0.5"], ["momentum: 0.9 there, 0.5 here"]),
     "batch_size": (["--batch-size", "1"], ["batch_size: 2 there, 1 here"]),
     "size": (["--size", "96"], ["image_max_size: 64 there, 96 here"]),

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import zlib
 
 import numpy as np
@@ -157,3 +158,15 @@ def test_resuming_another_run_names_what_differs():
     ]:
         with pytest.raises(CheckpointError, match=message):
             check_resumable(example(), **same | change)
+
+
+def test_resuming_with_another_preset_names_it_first_and_few_fields():
+    other = presets.torchvision(num_classes=CONFIG.num_classes)
+    with pytest.raises(CheckpointError) as refused:
+        check_resumable(example(), config=other, seed=4, class_names=NAMES, images="abc")
+    head, first, second, *fields, more, what_to_do = str(refused.value).splitlines()
+    assert head == "the checkpoint belongs to another run:" and first == "  preset: tiny there, torchvision here"
+    assert second == "  seed: 3 there, 4 here" and len(fields) == 3 and not any("name: " in row for row in fields)
+    assert re.fullmatch(r"  and \d+ more", more)
+    assert what_to_do.startswith("to go on with it, leave out what differs; to begin a new run")
+    assert "--weights RUN/checkpoint.safetensors --out NEW" in what_to_do
