@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import ConfigError, did_you_mean
-from .checks import check_range, check_type, shown
+from .checks import check_range, check_type, require_list, shown
 from .declare import KEY, Declaration
 from .fields import (
     BACKBONES,
@@ -171,7 +171,10 @@ class Config(
                 # a word of its own where the field knows no None: neck=none
                 nothing = type(None) in typing.get_args(_hints().get(field.strip()))
                 parsed = None if value.lower() == "none" and nothing else value
-            changes[field.strip()] = tuple(parsed) if isinstance(parsed, list) else parsed
+            name, parsed = field.strip(), tuple(parsed) if isinstance(parsed, list) else parsed
+            if name in DECLARATIONS:
+                require_list(name, parsed, _hints()[name], getattr(self, name))
+            changes[name] = parsed
         return self.replace(**changes)
 
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..errors import DataError
-from ..tables import one_of
+from ..tables import counted, one_of
 from .coco_layout import name_parts
 from .fractions import are_fractions
 from .images import SUFFIXES, read_silhouette
@@ -60,7 +60,7 @@ class Labelme(ListedDataset[Annotated]):
         for name in names[:_LOOKED_AT]:
             content = tree.read(name)
             if b'"shapes"' in content and b'"imagePath"' in content:
-                return f"{len(names)} JSON files, and {name} has shapes and imagePath"
+                return f"{counted(len(names), 'JSON file')}, and {name} has shapes and imagePath"
         return None
 
     @staticmethod

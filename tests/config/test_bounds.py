@@ -117,7 +117,7 @@ def test_none_and_nothing_where_they_mean_nothing(name):
     allowed = "None" in str(HINTS[name])
     assert bool(refusal(name, None)) != allowed
     if name in TUPLES and "..." not in str(HINTS[name]):
-        assert refusal(name, ()).startswith(f"{name} is (); expected tuple")
+        assert refusal(name, ()).startswith(f"{name} is (); expected a tuple of ")
 
 
 @pytest.mark.parametrize("name", [name for name, hint in HINTS.items() if hint is bool])
@@ -216,10 +216,10 @@ def test_whatever_else_json_holds_is_a_config_error(value):
         ('{"steps": [1]}', r"steps is (1,); expected int"),
         ('{"steps": null}', "steps is None; expected int"),
         ('{"roi_aligned": 1}', "roi_aligned is 1; expected bool"),
-        ('{"pixel_mean": [1, 2, [3]]}', r"pixel_mean is (1, 2, [3]); expected tuple[float, float, float]"),
-        ('{"pixel_mean": {"r": 1}}', "pixel_mean is {'r': 1}; expected tuple"),
+        ('{"pixel_mean": [1, 2, [3]]}', r"pixel_mean is (1, 2, [3]); expected a tuple of 3 numbers"),
+        ('{"pixel_mean": {"r": 1}}', "pixel_mean is {'r': 1}; expected a tuple of 3 numbers"),
         ('{"resize_mode": ["square"]}', "resize_mode is ('square',); expected 'square' or 'shortest_edge'"),
-        ('{"frozen": "backbone.*"}', "frozen is 'backbone.*'; expected tuple[str, ...]"),
+        ('{"frozen": "backbone.*"}', "frozen is 'backbone.*'; expected a tuple of texts"),
         ('{"": 1}', "unknown config field ''"),
         ('{"rpn_convs": 1000000000}', "rpn_convs is 1000000000; expected positive and at most 32"),
     ],

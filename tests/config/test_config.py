@@ -182,6 +182,34 @@ def test_bad_overrides(text):
         presets.tiny().with_overrides([text])
 
 
+@pytest.mark.parametrize("text, message", [
+    ("anchor_sizes=18, 28, 64, 112, 184", "anchor_sizes is '18, 28, 64, 112, 184'; expected numbers in brackets: write "
+     "'anchor_sizes=[18, 28, 64, 112, 184]'"),
+    ("anchor_sizes=[18, 28", "expected numbers in brackets: write 'anchor_sizes=[18, 28]'"),
+    ("anchor_sizes=18", "anchor_sizes is 18; expected numbers in brackets: write 'anchor_sizes=[18]'"),
+    ("anchor_ratios=0.5 1", "expected numbers in brackets: write 'anchor_ratios=[0.5, 1]'"),
+    ("anchor_sizes=big", "expected numbers in brackets, such as 'anchor_sizes=[32, 64]'"),
+    ("anchor_strides=1.5", "expected whole numbers in brackets, such as 'anchor_strides="),
+    ("pixel_mean=[1, 2]", "pixel_mean is (1, 2); expected 3 numbers in brackets, such as 'pixel_mean="),
+    ("mini_mask_shape=28", "expected 2 whole numbers in brackets, or None, such as 'mini_mask_shape=[1, 2]'"),
+    ("mini_mask_shape=(28, 28)", "expected 2 whole numbers in brackets, or None: write 'mini_mask_shape=[28, 28]'"),
+    ("frozen=rpn.*", "frozen is 'rpn.*'; expected texts in brackets: write 'frozen=[\"rpn.*\"]'"),
+    ("frozen=1", "frozen is 1; expected texts in brackets: write 'frozen=[\"1\"]'"),
+])  # fmt: skip
+def test_how_a_list_is_written(text, message):
+    config = presets.tiny(neck="none", anchor_strides=(16,), anchor_sizes=(32.0, 64.0))
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        config.with_overrides([text])
+
+
+def test_every_list_without_brackets_is_told_how_to_write_it():
+    for name, value in presets.matterport().to_dict().items():
+        how = rf"; expected .* in brackets(, or None)?(: write|, such as) '{name}=\["
+        for text in ("", "x y", "{}", "1e999", '{"a": [1]}') if isinstance(value, tuple) else ():
+            with pytest.raises(ConfigError, match=how):
+                presets.matterport().with_overrides([f"{name}={text}"])
+
+
 def test_overrides_may_contain_an_equals_sign():
     assert presets.tiny().with_overrides(["name=a=b"]).name == "a=b"
 
