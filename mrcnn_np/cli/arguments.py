@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import sys
 from collections.abc import Callable
 from typing import Any, NoReturn, TypeAlias
 
@@ -14,7 +15,7 @@ from .. import __version__
 from ..config.presets import PRESETS
 from ..errors import did_you_mean
 from ..training.freezing import PARTS
-from .hints import assignment, options_meant
+from .hints import assignment, options_meant, quotes_meant
 
 Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
 
@@ -26,13 +27,15 @@ class Parser(argparse.ArgumentParser):
         """Parse, and let the command that was given say what is wrong with its options, with its own usage."""
         parsed, unknown = self.parse_known_args(args, namespace)
         if unknown:
-            self._given(parsed).error(f"unrecognized arguments: {' '.join(unknown)}")
+            command = self._given(parsed)
+            hint = quotes_meant(sys.argv[1:] if args is None else args, unknown, command.texts())
+            command.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
         return parsed
 
     def error(self, message: str) -> NoReturn:
         """End with exit code 2."""
         choice = re.search(r"invalid choice: (.*) \(choose from (.*)\)", message)
-        unknown = message.partition("unrecognized arguments: ")[2]
+        unknown = message.partition("unrecognized arguments: ")[2].partition(";")[0]
         if choice:
             message += did_you_mean(choice[1].strip("'"), [name.strip("' ") for name in choice[2].split(",")])
         elif options := re.findall(r"(?<!\S)(--[^\s=]+)", unknown):
@@ -51,6 +54,11 @@ class Parser(argparse.ArgumentParser):
     def options(self) -> list[str]:
         """Return the long options of this command; what its own commands have is theirs."""
         return [name for action in self._actions for name in action.option_strings if name.startswith("--")]
+
+    def texts(self) -> list[str]:
+        """Return the options of this command whose value may hold spaces: a path, a name, FIELD=VALUE."""
+        texts = [a for a in self._actions if a.nargs is None and a.type in (None, assignment) and not a.choices]
+        return [name for action in texts for name in action.option_strings]
 
     def _given(self, parsed: argparse.Namespace) -> Parser:
         """Return the parser of the command that was given, or of its own command."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 from argparse import ArgumentTypeError
 from collections.abc import Iterable, Sequence
 from difflib import SequenceMatcher
+from itertools import takewhile
 
 from ..config.config import DECLARATIONS
 from ..errors import did_you_mean
@@ -62,6 +64,26 @@ def option_meant(wrong: str, options: Sequence[str]) -> str:
 
 def _alike(typed: str, names: Iterable[str]) -> list[str]:
     return [name for name in names if SequenceMatcher(None, name, typed).ratio() >= _ALIKE]
+
+
+def quotes_meant(typed: Sequence[str], left: Sequence[str], options: Sequence[str]) -> str:
+    """Say to put a value into quotes where what is left over follows it; an empty text if it follows none.
+
+    Parameters
+    ----------
+    typed : sequence of str
+        The command line.
+    left : sequence of str
+        What of it nothing reads.
+    options : sequence of str
+        Those that take a text.
+    """
+    for place, word in enumerate(typed):
+        option, joined, first = word.partition("=")
+        rest = [first] * bool(joined) + list(takewhile(lambda one: not one.startswith("--"), typed[place + 1 :]))
+        if option in options and len(rest) > 1 and list(left[: len(rest) - 1]) == rest[1:]:
+            return f"; a value with spaces needs quotes: {option} {shlex.quote(' '.join(rest))}"
+    return ""
 
 
 def assignment(text: str) -> str:

@@ -60,6 +60,44 @@ def test_an_option_of_another_command_is_not_named(capsys):
     assert "did you mean" not in refused(capsys, "data", "shapes", "--lr", "1")  # it has no --config
 
 
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        (["train", "--config", "anchor_sizes=[18,", "28,", "184]"], "--config 'anchor_sizes=[18, 28, 184]'"),
+        (["train", "--config=anchor_sizes=[18,", "28]", "--steps", "5"], "--config 'anchor_sizes=[18, 28]'"),
+        (["train", "--data", "my", "parts", "--quiet"], "--data 'my parts'"),
+        (["eval", "--run", "runs/my", "first", "run"], "--run 'runs/my first run'"),
+        (["data", "check", "--data", "my", "parts"], "--data 'my parts'"),
+        (["train", "--steps", "5", "6"], None),
+        (["train", "parts"], None),
+        (["train", "--quiet", "parts"], None),
+        (["train", "--preset", "tiny", "small"], None),
+    ],
+)
+def test_a_value_with_spaces_that_lacks_quotes(capsys, typed, meant):
+    said = refused(capsys, *typed)
+    assert "unrecognized arguments: " in said and ("needs quotes" in said) == (meant is not None)
+    assert meant is None or said.endswith(f"; a value with spaces needs quotes: {meant}\n")
+
+
+@pytest.mark.parametrize("command", [
+    ["detect", "nwe", "--run", "RUN"], ["detect", "nwe.mp4", "--run", "RUN"],
+    ["runs", "nwe"], ["eval", "--results", "r.json", "--ground-truth", "nwe"],
+    ["train", "--root", "SHAPES", "--config", "nwe"],
+    ["data", "check", "--data", "nwe"], ["train", "--data", "labelme", "--root", "nwe"], ["eval", "--run", "nwe"],
+    ["eval", "--run", "RUN", "--ids", "nwe"], ["conventions", "nwe", "--run", "RUN"], ["weights", "info", "nwe"],
+])  # fmt: skip
+def test_a_path_that_is_misspelt(trained, shapes, capsys, tmp_path, monkeypatch, command):
+    """Of each command that takes one; the folder beside is named."""
+    monkeypatch.chdir(tmp_path)
+    meant = "new.mp4" if "nwe.mp4" in command else "new"
+    (tmp_path / meant).mkdir()
+    (tmp_path / "r.json").write_text("[]")
+    places = {"RUN": str(trained), "SHAPES": shapes}
+    assert main([places.get(word, word) for word in command]) == 2
+    assert f"; did you mean '{meant}'?" in capsys.readouterr().err
+
+
 def commands(parser, path=()):
     """Every parser with the words that lead to it."""
     yield path, parser
