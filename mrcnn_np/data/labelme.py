@@ -195,7 +195,7 @@ class Labelme(ListedDataset[Annotated]):
                         void |= decode(rle)
                     continue
                 if label not in self.class_names[1:]:
-                    raise ValueError(f"is of a class that is not listed; expected {', '.join(self.class_names[1:40])}")
+                    raise ValueError(self._not_listed(label))
             except (ValueError, OverflowError) as error:
                 self._bad(DataError(f"{where} {error}", path=path, image_id=image_id))
                 continue

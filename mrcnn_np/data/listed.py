@@ -13,7 +13,7 @@ from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 
-from ..errors import DataError
+from ..errors import DataError, did_you_mean, some_of
 from .choice import choose_ids
 from .fractions import REMEDY
 from .images import exif_orientation, image_size, read_image
@@ -102,6 +102,9 @@ class ListedDataset(ABC, Generic[Entry]):
         There is nothing of this format, or no such split.
     """
 
+    #: the file that lists the classes, empty if none does
+    _list_of_classes = ""
+
     def __init__(
         self,
         root: str | Path,
@@ -152,8 +155,15 @@ class ListedDataset(ABC, Generic[Entry]):
     def _listed_classes(self) -> tuple[str, ...] | None:
         for name in ("classes.txt", "class_names.txt", "labels.txt"):
             if name in self.tree.names:
+                self._list_of_classes = name
                 return listed_classes(self.tree.path(name), self.tree.read(name))
         return None
+
+    def _not_listed(self, label: str) -> str:
+        """Say that an object is of a class that there is not, and which are listed where."""
+        names = self.class_names[1:]
+        known = f"expected {some_of(names, 40)}{did_you_mean(label, names)}"
+        return f"is of a class that is not listed in {self._list_of_classes or self.root.name}; {known}"
 
     @abstractmethod
     def load(self, index: int) -> Sample:

@@ -125,7 +125,7 @@ class VIA(ListedDataset[Annotated]):
         if label is None:
             raise ValueError(f"has no attribute {self._key!r}; expected its class, as the other regions have")
         if label not in self.class_names[1:]:
-            raise ValueError(f"is of the class {label!r:.60}; expected {', '.join(self.class_names[1:40])}")
+            raise ValueError(f"({label:.60}) {self._not_listed(label)}")
         return self.class_names.index(label)
 
     def classes_in(self, index: int) -> set[int]:

@@ -102,8 +102,12 @@ def test_labels_txt_says_the_order(root):
     assert Labelme(root).class_names == ("background", "object", "cat")
     write(root, shape("rectangle", [[8, 8], [12, 12]], "dog"))
     with pytest.raises(
-        DataError, match=r"a\.json: shape 1 \(dog\) is of a class that is not listed; expected object, "
+        DataError,
+        match=r"a\.json: shape 1 \(dog\) is of a class that is not listed in labels\.txt; expected object, cat$",
     ):
+        Labelme(root).load(0)
+    write(root, shape("rectangle", [[8, 8], [12, 12]], "obejct"))
+    with pytest.raises(DataError, match=r"expected object, cat; did you mean 'object'\?$"):
         Labelme(root).load(0)
 
 
