@@ -294,7 +294,8 @@ def read_bytes(path: Path, *, most: int = _MOST_JSON) -> bytes:
         with open_to_read(path) as file:
             data = file.read(most + 1)
     except (OSError, ValueError) as error:
-        raise UserError(f"cannot read {path}: {_reason(error)}") from error
+        meant = did_you_mean_path(path) if isinstance(error, FileNotFoundError) else ""
+        raise UserError(f"cannot read {path}: {_reason(error)}{meant}") from error
     if len(data) > most:
         raise UserError(f"cannot read {path}: it has more than {most:,} bytes; expected a smaller file")
     return data

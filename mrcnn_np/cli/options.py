@@ -17,7 +17,7 @@ from ..data.opening import has_split
 from ..data.sample import Dataset
 from ..data.shapes import SHAPES_ROOT
 from ..errors import UserError, did_you_mean
-from ..files import read_json
+from ..files import did_you_mean_path, read_json
 from ..schema import OneOf, Optional
 from ..training.run_folder import CHECKPOINT, OPTIONS
 from ..weights.place import of_run
@@ -254,7 +254,8 @@ def read_ids(path: str | None) -> list[str] | None:
         return [line.strip() for line in lines if line.strip()]
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
+        meant = did_you_mean_path(path) if isinstance(error, FileNotFoundError) else ""
         raise UserError(
             f"cannot read the image ids in {path}: {reason}; expected a text file with one id on each line, as "
-            "`mrcnn-np data check --good-ids FILE` writes it"
+            f"`mrcnn-np data check --good-ids FILE` writes it{meant}"
         ) from error

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError, DataWarning
+from ..files import did_you_mean_path
 from .images import DECODE_ERRORS, EXPECTED, MAX_PIXELS, not_decoded, open_picture, orientation_of
 from .notes import Notes
 from .orientation import upright
@@ -122,7 +123,8 @@ def read_video(path: str | Path, *, step: int = 1) -> Iterator[tuple[int, np.nda
     """
     path = Path(path)
     if not path.is_file():
-        raise DataError("is a folder" if path.is_dir() else "does not exist", path=path)
+        what = "is a folder" if path.is_dir() else f"does not exist{did_you_mean_path(path)}"
+        raise DataError(what, path=path)
     decoder, package = _decoder()
     if decoder is None:
         raise DataError(f"is a video; {_ADVICE}", path=path)

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from ..errors import DataError, DataWarning
+from ..files import did_you_mean_path
 from .notes import Notes
 from .orientation import TURNS, upright
 from .pixels import to_rgb
@@ -283,7 +284,9 @@ def open_picture(path: str | Path, expected: str, image_id: str | None, content:
     """
     if content is None and not _is_file(path):
         what = "is a folder" if os.path.isdir(path) else "does not exist"
-        raise DataError(f"{what}; expected {expected}", path=path, image_id=image_id)
+        # of a data set a thousand may be missing; without an id somebody typed the name
+        meant = did_you_mean_path(path) if image_id is None and not os.path.lexists(path) else ""
+        raise DataError(f"{what}; expected {expected}{meant}", path=path, image_id=image_id)
     try:
         with warnings.catch_warnings():
             # MAX_PIXELS below is this project's own guard against huge sizes; Pillow's warning would be noise.

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from ..errors import DataError
+from ..files import did_you_mean_path
 
 
 def number_of(value: Any) -> int | None:
@@ -52,7 +53,8 @@ def read_json_file(path: Path, expected: str) -> Any:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise DataError(f"cannot be read ({error.strerror}); expected {expected}", path=path) from error
+        meant = did_you_mean_path(path) if isinstance(error, FileNotFoundError) else ""
+        raise DataError(f"cannot be read ({error.strerror}); expected {expected}{meant}", path=path) from error
     return parse_json(content, path, expected)
 
 

@@ -8,6 +8,7 @@ import zlib
 from pathlib import Path
 
 from ..errors import DataError
+from ..files import did_you_mean_path
 
 #: folders below each other that are looked into
 _DEPTH = 6
@@ -50,7 +51,7 @@ class Tree:
             self._entries = {name.replace("\\", "/"): name for name in self._zip.namelist()}
             found = list(self._entries)
         else:
-            raise DataError("does not exist; expected a folder, or a zip file", path=root)
+            raise DataError(f"does not exist; expected a folder, or a zip file{did_you_mean_path(root)}", path=root)
         self.names = sorted(name for name in found if not name.endswith("/") and not _is_hidden(name))
         if only is not None:
             suffix = Path(only).suffix.lower()

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..config import Config
 from ..errors import ConfigError, UserError
-from ..files import read_json
+from ..files import did_you_mean_path, read_json
 from ..objective import KEYPOINT_LOSS, LOSSES
 from ..schema import Optional, require
 from .run_folder import CONFIG, METRICS, OPTIONS, SUMMARY, TIMINGS, read_steps
@@ -132,7 +132,8 @@ def read_result(folder: Path) -> Result:
         There is no such folder, it is not that of a run, or a file in it is damaged; the message names the file.
     """
     if not folder.is_dir():
-        raise UserError(f"{folder} {'is no folder' if folder.exists() else 'does not exist'}; expected that of a run")
+        what, meant = ("is no folder", "") if folder.exists() else ("does not exist", did_you_mean_path(folder))
+        raise UserError(f"{folder} {what}; expected that of a run{meant}")
     lacking = [name for name in (CONFIG, OPTIONS) if not os.path.lexists(folder / name)]
     if lacking:
         raise UserError(f"{folder} is no run, it has no {' and no '.join(lacking)}; expected a folder that `mrcnn-np "
