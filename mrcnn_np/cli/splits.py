@@ -18,6 +18,8 @@ from .options import Options, open_dataset
 
 #: on fewer held-out images AP says little; for so many at most one in MOST is held out
 LEAST, MOST = 5, 3
+#: as many times the images asked for as are many
+MUCH = 2
 #: share of the images that is held out, if no split is
 VAL_FRACTION = 0.1
 #: class names that a message has
@@ -88,18 +90,21 @@ def _say_what_is_held_out(options: Options, dataset: Dataset, held_out: Dataset,
         uneven = whole and abs(len(held_out) / images - options.val_fraction) > options.val_fraction / 3
         if uneven:
             said += f"; that is {len(held_out) / images:.0%}: hashes of few names fall unevenly"
-        print(said + (_better_share(options, dataset, held_out, uneven) if begins and whole else ""))
+        many = uneven and len(held_out) > MUCH * options.val_fraction * images
+        if many:
+            said += ", and training lacks them"
+        print(said + (_better_share(options, dataset, held_out, many) if begins and whole else ""))
     else:
         print(f"held out: the split {options.val_split!r}, {len(held_out)} images")
 
 
-def _better_share(options: Options, dataset: Dataset, held_out: Dataset, uneven: bool) -> str:
-    """Return which share holds out as many as were asked for, and enough to measure on; empty if this one does."""
+def _better_share(options: Options, dataset: Dataset, held_out: Dataset, many: bool) -> str:
+    """Return which share holds out as many as were asked for, and enough to measure on; empty if this one will do."""
     names = [*image_names(dataset), *image_names(held_out)]
     asked = round(options.val_fraction * len(names))
     wanted = max(1, min(max(asked, LEAST), len(names) // MOST))
     few = len(held_out) < min(LEAST, wanted)
-    if not (few or uneven):
+    if not (few or many):
         return ""
     fraction, held = fraction_for(names, wanted)
     if held == len(held_out):

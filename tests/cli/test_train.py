@@ -11,7 +11,9 @@ import time
 import pytest
 from small_run import SMALL, bits, copy_shapes, train
 
+from mrcnn_np.cli import splits
 from mrcnn_np.cli.main import main
+from mrcnn_np.cli.options import Options
 from mrcnn_np.training.checkpoint import load_checkpoint
 from mrcnn_np.training.run_folder import read_steps
 
@@ -158,6 +160,27 @@ def test_no_held_out_images(shapes, tmp_path, capsys):
     said = capsys.readouterr().out
     assert f"held out: 2 of 6 images, drawn by a hash of their names (--val-fraction {share})" in said
     assert "says little" not in said and "the same command" not in said
+
+
+@pytest.mark.parametrize(
+    ("held", "fraction", "said"),
+    [
+        (11, 0.1, "; that is 16%: hashes of few names fall unevenly\n"),
+        (16, 0.1, "; that is 23%: hashes of few names fall unevenly, and training lacks them; the same command with "),
+        (7, 0.1, "as there is no split 'val'\n"),
+        (6, 0.15, "; that is 9%: hashes of few names fall unevenly\n"),
+        (4, 0.1, "; that is 6%: hashes of few names fall unevenly; on so few AP says little; the same command with "),
+    ],
+)
+def test_another_share_is_named_where_it_matters(monkeypatch, capsys, held, fraction, said):
+    """Of 70 pictures."""
+    names = [f"IMG_{k}.jpg" for k in range(70)]
+    part = type("Part", (), {"__len__": lambda self: len(self.ids)})
+    dataset, held_out = part(), part()
+    dataset.ids, held_out.ids = names[held:], names[:held]
+    monkeypatch.setattr(splits, "draws", lambda *args: True)
+    splits._say_what_is_held_out(Options(val_fraction=fraction), dataset, held_out, True)
+    assert said in capsys.readouterr().out
 
 
 def test_a_run_goes_on_from_any_folder(shapes, tmp_path, monkeypatch, capsys):
