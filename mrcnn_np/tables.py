@@ -108,7 +108,7 @@ def of_each_class(class_ids: Iterable[int], class_names: Sequence[str]) -> list[
 
 
 def counted(count: int, noun: str, many: str | None = None) -> str:
-    """Return a number with its noun: "1 image", "1,000 images".
+    """Return a number with its noun: "1 image", "2 images".
 
     Parameters
     ----------
@@ -118,4 +118,4 @@ def counted(count: int, noun: str, many: str | None = None) -> str:
     many : str, optional
         Of several; by default ``noun`` with an s.
     """
-    return f"{count:,} {noun if count == 1 else many or f'{noun}s'}"
+    return f"{count} {noun if count == 1 else many or f'{noun}s'}"

@@ -58,5 +58,5 @@ def test_nobody_else_writes_tables():
 
 
 def test_a_number_with_its_noun():
-    assert [counted(n, "image") for n in (0, 1, 2, 1000)] == ["0 images", "1 image", "2 images", "1,000 images"]
+    assert [counted(n, "image") for n in (0, 1, 2, 1000)] == ["0 images", "1 image", "2 images", "1000 images"]
     assert [counted(n, "class", "classes") for n in (1, 3)] == ["1 class", "3 classes"]

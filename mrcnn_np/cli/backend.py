@@ -19,6 +19,7 @@ import kernels
 from ..bench.machine import cpu_count
 from ..errors import UserError
 from ..parallel.ranks import Ranks
+from ..tables import counted
 from .surroundings import check, kernels_loaded, require_gpu
 
 #: where OpenBLAS looks for its number of threads, in its order
@@ -169,8 +170,8 @@ def remembered(recorded: Mapping[str, Any], args: argparse.Namespace, folder: Pa
             _check_kernels(args, threads, vector, folder)
         elif kernels.backend() == "numpy" and threads and threads != _blas_threads():
             raise UserError(
-                f"the run in {folder} was started with {threads} threads of BLAS, now there are {_blas_threads()}; set "
-                f"OPENBLAS_NUM_THREADS={threads}, or start anew with --overwrite"
+                f"the run in {folder} was started with {counted(threads, 'thread')} of BLAS, now there are "
+                f"{_blas_threads()}; set OPENBLAS_NUM_THREADS={threads}, or start anew with --overwrite"
             )
         with _threads(threads if kernels.backend() == "cpu" else None):
             yield machine()
@@ -184,7 +185,7 @@ def _check_kernels(args: argparse.Namespace, threads: int | None, vector: int | 
         raise _refused(folder, "--threads", args.threads, threads)
     if threads and threads > there:
         raise UserError(
-            f"the run in {folder} was started with {threads} threads, now there are {there}; set "
+            f"the run in {folder} was started with {counted(threads, 'thread')}, now there are {there}; set "
             f"NUMBA_NUM_THREADS={threads}, or start anew with --overwrite"
         )
     if vector and vector != machine().vector:

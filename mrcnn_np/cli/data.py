@@ -24,7 +24,7 @@ from ..errors import DataError, UserError
 from ..files import atomic_write, prepare, prepare_file
 from ..fit.small import small_objects
 from ..pictures.instances import annotated_skeletons, draw_instances, truth_captions
-from ..tables import of_each_class
+from ..tables import counted, of_each_class
 from .anchors import run_anchors
 from .options import Options, read_ids, recognise_data
 from .results_file import dataset_category_ids
@@ -84,7 +84,8 @@ def run_coco(args: argparse.Namespace) -> int:
         category_ids=dataset_category_ids(dataset),
     )
     atomic_write(out, dump_json(content))
-    print(f"{len(content['annotations'])} objects in {len(content['images'])} images written to {out}")
+    objects, images = len(content["annotations"]), len(content["images"])
+    print(f"{counted(objects, 'object')} in {counted(images, 'image')} written to {out}")
     return 0
 
 
@@ -205,7 +206,7 @@ def _open_part(args: argparse.Namespace) -> Dataset:
         raise DataError(f"{error}; {_HELD_OUT} takes a part of split 'train' for it, as `train` does") from error
     if args.split in ("train", "val") and draws(args.data, args.root, fraction):
         print(
-            f"split {args.split!r}: {len(dataset)} images, drawn by a hash of their names "
+            f"split {args.split!r}: {counted(len(dataset), 'image')}, drawn by a hash of their names "
             f"(--val-fraction {fraction:g}), as there is no split 'val'"
         )
     return dataset

@@ -30,7 +30,7 @@ from ..model import MaskRCNN
 from ..molding import at_size
 from ..parallel.ranks import Ranks
 from ..pictures.instances import draw_instances
-from ..tables import of_each_class
+from ..tables import counted, of_each_class
 from .looking_size import Scales, scale_in_training
 from .network import checkpoint_path, load_model, of_weights, refuse_options_of_weights
 from .object_table import Measured, ObjectTable, measured
@@ -118,9 +118,9 @@ def run_detect(args: argparse.Namespace) -> int:
         table.write()
     weights = "" if args.weights else f" --weights {shlex.quote(str(checkpoint_path(args)))}"
     for folder in folders:
-        where = shlex.quote(str(folder.folder))
-        train = f"mrcnn-np train --data {where}{weights}"
-        print(f"{count} images written to {folder.folder}; correct them in {folder.program} first, then: {train}")
+        train = f"mrcnn-np train --data {shlex.quote(str(folder.folder))}{weights}"
+        done = f"{counted(count, 'image')} written to {folder.folder}"
+        print(f"{done}; correct them in {folder.program} first, then: {train}")
         if folder.earlier:
             print(
                 f"{folder.folder} holds what an earlier detection wrote of other pictures ({len(folder.earlier)}), too"
@@ -216,7 +216,7 @@ def _report(given: Given, notes: Notes) -> int:
         print(f"warning: {line}", file=sys.stderr)
     for files, what in ((given.others, "not called like pictures"), (given.masks, "masks beside photographs")):
         if files:
-            print(f"{len(files)} files are {what} and were left out (such as {printable(files[0])})", file=sys.stderr)
+            print(f"left out: {counted(len(files), 'file')}, {what} (such as {printable(files[0])})", file=sys.stderr)
     for message in given.bad[:_MOST_MESSAGES]:
         print(f"error: {message}", file=sys.stderr)
     if len(given.bad) > _MOST_MESSAGES:

@@ -14,6 +14,7 @@ from ..detections import Detections
 from ..errors import UserError
 from ..evaluate.classes import Renumbered
 from ..files import atomic_write, prepare_file
+from ..tables import counted
 
 
 class ResultsFile:
@@ -90,7 +91,7 @@ class ResultsFile:
     def write(self) -> None:
         """Write the file."""
         atomic_write(self.path, dump_json(self.records))
-        print(f"{len(self.records)} detections written to {self.path}")
+        print(f"{counted(len(self.records), 'detection')} written to {self.path}")
         if self.left_out:
             print(f"{self.left_out} detections of classes without a category id are left out", file=sys.stderr)
 

@@ -14,6 +14,7 @@ from ..data.sample import Dataset
 from ..errors import DataError, UserError, some_of
 from ..evaluate.classes import in_classes_of
 from ..evaluate.split import shared_images
+from ..tables import counted
 from .options import Options, open_dataset
 
 #: on fewer held-out images AP says little; for so many at most one in MOST is held out
@@ -95,7 +96,7 @@ def _say_what_is_held_out(options: Options, dataset: Dataset, held_out: Dataset,
             said += ", and training lacks them"
         print(said + (_better_share(options, dataset, held_out, many) if begins and whole else ""))
     else:
-        print(f"held out: the split {options.val_split!r}, {len(held_out)} images")
+        print(f"held out: the split {options.val_split!r}, {counted(len(held_out), 'image')}")
 
 
 def _better_share(options: Options, dataset: Dataset, held_out: Dataset, many: bool) -> str:

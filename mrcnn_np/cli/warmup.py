@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config import presets
+from ..tables import counted
 from .compile_ahead import compiling_ahead
 from .first_run import Say, warm_the_rest, warm_up
 
@@ -25,7 +26,9 @@ def run_warmup(args: argparse.Namespace) -> int:
         say("resizing, explain")
         warm_the_rest()
     total = time.perf_counter() - began
-    compiled = f"{len(seconds)} kernels compiled in {sum(seconds):.1f} s" if seconds else "all was compiled already"
+    compiled = (
+        f"{counted(len(seconds), 'kernel')} compiled in {sum(seconds):.1f} s" if seconds else "all was compiled already"
+    )
     print(f"preset {args.preset} is warm after {total:.1f} s: {compiled}")
     return 0
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import DataError
+from ..tables import counted
 
 
 def choose_ids(
@@ -36,7 +37,8 @@ def choose_ids(
     for image_id in chosen:
         if image_id not in known:
             raise DataError(
-                f"image {image_id!r} is not in split {split!r} ({len(available)} images, {available[0]} ...)",
+                f"image {image_id!r} is not in split {split!r} ({counted(len(available), 'image')}, "
+                f"{available[0]} ...)",
                 path=folder,
                 image_id=image_id,
             )

@@ -88,7 +88,8 @@ class LabelImages(ListedDataset[Pair]):
         if not pairs:
             return None
         one = next(iter(pairs.values()))
-        return f"{len(pairs)} pictures have an image of numbers, such as {one.picture} and {one.labels}"
+        have = "picture has" if len(pairs) == 1 else "pictures have"
+        return f"{len(pairs)} {have} an image of numbers, such as {one.picture} and {one.labels}"
 
     def _list(self) -> dict[str, Pair]:
         pairs, pictures, labels = _pairs(self.tree)

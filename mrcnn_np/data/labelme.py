@@ -240,13 +240,13 @@ def _drawn(shape: dict[str, Any], size: tuple[int, int]) -> RLE:
         raise ValueError(f"has the points {points!r:.60}; expected a list of [x, y]")
     if kind == "polygon" or (kind == "rectangle" and len(points) == 4):
         if len(points) < 3:
-            raise ValueError(f"is a polygon of {len(points)} points; expected three or more")
+            raise ValueError(f"is a polygon of {counted(len(points), 'point')}; expected three or more")
         return polygon([v for p in points for v in p], size)
     expected = {"rectangle": "two corners", "circle": "the centre and a point of the circle", "mask": "two corners"}
     if kind not in expected:
         raise ValueError(f"is {one_of(kind[:40])}, which encloses no area; expected polygon, rectangle, circle or mask")
     if len(points) != 2:
-        raise ValueError(f"is {one_of(kind)} of {len(points)} points; expected {expected[kind]}")
+        raise ValueError(f"is {one_of(kind)} of {counted(len(points), 'point')}; expected {expected[kind]}")
     (x1, y1), (x2, y2) = points
     if kind == "rectangle":
         return rectangle(x1, y1, x2, y2, size)

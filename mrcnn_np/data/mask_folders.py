@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import DataError
+from ..tables import counted
 from .images import SUFFIXES, read_silhouette
 from .listed import Instance, ListedDataset, Picture, without_common_folder
 from .masks import Masks
@@ -49,7 +50,8 @@ class MaskFolders(ListedDataset[Folder]):
         if all(Path(f.images[0]).stem in Path(f.masks[0]).stem and len(f.masks) == 1 for f in folders):
             return None
         count, masks = len(folders), sum(len(f.masks) for f in folders)
-        return f"{count} folders hold images/ with one picture and masks/, {masks} masks in all"
+        hold = "folder holds" if count == 1 else "folders hold"
+        return f"{count} {hold} images/ with one picture and masks/, {counted(masks, 'mask')} in all"
 
     def _list(self) -> dict[str, Folder]:
         found = _folders(self.tree)

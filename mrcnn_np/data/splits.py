@@ -215,7 +215,7 @@ def _spelt_twice(overviews: Sequence[Overview]) -> list[Finding]:
     found: dict[str, list[str]] = {}
     count: Counter[str] = Counter()
     for how, names in spelt_twice(objects):
-        counts = [f"{name!r} ({objects[name]} object{'' if objects[name] == 1 else 's'})" for name in names]
+        counts = [f"{name!r} ({counted(objects[name], 'object')})" for name in names]
         where = f", the first in image {places[names[-1]]}" if names[-1] in places else ""
         count[how] += len(names) - 1
         found.setdefault(how, []).append(f"{' and '.join(counts)}{where}")

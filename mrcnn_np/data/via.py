@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from ..errors import DataError
-from ..tables import one_of
+from ..tables import counted, one_of
 from .coco_layout import name_parts
 from .fractions import are_fractions
 from .json_values import is_number, is_text, kind_of, parse_json
@@ -230,7 +230,7 @@ def _drawn(shape: Any, size: tuple[int, int]) -> RLE:
         if not (isinstance(xs, list) and isinstance(ys, list) and len(xs) == len(ys) and all(map(is_number, xs + ys))):
             raise ValueError("has no all_points_x and all_points_y of one length; expected the corners of a polygon")
         if len(xs) < 3:
-            raise ValueError(f"is a polygon of {len(xs)} points; expected three or more")
+            raise ValueError(f"is a polygon of {counted(len(xs), 'point')}; expected three or more")
         return polygon([v for p in zip(xs, ys) for v in p], size)
     keys = {"rect": ("x", "y", "width", "height"), "circle": ("cx", "cy", "r"), "ellipse": ("cx", "cy", "rx", "ry")}
     if kind not in keys:

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from ..config import Config
 from ..data.sample import Dataset
 from ..errors import DataError
-from ..tables import text_table
+from ..tables import counted, text_table
 from .anchor_fit import COUNTS, AnchorFit, fit_anchors, level_names, mean, percent
 from .masks import mask_losses
 from .suggest import MARGIN, as_options, tried
@@ -82,7 +82,9 @@ class FitReport:
         config = self.now.config
         many = "1 crowd, which is no target" if self.crowds == 1 else f"{self.crowds} crowds, which are no targets"
         crowds = f", and {many}" if self.crowds else ""
-        lines = [f"{len(self.boxes)} objects in {self.images} images{crowds}; preset {config.name}"]
+        lines = [
+            f"{counted(len(self.boxes), 'object')} in {counted(self.images, 'image')}{crowds}; preset {config.name}"
+        ]
         if len(self.boxes):
             small, middle, large = np.quantile(sizes_of(self.boxes), (0.05, 0.5, 0.95))
             lines.append(
@@ -122,7 +124,7 @@ class FitReport:
     def _advice(self) -> str:
         if not len(self.boxes):
             return "there is no object to fit anchors to"
-        few = f" (from {len(self.boxes)} objects only)" if len(self.boxes) < 200 else ""
+        few = f" (from {counted(len(self.boxes), 'object')} only)" if len(self.boxes) < 200 else ""
         if self.better is not None:
             return "\n".join([f"these fit better{few}:", f"  {self.options}", *self._moved(self.better)])
         if self.refused is None:

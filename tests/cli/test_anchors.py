@@ -43,7 +43,7 @@ def test_anchors_of_a_folder(tmp_path, capsys):
     said = capsys.readouterr().out
     assert f"{root}: labelme's JSON files" in said and "3 objects in 2 images; preset tiny" in said
     assert main([*given, "--val-fraction", "0.5"]) == 0
-    assert "in 1 images" in capsys.readouterr().out
+    assert "in 1 image" in capsys.readouterr().out
 
 
 def test_what_is_wrong_is_said(shapes, tmp_path, capsys):

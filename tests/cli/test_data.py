@@ -93,11 +93,11 @@ def test_a_drawn_share_is_checked_and_shown(tmp_path, capsys):
     assert [path.name for path in out.iterdir()] == [f"{held[0]}_truth.png"]
     said = capsys.readouterr().out
     assert (
-        "split 'val': 1 images, drawn by a hash of their names (--val-fraction 0.5), as there is no split 'val'" in said
+        "split 'val': 1 image, drawn by a hash of their names (--val-fraction 0.5), as there is no split 'val'" in said
     )
     assert main(["data", "check", *given]) == 0
     said = capsys.readouterr().out
-    assert "split 'train': 1 images, drawn" in said and "images     1" in said
+    assert "split 'train': 1 image, drawn" in said and "images     1" in said
     # where there is a split, the option has nothing to draw
     labelme(tmp_path / "both" / "train")
     labelme(tmp_path / "both" / "val", names="a")

@@ -56,7 +56,7 @@ def test_a_folder(trained, folder, tmp_path, finds, capsys):
     assert run(trained, folder, "--out", out, "--no-pictures", "--coco-results", tmp_path / "r.json") == 2
     said = capsys.readouterr()
     assert "b.png: is not an image" in said.err and "1 could not be read; the others are done" in said.err
-    assert "1 files are not called like pictures and were left out" in said.err and "notes.txt" in said.err
+    assert "left out: 1 file, not called like pictures (such as " in said.err and "notes.txt" in said.err
     names = {path.name for path in out.iterdir()}
     expected = ("a", "a-2", "c_frame00000", "c_frame00001", "c_frame00002")
     assert names == {f"{name}_{kind}" for name in expected for kind in ("detections.json", "instances.png")}

@@ -148,7 +148,7 @@ def test_a_split_that_is_there_is_held_out(tmp_path, capsys):
     labelme(tmp_path / "mine" / "train")
     labelme(tmp_path / "mine" / "valid", names="b")
     assert main(["train", "--data", str(tmp_path / "mine"), "--out", str(tmp_path / "run"), *FEW]) == 0
-    assert "held out: the split 'val', 1 images" in capsys.readouterr().out
+    assert "held out: the split 'val', 1 image" in capsys.readouterr().out
 
 
 def test_one_image_cannot_be_held_out_of(tmp_path, capsys):

@@ -120,7 +120,7 @@ def test_labels_txt_says_the_order(root):
         ),
         (shape("point", [[0, 0]]), "is a point, which encloses no area"),
         (shape("polygon", [[0, 0], [5, 5]]), "is a polygon of 2 points; expected three or more"),
-        (shape("circle", [[0, 0]]), "is a circle of 1 points; expected the centre and a point"),
+        (shape("circle", [[0, 0]]), "is a circle of 1 point; expected the centre and a point"),
         (shape("rectangle", [[0, 0], [1, "x"]]), r"has the points .*; expected a list of \[x, y\]"),
         (shape("polygon", [[0, 0], [9e9, 5], [4, 4]]), "far outside the image"),
         (shape("rectangle", [[50, 50], [60, 60]]), "has no pixel within the image"),
