@@ -221,8 +221,10 @@ def _plan(
         raise UserError("everything is frozen, so there is nothing to train; expected some part that is not")
     for warning in names_alike(dataset):
         print(f"warning: {warning}", file=sys.stderr)
-    source = recorded_source(folder) if kept is None else kept["source"]
-    start = start_of(options, source if options.weights else None)
+    source = None
+    if options.weights:
+        source = recorded_source(folder) if kept is None else kept["source"]
+    start = start_of(options, source)
     outlook = look(dataset, options, folder, measured, config=config, start=start, begins=checkpoint is None)
     if not options.skip_bad and ranks.first:
         for name, split in measured.items():

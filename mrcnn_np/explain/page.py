@@ -23,7 +23,6 @@ from ..pictures.canvas import (
     NARROW,
     add_axes,
     add_box,
-    add_labels,
     add_text,
     as_rgb,
     fit_size,
@@ -33,6 +32,7 @@ from ..pictures.canvas import (
     wrapped,
 )
 from ..pictures.html import page
+from ..pictures.labels import add_labels
 from ..tables import one_of
 from .advice import in_full
 from .deaths import Miss

@@ -21,18 +21,17 @@ from .canvas import (
     PALETTE,
     add_axes,
     add_box,
-    add_labels,
     add_text,
     add_title,
     as_rgb,
     fit_size,
-    label_size,
     new_figure,
     pixels,
     save,
     show_image,
     wrapped,
 )
+from .labels import add_labels, label_size
 
 TITLE = 20  # pixels above a panel
 _VOID = np.array([224, 224, 192]) / 255  # VOC's colour for label 255

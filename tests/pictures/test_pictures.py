@@ -20,7 +20,6 @@ from mrcnn_np.keypoints.pose import Pose, Skeletons
 from mrcnn_np.pictures import overlay
 from mrcnn_np.pictures.canvas import (
     PALETTE,
-    _free_place,
     add_axes,
     add_text,
     add_title,
@@ -43,6 +42,7 @@ from mrcnn_np.pictures.instances import (
     save_gallery,
     save_proposals,
 )
+from mrcnn_np.pictures.labels import _free_place
 from mrcnn_np.pictures.overlay import _outline, legend, legend_height
 
 NAMES = ("background", "cat", "dog")
