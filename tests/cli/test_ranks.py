@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from mrcnn_np.cli.main import main
+from mrcnn_np.data.findings import LOOKED_AT
 from mrcnn_np.data.shapes import generate
 from mrcnn_np.training.batches import batch_indices
 from mrcnn_np.training.checkpoint import load_checkpoint
@@ -152,12 +153,14 @@ def test_two_processes_train_detect_and_evaluate_like_one(shapes, tmp_path):
 
 
 @mpi
-def test_a_failure_of_one_process_stops_all_with_its_message(shapes, tmp_path):
-    broken = tmp_path / "shapes"
-    shutil.copytree(shapes, broken)
-    _, of_second_rank = batch_indices(0, 0, 2, 4)
+def test_a_failure_of_one_process_stops_all_with_its_message(tmp_path):
+    """The picture is none of those that are looked at before the start, every second one."""
+    broken, images = tmp_path / "shapes", LOOKED_AT + 6
+    generate(broken, train=images, val=1, size=64)
+    seed = next(seed for seed in range(9) if batch_indices(seed, 0, 2, images)[1] % 2)
+    _, of_second_rank = batch_indices(seed, 0, 2, images)
     (broken / "VOC2012" / "JPEGImages" / f"train_{of_second_rank:06}.jpg").write_bytes(b"no picture")
-    done = started(*training(broken, tmp_path / "run", "--no-eval"))
+    done = started(*training(broken, tmp_path / "run", "--no-eval", "--seed", seed))
     assert done.returncode == 2, done.stderr
     assert f"error: rank 1 of 2: image train_{of_second_rank:06}: " in done.stderr and "Traceback" not in done.stderr
     assert load_checkpoint(tmp_path / "run" / CHECKPOINT).step == 0  # what one can go on from, once it is mended

@@ -175,7 +175,7 @@ def test_no_held_out_images(shapes, tmp_path, capsys):
 def test_another_share_is_named_where_it_matters(monkeypatch, capsys, held, fraction, said):
     """Of 70 pictures."""
     names = [f"IMG_{k}.jpg" for k in range(70)]
-    part = type("Part", (), {"__len__": lambda self: len(self.ids)})
+    part = type("Part", (), {"__len__": lambda self: len(self.ids), "classes_in": lambda self, index: {1}})
     dataset, held_out = part(), part()
     dataset.ids, held_out.ids = names[held:], names[:held]
     monkeypatch.setattr(splits, "draws", lambda *args: True)
