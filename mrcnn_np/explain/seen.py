@@ -77,7 +77,7 @@ def _one_name_each(report: Explanation) -> str:
     if not second or not config.detection_nms_per_class:
         return ""
     which = f"{second} of {len(overlaps)}, second names of objects that are found rightly"
-    return f"for {which}: --config detection_nms_per_class=false, unless objects of two classes share a box; "
+    return f"for {which}: --config detection_nms_per_class=false, by which the better name stays, right or wrong; "
 
 
 def _finer(report: Explanation) -> bool:
