@@ -29,7 +29,7 @@ def mask_losses(truth: Truth, config: Config, sizes: Sequence[int]) -> np.ndarra
     config : Config
         The ``mask_*`` fields; each m takes the place of twice ``mask_pool_size``.
     sizes : sequence of int
-        Even numbers m.
+        Even numbers m; empty for the training size alone.
 
     Returns
     -------
@@ -50,7 +50,9 @@ def mask_losses(truth: Truth, config: Config, sizes: Sequence[int]) -> np.ndarra
         cut = [_cells(truth, block, config.replace(mask_pool_size=m // 2, mask_branch=False)) for m in sizes]
         for n, k in enumerate(block):
             place = start + n
-            y1, x1, y2, x2 = window = _window(boxes[k], truth.original.boxes[k], truth.original.size, min(sizes))
+            y1, x1, y2, x2 = window = _window(
+                boxes[k], truth.original.boxes[k], truth.original.size, min(sizes, default=1)
+            )
             true = truth.original.crop(int(k), window)
             results[place, 0] = _compare(true, back.crop(place, window))
             moved = boxes[k][None] - np.array([y1, x1, y1, x1], boxes.dtype)
