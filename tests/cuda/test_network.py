@@ -284,7 +284,7 @@ def test_parameters_follow_the_backend():
         assert all(kernels.on_device(p) for p in params.values())
         model.detect(image)
         assert all(params[name] is p for name, p in moved.items())
-        other = model.with_config(detection_nms_iou=0.3)
+        other = model.with_config(detection_nms_iou=0.3, detection_nms_per_class=False)
         assert len(other.detect(image)) == 1
     with kernels.use("numpy"):
         model.detect(image)
