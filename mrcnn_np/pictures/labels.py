@@ -12,7 +12,8 @@ from .canvas import CHARACTER, NARROW, add_text, missing_letters, shorten
 
 #: more objects than this have smaller labels, or none, if these would hide more than this share of the objects
 MANY, _COVERED, _SMALL = 8, 0.35, 0.7
-_BESIDE = 0.08  # smaller labels that take no more of the ground between the objects find a place there
+#: smaller labels that take no more of the ground between the objects find a place there, up to so many of them
+_BESIDE, _FEW = 0.08, 20
 
 
 def add_labels(
@@ -95,6 +96,8 @@ def label_size(
     for size in (1.0, _SMALL):
         if letters * size**2 <= _COVERED * objects:
             return fontsize * size
+    if len(boxes) > _FEW:
+        return None
     ground = float(np.prod(shape)) * scale**2 - objects
     return fontsize * _SMALL if letters * _SMALL**2 <= min(objects, _BESIDE * ground) else None
 

@@ -167,6 +167,9 @@ def test_labels_do_not_hide_many_small_objects():
     assert labels_of([(5, 5, 5, 5)] * 9, scores[:9]) == []
     few = [(y, x, y + 26, x + 26) for y, x in corners[:11]]  # in a picture with room between them
     assert {points for _, points in labels_of(few, scores[:11])} == {8 * 0.7}
+    names = ("background", "nucleus")  # the scores of twenty have room; more would be all that one sees
+    many = [(y, x, y + 19, x + 19) for y, x in corners]
+    assert len(labels_of(many[:20], scores[:20], names)) == 20 and labels_of(many[:21], scores[:21], names) == []
 
 
 def test_dashes_are_explained_where_colours_repeat(tmp_path):
