@@ -155,9 +155,8 @@ def _draw_truth(sample: data.Sample, class_names: tuple[str, ...], out: Path, wh
 
 def _number(sample: data.Sample) -> str:
     crowds = int(sample.gt_crowd.sum())
-    objects = len(sample.gt_boxes) - crowds
-    text = f"{objects} object{'s' if objects != 1 else ''}"
-    return text + (f", {crowds} crowd{'s' if crowds != 1 else ''}" if crowds else "")
+    objects = counted(len(sample.gt_boxes) - crowds, "object")
+    return f"{objects}, {counted(crowds, 'crowd')}" if crowds else objects
 
 
 def _counted(sample: data.Sample, class_names: tuple[str, ...]) -> str:

@@ -13,6 +13,7 @@ from ..errors import ConfigError, UserError
 from ..files import did_you_mean_path, read_json
 from ..objective import KEYPOINT_LOSS, LOSSES
 from ..schema import Optional, require
+from ..tables import counted
 from .run_folder import CONFIG, METRICS, OPTIONS, SUMMARY, TIMINGS, read_steps
 
 #: steps whose losses are averaged, as in ``summary.json``
@@ -99,7 +100,7 @@ def worth(measured: Measured, untaught: Sequence[str] = ()) -> str:
     untaught : sequence of str
         Classes that were never taught, so that none of their objects can be found.
     """
-    images = "1 image" if measured.images == 1 else f"{measured.images} images"
+    images = counted(measured.images, "image")
     trust = "a difference counts if it is there with another --seed, too"
     if not measured.objects:
         return f"{images}; on few images small differences mean little: {trust}"
