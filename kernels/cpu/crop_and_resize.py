@@ -9,38 +9,37 @@ from numba import njit, prange
 
 from ..contract import CropAndResizeCache, as_pair
 from .machine.arguments import are_rois, is_float32, is_target
-from .roi_align import _gather, _scatter, channel_parts, zeros
+from .machine.threads import shares
+from .machine.turns import new_turns, take
+from .roi_align import band_of, gather, row_bands, scatter, zeros
 
 
 @njit(cache=True, parallel=True, error_model="numpy")
-def _crop(image, box_index, iy, wy, in_y, ix, wx, in_x, outside, crops):
+def _crop(image, box_index, iy, wy, ny, ix, wx, nx, outside, crops):
     for r in prange(crops.shape[0]):
-        source = image[box_index[r]]
+        gather(image[box_index[r]], iy[r], wy[r], ny[r], ix[r], wx[r], nx[r], crops[r])
         for p in range(crops.shape[1]):
             for q in range(crops.shape[2]):
-                out = crops[r, p, q]
-                if in_y[r, p] and in_x[r, q]:
-                    out[:] = 0
-                    _gather(source, iy[r, p], wy[r, p], ix[r, q], wx[r, q], out)
-                else:
-                    out[:] = outside
+                if ny[r, p] == 0 or nx[r, q] == 0:
+                    crops[r, p, q] = outside
 
 
 @njit(cache=True, parallel=True, error_model="numpy")
-def _crop_backward(dy, box_index, iy, wy, in_y, ix, wx, in_x, parts, dimage):
-    channels = dimage.shape[3]
-    for part in prange(parts):
-        first, last = channels * part // parts, channels * (part + 1) // parts
-        for r in range(dy.shape[0]):
-            target = dimage[box_index[r]]
-            for p in range(dy.shape[1]):
-                for q in range(dy.shape[2]):
-                    if in_y[r, p] and in_x[r, q]:
-                        _scatter(dy[r, p, q, first:last], iy[r, p], wy[r, p], ix[r, q], wx[r, q], target, first)
+def _crop_backward(dy, box_index, iy, wy, ny, ix, wx, nx, bands, threads, dimage):
+    images, height = dimage.shape[:2]
+    turns = new_turns()
+    for _thread in prange(threads):
+        task = take(turns)
+        while task < images * bands:
+            n, band = task // bands, band_of(task % bands, bands, height)
+            for r in range(dy.shape[0]):
+                if box_index[r] == n:
+                    scatter(dy[r], iy[r], wy[r], ny[r], ix[r], wx[r], nx[r], dimage[n], band)
+            task = take(turns)
 
 
 def _axis_points(low: np.ndarray, high: np.ndarray, points: int, size: int) -> tuple[np.ndarray, ...]:
-    """Return neighbours (R, points, 2), their weights, and which points (R, points) are inside, as the reference."""
+    """Return neighbours (R, points, 2) as the reference's, their weights, and how many count: 2, outside none."""
     last = np.float32(size - 1)
     if points > 1:
         step = (high - low) * last / np.float32(points - 1)
@@ -51,7 +50,8 @@ def _axis_points(low: np.ndarray, high: np.ndarray, points: int, size: int) -> t
     coordinate = np.where(inside, coordinate, 0)
     lower, upper = np.floor(coordinate), np.ceil(coordinate)
     fraction = coordinate - lower
-    return np.stack([lower, upper], axis=-1).astype(np.int64), np.stack([1 - fraction, fraction], axis=-1), inside
+    taps, weights = np.stack([lower, upper], axis=-1).astype(np.int64), np.stack([1 - fraction, fraction], axis=-1)
+    return taps, weights, 2 * inside.astype(np.int64)
 
 
 def _points(boxes: np.ndarray, bins: tuple[int, int], shape: tuple[int, ...]) -> tuple[Any, ...]:
@@ -76,8 +76,7 @@ def crop_and_resize(
         return NotImplemented
     crops = np.empty((len(boxes), *bins, image.shape[3]), np.float32)
     source, outside = np.ascontiguousarray(image), np.float32(extrapolation_value)
-    iy, wy, in_y, ix, wx, in_x = _points(boxes, bins, image.shape)
-    _crop(source, box_index.astype(np.int64), iy, wy, in_y, ix, wx, in_x, outside, crops)
+    _crop(source, box_index.astype(np.int64), *_points(boxes, bins, image.shape), outside, crops)
     return crops, CropAndResizeCache(image.shape, image.dtype, boxes, box_index, bins)
 
 
@@ -88,7 +87,7 @@ def crop_and_resize_backward(dy: np.ndarray, cache: CropAndResizeCache, *, into:
         return NotImplemented
     if not is_target(into, shape):
         return NotImplemented
-    dimage, parts = zeros(shape) if into is None else into, channel_parts(shape[3])
-    iy, wy, in_y, ix, wx, in_x = _points(boxes, bins, shape)
-    _crop_backward(np.ascontiguousarray(dy), box_index.astype(np.int64), iy, wy, in_y, ix, wx, in_x, parts, dimage)
+    dimage, threads = zeros(shape) if into is None else into, shares()
+    dy, index, bands = np.ascontiguousarray(dy), box_index.astype(np.int64), row_bands(*shape[:2], threads)
+    _crop_backward(dy, index, *_points(boxes, bins, shape), bands, threads, dimage)
     return dimage

@@ -4,8 +4,12 @@ The mean over a grid of samples is separable: the weights of a bin are a column 
 weights. Samples of one bin that share a row or column share its tap, so a bin of less than a pixel reads 4 pixels, not
 16.
 
-Backward every thread owns some channels of all pixels and goes through all RoIs in order: the same sums in the same
-order whatever the number of threads.
+Backward a task owns a band of rows of one image's map and goes through that image's RoIs in order: the same sums in
+the same order however many tasks and threads there are. A RoI that lies across two bands is met twice, each time for
+the rows of that band.
+
+``gather`` and ``scatter`` take whole arrays and index them. Handed a view of each pixel, they would count its references
+up and down, one after the other in all threads: that took longer than the sums.
 
 The parallel functions have no ``fastmath``: those they call would inherit it, and coordinates must be rounded like the
 reference's.
@@ -22,7 +26,9 @@ from ..contract import RoIAlignCache, as_pair
 from ..scalar import bilinear_taps, sample_place
 from .machine.arguments import are_rois, is_float32, is_target
 from .machine.threads import shares
+from .machine.turns import new_turns, take
 
+BAND = 8  # rows of a map that are worth a task of their own
 MOST_SAMPLES = 128  # twice the samples of a bin along one axis above which the maximum is left to the reference
 
 
@@ -76,40 +82,76 @@ def _sample_taps(start, bin_side, bins, count, size, index, weight):
 
 
 @njit(cache=True, error_model="numpy", fastmath={"contract"}, inline="never")
-def _gather(image, iy, wy, ix, wx, out):
-    """Add sum over rows i and columns j of wy[i] wx[j] image[iy[i], ix[j]] to ``out`` (C,), four columns at a time."""
-    channels = out.size
-    columns = ix.size
-    for i in range(iy.size):
-        line, w = image[iy[i]], wy[i]
-        j = 0
-        while j + 4 <= columns:
-            a, b, c, d = line[ix[j]], line[ix[j + 1]], line[ix[j + 2]], line[ix[j + 3]]
-            wa, wb, wc, wd = w * wx[j], w * wx[j + 1], w * wx[j + 2], w * wx[j + 3]
+def gather(image, iy, wy, ny, ix, wx, nx, out):
+    """Write sum over rows i and columns j of wy[p, i] wx[q, j] image[iy[p, i], ix[q, j]] to ``out`` (ph, pw, C)."""
+    channels = out.shape[2]
+    for p in range(out.shape[0]):
+        for q in range(out.shape[1]):
             for k in range(channels):
-                out[k] += wa * a[k] + wb * b[k] + wc * c[k] + wd * d[k]
-            j += 4
-        if j + 2 <= columns:
-            a, b = line[ix[j]], line[ix[j + 1]]
-            wa, wb = w * wx[j], w * wx[j + 1]
-            for k in range(channels):
-                out[k] += wa * a[k] + wb * b[k]
-            j += 2
-        if j < columns:
-            a, wa = line[ix[j]], w * wx[j]
-            for k in range(channels):
-                out[k] += wa * a[k]
+                out[p, q, k] = 0
+            for i in range(ny[p]):
+                y, w = iy[p, i], wy[p, i]
+                j = 0
+                while j + 4 <= nx[q]:  # four columns at a time
+                    a, b, c, d = ix[q, j], ix[q, j + 1], ix[q, j + 2], ix[q, j + 3]
+                    wa, wb, wc, wd = w * wx[q, j], w * wx[q, j + 1], w * wx[q, j + 2], w * wx[q, j + 3]
+                    for k in range(channels):
+                        left = wa * image[y, a, k] + wb * image[y, b, k]
+                        out[p, q, k] += left + wc * image[y, c, k] + wd * image[y, d, k]
+                    j += 4
+                if j + 2 <= nx[q]:
+                    a, b = ix[q, j], ix[q, j + 1]
+                    wa, wb = w * wx[q, j], w * wx[q, j + 1]
+                    for k in range(channels):
+                        out[p, q, k] += wa * image[y, a, k] + wb * image[y, b, k]
+                    j += 2
+                if j < nx[q]:
+                    a, wa = ix[q, j], w * wx[q, j]
+                    for k in range(channels):
+                        out[p, q, k] += wa * image[y, a, k]
 
 
 @njit(cache=True, error_model="numpy", fastmath={"contract"}, inline="never")
-def _scatter(dy, iy, wy, ix, wx, image, first):
-    """Add wy[i] wx[j] dy to the pixels iy[i], ix[j], in the channels from ``first`` on."""
-    for i in range(iy.size):
-        for j in range(ix.size):
-            w = wy[i] * wx[j]
-            pixel = image[iy[i], ix[j], first : first + dy.size]
-            for k in range(dy.size):
-                pixel[k] += w * dy[k]
+def _read(image, iy, wy, ix, wx, p, q, i, j, value):
+    """Write sample (i, j) of bin (p, q) to ``value`` (C,): taps 2 i and 2 i + 1 down, 2 j and 2 j + 1 across."""
+    value[:] = 0
+    left, right = ix[q, 2 * j], ix[q, 2 * j + 1]
+    for a in range(2 * i, 2 * i + 2):
+        y, w_left, w_right = iy[p, a], wy[p, a] * wx[q, 2 * j], wy[p, a] * wx[q, 2 * j + 1]
+        for k in range(value.size):
+            value[k] += w_left * image[y, left, k] + w_right * image[y, right, k]
+
+
+@njit(cache=True, error_model="numpy", fastmath={"contract"}, inline="never")
+def scatter(dy, iy, wy, ny, ix, wx, nx, image, band):
+    """Add wy[p, i] wx[q, j] dy[p, q] to the pixels iy[p, i], ix[q, j], in the rows of the band."""
+    for p in range(dy.shape[0]):
+        for i in range(ny[p]):
+            y = iy[p, i]
+            if band[0] <= y < band[1]:
+                for q in range(dy.shape[1]):
+                    for j in range(nx[q]):
+                        x, w = ix[q, j], wy[p, i] * wx[q, j]
+                        for k in range(dy.shape[2]):
+                            image[y, x, k] += w * dy[p, q, k]
+
+
+@njit(cache=True, error_model="numpy")
+def band_of(which, bands, height):
+    """Return the first row of a band and the first after it."""
+    return height * which // bands, height * (which + 1) // bands
+
+
+def row_bands(images: int, height: int, threads: int) -> int:
+    """Return into how many bands of rows each map is cut: some tasks for each thread, of at least ``BAND`` rows."""
+    return max(1, min(height // BAND, -(-4 * threads // images)))
+
+
+@njit(cache=True, error_model="numpy")
+def _touches(start, bin_side, bins, band):
+    """Tell whether samples of a RoI may read rows of the band; those beyond the map read its edge, or nothing."""
+    end = start + np.float32(bins) * bin_side
+    return min(start, end) - 2 < band[1] and max(start, end) + 2 >= band[0]
 
 
 @njit(cache=True, parallel=True, error_model="numpy")
@@ -122,31 +164,28 @@ def _mean(features, batch_index, start, side, counts, most, pooled):
         ny, nx = np.empty(ph, np.int64), np.empty(pw, np.int64)
         axis_taps(start[r, 0], side[r, 0], ph, counts[r, 0], height, iy, wy, ny)
         axis_taps(start[r, 1], side[r, 1], pw, counts[r, 1], width, ix, wx, nx)
-        image = features[batch_index[r]]
-        for p in range(ph):
-            for q in range(pw):
-                out = pooled[r, p, q]
-                out[:] = 0
-                _gather(image, iy[p, : ny[p]], wy[p, : ny[p]], ix[q, : nx[q]], wx[q, : nx[q]], out)
+        gather(features[batch_index[r]], iy, wy, ny, ix, wx, nx, pooled[r])
 
 
 @njit(cache=True, parallel=True, error_model="numpy")
-def _mean_backward(dy, batch_index, start, side, counts, most, parts, dfeatures):
-    _, height, width, channels = dfeatures.shape
+def _mean_backward(dy, batch_index, start, side, counts, most, bands, threads, dfeatures):
+    images, height, width, _ = dfeatures.shape
     ph, pw = dy.shape[1:3]
-    for part in prange(parts):
-        first, last = channels * part // parts, channels * (part + 1) // parts
+    turns = new_turns()
+    for _thread in prange(threads):
         iy, wy = np.empty((ph, most), np.int64), np.empty((ph, most), np.float32)
         ix, wx = np.empty((pw, most), np.int64), np.empty((pw, most), np.float32)
         ny, nx = np.empty(ph, np.int64), np.empty(pw, np.int64)
-        for r in range(dy.shape[0]):
-            axis_taps(start[r, 0], side[r, 0], ph, counts[r, 0], height, iy, wy, ny)
-            axis_taps(start[r, 1], side[r, 1], pw, counts[r, 1], width, ix, wx, nx)
-            image = dfeatures[batch_index[r]]
-            for p in range(ph):
-                for q in range(pw):
-                    gradient = dy[r, p, q, first:last]
-                    _scatter(gradient, iy[p, : ny[p]], wy[p, : ny[p]], ix[q, : nx[q]], wx[q, : nx[q]], image, first)
+        task = take(turns)
+        while task < images * bands:
+            n, band = task // bands, band_of(task % bands, bands, height)
+            for r in range(dy.shape[0]):
+                if batch_index[r] != n or not _touches(start[r, 0], side[r, 0], ph, band):
+                    continue
+                axis_taps(start[r, 0], side[r, 0], ph, counts[r, 0], height, iy, wy, ny)
+                axis_taps(start[r, 1], side[r, 1], pw, counts[r, 1], width, ix, wx, nx)
+                scatter(dy[r], iy, wy, ny, ix, wx, nx, dfeatures[n], band)
+            task = take(turns)
 
 
 @njit(cache=True, parallel=True, error_model="numpy")
@@ -167,9 +206,7 @@ def _max(features, batch_index, start, side, counts, most, pooled, winner):
                 which[:] = 0
                 for i in range(counts[r, 0]):
                     for j in range(counts[r, 1]):
-                        value[:] = 0
-                        here_y, here_x = slice(2 * i, 2 * i + 2), slice(2 * j, 2 * j + 2)
-                        _gather(image, iy[p, here_y], wy[p, here_y], ix[q, here_x], wx[q, here_x], value)
+                        _read(image, iy, wy, ix, wx, p, q, i, j, value)
                         sample = i * counts[r, 1] + j
                         for k in range(channels):
                             new, old = value[k], best[k]
@@ -179,26 +216,32 @@ def _max(features, batch_index, start, side, counts, most, pooled, winner):
 
 
 @njit(cache=True, parallel=True, error_model="numpy")
-def _max_backward(dy, winner, batch_index, start, side, counts, most, parts, dfeatures):
-    _, height, width, channels = dfeatures.shape
+def _max_backward(dy, winner, batch_index, start, side, counts, most, bands, threads, dfeatures):
+    images, height, width, channels = dfeatures.shape
     ph, pw = dy.shape[1:3]
-    for part in prange(parts):
-        first, last = channels * part // parts, channels * (part + 1) // parts
+    turns = new_turns()
+    for _thread in prange(threads):
         iy, wy = np.empty((ph, most), np.int64), np.empty((ph, most), np.float32)
         ix, wx = np.empty((pw, most), np.int64), np.empty((pw, most), np.float32)
-        for r in range(dy.shape[0]):
-            if counts[r, 0] == 0 or counts[r, 1] == 0:
-                continue
-            _sample_taps(start[r, 0], side[r, 0], ph, counts[r, 0], height, iy, wy)
-            _sample_taps(start[r, 1], side[r, 1], pw, counts[r, 1], width, ix, wx)
-            image = dfeatures[batch_index[r]]
-            for p in range(ph):
-                for q in range(pw):
-                    for k in range(first, last):
-                        i, j = winner[r, p, q, k] // counts[r, 1], winner[r, p, q, k] % counts[r, 1]
-                        for a in range(2 * i, 2 * i + 2):
-                            for b in range(2 * j, 2 * j + 2):
-                                image[iy[p, a], ix[q, b], k] += wy[p, a] * wx[q, b] * dy[r, p, q, k]
+        task = take(turns)
+        while task < images * bands:
+            n, band = task // bands, band_of(task % bands, bands, height)
+            for r in range(dy.shape[0]):
+                if batch_index[r] != n or not _touches(start[r, 0], side[r, 0], ph, band):
+                    continue
+                if counts[r, 0] == 0 or counts[r, 1] == 0:
+                    continue
+                _sample_taps(start[r, 0], side[r, 0], ph, counts[r, 0], height, iy, wy)
+                _sample_taps(start[r, 1], side[r, 1], pw, counts[r, 1], width, ix, wx)
+                for p in range(ph):
+                    for q in range(pw):
+                        for k in range(channels):
+                            i, j = winner[r, p, q, k] // counts[r, 1], winner[r, p, q, k] % counts[r, 1]
+                            for a in range(2 * i, 2 * i + 2):
+                                if band[0] <= iy[p, a] < band[1]:
+                                    for b in range(2 * j, 2 * j + 2):
+                                        dfeatures[n, iy[p, a], ix[q, b], k] += wy[p, a] * wx[q, b] * dy[r, p, q, k]
+            task = take(turns)
 
 
 @njit(cache=True, parallel=True, error_model="numpy")
@@ -212,11 +255,6 @@ def zeros(shape: tuple[int, ...]) -> np.ndarray:
     x = np.empty(shape, np.float32)
     _clear(x.reshape(-1))
     return x
-
-
-def channel_parts(channels: int) -> int:
-    """Return into how many parts the threads share the channels: whole vectors for each."""
-    return max(1, min(shares(), channels // 16))
 
 
 def sample_grid(
@@ -280,9 +318,10 @@ def roi_align_backward(dy: np.ndarray, cache: RoIAlignCache, *, into: np.ndarray
         return NotImplemented
     dy, index = np.ascontiguousarray(dy), batch_index.astype(np.int64)
     dfeatures = zeros(shape) if into is None else into
-    parts = channel_parts(shape[3])
+    threads = shares()
+    bands = row_bands(*shape[:2], threads)
     if winner is None:
-        _mean_backward(dy, index, start, side, counts, min(most, max(shape[1:3])), parts, dfeatures)
+        _mean_backward(dy, index, start, side, counts, min(most, max(shape[1:3])), bands, threads, dfeatures)
     else:
-        _max_backward(dy, winner.astype(np.int32), index, start, side, counts, most, parts, dfeatures)
+        _max_backward(dy, winner.astype(np.int32), index, start, side, counts, most, bands, threads, dfeatures)
     return dfeatures

@@ -1,4 +1,8 @@
-"""RoIPool: one RoI at a time, runs over the channels. See ``roi_align`` for who writes what in the backward pass."""
+"""RoIPool: one RoI at a time, runs over the channels.
+
+Backward every thread owns some channels of all pixels and goes through all RoIs in order: the same sums in the same
+order whatever the number of threads.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ from numba import njit, prange
 
 from ..contract import RoIPoolCache, as_pair
 from .machine.arguments import are_rois, is_float32
-from .roi_align import channel_parts
+from .machine.threads import shares
 
 
 @njit(cache=True, parallel=True, error_model="numpy")
@@ -49,6 +53,11 @@ def _pool_backward(dy, winner, batch_index, parts, dfeatures):
                     for k in range(first, last):
                         if winner[r, p, q, k] >= 0:
                             target[winner[r, p, q, k], k] += dy[r, p, q, k]
+
+
+def _channel_parts(channels: int) -> int:
+    """Return into how many parts the threads share the channels: whole vectors for each."""
+    return max(1, min(shares(), channels // 16))
 
 
 def _caffe_edges(low: np.ndarray, high: np.ndarray, bins: int) -> tuple[np.ndarray, np.ndarray]:
@@ -104,5 +113,5 @@ def roi_pool_backward(dy: np.ndarray, cache: RoIPoolCache) -> Any:
         return NotImplemented
     dfeatures = np.empty(shape, np.float32)
     flat = dfeatures.reshape(shape[0], -1, shape[3])
-    _pool_backward(np.ascontiguousarray(dy), winner, batch_index.astype(np.int64), channel_parts(shape[3]), flat)
+    _pool_backward(np.ascontiguousarray(dy), winner, batch_index.astype(np.int64), _channel_parts(shape[3]), flat)
     return dfeatures
