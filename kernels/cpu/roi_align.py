@@ -8,8 +8,8 @@ Backward a task owns a band of rows of one image's map and goes through that ima
 the same order however many tasks and threads there are. A RoI that lies across two bands is met twice, each time for
 the rows of that band.
 
-``gather`` and ``scatter`` take whole arrays and index them. Handed a view of each pixel, they would count its references
-up and down, one after the other in all threads: that took longer than the sums.
+``gather`` and ``scatter`` take whole arrays and index them. Handed a view for each bin, they would count its references
+up and down, which threads have to do one after the other; that took longer than the sums.
 
 The parallel functions have no ``fastmath``: those they call would inherit it, and coordinates must be rounded like the
 reference's.
