@@ -112,6 +112,8 @@ def run_detect(args: argparse.Namespace) -> int:
         notes.take_over(others)
     if not ranks.first:
         return 0
+    if count == 0:
+        return _report(given, notes, "nothing is written")
     if results is not None:
         results.write()
     if table is not None:
@@ -133,7 +135,7 @@ def run_detect(args: argparse.Namespace) -> int:
         print(line)
     for line in scales.describe():
         print(f"warning: {line}", file=sys.stderr)
-    return _report(given, notes)
+    return _report(given, notes, "the others are done")
 
 
 def _prepared(args: argparse.Namespace) -> Job:
@@ -210,8 +212,8 @@ def _to_be_sent(looked: Looked | str, *, pixels: bool) -> Looked | str:
     return looked._replace(picture=picture, found=found)
 
 
-def _report(given: Given, notes: Notes) -> int:
-    """Say what was not done, and return the exit code."""
+def _report(given: Given, notes: Notes, rest: str) -> int:
+    """Say what was not done, and of the ``rest`` what was; return the exit code."""
     for line in notes.repeated():
         print(f"warning: {line}", file=sys.stderr)
     for files, what in ((given.others, "not called like pictures"), (given.masks, "masks beside photographs")):
@@ -222,7 +224,7 @@ def _report(given: Given, notes: Notes) -> int:
     if len(given.bad) > _MOST_MESSAGES:
         print(f"error: and {len(given.bad) - _MOST_MESSAGES} more that cannot be read", file=sys.stderr)
     if given.bad and len(given.files) > 1:
-        print(f"error: {len(given.bad)} could not be read; the others are done", file=sys.stderr)
+        print(f"error: {len(given.bad)} could not be read; {rest}", file=sys.stderr)
     return 2 if given.bad else 0
 
 

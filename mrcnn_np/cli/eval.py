@@ -88,14 +88,15 @@ def run_eval(args: argparse.Namespace) -> int:
         skip_bad=args.skip_bad,
         progress=not args.quiet,
         learned_from=subject.learned_from,
+        with_coco=args.method != "coco",
         on_image=None if results is None else results.add,
         ranks=ranks,
     )
     if not ranks.first:
         return 0
     report.notes += never_taught(report, subject.untaught)
-    for kind, evaluation in report.evaluations.items():
-        print(f"{kind}\n{evaluation.table()}\n")
+    for kind in report.evaluations:
+        print(f"{kind}\n{report.table(kind)}\n")
     if report.counts is not None:
         print(f"what detect finds\n{report.counts.table()}\n")
     for line in report.notes:

@@ -47,7 +47,7 @@ class SplitReport:
         What is found from a score on: of masks, where they were measured, else of boxes; None if neither was.
     seconds : float
     coco : CocoEvaluation or None
-        COCO's numbers of what the network is for, masks or else boxes, if they were asked for.
+        COCO's numbers of masks, or else boxes, if they were asked for.
     """
 
     evaluations: dict[str, Evaluation | CocoEvaluation] = field(default_factory=dict)
@@ -58,6 +58,13 @@ class SplitReport:
     counts: Counts | None = None
     seconds: float = 0.0
     coco: CocoEvaluation | None = None
+
+    def table(self, kind: str) -> str:
+        """Return the table of one kind, of classes by VOC's rules with COCO's AP beside, where it was asked for."""
+        evaluation = self.evaluations[kind]
+        if isinstance(evaluation, CocoEvaluation):
+            return evaluation.table()
+        return evaluation.table(self.coco if self.coco is not None and self.coco.iou_type == kind else None)
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
@@ -258,7 +265,8 @@ def evaluate_split(
     learned_from : bool
         The network was trained on these images, so that no score is proposed by them.
     with_coco : bool
-        Say in ``coco`` what the same detections are by COCO's rules, too.
+        Say in ``coco`` what the same detections are by COCO's rules, too: of masks, where those are measured, else of
+        boxes.
     on_image : callable, optional
         Called with the id and the detections of every image.
     ranks : Ranks
@@ -279,8 +287,8 @@ def evaluate_split(
         else:
             evaluators[kind] = Evaluator(dataset.class_names, method=method, iou_type=kind)
     report, began = SplitReport(), time.perf_counter()
-    best = "mask" if model.config.mask_branch else "box"
-    coco = CocoEvaluator(dataset.class_names, iou_type=best) if with_coco else None
+    best = next((kind for kind in ("mask", "box") if kind in evaluators), None)
+    coco = CocoEvaluator(dataset.class_names, iou_type=best) if with_coco and best is not None else None
     limit = DetectionLimit(model.config.detections_per_image)
 
     def look(index: int) -> tuple[Sample, Detections] | DataError:

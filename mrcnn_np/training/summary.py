@@ -108,10 +108,8 @@ def _markdown(summary: dict[str, Any], splits: dict[str, SplitReport]) -> str:
         lines.append(f"- **{name}: {', '.join(found)}**")
         lines += [f"- {name}: {note}" for note in report.notes]
     for name, report in splits.items():
-        for kind, evaluation in report.evaluations.items():
-            coco = report.coco if report.coco is not None and report.coco.iou_type == kind else None
-            table = evaluation.table(coco) if isinstance(evaluation, Evaluation) else evaluation.table()
-            lines += ["", f"## {name}: {kind}", "", "```", table, "```"]
+        for kind in report.evaluations:
+            lines += ["", f"## {name}: {kind}", "", "```", report.table(kind), "```"]
         if report.counts is not None:
             lines += ["", f"## {name}: what detect finds", "", "```", report.counts.table(), "```"]
     return printable("\n".join(lines), keep="\n") + "\n"

@@ -71,6 +71,20 @@ def test_a_folder(trained, folder, tmp_path, finds, capsys):
     assert len(list((folder / "found").iterdir())) == 10
 
 
+def test_nothing_is_written_where_nothing_can_be_read(trained, tmp_path, capsys):
+    """Neither a table without rows nor a folder to correct that would say so much as that nothing was found."""
+    for name in ("a.png", "b.jpg"):
+        (tmp_path / name).write_bytes(b"no picture")
+    wanted = {"--table": "t.csv", "--coco-results": "r.json", "--labelme": "l", "--label-images": "i"}
+    options = [str(word) for option, name in wanted.items() for word in (option, tmp_path / name)]
+    for files, say in (("a.png", 0), ("*", 1)):
+        assert run(trained, tmp_path / files, "--out", tmp_path / "out", *options) == 2
+        said = capsys.readouterr()
+        assert "a.png: is not an image" in said.err and "written to" not in said.out
+        assert said.err.count("error: 2 could not be read; nothing is written\n") == say
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == ["a.png", "b.jpg"]
+
+
 def test_zips_patterns_and_steps(trained, folder, tmp_path, finds):
     os.remove(folder / "b.png")
     with zipfile.ZipFile(tmp_path / "z.zip", "w") as file:

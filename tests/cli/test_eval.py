@@ -23,6 +23,8 @@ def test_eval_prints_and_writes(trained, tmp_path, capsys, method):
     record = json.loads(out.read_text())
     assert (record["split"], record["step"], record["mask"]["method"]) == ("val", 4, method)
     counts = record["counts"]
+    # by VOC's rules COCO's AP stands beside, as after the training, from the same detections
+    assert ("COCO AP" in text) == ("coco" in record) == (method != "coco")
     assert "what detect finds\ndetect with" in text and "--score 0.5" in text
     assert (counts["iou_type"], counts["default"]["score"], counts["best_f1"]) == ("mask", 0.5, None)
     assert "objects are too few for that" in text and "too few" in counts["no_proposal_because"]
@@ -48,6 +50,7 @@ def test_eval_agrees_with_the_summary(trained, tmp_path):
     assert main(command) == 0
     summary = json.loads((trained / "summary.json").read_text())
     assert json.loads(out.read_text())["mask"] == summary["evaluation"]["train"]["mask"]
+    assert json.loads(out.read_text())["coco"] == summary["evaluation"]["train"]["coco"]
     counts = json.loads(out.read_text())["counts"]
     assert counts == summary["evaluation"]["train"]["counts"] and "has learnt" in counts["no_proposal_because"]
     assert "## train: what detect finds" in (trained / "summary.md").read_text()

@@ -98,7 +98,7 @@ def test_the_same_numbers_as_the_run_itself(shapes, tmp_path, capsys):
 def test_nothing_is_written_beside_the_weights(shapes, weights, tmp_path, capsys):
     command = ["eval", "--weights", weights, "--data", "shapes", "--root", shapes, "--preset", "torchvision", *SIZES]
     assert main([*command, "--class-names", "circle,square,triangle", "--iou-type", "box", "--quiet"]) == 0
-    assert "(voc10, box IoU >= 0.5, 4 images)" in capsys.readouterr().out
+    assert "(voc10, box IoU >= 0.5, 4 images; COCO AP: mean" in capsys.readouterr().out
 
 
 def test_bad_input(shapes, weights, tmp_path, capsys):
