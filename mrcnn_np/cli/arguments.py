@@ -20,6 +20,20 @@ from .hints import assignment, options_meant, quotes_meant
 Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
 
 
+class Once(argparse.Action):
+    """Keeps a value, and refuses a second one, of which argparse would drop the first without a word."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        """Keep it, or end with exit code 2."""
+        if hasattr(namespace, f"{self.dest}_once"):
+            parser.error(
+                f"{option_string} is given twice, {getattr(namespace, self.dest)} and {values}; expected one: several "
+                "sets are one when their files lie in one folder, in one format"
+            )
+        setattr(namespace, self.dest, values)
+        setattr(namespace, f"{self.dest}_once", True)
+
+
 class Parser(argparse.ArgumentParser):
     """Says the nearest command, choice or option beside one that does not exist."""
 
@@ -186,6 +200,7 @@ def _add_source(command: argparse.ArgumentParser, *, split: str, default: str, s
     """
     command.add_argument(
         "--data",
+        action=Once,
         metavar="PATH",
         help="a folder, a zip or a JSON, which is looked at to find out what it is; or the name of a kind of data "
         f"set, with --root (%(formats)s; default: {default})",

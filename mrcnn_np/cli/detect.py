@@ -31,6 +31,7 @@ from ..molding import at_size
 from ..parallel.ranks import Ranks
 from ..pictures.instances import draw_instances
 from ..tables import counted, of_each_class
+from ..weights.place import of_run
 from .looking_size import Scales, scale_in_training
 from .network import checkpoint_path, load_model, of_weights, refuse_options_of_weights
 from .object_table import Measured, ObjectTable, measured
@@ -91,8 +92,8 @@ def run_detect(args: argparse.Namespace) -> int:
     job = ranks.after_first(lambda: _prepared(args))
     model, class_names, out, given, _, results, table, folders = job
     limit, notes, count = DetectionLimit(model.config.detections_per_image), Notes(), 0
-    training = scale_in_training(checkpoint_path(args).parent) if args.weights is None and args.size is None else None
-    scales = Scales(model.config, training)
+    network = checkpoint_path(args) if args.weights is None else of_run(args.weights)
+    scales = Scales(model.config, scale_in_training(network.parent))
     for looked in _looked_at(job, args, notes):
         if isinstance(looked, str):
             given.bad.append(looked)
@@ -114,19 +115,16 @@ def run_detect(args: argparse.Namespace) -> int:
         return 0
     if count == 0:
         return _report(given, notes, "nothing is written")
-    if results is not None:
-        results.write()
-    if table is not None:
-        table.write()
+    for file in (results, table):
+        if file is not None:
+            file.write()
     weights = "" if args.weights else f" --weights {shlex.quote(str(checkpoint_path(args)))}"
     for folder in folders:
-        train = f"mrcnn-np train --data {shlex.quote(str(folder.folder))}{weights}"
-        done = f"{counted(count, 'image')} written to {folder.folder}"
-        print(f"{done}; correct them in {folder.program} first, then: {train}")
+        where = folder.folder
+        train = f"mrcnn-np train --data {shlex.quote(str(where))}{weights}"
+        print(f"{counted(count, 'image')} written to {where}; correct them in {folder.program} first, then: {train}")
         if folder.earlier:
-            print(
-                f"{folder.folder} holds what an earlier detection wrote of other pictures ({len(folder.earlier)}), too"
-            )
+            print(f"{where} holds what an earlier detection wrote of other pictures ({len(folder.earlier)}), too")
         if folder.beside:
             print(f"if you have {folder.beside} already, copy these beside them and train on that folder instead")
         if folder.hidden:

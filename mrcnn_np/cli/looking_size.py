@@ -7,6 +7,7 @@ large, and none of them is found.
 
 from __future__ import annotations
 
+from argparse import Namespace
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,13 +19,15 @@ from ..errors import DataError, UserError, some_of
 from ..files import read_json
 from ..molding import plan
 from ..training.run_folder import SUMMARY
+from .network import config_of_run
+from .options import Options, open_dataset, recorded_options
 
 #: in the summary of a run
 SCALE = "scale"
 #: training pictures that are looked at, evenly chosen
 LOOKED_AT = 20
-#: objects this many times smaller or larger than in training are worth a word
-FAR = 2.0
+#: objects so many times smaller or larger than in training are worth a word
+FAR = 1.75
 #: pictures that are named
 _NAMED = 3
 
@@ -45,10 +48,20 @@ def typical_scale(dataset: Dataset, config: Config) -> float | None:
 
 
 def scale_in_training(run: Path) -> float | None:
-    """Return what the summary of a run says; None where it does not, or where there is none."""
+    """Return what the summary of a run says, else what its images do; None where neither is there.
+
+    A training that is not finished has no summary.
+    """
     with suppress(UserError, OSError, TypeError, ValueError, KeyError):
         scale = float(read_json(run / SUMMARY)[SCALE])
-        return scale if np.isfinite(scale) and scale > 0 else None
+        if np.isfinite(scale) and scale > 0:
+            return scale
+    with suppress(UserError, DataError, OSError):
+        recorded = recorded_options(run)
+        if recorded.get("root") and Path(recorded["root"]).exists():
+            options = Options.merge(recorded, Namespace())
+            dataset = open_dataset(options, options.split, subset=options.subset, ids=options.ids)
+            return typical_scale(dataset, config_of_run(run))
     return None
 
 
@@ -71,9 +84,9 @@ class Scales:
         if self.training is None:
             return
         ratio = scale_of(shape, self.config) / self.training
-        if ratio * FAR < 1:
+        if ratio * FAR <= 1:
             self._found["smaller"].append((name, shape))
-        elif ratio > FAR:
+        elif ratio >= FAR:
             self._found["larger"].append((name, shape))
 
     def describe(self) -> list[str]:

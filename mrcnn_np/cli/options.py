@@ -16,9 +16,11 @@ from ..data import formats
 from ..data.opening import has_split
 from ..data.sample import Dataset
 from ..data.shapes import SHAPES_ROOT
+from ..data.to_correct import uncorrected
 from ..errors import UserError, did_you_mean
 from ..files import did_you_mean_path, read_json
 from ..schema import OneOf, Optional
+from ..tables import counted
 from ..training.run_folder import CHECKPOINT, OPTIONS
 from ..weights.place import of_run
 
@@ -97,10 +99,11 @@ class Options:
         return SHAPES_ROOT if self.data == "shapes" and self.root is None else self.root
 
     def absolute(self) -> Options:
-        """Return the options with whole paths, so that --resume finds the same files from any folder."""
+        """Return the options with whole paths, so that the same files are found from any folder and any terminal."""
         config = tuple(text if "=" in text else str(Path(text).absolute()) for text in self.config)
+        root = self.place or os.environ.get(formats.by_name(self.data).variable) or None
         return replace(
-            self, root=_absolute(self.place), weights=_absolute(self.weights), ids=_absolute(self.ids), config=config
+            self, root=_absolute(root), weights=_absolute(self.weights), ids=_absolute(self.ids), config=config
         )
 
 
@@ -241,6 +244,13 @@ def recognise_data(args: argparse.Namespace) -> bool:
         )
     found = data.recognise(args.data)
     print(f"{args.data}: {found.what}, because {found.ground}", flush=True)
+    same, written = uncorrected(args.data)
+    if same:
+        print(
+            f"warning: {same} of the {counted(written, 'annotation')} in {args.data} are still as `detect` wrote them: "
+            "a network that learns from them repeats what was found, and AP measured on them is too good",
+            file=sys.stderr,
+        )
     args.data, args.root = found.kind, args.data
     return True
 

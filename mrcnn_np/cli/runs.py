@@ -16,6 +16,7 @@ from ..files import prepare_file, write_json
 from ..tables import text_table
 from ..training.finished import Measured, Result, read_result, worth
 from .options import Options, recorded_options
+from .splits import VAL_FRACTION
 
 #: options that configuration fields do not tell already, and that change what comes out
 OPTIONS_SHOWN = (
@@ -130,7 +131,8 @@ def from_defaults(run: Run) -> dict[str, list[Any]]:
     config = run.result.config
     preset = BY_NAME.get(config.name)
     usual = preset(num_classes=config.num_classes) if preset else Config(config.name, config.num_classes)
-    before = _options(Options()) | _fields(usual)
+    drawn = VAL_FRACTION if run.options.val_fraction else 0.0  # what is drawn, where something is
+    before = _options(Options(val_fraction=drawn)) | _fields(usual)
     machine = {f"--{name}" for name in _MACHINE}  # a run remembers its machine, whether it was asked for or not
     return {
         name: [before[name], value]

@@ -247,3 +247,13 @@ def _png(array: np.ndarray) -> bytes:
 def _as_text(name: str) -> str:
     """Return a name that JSON and labelme can say, for one that is no text (Linux's names are bytes)."""
     return name.encode(errors="backslashreplace").decode().replace("\\", "_")
+
+
+def uncorrected(folder: str | Path) -> tuple[int, int]:
+    """Return how many annotations in a folder are still as ``detect`` wrote them, and how many it wrote in all."""
+    ends = (LabelmeFolder.ends, LabelImageFolder.ends)
+    try:
+        files = WrittenFiles(Path(folder))
+    except UserError:
+        return 0, 0
+    return len(files.as_written(ends)), sum(name.endswith(ends) for name in files.names)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import suppress
 from pathlib import Path
 
 from ..errors import UserError
@@ -76,6 +77,15 @@ class WrittenFiles:
                 return f"{name} in it was changed since detect wrote it"
         gone = [name for name in self._known if name not in set(self._there) and name != self._last]
         return f"{gone[0]} in it was removed since detect wrote it" if gone else ""
+
+    def as_written(self, ends: tuple[str, ...]) -> list[str]:
+        """Return the files with names that end so which are still as they were written; what cannot be read is not."""
+        same = []
+        for name in self._there:
+            if name in self._known and name.endswith(ends):
+                with suppress(OSError):
+                    same += [name] if _digest(self.folder / name) in self._known[name] else []
+        return same
 
     def same(self, name: str, data: bytes) -> bool:
         """Say whether this content was written under that name."""

@@ -1,6 +1,7 @@
 """At what size ``detect`` looks: ``--size``, and what is said of pictures at another scale than in training."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -46,7 +47,7 @@ def test_scales():
 
 def test_what_is_far_from_training():
     scales = Scales(SQUARE, 1.0)
-    for shape in ((256, 256), (512, 300), (130, 200)):
+    for shape in ((256, 256), (440, 300), (150, 200)):
         scales.add("near.png", shape)
     assert scales.describe() == []
     for name, shape in (("slide.png", (4096, 3000)), ("b.png", (1000, 600)), ("tiny.png", (100, 90))):
@@ -61,6 +62,9 @@ def test_what_is_far_from_training():
     silent = Scales(SQUARE, None)
     silent.add("slide.png", (4096, 3000))
     assert silent.describe() == []
+    double = Scales(SQUARE, 1.0)
+    double.add("double.png", (512, 512))  # exactly twice as large counts
+    assert "all is 2.0 times smaller" in double.describe()[0]
     edge = Scales(EDGE, 1.0)
     edge.add("wide.png", (2000, 3000))
     assert "--size 2000 looks" in edge.describe()[0]
@@ -103,6 +107,17 @@ def test_the_command(trained, asked, tmp_path, capsys):
     size = int(said.partition("--size ")[2].split()[0])
     assert main([*command, "--size", str(size), "--config", "detections_per_image=7"]) == 0
     assert "looked at with objects" not in capsys.readouterr().err
+    # a --size that is far off is told, too, whatever names the network, and of a training that is not finished
+    unfinished = tmp_path / "unfinished"
+    shutil.copytree(trained, unfinished)
+    (unfinished / "summary.json").unlink()
+    assert scale_in_training(unfinished) == scale
+    for option, name in (("--run", trained), ("--weights", trained), ("--run", unfinished), ("--weights", unfinished)):
+        command[1:3] = [option, str(name)]
+        assert main([*command, "--size", str(2 * size)]) == 0
+        assert f"2.0 times larger; if its objects have as many pixels as they had there, --size {size} looks" in (
+            capsys.readouterr().err
+        )
     before, after = asked[0][0], asked[1][0]
     assert after.image_max_size == after.image_min_size == size and after.detections_per_image == 7
     times = (size / side) ** 2

@@ -12,6 +12,7 @@ from PIL import Image
 from mrcnn_np.cli.main import main
 from mrcnn_np.data import open_dataset
 from mrcnn_np.data.held_out import drawn, fraction_for
+from mrcnn_np.data.written import WrittenFiles
 from mrcnn_np.evaluate.split import evaluate_split
 from mrcnn_np.explain.report import explain_split
 
@@ -68,6 +69,49 @@ def test_train_resume_and_eval(folder, tmp_path, capsys, monkeypatch):
     assert "measured on all images, as there is no split 'val'" in capsys.readouterr().out
     expected = open_dataset("labelme", folder, "val", val_fraction=0.3).ids
     assert len(expected) == held_out and measured == [expected, expected, ("a", "b")]
+
+
+def test_a_run_remembers_where_its_images_are(folder, tmp_path, capsys, monkeypatch):
+    """Also where an environment variable said so, which another terminal has not set."""
+    monkeypatch.setenv("LABELME_ROOT", str(folder))
+    out = tmp_path / "run"
+    assert main(["train", "--data", "labelme", "--out", str(out), *FEW]) == 0
+    assert json.loads((out / "options.json").read_text())["root"] == str(folder)
+    monkeypatch.delenv("LABELME_ROOT")
+    assert main(["eval", "--run", str(out), "--quiet", "--iou-type", "box"]) == 0
+    assert main(["train", "--out", str(out), "--resume", "--steps", "2", "--quiet", "--no-pictures"]) == 0
+    # the same run by its path differs in nothing
+    assert main(["train", "--data", str(folder), "--out", str(tmp_path / "b"), *FEW]) == 0
+    capsys.readouterr()
+    assert main(["runs", str(out), str(tmp_path / "b")]) == 0
+    assert "different data" not in capsys.readouterr().out
+
+
+def test_one_set_of_images(folder, tmp_path, capsys):
+    """A second --data is refused: the first would be dropped."""
+    with pytest.raises(SystemExit) as stop:
+        main(["train", "--data", "shapes", "--data", str(folder)])
+    said = f"--data is given twice, shapes and {folder}; expected one: several sets are one when"
+    assert stop.value.code == 2 and said in capsys.readouterr().err
+
+
+def test_detections_that_nobody_corrected_are_told(folder, tmp_path, capsys):
+    where = tmp_path / "found"
+    where.mkdir()
+    written = WrittenFiles(where)
+    for name in ("0a", "0b", "1a"):
+        for suffix in ("png", "json"):
+            written.write(f"{name}.{suffix}", (folder / f"{name}.{suffix}").read_bytes())
+    words = f"of the 3 annotations in {where} are still as `detect` wrote them: a network that learns from them"
+    assert main(["data", "check", "--data", str(where)]) in (0, 1)
+    assert f"warning: 3 {words}" in capsys.readouterr().err
+    for name in ("0a", "0b"):
+        (where / f"{name}.json").write_bytes((where / f"{name}.json").read_bytes() + b" ")
+    assert main(["train", "--data", str(where), "--out", str(tmp_path / "run"), *FEW]) == 0
+    assert f"warning: 1 {words}" in capsys.readouterr().err
+    (where / "1a.json").write_bytes((where / "1a.json").read_bytes() + b" ")
+    assert main(["eval", "--run", str(tmp_path / "run"), "--data", str(where), "--quiet"]) == 0
+    assert "still as" not in capsys.readouterr().err
 
 
 def test_a_share_that_leaves_a_class_untaught_is_not_proposed_without_saying_so(tmp_path, monkeypatch, capsys):

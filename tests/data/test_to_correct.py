@@ -10,7 +10,7 @@ from PIL import Image
 
 from mrcnn_np.data import open_dataset, recognise
 from mrcnn_np.data.given import GivenFile, find_given
-from mrcnn_np.data.to_correct import LabelImageFolder, LabelmeFolder, labelme_document, numbered
+from mrcnn_np.data.to_correct import LabelImageFolder, LabelmeFolder, labelme_document, numbered, uncorrected
 from mrcnn_np.detections import Detections
 from mrcnn_np.errors import DataError, UserError
 
@@ -156,6 +156,7 @@ def test_what_was_corrected_is_not_overwritten(photo, tmp_path, kind):
     kind(where, CLASSES[:2]).add("a", *args, found_of([np.ones(SHAPE, bool)]))
     again = kind(where, CLASSES[:2])
     assert set(again.earlier) == {"a" if kind is LabelmeFolder else "a_image"}
+    assert uncorrected(where) == (1, 1) and uncorrected(tmp_path / "mine") == uncorrected(tmp_path / "none") == (0, 0)
     again.add("a", *args, found_of([]))  # other numbers for the same picture
     assert not again.earlier
     again = kind(where, CLASSES[:2])

@@ -34,6 +34,19 @@ def test_as_it_was_written(folder):
     assert WrittenFiles(folder).changed() == ""
 
 
+def test_those_that_are_as_they_were_written(folder):
+    """Of some endings, so that a folder of large photographs need not be read."""
+    every = ("", "never read")
+    assert WrittenFiles(folder).as_written(every) == ["a", "b\n\udcff"]
+    assert WrittenFiles(folder).as_written(("a", ".json")) == ["a"]
+    (folder / "a").write_bytes(b"One")
+    (folder / "c").write_bytes(b"one")
+    assert WrittenFiles(folder).as_written(every) == ["b\n\udcff"]
+    os.remove(folder / "b\n\udcff")
+    os.mkfifo(folder / "b\n\udcff")
+    assert WrittenFiles(folder).as_written(every) == []
+
+
 def test_changed(folder):
     (folder / "c").mkdir()
     assert WrittenFiles(folder).changed() == "it holds c, of which there is no record that detect wrote it"
