@@ -273,7 +273,9 @@ def last_words(
     run = shlex.quote(str(folder))
     for split in list(reports)[-1:]:
         next_ones.append(f"what it misses and why:  mrcnn-np explain --run {run} --split {split}")
-    next_ones.append(f"find objects elsewhere:  mrcnn-np detect --run {run} PICTURES --out found")
+    counts = others[-1].counts if others else None
+    score = "" if counts is None or counts.best is None else f" --score {counts.best.score:g}"
+    next_ones.append(f"find objects elsewhere:  mrcnn-np detect --run {run} PICTURES{score} --out found")
     enough = elsewhere is not None and elsewhere > ENOUGH
     if not (in_vain or by_heart or enough):
         next_ones.append(f"train it for longer:     mrcnn-np train --out {run} --resume --steps {2 * steps}")

@@ -14,6 +14,7 @@ from mrcnn_np.cli.main import main
 from mrcnn_np.cli.train_words import LEAST, WELL, ap50_of_own_pictures, go_on, in_words, last_words
 from mrcnn_np.data import open_dataset
 from mrcnn_np.data.few import Few
+from mrcnn_np.evaluate.counting import Count, Counts
 from mrcnn_np.evaluate.split import SplitReport
 
 
@@ -67,6 +68,15 @@ def test_more_steps_are_advised_where_they_help(tmp_path, own, elsewhere, images
     assert ("by heart" in said) == by_heart
     assert (f"train --out {run} --resume --steps 8" in said) == (advice == "longer")
     assert ("too few pictures" in said) == (advice == "few")
+
+
+def test_the_score_that_does_best_is_in_the_next_command(tmp_path):
+    make_run(tmp_path / "a")
+    report = Report(0.5, 4)
+    for best, option in ((None, ""), (Count(0.62, 9, 8, 1, 0), " --score 0.62")):
+        report.counts = Counts("mask", 4, Count(0.5, 9, 7, 5, 0), {}, best=best)
+        _, next_ones = last_words(tmp_path / "a", {"val": report}, None, steps=4, few=None)
+        assert f"mrcnn-np detect --run {tmp_path / 'a'} PICTURES{option} --out found" in next_ones[1]
 
 
 @pytest.mark.parametrize(
