@@ -57,14 +57,15 @@ class Miss:
     ----------
     image_id : str
     number : int
-        The object's row in the sample.
+        The object's row in the sample, from 0.
     class_id : int
     box : list of 4 floats
         ``(y1, x1, y2, x2)`` in pixels of the original image.
     stage : str
         Of ``STAGES``.
     numbers : dict
-        What is known of that stage; boxes in pixels of the original image.
+        What is known of that stage; boxes in pixels of the original image. Detections (``detection``,
+        ``by_detection``) count from 1 as ``detect`` numbers them, objects (``by_object``) are rows from 0.
     text : str
         The same as a sentence.
     cost : float
@@ -141,14 +142,14 @@ class _Scene:
             return None
         d = int(mine[judged.ious[mine, g].argmax()])
         numbers = {
-            "detection": d, "score": _round(detections.scores[d]), "box_iou": _round(judged.box_ious[d, g]),
+            "detection": d + 1, "score": _round(detections.scores[d]), "box_iou": _round(judged.box_ious[d, g]),
             "mask_iou": _round(judged.ious[d, g]), "best_possible_mask_iou": _round(self._possible(g, d)),
         }  # fmt: skip
         if judged.ious[d, g] >= self.rules.iou_threshold:
-            return SHARED, numbers, f"detection {d} (IoU {numbers['mask_iou']}) fits another object better"
+            return SHARED, numbers, f"detection {d + 1} (IoU {numbers['mask_iou']}) fits another object better"
         side = 2 * self.config.mask_pool_size
         return MASK, numbers, (
-            f"detection {d} has score {numbers['score']} and box IoU {numbers['box_iou']}, but mask IoU "
+            f"detection {d + 1} has score {numbers['score']} and box IoU {numbers['box_iou']}, but mask IoU "
             f"{numbers['mask_iou']}; a perfect {side} x {side} mask in this box has {numbers['best_possible_mask_iou']}"
         )  # fmt: skip
 
@@ -199,7 +200,7 @@ class _Scene:
         if len(kept):
             d = int(kept[0])
             owner = int(self.judged.matched[d])
-            numbers |= {"by_detection": d, "by_object": owner if owner >= 0 else None}
+            numbers |= {"by_detection": d + 1, "by_object": owner if owner >= 0 else None}
             whose = self._whose(g, d)
         return SUPPRESSED, numbers, (
             f"a box with score {numbers['score']} and IoU {numbers['iou']} overlaps a better one (score "
@@ -211,8 +212,8 @@ class _Scene:
         """Say what a suppressing detection is."""
         matched = int(self.judged.matched[d])
         if matched >= 0 and matched != g:
-            return f"detection {d}, of object {matched}"
-        return f"detection {d}, itself a false one (IoU {_round(self.judged.ious[d, g])} with this object)"
+            return f"detection {d + 1}, of object {matched}"
+        return f"detection {d + 1}, itself a false one (IoU {_round(self.judged.ious[d, g])} with this object)"
 
     def _box_size(self, g: int, row: int) -> Any:
         numbers = self._entry(g, row) | {"sides": self._sides(self.trail.second.boxes[row])}
@@ -232,9 +233,9 @@ class _Scene:
             return None
         d = int(rows[judged.ious[rows, g].argmax()])
         owner = int(judged.matched[d])
-        numbers = {"detection": d, "iou": _round(judged.ious[d, g]), "by_object": owner if owner >= 0 else None}
+        numbers = {"detection": d + 1, "iou": _round(judged.ious[d, g]), "by_object": owner if owner >= 0 else None}
         whom = f"counts for object {owner}" if owner >= 0 else "fits another object better"
-        return SHARED, numbers, f"detection {d} has IoU {numbers['iou']} with it, but {whom}"
+        return SHARED, numbers, f"detection {d + 1} has IoU {numbers['iou']} with it, but {whom}"
 
     def _placed(self, g: int, rows: np.ndarray) -> Any:
         fates = self.trail.second

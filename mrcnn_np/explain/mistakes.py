@@ -22,7 +22,7 @@ class Mistake:
     ----------
     image_id : str
     number : int
-        The detection's row in its image, from the best score.
+        Of the detection in its image, from 1, best score first, as ``detect`` numbers it; its row is one less.
     class_id : int
     box : list of 4 floats
         ``(y1, x1, y2, x2)`` in pixels of the original image.
@@ -30,11 +30,12 @@ class Mistake:
     kind : str
         Of ``KINDS``.
     object : int or None
-        The row of the object it is about.
+        The row of the object it is about, from 0.
     iou, box_iou : float
         Overlap with that object, of what is compared and of the boxes.
     second_name_of : int or None
-        Of a wrong class: the better detection that has found the object rightly, if there is one.
+        Of a wrong class: the number (from 1) of the better detection that has found the object rightly, if there is
+        one.
     name_iou : float
         Overlap of the two boxes; 0 if there is only one.
     text : str
@@ -96,7 +97,7 @@ def _mistake(
         text += f", which detection {second} finds rightly: one object under two names (IoU of the boxes {between:.3f})"
     return Mistake(
         image_id=sample.image_id,
-        number=d,
+        number=d + 1,
         class_id=int(found.class_ids[d]),
         box=[round(float(v), 2) for v in found.boxes[d]],
         score=score,
@@ -111,8 +112,8 @@ def _mistake(
 
 
 def _second_name(d: int, g: int, found: Detections, judged: Judged) -> tuple[int | None, float]:
-    """Return the better detection by which object ``g`` is found under its own name, and how far its box overlaps."""
+    """Return the number of the better detection that finds object ``g`` rightly, and how far its box overlaps."""
     right = np.flatnonzero((judged.matched == g) & (judged.outcome == TRUE_POSITIVE) & (found.scores > found.scores[d]))
     if not len(right):
         return None, 0.0
-    return int(right[0]), float(iou(found.boxes[right[:1]], found.boxes[[d]])[0, 0])
+    return int(right[0]) + 1, float(iou(found.boxes[right[:1]], found.boxes[[d]])[0, 0])

@@ -73,16 +73,15 @@ def draw_mistakes(
     height, width = fit_size(sample.image.shape, _SIDE)
     cell = max(width, NARROW)
     told = worth_telling(mistakes)
-    some = f", {len(told)} of them drawn" if len(told) < len(mistakes) else ""
     titles = (
         wrapped(f"objects: {len(misses)} missed (red), found ones green", cell),
-        wrapped(f"detections: {len(mistakes)} false (blue){some}, right ones green", cell),
+        wrapped(f"detections: {len(mistakes)} false (blue), right ones green{_which_drawn(mistakes, told)}", cell),
     )
     top = _TITLE + LINE * max(title.count("\n") for title in titles)
     figure = new_figure(2 * cell + 3 * _GAP, height + top + _GAP)
     lost = {one.number: f"{one.number} {class_names[one.class_id]}: {one.stage}" for one in misses}
-    wrong = {one.number: f"{class_names[one.class_id]} {one.score:.2f}: {one.kind}" for one in told}
-    right = np.setdiff1d(np.arange(len(found.scores)), [one.number for one in mistakes])
+    wrong = {one.number - 1: f"{class_names[one.class_id]} {one.score:.2f}: {one.kind}" for one in told}
+    right = np.setdiff1d(np.arange(len(found.scores)), [one.number - 1 for one in mistakes])
     panels = (
         (sample.gt_boxes, sample.gt_masks, lost, np.arange(len(sample.gt_boxes)), _MISSED),
         (found.boxes, found.masks, wrong, right, _FALSE),
@@ -93,6 +92,19 @@ def draw_mistakes(
         _panel(ax, sample.image, boxes, masks, captions, others, colour)
         add_text(figure, left / (2 * cell + 3 * _GAP), 1 - 4 / (height + top + _GAP), titles[side], va="top")
     return pixels(figure)
+
+
+def _which_drawn(mistakes: list[Mistake], told: list[Mistake]) -> str:
+    """Return what the title of a picture says of the false detections that it shows; empty if it shows all."""
+    if len(told) == len(mistakes):
+        return ""
+    if not told:
+        return f"; none of the false ones drawn: none costs AP or scores {SHOWN_SCORE:g} or more"
+    worth = sum(costs_something(one) or one.score >= SHOWN_SCORE for one in mistakes)
+    why = f"what costs AP or scores {SHOWN_SCORE:g} or more"
+    if len(told) < worth:
+        why = "what costs most, then what scores highest"
+    return f"; {len(told)} of the false ones drawn: {why}"
 
 
 def _panel(

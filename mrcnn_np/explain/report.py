@@ -20,7 +20,7 @@ from ..evaluate.coco import CocoEvaluator
 from ..evaluate.voc import Evaluator
 from ..model import MaskRCNN
 from ..tables import text_table
-from .costs import Costs, Ledger
+from .costs import MENDED, Costs, Ledger
 from .deaths import STAGES, Miss, find_deaths
 from .judge import KINDS, Rules, judge
 from .mistakes import Mistake, find_mistakes
@@ -108,7 +108,10 @@ class Explanation:
         return dict(sorted(costs.items(), key=lambda item: -item[1]))
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain values for JSON, NaN as None."""
+        """Return plain values for JSON, NaN as None.
+
+        Detections count from 1, as ``n`` does in the JSON of ``detect``; objects from 0, as in the annotation.
+        """
 
         def kinds(table: dict[str, tuple[int, float]]) -> dict[str, Any]:
             return {name: {"count": count, "ap_cost": _plain(cost)} for name, (count, cost) in table.items()}
@@ -137,13 +140,19 @@ class Explanation:
             "AP cost: by how much AP would rise if mistakes of this kind were set right; one mistake hides another, so "
             "costs do not add up",
         ]
+        missed = f"{len(self.misses)} of {self.objects} objects missed"
+        mended = [kind for kind in MENDED if self.kinds.get(kind, (0, 0.0))[0]]
+        left_out = "left out"
+        if mended:  # each of them may gain more than all of them together
+            are = "is" if len(mended) == 1 else "are"
+            left_out += f"; above, {' and '.join(mended)} {are} set right where the object is free, which may gain more"
         parts = [
-            (f"{len(self.misses)} of {self.objects} objects missed", self.stages, self.all_missed, STAGES),
-            (f"{len(self.mistakes)} detections false", self.kinds, self.all_false, KINDS),
+            (missed, self.stages, self.all_missed, STAGES, "none of them asked for"),
+            (f"{len(self.mistakes)} detections false", self.kinds, self.all_false, KINDS, left_out),
         ]
-        for title, counts, total, meaning in parts:
+        for title, counts, total, meaning, all_mean in parts:
             rows = [(name, str(n), _cost(cost), meaning[name]) for name, (n, cost) in counts.items() if n]
-            rows.append(("all of them", str(sum(n for n, _ in counts.values())), _cost(total), ""))
+            rows.append(("all of them", str(sum(n for n, _ in counts.values())), _cost(total), all_mean))
             head += ["", text_table((title, "count", "AP cost", ""), rows, align="<>><")]
         if self.oracles:
             reached = [
@@ -217,7 +226,7 @@ def explain_split(
         deaths = find_deaths(trail, sample, judged, rules, config, names)
         wrong = find_mistakes(found, sample, judged, names, rules)
         rows += [(objects + miss.number, miss) for miss in deaths]
-        rows += [(first + one.number, one) for one in wrong]
+        rows += [(first + one.number - 1, one) for one in wrong]
         report.images += 1
         if oracles:
             for name, other in ({"as it is": found} | oracle_detections(model, trail, sample)).items():

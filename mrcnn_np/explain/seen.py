@@ -64,7 +64,11 @@ def _badly_placed(report: Explanation) -> str:
     if report.rules.iou_type == "box" or not fit:
         return "train longer; look at how boxes were annotated"
     if 2 * fit < len(overlaps):
-        return f"train longer; look at how boxes were annotated, of which {fit} of {len(overlaps)} fit"
+        have = "has" if fit == 1 else "have"
+        return (
+            f"train longer; look at how boxes were annotated: of {len(overlaps)} badly placed detections only {fit} "
+            f"{have} a box that fits its object (IoU >= {report.rules.iou_threshold:g})"
+        )
     advice = f"train longer; look at how outlines were annotated: {fit} of {len(overlaps)} boxes fit, and no mask"
     return advice + ("; masks of more cells, trained again with {more mask_pool_size}" if _finer(report) else "")
 

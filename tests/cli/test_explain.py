@@ -73,6 +73,28 @@ def test_one_image(trained, tmp_path, capsys):
         assert Image.open(out / "explain.png").size[0] > 600
 
 
+def test_detections_have_the_numbers_that_detect_gives_them(trained, shapes, tmp_path, capsys):
+    (picture,) = (p for p in Path(shapes).rglob("val_000001.*g") if p.suffix == ".jpg")
+    out = tmp_path / "out"
+    common = ["--run", str(trained), "--score", "0", "--out", str(out), "--quiet"]
+    assert main(["explain", *common, "--image", picture.name, "--no-oracles"]) == 0
+    told = re.findall(r"false: detection (\d+), (\w+) ([\d.]+)", capsys.readouterr().out)
+    assert main(["detect", *common, str(picture)]) == 0
+    (path,) = out.glob("*_detections.json")
+    found = {one["n"]: one for one in json.loads(path.read_text())["detections"]}
+    false = json.loads((out / "explain.json").read_text())["false"]
+    assert false
+    for one in false:
+        same = found[one["number"]]
+        assert (one["class"], one["box"]) == (same["class"], same["box"])
+        assert one["score"] == pytest.approx(same["score"], abs=1e-4)
+    for number, name, score in told:
+        assert (name, float(score)) == (
+            found[int(number)]["class"],
+            pytest.approx(found[int(number)]["score"], abs=1e-4),
+        )
+
+
 def test_the_beginning_of_a_long_name_is_enough():
     class Named:
         ids = ("3b3f5168a0", "3b3f52", "00ae65c1c6", "00ae")

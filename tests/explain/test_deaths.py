@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 
 import numpy as np
 import pytest
@@ -102,7 +103,7 @@ def box_too_small():
 def suppressed_by_a_neighbour():
     neighbour = (20, 32, 60, 72)  # IoU 28 / 52 with A
     return Stage([A, neighbour], detection_nms_iou=0.5), {
-        "by_object": 0, "by_detection": 0, "by_iou": pytest.approx(28 / 52, abs=1e-3), "by_box": list(A),
+        "by_object": 0, "by_detection": 1, "by_iou": pytest.approx(28 / 52, abs=1e-3), "by_box": list(A),
     }  # fmt: skip
 
 
@@ -114,7 +115,7 @@ def suppressed_by_a_false_detection():
     stage.moved[2] = (70, 86, 110, 126)
     stage.logits, stage.certain = np.array([6.0, 5, 4]), np.array([4.0, 3, 5])
     stage.named, stage.masked = np.ones(3, np.int64), np.ones(3, bool)
-    return stage, {"by_object": None, "by_detection": 0, "by_box": [70, 86, 110, 126]}
+    return stage, {"by_object": None, "by_detection": 1, "by_box": [70, 86, 110, 126]}
 
 
 def cut_off():
@@ -135,7 +136,7 @@ def one_detection_for_two():
     stage.proposed[0] = stage.moved[0] = (20, 23, 60, 63)
     stage.proposed[1] = stage.moved[1] = (90, 90, 120, 120)  # nobody looks at the second
     stage.named[1] = 0
-    return stage, {"by_object": 0, "detection": 0}
+    return stage, {"by_object": 0, "detection": 1}
 
 
 STAGED = {
@@ -175,6 +176,15 @@ def test_each_staged_death_is_named(make):
 
 def test_every_stage_is_staged():
     assert set(STAGED.values()) == set(STAGES)
+
+
+@pytest.mark.parametrize("make", STAGED, ids=lambda make: make.__name__)
+def test_sentences_number_detections_as_detect_does(make):
+    """From 1, as the numbers beside them do."""
+    (miss,) = deaths(make()[0])
+    said = {int(number) for number in re.findall(r"\bdetection (\d+)", miss.text)}
+    assert said == {miss.numbers[key] for key in ("detection", "by_detection") if miss.numbers.get(key) is not None}
+    assert 0 not in said
 
 
 def test_boxes_alone_do_not_look_at_masks():

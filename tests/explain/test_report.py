@@ -1,6 +1,7 @@
 """``explain_split`` on staged images: counts, costs, order, JSON and text."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -78,6 +79,18 @@ def test_an_image_whose_id_tells_no_file_is_named_with_it():
         assert one["file"] == {"i0": "", "i1": "i1.jpg", "i2": "000000000139.jpg"}[one["image_id"]]
 
 
+def test_it_is_said_what_all_of_them_means():
+    """To leave a badly placed detection out gains less than to set it right, so the sum may be below a part."""
+    stage = wrong_class()
+    lines = explain(stage, stage.sample, oracles=False).table().splitlines()
+    missed, false = [line for line in lines if line.startswith("all of them")]
+    assert missed.endswith("  none of them asked for")
+    assert false.endswith("  left out; above, wrong class is set right where the object is free, which may gain more")
+    stage = Stage([A, B], [1, 2])
+    table = explain(stage, stage.sample.of_objects([0]), oracles=False).table()  # background only
+    assert table.splitlines()[-1].endswith("  left out")
+
+
 def test_dearest_first():
     """What costs nothing comes last: a detection of background below all right ones."""
     stage = wrong_class()
@@ -145,5 +158,16 @@ def test_a_picture_shows_both_sides(monkeypatch):
         assert (side == colour).all(axis=2).any()
     told = [text.replace("\n", " ") for text in written if "green" in text]
     assert told == ["objects: 1 missed (red), found ones green", "detections: 1 false (blue), right ones green"]
+    written.clear()
+    (mistake,) = report.mistakes
+    cheap = replace(mistake, cost=0.0, score=0.1)
+    for told, mistakes in (
+        ("1 of the false ones drawn: what costs AP or scores 0.5 or more", [mistake, cheap]),
+        ("none of the false ones drawn: none costs AP or scores 0.5 or more", [cheap]),
+        ("12 of the false ones drawn: what costs most, then what scores highest", [mistake] * 13),
+    ):
+        draw_mistakes(stage.sample, found, [], mistakes, NAMES)
+        title = written[-1].replace("\n", " ")
+        assert title == f"detections: {len(mistakes)} false (blue), right ones green; {told}"
     empty = draw_mistakes(stage.sample.of_objects([]), found.above(2.0), [], [], NAMES)
     assert empty.shape == picture.shape

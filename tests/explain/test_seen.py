@@ -53,7 +53,11 @@ def test_more_cells_are_advice_where_boxes_fit_only():
 
     assert said(badly_placed(0.05, 0.4)) == "train longer; look at how boxes were annotated"
     assert said(badly_placed(0.7), "box") == "train longer; look at how boxes were annotated"
-    assert said(badly_placed(0.05, 0.4, 0.7)).endswith("boxes were annotated, of which 1 of 3 fit")
+    assert said(badly_placed(0.05, 0.4, 0.7)).endswith(
+        "look at how boxes were annotated: of 3 badly placed detections only 1 has a box that fits its object (IoU >= "
+        "0.5)"
+    )
+    assert " only 2 have a box that fits its object " in said(badly_placed(0.05, 0.1, 0.4, 0.7, 0.8))
     text = said(badly_placed(0.05, 0.6, 0.7))
     assert "2 of 3 boxes fit, and no mask; " in text and text.endswith("mask_pool_size=28 (14 now)")
     grids = {f"masks of {m} x {m}": {"mask": 0.9, "coco_mask": 0.912} for m in (28, 56)}
