@@ -15,7 +15,7 @@ from .. import __version__
 from ..config.presets import PRESETS
 from ..errors import did_you_mean
 from ..training.freezing import PARTS
-from .hints import assignment, options_meant, quotes_meant
+from .hints import assignment, options_meant, point_meant, quotes_meant
 
 Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
 
@@ -128,7 +128,7 @@ def probability(text: str) -> float:
     except ValueError:
         number = -1.0
     if not 0 <= number <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number between 0 and 1")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number between 0 and 1{point_meant(text, probability)}")
     return number
 
 
@@ -151,7 +151,7 @@ def positive(text: str) -> float:
     except ValueError:
         value = 0.0
     if not 0 < value < 1e300:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0{point_meant(text, positive)}")
     return value
 
 

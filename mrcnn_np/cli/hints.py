@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from argparse import ArgumentTypeError
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from difflib import SequenceMatcher
 from itertools import takewhile
 
@@ -84,6 +84,18 @@ def quotes_meant(typed: Sequence[str], left: Sequence[str], options: Sequence[st
         if option in options and len(rest) > 1 and list(left[: len(rest) - 1]) == rest[1:]:
             return f"; a value with spaces needs quotes: {option} {shlex.quote(' '.join(rest))}"
     return ""
+
+
+def point_meant(text: str, read: Callable[[str], float]) -> str:
+    """Say to write a point where ``read`` would read a number if its decimal comma were one; else an empty text."""
+    pointed = text.strip().replace(",", ".")
+    if text.count(",") != 1 or "." in text:
+        return ""
+    try:
+        read(pointed)
+    except ArgumentTypeError:
+        return ""
+    return f"; write a point, not a comma: {pointed}"
 
 
 def assignment(text: str) -> str:

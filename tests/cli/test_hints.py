@@ -131,3 +131,17 @@ def test_what_is_read_as_it_is(text):
 def test_names_from_elsewhere_are_none_of_ours_and_mean_something():
     own = {name[2:].replace("-", "_") for _, parser in commands(build_parser()) for name in parser.options()}
     assert set(ELSEWHERE.values()) <= own | DECLARATIONS.keys() and not ELSEWHERE.keys() & DECLARATIONS.keys()
+
+
+@pytest.mark.parametrize(
+    ("command", "number", "meant"),
+    [
+        (("detect", "--pixel-size", "0,32"), "a number above 0", "; write a point, not a comma: 0.32"),
+        (("detect", "--score", "0,5"), "a number between 0 and 1", "; write a point, not a comma: 0.5"),
+        (("detect", "--score", "1,5"), "a number between 0 and 1", ""),
+        (("detect", "--pixel-size", "1,234.5"), "a number above 0", ""),
+        (("detect", "--pixel-size", "a,b"), "a number above 0", ""),
+    ],
+)
+def test_a_decimal_comma(capsys, command, number, meant):
+    assert refused(capsys, *command).endswith(f"{command[-1]!r} is not {number}{meant}\n")
