@@ -25,7 +25,7 @@ from kernels import as_array, to_device
 
 from .boxes import boxes_from_xyxy, enter_frame, has_sides, leave_frame
 from .config import Config
-from .data.images import read_image
+from .data.images import pillow_quiet, read_image
 from .data.masks import Masks
 from .data.pixels import to_rgb
 from .data.sample import Sample, check_sample
@@ -251,7 +251,9 @@ def as_images(images: Any) -> Iterator[np.ndarray]:
         if isinstance(image, (str, os.PathLike)):
             yield read_image(Path(image))
         elif isinstance(image, Image.Image):
-            yield _as_colours(ImageOps.exif_transpose(image), n)
+            with pillow_quiet():
+                turned = ImageOps.exif_transpose(image)
+            yield _as_colours(turned, n)
         elif isinstance(image, np.ndarray):
             grey = (image.ndim == 2 or image.shape[2:] == (1,)) and image.dtype in (np.uint8, np.uint16, bool)
             if 0 not in image.shape and (grey or (image.shape[2:] == (4,) and image.dtype == np.uint8)):
@@ -268,7 +270,8 @@ def _as_colours(picture: Image.Image, n: int) -> np.ndarray:
     def note(kind: str) -> None:
         warnings.warn(f"image {n}: {kind}", DataWarning, stacklevel=5)
 
-    return to_rgb(picture, note, f"image {n}", None)
+    with pillow_quiet():
+        return to_rgb(picture, note, f"image {n}", None)
 
 
 def mold_image(

@@ -12,7 +12,16 @@ import numpy as np
 
 from ..errors import DataError, DataWarning
 from ..files import did_you_mean_path
-from .images import DECODE_ERRORS, EXPECTED, MAX_PIXELS, not_decoded, open_picture, orientation_of
+from .images import (
+    DAMAGED,
+    DECODE_ERRORS,
+    EXPECTED,
+    MAX_PIXELS,
+    not_decoded,
+    open_picture,
+    orientation_of,
+    pillow_quiet,
+)
 from .notes import Notes
 from .orientation import upright
 from .pixels import to_rgb
@@ -44,7 +53,7 @@ def count_frames(path: str | Path, *, content: bytes | None = None) -> int:
     DataError
         As `read_image`.
     """
-    with open_picture(path, EXPECTED, None, content) as picture:
+    with pillow_quiet(), open_picture(path, EXPECTED, None, content) as picture:
         try:
             return 1 if picture.format == "MPO" else int(getattr(picture, "n_frames", 1))
         except DECODE_ERRORS as error:
@@ -86,15 +95,20 @@ def read_frames(
             warnings.warn(f"{path}: {kind}", DataWarning, stacklevel=2)
 
     count = count_frames(path, content=content)
-    with open_picture(path, EXPECTED, None, content) as picture:
+    with pillow_quiet() as damage_before:
+        opened = open_picture(path, EXPECTED, None, content)
+    with opened as picture:
         for number in range(0, count, step):
             try:
-                picture.seek(number)
-                picture.load()
-                width, height = picture.size  # pages of a TIFF may differ
-                if width * height > MAX_PIXELS:
-                    raise ValueError(f"it has {width} x {height} pixels")
-                image = upright(to_rgb(picture, note, path, None), orientation_of(picture))
+                with pillow_quiet() as damage:
+                    picture.seek(number)
+                    picture.load()
+                    width, height = picture.size  # pages of a TIFF may differ
+                    if width * height > MAX_PIXELS:
+                        raise ValueError(f"it has {width} x {height} pixels")
+                    image = upright(to_rgb(picture, note, path, None), orientation_of(picture))
+                    if damage or damage_before:
+                        note(DAMAGED)
             except DECODE_ERRORS as error:
                 raise not_decoded(error, path, f"frame {number}", "an image file") from error
             yield number, image

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import struct
 import warnings
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -49,8 +52,34 @@ DECODE_ERRORS = (
     RuntimeError, MemoryError, struct.error, zlib.error, Image.DecompressionBombError,
 )  # fmt: skip
 
+DAMAGED = "damaged entries beside the pixels (EXIF data, such as the orientation) are left out"
 FIRST_FRAME = "of several frames or pages the first is read"
 UPPER_BITS = "of 16-bit colours the upper 8 bits are read, so that fewer bits in use become dark; save them as 8-bit"
+
+
+@contextlib.contextmanager
+def pillow_quiet() -> Iterator[list[str]]:
+    """Show no warning that Pillow raises meanwhile: its errors become ours, and ``MAX_PIXELS`` guards against sizes.
+
+    Yields
+    ------
+    list of str
+        Filled with what it says of damaged EXIF data and damaged entries of a TIFF; one module of it reads both.
+    """
+    damage: list[str] = []
+    with warnings.catch_warnings():
+        warnings.filterwarnings("always", module=r"PIL\.")  # nor is it an error where warnings are
+        usual = warnings.showwarning
+
+        def show(message: Any, category: Any, filename: str, *rest: Any, **options: Any) -> None:
+            place = Path(filename)
+            if place.parent.name != "PIL":
+                usual(message, category, filename, *rest, **options)
+            elif place.stem == "TiffImagePlugin" and not str(message).startswith("Metadata Warning"):
+                damage.append(str(message))
+
+        warnings.showwarning = show
+        yield damage
 
 
 def read_image(
@@ -90,6 +119,7 @@ def read_image(
       arbitrary, often black. Where alpha is 0 *everywhere* it means nothing, and the colours are taken as stored.
     - Of colours with 16 bits a channel the upper 8 bits are read; Pillow has no other way.
     - Of several frames or pages the first is read.
+    - Damaged EXIF data, or such entries of a TIFF, are left out.
 
     Grey and one-bit images are repeated over the channels, palettes looked up, CMYK and others converted without a
     colour profile.
@@ -101,7 +131,7 @@ def read_image(
         else:
             warnings.warn(f"{path}: {kind}", DataWarning, stacklevel=3)
 
-    with open_picture(path, EXPECTED, image_id, content) as picture:
+    with pillow_quiet() as damage, open_picture(path, EXPECTED, image_id, content) as picture:
         try:
             picture.load()
             # After load(): until then the EXIF of some formats has not been read.
@@ -112,6 +142,8 @@ def read_image(
             if _sixteen_bit_colour(picture, path, content):
                 note(UPPER_BITS)
             image = to_rgb(picture, note, path, image_id)
+            if damage:
+                note(DAMAGED)
         except DECODE_ERRORS as error:
             raise not_decoded(error, path, image_id, "an image file") from error
     return upright(image, orientation)
@@ -139,7 +171,7 @@ def read_index_mask(path: str | Path, *, image_id: str | None = None, content: b
     DataError
         As `read_image`; also when the file holds colours instead of indices.
     """
-    with open_picture(path, "a palette PNG", image_id, content) as picture:
+    with pillow_quiet(), open_picture(path, "a palette PNG", image_id, content) as picture:
         if picture.mode not in ("P", "L", "I", "I;16", "I;16B", "I;16L"):
             raise DataError(
                 f"has mode {picture.mode}; expected a palette or grey PNG whose pixels are instance numbers",
@@ -179,7 +211,7 @@ def read_mask_colours(
     DataError
         As `read_image`.
     """
-    with open_picture(path, "a PNG of colours or numbers", image_id, content) as picture:
+    with pillow_quiet(), open_picture(path, "a PNG of colours or numbers", image_id, content) as picture:
         if picture.mode not in ("RGB", "RGBA") and not (palette and picture.mode == "P"):
             return None
         try:
@@ -211,7 +243,8 @@ def read_silhouette(path: str | Path, *, image_id: str | None = None, content: b
     DataError
         As `read_image`.
     """
-    with open_picture(path, "the mask of one object, black but for its pixels", image_id, content) as picture:
+    expected = "the mask of one object, black but for its pixels"
+    with pillow_quiet(), open_picture(path, expected, image_id, content) as picture:
         try:
             picture.load()
             if picture.mode == "P":
@@ -236,14 +269,14 @@ def image_size(path: str | Path, *, image_id: str | None = None, content: bytes 
     content : bytes, optional
         As in `read_image`.
     """
-    with open_picture(path, EXPECTED, image_id, content) as picture:
+    with pillow_quiet(), open_picture(path, EXPECTED, image_id, content) as picture:
         return picture.size[1], picture.size[0]
 
 
 def exif_orientation(path: str | Path, *, content: bytes | None = None) -> int:
     """Return the EXIF orientation 1 .. 8 of an image file: 1 is upright, or no such entry, or no readable file."""
     try:
-        with open_picture(path, EXPECTED, None, content) as picture:
+        with pillow_quiet(), open_picture(path, EXPECTED, None, content) as picture:
             return orientation_of(picture)
     except (DataError, *DECODE_ERRORS):
         return 1
@@ -273,7 +306,7 @@ def not_decoded(error: BaseException, path: str | Path, image_id: str | None, wh
 
 
 def open_picture(path: str | Path, expected: str, image_id: str | None, content: bytes | None = None) -> Image.Image:
-    """Open a file and read its header only; the pixels are decoded later.
+    """Open a file, while `pillow_quiet`, and read its header only; the pixels are decoded later.
 
     Parameters
     ----------
@@ -288,10 +321,7 @@ def open_picture(path: str | Path, expected: str, image_id: str | None, content:
         meant = did_you_mean_path(path) if image_id is None and not os.path.lexists(path) else ""
         raise DataError(f"{what}; expected {expected}{meant}", path=path, image_id=image_id)
     try:
-        with warnings.catch_warnings():
-            # MAX_PIXELS below is this project's own guard against huge sizes; Pillow's warning would be noise.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            picture = Image.open(path if content is None else io.BytesIO(content), formats=tuple(FORMATS))
+        picture = Image.open(path if content is None else io.BytesIO(content), formats=tuple(FORMATS))
     except Image.DecompressionBombError as error:
         raise DataError(
             f"is too large ({error}); expected at most {MAX_PIXELS} pixels", path=path, image_id=image_id

@@ -19,7 +19,7 @@ from .coco import category_ids_of
 from .coco_layout import name_parts
 from .coco_writing import dump_json, instances_of
 from .findings import far_apart
-from .images import FORMATS, SUFFIXES
+from .images import FORMATS, SUFFIXES, pillow_quiet
 from .masks import Masks
 from .sample import Dataset, Sample
 
@@ -167,5 +167,8 @@ def _copy(dataset: Dataset, index: int, sample: Sample, folder: Path) -> str:
 
 
 def _suffix(path: Path, content: bytes | None) -> str:
-    with Image.open(path if content is None else io.BytesIO(content), formats=tuple(FORMATS)) as picture:
+    with (
+        pillow_quiet(),
+        Image.open(path if content is None else io.BytesIO(content), formats=tuple(FORMATS)) as picture,
+    ):
         return FORMATS[picture.format or "PNG"][0]

@@ -3,13 +3,24 @@ import os
 import struct
 import subprocess
 import sys
+import warnings
 import zlib
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from mrcnn_np.data.images import FORMATS, exif_orientation, read_image, read_index_mask
+from mrcnn_np.data.frames import count_frames, read_frames
+from mrcnn_np.data.images import (
+    DAMAGED,
+    FORMATS,
+    exif_orientation,
+    image_size,
+    read_image,
+    read_index_mask,
+    read_mask_colours,
+    read_silhouette,
+)
 from mrcnn_np.data.notes import Notes
 from mrcnn_np.data.pixels import grey_levels
 from mrcnn_np.errors import DataError, DataWarning
@@ -399,3 +410,52 @@ def test_index_mask_refuses_colours_and_broken_files(tmp_path):
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(DataError, match="cannot be decoded"):
         read_index_mask(path)
+
+
+# --- what Pillow warns of ---
+
+
+def _damaged(kind, **options):
+    """Yield the bytes of a picture with EXIF data that are cut at many places, and some with a damaged directory."""
+    exif, file = Image.Exif(), io.BytesIO()
+    exif[0x0112], exif[0x010E] = 6, "a description that lies elsewhere"
+    values = np.random.default_rng(0).integers(0, 255, (20, 30, 3), dtype=np.uint8)
+    Image.fromarray(values).save(file, kind, exif=exif, **options)
+    whole = file.getvalue()
+    yield from (whole[:cut] for cut in [*range(1, len(whole), 97), *range(len(whole) - 250, len(whole), 3)])
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"), [("TIFF", {}), ("TIFF", {"compression": "tiff_lzw"}), ("JPEG", {}), ("PNG", {}), ("WEBP", {})]
+)
+def test_no_warning_of_pillow_is_seen(kind, options):
+    silhouettes = (read_silhouette, read_index_mask, read_mask_colours, image_size, exif_orientation, count_frames)
+    readers = (read_image, lambda path, content: list(read_frames(path, content=content)), *silhouettes)
+    refused = 0
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for content in _damaged(kind, **options):
+            for reader in readers:
+                try:
+                    reader("a.tif", content=content)
+                except DataError:
+                    refused += 1
+    assert refused > 0 and {w.category for w in caught} <= {DataWarning}, [str(w.message) for w in caught]
+
+
+def test_damaged_exif_data_of_a_readable_picture_is_a_note_of_ours(tmp_path):
+    entry = struct.pack("<HHII", 0x010E, 2, 400, 26)  # 400 letters that are not there
+    exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 1) + entry + struct.pack("<I", 0)
+    Image.fromarray(RAMP).save(tmp_path / "a.jpg", exif=exif)
+    for read in (read_image, lambda path: list(read_frames(path))):
+        with pytest.warns(Warning) as caught:
+            read(tmp_path / "a.jpg")
+        assert [(str(w.message), w.category) for w in caught] == [(f"{tmp_path / 'a.jpg'}: {DAMAGED}", DataWarning)]
+
+
+def test_a_palette_without_transparent_pixels_is_read_without_a_word(tmp_path, recwarn):
+    picture = Image.fromarray(RAMP).convert("P")
+    picture.save(tmp_path / "a.png", transparency=bytes([255] * 256))
+    read_image(tmp_path / "a.png")
+    read_mask_colours(tmp_path / "a.png", palette=True)
+    assert not recwarn.list
