@@ -22,6 +22,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.text import Text
+from PIL import Image
 
 from ..errors import printable
 from ..files import atomic_write, make_folder
@@ -260,9 +261,21 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> Path:
     UserError
         The place cannot be written; what was there stays.
     """
-    path, png = Path(path), io.BytesIO()
+    png = io.BytesIO()
     with missing_letters():
         figure.savefig(png, format="png", dpi=DPI, metadata={"Software": None})
+    return _write(png, path)
+
+
+def save_pixels(picture: np.ndarray, path: str | os.PathLike[str]) -> Path:
+    """Write what ``pixels`` returned, as ``save`` does, which would render the figure again, in a third of the time."""
+    png = io.BytesIO()
+    Image.fromarray(picture).save(png, format="png", dpi=(DPI, DPI))
+    return _write(png, path)
+
+
+def _write(png: io.BytesIO, path: str | os.PathLike[str]) -> Path:
+    path = Path(path)
     make_folder(path.parent)
     atomic_write(path, png.getvalue())
     return path

@@ -47,7 +47,7 @@ def add_labels(
     beside = max((NARROW - width) / 2, 0.0)  # a narrow image has white on both sides
     view = (-beside, 0.0, width + beside, max(height, 20.0))
     placed: list[tuple[float, float, float, float]] = []
-    room = int((view[2] - view[0]) / CHARACTER)
+    room = int((view[2] - view[0]) / (CHARACTER * max(fontsize / 8, 1.0)))
     pad = 1.5
     for i, caption in enumerate(captions):
         if not caption:

@@ -27,15 +27,17 @@ from .canvas import (
     fit_size,
     new_figure,
     pixels,
-    save,
+    save_pixels,
     show_image,
     wrapped,
 )
 from .labels import add_labels, label_size
 
 TITLE = 20  # pixels above a panel
+_SIZE, _LARGEST = 640, 2048  # pixels of the longer side of a picture: the usual one, and that of a large image
+_POINTS = 8.0  # of letters in a picture of the usual size
 _VOID = np.array([224, 224, 192]) / 255  # VOC's colour for label 255
-_MOST_PIXELS, _REDUCED = 1 << 24, 1 << 21  # of an image that is drawn as it is, and of a larger one, at most
+_MOST_PIXELS, _REDUCED = 1 << 23, 1 << 23  # of an image that is drawn as it is, and of a larger one, at most
 
 
 def draw_on(
@@ -49,7 +51,7 @@ def draw_on(
     scores: np.ndarray | None = None,
     captions: Sequence[str] | None = None,
     void: np.ndarray | None = None,
-    fontsize: float = 8,
+    fontsize: float = _POINTS,
     skeletons: Skeletons | None = None,
 ) -> bool:
     """Draw an image and its instances on axes of a figure whose size is final.
@@ -135,7 +137,7 @@ def draw_instances(
     captions: Sequence[str] | None = None,
     title: str | None = None,
     path: str | os.PathLike[str] | None = None,
-    size: int = 640,
+    size: int | None = None,
     skeletons: Skeletons | None = None,
 ) -> np.ndarray:
     """Return a picture of an image with its instances, and save it if a path is given.
@@ -151,9 +153,10 @@ def draw_instances(
         Above the picture.
     path : path, optional
         Where it is saved.
-    size : int
+    size : int, optional
         Longer side of the drawn image in pixels, or less: an image that grows to twice its size or more does so by a
-        whole factor (``fit_size``). The title, and the line on what dashes mean, add to the height.
+        whole factor (``fit_size``). By default 640, and of a larger image its own, 2048 at most.
+        The title, and the line on what dashes mean, add to the height.
     skeletons : Skeletons, optional
         As in ``draw_on``.
 
@@ -161,6 +164,8 @@ def draw_instances(
     -------
     ndarray of shape (H', W', 3), uint8
     """
+    if size is None:
+        size = max(_SIZE, min(max(np.shape(image)[:2]), _LARGEST))
     height, width = fit_size(np.shape(image), size)
     before = np.shape(image)[1]
     image, boxes, masks = _reduced(image, boxes, masks)
@@ -171,8 +176,9 @@ def draw_instances(
     figure = new_figure(full_width, height + top + bottom)
     ax = add_axes(figure, (full_width - width) / 2, top, width, height)
     labelled = draw_on(
-        ax, image, boxes, class_ids, masks, class_names, scores=scores, captions=captions, skeletons=skeletons
-    )
+        ax, image, boxes, class_ids, masks, class_names, scores=scores, captions=captions, skeletons=skeletons,
+        fontsize=letter_size(max(height, width)),
+    )  # fmt: skip
     if title:
         y = 1 - 4 / (height + top + bottom)
         add_title(figure, 0.5, y, title, "", full_width - 4, ha="center", va="top")
@@ -181,8 +187,17 @@ def draw_instances(
         add_text(figure, 0.5, y, legend(labelled, full_width - 4), ha="center", va="top")
     picture = pixels(figure)
     if path is not None:
-        save(figure, path)
+        save_pixels(picture, path)
     return picture
+
+
+def letter_size(side: float) -> float:
+    """Return the points of labels in a picture whose longer side has so many pixels.
+
+    A screen shows a large picture smaller, so that letters grow, but slower than the picture: small objects are to be
+    seen beside them.
+    """
+    return _POINTS * min(max(side / _SIZE, 1.0), 4.0) ** 0.5
 
 
 def _reduced(

@@ -488,6 +488,24 @@ def test_figures_leave_no_global_state():
     assert pixels(new_figure(30, 20)).shape == (20, 30, 3)
 
 
+@pytest.mark.parametrize(
+    ("shape", "drawn"),
+    [((256, 256), (512, 512)), ((640, 500), (640, 500)), ((700, 1024), (700, 1024)), ((2200, 1100), (2048, 1024))],
+)
+def test_a_picture_has_a_pixel_for_each_of_the_image_up_to_a_limit(shape, drawn):
+    image = np.zeros((*shape, 3), np.uint8)
+    image[-3:, -3:] = 255
+    picture = draw_instances(image, np.zeros((0, 4)), np.zeros(0, int), None, NAMES)
+    assert picture.shape == (*drawn, 3)
+    if drawn == shape:
+        np.testing.assert_array_equal(picture, image)
+    assert max(draw_instances(image, np.zeros((0, 4)), np.zeros(0, int), None, NAMES, size=300).shape) <= 300
+
+
+def test_letters_grow_with_a_large_picture_but_slower():
+    assert [round(overlay.letter_size(side), 1) for side in (160, 640, 1024, 2048, 30000)] == [8, 8, 10.1, 14.3, 16]
+
+
 @pytest.mark.parametrize("kind", [np.asarray, in_runs])
 def test_too_large_images_are_drawn_from_some_of_their_pixels(monkeypatch, kind):
     image, masks = np.zeros((300, 400, 3), np.uint8), np.zeros((1, 300, 400), bool)
