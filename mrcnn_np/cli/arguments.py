@@ -27,8 +27,8 @@ class Once(argparse.Action):
         """Keep it, or end with exit code 2."""
         if hasattr(namespace, f"{self.dest}_once"):
             parser.error(
-                f"{option_string} is given twice, {getattr(namespace, self.dest)} and {values}; expected one: several "
-                "sets are one when their files lie in one folder, in one format"
+                f"{option_string} is given twice, {getattr(namespace, self.dest)} and {values}; expected one: "
+                "`mrcnn-np data import A B --out DIR` makes one set of several"
             )
         setattr(namespace, self.dest, values)
         setattr(namespace, f"{self.dest}_once", True)
@@ -666,9 +666,15 @@ def _add_import(kinds: Commands) -> None:
         kinds,
         "import",
         "write a data set of any format in COCO's, with copies of its pictures",
-        "  mrcnn-np data import my-pictures --out my-pictures-coco",
+        "  mrcnn-np data import my-pictures --out my-pictures-coco\n"
+        "  mrcnn-np data import nuclei.zip datasets/to-correct --out together",
     )
-    command.add_argument("path", metavar="PATH", help="a folder, a zip or a JSON, or a name of: %(formats)s")
+    command.add_argument(
+        "path",
+        metavar="PATH",
+        nargs="+",
+        help="a folder, a zip or a JSON, or a name of: %(formats)s; several become one set",
+    )
     command.add_argument("--out", required=True, metavar="DIR", help="a folder that is new or empty")
     command.add_argument("--split", help="this split only (default: all)")
     command.add_argument("--skip-bad", action="store_true", help="leave out images and annotations that are broken")

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -16,6 +17,7 @@ from ..config import presets
 from ..data.augment import augmented_as
 from ..data.coco_json import dump_json, instances_of
 from ..data.importing import write_as_coco
+from ..data.joined import Joined
 from ..data.opening import draws, find_root, has_split
 from ..data.photographs import name_of
 from ..data.sample import Dataset, for_training
@@ -90,12 +92,19 @@ def run_coco(args: argparse.Namespace) -> int:
 
 
 def run_import(args: argparse.Namespace) -> int:
-    """Write a data set of any format in COCO's."""
-    args.data, args.root = args.path, None
-    if not recognise_data(args):
-        args.root = str(find_root(args.data, None))
-    splits = [args.split] if args.split else [s for s in SPLITS if has_split(args.data, args.root, s)] or ["train"]
-    opened = {split: data.open_dataset(args.data, args.root, split, skip_bad=args.skip_bad) for split in splits}
+    """Write a data set of any format in COCO's, or several of them as one."""
+    parts: dict[str, list[Any]] = {}
+    for path in args.path:
+        args.data, args.root = path, None
+        if not recognise_data(args):
+            args.root = str(find_root(args.data, None))
+        splits = [args.split] if args.split else [s for s in SPLITS if has_split(args.data, args.root, s)] or ["train"]
+        for split in splits:
+            part = data.open_dataset(args.data, args.root, split, skip_bad=args.skip_bad)
+            parts.setdefault(split, []).append(part)
+    names = [name for of_split in parts.values() for part in of_split for name in part.class_names]
+    several = len(args.path) > 1
+    opened = {split: Joined(part, names) if several else part[0] for split, part in parts.items()}
     done = write_as_coco(
         opened,
         args.out,

@@ -91,7 +91,7 @@ def test_one_set_of_images(folder, tmp_path, capsys):
     """A second --data is refused: the first would be dropped."""
     with pytest.raises(SystemExit) as stop:
         main(["train", "--data", "shapes", "--data", str(folder)])
-    said = f"--data is given twice, shapes and {folder}; expected one: several sets are one when"
+    said = f"--data is given twice, shapes and {folder}; expected one: `mrcnn-np data import A B"
     assert stop.value.code == 2 and said in capsys.readouterr().err
 
 

@@ -1,0 +1,87 @@
+"""Several data sets as one: the pictures of all, with the classes of equal names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .images import SUFFIXES
+from .notes import Notes
+from .sample import Dataset, Sample
+
+
+def bare(name: str) -> str:
+    """Return a picture's name without its suffix."""
+    return name[: -len(Path(name).suffix)] if name.lower().endswith(SUFFIXES) else name
+
+
+class Joined:
+    """The images of several data sets, one set after the other.
+
+    Parameters
+    ----------
+    datasets : sequence of Dataset
+    class_names : sequence of str
+        Of all sets, also more than once; those of the first set come first.
+
+    Attributes
+    ----------
+    class_names : tuple of str
+        Each once.
+    ids : tuple of str
+        An id, and the name of a file, that an earlier set has, too, gets its set's number in front: ``2/cat.png``.
+    notes : Notes
+        Of all, up to now.
+    """
+
+    def __init__(self, datasets: Sequence[Dataset], class_names: Sequence[str]) -> None:
+        self.class_names = tuple(dict.fromkeys(class_names))
+        self._places = [(number, index) for number, dataset in enumerate(datasets) for index in range(len(dataset))]
+        self._datasets = tuple(datasets)
+        self._names: dict[str, str] = {}
+        taken: set[str] = set()
+        for number, index in self._places:
+            own = datasets[number].ids[index]
+            name_of: Any = getattr(datasets[number], "name_of", str)
+            name = str(name_of(own))
+            stem = bare(name).lower()
+            name = f"{number + 1}/{name}" if stem in taken else name
+            taken.add(bare(name).lower())
+            self._names[own if own not in self._names else f"{number + 1}/{own}"] = name
+        self.ids = tuple(self._names)
+        self._paths: dict[int, Path] = {}
+
+    @property
+    def notes(self) -> Notes:
+        """See the class."""
+        notes = Notes(quiet=True)
+        for dataset in self._datasets:
+            if isinstance(own := getattr(dataset, "notes", None), Notes):
+                notes.take_over(own)
+        return notes
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self._places)
+
+    def load(self, index: int) -> Sample:
+        """Read one sample, with the classes and the id that it has here."""
+        number, own = self._places[index]
+        dataset = self._datasets[number]
+        sample = dataset.load(own)
+        self._paths[index] = Path(sample.path)
+        class_ids = np.array([self.class_names.index(name) for name in dataset.class_names], np.int64)
+        return sample.replace(image_id=self.ids[index], gt_class_ids=class_ids[sample.gt_class_ids])
+
+    def name_of(self, image_id: str) -> str:
+        """Return what an image's file is called, without its set's number where no other has that name."""
+        return self._names[image_id]
+
+    def picture(self, index: int) -> tuple[Path, bytes | None]:
+        """Return where the photograph of a loaded sample is, and its bytes where it is no file of its own."""
+        number, own = self._places[index]
+        of_reader: Any = getattr(self._datasets[number], "picture", None)
+        return (self._paths[index], None) if of_reader is None else of_reader(own)
