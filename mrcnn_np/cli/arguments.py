@@ -15,7 +15,7 @@ from .. import __version__
 from ..config.presets import PRESETS
 from ..errors import did_you_mean
 from ..training.freezing import PARTS
-from .hints import assignment, options_meant, point_meant, quotes_meant
+from .hints import assignment, options_meant, path_meant, point_meant, quotes_meant
 
 Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
 
@@ -43,6 +43,7 @@ class Parser(argparse.ArgumentParser):
         if unknown:
             command = self._given(parsed)
             hint = quotes_meant(sys.argv[1:] if args is None else args, unknown, command.texts())
+            hint = hint or path_meant(unknown, command.options())
             command.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
         return parsed
 
@@ -421,6 +422,7 @@ def _add_detect(commands: Commands) -> None:
         "--frame-step", type=at_least(1), default=1, metavar="N", help="every N-th frame only (default: %(default)s)"
     )
     command.add_argument("--no-pictures", action="store_true", help="do not draw")
+    command.add_argument("--outlines", action="store_true", help="draw the masks' outlines and nothing else")
     command.add_argument(
         "--labelme",
         metavar="DIR",
@@ -582,6 +584,7 @@ def _add_data(commands: Commands) -> None:
         "--augmented", type=at_least(1), nargs="?", const=4, metavar="N",
         help="draw N ways (default: 4) in which training may see each image, too",
     )  # fmt: skip
+    show.add_argument("--outlines", action="store_true", help="draw the masks' outlines and nothing else")
     show.add_argument("--preset", choices=tuple(PRESETS), help="whose augmentation (default: tiny)")
     show.add_argument(
         "--config",

@@ -140,17 +140,17 @@ def run_show(args: argparse.Namespace) -> int:
     prepare(out)
     for index in range(min(shown, len(dataset))):
         sample = dataset.load(index)
-        _draw_truth(sample, dataset.class_names, out, "truth")
+        _draw_truth(sample, dataset.class_names, out, "truth", args.outlines)
         rng = np.random.default_rng([args.seed, index])
         for way in range(1, 1 + (args.augmented or 0)):
             seen = augmented_as(for_training(sample), rng, config)
-            _draw_truth(seen, dataset.class_names, out, f"augmented_{way}")
+            _draw_truth(seen, dataset.class_names, out, f"augmented_{way}", args.outlines)
     if shown < len(dataset):
         print(f"{shown} of {len(dataset)} images; --subset N shows more")
     return 0
 
 
-def _draw_truth(sample: data.Sample, class_names: tuple[str, ...], out: Path, what: str) -> None:
+def _draw_truth(sample: data.Sample, class_names: tuple[str, ...], out: Path, what: str, outlines: bool) -> None:
     """Draw one image with its objects as ``ID_WHAT.png`` or ``ID_FILE_WHAT.png``, and say so."""
     name = name_of(sample)
     file = "" if name == sample.image_id else f"_{Path(sample.path).stem}"
@@ -158,7 +158,8 @@ def _draw_truth(sample: data.Sample, class_names: tuple[str, ...], out: Path, wh
     title = f"{name}: {_number(sample)}"
     truth = (sample.gt_boxes, sample.gt_class_ids, sample.gt_masks)
     captions, skeletons = truth_captions(sample, class_names), annotated_skeletons(sample)
-    draw_instances(sample.image, *truth, class_names, captions=captions, title=title, path=path, skeletons=skeletons)
+    more: dict[str, Any] = {"captions": captions, "skeletons": skeletons, "outlines": outlines}
+    draw_instances(sample.image, *truth, class_names, title=title, path=path, **more)
     print(f"{name}: {_counted(sample, class_names)} -> {path}")
 
 

@@ -179,7 +179,7 @@ def _looked_at(job: Job, args: argparse.Namespace, notes: Notes) -> Iterator[Loo
 
 def _looks(file: GivenFile, job: Job, args: argparse.Namespace, notes: Notes) -> Iterator[Looked | str]:
     """Yield what is found in the pictures of a file, of which pictures and masks are written; or why it is not read."""
-    taken = set(job.names.values())
+    taken, how = set(job.names.values()), "" if args.no_pictures else "outlines" if args.outlines else "all"
     try:
         frames = args.ground_truth is None  # which lists files
         for frame, image in file.pictures(frames=frames, step=args.frame_step, notes=notes):
@@ -192,7 +192,7 @@ def _looks(file: GivenFile, job: Job, args: argparse.Namespace, notes: Notes) ->
             picture = Picture(name, file, frame, image)
             found = job.model.detect([image])[0]
             objects, found = len(found.scores), within_limits(found, args)
-            _draw(job.out, picture, found, job.class_names, pictures=not args.no_pictures)
+            _draw(job.out, picture, found, job.class_names, pictures=how)
             rows = [] if args.table is None else measured(found, image, job.class_names)
             yield Looked(picture, objects, found, _record(picture, found, job.class_names), rows)
     except DataError as error:
@@ -333,20 +333,15 @@ def _in_words(found: Detections, class_names: tuple[str, ...]) -> str:
     return ", ".join(of_each_class(found.class_ids, class_names)) or "nothing found"
 
 
-def _draw(out: Path, picture: Picture, found: Detections, class_names: tuple[str, ...], *, pictures: bool) -> None:
-    """Write the picture, if pictures are wanted, and the masks as a PNG of instance numbers."""
+def _draw(out: Path, picture: Picture, found: Detections, class_names: tuple[str, ...], *, pictures: str) -> None:
+    """Write the picture, if one is wanted ("", "all" or "outlines"), and the masks as a PNG of instance numbers."""
     name, image = picture.name, picture.image
     if pictures:
+        masks = found.masks if found.has_masks else None
         draw_instances(
-            image,
-            found.boxes,
-            found.class_ids,
-            found.masks if found.has_masks else None,
-            class_names,
-            scores=found.scores,
-            skeletons=found.skeletons,
-            path=out / f"{name}_detections.png",
-        )
+            image, found.boxes, found.class_ids, masks, class_names, scores=found.scores, skeletons=found.skeletons,
+            path=out / f"{name}_detections.png", outlines=pictures == "outlines",
+        )  # fmt: skip
     png = io.BytesIO()
     Image.fromarray(numbered(found)).save(png, format="png")
     atomic_write(out / f"{name}_instances.png", png.getvalue())

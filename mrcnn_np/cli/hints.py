@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from argparse import ArgumentTypeError
 from collections.abc import Callable, Iterable, Sequence
@@ -64,6 +65,20 @@ def option_meant(wrong: str, options: Sequence[str]) -> str:
 
 def _alike(typed: str, names: Iterable[str]) -> list[str]:
     return [name for name in names if SequenceMatcher(None, name, typed).ratio() >= _ALIKE]
+
+
+def path_meant(left: Sequence[str], options: Sequence[str]) -> str:
+    """Say by which option a path is named that was typed alone; an empty text if what is left over is none.
+
+    Parameters
+    ----------
+    left : sequence of str
+        What the parser could not place.
+    options : sequence of str
+        The long options that the command has.
+    """
+    is_path = len(left) == 1 and not left[0].startswith("-") and os.path.exists(left[0])
+    return f"; did you mean --data {shlex.quote(left[0])}?" if is_path and "--data" in options else ""
 
 
 def quotes_meant(typed: Sequence[str], left: Sequence[str], options: Sequence[str]) -> str:

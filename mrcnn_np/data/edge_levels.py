@@ -67,11 +67,11 @@ class EdgeLevels:
                 text = (
                     f"outlines run further {where} than in most: at {np.median(levels[far]):.0%} of the way from the "
                     f"brightness around an object to that within, {usual:.0%} on the whole (medians). A network that "
-                    "is shown two ways of drawing draws between them; look at both with `mrcnn-np data show`, and draw "
-                    "alike what can be"
+                    "is shown two ways of drawing draws between them; look at both with `mrcnn-np data show "
+                    "--outlines`, and draw alike what can be"
                 )
                 names = some_of([self._names[place] for place in extreme], NAMED)
-                found.append(Finding(text, len(which), len(levels), names, unit="images"))
+                found.append(Finding(text, len(which), len(levels), names, unit="images where it can be told"))
         return found
 
 

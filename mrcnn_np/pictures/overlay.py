@@ -53,6 +53,7 @@ def draw_on(
     void: np.ndarray | None = None,
     fontsize: float = _POINTS,
     skeletons: Skeletons | None = None,
+    outlines: bool = False,
 ) -> bool:
     """Draw an image and its instances on axes of a figure whose size is final.
 
@@ -81,6 +82,9 @@ def draw_on(
         Of the labels, in points of 1/72 inch at 100 pixels per inch.
     skeletons : Skeletons, optional
         Of D objects: their keypoints and the lines between them.
+    outlines : bool
+        Draw the masks' outlines and nothing else, so that the image can be seen beneath; boxes, where there are no
+        masks.
 
     Returns
     -------
@@ -104,7 +108,7 @@ def draw_on(
     if void is not None:
         canvas[void] = 0.35 * canvas[void] + 0.65 * _VOID
     for i in reversed(range(len(boxes))):
-        if masks is not None:
+        if masks is not None and not outlines:
             (y, x), mask = _within_box(masks, i)
             part = canvas[y : y + mask.shape[0], x : x + mask.shape[1]]
             part[mask] = 0.5 * part[mask] + 0.5 * colours[i]
@@ -113,11 +117,16 @@ def draw_on(
         if masks is not None:
             (y, x), mask = _within_box(masks, i)
             outline: Any = _outline(mask) + np.array([x, y])
-            ax.add_collection(LineCollection(outline, colors="black", linewidths=2.0, alpha=0.5), autolim=False)
-            ax.add_collection(LineCollection(outline, colors=[colours[i]], linewidths=1.2), autolim=False)
-        add_box(ax, boxes[i], colours[i], dash=dashes[i])
+            if not outlines:
+                ax.add_collection(LineCollection(outline, colors="black", linewidths=2.0, alpha=0.5), autolim=False)
+            width_of_line = 0.8 if outlines else 1.2
+            ax.add_collection(LineCollection(outline, colors=[colours[i]], linewidths=width_of_line), autolim=False)
+        if masks is None or not outlines:
+            add_box(ax, boxes[i], colours[i], dash=dashes[i])
         if skeletons is not None:
             _draw_skeleton(ax, skeletons.points[i], skeletons.drawn[i], skeletons.pose, colours[i])
+    if outlines:
+        return False
     if captions is None:
         captions = [caption(i, class_ids, class_names, scores) for i in range(len(boxes))]
     letters = label_size(ax, boxes, captions, (height, width), fontsize)
@@ -139,6 +148,7 @@ def draw_instances(
     path: str | os.PathLike[str] | None = None,
     size: int | None = None,
     skeletons: Skeletons | None = None,
+    outlines: bool = False,
 ) -> np.ndarray:
     """Return a picture of an image with its instances, and save it if a path is given.
 
@@ -157,7 +167,7 @@ def draw_instances(
         Longer side of the drawn image in pixels, or less: an image that grows to twice its size or more does so by a
         whole factor (``fit_size``). By default 640, and of a larger image its own, 2048 at most.
         The title, and the line on what dashes mean, add to the height.
-    skeletons : Skeletons, optional
+    skeletons, outlines
         As in ``draw_on``.
 
     Returns
@@ -172,12 +182,12 @@ def draw_instances(
     if skeletons is not None and image.shape[1] < before:
         skeletons = skeletons.scaled(image.shape[1] / before)
     full_width = max(width, NARROW)
-    top, bottom = TITLE if title else 0, legend_height(len(boxes), full_width - 4)
+    top, bottom = TITLE if title else 0, 0 if outlines else legend_height(len(boxes), full_width - 4)
     figure = new_figure(full_width, height + top + bottom)
     ax = add_axes(figure, (full_width - width) / 2, top, width, height)
     labelled = draw_on(
         ax, image, boxes, class_ids, masks, class_names, scores=scores, captions=captions, skeletons=skeletons,
-        fontsize=letter_size(max(height, width)),
+        fontsize=letter_size(max(height, width)), outlines=outlines,
     )  # fmt: skip
     if title:
         y = 1 - 4 / (height + top + bottom)

@@ -85,6 +85,14 @@ def test_nothing_is_written_where_nothing_can_be_read(trained, tmp_path, capsys)
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == ["a.png", "b.jpg"]
 
 
+def test_outlines(trained, folder, tmp_path, finds):
+    drawn = []
+    for more in ([], ["--outlines"], ["--no-pictures"]):
+        assert run(trained, folder / "a.png", "--out", tmp_path / "out", *more) == 0
+        drawn.append((tmp_path / "out" / "a_detections.png").read_bytes())
+    assert drawn[0] != drawn[1] == drawn[2]
+
+
 def test_zips_patterns_and_steps(trained, folder, tmp_path, finds):
     os.remove(folder / "b.png")
     with zipfile.ZipFile(tmp_path / "z.zip", "w") as file:

@@ -49,6 +49,14 @@ def test_every_misspelled_option_is_named(capsys):
     )
 
 
+@pytest.mark.parametrize("command", [["data", "check"], ["data", "show"], ["train"]])
+def test_a_path_without_its_option(capsys, tmp_path, command):
+    (tmp_path / "my data").mkdir()
+    path = str(tmp_path / "my data")
+    assert f"unrecognized arguments: {path}; did you mean --data '{path}'?" in refused(capsys, *command, path)
+    assert "did you mean" not in refused(capsys, *command, path + "x")
+
+
 def test_a_field_that_shares_a_few_letters_is_not_meant(capsys):
     assert "did you mean" not in refused(capsys, "data", "show", "--class", "sheep")
 

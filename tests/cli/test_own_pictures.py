@@ -212,6 +212,10 @@ def test_check_show_and_import(kind, tmp_path, capsys):
     assert main(["data", "show", "--data", str(root), "--subset", "1", "--out", str(out)]) == 0
     assert f"a: 2 x object -> {out / 'a_truth.png'}" in capsys.readouterr().out
     assert os.listdir(out) == ["a_truth.png"] and np.asarray(Image.open(out / "a_truth.png")).std() > 0
+    filled = (out / "a_truth.png").read_bytes()
+    assert main(["data", "show", "--data", str(root), "--subset", "1", "--out", str(out), "--outlines"]) == 0
+    assert (out / "a_truth.png").read_bytes() != filled
+    capsys.readouterr()
     command = ["data", "import", str(root), "--out", str(tmp_path / "coco"), "--quiet"]
     assert main(command) == 0
     assert "3 objects in 2 images written to " in capsys.readouterr().out

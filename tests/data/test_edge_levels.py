@@ -49,7 +49,7 @@ def test_pictures_drawn_further_out_are_named():
     usual = [picture(f"p{n}", blur=1 + n / 10, noise=2, seed=n) for n in range(LEAST_PICTURES)]
     assert looked_at(usual) == []
     (finding,) = looked_at([*usual, picture("halo", blur=2, drawn=3), picture("more", blur=2, drawn=4)])
-    assert (finding.count, finding.of, finding.unit) == (2, LEAST_PICTURES + 2, "images")
+    assert (finding.count, finding.of, finding.unit) == (2, LEAST_PICTURES + 2, "images where it can be told")
     assert finding.example == "more, halo" and "further out than in most" in finding.text and not finding.fatal
     (finding,) = looked_at([*usual, picture("within", blur=2, drawn=-3)])
     assert finding.example == "within" and "further in than in most" in finding.text

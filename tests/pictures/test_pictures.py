@@ -94,6 +94,22 @@ def test_masks_are_half_transparent_in_the_colour_of_the_instance():
     np.testing.assert_array_equal(picture[120 * 5, 5 * 5], [90, 90, 90])
 
 
+def test_outlines_alone_leave_the_image_to_be_seen():
+    """Without masks they are those of the boxes."""
+    sample, found = make_pair()
+    args = (sample.image, found.boxes, found.class_ids)
+    plain = draw_instances(*args, None, NAMES, scores=found.scores, outlines=True)
+    picture = draw_instances(*args, found.masks, NAMES, scores=found.scores, outlines=True)
+    assert picture.shape == plain.shape == (640, 640, 3)
+    empty = draw_instances(sample.image, np.zeros((0, 4)), np.zeros(0, int), None, NAMES)
+    for drawn in (picture, plain):
+        changed = (drawn != empty).any(axis=2)
+        assert 0 < changed.mean() < 0.03  # no fill, no label
+        for y, x in [(30, 40), (80, 90)]:
+            assert not changed[y * 5 - 5 : y * 5 + 8, x * 5 - 5 : x * 5 + 8].any()
+    assert (picture != plain).any()
+
+
 def test_boxes_are_half_open_in_pixels_of_the_image():
     # The box [10, 40) x [10, 50) at 5 picture pixels per pixel: its lines are centred on 50 and 200, 50 and 250.
     sample, found = make_pair()
