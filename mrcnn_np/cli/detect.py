@@ -93,7 +93,7 @@ def run_detect(args: argparse.Namespace) -> int:
     model, class_names, out, given, _, results, table, folders = job
     limit, notes, count = DetectionLimit(model.config.detections_per_image), Notes(), 0
     network = checkpoint_path(args) if args.weights is None else of_run(args.weights)
-    scales = Scales(model.config, scale_in_training(network.parent))
+    scales = Scales(model.config, scale_in_training(network.parent) if ranks.first else None)
     for looked in _looked_at(job, args, notes):
         if isinstance(looked, str):
             given.bad.append(looked)

@@ -247,8 +247,8 @@ def recognise_data(args: argparse.Namespace) -> bool:
     same, written = uncorrected(args.data)
     if same:
         print(
-            f"warning: {same} of the {counted(written, 'annotation')} in {args.data} are still as `detect` wrote them: "
-            "a network that learns from them repeats what was found, and AP measured on them is too good",
+            f"warning: {same} of the {counted(written, 'annotation')} that `detect` wrote to {args.data} are as it "
+            "wrote them: a network that learns from them repeats what was found, and AP measured on them is too good",
             file=sys.stderr,
         )
     args.data, args.root = found.kind, args.data

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ..errors import DataError
 from .images import SUFFIXES
 from .notes import Notes
 from .sample import Dataset, Sample
@@ -16,6 +17,14 @@ from .sample import Dataset, Sample
 def bare(name: str) -> str:
     """Return a picture's name without its suffix."""
     return name[: -len(Path(name).suffix)] if name.lower().endswith(SUFFIXES) else name
+
+
+def _free(name: str, number: int, taken: Callable[[str], bool]) -> str:
+    """Return a name, with a number in front if it is taken: this one, or the next that makes it free."""
+    free = name
+    while taken(free):
+        free, number = f"{number}/{name}", number + 1
+    return free
 
 
 class Joined:
@@ -32,13 +41,23 @@ class Joined:
     class_names : tuple of str
         Each once.
     ids : tuple of str
-        An id, and the name of a file, that an earlier set has, too, gets its set's number in front: ``2/cat.png``.
+        An id, or a file's name without its suffix, that is there already gets a number in front, that of its set, or
+        the next that makes it one of its own: ``2/cat.png``.
     notes : Notes
         Of all, up to now.
+
+    Raises
+    ------
+    DataError
+        Objects of the sets have different keypoints.
     """
 
     def __init__(self, datasets: Sequence[Dataset], class_names: Sequence[str]) -> None:
         self.class_names = tuple(dict.fromkeys(class_names))
+        poses = list(dict.fromkeys(getattr(dataset, "pose", None) for dataset in datasets))
+        if len(poses) > 1:
+            which = " and ".join("none" if pose is None else f"{len(pose.names)} keypoints" for pose in poses)
+            raise DataError(f"the sets have different keypoints ({which}); expected sets that have the same, or none")
         self._places = [(number, index) for number, dataset in enumerate(datasets) for index in range(len(dataset))]
         self._datasets = tuple(datasets)
         self._names: dict[str, str] = {}
@@ -46,11 +65,9 @@ class Joined:
         for number, index in self._places:
             own = datasets[number].ids[index]
             name_of: Any = getattr(datasets[number], "name_of", str)
-            name = str(name_of(own))
-            stem = bare(name).lower()
-            name = f"{number + 1}/{name}" if stem in taken else name
+            name = _free(str(name_of(own)), number + 1, lambda text: bare(text).lower() in taken)
             taken.add(bare(name).lower())
-            self._names[own if own not in self._names else f"{number + 1}/{own}"] = name
+            self._names[_free(str(own), number + 1, self._names.__contains__)] = name
         self.ids = tuple(self._names)
         self._paths: dict[int, Path] = {}
 
@@ -77,7 +94,7 @@ class Joined:
         return sample.replace(image_id=self.ids[index], gt_class_ids=class_ids[sample.gt_class_ids])
 
     def name_of(self, image_id: str) -> str:
-        """Return what an image's file is called, without its set's number where no other has that name."""
+        """Return what an image's file is to be called."""
         return self._names[image_id]
 
     def picture(self, index: int) -> tuple[Path, bytes | None]:

@@ -123,7 +123,7 @@ def draw_on(
             ax.add_collection(LineCollection(outline, colors=[colours[i]], linewidths=width_of_line), autolim=False)
         if masks is None or not outlines:
             add_box(ax, boxes[i], colours[i], dash=dashes[i])
-        if skeletons is not None:
+        if skeletons is not None and not outlines:
             _draw_skeleton(ax, skeletons.points[i], skeletons.drawn[i], skeletons.pose, colours[i])
     if outlines:
         return False

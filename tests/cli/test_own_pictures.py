@@ -102,7 +102,7 @@ def test_detections_that_nobody_corrected_are_told(folder, tmp_path, capsys):
     for name in ("0a", "0b", "1a"):
         for suffix in ("png", "json"):
             written.write(f"{name}.{suffix}", (folder / f"{name}.{suffix}").read_bytes())
-    words = f"of the 3 annotations in {where} are still as `detect` wrote them: a network that learns from them"
+    words = f"of the 3 annotations that `detect` wrote to {where} are as it wrote them: a network that learns from them"
     assert main(["data", "check", "--data", str(where)]) in (0, 1)
     assert f"warning: 3 {words}" in capsys.readouterr().err
     for name in ("0a", "0b"):
@@ -111,7 +111,7 @@ def test_detections_that_nobody_corrected_are_told(folder, tmp_path, capsys):
     assert f"warning: 1 {words}" in capsys.readouterr().err
     (where / "1a.json").write_bytes((where / "1a.json").read_bytes() + b" ")
     assert main(["eval", "--run", str(tmp_path / "run"), "--data", str(where), "--quiet"]) == 0
-    assert "still as" not in capsys.readouterr().err
+    assert "as it wrote them" not in capsys.readouterr().err
 
 
 def test_a_share_that_leaves_a_class_untaught_is_not_proposed_without_saying_so(tmp_path, monkeypatch, capsys):

@@ -10,6 +10,8 @@ from mrcnn_np.cli.main import main
 from mrcnn_np.data import open_dataset
 from mrcnn_np.data.held_out import drawn
 from mrcnn_np.data.joined import Joined
+from mrcnn_np.errors import DataError
+from mrcnn_np.keypoints.pose import Pose
 
 
 @pytest.fixture
@@ -56,6 +58,39 @@ def test_import_of_several(two, tmp_path, capsys):
         np.testing.assert_array_equal(mine.image, sample.image)
         np.testing.assert_array_equal(np.asarray(mine.gt_masks), np.asarray(sample.gt_masks))
     assert "objects in 4 images written to" in capsys.readouterr().out
+
+
+def test_import_of_what_was_imported(two, tmp_path):
+    """Numbers in front of names are there already then; and a folder may be called 2."""
+    first, second = two
+    third = labelme(tmp_path / "third")
+    (third / "2").mkdir()
+    for suffix in ("png", "json"):
+        (third / "2" / f"a.{suffix}").write_bytes((third / f"a.{suffix}").read_bytes())
+    before: list[str] = []
+    for number, (one, other) in enumerate([(first, second), (tmp_path / "0", first), (third, tmp_path / "1")]):
+        out = tmp_path / str(number)
+        assert main(["data", "import", str(one), str(other), "--out", str(out), "--quiet"]) == 0
+        whole = open_dataset("coco", out, "train")
+        names = [whole.name_of(i) for i in whole.ids]
+        assert len(set(names)) == len(names) == sum(1 for _ in (out / "images" / "train").rglob("*.png"))
+        assert len(names) == len(before) + (4 if number == 0 else 2 if number == 1 else 3)
+        before = names
+
+
+def test_different_keypoints_are_not_joined(two):
+    """They would be written under the names of the first set's."""
+    parts = [open_dataset("labelme", two[0]), open_dataset("dsb", two[1])]
+    for poses, said in (
+        ((Pose(("nose", "tail")), None), "2 keypoints and none"),
+        ((Pose(("nose", "tail")), Pose(("tail", "nose"))), "2 keypoints and 2 keypoints"),
+    ):
+        for part, pose in zip(parts, poses):
+            part.pose = pose
+        with pytest.raises(DataError, match=rf"different keypoints \({said}\); expected sets that have the same"):
+            Joined(parts, parts[0].class_names)
+    parts[1].pose = parts[0].pose
+    assert len(Joined(parts, (*parts[0].class_names, *parts[1].class_names))) == 4
 
 
 @pytest.mark.parametrize("kind", list(BUILDERS))
