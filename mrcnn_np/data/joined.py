@@ -60,6 +60,8 @@ class Joined:
             raise DataError(f"the sets have different keypoints ({which}); expected sets that have the same, or none")
         self._places = [(number, index) for number, dataset in enumerate(datasets) for index in range(len(dataset))]
         self._datasets = tuple(datasets)
+        number_of = {name: number for number, name in enumerate(self.class_names)}
+        self._class_ids = [np.array([number_of[name] for name in d.class_names], np.int64) for d in datasets]
         self._names: dict[str, str] = {}
         taken: set[str] = set()
         for number, index in self._places:
@@ -87,11 +89,9 @@ class Joined:
     def load(self, index: int) -> Sample:
         """Read one sample, with the classes and the id that it has here."""
         number, own = self._places[index]
-        dataset = self._datasets[number]
-        sample = dataset.load(own)
+        sample = self._datasets[number].load(own)
         self._paths[index] = Path(sample.path)
-        class_ids = np.array([self.class_names.index(name) for name in dataset.class_names], np.int64)
-        return sample.replace(image_id=self.ids[index], gt_class_ids=class_ids[sample.gt_class_ids])
+        return sample.replace(image_id=self.ids[index], gt_class_ids=self._class_ids[number][sample.gt_class_ids])
 
     def name_of(self, image_id: str) -> str:
         """Return what an image's file is to be called."""
