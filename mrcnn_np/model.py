@@ -250,14 +250,13 @@ class MaskRCNN:
         Raises
         ------
         ConfigError
-            The backend has a device, and a parameter is not float32, or there is a keypoint branch.
+            The backend has a device, and a parameter is not float32.
         """
         device = kernels.backend() == "cuda"
         if device and self.dtype is not np.float32:
             raise ConfigError(
                 f"the parameters are {self.dtype.__name__}; the cuda backend computes in float32 only, numpy in both"
             )
-        require_branches(self.config)
         place(self.params, device=device)
         return device
 
@@ -562,7 +561,8 @@ class MaskRCNN:
             size = config.keypoint_pool_size
             features, _ = self.roi_features(pyramid, placed, np.zeros_like(class_ids), size, images.shape)
             logits, _ = keypoint_head(features, params, config, observe=observe)
-            points, peaks = heatmap_peaks(logits, placed, method=config.keypoint_decode)
+            # every box has a size of its own, to which its maps are enlarged: on the host, wherever they come from
+            points, peaks = heatmap_peaks(*to_host((logits, placed)), method=config.keypoint_decode)
             keypoints = molding.unmold_points(points) - points.dtype.type(config.keypoint_offset)
             keypoints = shown(observe, "keypoints", keypoints)
             peaks = shown(observe, "keypoint_scores", peaks)
@@ -761,12 +761,6 @@ def _anchors_of(
     for level in levels:
         level.flags.writeable = False
     return tuple(levels)
-
-
-def require_branches(config: Config) -> None:
-    """Raise ``ConfigError`` if the active backend lacks a branch that the network has."""
-    if config.keypoints and kernels.backend() == "cuda":
-        raise ConfigError(f"keypoints is {config.keypoints}; the cuda backend has no keypoint branch, cpu and numpy do")
 
 
 def _labels(targets: Targets) -> np.ndarray:

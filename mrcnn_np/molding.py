@@ -153,6 +153,7 @@ class Batch:
             gt_class_ids=to_device(self.gt_class_ids),
             gt_masks=tuple(to_device(as_array(masks)) for masks in self.gt_masks),
             active_class_ids=to_device(self.active_class_ids),
+            gt_keypoints=to_device(self.gt_keypoints),
         )
 
     def __repr__(self) -> str:

@@ -98,14 +98,14 @@ def rpn_class_loss(logits: np.ndarray, labels: np.ndarray) -> tuple[Any, LossCac
         terms, op = softmax_cross_entropy(logits[sampled], is_object.astype(np.int64))
     else:
         terms, op = sigmoid_cross_entropy(logits[sampled], is_object.astype(logits.dtype))
-    return _mean(terms, terms.size), LossCache(logits.shape, sampled, terms, terms.size, op)
+    return mean_of(terms, terms.size), LossCache(logits.shape, sampled, terms, terms.size, op)
 
 
 def rpn_class_loss_backward(dloss: float, cache: LossCache) -> np.ndarray:
     """Return the gradient of the logits."""
     backward = softmax_cross_entropy_backward if len(cache.shape) == 3 else sigmoid_cross_entropy_backward
     dlogits = np.zeros(cache.shape, cache.terms.dtype, like=cache.terms)
-    dlogits[cache.counted] = backward(_spread(dloss, cache), cache.op)
+    dlogits[cache.counted] = backward(spread(dloss, cache), cache.op)
     return dlogits
 
 
@@ -121,13 +121,13 @@ def rpn_box_loss(deltas: np.ndarray, labels: np.ndarray, targets: np.ndarray, co
     positive = np.nonzero(labels == 1)
     terms, op = smooth_l1(deltas[positive], targets[positive], beta=config.rpn_smooth_l1_beta)
     denominator = _denominator(terms.size, len(np.flatnonzero(labels)), config)
-    return _mean(terms, denominator), LossCache(deltas.shape, positive, terms, denominator, op)
+    return mean_of(terms, denominator), LossCache(deltas.shape, positive, terms, denominator, op)
 
 
 def rpn_box_loss_backward(dloss: float, cache: LossCache) -> np.ndarray:
     """Return the gradient of the deltas."""
     ddeltas = np.zeros(cache.shape, cache.terms.dtype, like=cache.terms)
-    ddeltas[cache.counted] = smooth_l1_backward(_spread(dloss, cache), cache.op)
+    ddeltas[cache.counted] = smooth_l1_backward(spread(dloss, cache), cache.op)
     return ddeltas
 
 
@@ -147,15 +147,15 @@ def head_class_loss(
     """
     terms, op = softmax_cross_entropy(logits, class_ids)
     if not config.class_loss_active_only or not len(logits):
-        return _mean(terms, terms.size), LossCache(logits.shape, 1, terms, terms.size, op)
+        return mean_of(terms, terms.size), LossCache(logits.shape, 1, terms, terms.size, op)
     counted = active[np.arange(len(logits), like=logits), logits.argmax(axis=1)]
     summands = terms[np.flatnonzero(counted)]
-    return _mean(summands, summands.size), LossCache(logits.shape, counted, terms, summands.size, op)
+    return mean_of(summands, summands.size), LossCache(logits.shape, counted, terms, summands.size, op)
 
 
 def head_class_loss_backward(dloss: float, cache: LossCache) -> np.ndarray:
     """Return the gradient of the logits. All terms were computed here; those that do not count receive 0."""
-    return softmax_cross_entropy_backward(_spread(dloss, cache) * cache.counted, cache.op)
+    return softmax_cross_entropy_backward(spread(dloss, cache) * cache.counted, cache.op)
 
 
 def head_box_loss(
@@ -174,13 +174,13 @@ def head_box_loss(
     own = (positive, class_ids[positive])
     terms, op = smooth_l1(deltas[own], targets[positive], beta=config.head_smooth_l1_beta)
     denominator = _denominator(terms.size, len(class_ids), config)
-    return _mean(terms, denominator), LossCache(deltas.shape, own, terms, denominator, op)
+    return mean_of(terms, denominator), LossCache(deltas.shape, own, terms, denominator, op)
 
 
 def head_box_loss_backward(dloss: float, cache: LossCache) -> np.ndarray:
     """Return the gradient of the deltas."""
     ddeltas = np.zeros(cache.shape, cache.terms.dtype, like=cache.terms)
-    ddeltas[cache.counted] = smooth_l1_backward(_spread(dloss, cache), cache.op)
+    ddeltas[cache.counted] = smooth_l1_backward(spread(dloss, cache), cache.op)
     return ddeltas
 
 
@@ -200,13 +200,13 @@ def head_mask_loss(logits: np.ndarray, class_ids: np.ndarray, targets: np.ndarra
     """
     own = (np.arange(len(class_ids), like=class_ids), slice(None), slice(None), class_ids)
     terms, op = sigmoid_cross_entropy(logits[own], targets)
-    return _mean(terms, terms.size), LossCache(logits.shape, own, terms, terms.size, op)
+    return mean_of(terms, terms.size), LossCache(logits.shape, own, terms, terms.size, op)
 
 
 def head_mask_loss_backward(dloss: float, cache: LossCache) -> np.ndarray:
     """Return the gradient of the logits."""
     dlogits = np.zeros(cache.shape, cache.terms.dtype, like=cache.terms)
-    dlogits[cache.counted] = sigmoid_cross_entropy_backward(_spread(dloss, cache), cache.op)
+    dlogits[cache.counted] = sigmoid_cross_entropy_backward(spread(dloss, cache), cache.op)
     return dlogits
 
 
@@ -214,11 +214,12 @@ def _denominator(positive_numbers: int, sampled: int, config: Config) -> int:
     return positive_numbers if config.box_loss_denominator == "positives" else sampled
 
 
-def _mean(terms: np.ndarray, denominator: int) -> Any:
+def mean_of(terms: np.ndarray, denominator: int) -> Any:
+    """Return the sum of the terms over the denominator, in float64: a number, or on a device an array of shape ()."""
     total = terms.sum()
     return (total.astype(np.float64) if on_device(total) else float(total)) / max(denominator, 1)
 
 
-def _spread(dloss: float, cache: LossCache) -> np.ndarray:
+def spread(dloss: float, cache: LossCache) -> np.ndarray:
     """Hand the gradient of a sum, divided by its denominator, to each of its terms."""
     return np.full_like(cache.terms, dloss / max(cache.denominator, 1))

@@ -216,10 +216,12 @@ def _scale(n: int, m: int) -> np.float32:
 
 def resize_bilinear(image: np.ndarray, size: tuple[int, int]) -> Any:
     """See ``mrcnn_np.ops.resize.resize_bilinear``."""
-    if not is_float32(image) or image.ndim not in (3, 4) or 0 in image.shape or not _is_size(size):
+    if not is_float32(image) or image.ndim not in (3, 4) or 0 in image.shape[-3:] or not _is_size(size):
         return NotImplemented
     height, across, channels = image.shape[-3:]
     y, width = empty((*image.shape[:-3], *size, channels)), group_width(channels)
+    if not y.size:  # maps of no region
+        return y, ResizeCache((height, across), size)
     maps, written = aligned(image).reshape(-1, height, across, channels), y.reshape(-1, *y.shape[-3:])
     scales = _scale(height, size[0]), _scale(across, size[1])
     launch(interpolate(width), *map_blocks(written.shape, width), maps, *scales, written)
@@ -229,9 +231,11 @@ def resize_bilinear(image: np.ndarray, size: tuple[int, int]) -> Any:
 def resize_bilinear_backward(dy: np.ndarray, cache: ResizeCache) -> Any:
     """See ``mrcnn_np.ops.resize.resize_bilinear_backward``."""
     (height, across), _ = cache
-    if not is_float32(dy) or dy.ndim not in (3, 4) or 0 in dy.shape:
+    if not is_float32(dy) or dy.ndim not in (3, 4) or 0 in dy.shape[-3:]:
         return NotImplemented
     *maps, rows, columns, channels = dy.shape
+    if not dy.size:
+        return empty((*maps, height, across, channels))
     narrow = _undo_axis(contiguous(dy).reshape(-1, columns, channels), across)
     return _undo_axis(narrow.reshape(-1, rows, across * channels), height).reshape(*maps, height, across, channels)
 
@@ -248,7 +252,7 @@ def resize_nearest(masks: np.ndarray, size: tuple[int, int]) -> Any:
     """See ``mrcnn_np.ops.resize.resize_nearest``; for masks of bool."""
     if not is_device(masks) or masks.dtype != np.bool_ or masks.ndim != 3 or not _is_size(size):
         return NotImplemented
-    if 0 in masks.shape:
+    if 0 in masks.shape[1:]:
         return NotImplemented
     out = empty((len(masks), *size), np.bool_)
     blocks = len(masks) * size[0], blocks_for(size[1], THREADS)

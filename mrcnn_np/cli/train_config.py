@@ -12,7 +12,6 @@ from ..errors import ConfigError
 from ..evaluate.split import pose_in, require_pose
 from ..files import read_json
 from ..keypoints.pose import pose_of
-from ..model import require_branches
 from ..training.freezing import frozen_patterns
 from .options import Options
 
@@ -77,7 +76,6 @@ def _config_file(config: Config, path: Path) -> Config:
 
 def with_pose(config: Config, dataset: Dataset) -> Config:
     """Let a network with keypoints know what the data set calls them."""
-    require_branches(config)
     require_pose(dataset, config, "what is trained on")
     pose = pose_in(dataset)
     if not config.keypoints or pose is None or pose == pose_of(config):

@@ -80,7 +80,7 @@ def keypoint_head(
         x, conv_cache = conv_bn(x, params, f"keypoint_head.conv{i}", None, config, padding=1, training=training)
         conv_caches.append(conv_cache)
     x, deconv_cache = conv2d_transpose(x, params["keypoint_head.deconv.w"], params["keypoint_head.deconv.b"], stride=2)
-    x = np.ascontiguousarray(crop_maps(x, CUT))  # (R, 28, 28, K)
+    x = crop_maps(x, CUT).copy()  # (R, 28, 28, K)
     logits, resize_cache = resize_bilinear(x, (2 * x.shape[1], 2 * x.shape[2]))
     cache = KeypointHeadCache(conv_caches, deconv_cache, resize_cache) if training else None
     return shown(observe, "keypoint_logits", logits), cache

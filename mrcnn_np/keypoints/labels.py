@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..config import Config
-from ..objective import LossCache
+from ..objective import LossCache, mean_of, spread
 from ..ops.losses import softmax_cross_entropy, softmax_cross_entropy_backward
 
 #: the label of a keypoint that carries no loss
@@ -72,14 +72,13 @@ def head_keypoint_loss(logits: np.ndarray, labels: np.ndarray, images: int, conf
     denominator: Any = terms.size
     if config.keypoint_loss_denominator == "possible":
         denominator = images * config.rois_per_image * config.roi_positive_fraction * config.keypoints
-    loss = float(terms.sum()) / max(denominator, 1)
-    return loss, LossCache(logits.shape, (roi, slice(None), slice(None), kind), terms, denominator, op)
+    own = roi, slice(None), slice(None), kind
+    return mean_of(terms, denominator), LossCache(logits.shape, own, terms, denominator, op)
 
 
 def head_keypoint_loss_backward(dloss: float, cache: LossCache) -> np.ndarray:
     """Return the gradient of the logits: the softmax of each map that counts, less 1 in the right cell."""
-    dterms = np.full_like(cache.terms, dloss / max(cache.denominator, 1))
-    dlogits = np.zeros(cache.shape, cache.terms.dtype)
-    rows = softmax_cross_entropy_backward(dterms, cache.op)
+    dlogits = np.zeros(cache.shape, cache.terms.dtype, like=cache.terms)
+    rows = softmax_cross_entropy_backward(spread(dloss, cache), cache.op)
     dlogits[cache.counted] = rows.reshape(len(rows), *cache.shape[1:3])
     return dlogits

@@ -58,7 +58,7 @@ def max_pool2d(
 
     taps = _taps(padded.shape, kernel, stride)
     y = padded[taps[0]].copy()
-    winner = np.zeros(y.shape, np.min_scalar_type(kh * kw - 1))
+    winner = np.zeros_like(y, np.min_scalar_type(kh * kw - 1))
     for k, tap in enumerate(taps[1:], start=1):
         candidate = padded[tap]
         better = candidate > y  # not ">=": the first of equals stays
@@ -80,7 +80,7 @@ def max_pool2d_backward(dy: np.ndarray, cache: MaxPoolCache) -> np.ndarray:
     winner, shape, kernel, stride, padding = cache
     (top, bottom), (left, right) = padding
     n, height, width, channels = shape
-    dx = np.zeros((n, top + height + bottom, left + width + right, channels), dy.dtype)
+    dx = np.zeros((n, top + height + bottom, left + width + right, channels), dy.dtype, like=dy)
     for k, tap in enumerate(_taps(dx.shape, kernel, stride)):
         dx[tap] += dy * (winner == k)
     return crop_maps(dx, padding)

@@ -11,7 +11,6 @@ from small_run import SMALL
 from mrcnn_np import MaskRCNN, presets
 from mrcnn_np.cli.main import main
 from mrcnn_np.config import Config
-from mrcnn_np.errors import ConfigError
 from mrcnn_np.training.checkpoint import load_checkpoint
 
 KINDS = {"keypoints": ["nose", "left_hand", "right_hand"], "skeleton": [[1, 2], [1, 3]]}
@@ -152,15 +151,6 @@ def test_a_network_without_keypoints_has_none_to_measure(root, tmp_path, capsys)
     assert main(["train", "--data", "coco", "--root", root, *quick]) == 0
     assert main(["eval", "--run", str(out), "--split", "train", "--iou-type", "keypoints"]) == 2
     assert "the network has no such branch; expected box or mask" in capsys.readouterr().err
-
-
-def test_the_gpu_is_refused(monkeypatch):
-    """There are no kernels for it: said before anything is computed."""
-    import kernels
-
-    monkeypatch.setattr(kernels, "backend", lambda: "cuda")
-    with pytest.raises(ConfigError, match="keypoints is 3; the cuda backend has no keypoint branch, cpu and numpy do"):
-        MaskRCNN(presets.tiny(keypoints=3, keypoint_head_convs=0)).settle()
 
 
 def test_old_configurations_have_no_keypoints():

@@ -76,9 +76,14 @@ def images(config, count=1):
 PRESETS = ("torchvision", "matterport", "tiny")
 ANCHORS = {"anchor_sizes": (4, 8, 16), "box_pool_size": 3}
 ONE_MAP = [("detectron2_c4", ANCHORS), ("tiny_c4", ANCHORS | {"roi_method": "roi_pool"})]
+KEYPOINTS = {"keypoints": 3, "keypoint_head_convs": 1, "keypoint_head_channels": 4, "keypoint_pool_size": 2}
+POSES = [
+    ("torchvision", KEYPOINTS | {"mask_branch": False}),
+    ("tiny", KEYPOINTS | {"keypoint_decode": "quarter", "keypoint_loss_denominator": "possible"}),
+]
 
 
-@pytest.mark.parametrize("preset, changes", [*((name, {}) for name in PRESETS), *ONE_MAP])
+@pytest.mark.parametrize("preset, changes", [*((name, {}) for name in PRESETS), *ONE_MAP, *POSES])
 def test_losses_gradients_and_detections_are_those_of_numpy(preset, changes):
     config = small(preset, **changes)
     ready, image = images(config), picture((SIDE, SIDE - 5))
@@ -108,19 +113,25 @@ def test_losses_gradients_and_detections_are_those_of_numpy(preset, changes):
     for name in ("boxes", "scores"):
         close(getattr(seen, name), getattr(theirs[2], name))
     np.testing.assert_array_equal(seen.class_ids, theirs[2].class_ids)
-    assert seen.masks.shape == theirs[2].masks.shape and (seen.masks != theirs[2].masks).mean() < 1e-3
+    assert seen.masks.shape == theirs[2].masks.shape
+    assert not seen.masks.size or (seen.masks != theirs[2].masks).mean() < 1e-3
+    if config.keypoints:
+        assert "head_keypoint" in losses
+        for name in ("keypoints", "keypoint_scores"):
+            close(getattr(seen, name), getattr(theirs[2], name))
 
 
-def test_gradient_of_the_losses_by_differences():
+@pytest.mark.parametrize("changes", [{}, KEYPOINTS])
+def test_gradient_of_the_losses_by_differences(changes):
     """The directional derivative of the sum of the losses, in float64 by NumPy, is that of the device's gradient."""
-    config = small("torchvision")
+    config = small("torchvision", **changes)
     ready, model = images(config), MaskRCNN(config)
     with kernels.use("cuda"):
         _, cache = model.losses(ready, 0)
         grads, targets = kernels.to_host(model.backward(cache)), kernels.to_host(cache.targets)
     params = {name: p.astype(np.float64) for name, p in kernels.to_host(model.params).items()}
     rng = np.random.default_rng(1)
-    for part in ("backbone", "fpn", "rpn", "box_head", "mask_head"):
+    for part in ("backbone", "fpn", "rpn", "box_head", "mask_head", *(["keypoint_head"] if changes else [])):
         names = [name for name in grads if name.startswith(part)]
         direction = {name: rng.standard_normal(grads[name].shape) * np.abs(params[name]).mean() for name in names}
         sides = []
@@ -174,6 +185,33 @@ def test_what_crosses_in_one_detection_and_in_one_step():
             "anchors: positive, negative, sampled": 3, "boxes with sides": 1, "regions: positive, negative": 2,
             "positive regions, for the mask head and the loss of boxes": 2, "anchors in the losses": 3,
         }.values()),
+    }  # fmt: skip
+
+
+@pytest.mark.skipif(not device.SIMULATED, reason="CuPy does not count what it copies")
+def test_what_else_crosses_for_keypoints():
+    """Beside what crosses for boxes alone."""
+    found = {}
+    for name, changes in (("without", {"mask_branch": False}), ("with", KEYPOINTS | {"mask_branch": False})):
+        config = small("torchvision", **changes)
+        ready, image, model = images(config), picture((SIDE, SIDE)), MaskRCNN(config, params_that_detect(config))
+        with kernels.use("cuda"):
+            velocity = zero_velocity(model.params, config)
+            train_step(model, ready, velocity, step=0, rng=np.random.default_rng(0))
+            COPIES.reset()
+            model.detect(image)
+            detect = counted()
+            COPIES.reset()
+            train_step(model, ready, velocity, step=1, rng=np.random.default_rng(0))
+            found[name] = detect, counted()
+    detect, step = ({name: b[name] - a[name] for name in a} for a, b in zip(found["without"], found["with"]))
+    assert detect == {
+        "to_device": 0, "to_host": sum({"regions of each level": 1, "maps and the boxes they are read in": 2}.values()),
+        "sizes": 0,
+    }  # fmt: skip
+    assert step == {
+        "to_device": sum({"keypoints": 1}.values()), "to_host": sum({"regions of each level": 1}.values()),
+        "sizes": sum({"keypoints that count": 1}.values()),
     }  # fmt: skip
 
 
@@ -308,10 +346,12 @@ def test_forward_here_and_backward_there():
         close(back[name], g, 1e-3)
 
 
-def test_an_image_without_objects():
-    config = small("torchvision")
+@pytest.mark.parametrize("changes", [{}, KEYPOINTS])
+def test_an_image_without_objects(changes):
+    config = small("torchvision", **changes)
     ready = images(config)
-    none = {name: (getattr(ready, name)[0][:0],) for name in ("gt_boxes", "gt_class_ids", "gt_masks", "gt_crowd")}
+    fields_of_objects = ("gt_boxes", "gt_class_ids", "gt_masks", "gt_crowd", *(["gt_keypoints"] if changes else []))
+    none = {name: (getattr(ready, name)[0][:0],) for name in fields_of_objects}
     empty = replace(ready, **none)
     found = []
     for backend in ("numpy", "cuda"):
@@ -324,10 +364,12 @@ def test_an_image_without_objects():
     assert not np.any(found[1][1]["mask_head.logits.w"])
 
 
-def test_nothing_found():
-    model = MaskRCNN(small("torchvision", detection_score_threshold=0.999))
+@pytest.mark.parametrize("changes", [{}, KEYPOINTS])
+def test_nothing_found(changes):
+    model = MaskRCNN(small("torchvision", detection_score_threshold=0.999, **changes))
     with kernels.use("cuda"):
         (found,) = model.detect(picture((SIDE, SIDE + 9)))
+    assert not changes or (found.keypoints.shape, found.keypoint_scores.shape) == ((0, 3, 2), (0, 3))
     assert found.masks.shape == (0, SIDE, SIDE + 9) and found.boxes.shape == (0, 4)
     assert found.boxes.dtype == np.float32 and found.class_ids.dtype == np.int64
 

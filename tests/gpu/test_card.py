@@ -76,6 +76,31 @@ def test_losses_and_gradients_are_those_of_the_cpu(config, params):
     assert apart < 1e-3 * norm
 
 
+def test_keypoints_are_those_of_the_cpu():
+    """Of the whole head, eight convolutions of 512 channels, over a small image and few regions, the same for both."""
+    config = presets.by_name("torchvision", num_classes=2, keypoints=17, mask_branch=False, batch_size=1)
+    config = config.replace(image_min_size=256, image_max_size=320, rois_per_image=32, detections_per_image=5)
+    with kernels.use("numpy"):
+        params, ready, image = params_that_detect(config), batch((256, 320), config), picture((256, 320))
+    found, targets = {}, None
+    for backend in ("cpu", "cuda"):
+        model = MaskRCNN(config, copied(params))
+        with kernels.use(backend):
+            losses, cache = model.losses(ready, 0, targets=targets)
+            targets = kernels.to_host(cache.targets)
+            grads = kernels.to_host(model.backward(cache, consume=True))
+            found[backend] = losses, grads, MaskRCNN(config, copied(params)).detect(image)[0]
+    (ours, grads, seen), (theirs, expected, wanted) = found["cuda"], found["cpu"]
+    assert ours == pytest.approx(theirs, rel=1e-3) and ours["head_keypoint"] > 0
+    head = [name for name in expected if name.startswith("keypoint_head")]
+    norm, apart = (
+        np.sqrt(sum(float(np.square(a, dtype=np.float64).sum()) for a in arrays))
+        for arrays in ([expected[name] for name in head], [grads[name] - expected[name] for name in head])
+    )
+    assert apart < 1e-2 * norm  # CPU and NumPy: 2.3e-3, where some ReLUs are on in one and off in the other
+    assert seen.keypoints.shape[1:] == (17, 2) and abs(len(seen.scores) - len(wanted.scores)) <= 1
+
+
 def test_two_trainings_have_the_same_bits(config, params):
     with kernels.use("numpy"):
         ready, found = batch(SIZE, config), []
