@@ -112,14 +112,22 @@ class _First:
 
 
 def best_by(config: Config) -> str:
-    """Name the number by which a checkpoint is the best (the earlier of two that are equal).
+    """Name the number by which a checkpoint is the best: the AP of what the network is for.
 
-    It is the AP of what the network is for: keypoints, else masks, else boxes.
+    That is keypoints, else masks, else boxes.
     """
     what = "keypoints" if config.keypoints else "mask" if config.mask_branch else "box"
     return f"val_{what}_ap50"
 
 
-def best_of(rows: Iterable[Mapping[str, Any]], name: str = "val_mask_ap50") -> float:
-    """Return the highest number of a name among lines of ``metrics.jsonl``; minus infinity if none has it."""
-    return max((row[name] for row in rows if name in row), default=-np.inf)
+def standing(row: Mapping[str, Any], name: str = "val_mask_ap50") -> tuple[float, float]:
+    """Return what is higher for the better of two measurements: the AP, and among equal ones the lower held-out loss.
+
+    On easy pictures the AP is 1 long before the masks are good. A row without the number stands below all others.
+    """
+    return (row[name], -row.get("val_loss", np.inf)) if name in row else (-np.inf, -np.inf)
+
+
+def best_of(rows: Iterable[Mapping[str, Any]], name: str = "val_mask_ap50") -> tuple[float, float]:
+    """Return the highest ``standing`` among lines of ``metrics.jsonl``, the earlier of two that are equal."""
+    return max((standing(row, name) for row in rows), default=standing({}, name))

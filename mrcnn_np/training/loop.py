@@ -39,7 +39,7 @@ from .batches import STEP, as_one_batch, batch_indices, load_samples, stream
 from .batches import epoch_order as epoch_order
 from .checkpoint import Checkpoint, check_resumable, save_checkpoint
 from .events import Events
-from .held_out import HeldOut, best_by, best_of
+from .held_out import HeldOut, best_by, best_of, standing
 from .interruption import Interruption
 from .optim import clip_gradients, global_norm, learning_rate_at, update, zero_velocity
 from .page import Page
@@ -339,8 +339,8 @@ def train(
                 page.add(record, seen)
             if events is not None:
                 events.add(record, seen)
-            if record.get(decides, -np.inf) > best:
-                best = record[decides]
+            if standing(record, decides) > best:
+                best = standing(record, decides)
                 metrics.sync()
                 save(step + 1, BEST)  # before the checkpoint: what a resumed run does not measure again is there
             if (step + 1) % checkpoint_every == 0 or step + 1 == config.steps or interruption.asked:

@@ -12,7 +12,7 @@ from mrcnn_np.evaluate.split import evaluate_split
 from mrcnn_np.molding import make_batch
 from mrcnn_np.objective import LOSSES
 from mrcnn_np.training.checkpoint import load_checkpoint
-from mrcnn_np.training.held_out import HELD_OUT, HeldOut, best_by, best_of
+from mrcnn_np.training.held_out import HELD_OUT, HeldOut, best_by, best_of, standing
 from mrcnn_np.training.run_folder import BEST, METRICS, read_steps
 
 CONFIG = presets.tiny(
@@ -79,8 +79,14 @@ def test_a_bad_image_stops_or_is_left_out(model):
 
 
 def test_the_best_of_some_lines():
-    assert best_of([]) == best_of([{"step": 1, "loss": 3.0}]) == -np.inf
-    assert best_of([{BEST_BY: 0.0}, {"loss": 1.0}, {BEST_BY: 0.25}, {BEST_BY: 0.2}], BEST_BY) == 0.25
+    nothing = (-np.inf, -np.inf)
+    assert best_of([]) == best_of([{"step": 1, "loss": 3.0, "val_loss": 1.0}]) == nothing
+    rows = [{BEST_BY: ap, "val_loss": 2.0} for ap in (0.0, 0.25, 0.2)]
+    assert best_of([rows[0], {"loss": 1.0}, *rows[1:]], BEST_BY) == (0.25, -2.0)
+    # an AP of 1 says no more: then the loss does
+    easy = [{BEST_BY: 1.0, "val_loss": loss} for loss in (0.7, 0.4, 0.5)]
+    assert best_of(easy) == standing(easy[1]) == (1.0, -0.4)
+    assert standing({BEST_BY: 0.0}) > standing({"val_loss": 0.1})
 
 
 def test_what_decides_is_what_the_network_is_for():
