@@ -112,15 +112,16 @@ def _inside(n: int, m: int) -> np.ndarray:
 def resize_masks(masks: np.ndarray, size: tuple[int, int], align: str) -> np.ndarray:
     """Resize (G, H, W) masks to the nearest cell, with the grids aligned as ``config.mask_resize`` says.
 
-    "edges" is ``resize_nearest``. "centres" maps first cell to first and last to last: output ``i`` of ``m`` reads
-    cell ``i (n - 1) / (m - 1)`` of ``n``, halves up, as ``scipy.ndimage.zoom`` of order 0.
+    Output ``i`` of ``m`` reads a cell of ``n``: "exact" cell ``(i + 1/2) n / m``, rounded down, like Pillow; "edges",
+    which is ``resize_nearest``, cell ``i n / m``; "centres" maps first cell to first and last to last: cell
+    ``i (n - 1) / (m - 1)``, halves up, as ``scipy.ndimage.zoom`` of order 0.
 
     Parameters
     ----------
     masks : ndarray of shape (G, H, W), bool
     size : tuple of int
         (H', W').
-    align : {"edges", "centres"}
+    align : {"exact", "edges", "centres"}
         See above.
     """
     if align == "edges":
@@ -136,8 +137,10 @@ def nearest(n: int, m: int, align: str) -> np.ndarray:
     ----------
     n, m : int
         Cells there are, cells wanted.
-    align : {"edges", "centres"}
+    align : {"exact", "edges", "centres"}
     """
+    if align == "exact":
+        return (2 * np.arange(m) + 1) * n // (2 * m)
     if align == "edges":
         return np.arange(m) * n // m
     return np.floor(np.arange(m) * ((n - 1) / max(m - 1, 1)) + 0.5).astype(np.intp)

@@ -75,9 +75,11 @@ class ImageFields:
     resize_truncated : bool
         Cut the resized image to whole grey levels before it is normalised: matterport does, by a cast to the image's
         type; torchvision goes on with fractions; "pil" (detectron2) has rounded already.
-    mask_resize : "edges" or "centres"
-        Ground-truth masks are resized by the nearest cell, with the edges of both grids aligned (torchvision,
-        detectron2), or the centres of their first and last cells (matterport, by ``scipy.ndimage.zoom``).
+    mask_resize : "exact", "edges" or "centres"
+        Ground-truth masks are resized by the nearest cell. "exact": a new cell reads the one in which its centre lies
+        (detectron2, by Pillow). "edges": the one in which its first corner lies (torchvision), so that a mask shrunk by
+        5 moves down and to the right by 2 of its old pixels. "centres": the first and last cells stay what they are
+        (matterport, by ``scipy.ndimage.zoom``), so that masks move towards the middle, those at the border as far.
     gt_boxes_from_masks : bool
         Ground-truth boxes enclose the resized masks, and objects whose mask vanished are dropped (matterport), or they
         are the annotated boxes, scaled (torchvision, detectron2). [92]
@@ -107,7 +109,7 @@ class ImageFields:
     resize_filter: Literal["bilinear", "pil"] = convention("bilinear", detectron2="pil")
     resize_border: Literal["edge", "zero"] = convention("edge", matterport="zero")
     resize_truncated: bool = convention(False, matterport=True)
-    mask_resize: Literal["edges", "centres"] = convention("edges", matterport="centres")
+    mask_resize: Literal["exact", "edges", "centres"] = convention("edges", matterport="centres", detectron2="exact")
     gt_boxes_from_masks: bool = convention(False, matterport=True)
     channel_order: Literal["rgb", "bgr"] = convention("rgb", detectron2="bgr", weights="backbone")
     pixel_scale: float = convention(

@@ -30,6 +30,7 @@ def tiny(num_classes: int = 4, **changes: Any) -> Config:
         image_min_size=128,
         image_max_size=128,
         pad_position="bottom_right",
+        mask_resize="exact",
         pixel_scale=255.0,
         pixel_mean=(0.5, 0.5, 0.5),
         pixel_std=(0.25, 0.25, 0.25),

@@ -31,9 +31,9 @@ class Symptom(NamedTuple):
 SYMPTOMS = (
     Symptom(
         "Boxes or masks are off by half a pixel, or by one",
-        ("roi_aligned", "box_frame", "detection_rounded", "mask_paste", "stem_pool_padding"),
+        ("roi_aligned", "box_frame", "detection_rounded", "mask_paste", "stem_pool_padding", "mask_resize"),
         "Small objects most: `roi_aligned`. Coordinates are whole numbers: `detection_rounded`. Only masks: "
-        "`mask_paste`.",
+        "`mask_paste`, or, all down and to the right after a training on shrunk pictures, `mask_resize`.",
     ),
     Symptom(
         "Everything is shifted the same way",

@@ -47,7 +47,7 @@ ROWS = [
         ("pixel_std", ((1.0, 1.0, 1.0), (0.229, 0.224, 0.225), (1.0, 1.0, 1.0))),
     ]),
     ("ground truth on the canvas", (76, 92), [
-        ("mask_resize", ("centres", "edges", "edges")),
+        ("mask_resize", ("centres", "edges", "exact")),
         ("gt_boxes_from_masks", (True, False, False)),
         ("mini_mask_shape", ((56, 56), None, None)),
     ]),

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 from scenes import boxes_of, fill, sample_of
 from scipy import ndimage
 
@@ -164,6 +165,33 @@ def test_masks_are_zoomed(shape, scale):
     expected = np.stack([ndimage.zoom(m.astype(np.uint8), scale, order=0, mode="nearest") for m in masks])
     found = resize_masks(masks, expected.shape[1:], "centres")
     np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("shape", [(10, 20), (33, 21), (1, 5), (127, 31)])
+@pytest.mark.parametrize("size", [(20, 41), (13, 8), (1, 1), (26, 6)])
+def test_exact_masks_are_pillows(shape, size):
+    masks = np.random.default_rng(0).random((2, *shape)) < 0.5
+    nearest = Image.Resampling.NEAREST
+    expected = np.stack([np.asarray(Image.fromarray(m).resize(size[::-1], nearest)) for m in masks])
+    np.testing.assert_array_equal(resize_masks(masks, size, "exact"), expected)
+
+
+@pytest.mark.parametrize("align, moved", [("exact", (0, 0, 0)), ("edges", (2, 2, 2)), ("centres", (2, 0, -2))])
+def test_how_far_a_shrunk_mask_moves(align, moved):
+    """640 pixels become 128: by "edges" all goes on by 2 of the old ones, by "centres" what lies outside comes in."""
+    for start, expected in zip((0, 300, 600), moved):
+        displaced = []
+        for first in range(start, start + 5):  # each of the places that a mask may have beside the new cells
+            mask = np.zeros((1, 640, 640), bool)
+            mask[0, first : first + 35, first : first + 35] = True
+            (found,) = resize_masks(mask, (128, 128), align)
+            displaced.append((np.argwhere(found).mean(axis=0) + 0.5) * 5 - (first + 17.5))
+        np.testing.assert_allclose(np.mean(displaced, axis=0), expected, atol=0.6)
+
+
+def test_the_presets_of_our_own_move_no_masks():
+    """Ours are trained on whatever size pictures have."""
+    assert {presets.by_name(name).mask_resize for name in ("tiny", "small", "tiny_c4")} == {"exact"}
 
 
 def test_boxes_enclose_the_resized_masks_and_lost_objects_go():

@@ -164,6 +164,7 @@ def sample_of(masks, rng):
 
 CONFIGS = {
     "tiny": presets.tiny(num_classes=2),
+    "aligned by edges": presets.tiny(num_classes=2).replace(mask_resize="edges"),
     "padded, aligned by centres": presets.tiny(num_classes=2).replace(mask_resize="centres", pad_position="centre"),
     "boxes of masks, mini masks": presets.tiny(num_classes=2).replace(
         gt_boxes_from_masks=True, mini_mask_shape=(28, 28)
