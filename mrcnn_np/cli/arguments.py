@@ -613,6 +613,10 @@ def _add_data(commands: Commands) -> None:
     check.add_argument(
         "--good-ids", metavar="FILE", help="write the ids of the images without problems here, of copies the first"
     )
+    check.add_argument(
+        "--json", metavar="FILE", help="write the report here as JSON, with all images, objects and classes that each "
+        "finding concerns",
+    )  # fmt: skip
     _add_anchors(kinds)
 
 

@@ -23,7 +23,7 @@ from ..data.photographs import name_of
 from ..data.sample import Dataset, for_training
 from ..data.well_known import by_name, download_set
 from ..errors import DataError, UserError
-from ..files import atomic_write, prepare, prepare_file
+from ..files import atomic_write, prepare, prepare_file, write_json
 from ..fit.small import small_objects
 from ..pictures.instances import annotated_skeletons, draw_instances, truth_captions
 from ..tables import counted, of_each_class
@@ -178,10 +178,11 @@ def _counted(sample: data.Sample, class_names: tuple[str, ...]) -> str:
 
 def run_check(args: argparse.Namespace) -> int:
     """Read every image of a split, compare it with the other splits, and report."""
+    for path in (args.good_ids, args.json):
+        if path is not None:
+            prepare_file(Path(path))
     dataset = _open_part(args)
     config = make_config(Options(preset=args.preset, size=args.size), tuple(dataset.class_names))
-    if args.good_ids is not None:
-        prepare_file(Path(args.good_ids))
     report = data.check_dataset(dataset, progress=_bar(f"check {args.split}", args))
     report.advice += small_objects(report, config)
     if args.subset is None and args.ids is None:
@@ -191,6 +192,11 @@ def run_check(args: argparse.Namespace) -> int:
         report.findings += wrong
         report.advice += advice
     print(data.describe(report))
+    if args.json is not None:
+        write_json(Path(args.json), {"split": args.split} | report.as_dict())
+        print(f"all that was found, with every image, object and class that it concerns, is in {args.json}")
+    elif not report.names_all:
+        print("the lines above name only the first of what they concern; --json FILE names all of it")
     if args.good_ids is not None:
         bad = {*report.bad_ids, *report.spare_ids}
         good = "".join(f"{i}\n" for i in dataset.ids if i not in bad)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -91,6 +92,24 @@ class Report:
         """Say whether every image can be used and nothing is wrong with the annotations."""
         return not self.problems and not self.findings
 
+    @property
+    def names_all(self) -> bool:
+        """Say whether ``describe`` names all that findings and advice concern."""
+        return all(one.names_all for one in (*self.findings, *self.advice))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what ``describe`` says, and all that each finding concerns, as JSON can hold it."""
+        counts = zip(self.class_names[1:], self.instances[1:].tolist(), self.pictures[1:].tolist())
+        return {
+            "images": self.images,
+            "empty": self.empty,
+            "classes": {name: {"instances": objects, "pictures": seen} for name, objects, seen in counts},
+            "unusable": [{"id": name, "reason": why} for name, why in zip(self.bad_ids, self.problems)],
+            "findings": [one.as_dict() for one in self.findings],
+            "advice": [one.as_dict() for one in self.advice],
+            "remarks": self.remarks,
+        }
+
 
 def check_dataset(
     dataset: Dataset, *, progress: Callable[[Sequence[int]], Iterable[int]] = lambda indices: indices
@@ -163,12 +182,12 @@ def _without_objects(report: Report) -> list[Finding]:
     """Say that images have no object, if that is many of them and not all: nobody may have annotated them yet."""
     if not report.empty < report.images or report.empty < max(_EMPTY, _EMPTY_SHARE * report.images):
         return []
-    first = np.setdiff1d(np.arange(report.images), report.image_of)[0]
+    names = tuple(report.names[place] for place in np.setdiff1d(np.arange(report.images), report.image_of))
     text = (
         "have no object and train as background. If nobody has annotated them yet, the network learns to find nothing "
         "in them: annotate them, or leave them out (--ids)"
     )
-    return [Finding(text, report.empty, report.images, report.names[first], unit="images")]
+    return [Finding(text, len(names), report.images, names[0], unit="images", concerns=names)]
 
 
 def few_pictures(report: Report) -> list[Finding]:
@@ -192,8 +211,8 @@ def few_pictures(report: Report) -> list[Finding]:
         f"are seen in fewer than {FEW} images: from random weights such a class is hardly found in new pictures, "
         "however long it is trained; more pictures, fewer classes, or pretrained weights (--weights)"
     )
-    examples = [f"{report.class_names[k]}: {report.pictures[k]}" for k in few]
-    return [Finding(text, len(few), len(seen), some_of(examples, _NAMED), unit="classes")]
+    names = tuple(f"{report.class_names[k]}: {report.pictures[k]}" for k in few)
+    return [Finding(text, len(names), len(seen), some_of(names, _NAMED), unit="classes", concerns=names)]
 
 
 def describe(report: Report) -> str:

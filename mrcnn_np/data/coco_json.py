@@ -373,7 +373,8 @@ def _unlisted(found: list[tuple[str, str]], of: int) -> list[Finding]:
         f"their category is not in the file's list, so they are left out: category {which}; list it with its name, or "
         "remove them"
     )
-    return [Finding(text, len(found), of, found[0][1], unit="annotations")]
+    places = tuple(where for _, where in found)
+    return [Finding(text, len(places), of, places[0], unit="annotations", concerns=places)]
 
 
 def _reason(error: Exception) -> str:

@@ -125,23 +125,22 @@ class Copies:
                 "has is taught as an object and as background, and what has two classes as both; put all that is "
                 "right into one of them, and remove the other"
             )
-            self.wrong.append(self._finding(text, len(contradicting), self._compared(contradicting)))
+            self.wrong.append(self._finding(text, self._compared(contradicting)))
         if equal:
             text = (
                 "are another image of this split, pixel for pixel, with the same objects: these count twice, and where "
                 "a share is held out by a draw (--val-fraction), what is measured may have been trained on; remove "
                 "the copies, or --good-ids FILE writes the ids without them, for `train --ids FILE`"
             )
-            self.advice.append(self._finding(text, len(equal), self._named(equal, "is")))
+            self.advice.append(self._finding(text, self._named(equal, "is")))
         if differing or agreeing:
-            count = len(differing) + len(agreeing)
             text = (
                 f"look like another image of this split ({len(differing) or 'none'} of them with other objects), as if "
                 "it were stored again, resized or brightened; of one photograph, keep one and all its objects; of one "
                 "film, keep all in one split, as a draw (--val-fraction) would measure what was nearly trained on"
             )
-            examples = self._compared(differing) if differing else self._named(agreeing, "looks like")
-            self.advice.append(self._finding(text, count, examples))
+            compared, named = self._compared(differing), self._named(agreeing, "looks like")
+            self.advice.append(self._finding(text, compared or named, named if compared else ()))
 
     def _copies(self) -> list[Pair]:
         """Return each picture whose pixels there were before, with the first that has them."""
@@ -162,8 +161,10 @@ class Copies:
         agree = [self._pictures[a].annotation.agrees(self._pictures[b].annotation) for a, b in pairs]
         return [p for p, same in zip(pairs, agree) if not same], [p for p, same in zip(pairs, agree) if same]
 
-    def _finding(self, text: str, count: int, examples: Sequence[str]) -> Finding:
-        return Finding(text, count, len(self._pictures), "; ".join(examples[:_NAMED]), unit="images")
+    def _finding(self, text: str, places: Sequence[str], others: Sequence[str] = ()) -> Finding:
+        """Return one that concerns ``places`` and ``others``, of which the former alone are examples."""
+        example, concerns = "; ".join(places[:_NAMED]), (*places, *others)
+        return Finding(text, len(concerns), len(self._pictures), example, unit="images", concerns=concerns)
 
     def _named(self, pairs: Sequence[Pair], verb: str) -> list[str]:
         return [f"{self._pictures[a].name}, which {verb} {self._pictures[b].name}" for a, b in pairs]

@@ -70,8 +70,9 @@ class EdgeLevels:
                     "is shown two ways of drawing draws between them; look at both with `mrcnn-np data show "
                     "--outlines`, and draw alike what can be"
                 )
-                names = some_of([self._names[place] for place in extreme], NAMED)
-                found.append(Finding(text, len(which), len(levels), names, unit="images where it can be told"))
+                names, unit = tuple(self._names[place] for place in extreme), "images where it can be told"
+                example = some_of(names, NAMED)
+                found.append(Finding(text, len(names), len(levels), example, unit=unit, concerns=names))
         return found
 
 

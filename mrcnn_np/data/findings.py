@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -52,6 +53,9 @@ class Finding:
         Training would learn nothing, or the wrong thing; it is refused.
     unit : str
         What is counted.
+    concerns : tuple of str
+        All that it concerns, in words like those of ``example``; empty where there is nothing to list, as if nothing
+        can be learned.
     """
 
     text: str
@@ -60,6 +64,17 @@ class Finding:
     example: str
     fatal: bool = False
     unit: str = "objects"
+    concerns: tuple[str, ...] = ()
+
+    @property
+    def names_all(self) -> bool:
+        """Say whether the example names all that it concerns."""
+        return not self.concerns or self.example in (", ".join(self.concerns), "; ".join(self.concerns))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return all but the example, which ``concerns`` has, as JSON can hold it."""
+        kept = ("text", "count", "of", "unit", "fatal")
+        return {key: getattr(self, key) for key in kept} | {"concerns": list(self.concerns)}
 
     def __str__(self) -> str:
         """Return one line."""
@@ -79,7 +94,7 @@ class Inspection:
     def __init__(self, *, boxes_from_masks: bool = False) -> None:
         self.boxes_from_masks = boxes_from_masks
         self.images = self.objects = self.with_mask = self.teachable = 0
-        self._found: dict[str, tuple[int, list[str]]] = {}
+        self._found: dict[str, list[str]] = {}  # of each kind all objects, in words: some 100 bytes each
         self._all_fractions = 0  # images of several objects
         self.classes: set[int] = set()
 
@@ -119,21 +134,22 @@ class Inspection:
         self.classes.update(np.unique(sample.gt_class_ids[teaches]).tolist())
 
     def _note(self, kind: str, which: np.ndarray, sample: Sample, boxes: np.ndarray, tight: np.ndarray) -> None:
-        count, examples = self._found.get(kind, (0, []))
-        for g in which[: (_NAMED if kind.startswith("fraction") else 1) - len(examples)]:
+        found = self._found.setdefault(kind, [])
+        for g in which:
             name = f" ({Path(sample.path).name})" if sample.path else ""
-            example = f"object {g + 1} of image {sample.image_id}{name}, box {_words(boxes[g])}"
+            place = f"object {g + 1} of image {sample.image_id}{name}, box {_words(boxes[g])}"
             if kind in ("apart", *_MISREAD):
-                example += f", mask {_words(tight[g])}"
-            examples.append(example)
-        self._found[kind] = count + len(which), examples
+                place += f", mask {_words(tight[g])}"
+            found.append(place)
 
     def _count(self, kind: str) -> int:
-        return self._found.get(kind, (0, []))[0]
+        return len(self._found.get(kind, ()))
 
     def _finding(self, kind: str, text: str, *, of: int | None = None, fatal: bool = False) -> Finding:
-        count, examples = self._found.get(kind, (0, []))
-        return Finding(text, count, self.objects if of is None else of, "; ".join(examples), fatal)
+        found = self._found.get(kind, [])
+        example = "; ".join(found[: _NAMED if kind.startswith("fraction") else 1])
+        total = self.objects if of is None else of
+        return Finding(text, len(found), total, example, fatal, concerns=tuple(found))
 
     def findings(self) -> list[Finding]:
         """Return what is wrong, that for which training is refused first."""
@@ -167,7 +183,8 @@ class Inspection:
         if disagree and not systematic:
             text = "box and mask disagree; expected the box around the mask"
             one = self._finding(disagree[0], text, of=self.with_mask)
-            found.append(Finding(one.text, sum(map(self._count, disagree)), one.of, one.example))
+            places = tuple(place for kind in disagree for place in self._found[kind])
+            found.append(replace(one, count=len(places), concerns=places))
         return found
 
     def _why(self) -> str:
@@ -295,8 +312,9 @@ def require_teachable(
     warnings = [f"{finding}{where}" for finding in found]
     if broken and skipped is not None:
         skipped |= broken
-        name, why = next(iter(broken.items()))
-        unread = Finding("cannot be read, so they are left out", len(broken), looked, f"{name}: {why}", unit="images")
+        places = tuple(f"{name}: {why}" for name, why in broken.items())
+        text = "cannot be read, so they are left out"
+        unread = Finding(text, len(places), looked, places[0], unit="images", concerns=places)
         warnings.insert(0, f"{unread}{where}")
     absent = [name for k, name in enumerate(dataset.class_names) if k and k not in inspection.classes]
     if absent and not some:

@@ -22,28 +22,33 @@ class Percent:
     """
 
     def __init__(self) -> None:
-        self._objects, self._beyond, self._whole, self._example = 0, False, True, ""
+        self._beyond, self._whole = False, True
+        self._places: list[str] = []  # of all objects, as long as none is further out
 
     def add(self, sample: Sample) -> None:
         """Look at a sample."""
         boxes = np.asarray(sample.gt_boxes, np.float64)
         if self._beyond or not len(boxes) or min(sample.image.shape[:2]) <= LEAST_SIDE:
             return
-        self._objects += len(boxes)
         self._beyond = bool((boxes < -_TOLERANCE).any() or (boxes > 100 + _TOLERANCE).any())
         self._whole = self._whole and bool((boxes == np.round(boxes)).all())
-        if not self._example:
-            y1, x1, y2, x2 = (f"{v:.4g}" for v in boxes[0])
-            height, width = sample.image.shape[:2]
-            self._example = f"object 1 of image {name_of(sample)}, x {x1} .. {x2}, y {y1} .. {y2} of {width} x {height}"
+        if self._beyond:
+            self._places.clear()
+            return
+        name, (height, width) = name_of(sample), sample.image.shape[:2]
+        for number, box in enumerate(boxes, start=1):
+            y1, x1, y2, x2 = (f"{v:.4g}" for v in box)
+            where = f"x {x1} .. {x2}, y {y1} .. {y2} of {width} x {height}"
+            self._places.append(f"object {number} of image {name}, {where}")
 
     def findings(self) -> list[Finding]:
         """Return what is to be said: one finding, or none."""
-        if self._beyond or self._whole or self._objects < LEAST_OBJECTS:
+        count = len(self._places)
+        if self._beyond or self._whole or count < LEAST_OBJECTS:
             return []
         text = (
             "lie within 0 .. 100 pixels, at the top left of images that are larger: the coordinates look like percent "
             "of the image, as Label Studio writes them; expected pixels: multiply x by the image's width / 100 and y "
             "by its height / 100, or export as COCO"
         )
-        return [Finding(text, self._objects, self._objects, self._example)]
+        return [Finding(text, count, count, self._places[0], concerns=tuple(self._places))]

@@ -53,7 +53,7 @@ class Photographs:
     def findings(self) -> list[Finding]:
         """Return what was found; nothing of it keeps the network from learning."""
         return [
-            Finding(_TEXTS[kind], len(names), self.images, names[0], unit="images")
+            Finding(_TEXTS[kind], len(names), self.images, names[0], unit="images", concerns=tuple(names))
             for kind, names in self._found.items()
             if names
         ]

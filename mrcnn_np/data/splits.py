@@ -151,8 +151,7 @@ def _shared(one: Overview, other: Overview) -> list[Finding]:
     ):
         if pairs:
             text = f"{what}, so that AP there says nothing of new pictures; leave them out of one of the two"
-            example = f"{pairs[0][0]}, which is {pairs[0][1]} there"
-            found.append(Finding(text, len(pairs), one.looked_at, example, unit=f"images of split {one.split!r}"))
+            found.append(_of_images(one, text, [f"{ours}, which is {theirs} there" for ours, theirs in pairs]))
     return found
 
 
@@ -169,8 +168,13 @@ def _alike(one: Overview, other: Overview) -> list[Finding]:
         f"look like a picture in {other.where}, as if it were stored again, resized or brightened; if they are of one "
         "photograph or one film, AP there says little of new pictures: look at both, and leave them out of one split"
     )
-    example = f"{pairs[0][0]}, which looks like {pairs[0][1]} there"
-    return [Finding(text, len(pairs), one.looked_at, example, unit=f"images of split {one.split!r}")]
+    return [_of_images(one, text, [f"{ours}, which looks like {theirs} there" for ours, theirs in pairs])]
+
+
+def _of_images(one: Overview, text: str, places: Sequence[str]) -> Finding:
+    """Return a finding that concerns images of a split, of which the first is the example."""
+    unit = f"images of split {one.split!r}"
+    return Finding(text, len(places), one.looked_at, places[0], unit=unit, concerns=tuple(places))
 
 
 def _numbered_differently(one: Overview, other: Overview) -> list[Finding]:
@@ -189,7 +193,8 @@ def _numbered_differently(one: Overview, other: Overview) -> list[Finding]:
         f"are numbered or named differently in splits {one.split!r} and {other.split!r}; classes are paired by name "
         "here, but other programs go by number, so give each class one number and one name in all files"
     )
-    return [Finding(text, len(moved), len(one.numbers), some_of(moved, _NAMED), unit="classes")]
+    example = some_of(moved, _NAMED)
+    return [Finding(text, len(moved), len(one.numbers), example, unit="classes", concerns=tuple(moved))]
 
 
 def _missing(there: Overview, here: Overview) -> list[Finding]:
@@ -201,7 +206,7 @@ def _missing(there: Overview, here: Overview) -> list[Finding]:
         f"have objects in {there.where} and none in {here.where}: what is not trained on is never found, and what "
         "is not held out is not measured; move some images from one to the other"
     )
-    return [Finding(text, len(names), used, some_of(names, _NAMED), unit="classes")]
+    return [Finding(text, len(names), used, some_of(names, _NAMED), unit="classes", concerns=tuple(names))]
 
 
 def _spelt_twice(overviews: Sequence[Overview]) -> list[Finding]:
@@ -213,21 +218,26 @@ def _spelt_twice(overviews: Sequence[Overview]) -> list[Finding]:
         for name, image in one.first.items():
             places.setdefault(name, f"{image} of split {one.split!r}")
     found: dict[str, list[str]] = {}
-    count: Counter[str] = Counter()
-    for how, names in spelt_twice(objects):
+    concerns: dict[str, list[str]] = {}
+
+    def said(names: Sequence[str]) -> str:
         counts = [f"{name!r} ({counted(objects[name], 'object')})" for name in names]
         where = f", the first in image {places[names[-1]]}" if names[-1] in places else ""
-        count[how] += len(names) - 1
-        found.setdefault(how, []).append(f"{' and '.join(counts)}{where}")
+        return f"{' and '.join(counts)}{where}"
+
+    for how, names in spelt_twice(objects):
+        found.setdefault(how, []).append(said(names))
+        concerns.setdefault(how, []).extend(said((names[0], name)) for name in names[1:])
     return [
         Finding(
             f"have a name that differs from another class's by {how} only; if they are one class, spell it one way in "
             "all files (labelme's label, VIA's attribute, VOC's name; in COCO's JSON give the objects the category_id "
             "of the other), as else each learns from its own objects, and those of the other are background to it",
-            count[how],
+            len(concerns[how]),
             len(objects),
             "; ".join(examples[:_NAMED]),
             unit="classes",
+            concerns=tuple(concerns[how]),
         )
         for how, examples in found.items()
     ]

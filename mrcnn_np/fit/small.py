@@ -55,10 +55,9 @@ def small_objects(report: Report, config: Config) -> list[Finding]:
 
 
 def _finding(report: Report, which: np.ndarray, sides: np.ndarray, text: str) -> Finding:
-    """Name the smallest of the objects."""
-    g = which[np.sqrt(sides[which].prod(axis=1)).argmin()]
-    (height, width), (h, w) = report.box_sizes[g], sides[g]
-    example = (
-        f"one of image {report.names[report.image_of[g]]}: {width:.3g} x {height:.3g} pixels, {w:.3g} x {h:.3g} then"
-    )
-    return Finding(text, len(which), len(sides), example)
+    """Name the objects, the smallest first."""
+    places = []
+    for g in which[np.sqrt(sides[which].prod(axis=1)).argsort(kind="stable")]:
+        (height, width), (h, w), name = report.box_sizes[g], sides[g], report.names[report.image_of[g]]
+        places.append(f"one of image {name}: {width:.3g} x {height:.3g} pixels, {w:.3g} x {h:.3g} then")
+    return Finding(text, len(places), len(sides), places[0], concerns=tuple(places))

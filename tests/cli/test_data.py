@@ -1,5 +1,7 @@
 """``mrcnn-np data``: check, and what does nothing."""
 
+import json
+
 import pytest
 from annotated_trees import labelme
 from coco_tree import CocoTree
@@ -65,6 +67,65 @@ def test_problems_say_what_to_do(tmp_path, capsys):
         "1 of 2 images cannot be used as they are; mend them, or leave them out: --good-ids FILE"
         in capsys.readouterr().out
     )
+
+
+def rewritten(root, name, **values):
+    document = json.loads((root / f"{name}.json").read_text())
+    (root / f"{name}.json").write_text(json.dumps(document | values))
+
+
+def test_a_report_as_json_names_all_that_each_line_concerns(tmp_path, capsys):
+    root, out = labelme(tmp_path / "mine", names="a"), tmp_path / "new" / "check.json"
+    for name in ("copy0", "copy1", "copy2", "copy3", "broken", "empty"):
+        (root / f"{name}.png").write_bytes((root / "a.png").read_bytes())
+        (root / f"{name}.json").write_bytes((root / "a.json").read_bytes())
+        rewritten(root, name, imagePath=f"{name}.png")
+    (root / "broken.png").write_bytes(b"")
+    rewritten(root, "empty", shapes=[])
+    check = ["data", "check", "--data", str(root), "--quiet"]
+    assert main(check) == 2
+    short = capsys.readouterr().out.splitlines()
+    assert short[-1] == "the lines above name only the first of what they concern; --json FILE names all of it"
+    assert main([*check, "--json", str(out)]) == 2
+    said = capsys.readouterr().out.splitlines()
+    assert said[-1] == f"all that was found, with every image, object and class that it concerns, is in {out}"
+    assert said[:-1] == short[:-1]
+    report = json.loads(out.read_text())
+    assert list(report) == ["split", "images", "empty", "classes", "unusable", "findings", "advice", "remarks"]
+    assert (report["split"], report["images"], report["empty"], report["remarks"]) == ("train", 6, 1, [])
+    assert report["classes"] == {"object": {"instances": 10, "pictures": 5}}
+    (broken,) = report["unusable"]
+    assert broken["id"] == "broken" and str(root / "broken.png") in broken["reason"]
+    (wrong,) = report["findings"]
+    assert wrong["text"].startswith("are another image of this split") and wrong["text"] in "".join(said)
+    assert wrong | {"text": ""} == {
+        "text": "", "count": 1, "of": 6, "unit": "images", "fatal": False,
+        "concerns": ["empty has nothing, and a has 2 x object"],
+    }  # fmt: skip
+    copies = next(one for one in report["advice"] if "same objects" in one["text"])
+    assert copies["concerns"] == [f"copy{n}, which is a" for n in range(4)]
+    assert all(len(one["concerns"]) == one["count"] for one in report["advice"]) and len(report["advice"]) == 2
+
+
+def test_where_all_is_named_no_more_is_promised(tmp_path, capsys):
+    root = str(labelme(tmp_path / "mine"))
+    assert main(["data", "check", "--data", root, "--quiet", "--preset", "small"]) == 0
+    said = capsys.readouterr().out
+    assert "advice     1" in said and "--json" not in said
+
+
+@pytest.mark.parametrize("option", ["--json", "--good-ids"])
+def test_a_place_that_cannot_be_written_is_refused_before_anything_is_read(option, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("x")
+    check = ["data", "check", "--data", "missing", option]  # which would be complained of first
+    assert main([*check, "folder"]) == 2
+    assert "cannot write folder: it is a folder; expected the name of a file" in capsys.readouterr().err
+    assert main([*check, "file/check.json"]) == 2
+    assert "cannot write into file: " in capsys.readouterr().err
+    assert main([*check, "new/check.json"]) == 2
+    assert "missing" in capsys.readouterr().err and not (tmp_path / "new").exists()
 
 
 def test_pictures_of_numbers_are_called_like_their_files(tmp_path, capsys):

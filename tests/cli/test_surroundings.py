@@ -153,7 +153,7 @@ def test_paths_of_any_letters(shapes, tmp_path, name, variables):
         ["train", "--out", run, "--resume", "--quiet"],
         ["detect", "--run", run, place("x.png"), "--out", place("found"), "--coco-results", place("found.json")],
         ["eval", "--run", run, "--out", place("e.json"), "--coco-results", place("r.json"), "--quiet"],
-        ["data", "check", *data, "--split", "val", "--good-ids", place("good.txt")],
+        ["data", "check", *data, "--split", "val", "--good-ids", place("good.txt"), "--json", place("check.json")],
         ["data", "coco", *data, "--split", "val", "--out", place("val.json"), "--quiet"],
         ["weights", "convert", place("run", "checkpoint.safetensors"), place("w.safetensors")],
         ["weights", "info", place("w.safetensors")],

@@ -2,6 +2,7 @@ import json
 
 import numpy as np
 import pytest
+from all_named import all_named
 from annotated_trees import BUILDERS, HEIGHT, WIDTH, masks_of, pixels, save
 from voc_tree import Tree, xml_text
 
@@ -37,6 +38,7 @@ def test_images_without_objects_may_not_be_annotated_yet(tmp_path, empty, told):
     )
     assert not said or said[0].endswith("(such as a)")
     assert not report.findings or empty == 3
+    assert [one.concerns for one in all_named(report.advice) if "have no object" in one.text] == [("a", "b")] * told
 
 
 def test_every_problem_is_reported(tmp_path):
@@ -124,7 +126,7 @@ def test_classes_of_few_pictures(tmp_path):
     root = generate(tmp_path / "d", train=21, val=1, size=64)
     report = check_dataset(open_dataset("shapes", root))
     few = [k for k in (1, 2, 3) if 0 < report.pictures[k] < FEW]
-    (finding,) = few_pictures(report)
+    (finding,) = all_named(few_pictures(report))
     assert finding.count == len(few) and finding.of == np.count_nonzero(report.instances) and not finding.fatal
     assert f"{report.class_names[few[0]]}: {report.pictures[few[0]]}" in finding.example
     report.pictures[:] = FEW

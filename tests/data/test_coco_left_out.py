@@ -65,6 +65,7 @@ def test_a_category_that_is_missing_is_a_problem(tree):
         "3 of 4 annotations: their category is not in the file's list, so they are left out: category 5 (1), 12 (2); "
         "list it with its name, or remove them (such as annotation 2 of image 1)"
     ]
+    assert report.findings[0].concerns == tuple(f"annotation {n} of image 1" for n in (2, 3, 4))
 
 
 def test_what_can_be_understood_is_read(tree):

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from all_named import all_named
 from annotated_trees import BUILDERS, labelme
 from PIL import Image
 from scenes import sample_of
@@ -25,7 +26,7 @@ def picture(image, boxes=((1, 1, 9, 9),), class_ids=None, *, name="a", path="", 
 
 def found(*pictures):
     copies = Copies(pictures, CLASSES)
-    return copies.wrong, copies.advice, copies.spare
+    return all_named(copies.wrong), all_named(copies.advice), copies.spare
 
 
 def test_the_same_pixels_and_objects_are_advice():
@@ -78,6 +79,15 @@ def test_one_photograph_stored_again(kind):
     assert finding.example == "b, which looks like a" and "none of them with other objects" in finding.text
     _, (finding,), _ = found(picture(one, [(10, 10, 60, 60)]), picture(again, [], name="b"))
     assert finding.example == "b has nothing, and a has 1 x cat" and "(1 of them with other objects)" in finding.text
+
+
+def test_those_with_the_same_objects_are_named_beside_those_with_others():
+    """The line has those with others alone."""
+    one = photograph(0)
+    other, same = picture(SECOND["darker"](one), [], name="b"), picture(SECOND["brighter"](one), name="c")
+    _, (finding,), _ = found(picture(one), other, same)
+    assert finding.example == "b has nothing, and a has 1 x cat" and not finding.names_all
+    assert finding.concerns == (finding.example, "c, which looks like a")
 
 
 def test_it_is_said_once_and_not_of_versions_or_plain_pictures():

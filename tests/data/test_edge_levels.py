@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from all_named import all_named
 from scenes import sample_of
 from scipy import ndimage
 
@@ -32,7 +33,7 @@ def looked_at(samples):
     levels = EdgeLevels()
     for sample in samples:
         levels.add(sample)
-    return levels.findings()
+    return all_named(levels.findings())
 
 
 @pytest.mark.parametrize("dark", [False, True])
@@ -51,6 +52,10 @@ def test_pictures_drawn_further_out_are_named():
     (finding,) = looked_at([*usual, picture("halo", blur=2, drawn=3), picture("more", blur=2, drawn=4)])
     assert (finding.count, finding.of, finding.unit) == (2, LEAST_PICTURES + 2, "images where it can be told")
     assert finding.example == "more, halo" and "further out than in most" in finding.text and not finding.fatal
+    many = [picture(f"halo{n}", blur=2, drawn=3) for n in range(4)]
+    (finding,) = looked_at([*usual, *usual, *many])
+    assert finding.example == "halo0, halo1, halo2 and 1 more" and not finding.names_all
+    assert finding.concerns == ("halo0", "halo1", "halo2", "halo3")
     (finding,) = looked_at([*usual, picture("within", blur=2, drawn=-3)])
     assert finding.example == "within" and "further in than in most" in finding.text
 

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from all_named import all_named
 from coco_tree import CocoTree
 from PIL import Image
 from voc_tree import Tree
@@ -133,7 +134,7 @@ def test_everything_is_wrong(tree, change):
     said, refused = WRONG[change]
     dataset = COCODataset(filled(tree, change).save())
     report = check_dataset(dataset)
-    (finding,) = [f for f in report.findings if said in f.text]
+    (finding,) = [f for f in all_named(report.findings) if said in f.text]
     assert finding.count == finding.of == 12 and finding.example.startswith(
         "object 1 of image 1 (000000000001.png), box"
     )
@@ -151,8 +152,8 @@ def test_one_is_wrong(tree, change):
     filled(tree)
     tree.content["annotations"][4] = change(tree.content["annotations"][4])
     dataset = COCODataset(tree.save())
-    (finding,) = check_dataset(dataset).findings
-    assert finding.count == 1 and finding.of in (11, 12)
+    (finding,) = all_named(check_dataset(dataset).findings)
+    assert finding.names_all and finding.count == 1 and finding.of in (11, 12)
     assert finding.example.startswith("object 2 of image 2") and not finding.fatal
     assert require_teachable(dataset) == [str(finding)]
 
@@ -168,8 +169,8 @@ def test_some_are_wrong(tree, change, most):
     for place in range(1, 12, 4) if most else ():
         every[place] = change(every[place])
     dataset = COCODataset(tree.save())
-    (finding,) = check_dataset(dataset).findings
-    assert finding.count == (9 if most else 4) and finding.fatal == most
+    (finding,) = all_named(check_dataset(dataset).findings)
+    assert not finding.names_all and finding.count == (9 if most else 4) and finding.fatal == most
 
 
 def test_an_image_of_fractions_alone(tree):
@@ -181,6 +182,19 @@ def test_an_image_of_fractions_alone(tree):
     del tree.content["annotations"][4:6]
     (warning,) = require_teachable(COCODataset(tree.save()))
     assert warning.startswith("1 of 10 objects: the coordinates are fractions")
+
+
+def test_boxes_that_disagree_in_several_ways_are_all_named(tree):
+    """Too few of each kind to tell how a file writes its boxes."""
+    filled(tree)
+    every = tree.content["annotations"]
+    for place, change in ((1, elsewhere), (4, corners), (8, fraction_boxes), (9, fraction_boxes)):
+        every[place] = change(every[place])
+    (finding,) = all_named(check_dataset(COCODataset(tree.save())).findings)
+    assert finding.count == 4 and "disagree" in finding.text and finding.example == finding.concerns[0]
+    assert sorted(place.split(" (")[0] for place in finding.concerns) == [
+        "object 1 of image 4", "object 2 of image 1", "object 2 of image 2", "object 3 of image 3",
+    ]  # fmt: skip
 
 
 def test_small_things_are_no_fractions(tree):

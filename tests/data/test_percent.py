@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from all_named import all_named
 from PIL import Image
 from scenes import sample_of
 
@@ -17,7 +18,7 @@ def looked_at(boxes, shape=(300, 400)):
     for start in range(0, len(boxes), 10):
         sample = sample_of([[1, 1, 9, 9]] * len(boxes[start : start + 10]), shape=shape)
         percent.add(replace(sample, gt_boxes=np.asarray(boxes[start : start + 10], np.float32)))
-    return percent.findings()
+    return all_named(percent.findings())
 
 
 def in_percent(count=LEAST_OBJECTS):

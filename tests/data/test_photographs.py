@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+from all_named import all_named
 from annotated_trees import BUILDERS, HEIGHT, WIDTH, labelme, save
 from coco_tree import CocoTree
 from PIL import Image
@@ -36,7 +37,7 @@ def picture_of(dataset):
 def advice(dataset, said):
     report = check_dataset(dataset)
     assert report.ok, describe(report)  # none of these keeps the network from learning
-    (finding,) = report.advice
+    (finding,) = all_named(report.advice)
     assert said in finding.text and (finding.count, finding.of) == (1, 2) and finding.unit == "images"
     assert f"  1 of 2 images: {finding.text} (such as {finding.example})" in describe(report)
     return finding

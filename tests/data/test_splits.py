@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from all_named import all_named
 from annotated_trees import BUILDERS, HEIGHT, WIDTH, labelme, labelme_document, save
 from coco_tree import CocoTree
 from PIL import Image
@@ -15,7 +16,8 @@ from mrcnn_np.data.splits import names_alike
 def compared(kind, root, split="train", other="val"):
     """Return what is found when a split is checked beside another."""
     report = check_dataset(open_dataset(kind, root, split))
-    return compare_splits(report.overview, [look_at(open_dataset(kind, root, other), other)])
+    wrong, advice = compare_splits(report.overview, [look_at(open_dataset(kind, root, other), other)])
+    return all_named(wrong), all_named(advice)
 
 
 def both(builder, root, *, train="a", val="b"):
@@ -127,6 +129,18 @@ def test_names_that_differ_by_their_spelling(tmp_path):
     assert (finding.count, finding.of) == (1, 3)
     assert finding.example == (
         "'Fire truck' (1 object) and 'fire_truck' (1 object), the first in image b of split 'val'"
+    )
+
+
+def test_of_a_name_in_three_spellings_each_is_named_beside_the_usual_one(tmp_path):
+    root = both(labelme, tmp_path / "mine")
+    relabel(root / "train" / "a.json", "Fire truck", "fire_truck")
+    relabel(root / "val" / "b.json", "firetruck")
+    _, advice = compared("labelme", root)
+    (finding,) = [f for f in advice if "capitals" in f.text]
+    assert finding.count == 2 and finding.concerns == (
+        "'Fire truck' (1 object) and 'fire_truck' (1 object), the first in image a of split 'train'",
+        "'Fire truck' (1 object) and 'firetruck' (1 object), the first in image b of split 'val'",
     )
 
 

@@ -1,6 +1,7 @@
 """Objects that are too small for the smallest anchor, or for a cell of P2."""
 
 import numpy as np
+from all_named import all_named
 from annotated_trees import mask_folders, save
 
 from mrcnn_np import presets
@@ -25,7 +26,7 @@ def test_by_hand(tmp_path):
     config = presets.tiny()
     assert config.anchor_sizes[0] == 12 and config.rpn_negative_iou == 0.3
     report = folder(tmp_path, (0, 0, 6, 7), (10, 10, 17, 17), (20, 20, 80, 23), (90, 90, 126, 126), (60, 60, 62, 61))
-    anchor, mask = small_objects(report, config)
+    anchor, mask = all_named(small_objects(report, config))
     assert (anchor.count, anchor.of, mask.count, mask.of) == (2, 5, 2, 5)  # 6 x 7 and 2 x 1; 60 x 3 and 2 x 1
     assert (
         anchor.text.startswith("are too small for the smallest anchor")
@@ -33,6 +34,8 @@ def test_by_hand(tmp_path):
     )
     assert mask.text.startswith("are too small for the mask head") and "--size" in mask.text
     assert anchor.example == mask.example == "one of image a: 1 x 2 pixels, 1 x 2 then"
+    assert anchor.concerns[1] == "one of image a: 7 x 6 pixels, 7 x 6 then"
+    assert mask.concerns[1] == "one of image a: 3 x 60 pixels, 3 x 60 then"
     # at twice the size only the line and the dot remain, at a size where all are large nothing is said
     twice = small_objects(report, config.replace(image_min_size=256, image_max_size=256))
     assert [finding.count for finding in twice] == [1, 1]
