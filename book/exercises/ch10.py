@@ -13,9 +13,18 @@ def test_1(fn):
     """Whose each region is."""
     overlaps = np.array([[0.5, 0.2], [0.49, 0.1], [0.6, 0.8], [0.0, 0.0]])
     got = np.asarray(fn(overlaps, 0.5)).tolist()
-    assert got == [0, -1, 1, -1], f"the owners are {got}; expected [0, -1, 1, -1]"
-    got = np.asarray(fn(np.zeros((3, 0)), 0.5)).tolist()
-    assert got == [-1, -1, -1], f"without objects the owners are {got}; expected [-1, -1, -1]"
+    assert got == [0, -1, 1, -1], (
+        f"of the IoUs {overlaps.tolist()} and the threshold 0.5 the owners are {got}; expected [0, -1, 1, -1]"
+    )
+    try:
+        got = np.asarray(fn(np.zeros((3, 0)), 0.5)).tolist()
+    except (ValueError, IndexError) as error:
+        raise AssertionError(
+            f"an image without objects, IoUs of shape (3, 0), ends in an error ({error}); expected [-1, -1, -1]"
+        ) from error
+    assert got == [-1, -1, -1], (
+        f"in an image without objects, IoUs of shape (3, 0), the owners are {got}; expected [-1, -1, -1]"
+    )
 
 
 def test_2(fn):
