@@ -13,7 +13,9 @@
 # the graph of training from that of inference, and predict what the five losses are before anything has been learned.
 #
 # *Mirrors:* the slides' overview of the code with its two graphs, and the walk-through's summaries of training and
-# inference. What is wrong in them stands at the end.
+# inference. What is wrong in them stands at the end. (Such a line stands at the head of every chapter. It speaks of five
+# texts that teach Mask R-CNN: slides, a walk-through of the Keras code, notes on a PyTorch one, and two articles. You need
+# none of them.)
 #
 # You need NumPy, and an idea of what a convolutional network is. You need to know nothing about detection.
 #

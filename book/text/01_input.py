@@ -12,8 +12,9 @@
 # After this chapter you can read Pascal VOC's files with Python alone and a decoder for pictures, say to the pixel what a box
 # covers, bring an image and its objects onto the network's canvas and back, and say what a mini mask loses.
 #
-# *Mirrors:* the slides' "model input" and colour table, the walk-through's paragraphs on loading the ground truth, on the
-# window and on mini masks. What is wrong in them stands at the end.
+# *Mirrors* ([five texts](00_map.ipynb), which you need not know): the slides' "model input" and colour table, the
+# walk-through's paragraphs on loading the ground truth, on the window and on mini masks. What is wrong in them stands
+# at the end.
 #
 # Most bugs of a detector are made before its first convolution. A box read in the wrong order, a mean subtracted from the
 # wrong channel, a label picture opened as a photograph: nothing crashes, the loss goes down, the results are poor. So

@@ -12,8 +12,9 @@
 # After this chapter you can write the three operations that a backbone is made of, forward and backward, say which
 # pixels an output has read under any padding, and fold a norm into the convolution in front of it.
 #
-# *Mirrors:* the slides' chain "convolution → bn → relu", the walk through the Keras code ("512 kernels of 3 × 3", "3 × 3,
-# normalise, relu"), and every `padding='same'` in them. They use these operations and explain none.
+# *Mirrors* ([five texts](00_map.ipynb), which you need not know): the slides' chain "convolution → bn → relu", the walk
+# through the Keras code ("512 kernels of 3 × 3", "3 × 3, normalise, relu"), and every `padding='same'` in them. They
+# use these operations and explain none.
 #
 # A *map* is a picture with any number of channels. Arrays here have four axes, `(N, H, W, C)`: images of the batch, rows,
 # columns, channels. The molded image of this book has shape (1, 128, 128, 3).

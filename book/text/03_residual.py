@@ -12,8 +12,9 @@
 # After this chapter you can write the block that ResNet repeats, forward and backward, count its weights, say where a
 # framework puts the stride, and decide whether to train batch norm or to freeze it.
 #
-# *Mirrors:* the slides' "resnet: identity_block" and "resnet: conv_block", the walk's sentence on deep residual networks,
-# the article's five stages C1 to C5, and the notes on ResNeXt.
+# *Mirrors* ([five texts](00_map.ipynb), which you need not know): the slides' "resnet: identity_block" and "resnet:
+# conv_block", the walk's sentence on deep residual networks, the article's five stages C1 to C5, and the notes on
+# ResNeXt.
 
 # %%
 from math import comb

@@ -12,8 +12,8 @@
 # After this chapter you can write the pyramid and its backward pass yourself, say for every cell of every level where its
 # number comes from and where its gradient goes, and count the parameters in your head.
 #
-# *Mirrors:* the notes' section on feature pyramid networks with its four pyramids (a) to (d), and the slides'
-# `top_down_layer`. What is wrong in them stands at the end.
+# *Mirrors* ([five texts](00_map.ipynb), which you need not know): the notes' section on feature pyramid networks with
+# its four pyramids (a) to (d), and the slides' `top_down_layer`. What is wrong in them stands at the end.
 #
 # The backbone of chapter 3 ends in four maps, C2 to C5. Each is half as wide and half as high as the one before; a cell
 # of them stands for 4, 8, 16 and 32 pixels. This number is the **stride**. Fine maps come early. A cell of C2 has looked at

@@ -12,8 +12,9 @@
 # After this chapter you can write IoU and the anchors of a pyramid yourself, count them for any image, and say before
 # any training whether a set of anchors can find your objects.
 #
-# *Mirrors:* the slides' pages on anchors, the walkthrough's count of 261,888, the articles' "12 → 15", and the notes'
-# questions about `AnchorGenerator`. What is wrong in them stands at the end.
+# *Mirrors* ([five texts](00_map.ipynb), which you need not know): the slides' pages on anchors, the walkthrough's count
+# of 261,888, the articles' "12 → 15", and the notes' questions about `AnchorGenerator`. What is wrong in them stands at
+# the end.
 #
 # A convolution answers at every cell with a fixed number of values. Objects come in any number, at any place, in any
 # size. Anchors bridge the two. An *anchor* is a box that is laid down before the image is seen. The network answers one

@@ -13,8 +13,9 @@
 # cut. You can write non-maximum suppression without looking, say what happens at the threshold and at ties, and say why
 # no gradient comes back through any of it.
 #
-# *Mirrors:* the slides' "ProposalLayer", the notes' section on it (6000, 0.7, 2000 or 1000), and the article that lets
-# suppression "combine" boxes. What is wrong in them stands at the end.
+# *Mirrors* ([five texts](00_map.ipynb), which you need not know): the slides' "ProposalLayer", the notes' section on it
+# (6000, 0.7, 2000 or 1000), and the article that lets suppression "combine" boxes. What is wrong in them stands at the
+# end.
 #
 # Chapter 6 left two tensors. For each **anchor**, a fixed box of chapter 5, there is one **logit**: a number that is
 # large where the network believes in an object. (The probability made from it is the *objectness*.) And there are four

@@ -12,8 +12,9 @@
 # After this chapter you can write `roi_align` and its backward pass yourself, say to the half pixel where it reads, and
 # recognise in any framework which of its conventions is in force.
 #
-# *Mirrors:* the slides' "RoIAlign (roi level)" and "RoIAlign (crop resize)", the notes' paragraph on quantisation, and the
-# articles' 8 × 8 example. What is wrong in them stands at the end.
+# *Mirrors* ([five texts](00_map.ipynb), which you need not know): the slides' "RoIAlign (roi level)" and "RoIAlign
+# (crop resize)", the notes' paragraph on quantisation, and the articles' 8 × 8 example. What is wrong in them stands at
+# the end.
 #
 # A proposal is a box with fractional corners, of any size, anywhere in the image. (As something to be read from a map it
 # is called a *region of interest*, RoI.) The heads behind it are ordinary layers that want a grid of fixed size: 7 × 7

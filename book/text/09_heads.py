@@ -12,8 +12,9 @@
 # After this chapter you can write the heads and their backward passes yourself, count their parameters by hand, and say
 # why there is a mask for every class, why each pixel is judged by a sigmoid, and why a mask has 28 × 28 cells.
 #
-# *Mirrors:* the slides' "classifier head" and "mask head", the notes' table of layers, and their open question why a mask
-# is not as large as its region. What is wrong in them stands at the end.
+# *Mirrors* ([five texts](00_map.ipynb), which you need not know): the slides' "classifier head" and "mask head", the
+# notes' table of layers, and their open question why a mask is not as large as its region. What is wrong in them stands
+# at the end.
 #
 # A *head* is a small network that reads one region and answers one question. Chapter 8 gave it a region of fixed size.
 # Three questions remain: what is it, where exactly is its box, and which of its pixels belong to it. The first two are

@@ -12,8 +12,9 @@
 # After this chapter you can write the five losses of Mask R-CNN and their gradients, say what each of them shows before
 # any training, and find out why two implementations print different values for the same network.
 #
-# *Mirrors:* the slides' loss functions, the walk through the Keras code's five loss layers, and the articles'
-# $L = L_{cls} + L_{box} + L_{mask}$. What is wrong in them stands at the end.
+# *Mirrors* ([five texts](00_map.ipynb), which you need not know): the slides' loss functions, the walk through the
+# Keras code's five loss layers, and the articles' $L = L_{cls} + L_{box} + L_{mask}$. What is wrong in them stands at
+# the end.
 #
 # The network says something: numbers. Somebody has written down what it should have said: *targets*. A loss
 # turns the difference into one number, small if the network is right. Training only ever sees the slope of that number. So

@@ -13,8 +13,9 @@
 # for it, prove with two evaluations of the loss that it is right, and name the places where Mask R-CNN stops a gradient
 # on purpose.
 #
-# *Mirrors:* nothing. The documents leave the backward pass to a framework; they only mention that the gradient to the
-# boxes is stopped. What they say about joint training and about the number of losses is put right at the end.
+# *Mirrors* ([five texts](00_map.ipynb), which you need not know): nothing. The documents leave the backward pass to a
+# framework; they only mention that the gradient to the boxes is stopped. What they say about joint training and about
+# the number of losses is put right at the end.
 #
 # A network is a long chain of small functions. Forward, a number goes in and changes all numbers behind it. The question
 # of training is the reverse one: there is one number at the end, the loss; by how much does it change if I move *this*
