@@ -12,8 +12,9 @@
 # After this chapter you can write the proposal head and its backward pass, encode a box as four deltas and decode it again,
 # label anchors, and say where the numbers (0.1, 0.1, 0.2, 0.2) come from.
 #
-# *Mirrors:* the slides' "RPN" and `build_rpn_targets`, the walkthrough's chapters on the RPN and its labels, the notes'
-# list of thresholds. What is wrong in them stands at the end.
+# *Mirrors* ([five texts](00_map.ipynb), which you need not know): the slides' "RPN" and `build_rpn_targets`, the
+# walkthrough's chapters on the RPN and its labels, the notes' list of thresholds. What is wrong in them stands at the
+# end.
 #
 # Chapter 5 laid 4,092 boxes over the image. Now somebody has to look through them. The *region proposal network*, RPN,
 # answers two questions for each anchor. Is there an object? One number, the *objectness* logit. How must the anchor move and
@@ -512,7 +513,7 @@ print("positives on P2 to P6, all 96 images:", per_level.tolist())
 # Some data sets outline a *crowd*: one region for many objects that nobody separated. It is no target. But an anchor on it must not
 # be called background either, for there is probably an object. matterport makes such anchors neutral: an IoU of 0.001 with
 # the crowd suffices, for a crowd may be large and an anchor in its middle small. torchvision drops crowds before training:
-# it calls those anchors negative.
+# it calls those anchors negative. So does the network of this book, whose `crowd_iou` is `None`.
 #
 # **On paper first.** Let $B$ of the five anchors be a crowd. Which labels change, under either rule?
 

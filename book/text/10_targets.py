@@ -12,8 +12,8 @@
 # After this chapter you can write the sampling of regions yourself, cut a mask target that is right to the half pixel,
 # and name two mistakes in targets that no falling loss betrays.
 #
-# *Mirrors:* the notes' "DetectionTargetLayer" and the slides' steps from proposals to regions. What is wrong in them stands
-# at the end.
+# *Mirrors* ([five texts](00_map.ipynb), which you need not know): the notes' "DetectionTargetLayer" and the slides'
+# steps from proposals to regions. What is wrong in them stands at the end.
 #
 # In inference the heads answer, and nobody corrects them. In training each answer needs a *target*: what it should have
 # been. For an image that is easy, somebody annotated it. But the heads are asked about *regions*, rectangles that the
@@ -22,6 +22,9 @@
 #
 # It has no weights and no backward pass. It is bookkeeping. A mistake in it crashes nothing and still lets the loss fall;
 # the end of the chapter measures two of them.
+#
+# The code is the second half of `targets.py`. The first half labels anchors: that was chapter 6. What is a *region* here
+# is called *RoI*, region of interest, there.
 #
 # The network of this book keeps 200 proposals of an image in training, and trains its heads on 48 of them. Large networks
 # have 2,000, and train on 200 or 512.
@@ -75,7 +78,8 @@ assert config.roi_positive_iou == presets.matterport().roi_positive_iou == prese
 # count as "found". A threshold of 0.5 is generous, and the heads have to live with regions like these.
 #
 # Now the trained network's proposals for our scene. Their IoUs are computed four times: as a loop, in NumPy, compiled, and
-# by the kernel for graphics cards, in CUDA, which a simulator runs (chapter 2).
+# by the kernel for graphics cards, in CUDA, which a simulator runs (chapter 2). The loops are those of the tests, in
+# `tests/oracles/`: `naive_boxes` here, `naive_roi` below. `on_both`, of `helpers.py`, calls the two kernels.
 #
 # **On paper first.** There are five objects and 200 proposals. What shape has the table of IoUs? Which axis does the
 # largest number go along, and can most proposals be positive?
@@ -113,7 +117,8 @@ for chosen, colour, width in (
 ):
     for y1, x1, y2, x2 in proposals[chosen]:
         left.plot([x1, x2, x2, x1, x1], [y1, y1, y2, y2, y1], color=colour, lw=width)
-left.set(xticks=[], yticks=[], title="positive (yellow) and 25 negative (grey)")
+left.set(xticks=[], yticks=[], title="positive (orange) and 25 negative (grey)")
+left.set(xlim=(-0.5, 127.5), ylim=(127.5, -0.5))  # the image, however far a line reaches
 right.hist(best, bins=np.linspace(0, 1, 21), color=COLOURS[0])
 right.axvline(0.5, color=COLOURS[1], lw=2)
 right.set(xlabel="best IoU of a proposal", ylabel="proposals")
@@ -126,10 +131,25 @@ show(figure)
 # The table is 200 × 5, and the largest number of each *row* counts: a region asks which object is its own. With five objects
 # and 200 boxes all over the image most regions hit none.
 #
-# Look at the bars just left of the line. Such a region holds nearly half of an object, and its target is "background", as
-# if it lay in an empty corner. The class head has to draw a line between pictures that look alike. The line tells *well
-# placed* from *badly placed*. That is what a score should say, because the scores decide later which of several boxes for
-# one object survives. A class head that never sees badly placed boxes in training has no reason to give them low scores.
+# Now the two bars just left of the line. How much of its object does such a region hold?
+
+# %%
+near = (best >= 0.4) & (best < 0.5)
+own = boxes[overlaps[near].argmax(axis=1)]
+shared = np.minimum(proposals[near, 2:], own[:, 2:]) - np.maximum(proposals[near, :2], own[:, :2])
+held = shared.prod(axis=1) / (own[:, 2:] - own[:, :2]).prod(axis=1)
+half, whole = (held > 0.5).sum(), (held == 1).sum()
+assert (near.sum(), half, whole) == (16, 10, 1)
+print(
+    f"{near.sum()} regions have an IoU of 0.4 to 0.5: {half} hold more than half of their object, {whole} holds all of it"
+)
+
+# %% [markdown]
+# IoU is not the share of the object: background in the region lowers it, too. Ten of the sixteen hold more than half of
+# their object, one holds all of it, and the target of each is "background", as if it lay in an empty corner. The class
+# head has to draw a line between pictures that look alike. The line tells *well placed* from *badly placed*. That is what
+# a score should say, because the scores decide later which of several boxes for one object survives. A class head that
+# never sees badly placed boxes in training has no reason to give them low scores.
 #
 # **Exercise 10.1.** From the table of IoUs `(P, G)` of P regions and G objects return for each region the index of its
 # object, or -1 for background. An IoU equal to `threshold` is enough. There may be no object at all.
@@ -296,7 +316,7 @@ show(figure)
 
 # %% [markdown]
 # *Figure 10.3. Box targets of the positive proposals; a dot is a region. Undivided they crowd round 0. Divided they fill
-# the grey band from −1 to 1, where smooth L1 is a parabola, and reach beyond it.*
+# the grey band from −1 to 1, where the loss (smooth L1, chapter 11) is a parabola, and reach beyond it.*
 #
 # A network trained with the divisors and read without them shifts its boxes ten times too far, and makes the logarithms of
 # its sides five times too large. This happens when weights are carried from one framework to another.
@@ -443,12 +463,18 @@ check("10.4", cut_mask)
 #
 # ## A region in a crowd
 #
-# One kind of annotation needs an exception. A *crowd* is one outline round a heap of objects that nobody wanted to count:
-# forty people on a stand, a basket of oranges. It is no target, for a network that learned it would draw heaps. But neither
-# is a region inside of it background: there are people in it. So where `crowd_iou` is set, a region whose IoU with a crowd
-# reaches that number is no negative (in the Keras code 0.001: a touch is enough). A region that an object claims is
-# positive all the same. If no object claims it, the heads hear nothing of it. torchvision drops crowds from its data, and
-# knows no such rule.
+# One kind of annotation is neither object nor background. A *crowd* is one outline round a heap of objects that nobody
+# wanted to count: forty people on a stand, a basket of oranges. It is no target, for a network that learned it would draw
+# heaps. What is a region on it that no object claims?
+#
+# In this book's network (`crowd_iou` is `None`) it is a negative like any other: the heads are taught that it is
+# background, though there are people in it. torchvision does the same, for it drops crowds from its data. The Keras code
+# spares such regions: with `crowd_iou` = 0.001, a region whose IoU with a crowd reaches that number is no negative, and
+# the heads hear nothing of it. A region that an object claims is positive all the same.
+#
+# So look at what your annotation tool calls a crowd. CVAT's COCO files have the masks of its brush and of SAM as run
+# lengths with `iscrowd` 1, also where each is one object. Such objects are not learned; our network is taught that they
+# are background. There, set `iscrowd` to 0 in the file.
 #
 # **On paper first.** A crowd covers (0, 0, 20, 20), an object in it (0, 0, 10, 10). What becomes of the regions (0, 0, 10,
 # 12), (10, 10, 20, 20) and (30, 30, 40, 40), with the rule and without?
@@ -457,6 +483,7 @@ check("10.4", cut_mask)
 outlines, is_crowd = np.array([[0.0, 0, 10, 10], [0, 0, 20, 20]]), np.array([False, True])
 some = np.array([[0.0, 0, 10, 12], [10, 10, 20, 20], [30, 30, 40, 40]])
 assert np.allclose(iou(some, outlines), [[100 / 120, 120 / 400], [0, 100 / 400], [0, 0]])
+assert config.crowd_iou is None and presets.small(4).crowd_iou is None and keras.crowd_iou == 0.001
 for limit, kept, drawn_classes in ((0.001, [0, 2], [1, 0]), (None, [0, 1, 2], [1, 0, 0])):
     rule = config.replace(crowd_iou=limit, gt_joins_proposals=False)
     empty = np.zeros((2, 48, 48), bool)
