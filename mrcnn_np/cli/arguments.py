@@ -685,6 +685,11 @@ def _add_import(kinds: Commands) -> None:
     command.add_argument("--out", required=True, metavar="DIR", help="a folder that is new or empty")
     command.add_argument("--split", help="this split only (default: all)")
     command.add_argument("--skip-bad", action="store_true", help="leave out images and annotations that are broken")
+    command.add_argument(
+        "--crowds-as-objects",
+        action="store_true",
+        help="make objects of crowds: CVAT and others write every painted mask with iscrowd 1",
+    )
 
 
 def _add_bench(commands: Commands) -> None:

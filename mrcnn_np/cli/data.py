@@ -109,6 +109,7 @@ def run_import(args: argparse.Namespace) -> int:
         opened,
         args.out,
         skip_bad=args.skip_bad,
+        crowds_as_objects=args.crowds_as_objects,
         progress=lambda indices, split: tqdm(indices, unit="image", desc=split, disable=args.quiet),
     )
     for one in done:
@@ -121,7 +122,8 @@ def run_import(args: argparse.Namespace) -> int:
                 f"{one.tightened} boxes fitted their masks only with void pixels; they are those around the masks now"
             )
         written = Path(args.out) / "annotations" / f"instances_{one.split}.json"
-        print(f"{one.objects} objects in {one.images} images written to {written}")
+        crowds = f", {one.crowds} of them {'crowds until now' if args.crowds_as_objects else 'crowds'}"
+        print(f"{one.objects} objects{crowds if one.crowds else ''} in {one.images} images written to {written}")
     for dataset in opened.values():
         for line in dataset.notes.repeated():
             print(f"warning: {line}", file=sys.stderr)

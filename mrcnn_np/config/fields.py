@@ -284,8 +284,8 @@ class ProposalFields:
     rpn_positive_fraction : fraction
         At most this share of them is positive, negatives fill up: 0.5 in all three. [63]
     crowd_iou : fraction or None
-        A negative anchor or RoI may overlap no crowd region by this much: 0.001 matterport. None: crowd regions are
-        ignored (torchvision and detectron2 drop them before training). [65]
+        A negative anchor or RoI may overlap no crowd region by this much: 0.001 matterport. None: what lies
+        on a crowd is background like all else (torchvision and detectron2 drop crowds before training). [65]
     proposals_pre_nms_train : anchors
         Best ones that are decoded in training: 6000 of all (matterport), 2000 of each level (torchvision, detectron2).
         [52, 67]

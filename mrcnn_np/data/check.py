@@ -172,7 +172,12 @@ def check_dataset(
     of_file: list[Finding] = dataset.findings() if hasattr(dataset, "findings") else []
     report.findings = inspection.findings() + of_file + copies.wrong
     report.advice = (
-        _without_objects(report) + percent.findings() + photographs.findings() + levels.findings() + copies.advice
+        _without_objects(report)
+        + inspection.advice()
+        + percent.findings()
+        + photographs.findings()
+        + levels.findings()
+        + copies.advice
     )
     report.remarks = [] if notes is None else notes.lines()
     return report

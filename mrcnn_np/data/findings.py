@@ -22,6 +22,13 @@ _FITS, _SLACK = 0.5, 4.0
 _FITS_CLOSELY = 0.8
 #: objects that are named where coordinates are fractions, or classes without objects
 _NAMED = 3
+#: crowds from which on that are said to be many: of COCO's own objects 1 in 80 is one
+_CROWDS, _CROWD_SHARE = 3, 0.04
+#: what a tool that paints masks does to single objects, and what to do
+_PAINTED = (
+    "Some tools mark every painted mask so, CVAT among them: look with `mrcnn-np data show`; where they are single "
+    "objects, `mrcnn-np data import PATH --out FOLDER --crowds-as-objects` makes a set in which they count"
+)
 
 _WRITE_IT_SO = (
     "expected x y width height: the masks say so. Write it so, or leave bbox out, or train with --config "
@@ -163,8 +170,7 @@ class Inspection:
             found.append(
                 self._finding(
                     "crowd",
-                    "is a crowd, which is left out of training; set iscrowd to 0 where a mask is one object (run "
-                    "lengths need no iscrowd 1)",
+                    "is a crowd (iscrowd 1), which is left out of training; run lengths need no iscrowd 1. " + _PAINTED,
                 )
             )
         if self._count("empty"):
@@ -186,6 +192,14 @@ class Inspection:
             places = tuple(place for kind in disagree for place in self._found[kind])
             found.append(replace(one, count=len(places), concerns=places))
         return found
+
+    def advice(self) -> list[Finding]:
+        """Return what may be wrong."""
+        crowds = self._count("crowd")
+        if crowds == self.objects or crowds < max(_CROWDS, _CROWD_SHARE * self.objects):
+            return []
+        text = "is a crowd (iscrowd 1): nobody learns it, and where it lies is mostly taken for background. " + _PAINTED
+        return [self._finding("crowd", text)]
 
     def _why(self) -> str:
         if not self.objects:
@@ -309,7 +323,7 @@ def require_teachable(
         raise DataError(f"the data set cannot teach what is meant. {said}{where}{why}")
     if broken and skipped is None:
         raise _cannot_be_read(broken, looked)
-    warnings = [f"{finding}{where}" for finding in found]
+    warnings = [f"{finding}{where}" for finding in found + inspection.advice()]
     if broken and skipped is not None:
         skipped |= broken
         places = tuple(f"{name}: {why}" for name, why in broken.items())

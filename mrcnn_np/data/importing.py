@@ -37,6 +37,8 @@ class Imported(NamedTuple):
         Why images are left out.
     tightened : int
         Objects of such images whose box fitted their mask only with those pixels: it is the box around the mask now.
+    crowds : int
+        Objects that were crowds.
     """
 
     split: str
@@ -45,6 +47,7 @@ class Imported(NamedTuple):
     void: int
     left_out: list[str]
     tightened: int
+    crowds: int
 
 
 def write_as_coco(
@@ -52,6 +55,7 @@ def write_as_coco(
     out: str | Path,
     *,
     skip_bad: bool = False,
+    crowds_as_objects: bool = False,
     progress: Callable[[Iterable[int], str], Iterable[int]] = lambda indices, split: indices,
 ) -> list[Imported]:
     """Write splits as ``annotations/instances_SPLIT.json`` and ``images/SPLIT/``.
@@ -63,6 +67,8 @@ def write_as_coco(
         A folder that does not exist, or is empty.
     skip_bad : bool
         Leave out images that cannot be read.
+    crowds_as_objects : bool
+        Crowds become objects (``iscrowd`` 0): for tools that write every painted mask as one.
     progress : callable
         Takes the indices of a split and its name, and returns them, say with a bar.
 
@@ -88,7 +94,7 @@ def write_as_coco(
         partial.mkdir()
         for folder in ("annotations", "images"):
             (partial / folder).mkdir()
-        done = [_write(split, data, partial, skip_bad, progress) for split, data in splits.items()]
+        done = [_write(split, data, partial, skip_bad, crowds_as_objects, progress) for split, data in splits.items()]
         os.replace(partial, out)
     except OSError as error:
         raise UserError(f"cannot write {out}: {error.strerror or error}") from error
@@ -102,14 +108,15 @@ def _write(
     dataset: Dataset,
     folder: Path,
     skip_bad: bool,
+    crowds_as_objects: bool,
     progress: Callable[[Iterable[int], str], Iterable[int]],
 ) -> Imported:
     names: dict[str, str] = {}
     left_out: list[str] = []
-    void = tightened = 0
+    void = tightened = crowds = 0
 
     def samples() -> Iterator[Sample]:
-        nonlocal void, tightened
+        nonlocal void, tightened, crowds
         for index in progress(range(len(dataset)), split):
             try:
                 sample = dataset.load(index)
@@ -118,6 +125,9 @@ def _write(
                     raise
                 left_out.append(str(error))
                 continue
+            crowds += int(sample.gt_crowd.sum())
+            if crowds_as_objects:
+                sample = sample.replace(gt_crowd=np.zeros_like(sample.gt_crowd))
             names[sample.image_id] = _copy(dataset, index, sample, folder / "images" / split)
             if sample.void.any():
                 void += 1
@@ -135,7 +145,7 @@ def _write(
     if not content["images"]:
         raise DataError(f"no image of the split {split!r} can be read; the first error: {left_out[0]}")
     atomic_write(folder / "annotations" / f"instances_{split}.json", dump_json(content))
-    return Imported(split, len(content["images"]), len(content["annotations"]), void, left_out, tightened)
+    return Imported(split, len(content["images"]), len(content["annotations"]), void, left_out, tightened, crowds)
 
 
 def _tightened(sample: Sample) -> tuple[Sample, int]:

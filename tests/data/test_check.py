@@ -111,7 +111,7 @@ def test_everything_is_a_crowd_in_cityscapes(tmp_path):
         numbers[mask] = group
     save(tmp_path / f"gtFine/{stem}_gtFine_instanceIds.png", numbers)
     report = check_dataset(open_dataset("labels", tmp_path))
-    said = [(f.count, f.of) for f in report.findings if f.text.startswith("is a crowd, which is left out of training")]
+    said = [(f.count, f.of) for f in report.findings if f.text.startswith("is a crowd (iscrowd 1), which is left out")]
     assert said == [(2, 2)] and not report.ok
 
 

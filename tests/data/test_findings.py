@@ -103,7 +103,7 @@ def elsewhere(a):
 
 
 WRONG = {  # what is said, and whether training is refused where all objects are so
-    crowd: ("is a crowd, which is left out", True),
+    crowd: ("which is left out of training; run lengths", True),
     two_points: ("the mask has 0 pixels", True),
     one_wide: ("the mask has 0 pixels", True),
     fractions: ("the coordinates are fractions of the image", True),
@@ -283,10 +283,11 @@ def test_a_sample_is_enough_but_one_good_object_is_looked_for_everywhere(tree):
     dataset = COCODataset(tree.save())
     load = dataset.load
     dataset.load = lambda index: seen.append(index) or load(index)
-    (warning,) = require_teachable(dataset, limit=3) or [""]
-    assert seen[:3] == [0, 3, 6] and seen[-1] == 4 and len(seen) < 9 and warning == ""
+    (warning,) = require_teachable(dataset, limit=3)
+    assert seen[:3] == [0, 3, 6] and seen[-1] == 4 and len(seen) < 9
+    assert warning.startswith("18 of 19 objects: is a crowd")
     (tree.images / "000000000001.png").unlink()
-    (warning,) = require_teachable(COCODataset(tree.save()), skipped={})
+    warning, _ = require_teachable(COCODataset(tree.save()), skipped={})
     assert warning.startswith("1 of 9 images: cannot be read")
 
 
@@ -357,3 +358,26 @@ def test_check_names_what_was_left_out_and_shows_no_escape_codes(tree, capsys):
     assert code == 2 and "\x1b" not in said and "\\x1b[31mred" in said and "\\x1b[2J.png: does not exist" in said
     assert "1 x an annotation without segmentation is left out (such as " in said
     assert json.dumps(said)
+
+
+def test_some_crowds_are_told(tree):
+    """As where a tool writes a polygon as an object and a painted mask as a crowd."""
+    filled(tree, images=9)
+    for a in tree.content["annotations"][::4]:
+        a["iscrowd"] = 1
+    data = COCODataset(tree.save(), "train")
+    report = check_dataset(data)
+    assert report.ok
+    (finding,) = (f for f in report.advice if "is a crowd" in f.text)
+    assert (finding.count, finding.of) == (7, 27) and "--crowds-as-objects" in finding.text
+    all_named([finding])
+    (warning,) = (w for w in require_teachable(data) if "is a crowd" in w)
+    assert warning.startswith("7 of 27 objects: is a crowd (iscrowd 1): nobody learns it")
+
+
+@pytest.mark.parametrize("images, crowds", [(9, 2), (40, 4)])
+def test_few_crowds_are_not_told(tree, images, crowds):
+    filled(tree, images=images)
+    for a in tree.content["annotations"][:crowds]:
+        a["iscrowd"] = 1
+    assert not [f for f in check_dataset(COCODataset(tree.save(), "train")).advice if "crowd" in f.text]

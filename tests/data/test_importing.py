@@ -32,7 +32,7 @@ def test_there_and_back(kind, tmp_path):
     root = BUILDERS[kind](tmp_path / "mine")
     dataset = open_dataset(kind, root)
     (done,) = write_as_coco({"train": dataset}, tmp_path / "coco")
-    assert done == ("train", 2, 3, 0, [], 0)
+    assert done == ("train", 2, 3, 0, [], 0, 0)
     again = check_round_trip(dataset, tmp_path / "coco")
     assert [again.name_of(i) for i in again.ids] == ["a.png", "b.png"]
     assert (tmp_path / "coco" / "images" / "train" / "a.png").read_bytes() == next(root.rglob("a.png")).read_bytes()
@@ -108,3 +108,18 @@ def test_voc_as_imported_has_no_problem(tmp_path, capsys):
     assert main(["data", "import", os.environ["VOC_ROOT"], "--split", "train", "--out", str(out), "--quiet"]) == 0
     assert "boxes fitted their masks only with void pixels" in capsys.readouterr().out
     assert check_dataset(COCODataset(out, "train")).ok
+
+
+def test_crowds_that_are_objects(tmp_path, capsys):
+    tree = CocoTree(tmp_path / "painted").image(1).image(2)
+    tree.rectangle(1, 2, 3, 10, 10, iscrowd=1).rectangle(1, 20, 3, 10, 10).rectangle(2, 2, 3, 10, 10, iscrowd=1)
+    command = ["data", "import", str(tree.save()), "--quiet", "--out"]
+    assert main([*command, str(tmp_path / "as-it-is")]) == 0
+    assert "3 objects, 2 of them crowds in 2 images written" in capsys.readouterr().out
+    assert main([*command, str(tmp_path / "objects"), "--crowds-as-objects"]) == 0
+    assert "3 objects, 2 of them crowds until now in 2 images written" in capsys.readouterr().out
+    for name, crowds in (("as-it-is", [True, False]), ("objects", [False, False])):
+        dataset = COCODataset(tmp_path / name, "train")
+        assert dataset.load(0).gt_crowd.tolist() == crowds
+        np.testing.assert_array_equal(dataset.load(0).gt_boxes, [[3, 2, 13, 12], [3, 20, 13, 30]])
+        np.testing.assert_array_equal(dataset.load(0).gt_masks.areas, [100, 100])
