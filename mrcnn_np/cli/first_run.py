@@ -42,12 +42,19 @@ def warm_up(config: Config, *, say: Say = lambda line: None) -> None:
 
 
 def warm_the_rest() -> None:
-    """Do what ``warm_up`` does not come to: resize a picture, and compare as many boxes as ``explain`` does."""
+    """Do what ``warm_up`` does not come to.
+
+    That is to resize a picture, to cut masks out of a canvas that the picture does not fill, whose lines are then
+    apart, and to compare as many boxes as ``explain`` does.
+    """
     from ..boxes import iou
     from ..ops.resize import resize_bilinear
+    from ..targets import crop_masks
 
     resize_bilinear(np.zeros((128, 128, 3), np.float32), (160, 160))
     boxes = np.tile(np.array([0, 0, 8, 8], np.float32), (128, 1))
+    part_of_canvas = np.zeros((1, 16, 16), np.bool_)[:, :8, :8]
+    crop_masks(part_of_canvas, np.zeros(1, np.int64), boxes[:1], output_size=2, method="roi_align", aligned=True)
     iou(boxes, boxes)
 
 
