@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, TypeAlias
 
 from .. import __version__
@@ -39,10 +39,12 @@ class Parser(argparse.ArgumentParser):
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parse, and let the command that was given say what is wrong with its options, with its own usage."""
+        typed = sys.argv[1:] if args is None else args
+        self._refuse_early(typed)
         parsed, unknown = self.parse_known_args(args, namespace)
         if unknown:
             command = self._given(parsed)
-            hint = quotes_meant(sys.argv[1:] if args is None else args, unknown, command.texts())
+            hint = quotes_meant(typed, unknown, command.texts())
             hint = hint or path_meant(unknown, command.options())
             command.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
         return parsed
@@ -82,6 +84,25 @@ class Parser(argparse.ArgumentParser):
                 command: Parser = action.choices[getattr(parsed, action.dest)]
                 return command._given(parsed)
         return self
+
+    def _refuse_early(self, typed: Sequence[str]) -> None:
+        """End with exit code 2 if an option of a command stands before it, where argparse would not know it."""
+        command, before = self._typed(typed)
+        names = dict.fromkeys(word.partition("=")[0] for word in before)
+        early = [name for name in names if name in command._option_string_actions.keys() - self._option_string_actions]
+        if early:
+            verb = "comes" if len(early) == 1 else "come"
+            command.error(f"{', '.join(early)} {verb} after the command: {command.prog} {' '.join(early)} ...")
+
+    def _typed(self, typed: Sequence[str]) -> tuple[Parser, list[str]]:
+        """Return the parser of the command that was typed, or of its own command, and the words before its name."""
+        for action in self._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                place = next((k for k, word in enumerate(typed) if word in action.choices), None)
+                if place is not None:
+                    command, before = action.choices[typed[place]]._typed(typed[place + 1 :])
+                    return command, [*typed[:place], *before]
+        return self, []
 
 
 def build_parser() -> argparse.ArgumentParser:

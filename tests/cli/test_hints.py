@@ -49,6 +49,28 @@ def test_every_misspelled_option_is_named(capsys):
     )
 
 
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        (
+            ["--quiet", "explain", "--run", "r"],
+            "explain: error: --quiet comes after the command: mrcnn-np explain --quiet ...",
+        ),
+        (["--run", "r", "explain"], "explain: error: --run comes after the command"),
+        (["--run=r", "--quiet", "eval"], "eval: error: --run, --quiet come after the command"),
+        (
+            ["data", "--data", "d", "check"],
+            "data check: error: --data comes after the command: mrcnn-np data check --data ...",
+        ),
+        (["--quiet", "data", "check"], "data check: error: --quiet comes after the command"),
+        (["--zzz", "explain", "--run", "r"], "explain: error: unrecognized arguments: --zzz"),
+    ],
+)
+def test_an_option_before_its_command(capsys, typed, said):
+    err = refused(capsys, *typed)
+    assert f"mrcnn-np {said}" in err and "did you mean" not in err
+
+
 @pytest.mark.parametrize("command", [["data", "check"], ["data", "show"], ["train"]])
 def test_a_path_without_its_option(capsys, tmp_path, command):
     (tmp_path / "my data").mkdir()
