@@ -162,10 +162,11 @@ def _subject(args: argparse.Namespace) -> tuple[MaskRCNN, Dataset, Path, str, tu
 def _find(dataset: Dataset, text: str, split: str) -> int | None:
     """Return which image of a data set is meant: by its id, its file's name with or without ending, or its beginning.
 
-    None if it has none of that name.
+    Also by both, as it is printed. None if it has none of that name.
     """
-    if text in dataset.ids:
-        return dataset.ids.index(text)
+    for named in (dataset.ids, [_named(dataset, image_id) for image_id in dataset.ids]):
+        if text in named:
+            return named.index(text)
     inner = getattr(dataset, "dataset", dataset)
     names = [Path(str(image_place(inner, image_id))).name for image_id in dataset.ids]
     wanted = Path(text).name

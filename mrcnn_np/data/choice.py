@@ -24,14 +24,15 @@ def choose_ids(
     subset : int, optional
         Take the first ``subset`` images only.
     ids : sequence of str, optional
-        Take these images, in this order.
+        Take these images, in this order. An id may have its file's name behind it, as it is printed: ``139 (a.jpg)``.
 
     Raises
     ------
     DataError
         Nothing is left, an id is not in the split or listed twice, or ``subset`` is below 1.
     """
-    chosen, known, seen = list(available if ids is None else ids), set(available), set()
+    known, seen = set(available), set()
+    chosen = list(available) if ids is None else [_as_listed(image_id, known) for image_id in ids]
     if not chosen:
         raise DataError("the list of image ids is empty; expected at least one", path=folder)
     for image_id in chosen:
@@ -48,3 +49,11 @@ def choose_ids(
     if subset is not None and subset < 1:
         raise DataError(f"subset is {subset}; expected at least 1 image", path=folder)
     return tuple(chosen[:subset])
+
+
+def _as_listed(text: str, known: set[str]) -> str:
+    """Return the id of an image that is named as messages name it (``photographs.with_file``), else the text."""
+    if text in known or not text.endswith(")"):
+        return text
+    parts = text.split(" (")
+    return next((start for k in range(len(parts) - 1, 0, -1) if (start := " (".join(parts[:k])) in known), text)

@@ -74,8 +74,14 @@ def with_file(image_id: str, path: str) -> str:
     path : str
         With folders or without; empty if nobody knows.
     """
-    file = Path(path).name
+    file = file_name(path)
     return f"{image_id} ({file})" if file and Path(image_id).name not in (file, Path(file).stem) else image_id
+
+
+def file_name(path: str | Path) -> str:
+    """Return the name of a picture's file, of one that lies within a JSON that of the JSON; empty for no path."""
+    path = Path(path)
+    return path.parent.name if path.parent.suffix.lower() == ".json" and not path.suffix else path.name
 
 
 def is_dark(image: np.ndarray, path: str | Path, notes: Notes) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from tqdm import tqdm
 
 from ..config import Config
 from ..data.masks import in_runs
-from ..data.photographs import with_file
+from ..data.photographs import file_name, with_file
 from ..data.sample import Dataset, Sample
 from ..detections import Detections
 from ..errors import DataError
@@ -213,7 +212,7 @@ def explain_split(
                 raise
             report.skipped[dataset.ids[index]] = str(error)
             continue
-        report.files[sample.image_id] = Path(sample.path).name
+        report.files[sample.image_id] = file_name(sample.path)
         trail = follow(model, sample.image)
         found = trail.detections
         runs: Any = in_runs(found.masks)

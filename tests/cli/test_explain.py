@@ -202,8 +202,9 @@ def test_numbers_of_coco_stand_beside_the_names_of_files(trained, tmp_path, caps
     assert {(one["image_id"], one["file"]) for one in record["missed"]} == {
         ("7", "000000000007.png"), ("139", "000000000139.png"),
     }  # fmt: skip
-    assert main([*command, "--image", "139"]) == 0
-    assert f"  {name}  " in capsys.readouterr().out
+    for given in ("139", name):
+        assert main([*command, "--image", given]) == 0
+        assert f"  {name}  " in capsys.readouterr().out
     assert json.loads((tmp_path / "o" / "explain.json").read_text())["title"].endswith(f"split train, image {name}")
 
 

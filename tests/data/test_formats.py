@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from annotated_trees import BUILDERS, TRUTH, masks_of, pixels
+from annotated_trees import BUILDERS, TRUTH, labelme, masks_of, pixels
 from coco_tree import CocoTree
 
 from mrcnn_np.data import check_dataset, formats, open_dataset, recognise
@@ -35,6 +35,27 @@ def test_the_same_pictures_give_the_same_samples(kind, tmp_path):
         assert not (sample.gt_crowd.any() or sample.gt_difficult.any() or sample.void.any())
         assert Path(sample.path).exists()
     assert check_dataset(dataset).ok and not dataset.notes
+
+
+def many(root):
+    """COCO's ids are numbers, so that files are named beside them; one has such brackets itself."""
+    tree = CocoTree(root).image(1).image(2).image(3, file_name="b (2) (c).png")
+    (tree.images / f"{3:012d}.png").rename(tree.images / "b (2) (c).png")
+    return tree.rectangle(1, 2, 3, 9, 8).save()
+
+
+@pytest.mark.parametrize(
+    ("kind", "build"),
+    [*BUILDERS.items(), ("labelme", lambda root: labelme(root, embedded=True)), ("coco", many)],
+)
+def test_a_name_that_is_printed_is_an_id(kind, build, tmp_path):
+    root = build(tmp_path / "mine")
+    dataset = open_dataset(kind, root)
+    names = check_dataset(dataset).names
+    assert open_dataset(kind, root, ids=names).ids == dataset.ids
+    assert open_dataset(kind, root, ids=names[::-1]).ids == dataset.ids[::-1]
+    with pytest.raises(DataError, match=r"image 'x \(a\)' is not in split"):
+        open_dataset(kind, root, ids=["x (a)"])
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -100,6 +100,8 @@ def test_sixteen_bit_picture_inside_a_json(tmp_path):
         ("a.png", "a.png", "a.png"),
         ("a", "", "a"),
         ("1", "mine.zip/x/00.png", "1 (00.png)"),
+        ("day/a", "mine/day/a.json/imageData", "day/a"),  # within labelme's JSON
+        ("1", "mine/a.json/imageData", "1 (a.json)"),
     ],
 )
 def test_a_file_is_named_where_the_id_does_not_tell_it(image_id, path, named):
