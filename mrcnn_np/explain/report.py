@@ -149,8 +149,12 @@ class Explanation:
             (missed, self.stages, self.all_missed, STAGES, "none of them asked for"),
             (f"{len(self.mistakes)} detections false", self.kinds, self.all_false, KINDS, left_out),
         ]
+        nothing = {missed: f"none of {self.objects} objects is missed"}
         for title, counts, total, meaning, all_mean in parts:
             rows = [(name, str(n), _cost(cost), meaning[name]) for name, (n, cost) in counts.items() if n]
+            if not rows:
+                head += ["", nothing.get(title, "no detection is false")]
+                continue
             rows.append(("all of them", str(sum(n for n, _ in counts.values())), _cost(total), all_mean))
             head += ["", text_table((title, "count", "AP cost", ""), rows, align="<>><")]
         if self.oracles:

@@ -91,6 +91,12 @@ def test_it_is_said_what_all_of_them_means():
     assert table.splitlines()[-1].endswith("  left out")
 
 
+def test_a_table_of_nothing_is_left_out():
+    stage = Stage([A, B], [1, 2])
+    table = explain(stage, stage.sample, oracles=False).table()
+    assert "\n\nnone of 2 objects is missed\n\nno detection is false" in table and "all of them" not in table
+
+
 def test_dearest_first():
     """What costs nothing comes last: a detection of background below all right ones."""
     stage = wrong_class()
@@ -107,7 +113,7 @@ def test_nothing_to_find_and_nothing_found():
     stage = Stage([], [])
     report = explain(stage, stage.sample)
     assert np.isnan(report.mean_ap) and report.as_dict()["mean_ap"] is None
-    assert report.misses == report.mistakes == [] and "0 of 0 objects missed" in report.table()
+    assert report.misses == report.mistakes == [] and "none of 0 objects is missed" in report.table()
     none = explain(stage)
     assert none.images == 0 and none.table()
 
