@@ -11,7 +11,7 @@ from ..data.sample import Sample
 from ..detections import Detections
 from ..evaluate.matching import FALSE_POSITIVE, TRUE_POSITIVE
 from ..tables import one_of
-from .judge import BACKGROUND, KINDS, WRONG_CLASS, Judged, Rules
+from .judge import BACKGROUND, BADLY_PLACED, KINDS, WRONG_CLASS, Judged, Rules
 
 
 @dataclass
@@ -42,6 +42,8 @@ class Mistake:
         The same as a sentence.
     cost : float
         AP gained if this detection alone is set right.
+    found_by : int or None
+        The number (from 1) of the detection that has found the object rightly, if there is one.
     """
 
     image_id: str
@@ -57,6 +59,7 @@ class Mistake:
     name_iou: float
     text: str
     cost: float = field(default=0.0)
+    found_by: int | None = field(default=None)
 
 
 def find_mistakes(
@@ -95,6 +98,10 @@ def _mistake(
     second, between = _second_name(d, g, found, judged) if kind == WRONG_CLASS else (None, 0.0)
     if second is not None:
         text += f", which detection {second} finds rightly: one object under two names (IoU of the boxes {between:.3f})"
+    right = np.flatnonzero((judged.matched == g) & (judged.outcome == TRUE_POSITIVE)) if g >= 0 else ()
+    found_by = int(right[0]) + 1 if len(right) else None
+    if kind == BADLY_PLACED and found_by is not None:
+        text += f", which detection {found_by} finds rightly"
     return Mistake(
         image_id=sample.image_id,
         number=d + 1,
@@ -108,6 +115,7 @@ def _mistake(
         second_name_of=second,
         name_iou=round(between, 4),
         text=text,
+        found_by=found_by,
     )
 
 

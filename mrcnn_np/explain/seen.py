@@ -70,7 +70,16 @@ def _badly_placed(report: Explanation) -> str:
             f"{have} a box that fits its object (IoU >= {report.rules.iou_threshold:g})"
         )
     advice = f"train longer; look at how outlines were annotated: {fit} of {len(overlaps)} boxes fit, and no mask"
-    return advice + ("; masks of more cells, trained again with {more mask_pool_size}" if _finer(report) else "")
+    about = {(one.image_id, one.object) for one in report.mistakes if one.kind == BADLY_PLACED}
+    possible = [
+        miss.numbers["best_possible_mask_iou"]
+        for miss in report.misses
+        if miss.stage == MASK and (miss.image_id, miss.number) in about
+    ]
+    if possible and min(possible) >= report.rules.iou_threshold:  # what is said of the same masks under MASK
+        return f"{advice}; not more cells: a perfect mask of these would fit"
+    more = bool(possible) or _finer(report)
+    return advice + ("; masks of more cells, trained again with {more mask_pool_size}" if more else "")
 
 
 def _one_name_each(report: Explanation) -> str:

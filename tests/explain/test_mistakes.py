@@ -1,5 +1,6 @@
 """What is said of a false detection: its kind, its object, and whether the object goes under two names."""
 
+import numpy as np
 from staged import Stage
 
 from mrcnn_np.explain import explain_image
@@ -40,6 +41,21 @@ def test_a_better_wrong_name_is_no_second_one():
     (mistake,) = report.mistakes
     assert (mistake.kind, mistake.number, mistake.second_name_of, mistake.name_iou) == ("wrong class", 1, None, 0.0)
     assert "two names" not in mistake.text
+
+
+def test_a_badly_placed_detection_beside_one_that_is_right():
+    stage = Stage([A, B])
+    # a region of its own beside A, less certain, that overlaps the object by 0.33
+    extra = (20, 40, 60, 80)
+    stage.objects = np.concatenate([stage.objects, [extra]]).astype(np.float32)
+    stage.proposed, stage.moved = stage.objects.copy(), stage.objects.copy()
+    stage.logits, stage.certain = np.array([6.0, 5, 4]), np.array([5.0, 4, 3])
+    stage.named, stage.masked = np.ones(3, np.int64), np.ones(3, bool)
+    report = explained(stage)
+    (mistake,) = report.mistakes
+    assert (mistake.kind, mistake.number, mistake.found_by) == ("badly placed", 3, 1)
+    assert mistake.text.endswith(", which detection 1 finds rightly")
+    assert report.as_dict()["false"][0]["found_by"] == 1
 
 
 def test_suppressed_across_classes():

@@ -66,6 +66,28 @@ def test_more_cells_are_advice_where_boxes_fit_only():
     assert "mask_pool_size" in said(badly_placed(0.7), **grids)
 
 
+def test_one_object_has_one_advice_on_cells():
+    """A detection with a bad mask is badly placed, and its object is missed: of both the same is said."""
+
+    def said(*possible, **oracles):
+        misses = [of_stage("bad mask", best_possible_mask_iou=v) for v in possible]
+        stages, kinds = {"bad mask": (1, 0.1)}, {"badly placed": (1, 0.1)}
+        report = report_of(misses=misses, mistakes=badly_placed(0.7), stages=stages, kinds=kinds, oracles=oracles)
+        return told(report, "bad mask"), told(report, "badly placed")
+
+    for text in said(0.9):
+        assert text.endswith("; not more cells: a perfect mask of these would fit")
+    grids = {f"masks of {m} x {m}": {"mask": 0.9, "coco_mask": 0.912} for m in (28, 56)}
+    for text in (*said(0.4), *said(0.4, **grids)):
+        assert "mask_pool_size=28" in text
+    report = report_of(
+        misses=[of_stage("bad mask", best_possible_mask_iou=0.9)], mistakes=badly_placed(0.7),
+        kinds={"badly placed": (1, 0.1)},
+    )  # fmt: skip
+    report.misses[0].image_id = "another"
+    assert "mask_pool_size=28" in told(report, "badly placed")
+
+
 def test_more_cells_are_advice_where_perfect_masks_do_not_fit():
     def said(*possible):
         misses = [of_stage("bad mask", best_possible_mask_iou=v) for v in possible]
