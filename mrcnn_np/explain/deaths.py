@@ -57,7 +57,7 @@ class Miss:
     ----------
     image_id : str
     number : int
-        The object's row in the sample, from 0.
+        Of the object in its image, from 1, in the order of the annotation; its row in the sample is one less.
     class_id : int
     box : list of 4 floats
         ``(y1, x1, y2, x2)`` in pixels of the original image.
@@ -65,7 +65,7 @@ class Miss:
         Of ``STAGES``.
     numbers : dict
         What is known of that stage; boxes in pixels of the original image. Detections (``detection``,
-        ``by_detection``) count from 1 as ``detect`` numbers them, objects (``by_object``) are rows from 0.
+        ``by_detection``) count from 1 as ``detect`` numbers them, and so do objects (``by_object``).
     text : str
         The same as a sentence.
     cost : float
@@ -127,7 +127,7 @@ class _Scene:
             if found is not None:
                 name, numbers, text = found
                 box = [round(float(v), 2) for v in self.sample.gt_boxes[g]]
-                return Miss(self.sample.image_id, g, int(self.sample.gt_class_ids[g]), box, name, numbers, text)
+                return Miss(self.sample.image_id, g + 1, int(self.sample.gt_class_ids[g]), box, name, numbers, text)
         raise AssertionError("the last stage names every object")
 
     # --- second stage, from its end ---------------------------------------------------------------------------------
@@ -200,7 +200,7 @@ class _Scene:
         if len(kept):
             d = int(kept[0])
             owner = int(self.judged.matched[d])
-            numbers |= {"by_detection": d + 1, "by_object": owner if owner >= 0 else None}
+            numbers |= {"by_detection": d + 1, "by_object": owner + 1 if owner >= 0 else None}
             whose = self._whose(g, d)
         return SUPPRESSED, numbers, (
             f"a box with score {numbers['score']} and IoU {numbers['iou']} overlaps a better one (score "
@@ -212,7 +212,7 @@ class _Scene:
         """Say what a suppressing detection is."""
         matched = int(self.judged.matched[d])
         if matched >= 0 and matched != g:
-            return f"detection {d + 1}, of object {matched}"
+            return f"detection {d + 1}, of object {matched + 1}"
         return f"detection {d + 1}, itself a false one (IoU {_round(self.judged.ious[d, g])} with this object)"
 
     def _box_size(self, g: int, row: int) -> Any:
@@ -233,8 +233,8 @@ class _Scene:
             return None
         d = int(rows[judged.ious[rows, g].argmax()])
         owner = int(judged.matched[d])
-        numbers = {"detection": d + 1, "iou": _round(judged.ious[d, g]), "by_object": owner if owner >= 0 else None}
-        whom = f"counts for object {owner}" if owner >= 0 else "fits another object better"
+        numbers = {"detection": d + 1, "iou": _round(judged.ious[d, g]), "by_object": owner + 1 if owner >= 0 else None}
+        whom = f"counts for object {owner + 1}" if owner >= 0 else "fits another object better"
         return SHARED, numbers, f"detection {d + 1} has IoU {numbers['iou']} with it, but {whom}"
 
     def _placed(self, g: int, rows: np.ndarray) -> Any:
@@ -295,7 +295,7 @@ class _Scene:
         fates = self.trail.first
         by = int(fates.by[a])
         overlaps = self._all_overlaps(fates.boxes[[by]])[0]
-        nearest = int(overlaps.argmax()) if overlaps.max(initial=0.0) > 0 else None
+        nearest = int(overlaps.argmax()) + 1 if overlaps.max(initial=0.0) > 0 else None
         numbers |= {
             "by_box": self._shown(fates.boxes[by]), "by_score": _round(fates.scores[by]), "by_object": nearest,
             "by_iou": _round(iou(fates.boxes[[a]], fates.boxes[[by]])[0, 0]),

@@ -30,7 +30,7 @@ class Mistake:
     kind : str
         Of ``KINDS``.
     object : int or None
-        The row of the object it is about, from 0.
+        The number of the object it is about, from 1, in the order of the annotation.
     iou, box_iou : float
         Overlap with that object, of what is compared and of the boxes.
     second_name_of : int or None
@@ -92,14 +92,16 @@ def _mistake(
     if kind == BACKGROUND:
         text += f", {KINDS[kind]}"
     else:
-        text += f"; {rules.iou_type} IoU {overlap:.3f} with object {g}, {one_of(names[int(sample.gt_class_ids[g])])}"
+        text += (
+            f"; {rules.iou_type} IoU {overlap:.3f} with object {g + 1}, {one_of(names[int(sample.gt_class_ids[g])])}"
+        )
         if rules.iou_type == "mask":
             text += f" (box IoU {box:.3f})"
     second, between = _second_name(d, g, found, judged) if kind == WRONG_CLASS else (None, 0.0)
     if second is not None:
         text += f", which detection {second} finds rightly: one object under two names (IoU of the boxes {between:.3f})"
-    right = np.flatnonzero((judged.matched == g) & (judged.outcome == TRUE_POSITIVE)) if g >= 0 else ()
-    found_by = int(right[0]) + 1 if len(right) else None
+    right = np.flatnonzero((judged.matched == g) & (judged.outcome == TRUE_POSITIVE))
+    found_by = int(right[0]) + 1 if g >= 0 and len(right) else None
     if kind == BADLY_PLACED and found_by is not None:
         text += f", which detection {found_by} finds rightly"
     return Mistake(
@@ -109,7 +111,7 @@ def _mistake(
         box=[round(float(v), 2) for v in found.boxes[d]],
         score=score,
         kind=kind,
-        object=None if g < 0 else g,
+        object=None if g < 0 else g + 1,
         iou=round(overlap, 4),
         box_iou=round(box, 4),
         second_name_of=second,

@@ -36,6 +36,7 @@ from ..pictures.labels import add_labels
 from ..tables import one_of
 from .advice import in_full
 from .deaths import Miss
+from .judge import BADLY_PLACED
 from .mistakes import Mistake
 from .report import Explanation
 
@@ -48,7 +49,7 @@ _MOST, SHOWN_SCORE = 12, 0.5
 _NOTHING = 0.00005
 LEGEND = (
     "Left the objects: missed ones red, found ones green. Right the detections: false ones blue, right ones green. Of "
-    "what is wrong the mask is filled."
+    "what is wrong the mask is filled. The numbers are those of the sentences."
 )
 _STYLE = "li.missed::marker { color: #d62728; } li.false::marker { color: #3a86ff; } .cost { color: #777; }\n"
 
@@ -79,12 +80,15 @@ def draw_mistakes(
     )
     top = _TITLE + LINE * max(title.count("\n") for title in titles)
     figure = new_figure(2 * cell + 3 * _GAP, height + top + _GAP)
-    lost = {one.number: f"{one.number} {class_names[one.class_id]}: {one.stage}" for one in misses}
-    wrong = {one.number - 1: f"{class_names[one.class_id]} {one.score:.2f}: {one.kind}" for one in told}
+    lost = {one.number - 1: f"{one.number} {class_names[one.class_id]}: {one.stage}" for one in misses}
+    wrong = {
+        one.number - 1: f"det {one.number} {class_names[one.class_id]} {one.score:.2f}: {one.kind}" for one in told
+    }
     right = np.setdiff1d(np.arange(len(found.scores)), [one.number - 1 for one in mistakes])
+    of_objects, of_detections = _mentioned(misses, told)
     panels = (
-        (sample.gt_boxes, sample.gt_masks, lost, np.arange(len(sample.gt_boxes)), _MISSED),
-        (found.boxes, found.masks, wrong, right, _FALSE),
+        (sample.gt_boxes, sample.gt_masks, lost, dict.fromkeys(range(len(sample.gt_boxes)), "") | of_objects, _MISSED),
+        (found.boxes, found.masks, wrong, {d: of_detections.get(d, "") for d in right.tolist()}, _FALSE),
     )
     for side, (boxes, masks, captions, others, colour) in enumerate(panels):
         left = _GAP + side * (cell + _GAP)
@@ -92,6 +96,14 @@ def draw_mistakes(
         _panel(ax, sample.image, boxes, masks, captions, others, colour)
         add_text(figure, left / (2 * cell + 3 * _GAP), 1 - 4 / (height + top + _GAP), titles[side], va="top")
     return pixels(figure)
+
+
+def _mentioned(misses: list[Miss], told: list[Mistake]) -> tuple[dict[int, str], dict[int, str]]:
+    """Return labels of the objects and of the detections that sentences on others name, by their rows."""
+    objects = [one.object for one in told] + [miss.numbers.get("by_object") for miss in misses]
+    detections = [one.found_by if one.kind == BADLY_PLACED else one.second_name_of for one in told]
+    detections += [miss.numbers.get(key) for miss in misses for key in ("detection", "by_detection")]
+    return {n - 1: str(n) for n in objects if n is not None}, {n - 1: f"det {n}" for n in detections if n is not None}
 
 
 def _which_drawn(mistakes: list[Mistake], told: list[Mistake]) -> str:
@@ -113,22 +125,23 @@ def _panel(
     boxes: np.ndarray,
     masks: np.ndarray | Masks,
     captions: dict[int, str],
-    others: np.ndarray,
+    others: dict[int, str],
     colour: np.ndarray,
 ) -> None:
-    """Draw what has a caption in a colour, with its mask, and the boxes of the others thinly."""
+    """Draw what has a caption in a colour, with its mask, and the boxes of the others thinly, with their labels."""
     canvas = as_rgb(image) / 255.0
     for i in captions:
         mask = np.asarray(masks[i])
         canvas[mask] = 0.6 * canvas[mask] + 0.4 * colour
     show_image(ax, canvas)
+    others = {i: label for i, label in others.items() if i not in captions}
     for i in others:
-        if i not in captions:
-            add_box(ax, boxes[i], _GOOD, width=1.2)
-    rows = list(captions)
-    for i in rows:
+        add_box(ax, boxes[i], _GOOD, width=1.2)
+    for i in captions:
         add_box(ax, boxes[i], colour)
-    add_labels(ax, boxes[rows], list(captions.values()), np.tile(colour, (len(rows), 1)), image.shape[:2], 8)
+    labels = captions | {i: label for i, label in others.items() if label}
+    colours = np.array([colour if i in captions else _GOOD for i in labels]).reshape(-1, 3)
+    add_labels(ax, boxes[list(labels)], list(labels.values()), colours, image.shape[:2], 8)
 
 
 def write_page(

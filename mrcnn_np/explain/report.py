@@ -109,7 +109,7 @@ class Explanation:
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for JSON, NaN as None.
 
-        Detections count from 1, as ``n`` does in the JSON of ``detect``; objects from 0, as in the annotation.
+        Detections count from 1, as ``n`` does in the JSON of ``detect``; objects, too, in the order of the annotation.
         """
 
         def kinds(table: dict[str, tuple[int, float]]) -> dict[str, Any]:
@@ -228,7 +228,7 @@ def explain_split(
         first, objects = ledger.add(found.class_ids, found.scores, sample.gt_class_ids, judged)
         deaths = find_deaths(trail, sample, judged, rules, config, names)
         wrong = find_mistakes(found, sample, judged, names, rules)
-        rows += [(objects + miss.number, miss) for miss in deaths]
+        rows += [(objects + miss.number - 1, miss) for miss in deaths]
         rows += [(first + one.number - 1, one) for one in wrong]
         report.images += 1
         if oracles:

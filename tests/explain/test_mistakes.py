@@ -28,7 +28,7 @@ def test_one_object_under_two_names():
     stage = under_two_names(3.0)
     report = explained(stage)
     (mistake,) = report.mistakes
-    assert (mistake.kind, mistake.object, mistake.second_name_of, mistake.name_iou) == ("wrong class", 0, 1, 1.0)
+    assert (mistake.kind, mistake.object, mistake.second_name_of, mistake.name_iou) == ("wrong class", 1, 1, 1.0)
     assert "which detection 1 finds rightly: one object under two names (IoU of the boxes 1.000)" in mistake.text
     (record,) = report.as_dict()["false"]
     assert (record["number"], record["second_name_of"]) == (2, 1)

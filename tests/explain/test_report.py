@@ -47,13 +47,13 @@ def test_a_missed_object_and_the_detection_that_names_it_wrongly():
     stage = wrong_class()
     report = explain(stage, stage.sample, oracles=False)
     (miss,), (mistake,) = report.misses, report.mistakes
-    assert (miss.stage, miss.number, mistake.kind, mistake.object) == ("class score", 1, "wrong class", 1)
+    assert (miss.stage, miss.number, mistake.kind, mistake.object) == ("class score", 2, "wrong class", 2)
     assert (report.images, report.objects, report.mean_ap) == (1, 2, 0.5)
     assert (miss.cost, report.stages["class score"]) == (0.5, (1, 0.5))
     assert (mistake.cost, report.kinds["wrong class"]) == (0.5, (1, 0.5))
     assert (report.all_missed, report.all_false) == (0.5, 0.0)
-    assert "IoU 1.000 with object 1, a square" in mistake.text
-    assert in_words(miss, NAMES).startswith("missed: object 1, a square: class score: of 1 proposals")
+    assert "IoU 1.000 with object 2, a square" in mistake.text
+    assert in_words(miss, NAMES).startswith("missed: object 2, a square: class score: of 1 proposals")
     assert report.costs_of_images() == {"i0": 1.0}
 
 
@@ -95,6 +95,20 @@ def test_a_table_of_nothing_is_left_out():
     stage = Stage([A, B], [1, 2])
     table = explain(stage, stage.sample, oracles=False).table()
     assert "\n\nnone of 2 objects is missed\n\nno detection is false" in table and "all of them" not in table
+
+
+def test_pictures_have_the_numbers_of_the_sentences(monkeypatch):
+    stage = wrong_class()
+    report = explain(stage, stage.sample, oracles=False)
+    (found,) = stage.model.detect([stage.sample.image])
+    labels = []
+    monkeypatch.setattr(page, "add_labels", lambda ax, boxes, captions, *rest: labels.append(captions))
+    misses, (mistake,) = mistakes_in(report, "i0")
+    draw_mistakes(stage.sample, found, misses, [mistake], NAMES)
+    assert labels == [["2 square: class score"], [f"det 2 circle {mistake.score:.2f}: wrong class"]]
+    labels.clear()
+    draw_mistakes(stage.sample, found, [], [replace(mistake, object=1, second_name_of=1)], NAMES)
+    assert labels == [["1"], [f"det 2 circle {mistake.score:.2f}: wrong class", "det 1"]]
 
 
 def test_dearest_first():

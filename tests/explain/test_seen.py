@@ -15,7 +15,7 @@ def report_of(config=None, **fields):
 
 
 def of_stage(stage, **numbers):
-    return Miss("i", 0, 1, [0, 0, 1, 1], stage, numbers, "text")
+    return Miss("i", 1, 1, [0, 0, 1, 1], stage, numbers, "text")
 
 
 def told(report, kind, **options):
@@ -41,7 +41,7 @@ def test_other_anchors_are_no_advice_where_anchors_fit():
 
 def badly_placed(*box_ious):
     return [
-        Mistake("i", 0, 1, [0, 0, 1, 1], 0.9, "badly placed", 0, 0.3, overlap, None, 0.0, "text")
+        Mistake("i", 1, 1, [0, 0, 1, 1], 0.9, "badly placed", 1, 0.3, overlap, None, 0.0, "text")
         for overlap in box_ious
     ]
 
