@@ -12,7 +12,7 @@ import numpy as np
 from ..data import open_dataset as open_data
 from ..data.coco import COCODataset
 from ..data.coco_json import Instances
-from ..data.coco_results import read_results
+from ..data.coco_results import Result, read_results
 from ..data.sample import Dataset
 from ..errors import UserError, some_of
 from ..evaluate.classes import in_classes_of
@@ -26,6 +26,9 @@ from .beginnings import untaught_by
 from .network import checkpoint_path, load_model, of_weights, refuse_options_of_weights
 from .options import images_named, images_of_run, open_dataset, recognise_data, recorded_options
 from .results_file import ResultsFile
+
+#: so many of the pictures that have objects may be without a detection; of more it is said
+_EMPTY_SHARE = 0.1
 
 
 class Subject(NamedTuple):
@@ -213,11 +216,26 @@ def _measure_results(args: argparse.Namespace) -> int:
     evaluations = {kind: evaluate_results(instances, results, iou_type=kind, area=args.area) for kind in kinds}
     for kind, evaluation in evaluations.items():
         print(f"{kind}\n{evaluation.table()}\n")
+    _warn_of_empty(results, instances, args.results)
     if args.out:
         files = {"results": str(args.results), "ground_truth": str(instances.path)}
         write_json(Path(args.out), files | {kind: e.as_dict() for kind, e in evaluations.items()})
         print(f"written to {args.out}")
     return 0
+
+
+def _warn_of_empty(results: list[Result], instances: Instances, path: str) -> None:
+    """Say that many pictures have no detection: the results may be of a part of the pictures only."""
+    found = {result.image_id for result in results}
+    some = [i for i in instances.images if any(not one.crowd for one in instances.objects(i, masks=False))]
+    empty = sum(image_id not in found for image_id in some)
+    if empty > _EMPTY_SHARE * len(some):
+        print(
+            f"warning: {empty} of {len(some)} pictures of {instances.path} that have objects have no detection in "
+            f"{path}: these objects count as missed; if the detections are of fewer pictures, measure them on the "
+            "truth of the same ones, which `mrcnn-np data coco --ids FILE` writes",
+            file=sys.stderr,
+        )
 
 
 def _ground_truth(args: argparse.Namespace) -> Instances:

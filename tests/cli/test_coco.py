@@ -144,6 +144,24 @@ def test_detect_numbers_the_images(coco, trained, tmp_path, capsys):
     assert "--ground-truth numbers the images of --coco-results" in capsys.readouterr().err
 
 
+def test_pictures_without_a_detection_are_counted_aloud(coco, tmp_path, capsys):
+    """The results may be of a part of the pictures; then AP is low for no fault of the network."""
+    truth = json.loads((coco / "annotations" / "instances_val.json").read_text())
+    results = [
+        {k: a[k] for k in ("image_id", "category_id", "bbox", "segmentation")} | {"score": 1}
+        for a in truth["annotations"]
+    ]
+    seen, found = len({a["image_id"] for a in truth["annotations"]}), tmp_path / "found.json"
+    found.write_text(json.dumps(results))
+    assert eval_results(coco, found, tmp_path / "e.json") == 0
+    assert "warning" not in capsys.readouterr().err
+    first = results[0]["image_id"]
+    found.write_text(json.dumps([one for one in results if one["image_id"] == first]))
+    assert eval_results(coco, found, tmp_path / "e.json") == 0
+    said = capsys.readouterr().err
+    assert f"warning: {seen - 1} of {seen} pictures of " in said and f"have no detection in {found}: " in said
+
+
 def test_results_without_masks(coco, tmp_path, capsys):
     found = tmp_path / "found.json"
     found.write_text(json.dumps([{"image_id": 1, "category_id": 1, "bbox": [1, 1, 9, 9], "score": 0.5}]))
