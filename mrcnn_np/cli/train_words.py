@@ -16,6 +16,7 @@ from ..config import Config
 from ..data import Dataset, Sample, require_teachable
 from ..data.few import LOOKED_AT, Few, classes_in, too_few
 from ..errors import DataError, some_of
+from ..evaluate.counting import DEFAULT_SCORE
 from ..evaluate.split import SplitReport, ap50_of, evaluate_split
 from ..explain.advice import LOW_AP
 from ..model import MaskRCNN
@@ -274,8 +275,11 @@ def last_words(
     for split in list(reports)[-1:]:
         next_ones.append(f"what it misses and why:  mrcnn-np explain --run {run} --split {split}")
     counts = others[-1].counts if others else None
-    score = "" if counts is None or counts.best is None else f" --score {counts.best.score:g}"
-    next_ones.append(f"find objects elsewhere:  mrcnn-np detect --run {run} PICTURES{score} --out found")
+    score = chosen = ""
+    if counts is not None and counts.best is not None and counts.best.score != DEFAULT_SCORE:
+        score = f" --score {counts.best.score:g}"
+        chosen = f"  # chosen on these {counts.images} held-out pictures; the default is {DEFAULT_SCORE:g}"
+    next_ones.append(f"find objects elsewhere:  mrcnn-np detect --run {run} PICTURES{score} --out found{chosen}")
     enough = elsewhere is not None and elsewhere > ENOUGH
     if not (in_vain or by_heart or enough):
         next_ones.append(f"train it for longer:     mrcnn-np train --out {run} --resume --steps {2 * steps}")

@@ -171,7 +171,7 @@ class Counts:
             f"({self.iou_type} IoU >= 0.5, {self.images} images; found: of the objects; false: of the detections, "
             "which are what is counted; F1: 1 if nothing is missed or false)"
         ]
-        if self.best is not None:
+        if any(one is not None and one.score != self.default.score for one in (self.best, self.balanced)):
             lines.append(
                 "the scores other than the default were chosen on these very images, so their numbers flatter a "
                 "little: check them on images that were not used for it"

@@ -139,6 +139,7 @@ def test_no_score_is_proposed_without_reason():
     assert empty.default.as_dict()["recall"] is empty.default.as_dict()["precision"] is None and empty.table()
     short = count_from_scores(matches_of([0.9] * 20, [1] * 20, 40))
     assert short.best.score == 0.5 and short.balanced is None  # no score gives as many as there are
+    assert "chosen on" not in short.table()  # there is no other score
 
 
 def test_below_the_networks_threshold_nothing_is_said():
