@@ -42,7 +42,7 @@ from ..training.loop import INITIALISE, TrainResult, image_checksum, stream, tra
 from ..training.optim import trained_names
 from ..training.page import Page
 from ..training.run_folder import CHECKPOINT, CONFIG, FILES, METRICS, OPTIONS, PICTURES, REPORT, START, clear, locked
-from ..training.summary import add_words, draw, peak_memory_mib, summarise
+from ..training.summary import add_words, changed_fields, draw, peak_memory_mib, summarise
 from .backend import remembered, threads_of
 from .beginnings import recorded_source, start_of
 from .compile_ahead import compiling_ahead
@@ -371,6 +371,7 @@ def _train_and_report(args: argparse.Namespace, folder: Path, plan: Plan, page: 
     facts = {
         "run": str(folder),
         "preset": model.config.name,
+        "changed": changed_fields(model.config),
         "weights": options.weights,
         "backend": kernels.backend(),
         **({"processes": plan.ranks.size} if plan.ranks.several else {}),

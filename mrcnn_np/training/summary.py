@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import sys
 from collections.abc import Sequence
@@ -10,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from ..config import Config
+from ..config.presets import base
 from ..errors import printable
 from ..evaluate import Evaluation
 from ..evaluate.split import SplitReport, ap50_of
@@ -24,12 +27,22 @@ except ImportError:  # pragma: no cover
     resource = None  # type: ignore[assignment]
 
 
+#: fields that the summary tells of anyway
+_TOLD = ("num_classes", "steps", "batch_size", "accumulate")
+
+
 def peak_memory_mib() -> float | None:
     """Return the most memory this process has held at once, in MiB; None where the system does not tell."""
     if resource is None:  # pragma: no cover
         return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return round(peak / (1 << 20 if sys.platform == "darwin" else 1 << 10), 1)  # macOS counts bytes, Linux KiB
+
+
+def changed_fields(config: Config) -> dict[str, Any]:
+    """Return the fields that are not as in the preset, without those of which the summary has lines of their own."""
+    usual = base(config.name).replace(num_classes=config.num_classes).to_dict()
+    return {name: value for name, value in config.to_dict().items() if value != usual[name] and name not in _TOLD}
 
 
 def summarise(folder: Path, facts: dict[str, Any], splits: dict[str, SplitReport]) -> dict[str, Any]:
@@ -85,11 +98,13 @@ def add_words(folder: Path, said: Sequence[str]) -> None:
 def _markdown(summary: dict[str, Any], splits: dict[str, SplitReport]) -> str:
     memory = summary["peak_memory_mib"]
     skipped = summary["skipped"] | {k: v for report in splits.values() for k, v in report.skipped.items()}
+    changed = ", ".join(f"{name}={json.dumps(value)}" for name, value in summary.get("changed", {}).items())
     lines = [
         f"# {summary['run']}",
         "",
         f"- preset {summary['preset']}, {summary['parameters']:,} parameters, seed {summary['seed']}, "
         f"backend {summary['backend']}",
+        *([f"- unlike the preset: {changed}"] if changed else []),
         *([f"- started from {summary['weights']}"] if summary.get("weights") else []),
         f"- {summary['steps']} steps of {summary['batch_size']} images in {summary['training_seconds']:.0f} s, "
         f"{summary['images']} images in the training set",

@@ -41,6 +41,9 @@ def test_a_run_leaves_everything(trained):
     assert f"**val: box AP50 {summary['evaluation']['val']['box']['mean_ap']:.3f}, mask AP50 " in report
     config = json.loads((trained / "config.json").read_text())
     assert (config["num_classes"], config["image_max_size"], config["warmup_steps"]) == (4, 64, 2)
+    (unlike,) = (line for line in report.splitlines() if line.startswith("- unlike the preset: "))
+    assert "image_max_size=64" in unlike and "warmup_steps=2" in unlike and "num_classes" not in unlike
+    assert summary["changed"]["image_max_size"] == 64
 
 
 def test_cocos_ap_stands_beside_as_eval_measures_it(trained, tmp_path):
