@@ -135,9 +135,10 @@ book-build: $(BOOK_STAMP)
 book-check: $(BOOK_STAMP)
 	$(BIN)/python book/press.py check $(if $(FULL),--full) $(ARGS)
 
+# Jupyter refuses root, who is all there is in many containers, unless it is told.
 lab: $(BOOK_STAMP)
 	$(BIN)/python -m pip install --quiet --editable '.[book,book-lab]'
-	$(BIN)/jupyter lab book
+	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root )book
 
 clean:
 	rm -rf $(VENV) .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
