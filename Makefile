@@ -23,7 +23,7 @@ help:
 	@echo 'make setup         install into .venv; then `. .venv/bin/activate`, and `mrcnn-np` is a command'
 	@echo 'make train         train on generated shapes, evaluate, draw: runs/shapes-tiny/'
 	@echo 'make train-voc     the same on Pascal VOC; VOC_ROOT names the VOCdevkit folder'
-	@echo 'make train-nuclei  nuclei under the microscope: 20 minutes on two free cores; DSB_ROOT names the data'
+	@echo 'make train-nuclei  nuclei under the microscope: 15 minutes on two free cores; DSB_ROOT names the data'
 	@echo 'make test          the tests'
 	@echo 'make test-compare  beside the frameworks that are installed'
 	@echo 'make test-nojit    the kernels as plain Python, with coverage'
@@ -46,7 +46,7 @@ train: $(STAMP)
 train-voc: $(STAMP)
 	$(BIN)/mrcnn-np train --data voc --preset small --eval-splits train,val --out runs/voc $(if $(ARGS),$(ARGS),--resume)
 
-# Nuclei under the microscope: about 19 minutes on two free cores, 26 on one. DSB_ROOT names the folder or zip of the Data
+# Nuclei under the microscope: 15 to 19 minutes on two free cores, 26 on one. DSB_ROOT names the folder or zip of the Data
 # Science Bowl 2018, stage 1, which `mrcnn-np data get dsb2018` downloads. docs/recipes.md
 train-nuclei: $(STAMP)
 	$(BIN)/mrcnn-np train --data dsb --preset small --config recipes/nuclei.json --val-fraction 0.16 --out runs/nuclei \
