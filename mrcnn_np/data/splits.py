@@ -34,8 +34,8 @@ class Overview:
         The number that the files give to each class.
     objects : dict of str to int
         How many objects of each class there are in the images that were looked at.
-    first : dict of str to str
-        The name of the first image that has objects of each class.
+    shown_in : dict of str to list of str
+        The names of the images that have objects of each class.
     pictures : dict of str to str
         For each picture a digest of its pixels, and its name; pictures of one colour are left out.
     photographs : dict of str to str
@@ -50,7 +50,7 @@ class Overview:
     split: str = ""
     numbers: dict[str, int] = field(default_factory=dict)
     objects: dict[str, int] = field(default_factory=dict)
-    first: dict[str, str] = field(default_factory=dict)
+    shown_in: dict[str, list[str]] = field(default_factory=dict)
     pictures: dict[str, str] = field(default_factory=dict)
     photographs: dict[str, str] = field(default_factory=dict)
     thumbnails: dict[str, Thumbnail] = field(default_factory=dict)
@@ -73,7 +73,8 @@ class Overview:
         one = Picture.of(sample)
         for k in sample.gt_class_ids:
             self.objects[self._names[k]] += 1
-            self.first.setdefault(self._names[k], one.name)
+        for k in np.unique(sample.gt_class_ids):
+            self.shown_in.setdefault(self._names[k], []).append(one.name)
         self.seen.append(one)
         if one.digest:
             self.pictures.setdefault(one.digest, one.name)
@@ -212,17 +213,17 @@ def _missing(there: Overview, here: Overview) -> list[Finding]:
 def _spelt_twice(overviews: Sequence[Overview]) -> list[Finding]:
     """Find classes that may be one; the objects of all splits count."""
     objects: Counter[str] = Counter(dict.fromkeys((name for one in overviews for name in one.numbers), 0))
-    places: dict[str, str] = {}
+    places: dict[str, list[str]] = {}
     for one in overviews:
         objects.update(one.objects)
-        for name, image in one.first.items():
-            places.setdefault(name, f"{image} of split {one.split!r}")
+        for name, images in one.shown_in.items():
+            places.setdefault(name, []).append(f"{_images(images)} of split {one.split!r}")
     found: dict[str, list[str]] = {}
     concerns: dict[str, list[str]] = {}
 
     def said(names: Sequence[str]) -> str:
         counts = [f"{name!r} ({counted(objects[name], 'object')})" for name in names]
-        where = f", the first in image {places[names[-1]]}" if names[-1] in places else ""
+        where = f", the latter in {' and '.join(places[names[-1]])}" if names[-1] in places else ""
         return f"{' and '.join(counts)}{where}"
 
     for how, names in spelt_twice(objects):
@@ -243,6 +244,13 @@ def _spelt_twice(overviews: Sequence[Overview]) -> list[Finding]:
     ]
 
 
+def _images(names: Sequence[str]) -> str:
+    """Name images, of many the first and how many there are."""
+    if len(names) == 1:
+        return f"image {names[0]}"
+    return f"{len(names)} images ({some_of(names, _NAMED)})"
+
+
 def names_alike(dataset: Dataset) -> list[str]:
     """Say which classes may be one, spelt in two ways, without reading pixels.
 
@@ -258,17 +266,17 @@ def names_alike(dataset: Dataset) -> list[str]:
     """
     if not hasattr(dataset, "classes_in"):
         return []
-    names, seen, first = dataset.class_names, Counter[str](), dict[str, str]()
+    names, seen, shown_in = dataset.class_names, Counter[str](), dict[str, list[str]]()
     for index in np.linspace(0, len(dataset) - 1, min(len(dataset), LOOKED_AT)).astype(int).tolist():
         with suppress(DataError):  # training says which cannot be read
             for k in dataset.classes_in(index) or ():
                 seen[names[k]] += 1
-                first.setdefault(names[k], dataset.ids[index])
+                shown_in.setdefault(names[k], []).append(dataset.ids[index])
     alike = spelt_twice({name: seen[name] for name in names[1:] if seen[name]})
     in_words = {name: f"{name!r} (in {counted(count, 'image')})" for name, count in seen.items()}
     return [
-        f"classes {' and '.join(in_words[name] for name in spelt)} differ by {how} only, the last first seen in image "
-        f"{first[spelt[-1]]}; if they are one class, spell it one way in all files, as else each learns from its own "
-        "objects, and those of the other are background to it"
+        f"classes {' and '.join(in_words[name] for name in spelt)} differ by {how} only, the last seen in "
+        f"{_images(shown_in[spelt[-1]])}; if they are one class, spell it one way in all files, as else each learns "
+        "from its own objects, and those of the other are background to it"
         for how, spelt in alike
     ]

@@ -128,7 +128,23 @@ def test_names_that_differ_by_their_spelling(tmp_path):
     (finding,) = [f for f in advice if "capitals" in f.text]
     assert (finding.count, finding.of) == (1, 3)
     assert finding.example == (
-        "'Fire truck' (1 object) and 'fire_truck' (1 object), the first in image b of split 'val'"
+        "'Fire truck' (1 object) and 'fire_truck' (1 object), the latter in image b of split 'val'"
+    )
+
+
+def test_pictures_of_a_misspelt_name_are_named_and_counted(tmp_path):
+    root = both(labelme, tmp_path / "mine")
+    for number in range(7):
+        for suffix in ("json", "png"):
+            (root / "train" / f"c{number}.{suffix}").write_bytes((root / "train" / f"a.{suffix}").read_bytes())
+        relabel(root / "train" / f"c{number}.json", "dog", "Dog")
+    relabel(root / "train" / "a.json", "dog", "dog")
+    relabel(root / "val" / "b.json", "Dog")
+    _, advice = compared("labelme", root)
+    (finding,) = [f for f in advice if "capitals" in f.text]
+    assert finding.example == (
+        "'dog' (9 objects) and 'Dog' (8 objects), the latter in 7 images (c0 (a.png), c1 (a.png), c2 (a.png), "
+        "c3 (a.png), c4 (a.png) and 2 more) of split 'train' and image b of split 'val'"
     )
 
 
@@ -152,7 +168,7 @@ def test_a_misspelt_name_is_found_in_one_split_by_its_rareness(tmp_path):
     relabel(root / "a.json", "person", "person")
     _, (finding,) = compare_splits(check_dataset(open_dataset("labelme", root)).overview, [])
     assert (finding.count, finding.of, finding.unit) == (1, 3, "classes")
-    assert finding.example == "'person' (22 objects) and 'persn' (1 object), the first in image b of split 'train'"
+    assert finding.example == "'person' (22 objects) and 'persn' (1 object), the latter in image b of split 'train'"
     assert "by one letter only; if they are one class" in finding.text and "labelme's label" in finding.text
 
 
@@ -168,7 +184,7 @@ def test_train_is_told_of_a_misspelt_name_without_reading_pixels(tmp_path):
         path.write_bytes(b"")
     (said,) = names_alike(open_dataset("labelme", root))
     assert said.startswith(
-        "classes 'bolt' (in 20 images) and 'blot' (in 1 image) differ by one letter only, the last first seen in "
+        "classes 'bolt' (in 20 images) and 'blot' (in 1 image) differ by one letter only, the last seen in "
         "image a; if they are one class, spell it one way in all files"
     )
     relabel(root / "a.json", "bolt", "nut")

@@ -10,7 +10,7 @@ def all_named(findings):
             assert one.concerns == () and one.names_all
             continue
         assert len(one.concerns) == one.count, one
-        first = one.concerns[0].partition(", the first in image")[0]  # of three spellings the line names all in one
+        first = one.concerns[0].partition(", the latter in ")[0]  # of three spellings the line names all in one
         assert first and one.example.startswith(first), one
         assert one.as_dict()["concerns"] == list(one.concerns)
     return findings
