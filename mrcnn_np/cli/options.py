@@ -244,10 +244,10 @@ def recognise_data(args: argparse.Namespace) -> bool:
         )
     found = data.recognise(args.data)
     print(f"{args.data}: {found.what}, because {found.ground}", flush=True)
-    same, written = uncorrected(args.data)
+    same, written = uncorrected(args.data, labelme=found.kind == "labelme")
     if same:
         print(
-            f"warning: {same} of the {counted(written, 'annotation')} that `detect` wrote to {args.data} are as it "
+            f"warning: {same} of the {counted(written, 'annotation')} in {args.data} that `detect` wrote are as it "
             "wrote them: a network that learns from them repeats what was found, and AP measured on them is too good",
             file=sys.stderr,
         )

@@ -5,8 +5,12 @@ The reverse of ``labelme.py`` and ``label_images.py``.
 
 from __future__ import annotations
 
+import hashlib
 import io
+import json
 import os
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +22,14 @@ from ..errors import DataError, UserError
 from ..files import json_bytes, prepare, read_bytes
 from .given import GivenFile
 from .images import MAX_PIXELS, SUFFIXES
+from .json_values import parse_json
 from .tracing import polygons_of, without_specks
+from .tree import Tree
 from .voc_labels import VOID
 from .written import WrittenFiles
 
+#: a digest of the shapes that were written, in a field that labelme keeps when it saves
+MARK = "mrcnn_np_wrote"
 #: bytes of a picture that is copied: more than the largest, uncompressed
 _MOST_BYTES = 16 * MAX_PIXELS
 _EXPECTED = "expected the name of a folder that is new or empty"
@@ -165,7 +173,7 @@ def labelme_document(found: Detections, class_names: tuple[str, ...], picture: s
     Returns
     -------
     dict
-        ``shapes`` with their label, points, and the score as their description.
+        ``shapes`` with their label, points, and the score as their description; and under ``MARK`` a digest of them.
     """
     shapes: list[dict[str, Any]] = []
     for number, (class_id, score, mask) in enumerate(zip(found.class_ids, found.scores, found.masks), start=1):
@@ -185,7 +193,7 @@ def labelme_document(found: Detections, class_names: tuple[str, ...], picture: s
     height, width = found.masks.shape[1:]
     return {
         "version": "5.5.0", "flags": {}, "shapes": shapes, "imagePath": picture, "imageData": None,
-        "imageHeight": int(height), "imageWidth": int(width),
+        "imageHeight": int(height), "imageWidth": int(width), MARK: _digest(shapes),
     }  # fmt: skip
 
 
@@ -249,11 +257,42 @@ def _as_text(name: str) -> str:
     return name.encode(errors="backslashreplace").decode().replace("\\", "_")
 
 
-def uncorrected(folder: str | Path) -> tuple[int, int]:
-    """Return how many annotations in a folder are still as ``detect`` wrote them, and how many it wrote in all."""
+def uncorrected(folder: str | Path, *, labelme: bool = False) -> tuple[int, int]:
+    """Return how many annotations in a folder are still as ``detect`` wrote them, and how many it wrote in all.
+
+    Parameters
+    ----------
+    folder : path
+        As ``detect`` left it, by its record; a data set without one holds none.
+    labelme : bool
+        It is a folder, zip or file of labelme's, whose JSON files say so themselves, wherever they were copied to.
+    """
     ends = (LabelmeFolder.ends, LabelImageFolder.ends)
-    try:
+    same, every = set[str](), set[str]()
+    with suppress(UserError):
         files = WrittenFiles(Path(folder))
-    except UserError:
-        return 0, 0
-    return len(files.as_written(ends)), sum(name.endswith(ends) for name in files.names)
+        same, every = set(files.as_written(ends)), {name for name in files.names if name.endswith(ends)}
+    for name, mark, shapes in _marked(Path(folder)) if labelme else ():
+        every.add(name)
+        same |= {name} if mark == _digest(shapes) else set()
+    return len(same), len(every)
+
+
+def _marked(root: Path) -> Iterator[tuple[str, object, object]]:
+    """Yield the JSON files that have a mark: name, mark and shapes. What cannot be read is left to the reader."""
+    with suppress(DataError):
+        tree = Tree(root, only=root.name if root.is_file() and root.suffix.lower() == ".json" else None)
+        for name in (name for name in tree.names if name.lower().endswith(".json")):
+            with suppress(DataError):
+                content = tree.read(name)
+                document = parse_json(content, tree.path(name), "JSON") if MARK.encode() in content else None
+                if isinstance(document, dict) and MARK in document:
+                    yield name, document[MARK], document.get("shapes")
+
+
+def _digest(shapes: object) -> str:
+    """Return a digest of what a user may correct in shapes; labelme adds other fields when it saves."""
+    kept = ("label", "points", "group_id", "shape_type")
+    listed = shapes if isinstance(shapes, list) else []
+    rows = [[shape.get(k) for k in kept] if isinstance(shape, dict) else shape for shape in listed]
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()

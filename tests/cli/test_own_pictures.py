@@ -102,7 +102,7 @@ def test_detections_that_nobody_corrected_are_told(folder, tmp_path, capsys):
     for name in ("0a", "0b", "1a"):
         for suffix in ("png", "json"):
             written.write(f"{name}.{suffix}", (folder / f"{name}.{suffix}").read_bytes())
-    words = f"of the 3 annotations that `detect` wrote to {where} are as it wrote them: a network that learns from them"
+    words = f"of the 3 annotations in {where} that `detect` wrote are as it wrote them: a network that learns from them"
     assert main(["data", "check", "--data", str(where)]) in (0, 1)
     assert f"warning: 3 {words}" in capsys.readouterr().err
     for name in ("0a", "0b"):

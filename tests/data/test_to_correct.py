@@ -1,6 +1,7 @@
 """Detections as labelme's files and as label images: read again, they are what was found."""
 
 import json
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from PIL import Image
 
 from mrcnn_np.data import open_dataset, recognise
 from mrcnn_np.data.given import GivenFile, find_given
-from mrcnn_np.data.to_correct import LabelImageFolder, LabelmeFolder, labelme_document, numbered, uncorrected
+from mrcnn_np.data.to_correct import MARK, LabelImageFolder, LabelmeFolder, labelme_document, numbered, uncorrected
 from mrcnn_np.detections import Detections
 from mrcnn_np.errors import DataError, UserError
 
@@ -142,6 +143,37 @@ def test_from_a_zip_and_under_a_name_that_is_no_text(photo, tmp_path):
     (given,) = find_given([str(tmp_path / "z.zip")]).files
     LabelmeFolder(tmp_path / "out", CLASSES).add("\udcff", given, None, photo[1], scene())
     assert open_dataset("labelme", tmp_path / "out", "train").load(0).gt_class_ids.tolist() == [1, 3]
+
+
+def as_labelme_saves(path, **changes):
+    """labelme writes the fields it knows anew, with the picture inside, and after them those that it does not."""
+    document = json.loads(path.read_text())
+    known = ("version", "flags", "shapes", "imagePath", "imageData", "imageHeight", "imageWidth")
+    shapes = [{k: v for k, v in shape.items() if k != "mask"} | changes for shape in document["shapes"]]
+    saved = {k: document[k] for k in known} | {"version": "4.6.0", "shapes": shapes, "imageData": "aGE="}
+    path.write_text(json.dumps(saved | {k: v for k, v in document.items() if k not in known}))
+
+
+def test_copies_that_nobody_corrected_are_known_without_the_record(photo, tmp_path):
+    """They lie beside older files, where the hidden record did not come along."""
+    folder, where = LabelmeFolder(tmp_path / "out", CLASSES), tmp_path / "mine" / "train"
+    for name in ("a", "b", "c"):
+        folder.add(name, GivenFile(photo[0]), None, photo[1], scene())
+    shutil.copytree(tmp_path / "out", where, ignore=shutil.ignore_patterns(".*"))
+    older = labelme_document(scene(), CLASSES, "a.png")
+    del older[MARK]
+    (where / "older.json").write_text(json.dumps(older))
+    (where / "broken.json").write_text(f'{{"{MARK}": ')
+    (where / "odd.json").write_text(json.dumps({MARK: 3, "shapes": 3}))
+    assert uncorrected(tmp_path / "mine", labelme=True) == (3, 4) and uncorrected(tmp_path / "mine") == (0, 0)
+    (where / "odd.json").unlink()
+    as_labelme_saves(where / "a.json")
+    as_labelme_saves(where / "b.json", label="kite")
+    as_labelme_saves(where / "c.json", points=[[0, 0], [9, 0], [9, 9]])
+    assert uncorrected(tmp_path / "mine", labelme=True) == (1, 3)
+    assert uncorrected(where / "a.json", labelme=True) == (1, 1)
+    assert uncorrected(where / "b.json", labelme=True) == (0, 1)
+    assert uncorrected(tmp_path / "out", labelme=True) == uncorrected(tmp_path / "out") == (3, 3)
 
 
 @pytest.mark.parametrize("kind", [LabelmeFolder, LabelImageFolder])
