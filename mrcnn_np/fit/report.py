@@ -26,6 +26,8 @@ MOST_CANDIDATES = 4
 MOST_IMAGES = 100
 #: twice the training size is worth a word if that much more of a mask is left by it, in mean IoU
 WORTH_A_SIZE = 0.03
+#: ... and not where so much is left at the training size already
+GOOD_ENOUGH = 0.95
 #: what the table of masks needs said
 OUTLINE_LOST = (
     "outline lost: edge pixels of the annotated mask that are more than a pixel from the edge of what is left of it;\n"
@@ -130,7 +132,8 @@ class FitReport:
 
     def _size(self) -> str:
         """Say what masks would gain at twice the training size; empty where that is little."""
-        if not self.larger[0] - self.masks[0, 0] >= WORTH_A_SIZE:  # neither where there is no mask: NaN
+        little = self.masks[0, 0] > GOOD_ENOUGH or self.larger[0] - self.masks[0, 0] < WORTH_A_SIZE
+        if little or np.isnan(self.masks[0, 0]):  # NaN: there is no mask
             return ""
         size = 2 * self.now.config.image_min_size
         return (
