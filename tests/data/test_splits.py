@@ -155,8 +155,8 @@ def test_of_a_name_in_three_spellings_each_is_named_beside_the_usual_one(tmp_pat
     _, advice = compared("labelme", root)
     (finding,) = [f for f in advice if "capitals" in f.text]
     assert finding.count == 2 and finding.concerns == (
-        "'Fire truck' (1 object) and 'fire_truck' (1 object), the first in image a of split 'train'",
-        "'Fire truck' (1 object) and 'firetruck' (1 object), the first in image b of split 'val'",
+        "'Fire truck' (1 object) and 'fire_truck' (1 object), the latter in image a of split 'train'",
+        "'Fire truck' (1 object) and 'firetruck' (1 object), the latter in image b of split 'val'",
     )
 
 
