@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
 
 from ..errors import DataError
 from ..tables import counted
 
 
 def choose_ids(
-    available: Sequence[str], folder: Path, split: str, subset: int | None, ids: Sequence[str] | None
+    available: Sequence[str],
+    folder: Path,
+    split: str,
+    subset: int | None,
+    ids: Sequence[str] | None,
+    *,
+    files: Mapping[str, str] | None = None,
 ) -> tuple[str, ...]:
     """Apply ``ids`` and ``subset`` to the ids of a split.
 
@@ -25,6 +31,9 @@ def choose_ids(
         Take the first ``subset`` images only.
     ids : sequence of str, optional
         Take these images, in this order. An id may have its file's name behind it, as it is printed: ``139 (a.jpg)``.
+    files : mapping of str to str, optional
+        The file of each id, where these are numbers: then a file's name will do in the place of an id, with or without
+        its folder and its suffix, if no other image has it.
 
     Raises
     ------
@@ -32,7 +41,8 @@ def choose_ids(
         Nothing is left, an id is not in the split or listed twice, or ``subset`` is below 1.
     """
     known, seen = set(available), set()
-    chosen = list(available) if ids is None else [_as_listed(image_id, known) for image_id in ids]
+    by_file = {} if files is None or ids is None else _by_file({i: files[i] for i in available})
+    chosen = list(available) if ids is None else [_as_listed(text, known, by_file) for text in ids]
     if not chosen:
         raise DataError("the list of image ids is empty; expected at least one", path=folder)
     for image_id in chosen:
@@ -51,9 +61,23 @@ def choose_ids(
     return tuple(chosen[:subset])
 
 
-def _as_listed(text: str, known: set[str]) -> str:
-    """Return the id of an image that is named as messages name it (``photographs.with_file``), else the text."""
-    if text in known or not text.endswith(")"):
+def _as_listed(text: str, known: set[str], by_file: Mapping[str, str]) -> str:
+    """Return the id of an image that is named by its file or as messages name it, else the text."""
+    if text in known:
         return text
-    parts = text.split(" (")
-    return next((start for k in range(len(parts) - 1, 0, -1) if (start := " (".join(parts[:k])) in known), text)
+    if text.endswith(")"):  # of ``photographs.with_file``
+        parts = text.split(" (")
+        for k in range(len(parts) - 1, 0, -1):
+            if (start := " (".join(parts[:k])) in known:
+                return start
+    return by_file.get(text, text)
+
+
+def _by_file(files: Mapping[str, str]) -> dict[str, str]:
+    """Return the id of each file's name, whole, without its folder and without its suffix, where that is one image's."""
+    found: dict[str, set[str]] = {}
+    for image_id, name in files.items():
+        path = PurePosixPath(name.replace("\\", "/"))
+        for words in (name, path.name, path.stem):
+            found.setdefault(words, set()).add(image_id)
+    return {words: next(iter(ids)) for words, ids in found.items() if len(ids) == 1}

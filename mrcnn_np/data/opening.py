@@ -168,7 +168,9 @@ def open_dataset(
     dataset = reader(form)(path, val_of, **options)
     held = drawn(image_names(dataset), val_fraction)
     part = [image_id for image_id, out in zip(dataset.ids, held) if out == (split == "val")]
-    dataset.ids, dataset.split = choose_ids(part, path, split, subset, ids), split
+    name_of = getattr(dataset, "name_of", None)
+    files = None if name_of is None or ids is None else {image_id: name_of(image_id) for image_id in part}
+    dataset.ids, dataset.split = choose_ids(part, path, split, subset, ids, files=files), split
     return dataset
 
 

@@ -1,6 +1,7 @@
 """``data import``: every format, there and back through COCO's; nothing is overwritten and nothing half there."""
 
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -123,3 +124,31 @@ def test_crowds_that_are_objects(tmp_path, capsys):
         assert dataset.load(0).gt_crowd.tolist() == crowds
         np.testing.assert_array_equal(dataset.load(0).gt_boxes, [[3, 2, 13, 12], [3, 20, 13, 30]])
         np.testing.assert_array_equal(dataset.load(0).gt_masks.areas, [100, 100])
+
+
+def test_a_list_of_names_holds_for_the_imported_set(tmp_path):
+    """Its ids are numbers; a file's name will do, if it is one image's."""
+    mine = open_dataset("labelme", labelme(tmp_path / "mine"))
+    write_as_coco({"train": mine}, tmp_path / "coco")
+    whole = open_dataset("coco", tmp_path / "coco")
+    assert [Path(whole.name_of(i)).stem for i in whole.ids] == list(mine.ids) == ["a", "b"]
+    for said in ("b", "b.png", whole.ids[1], f"{whole.ids[1]} (b.png)"):
+        assert open_dataset("coco", tmp_path / "coco", ids=[said]).ids == whole.ids[1:]
+    held = [open_dataset("coco", tmp_path / "coco", split, val_fraction=0.5).ids for split in ("train", "val")]
+    for split, ids in zip(("train", "val"), held):
+        name = Path(whole.name_of(ids[0])).stem
+        assert open_dataset("coco", tmp_path / "coco", split, val_fraction=0.5, ids=[name]).ids == ids[:1]
+    with pytest.raises(DataError, match="image 'c' is not in split 'train'"):
+        open_dataset("coco", tmp_path / "coco", ids=["c"])
+
+
+def test_a_name_that_two_files_have_is_nobodys(tmp_path):
+    tree = CocoTree(tmp_path / "two").image(1).image(2).rectangle(1, 2, 3, 10, 10)
+    for entry, name in zip(tree.content["images"], ("x/a.png", "y/a.png")):
+        (tree.images / name).parent.mkdir()
+        (tree.images / entry["file_name"]).rename(tree.images / name)
+        entry["file_name"] = name
+    root = tree.save()
+    assert open_dataset("coco", root, ids=["y/a.png"]).ids == ("2",)
+    with pytest.raises(DataError, match="image 'a' is not in split 'train'"):
+        open_dataset("coco", root, ids=["a"])
