@@ -74,7 +74,7 @@ def _as_listed(text: str, known: set[str], by_file: Mapping[str, str]) -> str:
 
 
 def _by_file(files: Mapping[str, str]) -> dict[str, str]:
-    """Return the id of each file's name, whole, without its folder and without its suffix, where that is one image's."""
+    """Return the id of each file's name, whole, without its folder and without its suffix, if one image has it."""
     found: dict[str, set[str]] = {}
     for image_id, name in files.items():
         path = PurePosixPath(name.replace("\\", "/"))
