@@ -28,7 +28,7 @@ except ImportError:  # pragma: no cover
 
 
 #: fields that the summary tells of anyway
-_TOLD = ("num_classes", "steps", "batch_size", "accumulate")
+_TOLD = ("steps", "batch_size")
 
 
 def peak_memory_mib() -> float | None:
