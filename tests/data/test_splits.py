@@ -120,12 +120,18 @@ def test_the_same_numbers_in_another_order_and_a_class_more(tmp_path):
     assert wrong == [] and advice == []
 
 
+def spelt_differently(root):
+    """Return what is said of classes that differ by capitals, spaces or dashes: one finding."""
+    _, advice = compared("labelme", root)
+    (finding,) = [f for f in advice if "capitals" in f.text]
+    return finding
+
+
 def test_names_that_differ_by_their_spelling(tmp_path):
     root = both(labelme, tmp_path / "mine")
     relabel(root / "train" / "a.json", "Fire truck", "dog")
     relabel(root / "val" / "b.json", "fire_truck")
-    _, advice = compared("labelme", root)
-    (finding,) = [f for f in advice if "capitals" in f.text]
+    finding = spelt_differently(root)
     assert (finding.count, finding.of) == (1, 3)
     assert finding.example == (
         "'Fire truck' (1 object) and 'fire_truck' (1 object), the latter in image b of split 'val'"
@@ -140,8 +146,7 @@ def test_pictures_of_a_misspelt_name_are_named_and_counted(tmp_path):
         relabel(root / "train" / f"c{number}.json", "dog", "Dog")
     relabel(root / "train" / "a.json", "dog", "dog")
     relabel(root / "val" / "b.json", "Dog")
-    _, advice = compared("labelme", root)
-    (finding,) = [f for f in advice if "capitals" in f.text]
+    finding = spelt_differently(root)
     assert finding.example == (
         "'dog' (9 objects) and 'Dog' (8 objects), the latter in 7 images (c0 (a.png), c1 (a.png), c2 (a.png), "
         "c3 (a.png), c4 (a.png) and 2 more) of split 'train' and image b of split 'val'"
@@ -152,8 +157,7 @@ def test_of_a_name_in_three_spellings_each_is_named_beside_the_usual_one(tmp_pat
     root = both(labelme, tmp_path / "mine")
     relabel(root / "train" / "a.json", "Fire truck", "fire_truck")
     relabel(root / "val" / "b.json", "firetruck")
-    _, advice = compared("labelme", root)
-    (finding,) = [f for f in advice if "capitals" in f.text]
+    finding = spelt_differently(root)
     assert finding.count == 2 and finding.concerns == (
         "'Fire truck' (1 object) and 'fire_truck' (1 object), the latter in image a of split 'train'",
         "'Fire truck' (1 object) and 'firetruck' (1 object), the latter in image b of split 'val'",
