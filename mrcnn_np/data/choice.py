@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from ..errors import DataError
@@ -16,7 +16,7 @@ def choose_ids(
     subset: int | None,
     ids: Sequence[str] | None,
     *,
-    files: Mapping[str, str] | None = None,
+    name_of: Callable[[str], str] | None = None,
 ) -> tuple[str, ...]:
     """Apply ``ids`` and ``subset`` to the ids of a split.
 
@@ -31,9 +31,9 @@ def choose_ids(
         Take the first ``subset`` images only.
     ids : sequence of str, optional
         Take these images, in this order. An id may have its file's name behind it, as it is printed: ``139 (a.jpg)``.
-    files : mapping of str to str, optional
-        The file of each id, where these are numbers: then a file's name will do in the place of an id, with or without
-        its folder and its suffix, if no other image has it.
+    name_of : callable, optional
+        Returns the file of an id, where these are numbers: then a file's name will do in the place of an id, with or
+        without its folder and its suffix, if no other image has it.
 
     Raises
     ------
@@ -41,7 +41,7 @@ def choose_ids(
         Nothing is left, an id is not in the split or listed twice, or ``subset`` is below 1.
     """
     known, seen = set(available), set()
-    by_file = {} if files is None or ids is None else _by_file({i: files[i] for i in available})
+    by_file = {} if name_of is None or ids is None else _by_file(available, name_of)
     chosen = list(available) if ids is None else [_as_listed(text, known, by_file) for text in ids]
     if not chosen:
         raise DataError("the list of image ids is empty; expected at least one", path=folder)
@@ -73,11 +73,12 @@ def _as_listed(text: str, known: set[str], by_file: Mapping[str, str]) -> str:
     return by_file.get(text, text)
 
 
-def _by_file(files: Mapping[str, str]) -> dict[str, str]:
+def _by_file(ids: Sequence[str], name_of: Callable[[str], str]) -> dict[str, str]:
     """Return the id of each file's name, whole, without its folder and without its suffix, if one image has it."""
     found: dict[str, set[str]] = {}
-    for image_id, name in files.items():
+    for image_id in ids:
+        name = name_of(image_id)
         path = PurePosixPath(name.replace("\\", "/"))
         for words in (name, path.name, path.stem):
             found.setdefault(words, set()).add(image_id)
-    return {words: next(iter(ids)) for words, ids in found.items() if len(ids) == 1}
+    return {words: next(iter(owners)) for words, owners in found.items() if len(owners) == 1}

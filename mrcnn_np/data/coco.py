@@ -106,8 +106,8 @@ class COCODataset:
             raise DataError("lists no image; expected at least one", path=path)
         self.class_names, self.category_ids = self.instances.class_names, self.instances.category_ids
         self.pose = self.instances.pose
-        files = {str(n): entry.file_name for n, entry in self.instances.images.items()}
-        self.ids = choose_ids(list(files), path, split, subset, ids, files=files)
+        every_id = [str(n) for n in self.instances.images]
+        self.ids = choose_ids(every_id, path, split, subset, ids, name_of=self.name_of)
         self._files = ImageFolder(root, path, [e.file_name for e in self.instances.images.values()])
         self.image_folder = self._files.folder
 

@@ -169,8 +169,7 @@ def open_dataset(
     held = drawn(image_names(dataset), val_fraction)
     part = [image_id for image_id, out in zip(dataset.ids, held) if out == (split == "val")]
     name_of = getattr(dataset, "name_of", None)
-    files = None if name_of is None or ids is None else {image_id: name_of(image_id) for image_id in part}
-    dataset.ids, dataset.split = choose_ids(part, path, split, subset, ids, files=files), split
+    dataset.ids, dataset.split = choose_ids(part, path, split, subset, ids, name_of=name_of), split
     return dataset
 
 
