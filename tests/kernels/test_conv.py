@@ -11,7 +11,7 @@ from kernels.cpu import fused as fast_fused
 from kernels.cpu.convolution import direct, few_channels, winograd, winograd_tiles, winograd_weights
 from kernels.cpu.convolution.geometry import measure
 from kernels.cpu.machine import memory
-from kernels.cpu.machine.simd import NR
+from kernels.cpu.machine.simd import VL
 from mrcnn_np.ops.conv import conv2d, conv2d_backward, conv2d_transpose, conv2d_transpose_backward
 from mrcnn_np.ops.fused import conv2d_fused, conv2d_fused_backward
 
@@ -115,9 +115,9 @@ def test_winograd_on_small_maps_that_share_a_sheet(maps):
     "wide, block", [(winograd_weights.WIDE, winograd_weights.BLOCK), (winograd_weights.WIDE, 8), (1, 48)]
 )
 def test_the_sums_of_a_winograd_gradient_do_not_depend_on_the_threads(wide, block, monkeypatch):
-    """Parts of the tiles, each by one thread or by all together; columns of the result, or again all together."""
-    ways, (maps, c_in, c_out) = [], ((2, 40, 44), 32, 160)
-    for name in ("_correlate_apart", "_correlate_together", "_correlate_columns"):
+    """Parts of the tiles, each by one thread or by all together; rows of the result, or again all together."""
+    ways, (maps, c_in, c_out) = [], ((2, 40, 44), 112, 80)
+    for name in ("_correlate_apart", "_correlate_together", "_correlate_rows"):
         way = getattr(winograd_weights, name)
         monkeypatch.setattr(
             winograd_weights, name, lambda *args, way=way, name=name: (ways.append(name), way(*args))[1]
@@ -132,10 +132,10 @@ def test_the_sums_of_a_winograd_gradient_do_not_depend_on_the_threads(wide, bloc
         monkeypatch.setattr(winograd_weights, "shares", lambda threads=threads: threads)
         found.append(winograd_weights.weight_gradient(x, dy, sizes))
     assert all(other.tobytes() == found[0].tobytes() for other in found)
-    few = min(winograd_weights.FEW_THREADS, -(-c_out // NR) // 2) if wide == 1 else 0
+    few = min(winograd_weights.FEW_THREADS, c_in // VL // 2) if wide == 1 else 0
     parts = 0 if wide == 1 else 2
     assert ways == [
-        "_correlate_columns" if 2 <= threads <= few else "_correlate_" + ("apart" if threads <= parts else "together")
+        "_correlate_rows" if 2 <= threads <= few else "_correlate_" + ("apart" if threads <= parts else "together")
         for threads in (1, 2, 3, 5)
     ]
     _, cache = conv2d.reference(to_float64(x), np.zeros((3, 3, c_in, c_out)), padding=1)

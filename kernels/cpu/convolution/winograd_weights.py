@@ -19,8 +19,8 @@ from .winograd import FEW_TILES, PAD, G, P, R, gather_tiles
 from .winograd_tiles import lay_out
 
 WIDE = 128 * 128  # input times output channels above which the sums of one part are too large for a core's cache
-BLOCK, LARGE_BLOCK = 48, 144  # tiles that are transformed before they are multiplied: of few channels, of many
-FEW_THREADS = 4  # threads up to which each may transform all of x for itself
+BLOCK, LARGE_BLOCK = 48, 72  # tiles that are transformed before they are multiplied: of few channels, of many
+FEW_THREADS = 4  # threads up to which each may transform all of dy for itself
 
 _transform_dw = make_transform([list(column) for column in zip(*G)])
 
@@ -42,9 +42,9 @@ def parts_of(tiles: int, c_in: int, c_out: int) -> int:
 def _multiply(points, rows, panels, planes, block, pitches, sums, add):
     """Add the products of a block of tiles to some points, rows and panels of ``sums`` (36, C_in, C_out).
 
-    ``points``, ``rows`` and ``panels`` are (first, last); ``planes`` the addresses of the two sides, of which the right
-    one holds just these panels, and the distances of their points in bytes; ``block`` the first tile in them and how
-    many; ``pitches`` the channels of a tile. The first block (``add`` is 0) begins the sums.
+    ``points``, ``rows`` and ``panels`` are (first, last); ``planes`` the addresses of the two sides and how many bytes
+    apart their points are; ``block`` the first tile in them and how many; ``pitches`` the channels of a tile. The first
+    block (``add`` is 0) begins the sums.
     """
     v, m, v_plane, m_plane = planes
     first, size = block
@@ -56,7 +56,7 @@ def _multiply(points, rows, panels, planes, block, pitches, sums, add):
             for panel in range(panels[0], panels[1]):
                 gemm_tile_columns(
                     1, no_taps.ctypes.data, size, v + point * v_plane + (first * v_pitch + row * MR) * 4, v_pitch * 4,
-                    m + point * m_plane + (first * m_pitch + (panel - panels[0]) * NR) * 4, 0, m_pitch * 4,
+                    m + point * m_plane + (first * m_pitch + panel * NR) * 4, 0, m_pitch * 4,
                     sums.ctypes.data + ((point * height + row * MR) * width + panel * NR) * 4, width * 4, add,
                 )  # fmt: skip
 
@@ -132,46 +132,53 @@ def _correlate_apart(x, dy, c_out_wide, sheets, block, parts, threads):
 
 
 @njit(cache=True, parallel=True, error_model="numpy")
-def _correlate_columns(x, dy, c_out_wide, sheets, block, threads):
-    """Correlate, in one part: each thread has columns of the result of its own, and transforms what they need itself.
+def _correlate_rows(x, dy, c_out_wide, sheets, block, cuts, most):
+    """Correlate, in one part: each thread has input channels of its own, from ``cuts[thread]`` to the next of them.
 
-    That is all of x, so only a few threads gain by it; they read nothing that another has written.
+    That is at most ``most``, and the results are (threads, 36, most, C_out), filled up.
+
+    It needs all of dy, and transforms that for itself, so only a few threads gain by it; they read nothing that another
+    has written. The other way round, with columns of its own and all of x, there is more to transform: patches of x
+    are 6x6, those of dy 4x4.
     """
-    c_in, c_out = x.shape[3], dy.shape[3]
-    rows, panels, tiles = (c_in + MR - 1) // MR, c_out_wide // NR, sheets.tiles
-    v_plane, m_plane = block * c_in + PAD, block * ((panels + threads - 1) // threads * NR) + PAD
+    c_out, threads = dy.shape[3], cuts.size - 1
+    rows, panels, tiles = (most + MR - 1) // MR, c_out_wide // NR, sheets.tiles
+    v_plane, m_plane = block * most + PAD, block * c_out + PAD
     v, m = np.empty((threads, P * P * v_plane + NR), np.float32), np.empty((threads, P * P * m_plane + NR), np.float32)
-    sums = np.empty((1, P * P, rows * MR, c_out_wide), np.float32)
+    sums = np.empty((threads, P * P, rows * MR, c_out_wide), np.float32)
     for thread in prange(threads):
-        left, right, own = v[thread], m[thread], (panels * thread // threads, panels * (thread + 1) // threads)
+        left, right, begin, end = v[thread], m[thread], cuts[thread], cuts[thread + 1]
         planes = left.ctypes.data, right.ctypes.data, v_plane * 4, m_plane * 4
-        columns = own[0] * NR, min(own[1] * NR, c_out)
+        own = (0, (end - begin + MR - 1) // MR)
         for first in range(0, tiles, block):
             last = min(first + block, tiles)
-            gather_tiles(x, first, last, (0, c_in), sheets, left, v_plane, False)
-            gather_tiles(dy, first, last, columns, sheets, right, m_plane, True)
+            gather_tiles(x, first, last, (begin, end), sheets, left, v_plane, False)
+            gather_tiles(dy, first, last, (0, c_out), sheets, right, m_plane, True)
             _multiply(
-                (0, P * P), (0, rows), own, planes, (0, last - first), (c_in, columns[1] - columns[0]), sums[0], first
+                (0, P * P), own, (0, panels), planes, (0, last - first), (end - begin, c_out), sums[thread], first
             )
     return sums
 
 
 @njit(cache=True, parallel=True, error_model="numpy")
-def _transform_gradient(sums, c_in, c_out):
-    """Return G^T du G, (3, 3, C_in, C_out), of the sum of all parts, which is left in the first."""
-    dw = np.empty((R, R, c_in, c_out), np.float32)
+def _transform_gradient(sums, begin, end, dw):
+    """Write G^T du G to input channels ``begin`` to ``end`` of ``dw`` (3, 3, C_in, C_out).
+
+    ``du`` is the sum of all parts of ``sums``, which is left in the first; its row 0 is that of channel ``begin``.
+    """
+    _, _, c_in, c_out = dw.shape
     parts, points, height, width = sums.shape
     plane = height * width * 4
-    for k in prange(c_in):
+    for k in prange(end - begin):
         for part in range(1, parts):
             for point in range(points):
                 total, more = sums[0, point, k], sums[part, point, k]
                 for j in range(c_out):
                     total[j] += more[j]
         for first in range(0, c_out, VL):
-            source, target = sums.ctypes.data + (k * width + first) * 4, dw.ctypes.data + (k * c_out + first) * 4
+            source = sums.ctypes.data + (k * width + first) * 4
+            target = dw.ctypes.data + ((begin + k) * c_out + first) * 4
             _transform_dw(source, P * plane, plane, target, R * c_in * c_out * 4, c_in * c_out * 4)
-    return dw
 
 
 @njit(cache=True, parallel=True, error_model="numpy")
@@ -220,15 +227,20 @@ def weight_gradient(x: np.ndarray, dy: np.ndarray, sizes: Geometry) -> np.ndarra
     sheets, threads, wide = lay_out(*sizes.maps[:3]), shares(), -(-c_out // NR) * NR
     if sheets.tiles <= FEW_TILES:
         return _gradient_few(x, dy, wide, sheets, threads)
+    dw = np.empty((R, R, c_in, c_out), np.float32)
+    if c_in * c_out > WIDE and 2 <= threads <= min(FEW_THREADS, c_in // VL // 2):
+        cuts = c_in // VL * np.arange(threads + 1) // threads * VL
+        of_threads = _correlate_rows(x, dy, wide, sheets, LARGE_BLOCK, cuts, int(np.diff(cuts).max()))
+        for thread in range(threads):
+            _transform_gradient(of_threads[thread : thread + 1], cuts[thread], cuts[thread + 1], dw)
+        return dw
     if c_in * c_out > WIDE:
-        if 2 <= threads <= min(FEW_THREADS, wide // NR // 2):
-            sums = _correlate_columns(x, dy, wide, sheets, LARGE_BLOCK, threads)
-        else:
-            sums = _correlate_together(x, dy, wide, sheets, LARGE_BLOCK, LARGE_BLOCK, 1, threads)
-        return _transform_gradient(sums, c_in, c_out)
-    parts = parts_of(sheets.tiles, c_in, c_out)
-    if threads <= parts:
-        sums = _correlate_apart(x, dy, wide, sheets, BLOCK, parts, threads)
+        sums = _correlate_together(x, dy, wide, sheets, 2 * LARGE_BLOCK, LARGE_BLOCK, 1, threads)
     else:
-        sums = _correlate_together(x, dy, wide, sheets, 6 * BLOCK, BLOCK, parts, threads)
-    return _transform_gradient(sums, c_in, c_out)
+        parts = parts_of(sheets.tiles, c_in, c_out)
+        if threads <= parts:
+            sums = _correlate_apart(x, dy, wide, sheets, BLOCK, parts, threads)
+        else:
+            sums = _correlate_together(x, dy, wide, sheets, 6 * BLOCK, BLOCK, parts, threads)
+    _transform_gradient(sums, 0, c_in, dw)
+    return dw
