@@ -116,8 +116,8 @@ def test_winograd_on_small_maps_that_share_a_sheet(maps):
 )
 def test_the_sums_of_a_winograd_gradient_do_not_depend_on_the_threads(wide, block, monkeypatch):
     """Parts of the tiles, each by one thread or by all together; rows of the result, or again all together."""
-    ways, (maps, c_in, c_out) = [], ((2, 40, 44), 112, 80)
-    for name in ("_correlate_apart", "_correlate_together", "_correlate_rows"):
+    ways, (maps, c_in, c_out) = [], ((2, 40, 44), 144, 80)  # 220 tiles: four large blocks in two chunks
+    for name in ("_correlate_apart", "_correlate_together", "_gradient_by_rows"):
         way = getattr(winograd_weights, name)
         monkeypatch.setattr(
             winograd_weights, name, lambda *args, way=way, name=name: (ways.append(name), way(*args))[1]
@@ -128,15 +128,15 @@ def test_the_sums_of_a_winograd_gradient_do_not_depend_on_the_threads(wide, bloc
     rng, found = np.random.default_rng(6), []
     x, dy = draw(rng, *maps, c_in), draw(rng, *maps, c_out)
     sizes = measure(x.shape, (3, 3, c_in, c_out), padding=1)
-    for threads in (1, 2, 3, 5):
+    for threads in (1, 2, 3, 4, 5):
         monkeypatch.setattr(winograd_weights, "shares", lambda threads=threads: threads)
         found.append(winograd_weights.weight_gradient(x, dy, sizes))
     assert all(other.tobytes() == found[0].tobytes() for other in found)
     few = min(winograd_weights.FEW_THREADS, c_in // VL // 2) if wide == 1 else 0
     parts = 0 if wide == 1 else 2
     assert ways == [
-        "_correlate_rows" if 2 <= threads <= few else "_correlate_" + ("apart" if threads <= parts else "together")
-        for threads in (1, 2, 3, 5)
+        "_gradient_by_rows" if 2 <= threads <= few else "_correlate_" + ("apart" if threads <= parts else "together")
+        for threads in (1, 2, 3, 4, 5)
     ]
     _, cache = conv2d.reference(to_float64(x), np.zeros((3, 3, c_in, c_out)), padding=1)
     assert error(found[0], conv2d_backward.reference(to_float64(dy), cache)[1]) <= 1e-5

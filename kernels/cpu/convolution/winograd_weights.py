@@ -19,7 +19,7 @@ from .winograd import FEW_TILES, PAD, G, P, R, gather_tiles
 from .winograd_tiles import lay_out
 
 WIDE = 128 * 128  # input times output channels above which the sums of one part are too large for a core's cache
-BLOCK, LARGE_BLOCK = 48, 72  # tiles that are transformed before they are multiplied: of few channels, of many
+BLOCK, LARGE_BLOCK = 48, 72  # tiles that are multiplied at a time, of few channels, of many: the order of the sums
 FEW_THREADS = 4  # threads up to which each may transform all of dy for itself
 
 _transform_dw = make_transform([list(column) for column in zip(*G)])
@@ -34,8 +34,8 @@ def parts_of(tiles: int, c_in: int, c_out: int) -> int:
     return max(2, min(16, tiles * (c_in + c_out) // (8 * c_in * c_out)))
 
 
-# Results are (parts, 36, C_in, C_out), filled up: the sums over the tiles of each part, block by block, at each of the
-# 36 points. The order in which numbers are added depends on parts and blocks, not on who adds them.
+# Sums are (parts, 36, C_in, C_out), filled up to whole tiles of MR x NR: over the patches of each part, block by block,
+# at each of the 36 points. The order in which numbers are added depends on parts and blocks, not on who adds them.
 
 
 @njit(cache=True, error_model="numpy", inline="never")
@@ -70,7 +70,7 @@ def _correlate_together(x, dy, c_out_wide, sheets, chunk, block, parts, threads)
     c_in, c_out = x.shape[3], dy.shape[3]
     rows, panels, tiles = (c_in + MR - 1) // MR, c_out_wide // NR, sheets.tiles
     v_plane, m_plane = chunk * c_in + PAD, chunk * c_out + PAD
-    # NR floats to spare: whole tiles read past the last channel, and what they compute there is left behind
+    # PAD and NR floats to spare: whole tiles read past the last channel, and what they compute there is left behind
     v, m = np.empty(P * P * v_plane + NR, np.float32), np.empty(P * P * m_plane + NR, np.float32)
     planes = v.ctypes.data, m.ctypes.data, v_plane * 4, m_plane * 4
     sums = np.empty((parts, P * P, rows * MR, c_out_wide), np.float32)
@@ -131,21 +131,31 @@ def _correlate_apart(x, dy, c_out_wide, sheets, block, parts, threads):
     return sums
 
 
+@njit(cache=True, error_model="numpy", inline="never")
+def _transform_back(sums, row, dw, channel):
+    """Write G^T du G to an input channel of ``dw`` (3, 3, C_in, C_out); du is a row of ``sums`` (36, rows, C_out)."""
+    c_in, c_out = dw.shape[2:]
+    plane = sums.shape[1] * sums.shape[2] * 4
+    for first in range(0, c_out, VL):
+        source = sums.ctypes.data + (row * sums.shape[2] + first) * 4
+        target = dw.ctypes.data + (channel * c_out + first) * 4
+        _transform_dw(source, P * plane, plane, target, R * c_in * c_out * 4, c_in * c_out * 4)
+
+
 @njit(cache=True, parallel=True, error_model="numpy")
-def _correlate_rows(x, dy, c_out_wide, sheets, block, cuts, most):
-    """Correlate, in one part: each thread has input channels of its own, from ``cuts[thread]`` to the next of them.
+def _gradient_by_rows(x, dy, c_out_wide, sheets, block, cuts, most):
+    """Return the kernel's gradient; thread t has input channels ``cuts[t]`` to ``cuts[t + 1]``, at most ``most``.
 
-    That is at most ``most``, and the results are (threads, 36, most, C_out), filled up.
-
-    It needs all of dy, and transforms that for itself, so only a few threads gain by it; they read nothing that another
-    has written. The other way round, with columns of its own and all of x, there is more to transform: patches of x
-    are 6x6, those of dy 4x4.
+    Each transforms all of dy for itself, so only a few threads gain by it; they read nothing that another has written.
+    With as many channels on both sides, output channels of its own and all of x would be more to transform: patches of
+    x are 6x6, those of dy 4x4.
     """
-    c_out, threads = dy.shape[3], cuts.size - 1
+    c_in, c_out, threads = x.shape[3], dy.shape[3], cuts.size - 1
     rows, panels, tiles = (most + MR - 1) // MR, c_out_wide // NR, sheets.tiles
     v_plane, m_plane = block * most + PAD, block * c_out + PAD
     v, m = np.empty((threads, P * P * v_plane + NR), np.float32), np.empty((threads, P * P * m_plane + NR), np.float32)
     sums = np.empty((threads, P * P, rows * MR, c_out_wide), np.float32)
+    dw = np.empty((R, R, c_in, c_out), np.float32)
     for thread in prange(threads):
         left, right, begin, end = v[thread], m[thread], cuts[thread], cuts[thread + 1]
         planes = left.ctypes.data, right.ctypes.data, v_plane * 4, m_plane * 4
@@ -157,28 +167,24 @@ def _correlate_rows(x, dy, c_out_wide, sheets, block, cuts, most):
             _multiply(
                 (0, P * P), own, (0, panels), planes, (0, last - first), (end - begin, c_out), sums[thread], first
             )
-    return sums
+        for channel in range(begin, end):
+            _transform_back(sums[thread], channel - begin, dw, channel)
+    return dw
 
 
 @njit(cache=True, parallel=True, error_model="numpy")
-def _transform_gradient(sums, begin, end, dw):
-    """Write G^T du G to input channels ``begin`` to ``end`` of ``dw`` (3, 3, C_in, C_out).
-
-    ``du`` is the sum of all parts of ``sums``, which is left in the first; its row 0 is that of channel ``begin``.
-    """
-    _, _, c_in, c_out = dw.shape
-    parts, points, height, width = sums.shape
-    plane = height * width * 4
-    for k in prange(end - begin):
+def _transform_gradient(sums, c_in, c_out):
+    """Return G^T du G, (3, 3, C_in, C_out), of the sum of all parts, which is left in the first."""
+    dw = np.empty((R, R, c_in, c_out), np.float32)
+    parts, points = sums.shape[:2]
+    for k in prange(c_in):
         for part in range(1, parts):
             for point in range(points):
                 total, more = sums[0, point, k], sums[part, point, k]
                 for j in range(c_out):
                     total[j] += more[j]
-        for first in range(0, c_out, VL):
-            source = sums.ctypes.data + (k * width + first) * 4
-            target = dw.ctypes.data + ((begin + k) * c_out + first) * 4
-            _transform_dw(source, P * plane, plane, target, R * c_in * c_out * 4, c_in * c_out * 4)
+        _transform_back(sums[0], k, dw, k)
+    return dw
 
 
 @njit(cache=True, parallel=True, error_model="numpy")
@@ -224,23 +230,18 @@ def _gradient_few(x, dy, c_out_wide, sheets, threads):
 def weight_gradient(x: np.ndarray, dy: np.ndarray, sizes: Geometry) -> np.ndarray:
     """Return the gradient of a 3x3 kernel, stride 1, padding 1, from the input and the gradient of the output."""
     c_in, c_out = sizes.weights[2:]
-    sheets, threads, wide = lay_out(*sizes.maps[:3]), shares(), -(-c_out // NR) * NR
+    sheets, threads, c_out_wide = lay_out(*sizes.maps[:3]), shares(), -(-c_out // NR) * NR
     if sheets.tiles <= FEW_TILES:
-        return _gradient_few(x, dy, wide, sheets, threads)
-    dw = np.empty((R, R, c_in, c_out), np.float32)
-    if c_in * c_out > WIDE and 2 <= threads <= min(FEW_THREADS, c_in // VL // 2):
-        cuts = c_in // VL * np.arange(threads + 1) // threads * VL
-        of_threads = _correlate_rows(x, dy, wide, sheets, LARGE_BLOCK, cuts, int(np.diff(cuts).max()))
-        for thread in range(threads):
-            _transform_gradient(of_threads[thread : thread + 1], cuts[thread], cuts[thread + 1], dw)
-        return dw
-    if c_in * c_out > WIDE:
-        sums = _correlate_together(x, dy, wide, sheets, 2 * LARGE_BLOCK, LARGE_BLOCK, 1, threads)
+        return _gradient_few(x, dy, c_out_wide, sheets, threads)
+    # What is transformed together is a multiple of what is multiplied at a time, for the same bits with any threads
+    parts, vectors = parts_of(sheets.tiles, c_in, c_out), c_in // VL
+    if c_in * c_out <= WIDE and threads <= parts:
+        sums = _correlate_apart(x, dy, c_out_wide, sheets, BLOCK, parts, threads)
+    elif c_in * c_out <= WIDE:
+        sums = _correlate_together(x, dy, c_out_wide, sheets, 6 * BLOCK, BLOCK, parts, threads)
+    elif 2 <= threads <= min(FEW_THREADS, vectors // 2):  # two vectors of channels for each, at least
+        cuts = vectors * np.arange(threads + 1) // threads * VL
+        return _gradient_by_rows(x, dy, c_out_wide, sheets, LARGE_BLOCK, cuts, int(np.diff(cuts).max()))
     else:
-        parts = parts_of(sheets.tiles, c_in, c_out)
-        if threads <= parts:
-            sums = _correlate_apart(x, dy, wide, sheets, BLOCK, parts, threads)
-        else:
-            sums = _correlate_together(x, dy, wide, sheets, 6 * BLOCK, BLOCK, parts, threads)
-    _transform_gradient(sums, 0, c_in, dw)
-    return dw
+        sums = _correlate_together(x, dy, c_out_wide, sheets, 2 * LARGE_BLOCK, LARGE_BLOCK, 1, threads)
+    return _transform_gradient(sums, c_in, c_out)
